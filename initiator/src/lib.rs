@@ -1,0 +1,1 @@
+//! An iSCSI initiator, sans-IO, with a socket driver.
