@@ -1,1 +1,12 @@
-//! lunette.
+//! lunette: an iSCSI target that polls and runs to completion.
+//!
+//! The layers and what each may name are in ARCHITECTURE.md.
+
+pub mod bdev;
+pub mod buf;
+pub mod id;
+pub mod limits;
+pub mod net;
+pub mod scsi;
+pub mod slab;
+pub mod time;

@@ -1,0 +1,195 @@
+//! Block devices: what a logical unit is made of.
+//!
+//! A [`Bdev`] is shared by all threads; each reactor opens its own [`Channel`] to it (a queue pair of its own) and
+//! never hands it on. Memory in flight belongs to the channel: [`Channel::submit`] moves the [`Io`] in,
+//! [`Done`] brings its buffer back. Every channel passes the suite in [`contract`].
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::disallowed_types,
+        clippy::disallowed_methods,
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::print_stdout,
+        clippy::too_many_lines
+    )
+)]
+
+pub mod delay;
+pub mod error;
+pub mod malloc;
+pub mod null;
+
+#[cfg(any(test, feature = "sim"))]
+pub mod contract;
+
+use std::fmt::Debug;
+use std::os::fd::RawFd;
+
+use crate::buf::Buf;
+use crate::id::ReactorId;
+use crate::slab::Key;
+use crate::time::Tick;
+
+/// What a device is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Info {
+    /// The operator's name for it, unique in the process.
+    pub name: String,
+    /// Capacity, in blocks of `block_bytes`; at least 1.
+    pub blocks: u64,
+    /// Logical block size: a power of two, 512 to 4096.
+    pub block_bytes: u32,
+    /// Physical block size: a power of two, at least `block_bytes`.
+    pub physical_block_bytes: u32,
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Writes answered without FUA may be lost at a power cut until a flush.
+    pub write_cache: bool,
+    /// The device spins (affects only what initiators are told).
+    pub rotational: bool,
+    /// 16 random bytes that name the medium for ever (an RFC 9562 UUID).
+    pub uuid: [u8; 16],
+}
+
+/// A device that can be opened by any number of reactors.
+pub trait Bdev: Send + Sync + Debug {
+    /// What the device is at this moment. Control asks; reactors use what control publishes.
+    fn info(&self) -> Info;
+    /// A channel for `reactor`, made on the reactor's own thread. It returns at once, perhaps still
+    /// [`ChannelState::Opening`].
+    fn open(&self, reactor: ReactorId) -> Box<dyn Channel>;
+}
+
+/// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;
+/// a channel that finds one out of range (the device shrank) answers [`IoError::OutOfRange`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// Fill the buffer's first `blocks` blocks from the medium.
+    Read {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+    },
+    /// Store the buffer's first `blocks` blocks.
+    Write {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+        /// Done only when on stable storage.
+        fua: bool,
+    },
+    /// Done only when every write that was done before is on stable storage.
+    Flush,
+}
+
+/// One operation on its way to a device, with its memory.
+#[derive(Debug)]
+pub struct Io {
+    /// The caller's name for it, given back in [`Done`].
+    pub tag: Key,
+    /// What to do.
+    pub op: Op,
+    /// The memory, at least as long as the extent; none for a flush.
+    pub data: Option<Buf>,
+}
+
+/// Why an IO failed. What initiators are told is decided in `reactor`, from the table in `scsi::sense`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoError {
+    /// The medium failed at this block (of the device, not of the extent), or somewhere.
+    Medium {
+        /// The first bad block, where known.
+        lba: Option<u64>,
+    },
+    /// No space is left for a write.
+    NoSpace,
+    /// The extent is not (or no longer) on the device.
+    OutOfRange,
+    /// The device refuses writes.
+    ReadOnly,
+    /// A flush failed earlier: what was written may be lost.
+    FlushFailed,
+    /// Given up because asked to ([`Channel::cancel`]); nothing more will reach the medium.
+    Cancelled,
+    /// The device is gone.
+    Gone,
+}
+
+/// The end of an IO. From here on nothing touches its memory or the medium on its behalf.
+#[derive(Debug)]
+pub struct Done {
+    /// The tag it was submitted under.
+    pub tag: Key,
+    /// Its memory, back.
+    pub data: Option<Buf>,
+    /// How it ended.
+    pub result: Result<(), IoError>,
+}
+
+/// Why a submission was not taken; the IO comes back unharmed.
+#[derive(Debug)]
+pub enum Refused {
+    /// The channel is still opening: keep it and try again after a poll.
+    NotReady(Io),
+    /// The queue is full: keep it and try again after a completion.
+    Full(Io),
+    /// The device is gone for good.
+    Gone(Io),
+}
+
+/// A channel's life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChannelState {
+    /// Not yet: submissions come back [`Refused::NotReady`].
+    Opening,
+    /// In service.
+    Ready,
+    /// Gone: submissions come back [`Refused::Gone`].
+    Gone,
+}
+
+/// How a reactor with IO in flight here may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wake {
+    /// Nothing is in flight: no reason to wake.
+    Idle,
+    /// This descriptor becomes readable when something completes; the channel drains it in `poll`.
+    Fd(RawFd),
+    /// Something completes at this moment at the earliest (delay wrappers).
+    At(Tick),
+    /// Only polling tells.
+    MustPoll,
+}
+
+/// What a fence found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fence {
+    /// Every IO in flight ends in a [`Done`] at the next polls and nothing more can reach the medium.
+    Fenced,
+    /// This kind of device cannot say so: only each IO's own `Done` will.
+    Cannot,
+}
+
+/// One reactor's own way to a device. It never leaves its thread and never blocks it.
+pub trait Channel: Debug {
+    /// Where in its life it is.
+    fn state(&self) -> ChannelState;
+    /// Takes the IO, or says why not and gives it back.
+    fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused>;
+    /// Tells the device of all that was submitted (doorbells): once a turn.
+    fn kick(&mut self);
+    /// Appends finished IOs while `out` has spare capacity and fewer than `max` were appended.
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick);
+    /// Asks for an early end. A hint: the `Done` comes in any case.
+    fn cancel(&mut self, tag: Key);
+    /// Makes sure that nothing in flight can reach the medium any more, where the device can.
+    fn fence(&mut self) -> Fence;
+    /// May the reactor sleep?
+    fn wake(&self) -> Wake;
+    /// IOs taken and not yet done.
+    fn in_flight(&self) -> u32;
+}

@@ -1,0 +1,8 @@
+//! stub
+#[derive(Debug)]
+pub struct Memory;
+#[derive(Debug)]
+pub enum Pages {
+    Huge,
+    Ordinary,
+}

@@ -1,0 +1,96 @@
+//! What control publishes of targets and logical units, and reactors read.
+
+use crate::id::UnitId;
+
+/// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LunNumber(pub u16);
+
+/// Who a logical unit says it is (INQUIRY, VPD 80h and 83h).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// T10 vendor identification, ASCII, padded with spaces.
+    pub vendor: [u8; 8],
+    /// Product identification, ASCII, padded with spaces.
+    pub product: [u8; 16],
+    /// Product revision level, ASCII, padded with spaces.
+    pub revision: [u8; 4],
+    /// Unit serial number, ASCII, at most 64 bytes.
+    pub serial: String,
+    /// NAA identifier: locally assigned (3h) unless set (SPC-5 §7.8.6.6).
+    pub naa: [u8; 8],
+}
+
+/// Whether the medium can be reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Medium {
+    /// Yes.
+    Ready,
+    /// Not now: media commands end in NOT READY, 04h/00h.
+    NotReady,
+    /// The logical unit is being removed: every command ends in 25h/00h.
+    Removed,
+}
+
+/// A logical unit as the hot path reads it. Replaced whole, by a barrier.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnitView {
+    /// Which.
+    pub id: UnitId,
+    /// Capacity in logical blocks.
+    pub blocks: u64,
+    /// Logical block size in bytes: a power of two, 512 to 4096.
+    pub block_bytes: u32,
+    /// Physical block size in bytes: a power of two, at least `block_bytes`.
+    pub physical_block_bytes: u32,
+    /// Who it says it is.
+    pub identity: Identity,
+    /// WRITE PROTECTED for everybody.
+    pub read_only: bool,
+    /// WCE of the caching mode page: the device has a volatile write cache.
+    pub write_cache: bool,
+    /// Shown in VPD B1h.
+    pub rotational: bool,
+    /// D_SENSE of the control mode page: sense data in descriptor format.
+    pub descriptor_sense: bool,
+    /// Whether media commands can be served.
+    pub medium: Medium,
+}
+
+/// A logical unit's place in a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// Its number there.
+    pub number: LunNumber,
+    /// The logical unit.
+    pub unit: UnitId,
+    /// WRITE PROTECTED for those who come this way.
+    pub read_only: bool,
+}
+
+/// A target as the hot path reads it. Replaced whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetView {
+    /// The iSCSI name, lower case.
+    pub name: String,
+    /// iSCSI alias, shown at login.
+    pub alias: String,
+    /// Relative target port identifier, unique across all targets (SPC-5 §7.8.6.7).
+    pub relative_port: u16,
+    /// Asymmetric access target port group (SPC-5 §7.8.6.8).
+    pub port_group: u16,
+    /// iSCSI target portal group tag.
+    pub portal_group: u16,
+    /// `address:port` of each portal, as told by SendTargets.
+    pub portals: Vec<String>,
+    /// Ascending by number.
+    pub mappings: Vec<Mapping>,
+}
+
+impl TargetView {
+    /// Where LUN `number` leads: its index in [`TargetView::mappings`] and the mapping.
+    pub fn mapping(&self, number: LunNumber) -> Option<(usize, Mapping)> {
+        let index = self.mappings.binary_search_by_key(&number, |mapping| mapping.number).ok()?;
+        Some((index, self.mappings[index]))
+    }
+}

@@ -1,0 +1,127 @@
+//! A slab of fixed capacity whose keys carry a generation, so that a stale key never reaches a later tenant.
+
+/// Names one tenancy of a slot. A key outlives its tenant harmlessly: it then finds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Key {
+    /// The slot.
+    pub index: u32,
+    /// Which tenancy of the slot.
+    pub generation: u32,
+}
+
+impl Key {
+    /// The key as one word: generation above, index below.
+    pub const fn to_u64(self) -> u64 {
+        ((self.generation as u64) << 32) | self.index as u64
+    }
+
+    /// The inverse of [`Key::to_u64`].
+    #[expect(clippy::cast_possible_truncation, reason = "each half is taken on its own")]
+    pub const fn from_u64(word: u64) -> Key {
+        Key { index: word as u32, generation: (word >> 32) as u32 }
+    }
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    tenant: Option<T>,
+}
+
+/// At most `capacity` values of `T`, each under a [`Key`]. It allocates when made and never again.
+#[derive(Debug)]
+pub struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Slab<T> {
+    /// An empty slab with room for `capacity` values.
+    pub fn new(capacity: u32) -> Slab<T> {
+        let slots = (0..capacity).map(|_| Slot { generation: 0, tenant: None }).collect();
+        Slab { slots, free: (0..capacity).rev().collect() }
+    }
+
+    /// Moves `value` in, or gives it back where the slab is full.
+    pub fn insert(&mut self, value: T) -> Result<Key, T> {
+        let Some(index) = self.free.pop() else { return Err(value) };
+        let slot = &mut self.slots[index as usize];
+        slot.tenant = Some(value);
+        Ok(Key { index, generation: slot.generation })
+    }
+
+    /// The value under `key`.
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.index as usize)?;
+        if slot.generation == key.generation { slot.tenant.as_ref() } else { None }
+    }
+
+    /// The value under `key`.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation { slot.tenant.as_mut() } else { None }
+    }
+
+    /// Moves the value under `key` out; the key finds nothing from then on.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.tenant.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(value)
+    }
+
+    /// The key of the slot's present tenant.
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        let slot = self.slots.get(index as usize)?;
+        slot.tenant.as_ref().map(|_| Key { index, generation: slot.generation })
+    }
+
+    /// Every tenant with its key, in slot order.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        (0u32..).zip(&self.slots).filter_map(|(index, slot)| {
+            Some((Key { index, generation: slot.generation }, slot.tenant.as_ref()?))
+        })
+    }
+
+    /// How many values are in.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether no value is in.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many more fit.
+    pub fn room(&self) -> usize {
+        self.free.len()
+    }
+
+    /// How many fit in all.
+    pub fn capacity(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_key_finds_nothing() {
+        let mut slab = Slab::new(1);
+        let old = slab.insert('a').unwrap();
+        assert_eq!(slab.insert('b'), Err('b'));
+        assert_eq!(slab.remove(old), Some('a'));
+        let new = slab.insert('c').unwrap();
+        assert_eq!(new.index, old.index);
+        assert_eq!((slab.get(old), slab.get(new)), (None, Some(&'c')));
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(Key::from_u64(new.to_u64()), new);
+    }
+}
