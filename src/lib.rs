@@ -5,6 +5,7 @@
 pub mod bdev;
 pub mod buf;
 pub mod id;
+pub mod iscsi;
 pub mod limits;
 pub mod net;
 pub mod scsi;
