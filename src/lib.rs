@@ -8,6 +8,7 @@ pub mod id;
 pub mod iscsi;
 pub mod limits;
 pub mod net;
+pub mod reactor;
 pub mod scsi;
 pub mod slab;
 pub mod time;

@@ -1,1 +1,5 @@
-//! stub
+//! stub: the owner is writing it
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ua {
+    PowerOn,
+}

@@ -1,0 +1,287 @@
+//! What control and the reactors say to each other, over bounded queues ([`crate::reactor::port`]).
+//!
+//! Everything here may be allocated and dropped by control only: a reactor that is done with something that owns
+//! memory sends it back ([`ToControl::Retired`]).
+
+use std::sync::Arc;
+
+use crate::bdev::Bdev;
+use crate::id::{BarrierId, ReactorId, SessionId, UnitId};
+use crate::iscsi::params::Params;
+use crate::iscsi::sn::Sn;
+use crate::scsi::attention::Ua;
+use crate::scsi::view::{LunNumber, TargetView, UnitView};
+use crate::slab::Key;
+
+/// A connection that has logged in, on its way to its session's reactor.
+#[derive(Debug)]
+pub struct Adopt<H> {
+    /// The socket.
+    pub handle: H,
+    /// The session; it has this one connection.
+    pub session: SessionId,
+    /// The target it is with.
+    pub target: Arc<TargetView>,
+    /// What login agreed on.
+    pub params: Params,
+    /// StatSN of the next response.
+    pub stat_sn: Sn,
+    /// CmdSN of the next command.
+    pub exp_cmd_sn: Sn,
+    /// Connection ID.
+    pub cid: u16,
+    /// Bytes that came behind the last login request.
+    pub leftover: Vec<u8>,
+    /// A unit attention to be queued at each logical unit of the target.
+    pub attention: Ua,
+    /// IO of the nexus's former session is still in a device: accept commands, but submit nothing until
+    /// [`ToReactor::OpenGate`].
+    pub is_gated: bool,
+    /// Nanoseconds of silence before a NOP-In asks, and before the connection is given up; 0: never.
+    pub nop_in: NopInTimes,
+}
+
+/// Keep-alive times in nanoseconds; 0 switches one off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NopInTimes {
+    /// Silence before we ask.
+    pub ask_ns: u64,
+    /// Silence before we close.
+    pub close_ns: u64,
+}
+
+/// Why control ends a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndReason {
+    /// The initiator logged in again with the same ISID (RFC 7143 §6.3.5).
+    Reinstated,
+    /// The operator asked, the target is being removed, or TARGET COLD RESET.
+    Removed,
+}
+
+/// Control to reactor.
+#[derive(Debug)]
+pub enum ToReactor<H> {
+    /// Serve this connection from now on.
+    Adopt(Box<Adopt<H>>),
+    /// A logical unit exists. Sent before any target that maps it; its channel is opened at first use.
+    AddUnit {
+        /// What is shown of it.
+        view: Arc<UnitView>,
+        /// What it is made of.
+        bdev: Arc<dyn Bdev>,
+    },
+    /// Change something at one point of every reactor's time.
+    Barrier {
+        /// To acknowledge with.
+        id: BarrierId,
+        /// What changes.
+        change: Change,
+    },
+    /// Close the session's connection now, silently; answered by [`ToControl::SessionEnded`] (also where it is
+    /// already gone and that message is on its way; then not twice).
+    EndSession {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// The former session's IO has all come back.
+    OpenGate {
+        /// The session that waits.
+        session: SessionId,
+    },
+    /// A task management function that went through control has ended.
+    TmfEnded {
+        /// The task management task, as asked.
+        asked: TmfTicket,
+        /// How it went.
+        outcome: TmfOutcome,
+    },
+    /// Ask every session to log out (Async Message, event 1), then stop when they are gone or at the deadline.
+    Drain {
+        /// Seconds the initiators get, as told to them.
+        seconds: u16,
+    },
+    /// Stop now: close what is left, give everything back.
+    Stop,
+}
+
+/// Where the answer of a task management function belongs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TmfTicket {
+    /// The connection, on the asking reactor.
+    pub conn: Key,
+    /// Initiator task tag of the request.
+    pub itt: u32,
+}
+
+/// How a function that went through control ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TmfOutcome {
+    /// Nothing of what was aborted can touch a medium any more.
+    Complete,
+    /// A device still has an IO and cannot be fenced.
+    Rejected,
+}
+
+/// What a barrier changes. Each is applied between two commands, unit attentions included.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// LOGICAL UNIT RESET or TARGET RESET: abort every task at these units, of every session; acknowledge when no
+    /// aborted IO is left in the device.
+    Reset {
+        /// Which units.
+        units: Arc<[UnitId]>,
+        /// The session that asked: its tasks end silently; others' with TASK ABORTED (TAS = 1), and they get `attention`.
+        by: Option<SessionId>,
+        /// For every session but the one that asked.
+        attention: Ua,
+    },
+    /// A logical unit's view is replaced (resize, read-only, removal, loss or return of its medium). Acknowledge when
+    /// no IO submitted under the old view is left in the device, where `is_drained` asks for that.
+    Unit {
+        /// The new view.
+        view: Arc<UnitView>,
+        /// For every session that maps the unit.
+        attention: Option<Ua>,
+        /// Wait for the device.
+        is_drained: bool,
+    },
+    /// A target's view is replaced (LUNs added or removed). Sessions keep what they have at LUNs that stay.
+    Target {
+        /// The new view.
+        target: Arc<TargetView>,
+        /// For every session of it.
+        attention: Option<Ua>,
+    },
+}
+
+/// Reactor to control.
+#[derive(Debug)]
+pub enum ToControl {
+    /// A session's connection is gone. Sent exactly once a session.
+    SessionEnded {
+        /// Which.
+        session: SessionId,
+        /// Whether the initiator logged out (else the connection was lost or ended).
+        is_logout: bool,
+    },
+    /// No device has any IO of the session any more. Sent exactly once, at or after `SessionEnded`.
+    SessionDrained {
+        /// Which.
+        session: SessionId,
+    },
+    /// This reactor has applied the barrier and drained what it waits for.
+    BarrierDone {
+        /// Which.
+        id: BarrierId,
+        /// Who.
+        reactor: ReactorId,
+        /// Whether everything waited for came back (else a device kept an IO beyond the deadline).
+        is_clean: bool,
+    },
+    /// A task management function that concerns other sessions. Answered by [`ToReactor::TmfEnded`].
+    Tmf {
+        /// Who asks.
+        reactor: ReactorId,
+        /// Where the answer belongs.
+        ticket: TmfTicket,
+        /// The session that asks.
+        session: SessionId,
+        /// What is asked.
+        request: TmfAsk,
+    },
+    /// Something an operator may want to know.
+    Event(Event),
+    /// Memory that control gave and shall free.
+    Retired(Retired),
+    /// The reactor has drained and its thread is ending.
+    Stopped {
+        /// Who.
+        reactor: ReactorId,
+    },
+}
+
+/// Functions that cross sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TmfAsk {
+    /// LOGICAL UNIT RESET.
+    UnitReset(LunNumber),
+    /// TARGET WARM RESET.
+    TargetWarmReset,
+    /// TARGET COLD RESET: every session of the target ends after the answer.
+    TargetColdReset,
+}
+
+/// What a reactor gives back to be freed.
+#[derive(Debug)]
+pub enum Retired {
+    /// A replaced view.
+    Unit(Arc<UnitView>),
+    /// A replaced view.
+    Target(Arc<TargetView>),
+}
+
+/// Session-scale facts for the log; plain data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// A connection was closed for cause.
+    Closed {
+        /// Whose.
+        session: SessionId,
+        /// Why.
+        cause: CloseCause,
+    },
+    /// A PDU was answered with Reject.
+    Rejected {
+        /// Whose.
+        session: SessionId,
+        /// The Reject reason code.
+        reason: u8,
+    },
+    /// A task management function was done.
+    Tmf {
+        /// Whose.
+        session: SessionId,
+        /// The function code.
+        function: u8,
+        /// The response code.
+        response: u8,
+    },
+    /// A device refused, failed or lost an IO.
+    DeviceError {
+        /// Which unit.
+        unit: UnitId,
+        /// What went wrong.
+        error: crate::bdev::IoError,
+    },
+    /// So many events were dropped because the ring was full.
+    Lost {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseCause {
+    /// The peer closed or reset it without logging out.
+    PeerGone,
+    /// Silence for longer than the keep-alive allows.
+    Silent,
+    /// It did not take what we send for too long.
+    SlowReader,
+    /// Data that were asked for did not come.
+    DataOutLate,
+    /// A PDU was begun and not finished.
+    PduUnfinished,
+    /// A header digest did not match.
+    HeaderDigest,
+    /// The peer broke the protocol beyond what a Reject can answer; the text says how.
+    Protocol(&'static str),
+    /// A reinstatement, a removal or an operator.
+    Ended(EndReason),
+    /// The daemon is stopping.
+    Stopping,
+}
