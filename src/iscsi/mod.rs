@@ -15,6 +15,11 @@
     )
 )]
 
+pub mod conn;
+pub mod error;
 pub mod params;
 pub mod sn;
+pub mod task;
+pub mod tx;
+pub mod window;
 pub mod wire;
