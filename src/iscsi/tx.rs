@@ -58,6 +58,8 @@ pub enum TxItem {
         data: Buf,
         /// Offset of the first byte in the command's data.
         offset: u32,
+        /// Bytes of one PDU's segment, at most: as negotiated when it was queued.
+        segment_bytes_max: u32,
         /// DataSN of the first PDU.
         data_sn: Sn,
         /// The last piece of the command: its last PDU is final, and carries this status where there is one.
@@ -208,7 +210,16 @@ impl TxQueue {
     pub fn new(stat_sn: Sn) -> TxQueue {
         let cursor = Cursor { stat_sn, at: 0, pdus: 0 };
         let spare = Some(Box::new(Pdu::new(cursor)));
-        TxQueue { first: None, last: None, count: 0, control_count: 0, unsent_bytes: 0, cursor, begun: None, spare }
+        TxQueue {
+            first: None,
+            last: None,
+            count: 0,
+            control_count: 0,
+            unsent_bytes: 0,
+            cursor,
+            begun: None,
+            spare,
+        }
     }
 
     /// Items queued.
@@ -360,9 +371,10 @@ fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window
             }
             *bhs
         }
-        TxItem::DataIn { itt, data: buf, offset, data_sn, last } => {
+        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last } => {
             let at = before.at as usize;
-            let bytes = segment_bytes(params, *offset + before.at, to_u32(buf.len() - at));
+            let bytes =
+                segment_bytes(params, *segment_bytes_max, *offset + before.at, to_u32(buf.len() - at));
             data = &buf[at..at + bytes as usize];
             let end = before.at + bytes;
             pdu.ends_item = end as usize == buf.len();
@@ -430,9 +442,9 @@ fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window
 }
 
 /// Length of the Data-In segment at `offset` of a command's data when `left` bytes are left of the piece.
-fn segment_bytes(params: &Params, offset: u32, left: u32) -> u32 {
+fn segment_bytes(params: &Params, segment_bytes_max: u32, offset: u32, left: u32) -> u32 {
     let burst_left = params.max_burst_bytes - offset % params.max_burst_bytes;
-    left.min(params.send_segment_bytes_max).min(burst_left)
+    left.min(segment_bytes_max).min(burst_left)
 }
 
 /// How many Data-In PDUs a piece of `bytes` at `offset` takes.
@@ -440,7 +452,7 @@ pub fn data_in_pdus(params: &Params, offset: u32, bytes: u32) -> u32 {
     let mut at = 0;
     let mut pdus = 0;
     while at < bytes {
-        at += segment_bytes(params, offset + at, bytes - at);
+        at += segment_bytes(params, params.send_segment_bytes_max, offset + at, bytes - at);
         pdus += 1;
     }
     pdus

@@ -55,19 +55,21 @@ impl Conn {
         let number = LunNumber::decode(&command.lun);
         let place = self.place(number, cx.units);
         let plan = scsi::plan(&cdb, &place);
+        let transfer = plan.transfer(&place);
+        let unit = place.unit.map(|(view, _)| view.id);
+        let block_bytes = place.unit.map_or(1, |(view, _)| view.block_bytes);
         let mut task = Task::new(self.key, command.itt, command.cmd_sn, cdb, plan, cx.now);
         task.is_immediate = command.immediate;
         task.attribute = command.attribute;
         task.lun = command.lun;
         task.number = number;
-        task.unit = place.unit.map(|(view, _)| view.id);
-        let block_bytes = place.unit.map_or(1, |(view, _)| view.block_bytes);
+        task.unit = unit;
         task.expected_bytes = command.expected_bytes;
         if command.write && !command.is_final {
             task.unsolicited = Some(Sn(0));
         }
         let unsolicited_ok = self.unsolicited_is_allowed(command, immediate_bytes);
-        match agree(plan.transfer(block_bytes), command) {
+        match agree(transfer, command) {
             Ok((moves, residual)) => {
                 task.moves_bytes = moves;
                 task.residual = residual;
@@ -176,7 +178,8 @@ impl Conn {
             exp_data_sn: task.data_sn,
             residual,
         };
-        let is_descriptor = self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.descriptor_sense);
+        let is_descriptor =
+            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
         self.push(TxItem::Response { bhs: response.encode(), sense }, cx);
     }

@@ -34,7 +34,8 @@ impl Conn {
         task.data_sn = data_sn.plus(data_in_pdus(&self.params, offset, bytes));
         let is_last = task.queued_bytes >= task.moves_bytes;
         let last = is_last.then_some(Some((Status::Good.code(), task.residual)));
-        let item = TxItem::DataIn { itt: task.itt, data, offset, data_sn, last };
+        let segment_bytes_max = self.params.send_segment_bytes_max;
+        let item = TxItem::DataIn { itt: task.itt, data, offset, segment_bytes_max, data_sn, last };
         self.push(item, cx);
         if is_last {
             self.forget(key, cx);

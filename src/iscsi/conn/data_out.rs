@@ -55,8 +55,7 @@ impl Conn {
         let fits = end.checked_sub(task.arrived_bytes).is_some_and(|room| length <= room);
         if data.data_sn != expected_sn || data.offset != task.arrived_bytes || !fits {
             // RFC 7143 §7.9: at error recovery level 0 a lost or misplaced Data-Out ends the command.
-            let sense =
-                if fits { Sense::DATA_PHASE_ERROR } else { Sense::TOO_MUCH_WRITE_DATA };
+            let sense = if fits { Sense::DATA_PHASE_ERROR } else { Sense::TOO_MUCH_WRITE_DATA };
             task.outcome = Some(Outcome::check(sense));
         }
         let is_wanted = task.outcome.is_none() && task.phase != Phase::Swallowing;

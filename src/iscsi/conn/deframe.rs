@@ -221,8 +221,7 @@ impl Deframer {
     pub(super) fn begin(&mut self, mut payload: Payload, params: &Params) {
         let bytes = payload.bytes();
         if bytes > 0 {
-            payload.trailer_bytes =
-                padding_bytes(bytes) + if params.data_digest { DIGEST_BYTES } else { 0 };
+            payload.trailer_bytes = padding_bytes(bytes) + if params.data_digest { DIGEST_BYTES } else { 0 };
             payload.digest = params.data_digest.then(|| Digest::new(CrcAlgorithm::Crc32Iscsi));
         }
         self.payload = Some(payload);

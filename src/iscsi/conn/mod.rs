@@ -249,12 +249,7 @@ impl Conn {
     }
 
     /// A PDU is complete.
-    fn handle(
-        &mut self,
-        bhs: &Bhs,
-        payload: Payload,
-        cx: &mut Cx<'_>,
-    ) -> Result<Option<Request>, Fatal> {
+    fn handle(&mut self, bhs: &Bhs, payload: Payload, cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
         let is_intact = payload.is_intact();
         match payload.then {
             Then::Ignore => Ok(None),
@@ -278,9 +273,7 @@ impl Conn {
                 Pdu::Login(_) | Pdu::DataOut(_) | Pdu::ScsiCommand(_) => {
                     self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None)
                 }
-                Pdu::Unknown(_) => {
-                    self.reject(bhs, RejectReason::CommandNotSupported, cx).map(|()| None)
-                }
+                Pdu::Unknown(_) => self.reject(bhs, RejectReason::CommandNotSupported, cx).map(|()| None),
             },
         }
     }
@@ -416,7 +409,8 @@ impl Conn {
 
     /// RFC 7143 §11.17: the header refused is the data segment.
     fn reject(&mut self, bhs: &Bhs, reason: RejectReason, cx: &mut Cx<'_>) -> Result<(), Fatal> {
-        let Some(mut data) = cx.solicited.take(bhs.0.len()).or_else(|| cx.unsolicited.take(bhs.0.len())) else {
+        let Some(mut data) = cx.solicited.take(bhs.0.len()).or_else(|| cx.unsolicited.take(bhs.0.len()))
+        else {
             return Err(Fatal::Protocol("a PDU was to be rejected, and memory for that is spent"));
         };
         data.copy_from_slice(&bhs.0);
@@ -425,7 +419,11 @@ impl Conn {
     }
 
     /// The logical unit at `number`, as the command layer wants it.
-    pub fn place<'a>(&'a self, number: Option<LunNumber>, units: &'a [Option<Arc<UnitView>>]) -> crate::scsi::Place<'a> {
+    pub fn place<'a>(
+        &'a self,
+        number: Option<LunNumber>,
+        units: &'a [Option<Arc<UnitView>>],
+    ) -> crate::scsi::Place<'a> {
         let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
             let view = units.get(mapping.unit.index())?.as_deref()?;
             Some((view, mapping.read_only))

@@ -133,7 +133,7 @@ impl Conn {
         let Some(mut out) = cx.solicited.take(limits::TEXT_BYTES_MAX) else {
             return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx);
         };
-        match negotiate::full_feature(request, &self.target, &mut self.params, &mut out) {
+        match negotiate::answer_in_full_feature(request, &self.target, &mut self.params, &mut out) {
             Ok(bytes) => out.truncate(bytes),
             Err(_) => return self.refuse_text(bhs, RejectReason::ProtocolError, cx),
         }
@@ -204,7 +204,10 @@ impl Conn {
         self.life = Life::LoggingOut;
         self.is_logged_out = true;
         self.timers.closing(cx.now);
-        self.push(TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Consume, is_control: true, closes: true }, cx);
+        self.push(
+            TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Consume, is_control: true, closes: true },
+            cx,
+        );
         Ok(None)
     }
 

@@ -78,7 +78,8 @@ impl Conn {
     /// When [`Conn::expired`] wants to be called next.
     pub fn deadline(&self, cx: &Cx<'_>) -> Option<Tick> {
         let timers = &self.timers;
-        let silence = if timers.ask_ns == 0 || timers.asked_at.is_some() { timers.close_ns } else { timers.ask_ns };
+        let silence =
+            if timers.ask_ns == 0 || timers.asked_at.is_some() { timers.close_ns } else { timers.ask_ns };
         let silence = (silence > 0).then(|| timers.heard_at.after_ns(silence));
         [
             silence,

@@ -197,12 +197,18 @@ impl Conn {
 
     /// Whether data are still owed for aborted tasks of `unit` (of any, where none is given).
     pub fn is_swallowing(&self, unit: Option<UnitId>, cx: &Cx<'_>) -> bool {
-        cx.tasks.find(&self.tasks, |task| task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)).is_some()
+        cx.tasks
+            .find(&self.tasks, |task| {
+                task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)
+            })
+            .is_some()
     }
 
     /// Retires what aborted tasks still owe: data that come later are dropped.
     pub fn retire_swallowing(&mut self, cx: &mut Cx<'_>) {
-        while let Some(key) = cx.tasks.find(&self.tasks, |task| task.phase == Phase::Swallowing && task.ios == 0) {
+        while let Some(key) =
+            cx.tasks.find(&self.tasks, |task| task.phase == Phase::Swallowing && task.ios == 0)
+        {
             self.forget(key, cx);
         }
     }
