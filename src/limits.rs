@@ -53,3 +53,28 @@ pub const SWALLOW_NS: u64 = 2 * SECOND_NS;
 pub const LINGER_NS: u64 = 2 * SECOND_NS;
 /// Text of one negotiation in full feature phase, each way.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Connections of one reactor.
+pub const CONNS_MAX: u32 = 4096;
+/// Connections for which a reactor's tables grow at once.
+pub const CONNS_STEP: u32 = 32;
+/// Commands by which the windows of one reactor's sessions may grow beyond [`WINDOW_MIN`], together.
+pub const SPARE_WINDOW: u32 = 2048;
+/// Bytes received from one connection before the next has its turn.
+pub const STAGING_BYTES: usize = 256 * 1024;
+/// Sockets that one wait may name.
+pub const READY_MAX: usize = 256;
+/// Messages a reactor takes in one turn.
+pub const MESSAGES_PER_TURN: usize = 16;
+/// Messages that may wait for a reactor or for control.
+pub const MAILBOX: usize = 1024;
+/// Completions a reactor takes from one channel in one turn.
+pub const DONES_PER_POLL: usize = 256;
+/// Deadlines are looked at so often while there is work.
+pub const TIMER_GRAIN_NS: u64 = 100 * crate::time::MS_NS;
+/// An aborted IO that its device has kept for so long is fenced, or the function that waits is rejected.
+pub const DRAIN_NS: u64 = 20 * SECOND_NS;
+/// An adaptive reactor polls for so long after its last work before it waits in the kernel.
+pub const SPIN_NS: u64 = 50_000;
+/// At the end, devices have so long to flush.
+pub const LAST_FLUSH_NS: u64 = 5 * SECOND_NS;

@@ -259,6 +259,11 @@ impl Tasks {
         Tasks { slab: Slab::new(capacity) }
     }
 
+    /// Makes room for `count` more tasks. Allocates.
+    pub fn grow(&mut self, count: u32) {
+        self.slab.grow(count);
+    }
+
     /// The task, unless it has ended.
     pub fn get(&self, key: Key) -> Option<&Task> {
         self.slab.get(key)
