@@ -153,8 +153,8 @@ pub fn plan(cdb: &Cdb, place: &Place<'_>) -> Plan {
 }
 
 /// What the command does, now that its turn has come: a pending unit attention is reported first (and is then no longer
-/// pending), then everything that may have changed since `plan` was made is checked again. A command that was refused
-/// or ended by its plan stays so.
+/// pending), then everything that may have changed since `plan` was made is checked again. A command that its plan
+/// refused stays refused, since its data were not kept.
 ///
 /// [`Ua::LunsChanged`] is per target: whoever sees it in the answer, or lets a REPORT LUNS through, clears it for the
 /// nexus's other logical units of the target too.
@@ -173,8 +173,10 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
         }
     }
     match plan {
-        Plan::End(_) | Plan::Refuse(_) => plan,
-        Plan::Report(_) | Plan::Read(_) | Plan::Write(_) | Plan::Flush => self::plan(cdb, place),
+        Plan::Refuse(_) => plan,
+        Plan::End(_) | Plan::Report(_) | Plan::Read(_) | Plan::Write(_) | Plan::Flush => {
+            self::plan(cdb, place)
+        }
     }
 }
 
