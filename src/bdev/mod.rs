@@ -19,7 +19,9 @@
 pub mod delay;
 pub mod error;
 pub mod malloc;
+mod medium;
 pub mod null;
+mod queue;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
