@@ -181,6 +181,7 @@ impl Channel for DelayChannel {
 mod tests {
     use super::*;
     use crate::bdev::contract::{Made, Subject, suite};
+    use crate::bdev::error::{Fault, Faults, Faulty, Kind, Rule};
     use crate::bdev::malloc::{Malloc, Recipe};
     use crate::bdev::null::Null;
     use crate::buf::Hugepages;
@@ -233,5 +234,24 @@ mod tests {
         assert_eq!(tags(&mut *channel, 1139), []);
         assert_eq!(tags(&mut *channel, 1200), [2, 3]);
         assert_eq!((channel.wake(), channel.in_flight()), (Wake::Idle, 0));
+    }
+
+    #[test]
+    fn a_refused_io_comes_back_under_its_own_tag() {
+        let faults = Faults::new();
+        faults.add(Rule::everywhere(Kind::Any, Fault::Full), 1).unwrap();
+        let null = Arc::new(Null::new("Null0".to_owned(), 8, 512, [0; 16]));
+        let disk = Delay::new(Arc::new(Faulty::new(null, faults.clone())), DELAYS);
+        let mut channel = disk.open(ReactorId(0));
+        let tag = key(42);
+        let flush = || Io { tag, op: Op::Flush, data: None };
+        let Err(Refused::Full(io)) = channel.submit(flush(), Tick::ZERO) else { panic!("refused once") };
+        assert_eq!((io.tag, channel.in_flight()), (tag, 0));
+        faults.set_state(ChannelState::Opening);
+        let Err(Refused::NotReady(io)) = channel.submit(io, Tick::ZERO) else { panic!("opening") };
+        assert_eq!(io.tag, tag);
+        faults.set_state(ChannelState::Gone);
+        let Err(Refused::Gone(io)) = channel.submit(io, Tick::ZERO) else { panic!("gone") };
+        assert_eq!((io.tag, channel.in_flight()), (tag, 0));
     }
 }
