@@ -286,6 +286,7 @@ fn not_understood(value: &str) -> Answer<'_> {
 }
 
 mod full_feature;
+pub(super) use full_feature::answer_discovery_keys;
 pub use full_feature::{TextOffence, answer_in_full_feature};
 
 #[cfg(test)]
