@@ -78,3 +78,7 @@ pub const DRAIN_NS: u64 = 20 * SECOND_NS;
 pub const SPIN_NS: u64 = 50_000;
 /// At the end, devices have so long to flush.
 pub const LAST_FLUSH_NS: u64 = 5 * SECOND_NS;
+/// An idle reactor looks at its deadlines so often at least.
+pub const IDLE_SCAN_NS: u64 = 60 * SECOND_NS;
+/// Functions, barriers and session ends that may wait for devices at once, beyond which room is made anew.
+pub const WAITS: usize = 64;

@@ -149,6 +149,11 @@ impl Batch {
         self.pdus.is_empty()
     }
 
+    /// Bytes still to be sent.
+    pub fn bytes(&self) -> usize {
+        self.pdus.iter().map(Pdu::bytes).sum::<usize>() - self.skip
+    }
+
     /// The batch as slices for a vectored send.
     pub fn slices<'a>(&'a self, items: &'a Slab<Queued>) -> Slices<'a> {
         let mut slices = Slices::new();

@@ -1,8 +1,7 @@
 //! The reactor and its turn.
 
-use std::io::IoSliceMut;
-
 use std::collections::VecDeque;
+use std::io::IoSliceMut;
 
 use crate::bdev::{Done, Wake};
 use crate::buf::Pool;
@@ -154,10 +153,11 @@ impl<N: Net> Reactor<N> {
                 channel.poll(&mut self.dones, limits::DONES_PER_POLL, now);
             }
             worked |= !self.dones.is_empty();
-            while let Some(done) = self.dones.pop_front_like() {
+            let mut dones = std::mem::take(&mut self.dones);
+            for done in dones.drain(..) {
                 self.done(done, now);
             }
-            self.dones.clear();
+            self.dones = dones;
             self.resubmit(id, now);
             let is_pending = unit::of(&mut self.units, id).is_some_and(|unit| unit.is_pending());
             if is_pending {
@@ -342,7 +342,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// How long the reactor may wait in the kernel: not at all while anything is to be done.
-    pub fn may_wait(&self) -> Wait {
+    pub fn may_wait(&self, now: Tick) -> Wait {
         if !self.next_active.is_empty() || !self.ready.is_empty() || !self.backlog.is_empty() {
             return Wait::Poll;
         }
@@ -361,7 +361,10 @@ impl<N: Net> Reactor<N> {
                 Some(Wake::Fd(_) | Wake::Idle) | None => {}
             }
         }
-        Wait::Until(deadline)
+        match deadline.since_ns(now) {
+            0 => Wait::Poll,
+            ns => Wait::AtMostNs(ns),
+        }
     }
 
     /// Waits in the kernel until something happens, or `wait` is over.
