@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """One more user of the disk: logs in with QEMU's initiator, writes patterns into its own range, reads them back and
-compares, logs out, and again, until SIGTERM. hammer.py URL FIRST_MIB MIB SEED"""
+compares, logs out, and again, until SIGTERM. hammer.py URL FIRST_MIB MIB SEED
+
+All answers are awaited before a range is written again or read, so what must be there is always known.
+"""
 import random
 import signal
 import subprocess
@@ -8,7 +11,8 @@ import sys
 
 KIB = 1 << 10
 SIZES_KIB = (4, 4, 4, 8, 64, 256, 1024)
-WRITES = 200  # per login
+WRITES = 60  # per login: few enough that most of the range keeps what earlier logins wrote
+LIMIT_SECONDS = 120  # for one login's commands
 
 url, first_mib, mib, seed = sys.argv[1], *map(int, sys.argv[2:5])
 source = random.Random(seed)
@@ -43,8 +47,8 @@ while not stop:
         start = end
     commands.append("aio_flush")
     done = subprocess.run(["qemu-io", "-f", "raw", url], input="\n".join(commands) + "\n", text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
-    trouble = [line for line in done.stdout.splitlines() if line.replace("qemu-io>", "").strip()]
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, timeout=LIMIT_SECONDS)
+    trouble = [line for line in done.stdout.replace("qemu-io> ", "").splitlines() if line.strip()]
     if done.returncode or trouble:
         print(f"hammer {seed}: status {done.returncode}: {trouble[:5]}", flush=True)
         sys.exit(1)
