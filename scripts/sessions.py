@@ -2,7 +2,7 @@
 """Hold N sessions open and answer the target's NOP-Ins; no other traffic. sessions.py N HOST:PORT IQN
 
 Prints "ready" when all are logged in, ends with 0 when its standard input ends, with 1 when a session was lost.
-A deliberately small initiator of its own: no CHAP, no digests, one login request (RFC 7143 section 11.12).
+A deliberately small initiator of its own: no CHAP, no digests, one connection (RFC 7143 sections 11.12 and 11.18).
 """
 import selectors
 import socket
@@ -34,28 +34,29 @@ def receive_pdu(sock):
 class Session:
     def __init__(self, number, address, iqn):
         self.sock = socket.create_connection(address, timeout=10)
-        keys = {"InitiatorName": f"iqn.2026-11.io.lunette:idle-{number}", "TargetName": iqn, "SessionType": "Normal",
-                "AuthMethod": "None", "HeaderDigest": "None", "DataDigest": "None"}
-        data = b"".join(f"{key}={value}\0".encode() for key, value in keys.items())
-        # Security stage; then the operational stage with nothing more to say, straight to full feature.
-        self.exp_stat_sn = 0
-        self.tsih = 0
-        self.number = number
-        self.login(0 << 2 | 1, data)
-        self.login(1 << 2 | 3, b"")
+        self.number, self.tsih, self.exp_stat_sn = number, 0, 0
+        security, operational = 0 << 2 | 1, 1 << 2 | 3
+        moved = self.login(security, InitiatorName=f"iqn.2026-11.io.lunette:idle-{number}", TargetName=iqn,
+                           SessionType="Normal", AuthMethod="None")
+        # A target that has keys of its own to say takes one more round.
+        if not moved or not (self.login(operational, HeaderDigest="None", DataDigest="None") or self.login(operational)):
+            raise ConnectionError("the target does not go on with the login")
         self.sock.settimeout(None)
 
-    def login(self, stages, data):
+    def login(self, stages, **keys):
+        """One login request and its answer; whether the target made the step that was asked for."""
+        data = b"".join(f"{key}={value}\0".encode() for key, value in keys.items())
         isid = struct.pack(">BHBH", 0x80, 0, self.number >> 16 & 0xFF, self.number & 0xFFFF)
         header = struct.pack(">BBBBI6sHIHHII16x", LOGIN_REQUEST | IMMEDIATE, FINAL | stages, 0, 0, len(data), isid, self.tsih,
                              1, 0, 0, 1, self.exp_stat_sn)
         self.sock.sendall(header + data + b"\0" * (-len(data) % 4))
         answer, _ = receive_pdu(self.sock)
         opcode, flags, status = answer[0] & 0x3F, answer[1], answer[36:38]
-        if opcode != LOGIN_RESPONSE or status != b"\0\0" or flags != FINAL | stages:
-            raise ConnectionError(f"login answered by opcode {opcode:#x}, flags {flags:#x}, status {status.hex()}")
+        if opcode != LOGIN_RESPONSE or status != b"\0\0":
+            raise ConnectionError(f"login answered by opcode {opcode:#x}, status {status.hex()}")
         self.tsih = int.from_bytes(answer[14:16], "big")
         self.exp_stat_sn = int.from_bytes(answer[24:28], "big") + 1 & 0xFFFF_FFFF
+        return flags == FINAL | stages
 
     def ping(self, tag):
         """A NOP-Out and its answer, the initiator's own look whether the target is there."""

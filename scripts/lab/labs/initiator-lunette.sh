@@ -12,7 +12,7 @@ if [[ -n ${CHAP:-} ]]; then
 fi
 "$lunette" serve --demo -m 0x3 --idle park --portal 127.0.0.1:0 --target "$iqn" --malloc "disk:${DISK_MIB}M" \
   --ready-file "$work/ready" "${options[@]}" >"$work/log" 2>&1 & pid=$! children+=($!)
-wait_for 10 "$pid" test -s "$work/ready" || { cat "$work/log" >&2; exit 1; }
+wait_for 10 "$pid" test -s "$work/ready" || { echo "lab: lunette did not get ready" >&2; cat "$work/log" >&2; exit 1; }
 portal=$(head -1 "$work/ready")
 rc=0
 initiator_lab "${portal##*:}" "$iqn" 0 || rc=$?
