@@ -26,7 +26,8 @@ const USAGE: &str = "usage: hammer ADDRESS:PORT TARGET [options]
   --user NAME       CHAP user
   --secret-file F   file with the CHAP secret
   --algorithm N     CHAP algorithm 5 to 8 (all are offered)
-  --r2t             no unsolicited and no immediate data";
+  --r2t             no unsolicited and no immediate data
+  --lenient         do not check ExpDataSN";
 
 struct Options {
     address: String,
@@ -44,6 +45,7 @@ struct Options {
     secret: Vec<u8>,
     algorithms: Vec<Algorithm>,
     r2t: bool,
+    lenient: bool,
 }
 
 fn main() -> ExitCode {
@@ -80,10 +82,15 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         secret: Vec::new(),
         algorithms: Algorithm::ALL.to_vec(),
         r2t: false,
+        lenient: false,
     };
     while let Some(name) = args.next() {
         if name == "--r2t" {
             options.r2t = true;
+            continue;
+        }
+        if name == "--lenient" {
+            options.lenient = true;
             continue;
         }
         let value = args.next().ok_or(format!("{name} lacks its value"))?;
@@ -211,6 +218,7 @@ impl Worker {
     fn connect(options: &Options, session: u16) -> Result<Self, String> {
         let mut config = Config::new(&format!("{}-{session}", options.initiator), &options.target);
         let [high, low] = session.to_be_bytes();
+        config.check_exp_data_sn = !options.lenient;
         config.isid = [0x80, 0, 0, 1, high, low];
         config.offer = Offer {
             task_reporting: None,

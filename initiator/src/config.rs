@@ -42,6 +42,8 @@ pub struct Config {
     /// PDUs that answer nothing known are [`Event::Unmatched`](crate::Event::Unmatched), no violation: for tests that
     /// send PDUs of their own.
     pub tolerate_unmatched: bool,
+    /// Check ExpDataSN too, which some targets leave at zero.
+    pub check_exp_data_sn: bool,
     /// Commands and requests held at a time, queued or sent.
     pub commands_max: usize,
 }
@@ -69,6 +71,7 @@ impl Config {
             use_unsolicited_data: true,
             keep_read_data: true,
             tolerate_unmatched: false,
+            check_exp_data_sn: true,
             commands_max: 4096,
         }
     }

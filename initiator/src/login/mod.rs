@@ -261,19 +261,17 @@ impl Login {
         if self.responses > RESPONSES_MAX {
             return Err(LoginError::Endless);
         }
-        let rules = [
-            (response.itt == LOGIN_ITT, "Initiator Task Tag"),
-            (response.isid == self.config.isid, "ISID"),
-            (response.version_active == 0, "Version-active"),
-        ];
-        if let Some((_, what)) = rules.iter().find(|(holds, _)| !holds) {
-            return Err(LoginError::Response(what));
+        if response.itt != LOGIN_ITT {
+            return Err(LoginError::Response("Initiator Task Tag"));
         }
+        // A refusal need not be perfect otherwise.
         if response.status_class != 0 {
             return Ok(());
         }
         let next = if self.stage == SECURITY { OPERATIONAL } else { FULL_FEATURE };
         let rules = [
+            (response.isid == self.config.isid, "ISID"),
+            (response.version_active == 0, "Version-active"),
             (response.current_stage == self.stage, "CSG"),
             (!response.transit || self.asked_transit, "T without being asked"),
             (!response.transit || response.next_stage == next, "NSG"),

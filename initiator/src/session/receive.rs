@@ -162,7 +162,8 @@ impl Initiator {
         if self.task(response.itt)?.is_none() {
             return self.unmatched(pdu);
         }
-        self.complete(response.itt, |task| task.end_in_response(response, pdu.data))
+        let check_exp_data_sn = self.config.check_exp_data_sn;
+        self.complete(response.itt, |task| task.end_in_response(response, pdu.data, check_exp_data_sn))
     }
 
     fn complete(

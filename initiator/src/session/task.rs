@@ -158,7 +158,12 @@ impl Task {
     }
 
     /// The status of a SCSI Response.
-    pub(super) fn end_in_response(self, pdu: &ScsiResponse, data: &[u8]) -> Result<Completion, Offence> {
+    pub(super) fn end_in_response(
+        self,
+        pdu: &ScsiResponse,
+        data: &[u8],
+        check_exp_data_sn: bool,
+    ) -> Result<Completion, Offence> {
         if self.sequence_bytes.is_some() {
             return Err(Offence::OpenSequence);
         }
@@ -168,7 +173,7 @@ impl Task {
         // RFC 7143 §11.4.8. Whether R2Ts alone count is read both ways.
         let sent = self.data_sn.wrapping_add(self.r2t_sn);
         let may_be_zero = self.data_sn == 0 || pdu.response != 0;
-        if pdu.exp_data_sn != sent && !(pdu.exp_data_sn == 0 && may_be_zero) {
+        if check_exp_data_sn && pdu.exp_data_sn != sent && !(pdu.exp_data_sn == 0 && may_be_zero) {
             return Err(Offence::ExpDataSn { found: pdu.exp_data_sn, sent });
         }
         let residual = residual(pdu.overflow, pdu.underflow, pdu.residual)?;
