@@ -4,6 +4,8 @@
 //! structs in [`request`] and [`response`] name the fields of each kind and convert from and to a `Bhs`. Lengths and
 //! digests are put in by [`Pdu::encode`]; who wants them wrong uses [`Pdu::encode_flawed`] or sends any bytes.
 
+use std::fmt;
+
 mod bhs;
 mod frame;
 pub mod request;
@@ -41,7 +43,7 @@ pub mod opcode {
 }
 
 /// A PDU: header, additional header segments (whole, with their own headers) and data.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Pdu {
     /// The basic header segment. Its two lengths are overwritten by [`Pdu::encode`].
     pub bhs: Bhs,
@@ -52,9 +54,11 @@ pub struct Pdu {
 }
 
 impl Pdu {
-    /// A PDU without additional header segments.
-    pub fn new(bhs: Bhs, data: impl Into<Vec<u8>>) -> Self {
-        Self { bhs, ahs: Vec::new(), data: data.into() }
+    /// A PDU without additional header segments; its header gets the length of the data.
+    pub fn new(mut bhs: Bhs, data: impl Into<Vec<u8>>) -> Self {
+        let data = data.into();
+        bhs.set_data_bytes(length(data.len()));
+        Self { bhs, ahs: Vec::new(), data }
     }
 
     /// Appends the PDU to `out`, lengths and digests right.
@@ -71,6 +75,14 @@ impl Pdu {
     #[must_use]
     pub fn as_view(&self) -> PduRef<'_> {
         PduRef { bhs: self.bhs, ahs: &self.ahs, data: &self.data }
+    }
+}
+
+impl fmt::Debug for Pdu {
+    /// The header, and the data cut short.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &self.data[..self.data.len().min(32)];
+        write!(f, "Pdu({:?}, ahs {:02x?}, {} bytes {shown:02x?})", self.bhs, self.ahs, self.data.len())
     }
 }
 

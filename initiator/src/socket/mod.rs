@@ -88,6 +88,3 @@ fn unless_blocked(result: io::Result<usize>) -> io::Result<Option<usize>> {
         Err(error) => Err(error),
     }
 }
-
-#[cfg(test)]
-mod tests;
