@@ -27,7 +27,7 @@ const USAGE: &str = "usage: hammer ADDRESS:PORT TARGET [options]
   --secret-file F   file with the CHAP secret
   --algorithm N     CHAP algorithm 5 to 8 (all are offered)
   --r2t             no unsolicited and no immediate data
-  --lenient         do not check ExpDataSN";
+  --lenient         overlook what tgt gets wrong";
 
 struct Options {
     address: String,
@@ -218,7 +218,7 @@ impl Worker {
     fn connect(options: &Options, session: u16) -> Result<Self, String> {
         let mut config = Config::new(&format!("{}-{session}", options.initiator), &options.target);
         let [high, low] = session.to_be_bytes();
-        config.check_exp_data_sn = !options.lenient;
+        config.lenient = options.lenient;
         config.isid = [0x80, 0, 0, 1, high, low];
         config.offer = Offer {
             task_reporting: None,

@@ -42,8 +42,8 @@ pub struct Config {
     /// PDUs that answer nothing known are [`Event::Unmatched`](crate::Event::Unmatched), no violation: for tests that
     /// send PDUs of their own.
     pub tolerate_unmatched: bool,
-    /// Check ExpDataSN too, which some targets leave at zero.
-    pub check_exp_data_sn: bool,
+    /// Overlook what well-known targets get wrong to no harm: ExpDataSN, and Data-In sequences over MaxBurstLength.
+    pub lenient: bool,
     /// Commands and requests held at a time, queued or sent.
     pub commands_max: usize,
 }
@@ -71,7 +71,7 @@ impl Config {
             use_unsolicited_data: true,
             keep_read_data: true,
             tolerate_unmatched: false,
-            check_exp_data_sn: true,
+            lenient: false,
             commands_max: 4096,
         }
     }

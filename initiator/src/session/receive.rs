@@ -1,5 +1,6 @@
 //! The receiving half: each PDU of the target, checked and turned into events.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::command::{Data, Function};
@@ -120,27 +121,16 @@ impl Initiator {
         Ok(())
     }
 
-    /// The command of a tag, if it was sent and the target says that it received it.
-    fn task(&mut self, itt: u32) -> Result<Option<&mut Task>, Offence> {
-        let exp = self.exp_cmd_sn;
-        match self.pending.get_mut(&itt) {
-            Some(Pending::Task(task)) => match task.sent {
-                Some(sent) if is_received(sent, exp) => Ok(Some(task)),
-                Some(_) => Err(Offence::NotReceived { exp: exp.0 }),
-                None => Err(Offence::NotSent),
-            },
-            _ => Ok(None),
-        }
-    }
-
     fn data_in(&mut self, data_in: &DataIn, pdu: &PduRef<'_>) -> Result<(), Offence> {
         let Phase::FullFeature(params) = &self.phase else { return Ok(()) };
-        let (params, keep) = (Arc::clone(params), self.config.keep_read_data);
-        let Some(task) = self.task(data_in.itt)? else { return self.unmatched(pdu) };
+        let params = Arc::clone(params);
+        let Some(task) = sent_task(&mut self.pending, data_in.itt, self.exp_cmd_sn)? else {
+            return self.unmatched(pdu);
+        };
         if data_in.ttt != NO_TAG && data_in.lun != task.command.lun {
             return Err(Offence::Field("LUN"));
         }
-        task.data_in(data_in, pdu.data, &params, keep)?;
+        task.data_in(data_in, pdu.data, &params, &self.config)?;
         self.counters.data_in_pdus += 1;
         self.counters.read_bytes += pdu.data.len() as u64;
         if data_in.acknowledge && params.error_recovery_level > 0 {
@@ -159,11 +149,11 @@ impl Initiator {
     }
 
     fn scsi_response(&mut self, response: &ScsiResponse, pdu: &PduRef<'_>) -> Result<(), Offence> {
-        if self.task(response.itt)?.is_none() {
+        if sent_task(&mut self.pending, response.itt, self.exp_cmd_sn)?.is_none() {
             return self.unmatched(pdu);
         }
-        let check_exp_data_sn = self.config.check_exp_data_sn;
-        self.complete(response.itt, |task| task.end_in_response(response, pdu.data, check_exp_data_sn))
+        let lenient = self.config.lenient;
+        self.complete(response.itt, |task| task.end_in_response(response, pdu.data, lenient))
     }
 
     fn complete(
@@ -183,7 +173,9 @@ impl Initiator {
     fn r2t(&mut self, r2t: &R2t, pdu: &PduRef<'_>) -> Result<(), Offence> {
         let Phase::FullFeature(params) = &self.phase else { return Ok(()) };
         let params = Arc::clone(params);
-        let Some(task) = self.task(r2t.itt)? else { return self.unmatched(pdu) };
+        let Some(task) = sent_task(&mut self.pending, r2t.itt, self.exp_cmd_sn)? else {
+            return self.unmatched(pdu);
+        };
         if r2t.lun != task.command.lun {
             return Err(Offence::Field("LUN"));
         }
@@ -337,5 +329,21 @@ impl Initiator {
         }
         self.events.push_back(Event::Reject { reason: reject.reason, bhs });
         Ok(())
+    }
+}
+
+/// The command of a tag, if it was sent and the target says that it received it.
+fn sent_task(
+    pending: &mut BTreeMap<u32, Pending>,
+    itt: u32,
+    exp: Serial,
+) -> Result<Option<&mut Task>, Offence> {
+    match pending.get_mut(&itt) {
+        Some(Pending::Task(task)) => match task.sent {
+            Some(sent) if is_received(sent, exp) => Ok(Some(task)),
+            Some(_) => Err(Offence::NotReceived { exp: exp.0 }),
+            None => Err(Offence::NotSent),
+        },
+        _ => Ok(None),
     }
 }

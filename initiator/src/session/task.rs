@@ -4,7 +4,7 @@ use super::command::{Command, Data};
 use super::event::{Completion, Offence, Residual};
 use super::extents::Extents;
 use crate::Serial;
-use crate::config::Params;
+use crate::config::{Config, Params};
 use crate::pdu::response::{DataIn, R2t, ScsiResponse};
 use crate::pdu::{NO_TAG, length, size};
 
@@ -78,7 +78,7 @@ impl Task {
         pdu: &DataIn,
         data: &[u8],
         params: &Params,
-        keep: bool,
+        config: &Config,
     ) -> Result<(), Offence> {
         let Data::In(expected) = self.command.data else { return Err(Offence::NotARead) };
         let (offset, bytes) = (pdu.offset_bytes, length(data.len()));
@@ -97,12 +97,12 @@ impl Task {
         }
         self.next_offset = end;
         // RFC 7143 §13.13: MaxBurstLength bounds a Data-In sequence.
-        let sequence = self.sequence_bytes.unwrap_or(0) + bytes;
-        if sequence > params.max_burst_bytes {
+        let sequence = self.sequence_bytes.unwrap_or(0).saturating_add(bytes);
+        if sequence > params.max_burst_bytes && !config.lenient {
             return Err(Offence::Burst { bytes: sequence, bytes_max: params.max_burst_bytes });
         }
         self.sequence_bytes = (!pdu.final_bit).then_some(sequence);
-        if keep {
+        if config.keep_read_data {
             if self.buffer.len() < size(end) {
                 self.buffer.resize(size(end), 0);
             }
@@ -162,7 +162,7 @@ impl Task {
         self,
         pdu: &ScsiResponse,
         data: &[u8],
-        check_exp_data_sn: bool,
+        lenient: bool,
     ) -> Result<Completion, Offence> {
         if self.sequence_bytes.is_some() {
             return Err(Offence::OpenSequence);
@@ -173,7 +173,7 @@ impl Task {
         // RFC 7143 §11.4.8. Whether R2Ts alone count is read both ways.
         let sent = self.data_sn.wrapping_add(self.r2t_sn);
         let may_be_zero = self.data_sn == 0 || pdu.response != 0;
-        if check_exp_data_sn && pdu.exp_data_sn != sent && !(pdu.exp_data_sn == 0 && may_be_zero) {
+        if !lenient && pdu.exp_data_sn != sent && !(pdu.exp_data_sn == 0 && may_be_zero) {
             return Err(Offence::ExpDataSn { found: pdu.exp_data_sn, sent });
         }
         let residual = residual(pdu.overflow, pdu.underflow, pdu.residual)?;

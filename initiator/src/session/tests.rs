@@ -488,3 +488,28 @@ fn large_writes_are_encoded_as_they_are_sent() {
     let whole: Vec<u8> = (0..4000).map(|n| (n / 256) as u8).collect();
     assert_eq!(data, whole[1024..]);
 }
+
+#[test]
+fn leniency_overlooks_two_things_only() {
+    let config = Config { lenient: true, ..Config::new("iqn.i", "iqn.t") };
+    let mut session = logged_in(config, true, true);
+    session.command(read_command(5000)).unwrap();
+    drain(&mut session);
+    // A sequence of 5000 bytes, then ExpDataSN 0.
+    feed(&mut session, DataIn { final_bit: true, ..data_in(1, 0, 0) }.with(vec![0; 5000])).unwrap();
+    feed(&mut session, good(1).with([])).unwrap();
+    assert!(matches!(session.next_event(), Some(Event::Completed(c)) if c.is_good()));
+    assert_eq!(feed(&mut session, good(1).with([])), Err(Offence::StatSn { found: 10, expected: 11 }));
+}
+
+#[test]
+fn the_same_configuration_logs_in_again() {
+    let first = Initiator::new(Config::new("iqn.i", "iqn.t")).outgoing().to_vec();
+    let mut lost = session(true, true);
+    lost.command(read_command(1).tagged(5)).unwrap();
+    assert_eq!(lost.unfinished().collect::<Vec<_>>(), [(1, 5)]);
+    let mut again = Initiator::new(lost.config().clone());
+    let login = drain(&mut again).remove(0);
+    // The same ISID, TSIH 0: session reinstatement.
+    assert_eq!(login.bhs.0[8..16], first[8..16]);
+}

@@ -4,6 +4,7 @@
 //! Sockets are non-blocking and waiting is `poll(2)`, so a target that does not read while it writes cannot lock a
 //! test up. Every wait has a deadline.
 
+mod calls;
 mod client;
 mod wire;
 
