@@ -82,3 +82,7 @@ pub const LAST_FLUSH_NS: u64 = 5 * SECOND_NS;
 pub const IDLE_SCAN_NS: u64 = 60 * SECOND_NS;
 /// Functions, barriers and session ends that may wait for devices at once, beyond which room is made anew.
 pub const WAITS: usize = 64;
+/// Memory for one reactor's buffers, unless the operator says otherwise.
+pub const POOL_BYTES: usize = 128 * 1024 * 1024;
+/// The least that makes sense: a few buffers of each size in either pool.
+pub const POOL_BYTES_MIN: usize = 8 * 1024 * 1024;

@@ -84,6 +84,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// The key that the next [`Slab::insert`] will give.
+    pub fn next_key(&self) -> Option<Key> {
+        let index = *self.free.last()?;
+        Some(Key { index, generation: self.slots.get(index as usize)?.generation })
+    }
+
     /// The key of the slot's present tenant.
     pub fn key_at(&self, index: u32) -> Option<Key> {
         let slot = self.slots.get(index as usize)?;

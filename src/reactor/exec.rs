@@ -312,7 +312,8 @@ impl<N: Net> Reactor<N> {
     /// Size, write protection and readiness may have changed since the command was admitted.
     fn recheck(&self, key: Key) -> Result<(), Sense> {
         let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
-        let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task)) else {
+        let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
+        else {
             return Err(Sense::COMMAND_ABORTED);
         };
         let place = link.conn.place(task.number, &self.tables.views);
@@ -351,7 +352,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// An IO has ended.
-    fn finish(&mut self, key: Key, data: Option<Buf>, result: Result<(), IoError>, now: Tick) {
+    pub(super) fn finish(&mut self, key: Key, data: Option<Buf>, result: Result<(), IoError>, now: Tick) {
         let Some(record) = self.tables.ios.remove(key) else { return };
         let Some(task) = self.tables.tasks.get_mut(record.task) else { return };
         task.ios -= 1;
@@ -360,7 +361,12 @@ impl<N: Net> Reactor<N> {
         }
         if let Err(error) = result {
             self.event(Event::DeviceError { unit: record.unit, error });
-            return self.end(record.conn, record.task, Outcome::check(Sense::of_failure(error, record.op)), now);
+            return self.end(
+                record.conn,
+                record.task,
+                Outcome::check(Sense::of_failure(error, record.op)),
+                now,
+            );
         }
         match (record.op, data) {
             (Op::Read { .. }, Some(mut data)) => {

@@ -4,13 +4,11 @@ use crate::bdev::{Io, IoError, Op};
 use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{
-    Adopt, Change, CloseCause, Event, Retired, TmfOutcome, ToControl, ToReactor,
-};
+use crate::reactor::message::{Adopt, Change, CloseCause, Event, Retired, TmfOutcome, ToControl, ToReactor};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
-use crate::reactor::turn::{Link, Reactor};
-use crate::reactor::unit::{self, Unit};
+use crate::reactor::turn::{Link, Reactor, cause};
+use crate::reactor::unit::Unit;
 use crate::reactor::wait::{Then, What};
 use crate::slab::Key;
 use crate::time::{SECOND_NS, Tick};
@@ -31,13 +29,15 @@ impl<N: Net> Reactor<N> {
             }
             ToReactor::Barrier { id, change } => self.barrier(id, change, now),
             ToReactor::EndSession { session, reason } => {
-                let key = self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
+                let key =
+                    self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
                 if let Some(key) = key {
                     self.close(key, CloseCause::Ended(reason), now);
                 }
             }
             ToReactor::OpenGate { session } => {
-                let key = self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
+                let key =
+                    self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
                 if let Some(key) = key
                     && let Some(link) = self.conns.get_mut(key)
                 {
@@ -86,20 +86,23 @@ impl<N: Net> Reactor<N> {
         };
         // The key is known before the connection is made: its next tenancy.
         let Some(key) = self.conns.next_key() else {
-            tracing_free_refusal(self, session);
+            never_began(self, session);
             return;
         };
         let conn = Conn::new(setup(key), now);
         match self.net.adopt(adopt.handle, key) {
             Ok(sock) => {
                 let inserted = self.conns.insert(Link::new(conn, sock));
-                debug_assert!(inserted.is_ok_and(|inserted| inserted == key), "next_key names the next tenancy");
+                debug_assert!(
+                    inserted.is_ok_and(|inserted| inserted == key),
+                    "next_key names the next tenancy"
+                );
                 if let Err(fatal) = self.consume(key, &adopt.leftover, now) {
-                    self.close_for(key, fatal, now);
+                    self.close(key, cause(fatal), now);
                 }
                 self.activate(key);
             }
-            Err(_) => tracing_free_refusal(self, session),
+            Err(_) => never_began(self, session),
         }
     }
 
@@ -173,11 +176,11 @@ impl<N: Net> Reactor<N> {
     /// Gives up IOs that no device has.
     pub(super) fn drop_parked(&mut self, is_given_up: impl Fn(&InFlight) -> bool, now: Tick) {
         for id in 0..self.units.len() {
-            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut).filter(|unit| unit.has_parked()) else {
+            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut).filter(|unit| unit.has_parked())
+            else {
                 continue;
             };
-            let mut given_up = None;
-            unit.retain_parked(&mut self.tables, &is_given_up, &mut given_up);
+            let mut given_up = unit.take_parked(&mut self.tables, &is_given_up);
             while let Some(record) = given_up {
                 given_up = self.tables.ios.get(record).and_then(|io| io.next);
                 self.finish(record, None, Err(IoError::Cancelled), now);
@@ -233,11 +236,8 @@ impl<N: Net> Reactor<N> {
 }
 
 /// A connection that cannot be served after all: the session never began.
-fn tracing_free_refusal<N: Net>(reactor: &mut Reactor<N>, session: crate::id::SessionId) {
+fn never_began<N: Net>(reactor: &mut Reactor<N>, session: crate::id::SessionId) {
     reactor.event(Event::Closed { session, cause: CloseCause::PeerGone });
     reactor.tell(ToControl::SessionEnded { session, is_logout: false });
     reactor.tell(ToControl::SessionDrained { session });
 }
-
-#[expect(unused_imports, reason = "named in documentation")]
-use unit as _unit_docs;

@@ -52,7 +52,8 @@ pub(super) struct Tables {
 const TASKS_PER_CONN: u32 = limits::WINDOW_MIN + limits::IMMEDIATE_MAX;
 /// Transmit items per task: a READ's pieces or a WRITE's R2Ts, and the response.
 const ITEMS_PER_TASK: u32 = 9;
-const _: () = assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
+const _: () =
+    assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
 const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN + limits::SPARE_WINDOW;
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
@@ -77,7 +78,10 @@ impl Tables {
         while self.conn_capacity < conns {
             let tasks = limits::CONNS_STEP * TASKS_PER_CONN;
             self.tasks.grow(tasks);
-            self.tx.grow(tasks * ITEMS_PER_TASK + limits::CONNS_STEP * (limits::CONTROL_REPLIES_MAX + limits::TMFS_MAX + 4));
+            self.tx.grow(
+                tasks * ITEMS_PER_TASK
+                    + limits::CONNS_STEP * (limits::CONTROL_REPLIES_MAX + limits::TMFS_MAX + 4),
+            );
             self.ios.grow(tasks * u32::from(limits::PLAN_IOS));
             self.conn_capacity += limits::CONNS_STEP;
         }

@@ -45,10 +45,9 @@ impl<N: Net> Reactor<N> {
             (TmfFunction::LogicalUnitReset, Some((number, _))) => {
                 return self.ask_control(ticket, session, TmfAsk::UnitReset(number));
             }
-            (
-                TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet | TmfFunction::LogicalUnitReset,
-                None,
-            ) => TmfReply::NoLun,
+            (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet | TmfFunction::LogicalUnitReset, None) => {
+                TmfReply::NoLun
+            }
             (TmfFunction::TargetWarmReset, _) => {
                 return self.ask_control(ticket, session, TmfAsk::TargetWarmReset);
             }

@@ -75,6 +75,8 @@ pub struct Reactor<N: Net> {
     pub(super) hungry: VecDeque<(Key, Key)>,
     pub(super) serial: u64,
     pub(super) stopping: Option<Tick>,
+    /// The last flush is under way, and given up at this moment.
+    pub(super) last_flush: Option<Tick>,
     pub(super) is_flushed: bool,
     staging: Vec<u8>,
     batch: Batch,
@@ -105,6 +107,7 @@ impl<N: Net> Reactor<N> {
             hungry: VecDeque::with_capacity(limits::SPARE_WINDOW as usize),
             serial: 0,
             stopping: None,
+            last_flush: None,
             is_flushed: false,
             staging: vec![0; limits::STAGING_BYTES],
             batch: Batch::new(),
@@ -125,6 +128,7 @@ impl<N: Net> Reactor<N> {
         self.feed(now);
         self.timers(now, worked);
         self.settle_waits(now);
+        self.stop_when_drained(now);
         self.flush_backlog();
         worked
     }
@@ -232,7 +236,8 @@ impl<N: Net> Reactor<N> {
         let mut staging = std::mem::take(&mut self.staging);
         let memory = link.conn.memory(&mut self.tables.tasks);
         let direct = memory.len();
-        let received = self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging)]);
+        let received =
+            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging)]);
         match received {
             Rx::Received { bytes, drained } => {
                 link.is_readable = !drained;
@@ -418,7 +423,8 @@ impl<S> Link<S> {
     }
 }
 
-fn cause(fatal: Fatal) -> CloseCause {
+/// How the log calls it.
+pub(super) fn cause(fatal: Fatal) -> CloseCause {
     match fatal {
         Fatal::HeaderDigest => CloseCause::HeaderDigest,
         Fatal::Protocol(what) => CloseCause::Protocol(what),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::bdev::{Bdev, Channel, ChannelState, Refused};
 use crate::id::{ReactorId, UnitId};
-use crate::reactor::tables::Tables;
+use crate::reactor::tables::{InFlight, Tables};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -34,9 +34,10 @@ impl Unit {
     /// Whether the channel has something that polling may end.
     pub(super) fn is_pending(&self) -> bool {
         self.has_parked()
-            || self.channel.as_ref().is_some_and(|channel| {
-                channel.in_flight() > 0 || channel.state() == ChannelState::Opening
-            })
+            || self
+                .channel
+                .as_ref()
+                .is_some_and(|channel| channel.in_flight() > 0 || channel.state() == ChannelState::Opening)
     }
 
     /// The channel, opened where it was not.
@@ -62,6 +63,32 @@ impl Unit {
             self.last = None;
         }
         Some(key)
+    }
+
+    /// Takes the parked IOs that `is_given_up` accepts out of the queue: a chain of records, oldest first.
+    pub(super) fn take_parked(
+        &mut self,
+        tables: &mut Tables,
+        is_given_up: &impl Fn(&InFlight) -> bool,
+    ) -> Option<Key> {
+        let mut at = self.first.take();
+        self.last = None;
+        let mut taken: Option<Key> = None;
+        let mut taken_last: Option<Key> = None;
+        while let Some(key) = at {
+            let Some(io) = tables.ios.get_mut(key) else { break };
+            at = io.next.take();
+            if !is_given_up(io) {
+                self.park(key, tables);
+                continue;
+            }
+            match taken_last.and_then(|last| tables.ios.get_mut(last)) {
+                Some(last) => last.next = Some(key),
+                None => taken = Some(key),
+            }
+            taken_last = Some(key);
+        }
+        taken
     }
 
     /// Puts an IO back in front.
@@ -95,7 +122,9 @@ pub(super) fn hand_over(
     tables: &mut Tables,
     now: Tick,
 ) -> Handed {
-    let Some(io) = tables.ios.get_mut(key).and_then(|record| record.parked.take()) else { return Handed::Gone };
+    let Some(io) = tables.ios.get_mut(key).and_then(|record| record.parked.take()) else {
+        return Handed::Gone;
+    };
     unit.needs_kick = true;
     match unit.channel(reactor).submit(io, now) {
         Ok(()) => Handed::Taken,

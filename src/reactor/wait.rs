@@ -71,11 +71,17 @@ impl<N: Net> Reactor<N> {
         for (key, io) in self.tables.ios.iter() {
             if what.covers(io)
                 && io.parked.is_none()
-                && let Some(channel) = unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
+                && let Some(channel) =
+                    unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
             {
                 channel.cancel(key);
             }
         }
+        self.drain_for(what, then, now);
+    }
+
+    /// Waits for IOs to end in their own time.
+    pub(super) fn drain_for(&mut self, what: What, then: Then, now: Tick) {
         let swallow_until = now.after_ns(limits::SWALLOW_NS);
         self.waits.push(Waiting {
             what,
@@ -105,8 +111,8 @@ impl<N: Net> Reactor<N> {
     fn is_over(&mut self, index: usize, now: Tick) -> Option<bool> {
         let waiting = &self.waits[index];
         let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
-        let is_pending = !planted!(self, ReplyBeforeDrain)
-            && self.tables.ios.iter().any(|(_, io)| is_in_device(io));
+        let is_pending =
+            !planted!(self, ReplyBeforeDrain) && self.tables.ios.iter().any(|(_, io)| is_in_device(io));
         if !is_pending {
             return (!self.is_owed_data(index, now)).then_some(true);
         }

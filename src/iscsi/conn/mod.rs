@@ -453,6 +453,11 @@ impl Conn {
         (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
     }
 
+    /// The nexus has been told that the LUNs have changed: that holds for all of them (SPC-5, LUICLR).
+    pub fn luns_told(&mut self) {
+        self.attentions.iter_mut().for_each(|attentions| attentions.clear(Ua::LunsChanged));
+    }
+
     /// Queues a unit attention at every LUN that leads to `unit`.
     pub fn attend(&mut self, unit: UnitId, ua: Ua) {
         for (mapping, attentions) in self.target.mappings.iter().zip(&mut self.attentions) {
