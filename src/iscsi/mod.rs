@@ -15,6 +15,14 @@
     )
 )]
 
+pub mod chap;
+pub mod discovery;
+mod frames;
+pub mod keys;
+pub mod login;
+pub mod negotiate;
 pub mod params;
+pub mod send_targets;
 pub mod sn;
+pub mod text;
 pub mod wire;

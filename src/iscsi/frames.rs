@@ -1,0 +1,1 @@
+//! PDUs out of a byte stream, for the two machines that run on the control thread.
