@@ -4,6 +4,8 @@
 
 pub mod bdev;
 pub mod buf;
+pub mod cli;
+pub mod control;
 pub mod id;
 pub mod iscsi;
 pub mod limits;
