@@ -2,8 +2,9 @@
 //!
 //! No socket, clock, thread or device. Sources: SAM-5, SPC-5, SBC-4.
 //!
-//! A command meets SCSI twice: [`plan`] when it arrives (which way data go and how much, early refusal),
-//! and [`start`] when its turn has come (unit attentions, then everything that may have changed is checked again).
+//! A command meets SCSI twice: [`plan`] when it arrives (which way data go and how much, early refusal), and
+//! [`admit`] when its turn has come (unit attentions, then everything that may have changed is checked again). Each piece of a
+//! cut-up IO goes through [`recheck`] before it is submitted.
 #![cfg_attr(
     not(test),
     deny(
@@ -19,13 +20,24 @@
 
 pub mod attention;
 pub mod cdb;
+mod lun;
+mod medium;
 pub mod report;
 pub mod sense;
+pub mod table;
 pub mod view;
 
+#[cfg(test)]
+mod tests;
+
+use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::cdb::Cdb;
 use crate::scsi::report::Report;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{LunNumber, TargetView, UnitView};
+use crate::scsi::table::Run;
+use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
+
+pub use crate::scsi::medium::TRANSFER_BYTES_MAX;
 
 /// SCSI status codes (SAM-5 §5.3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,4 +121,100 @@ pub struct Place<'a> {
     pub number: LunNumber,
     /// The logical unit there, with the mapping's read-only flag; none where no such LUN exists.
     pub unit: Option<(&'a UnitView, bool)>,
+}
+
+impl Plan {
+    /// Which way data go and how many bytes, as the CDB asks.
+    pub fn transfer(&self, place: &Place<'_>) -> Transfer {
+        let bytes = |extent: &Extent| {
+            u64::from(extent.blocks) * place.unit.map_or(0, |(view, _)| u64::from(view.block_bytes))
+        };
+        match self {
+            Plan::End(_) | Plan::Refuse(_) | Plan::Flush => Transfer::None,
+            Plan::Report(report) => Transfer::In(u64::from(report.bytes_max())),
+            Plan::Read(extent) => Transfer::In(bytes(extent)),
+            Plan::Write(extent) => Transfer::Out(bytes(extent)),
+        }
+    }
+}
+
+/// What a piece of IO wants of the medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// To read it.
+    Read,
+    /// To change it.
+    Write,
+}
+
+/// What the command will do, as things stand. Called when it arrives, before its data are placed.
+pub fn plan(cdb: &Cdb, place: &Place<'_>) -> Plan {
+    decide(cdb, place).unwrap_or_else(Plan::Refuse)
+}
+
+/// What the command does, now that its turn has come: a pending unit attention is reported first (and is then no longer
+/// pending), then everything that may have changed since `plan` was made is checked again. A command that its plan
+/// refused stays refused, since its data were not kept.
+///
+/// [`Ua::LunsChanged`] is per target: whoever sees it in the answer, or lets a REPORT LUNS through, clears it for the
+/// nexus's other logical units of the target too.
+pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut Attentions>) -> Plan {
+    if let Some(attentions) = attentions
+        && !attentions.is_empty()
+    {
+        // SAM-5 §5.14: INQUIRY, REPORT LUNS and REQUEST SENSE neither report nor, with one exception, clear them.
+        if !table::find(cdb).is_ok_and(|row| row.always()) {
+            if let Some(ua) = attentions.take() {
+                return Plan::Refuse(ua.sense());
+            }
+        } else if cdb.opcode() == table::REPORT_LUNS && matches!(plan, Plan::Report(_)) {
+            // SPC-5, REPORT LUNS: an initiator is told what has changed by its own answer.
+            attentions.clear(Ua::LunsChanged);
+        }
+    }
+    match plan {
+        Plan::Refuse(_) => plan,
+        Plan::End(_) | Plan::Report(_) | Plan::Read(_) | Plan::Write(_) | Plan::Flush => {
+            self::plan(cdb, place)
+        }
+    }
+}
+
+/// Whether this piece of a command may still be submitted: the medium may have gone, shrunk or become read-only since.
+pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Sense> {
+    let unit = Served::at(place).ok_or(Sense::NO_SUCH_UNIT)?;
+    medium::check(piece, access, unit)
+}
+
+/// A logical unit that is there to serve.
+#[derive(Clone, Copy, Debug)]
+struct Served<'a> {
+    view: &'a UnitView,
+    /// For everybody or for those who come this way.
+    read_only: bool,
+}
+
+impl<'a> Served<'a> {
+    /// The logical unit at this place; one that is being removed is there no more.
+    fn at(place: &Place<'a>) -> Option<Served<'a>> {
+        let (view, read_only) = place.unit?;
+        (view.medium != Medium::Removed).then_some(Served { view, read_only: read_only || view.read_only })
+    }
+}
+
+fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
+    let unit = Served::at(place);
+    // SAM-5 §4.7: at a LUN that leads nowhere only three commands are served, whatever else is wrong.
+    let row = table::find(cdb).map_err(|sense| if unit.is_some() { sense } else { Sense::NO_SUCH_UNIT })?;
+    match row.run() {
+        Run::Always(run) => {
+            row.check(cdb)?;
+            run(cdb, unit)
+        }
+        Run::Unit(run) => {
+            let unit = unit.ok_or(Sense::NO_SUCH_UNIT)?;
+            row.check(cdb)?;
+            run(cdb, unit)
+        }
+    }
 }

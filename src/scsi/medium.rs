@@ -1,0 +1,121 @@
+//! Commands that need the medium: TEST UNIT READY (SPC-5), READ, WRITE and SYNCHRONIZE CACHE (SBC-4).
+
+use crate::scsi::cdb::Cdb;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::Medium;
+use crate::scsi::{Access, Extent, Plan, Served, Status};
+
+/// Data of one READ or WRITE, at most: MAXIMUM TRANSFER LENGTH of VPD B0h is this in blocks.
+pub const TRANSFER_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// FUA in byte 1 of the 10, 12 and 16 byte CDBs.
+const FUA: u8 = 0x08;
+
+/// The medium can be reached.
+pub(super) fn ready(unit: Served<'_>) -> Result<(), Sense> {
+    match unit.view.medium {
+        Medium::Ready => Ok(()),
+        Medium::NotReady => Err(Sense::NOT_READY),
+        Medium::Removed => Err(Sense::NO_SUCH_UNIT),
+    }
+}
+
+/// The extent is on the medium and the access is allowed.
+pub(super) fn check(extent: Extent, access: Access, unit: Served<'_>) -> Result<(), Sense> {
+    ready(unit)?;
+    let capacity = unit.view.blocks;
+    let end = extent.lba.checked_add(u64::from(extent.blocks));
+    if end.is_none_or(|end| end > capacity) {
+        // SBC-4: INFORMATION is the first LBA that is not there.
+        return Err(Sense::LBA_OUT_OF_RANGE.at(extent.lba.max(capacity)));
+    }
+    if access == Access::Write && unit.read_only {
+        return Err(Sense::WRITE_PROTECTED);
+    }
+    Ok(())
+}
+
+pub(super) fn test_unit_ready(_: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    ready(unit).map(|()| Plan::End(Status::Good))
+}
+
+pub(super) fn read_6(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_6(cdb), 4, Access::Read, unit)
+}
+
+pub(super) fn read_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_10(cdb), 7, Access::Read, unit)
+}
+
+pub(super) fn read_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_12(cdb), 6, Access::Read, unit)
+}
+
+pub(super) fn read_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_16(cdb), 10, Access::Read, unit)
+}
+
+pub(super) fn write_6(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_6(cdb), 4, Access::Write, unit)
+}
+
+pub(super) fn write_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_10(cdb), 7, Access::Write, unit)
+}
+
+pub(super) fn write_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_12(cdb), 6, Access::Write, unit)
+}
+
+pub(super) fn write_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_16(cdb), 10, Access::Write, unit)
+}
+
+pub(super) fn synchronize_cache_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    flush(extent_10(cdb), unit)
+}
+
+pub(super) fn synchronize_cache_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    flush(extent_16(cdb), unit)
+}
+
+/// `length_byte` is where the CDB's TRANSFER LENGTH begins.
+fn transfer(extent: Extent, length_byte: u8, access: Access, unit: Served<'_>) -> Result<Plan, Sense> {
+    check(extent, access, unit)?;
+    if u64::from(extent.blocks) * u64::from(unit.view.block_bytes) > u64::from(TRANSFER_BYTES_MAX) {
+        // SBC-4: more than MAXIMUM TRANSFER LENGTH.
+        return Err(Sense::invalid_byte(length_byte));
+    }
+    Ok(match access {
+        Access::Read => Plan::Read(extent),
+        Access::Write => Plan::Write(extent),
+    })
+}
+
+/// The whole cache is flushed, whatever the extent, and before status even with IMMED: an error is then reported by the
+/// command that asked. No blocks means up to the end.
+fn flush(extent: Extent, unit: Served<'_>) -> Result<Plan, Sense> {
+    check(extent, Access::Read, unit).map(|()| Plan::Flush)
+}
+
+/// SBC-4: 21 bits of address; a TRANSFER LENGTH of 0 is 256 blocks.
+fn extent_6(cdb: &Cdb) -> Extent {
+    let lba = u64::from(cdb.be32(0) & 0x001f_ffff);
+    let blocks = match cdb.byte(4) {
+        0 => 256,
+        blocks => u32::from(blocks),
+    };
+    Extent { lba, blocks, fua: false }
+}
+
+fn extent_10(cdb: &Cdb) -> Extent {
+    Extent { lba: u64::from(cdb.be32(2)), blocks: u32::from(cdb.be16(7)), fua: cdb.byte(1) & FUA != 0 }
+}
+
+fn extent_12(cdb: &Cdb) -> Extent {
+    Extent { lba: u64::from(cdb.be32(2)), blocks: cdb.be32(6), fua: cdb.byte(1) & FUA != 0 }
+}
+
+fn extent_16(cdb: &Cdb) -> Extent {
+    Extent { lba: cdb.be64(2), blocks: cdb.be32(10), fua: cdb.byte(1) & FUA != 0 }
+}

@@ -1,3 +1,0 @@
-//! stub
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Report;

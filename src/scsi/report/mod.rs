@@ -1,0 +1,80 @@
+//! Parameter data: what commands answer out of what is known of a logical unit, without touching its medium.
+//!
+//! One file per command family, each with the command's `plan` and its data.
+
+pub(super) mod capacity;
+pub(super) mod inquiry;
+pub(super) mod luns;
+pub(super) mod mode;
+pub(super) mod opcodes;
+pub(super) mod request_sense;
+mod vpd;
+mod writer;
+
+use crate::limits::PARAMETER_BYTES_MAX;
+use crate::scsi::attention::Attentions;
+use crate::scsi::report::writer::Writer;
+use crate::scsi::{Place, Plan, Served};
+
+/// Which parameter data, and how much of them is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Report {
+    kind: Kind,
+    allocation_bytes: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Inquiry,
+    Vpd { page: u8 },
+    Sense { descriptor_format: bool },
+    Luns(luns::Select),
+    Capacity10,
+    Capacity16,
+    Mode(mode::Request),
+    Opcodes(opcodes::Request),
+}
+
+impl Report {
+    /// The most bytes [`fill`] can write: the ALLOCATION LENGTH, as far as any parameter data go.
+    pub fn bytes_max(&self) -> u32 {
+        self.allocation_bytes.min(PARAMETER_BYTES_MAX)
+    }
+}
+
+/// The plan that answers with this.
+fn answer(kind: Kind, allocation_bytes: impl Into<u32>) -> Plan {
+    Plan::Report(Report { kind, allocation_bytes: allocation_bytes.into() })
+}
+
+/// Writes the data, cut to the ALLOCATION LENGTH and to `out`, and returns how many bytes that are. REQUEST SENSE reports and
+/// clears a unit attention. Where the logical unit has vanished since the command was admitted, nothing is written.
+pub fn fill(
+    report: &Report,
+    place: &Place<'_>,
+    attentions: Option<&mut Attentions>,
+    out: &mut [u8],
+) -> usize {
+    let wanted = usize::try_from(report.bytes_max()).unwrap_or(usize::MAX).min(out.len());
+    let mut writer = Writer::new(&mut out[..wanted]);
+    write(report.kind, place, attentions, &mut writer);
+    writer.finish()
+}
+
+fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, writer: &mut Writer<'_>) {
+    let unit = Served::at(place);
+    match (kind, unit) {
+        (Kind::Inquiry, unit) => inquiry::fill(unit, writer),
+        (Kind::Vpd { page }, Some(unit)) => vpd::fill(page, unit.view, place.target, writer),
+        (Kind::Vpd { .. }, None) => vpd::fill_nowhere(writer),
+        (Kind::Sense { descriptor_format }, unit) => {
+            request_sense::fill(descriptor_format, unit, attentions, writer);
+        }
+        (Kind::Luns(select), _) => luns::fill(select, place.target, writer),
+        (Kind::Capacity10, Some(unit)) => capacity::fill_10(unit.view, writer),
+        (Kind::Capacity16, Some(unit)) => capacity::fill_16(unit.view, writer),
+        (Kind::Mode(request), Some(unit)) => mode::fill(request, unit, writer),
+        (Kind::Opcodes(request), Some(_)) => opcodes::fill(request, writer),
+        (Kind::Capacity10 | Kind::Capacity16 | Kind::Mode(_) | Kind::Opcodes(_), None) => {}
+    }
+}

@@ -1,0 +1,153 @@
+//! Vital product data pages (SPC-5, SBC-4).
+
+use crate::scsi::medium::TRANSFER_BYTES_MAX;
+use crate::scsi::report::inquiry::{DISK, NOWHERE};
+use crate::scsi::report::writer::Writer;
+use crate::scsi::view::{TargetView, UnitView};
+
+type Body = fn(&UnitView, &TargetView, &mut Writer<'_>);
+
+/// SUPPORTED VPD PAGES.
+const SUPPORTED: u8 = 0x00;
+
+/// Each page's code and what follows its four-byte header; ascending.
+static PAGES: [(u8, Body); 7] = [
+    (SUPPORTED, supported),
+    (0x80, serial_number),
+    (0x83, identification),
+    (0x86, extended_inquiry),
+    (0xb0, block_limits),
+    (0xb1, block_characteristics),
+    (0xb2, provisioning),
+];
+
+/// Unit serial number, at most.
+const SERIAL_BYTES_MAX: usize = 64;
+/// An iSCSI name, at most (RFC 7143 §4.2.7.1).
+const NAME_BYTES_MAX: usize = 223;
+
+/// There is such a page. At a LUN that leads nowhere there is the list of pages alone.
+pub(super) fn known(page: u8, unit: bool) -> bool {
+    page == SUPPORTED || (unit && PAGES.iter().any(|(code, _)| *code == page))
+}
+
+pub(super) fn fill(page: u8, unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
+    let Some((_, body)) = PAGES.iter().find(|(code, _)| *code == page) else { return };
+    writer.put(&[DISK, page, 0, 0]);
+    body(unit, target, writer);
+    writer.length_16(2, 4);
+}
+
+/// The list of pages where there is no logical unit: itself.
+pub(super) fn fill_nowhere(writer: &mut Writer<'_>) {
+    writer.put(&[NOWHERE, SUPPORTED, 0, 1, SUPPORTED]);
+}
+
+fn supported(_: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    for (code, _) in &PAGES {
+        writer.put(&[*code]);
+    }
+}
+
+fn serial_number(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    writer.put(serial(unit));
+}
+
+/// Device identification: designators of the logical unit, of the target port it is asked through and of the target device.
+fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
+    const LOGICAL_UNIT: u8 = 0x00;
+    const TARGET_PORT: u8 = 0x90; // PIV: the protocol identifier means something.
+    const TARGET_DEVICE: u8 = 0xa0;
+    const BINARY: u8 = 0x01;
+    const ASCII: u8 = 0x02;
+    // PROTOCOL IDENTIFIER 5h, iSCSI, with the code set.
+    const ISCSI_BINARY: u8 = 0x51;
+    const ISCSI_UTF8: u8 = 0x53;
+
+    let identity = &unit.identity;
+    designator(writer, BINARY, LOGICAL_UNIT | 0x3, &[&identity.naa]);
+    designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, &identity.product, serial(unit)]);
+    let relative_port = target.relative_port.to_be_bytes();
+    designator(writer, ISCSI_BINARY, TARGET_PORT | 0x4, &[&[0, 0], &relative_port]);
+    let port_group = target.port_group.to_be_bytes();
+    designator(writer, ISCSI_BINARY, TARGET_PORT | 0x5, &[&[0, 0], &port_group]);
+
+    let name = target.name.as_bytes();
+    let name = &name[..name.len().min(NAME_BYTES_MAX)];
+    // RFC 7143 §4.4.1: name, `,t,0x`, portal group tag. SPC-5: ended by a NUL, padded to a multiple of four.
+    let port_tail = port_tail(target.portal_group);
+    designator(
+        writer,
+        ISCSI_UTF8,
+        TARGET_PORT | 0x8,
+        &[name, &port_tail, padding(name.len() + port_tail.len())],
+    );
+    designator(writer, ISCSI_UTF8, TARGET_DEVICE | 0x8, &[name, padding(name.len())]);
+}
+
+/// One designation descriptor; `parts` follow one another.
+fn designator(writer: &mut Writer<'_>, code_set: u8, kind: u8, parts: &[&[u8]]) {
+    let start = writer.length();
+    writer.put(&[code_set, kind, 0, 0]);
+    for part in parts {
+        writer.put(part);
+    }
+    writer.length_8(start + 3, start + 4);
+}
+
+/// One to four NULs, after a string of `length` bytes.
+fn padding(length: usize) -> &'static [u8] {
+    &[0; 4][length % 4..]
+}
+
+/// `,t,0x` and the portal group tag.
+fn port_tail(portal_group: u16) -> [u8; 9] {
+    let mut tail = *b",t,0x0000";
+    let [high, low] = portal_group.to_be_bytes();
+    for (digit, nibble) in tail[5..].iter_mut().zip([high >> 4, high & 0xf, low >> 4, low & 0xf]) {
+        *digit = b"0123456789abcdef"[usize::from(nibble)];
+    }
+    tail
+}
+
+/// Extended INQUIRY data.
+fn extended_inquiry(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    let v_sup = u8::from(unit.write_cache);
+    writer.put(&[
+        0x00,  // No microcode activation, no protection information, no guard checks.
+        0x07,  // HEADSUP, ORDSUP, SIMPSUP.
+        v_sup, // V_SUP: a volatile cache; neither WRITE UNCORRECTABLE nor a non-volatile one.
+        0x01, // LUICLR: REPORTED LUNS DATA HAS CHANGED is cleared for all logical units when one has reported it.
+    ]);
+    writer.zeros_to(64);
+}
+
+/// Block limits. None is reported for what is not supported: COMPARE AND WRITE, UNMAP, WRITE SAME, WRITE ATOMIC.
+fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    let granularity = u16::try_from(blocks(unit.physical_block_bytes, unit)).unwrap_or(u16::MAX);
+    writer.put(&[0, 0]);
+    writer.put(&granularity.to_be_bytes());
+    writer.put(&blocks(TRANSFER_BYTES_MAX, unit).to_be_bytes());
+    writer.zeros_to(64);
+}
+
+/// Block device characteristics. MEDIUM ROTATION RATE 0001h: it does not rotate; 0000h: not reported.
+fn block_characteristics(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    writer.put(&[0, u8::from(!unit.rotational)]);
+    writer.zeros_to(64);
+}
+
+/// Logical block provisioning: fully provisioned, no way to unmap.
+fn provisioning(_: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    writer.zeros_to(8);
+}
+
+fn serial(unit: &UnitView) -> &[u8] {
+    let serial = unit.identity.serial.as_bytes();
+    &serial[..serial.len().min(SERIAL_BYTES_MAX)]
+}
+
+/// Bytes as whole logical blocks.
+fn blocks(bytes: u32, unit: &UnitView) -> u32 {
+    bytes.checked_div(unit.block_bytes).unwrap_or(0)
+}

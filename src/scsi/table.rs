@@ -1,0 +1,229 @@
+//! Every command that is served: one row per operation code and service action.
+//!
+//! The rows say which bits of a CDB mean something; a bit that does not is refused with a pointer to it, unless it is obsolete
+//! or vendor-specific, which old initiators set for no reason. REPORT SUPPORTED OPERATION CODES is made from the rows.
+
+use std::fmt::{Debug, Formatter};
+
+use crate::scsi::cdb::Cdb;
+use crate::scsi::report::{capacity, inquiry, luns, mode, opcodes, request_sense};
+use crate::scsi::sense::Sense;
+use crate::scsi::{Plan, Served, medium};
+
+/// Which way a command's data go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// There are none.
+    None,
+    /// To the initiator.
+    In,
+    /// From the initiator.
+    Out,
+}
+
+/// One command.
+pub struct Row {
+    /// OPERATION CODE.
+    pub opcode: u8,
+    /// SERVICE ACTION, where the operation code has them.
+    pub action: Option<u8>,
+    /// As SPC and SBC write it.
+    pub name: &'static str,
+    /// Where its data go.
+    pub direction: Direction,
+    /// CDB USAGE DATA (SPC-5), as long as the CDB: bits that are evaluated, after the operation code itself; a
+    /// service action stands as its value.
+    pub usage: &'static [u8],
+    /// The bits, left-aligned to the CDB's first byte, that must be zero.
+    reserved: u128,
+    run: Run,
+}
+
+impl Debug for Row {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// How a command is planned, once its reserved bits are known to be zero.
+#[derive(Clone, Copy)]
+pub(super) enum Run {
+    /// Needs a logical unit.
+    Unit(fn(&Cdb, Served<'_>) -> Result<Plan, Sense>),
+    /// Served where there is none too, and despite unit attentions (SPC-5, SAM-5 §5.14).
+    Always(fn(&Cdb, Option<Served<'_>>) -> Result<Plan, Sense>),
+}
+
+/// REPORT LUNS.
+pub(super) const REPORT_LUNS: u8 = 0xa0;
+
+/// Every command, ascending by operation code and service action.
+pub const fn rows() -> &'static [Row] {
+    &ROWS
+}
+
+/// The row for a CDB, or why there is none.
+pub fn find(cdb: &Cdb) -> Result<&'static Row, Sense> {
+    let rows = of_opcode(cdb.opcode());
+    let first = rows.first().ok_or(Sense::INVALID_OPCODE)?;
+    if first.action.is_none() {
+        return Ok(first);
+    }
+    // SPC-5: the field at fault is SERVICE ACTION.
+    rows.iter().find(|row| row.action == Some(cdb.service_action())).ok_or(Sense::invalid_bit(1, 4))
+}
+
+/// All rows of one operation code: none, one, or one per service action.
+pub fn of_opcode(opcode: u8) -> &'static [Row] {
+    let (start, end) = INDEX[usize::from(opcode)];
+    &ROWS[usize::from(start)..usize::from(end)]
+}
+
+impl Row {
+    /// Length of the CDB in bytes.
+    pub fn cdb_bytes(&self) -> usize {
+        self.usage.len()
+    }
+
+    /// Served at a LUN that leads nowhere, and despite unit attentions.
+    pub fn always(&self) -> bool {
+        matches!(self.run, Run::Always(_))
+    }
+
+    pub(super) fn run(&self) -> Run {
+        self.run
+    }
+
+    /// Refuses a reserved bit: the first of them, in the order of the bytes, bit 7 first.
+    pub fn check(&self, cdb: &Cdb) -> Result<(), Sense> {
+        let wrong = u128::from_be_bytes(cdb.bytes) & self.reserved;
+        let Some(position) = first_bit(wrong) else { return Ok(()) };
+        Err(Sense::invalid_bit(position / 8, 7 - position % 8))
+    }
+}
+
+/// Position of the most significant bit that is set, the most significant of all being 0.
+fn first_bit(bits: u128) -> Option<u8> {
+    if bits == 0 {
+        return None;
+    }
+    u8::try_from(bits.leading_zeros()).ok()
+}
+
+/// Bits of byte 1 that were the LUN of a 6-byte CDB: obsolete.
+const LUN: (usize, u8) = (1, 0xe0);
+/// RARC, which a logical unit without rebuild assist ignores, and FUA_NV and RelAdr, which are obsolete.
+const READ_BITS: &[(usize, u8)] = &[(1, 0x07)];
+/// EBP, FUA_NV and RelAdr: obsolete.
+const WRITE_BITS: &[(usize, u8)] = &[(1, 0x07)];
+/// What is left of those in 16 bytes.
+const LONG_BITS: &[(usize, u8)] = &[(1, 0x06)];
+/// SYNC_NV and RelAdr: obsolete.
+const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
+
+#[rustfmt::skip]
+static ROWS: [Row; 19] = {
+    use Direction::{In, None as Nothing, Out};
+    use Run::{Always, Unit};
+    [
+        row("TEST UNIT READY", Nothing, &[0x00, 0, 0, 0, 0, 0], &[LUN], Unit(medium::test_unit_ready)),
+        row("REQUEST SENSE", In, &[0x03, 0x01, 0, 0, 0xff, 0], &[LUN], Always(request_sense::plan)),
+        row("READ(6)", In, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::read_6)),
+        row("WRITE(6)", Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
+        // Bit 1 was CMDDT: obsolete.
+        row("INQUIRY", In, &[0x12, 0x01, 0xff, 0xff, 0xff, 0], &[LUN, (1, 0x02)], Always(inquiry::plan)),
+        row("MODE SENSE(6)", In, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], &[LUN], Unit(mode::plan_6)),
+        // RelAdr, LOGICAL BLOCK ADDRESS and PMI: obsolete.
+        row("READ CAPACITY(10)", In, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[(1, 0x01), (2, 0xff), (3, 0xff), (4, 0xff), (5, 0xff), (8, 0x01)], Unit(capacity::plan_10)),
+        row("READ(10)", In, &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            READ_BITS, Unit(medium::read_10)),
+        row("WRITE(10)", Out, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            WRITE_BITS, Unit(medium::write_10)),
+        row("SYNCHRONIZE CACHE(10)", Nothing, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            SYNC_BITS, Unit(medium::synchronize_cache_10)),
+        row("MODE SENSE(10)", In, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_10)),
+        row("READ(16)", In,
+            &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            LONG_BITS, Unit(medium::read_16)),
+        row("WRITE(16)", Out,
+            &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            LONG_BITS, Unit(medium::write_16)),
+        row("SYNCHRONIZE CACHE(16)", Nothing,
+            &[0x91, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            SYNC_BITS, Unit(medium::synchronize_cache_16)),
+        // LOGICAL BLOCK ADDRESS and PMI: obsolete.
+        action("READ CAPACITY(16)", In,
+            &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            &[(2, 0xff), (3, 0xff), (4, 0xff), (5, 0xff), (6, 0xff), (7, 0xff), (8, 0xff), (9, 0xff), (14, 0x01)],
+            Unit(capacity::plan_16)),
+        row("REPORT LUNS", In, &[REPORT_LUNS, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            &[], Always(luns::plan)),
+        action("REPORT SUPPORTED OPERATION CODES", In,
+            &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(opcodes::plan)),
+        row("READ(12)", In, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            READ_BITS, Unit(medium::read_12)),
+        row("WRITE(12)", Out, &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            WRITE_BITS, Unit(medium::write_12)),
+    ]
+};
+
+/// For each operation code, where its rows begin and end.
+static INDEX: [(u8, u8); 256] = index();
+
+const fn index() -> [(u8, u8); 256] {
+    let mut index = [(0, 0); 256];
+    let mut at: u8 = 0;
+    while (at as usize) < ROWS.len() {
+        let opcode = ROWS[at as usize].opcode as usize;
+        let (start, end) = index[opcode];
+        // Rows of one operation code stand together.
+        assert!(end == 0 || end == at);
+        index[opcode] = (if end == 0 { at } else { start }, at + 1);
+        at += 1;
+    }
+    index
+}
+
+const fn row(
+    name: &'static str,
+    direction: Direction,
+    usage: &'static [u8],
+    ignored: &[(usize, u8)],
+    run: Run,
+) -> Row {
+    let reserved = reserved(usage, ignored, 0);
+    Row { opcode: usage[0], action: None, name, direction, usage, reserved, run }
+}
+
+/// A row of an operation code with service actions.
+const fn action(
+    name: &'static str,
+    direction: Direction,
+    usage: &'static [u8],
+    ignored: &[(usize, u8)],
+    run: Run,
+) -> Row {
+    let reserved = reserved(usage, ignored, 0x1f);
+    Row { opcode: usage[0], action: Some(usage[1] & 0x1f), name, direction, usage, reserved, run }
+}
+
+/// The bits that no one uses, and none of those that are ignored. `second` is used in byte 1 beside the usage data.
+const fn reserved(usage: &[u8], ignored: &[(usize, u8)], second: u8) -> u128 {
+    let mut meant = [0xff; 16];
+    let mut at = 1;
+    while at < usage.len() {
+        meant[at] = usage[at];
+        at += 1;
+    }
+    meant[1] |= second;
+    // SAM-5 §5.2: CONTROL is the last byte. Bits 7 and 6 are vendor-specific, 1 and 0 obsolete; NACA (bit 2) is refused.
+    meant[usage.len() - 1] = 0xc3;
+    let mut at = 0;
+    while at < ignored.len() {
+        let (byte, bits) = ignored[at];
+        meant[byte] |= bits;
+        at += 1;
+    }
+    !u128::from_be_bytes(meant)
+}

@@ -1,0 +1,92 @@
+//! A target with three logical units, and what it plans.
+
+mod admission;
+mod plans;
+mod random;
+mod refusals;
+mod reports;
+
+use crate::id::UnitId;
+use crate::limits::PARAMETER_BYTES_MAX;
+use crate::scsi::attention::Attentions;
+use crate::scsi::cdb::Cdb;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::{Place, Plan, plan, report};
+
+/// 1000 blocks of 512 bytes on 4 KiB physical ones.
+fn unit() -> UnitView {
+    UnitView {
+        id: UnitId(3),
+        blocks: 1000,
+        block_bytes: 512,
+        physical_block_bytes: 4096,
+        identity: Identity {
+            vendor: *b"LUNETTE ",
+            product: *b"RAM disk        ",
+            revision: *b"0.1 ",
+            serial: "0123456789abcdef".to_owned(),
+            naa: [0x35, 1, 2, 3, 4, 5, 6, 7],
+        },
+        read_only: false,
+        write_cache: false,
+        rotational: false,
+        descriptor_sense: false,
+        medium: Medium::Ready,
+    }
+}
+
+fn target() -> TargetView {
+    let mapping = |number| Mapping { number: LunNumber(number), unit: UnitId(3), read_only: false };
+    TargetView {
+        name: "iqn.2026-11.example:disk".to_owned(),
+        alias: String::new(),
+        relative_port: 0x0102,
+        port_group: 0x0304,
+        portal_group: 0x0a1b,
+        portals: Vec::new(),
+        mappings: [0, 5, 300].map(mapping).to_vec(),
+    }
+}
+
+/// A CDB, padded as in the header.
+fn cdb(bytes: &[u8]) -> Cdb {
+    let mut padded = [0; 16];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    Cdb::new(padded)
+}
+
+/// The plan for `bytes` at `unit`.
+fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
+    let target = target();
+    plan(&cdb(bytes), &Place { target: &target, number: LunNumber(0), unit: Some((unit, false)) })
+}
+
+/// The plan for `bytes` where there is no logical unit.
+fn planned_nowhere(bytes: &[u8]) -> Plan {
+    let target = target();
+    plan(&cdb(bytes), &Place { target: &target, number: LunNumber(9), unit: None })
+}
+
+/// How `bytes` are refused.
+fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
+    match planned(bytes, unit) {
+        Plan::Refuse(sense) => sense,
+        other => panic!("{bytes:02x?} is not refused but {other:?}"),
+    }
+}
+
+/// The parameter data that `bytes` ask for.
+fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Attentions>) -> Vec<u8> {
+    let target = target();
+    let place = Place { target: &target, number: LunNumber(0), unit: unit.map(|unit| (unit, false)) };
+    let Plan::Report(report) = plan(&cdb(bytes), &place) else {
+        panic!("{bytes:02x?} makes no report");
+    };
+    let mut out = vec![0xee; PARAMETER_BYTES_MAX as usize];
+    let length = report::fill(&report, &place, attentions, &mut out);
+    assert!(length <= report.bytes_max() as usize);
+    assert!(out[length..].iter().all(|byte| *byte == 0xee), "written beyond the length that is told");
+    out.truncate(length);
+    out
+}

@@ -1,0 +1,102 @@
+//! Hostile CDBs: nothing panics, nothing is longer than it says.
+
+use super::{target, unit};
+use crate::limits::PARAMETER_BYTES_MAX;
+use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::cdb::Cdb;
+use crate::scsi::table::{self, Direction};
+use crate::scsi::view::{LunNumber, Medium, UnitView};
+use crate::scsi::{Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, report};
+
+/// A linear congruential generator: the high half of 64 bits.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    /// Few bits set, as most CDBs have, or any.
+    fn byte(&mut self) -> u8 {
+        let bits = self.next();
+        match bits & 3 {
+            0 => (bits >> 8) as u8,
+            1 => 1 << (bits >> 8 & 7),
+            _ => 0,
+        }
+    }
+}
+
+#[test]
+fn any_cdb_is_planned_and_answered_within_its_lengths() {
+    let target = target();
+    let units = [
+        unit(),
+        UnitView { blocks: u64::MAX, block_bytes: 4096, read_only: true, ..unit() },
+        UnitView { medium: Medium::NotReady, descriptor_sense: true, ..unit() },
+        UnitView { medium: Medium::Removed, ..unit() },
+    ];
+    let mut random = Random(1);
+    let mut out = vec![0; PARAMETER_BYTES_MAX as usize + 1];
+    let (mut reports, mut transfers) = (0, 0);
+    for round in 0..2000 {
+        for opcode in 0..=255 {
+            let mut bytes = [0; 16].map(|_| random.byte());
+            bytes[0] = opcode;
+            if round % 4 != 0 {
+                // Most get past the reserved bits.
+                make_acceptable(&mut bytes, &mut random);
+            }
+            let cdb = Cdb::new(bytes);
+            let unit = units.get(random.next() as usize % 5).map(|unit| (unit, round % 2 == 0));
+            let place = Place { target: &target, number: LunNumber(0), unit };
+            let mut attentions = Attentions::new();
+            if random.next().is_multiple_of(4) {
+                attentions.push(Ua::LunsChanged);
+            }
+            let plan = plan(&cdb, &place);
+            let direction = table::find(&cdb).ok().map(|row| row.direction);
+            match plan.transfer(&place) {
+                Transfer::None => {}
+                Transfer::In(bytes) => {
+                    assert_eq!(direction, Some(Direction::In));
+                    assert!(bytes <= u64::from(TRANSFER_BYTES_MAX));
+                }
+                Transfer::Out(bytes) => {
+                    assert_eq!(direction, Some(Direction::Out));
+                    assert!(bytes <= u64::from(TRANSFER_BYTES_MAX));
+                }
+            }
+            match admit(plan, &cdb, &place, Some(&mut attentions)) {
+                Plan::Report(report) => {
+                    reports += 1;
+                    let room = random.next() as usize % out.len();
+                    out.fill(0xee);
+                    let length = report::fill(&report, &place, Some(&mut attentions), &mut out[..room]);
+                    assert!(length <= room && length <= report.bytes_max() as usize);
+                    assert!(out[length..].iter().all(|byte| *byte == 0xee), "{cdb:02x?}");
+                }
+                Plan::Read(extent) | Plan::Write(extent) => {
+                    transfers += 1;
+                    assert!(extent.lba + u64::from(extent.blocks) <= unit.map_or(0, |(unit, _)| unit.blocks));
+                }
+                Plan::End(_) | Plan::Refuse(_) | Plan::Flush => {}
+            }
+        }
+    }
+    assert!(reports > 4000, "{reports} reports");
+    assert!(transfers > 400, "{transfers} transfers");
+}
+
+/// Clears the bits that the command's usage data do not have.
+fn make_acceptable(bytes: &mut [u8; 16], random: &mut Random) {
+    let rows = table::of_opcode(bytes[0]);
+    let Some(row) = rows.get(random.next() as usize % rows.len().max(1)) else { return };
+    for (byte, usage) in bytes.iter_mut().zip(row.usage) {
+        *byte &= usage;
+    }
+    if let Some(action) = row.action {
+        bytes[1] = action;
+    }
+}
