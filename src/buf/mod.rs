@@ -23,5 +23,5 @@
 mod memory;
 mod pool;
 
-pub use memory::{Memory, Pages};
-pub use pool::{Buf, Pool};
+pub use memory::{Hugepages, MapFailed, Memory, Pages};
+pub use pool::{Buf, Class, ClassUse, Pool};

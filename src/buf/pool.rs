@@ -1,6 +1,235 @@
-//! stub
+//! Pools of buffers in a few sizes: taking and giving back are a pop and a push.
+//!
+//! A buffer comes with what its last holder left in it. Who takes one writes every byte that it lets out.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-#[derive(Debug)]
-pub struct Buf(Rc<()>);
-#[derive(Debug)]
-pub struct Pool;
+
+use super::memory::{Chunk, Cutter, MapFailed, Memory, Pages};
+
+/// Classes are multiples of this, so that each buffer is fit for direct IO.
+const ALIGNMENT_BYTES: usize = 4096;
+
+/// Buffers of one size.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Class {
+    /// Each: a multiple of 4096.
+    pub bytes: usize,
+    /// How many.
+    pub count: usize,
+}
+
+/// How much of a class is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClassUse {
+    /// The class.
+    pub class: Class,
+    /// How many buffers of it are to be had.
+    pub free_count: usize,
+}
+
+/// A reactor's buffers. Clones share the same ones.
+#[derive(Clone)]
+pub struct Pool {
+    shelves: Rc<[Shelf]>,
+}
+
+/// The free buffers of one class. Invariant: `free` never holds more than `class.count`, for which it has room.
+struct Shelf {
+    class: Class,
+    free: RefCell<Vec<Chunk>>,
+}
+
+impl Pool {
+    /// Cuts `memory` into the buffers of `classes`, which come in ascending size. Nothing is allocated after this.
+    ///
+    /// # Panics
+    /// Where the classes do not ascend, are not multiples of 4096, or need more than `memory` has
+    /// ([`Pool::bytes_needed`]).
+    pub fn new(memory: Memory, classes: &[Class]) -> Pool {
+        assert!(classes.is_sorted_by(|a, b| a.bytes < b.bytes), "classes ascend");
+        let mut cutter = Cutter::new(memory);
+        let shelf = |class: &Class| {
+            assert!(class.bytes > 0, "a buffer has bytes");
+            assert!(class.bytes.is_multiple_of(ALIGNMENT_BYTES), "a class is a multiple of 4096");
+            let cut = |_| cutter.cut(class.bytes).expect("memory is at least Pool::bytes_needed");
+            Shelf { class: *class, free: RefCell::new((0..class.count).map(cut).collect()) }
+        };
+        Pool { shelves: classes.iter().map(shelf).collect() }
+    }
+
+    /// A pool in ordinary memory of its own.
+    pub fn ordinary(classes: &[Class]) -> Result<Pool, MapFailed> {
+        Ok(Pool::new(Memory::map(Pool::bytes_needed(classes), Pages::Ordinary)?, classes))
+    }
+
+    /// How much memory a pool of these classes needs.
+    pub fn bytes_needed(classes: &[Class]) -> usize {
+        classes.iter().map(|class| class.bytes * class.count).sum()
+    }
+
+    /// A buffer of exactly `bytes`: of the smallest class that they fit, or of the next one up where that has none
+    /// left. Its contents are its last holder's.
+    #[must_use]
+    pub fn take(&self, bytes: usize) -> Option<Buf> {
+        let fitting = self.shelves.iter().position(|shelf| bytes <= shelf.class.bytes)?;
+        let mut candidates = self.shelves.iter().enumerate().skip(fitting).take(2);
+        let (shelf, chunk) =
+            candidates.find_map(|(index, shelf)| Some((index, shelf.free.borrow_mut().pop()?)))?;
+        Some(Buf { chunk: Some(chunk), len: bytes, shelf, pool: self.clone() })
+    }
+
+    /// Each class and what is free of it, in ascending size.
+    pub fn classes(&self) -> impl Iterator<Item = ClassUse> {
+        self.shelves.iter().map(Shelf::usage)
+    }
+
+    /// How many buffers are out.
+    pub fn in_use_count(&self) -> usize {
+        self.classes().map(|usage| usage.class.count - usage.free_count).sum()
+    }
+
+    /// How many bytes the buffers that are out occupy, counted by class.
+    pub fn in_use_bytes(&self) -> usize {
+        self.classes().map(|usage| (usage.class.count - usage.free_count) * usage.class.bytes).sum()
+    }
+
+    /// How many bytes the pool has in all.
+    pub fn capacity_bytes(&self) -> usize {
+        self.classes().map(|usage| usage.class.count * usage.class.bytes).sum()
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pool")?;
+        f.debug_list().entries(self.classes()).finish()
+    }
+}
+
+impl Shelf {
+    fn usage(&self) -> ClassUse {
+        ClassUse { class: self.class, free_count: self.free.borrow().len() }
+    }
+}
+
+/// A buffer with one owner; it goes back to its pool when dropped. It reads as exactly the bytes asked for.
+pub struct Buf {
+    /// Invariant: present until drop, at least `len` long.
+    chunk: Option<Chunk>,
+    len: usize,
+    shelf: usize,
+    pool: Pool,
+}
+
+impl Buf {
+    /// How long it could have been: its class.
+    pub fn capacity(&self) -> usize {
+        self.chunk.as_ref().map_or(0, Chunk::bytes)
+    }
+
+    /// Shortens it to `bytes`; no effect where it is not longer.
+    pub fn truncate(&mut self, bytes: usize) {
+        self.len = self.len.min(bytes);
+    }
+}
+
+impl Deref for Buf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.chunk {
+            Some(chunk) => &chunk.slice()[..self.len],
+            None => &[],
+        }
+    }
+}
+
+impl DerefMut for Buf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.chunk {
+            Some(chunk) => &mut chunk.slice_mut()[..self.len],
+            None => &mut [],
+        }
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        if let Some(chunk) = self.chunk.take() {
+            self.pool.shelves[self.shelf].free.borrow_mut().push(chunk);
+        }
+    }
+}
+
+impl fmt::Debug for Buf {
+    /// Says how long it is, never what it holds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buf({} of {} bytes)", self.len, self.capacity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Pool {
+        let classes = [4096, 16384, 65536].map(|bytes| Class { bytes, count: 1 });
+        Pool::ordinary(&classes).unwrap()
+    }
+
+    #[test]
+    fn a_buffer_is_as_long_as_asked_for() {
+        let pool = pool();
+        let mut buf = pool.take(512).unwrap();
+        assert_eq!((buf.len(), buf.capacity()), (512, 4096));
+        assert!(buf.as_ptr().addr().is_multiple_of(4096));
+        buf.truncate(100);
+        buf.truncate(200);
+        assert_eq!(buf.len(), 100);
+        assert_eq!(pool.take(4097).unwrap().capacity(), 16384);
+        assert_eq!(pool.take(0).unwrap().len(), 0);
+        assert!(pool.take(65537).is_none());
+    }
+
+    #[test]
+    fn an_empty_class_borrows_one_step_up_only() {
+        let pool = pool();
+        let first = pool.take(4096).unwrap();
+        let second = pool.take(4096).unwrap();
+        assert_eq!((first.capacity(), second.capacity()), (4096, 16384));
+        assert!(pool.take(1).is_none());
+        assert_eq!((pool.in_use_count(), pool.in_use_bytes(), pool.capacity_bytes()), (2, 20480, 86016));
+        assert_eq!(pool.classes().map(|usage| usage.free_count).collect::<Vec<_>>(), [0, 0, 1]);
+        drop((first, second));
+        assert_eq!((pool.in_use_count(), pool.in_use_bytes()), (0, 0));
+        assert_eq!(pool.take(1).unwrap().capacity(), 4096);
+    }
+
+    #[test]
+    fn buffers_keep_their_memory_beyond_the_pool() {
+        let pool = pool();
+        let mut buf = pool.take(3).unwrap();
+        drop(pool);
+        buf.copy_from_slice(b"abc");
+        assert_eq!(&buf[..], b"abc");
+    }
+
+    #[test]
+    fn debug_tells_no_contents() {
+        let pool = pool();
+        let mut buf = pool.take(5).unwrap();
+        buf.copy_from_slice(b"hello");
+        assert_eq!(format!("{buf:?}"), "Buf(5 of 4096 bytes)");
+        assert!(!format!("{pool:?}").contains("hello"));
+    }
+
+    #[test]
+    #[should_panic(expected = "memory is at least Pool::bytes_needed")]
+    fn too_little_memory_is_a_bug() {
+        let memory = Memory::map(4096, Pages::Ordinary).unwrap();
+        let _ = Pool::new(memory, &[Class { bytes: 4096, count: 2 }]);
+    }
+}

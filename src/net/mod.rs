@@ -1,6 +1,7 @@
 //! What a reactor needs of a network: bytes in, bytes out, and a place to wait.
 //!
-//! The kernel's sockets are [`kernel::KernelNet`]; the simulator has its own. Nothing here knows iSCSI.
+//! The kernel's sockets are [`kernel::KernelNet`]; the simulator has its own. [`listen`] is where connections come
+//! from, [`wake`] how another thread ends a wait. Nothing here knows iSCSI.
 #![cfg_attr(
     not(test),
     deny(
@@ -15,6 +16,8 @@
 )]
 
 pub mod kernel;
+pub mod listen;
+pub mod wake;
 
 use std::fmt::Debug;
 use std::io::{IoSlice, IoSliceMut};
