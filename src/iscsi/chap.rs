@@ -164,7 +164,8 @@ impl Challenge {
     /// # Errors
     /// The initiator is not let in, for whichever reason.
     pub fn verify(self, policy: &Policy, response: &Response<'_>) -> Result<Passed, Failure> {
-        let claimed = binary::decode(response.response, Digest::BYTES_MAX).ok_or(Failure::Malformed("CHAP_R"))?;
+        let claimed =
+            binary::decode(response.response, Digest::BYTES_MAX).ok_or(Failure::Malformed("CHAP_R"))?;
         // Every name is compared and a digest made in any case: the time tells nothing about names.
         let nobody = Secret(vec![0; 16]);
         let mut account = None;

@@ -5,15 +5,27 @@
 //! next: what the initiator claims to have reached counts for nothing.
 
 mod authority;
+mod names;
 mod refusal;
+mod security;
+mod stages;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 pub use authority::{Access, Authority, Claim, Granted, Joined, TargetAccess, Which};
+pub use names::iscsi_name;
+use names::{Asked, Names};
 pub use refusal::{Refusal, Why};
+use security::{Proven, Security};
 
-use crate::iscsi::params::Params;
-use crate::iscsi::sn::Sn;
+use super::frames::Frames;
+use super::negotiate::{LOGIN_SEGMENT_BYTES_MAX, Negotiation, Offence};
+use super::params::Params;
+use super::sn::Sn;
+use super::text::{self, Inbox, Outbox, TextError};
+use super::wire::LoginRequest;
 use crate::scsi::view::TargetView;
 
 /// How an initiator proved who it is.
@@ -71,42 +83,147 @@ pub enum Progress {
     Closed(Why),
 }
 
+const OPCODE_LOGIN: u8 = 0x03;
+
 /// A login in progress.
 #[derive(Debug)]
-pub struct Login {}
+pub struct Login {
+    frames: Frames,
+    outgoing: Vec<u8>,
+    stat_sn: Sn,
+    /// The first request's header: what must not change, and what answers are addressed to.
+    first: Option<LoginRequest>,
+    /// Of the latest request that was in order; on the wire.
+    current_stage: u8,
+    requests: u32,
+    inbox: Inbox,
+    outbox: Outbox,
+    stage: Stage,
+    asked: Option<Asked>,
+    outcome: Progress,
+}
+
+/// What has been established so far.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing: the first request is not complete.
+    Opening,
+    /// Who wants what, and whether it may.
+    Negotiating(Box<Opened>, Gate),
+    /// The final response is made.
+    Established(Box<Established>),
+    /// Over.
+    Failed,
+}
+
+/// Between the stages of negotiation.
+#[derive(Debug)]
+enum Gate {
+    /// The security stage: it has yet to be shown that the initiator may go on.
+    Closed(Security),
+    /// The operational stage, with the evidence.
+    Open(Proven),
+}
+
+/// What the first request led to.
+#[derive(Debug)]
+struct Opened {
+    names: Names,
+    initiator: String,
+    target: Option<Arc<TargetView>>,
+    negotiation: Negotiation,
+}
+
+/// How a login ends without success.
+#[derive(Debug)]
+enum End {
+    Refuse(Refusal, Why),
+    Close(Why),
+}
+
+/// What control says.
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> End {
+        End::Refuse(refusal.clone(), Why::Authority(refusal))
+    }
+}
+
+impl From<TextError> for End {
+    fn from(error: TextError) -> End {
+        End::Refuse(Refusal::InitiatorError, Why::Text(error))
+    }
+}
+
+impl From<Offence<'_>> for End {
+    fn from(offence: Offence<'_>) -> End {
+        let why = match offence {
+            Offence::Repeated(key) => Why::Repeated(key.to_owned()),
+            Offence::Required(key) => Why::Value(key.to_owned()),
+        };
+        End::Refuse(Refusal::InitiatorError, why)
+    }
+}
 
 impl Login {
     /// A connection of which no byte has been read. `stat_sn` is that of the first response.
     pub fn new(stat_sn: Sn) -> Login {
-        let _ = stat_sn;
-        Login {}
+        Login {
+            frames: Frames::default(),
+            outgoing: Vec::new(),
+            stat_sn,
+            first: None,
+            current_stage: 0,
+            requests: 0,
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            stage: Stage::Opening,
+            asked: None,
+            outcome: Progress::More,
+        }
     }
 
     /// Takes bytes from the initiator, as many as came. To be called while it says [`Progress::More`]; after that it
-    /// repeats what it said.
+    /// ignores the bytes and repeats what it said.
     pub fn received(&mut self, bytes: &[u8], authority: &mut dyn Authority) -> Progress {
-        let _ = (bytes, authority);
-        Progress::More
+        if self.outcome == Progress::More {
+            self.frames.push(bytes);
+        }
+        while self.outcome == Progress::More {
+            match self.request(authority) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(end) => self.end(end),
+            }
+        }
+        self.outcome.clone()
     }
 
     /// Bytes for the initiator.
     pub fn outgoing(&self) -> &[u8] {
-        &[]
+        &self.outgoing
     }
 
     /// The first `bytes` of [`Login::outgoing`] have been written.
     pub fn sent(&mut self, bytes: usize) {
-        let _ = bytes;
+        self.outgoing.drain(..bytes.min(self.outgoing.len()));
     }
 
     /// The initiator's name, lower case, once it has told it; for the log.
     pub fn initiator(&self) -> Option<&str> {
-        None
+        self.asked.as_ref().map(|asked| asked.initiator.as_str())
+    }
+
+    /// The name of the target that it wants, lower case; none in a discovery session; for the log.
+    pub fn target(&self) -> Option<&str> {
+        self.asked.as_ref()?.target.as_deref()
     }
 
     /// What [`Authority::claim`] granted, if it was reached: to be taken back where the connection breaks.
     pub fn granted(&self) -> Option<&Granted> {
-        None
+        match &self.stage {
+            Stage::Established(established) => Some(&established.granted),
+            _ => None,
+        }
     }
 
     /// The outcome.
@@ -114,6 +231,46 @@ impl Login {
     /// # Errors
     /// The login itself where it has not succeeded or the final response has not been written to the end.
     pub fn into_established(self) -> Result<Established, Box<Login>> {
-        Err(Box::new(self))
+        match self.stage {
+            Stage::Established(established) if self.outgoing.is_empty() => Ok(*established),
+            stage => Err(Box::new(Login { stage, ..self })),
+        }
     }
+
+    /// Handles the next request; says whether there was one.
+    fn request(&mut self, authority: &mut dyn Authority) -> Result<bool, End> {
+        let Some(bhs) = self.frames.header() else { return Ok(false) };
+        // RFC 7143 §6.3: another PDU closes the connection; once login has begun it is told so.
+        if bhs.opcode() != OPCODE_LOGIN {
+            return Err(match self.first {
+                None => End::Close(Why::NotLogin(bhs.opcode())),
+                Some(_) => End::Refuse(Refusal::InvalidDuringLogin, Why::OtherRequest(bhs.opcode())),
+            });
+        }
+        let request = LoginRequest::parse(&bhs);
+        let first = *self.first.get_or_insert(request);
+        let frame = self
+            .frames
+            .next(LOGIN_SEGMENT_BYTES_MAX)
+            .map_err(|_| initiator_error(Why::TooLong(bhs.data_bytes())))?;
+        let Some(frame) = frame else { return Ok(false) };
+        self.requests += 1;
+        self.check(&first, &request, bhs.0[1])?;
+        self.current_stage = request.current_stage;
+        if !self.outbox.is_empty() {
+            // RFC 7143 §6.2: while our answer has the C bit, the other side sends empty requests.
+            if !frame.data.is_empty() || request.is_continued {
+                return Err(initiator_error(Why::Interrupted));
+            }
+        } else if let Some(text) = self.inbox.push(&frame.data, request.is_continued)? {
+            let keys = text::pairs(&text).collect::<Result<Vec<_>, _>>()?;
+            self.keys(&request, &keys, authority)?;
+        }
+        self.answer(&first, &request, authority)?;
+        Ok(true)
+    }
+}
+
+const fn initiator_error(why: Why) -> End {
+    End::Refuse(Refusal::InitiatorError, why)
 }

@@ -202,13 +202,15 @@ impl Negotiation {
         Ok(decide(key, value, &self.offer, &mut self.params))
     }
 
-    /// Appends what we declare at the first answer of the operational stage.
-    pub fn declare(&mut self, out: &mut Vec<u8>) {
-        if !self.is_declared {
+    /// Appends what we declare in the operational stage, once; says whether this was the first call.
+    pub fn declare(&mut self, out: &mut Vec<u8>) -> bool {
+        let is_first = !self.is_declared;
+        if is_first {
             self.is_declared = true;
             self.params.recv_segment_bytes_max = self.offer.recv_segment_bytes_max;
             text::push(out, MAX_RECV, &self.offer.recv_segment_bytes_max.to_string());
         }
+        is_first
     }
 
     /// The outcome.
@@ -284,6 +286,7 @@ fn not_understood(value: &str) -> Answer<'_> {
 }
 
 mod full_feature;
+pub(super) use full_feature::answer_discovery_keys;
 pub use full_feature::{TextOffence, answer_in_full_feature};
 
 #[cfg(test)]

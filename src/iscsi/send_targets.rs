@@ -3,6 +3,25 @@
 use super::text;
 use crate::scsi::view::TargetView;
 
+/// Where answers are written.
+pub(super) trait Sink {
+    /// Writes a pair, or none of it where it does not fit.
+    fn pair(&mut self, key: &str, value: &str) -> Option<()>;
+}
+
+impl Sink for Vec<u8> {
+    fn pair(&mut self, key: &str, value: &str) -> Option<()> {
+        text::push(self, key, value);
+        Some(())
+    }
+}
+
+impl Sink for Space<'_> {
+    fn pair(&mut self, key: &str, value: &str) -> Option<()> {
+        self.parts(&[key.as_bytes(), b"=", value.as_bytes(), b"\0"])
+    }
+}
+
 /// A bounded place for text, written without allocation.
 #[derive(Debug)]
 pub struct Space<'a> {
@@ -19,11 +38,6 @@ impl<'a> Space<'a> {
     /// How much is.
     pub const fn used_bytes(&self) -> usize {
         self.used
-    }
-
-    /// Writes a pair, or none of it where it does not fit.
-    pub fn pair(&mut self, key: &str, value: &str) -> Option<()> {
-        self.parts(&[key.as_bytes(), b"=", value.as_bytes(), b"\0"])
     }
 
     fn parts(&mut self, parts: &[&[u8]]) -> Option<()> {

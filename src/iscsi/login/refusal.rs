@@ -76,7 +76,7 @@ pub enum Why {
     NotLogin(u8),
     /// A PDU of another kind in the middle of a login; the opcode.
     OtherRequest(u8),
-    /// A header with additional header segments, or more data than a login PDU may have, in bytes.
+    /// A header with additional header segments, or more data than a login PDU may have; the data segment in bytes.
     TooLong(u32),
     /// The I bit is clear.
     NotImmediate,

@@ -3,7 +3,7 @@
 use super::{Answer, Offer, REJECT, Seen, decide, is_reserved, not_understood};
 use crate::iscsi::keys::{self, Kind, SEND_TARGETS, Use};
 use crate::iscsi::params::Params;
-use crate::iscsi::send_targets::{self, Space};
+use crate::iscsi::send_targets::{self, Sink, Space};
 use crate::iscsi::text::{self, TextError};
 use crate::scsi::view::TargetView;
 
@@ -29,7 +29,8 @@ pub fn answer_in_full_feature(
     params: &mut Params,
     out: &mut [u8],
 ) -> Result<usize, TextOffence> {
-    answer(request, params, out, |value, space| {
+    let mut space = Space::new(out);
+    answer(request, params, &mut space, |value, space| {
         // RFC 7143 appendix C: in a normal session All is refused, and only the session's own target is told.
         match value {
             "All" => space.pair(SEND_TARGETS, "Reject"),
@@ -38,19 +39,35 @@ pub fn answer_in_full_feature(
             }
             _ => Some(()),
         }
-    })
+    })?;
+    Ok(space.used_bytes())
 }
 
-/// Answers the keys of a request; SendTargets is for `send_targets` to answer.
-pub(in crate::iscsi) fn answer(
+/// Answers the complete text of a request in a discovery session; `send_targets` appends the records. It allocates.
+///
+/// # Errors
+/// The text is to be refused whole.
+pub(in crate::iscsi) fn answer_discovery_keys(
     request: &[u8],
     params: &mut Params,
-    out: &mut [u8],
-    mut send_targets: impl FnMut(&str, &mut Space<'_>) -> Option<()>,
-) -> Result<usize, TextOffence> {
+    mut send_targets: impl FnMut(&str, &mut Vec<u8>),
+) -> Result<Vec<u8>, TextOffence> {
+    let mut out = Vec::new();
+    answer(request, params, &mut out, |value, out| {
+        send_targets(value, out);
+        Some(())
+    })?;
+    Ok(out)
+}
+
+fn answer<S: Sink>(
+    request: &[u8],
+    params: &mut Params,
+    out: &mut S,
+    mut send_targets: impl FnMut(&str, &mut S) -> Option<()>,
+) -> Result<(), TextOffence> {
     let mut outcome = *params;
     let mut seen = Seen::default();
-    let mut space = Space::new(out);
     for pair in text::pairs(request) {
         let (name, value) = pair.map_err(TextOffence::Text)?;
         let row = keys::find(name);
@@ -64,7 +81,7 @@ pub(in crate::iscsi) fn answer(
             Some(_) if is_reserved(value) => Answer::Nothing,
             Some((_, key)) => match (key.at, key.kind) {
                 (Use::FullFeature, Kind::SendTargets) => {
-                    send_targets(value, &mut space).ok_or(TextOffence::NoSpace)?;
+                    send_targets(value, out).ok_or(TextOffence::NoSpace)?;
                     Answer::Nothing
                 }
                 (Use::Always, _) => decide(key, value, &Offer::DEFAULT, &mut outcome),
@@ -73,12 +90,12 @@ pub(in crate::iscsi) fn answer(
         };
         match answer {
             Answer::Nothing => Some(()),
-            Answer::Word(word) => space.pair(name, word),
+            Answer::Word(word) => out.pair(name, word),
             // No key of full feature phase is answered with a number.
-            Answer::Number(_) => space.pair(name, "Reject"),
+            Answer::Number(_) => out.pair(name, "Reject"),
         }
         .ok_or(TextOffence::NoSpace)?;
     }
     params.send_segment_bytes_max = outcome.send_segment_bytes_max;
-    Ok(space.used_bytes())
+    Ok(())
 }

@@ -74,8 +74,8 @@ fn the_outcome() {
         DefaultTime2Retain=0;TaskReporting=FastAbort;";
     say(&mut negotiation, asked).unwrap();
     let mut out = vec![];
-    negotiation.declare(&mut out);
-    negotiation.declare(&mut out);
+    assert!(negotiation.declare(&mut out));
+    assert!(!negotiation.declare(&mut out));
     assert_eq!(out, b"MaxRecvDataSegmentLength=262144\0");
     let expected = Params {
         header_digest: true,
