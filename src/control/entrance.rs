@@ -47,6 +47,8 @@ pub(super) enum Stage {
     Waiting(Box<Established>),
     /// A discovery session.
     Discovery(Discovery),
+    /// None of these any more: it is being passed on.
+    Over,
 }
 
 /// What comes once everything outgoing is written.
@@ -107,6 +109,7 @@ impl<S: Copy> Entrance<S> {
             Stage::Login(login) => login.initiator(),
             Stage::Waiting(established) => Some(&established.initiator),
             Stage::Discovery(_) => Some(&self.discoverer),
+            Stage::Over => None,
         }
     }
 
@@ -121,7 +124,7 @@ impl<S: Copy> Entrance<S> {
 
     /// Whether [`Entrance::serve`] would have something to do.
     pub(super) fn is_due(&self) -> bool {
-        if matches!(self.stage, Stage::Waiting(_)) {
+        if matches!(self.stage, Stage::Waiting(_) | Stage::Over) {
             return false;
         }
         let has_output = !self.outgoing().is_empty();
@@ -178,7 +181,7 @@ impl<S: Copy> Entrance<S> {
     fn outgoing(&self) -> &[u8] {
         match &self.stage {
             Stage::Login(login) => login.outgoing(),
-            Stage::Waiting(_) => &[],
+            Stage::Waiting(_) | Stage::Over => &[],
             Stage::Discovery(discovery) => discovery.outgoing(),
         }
     }
@@ -187,7 +190,7 @@ impl<S: Copy> Entrance<S> {
     fn wants_input(&self) -> bool {
         let wants = match &self.stage {
             Stage::Login(login) => login.outgoing().is_empty(),
-            Stage::Waiting(_) => false,
+            Stage::Waiting(_) | Stage::Over => false,
             Stage::Discovery(discovery) => discovery.wants_input(),
         };
         wants && self.is_readable && self.ending.is_none()
@@ -198,7 +201,7 @@ impl<S: Copy> Entrance<S> {
             match net.send(self.sock, &[IoSlice::new(self.outgoing())]) {
                 Tx::Sent(bytes) => match &mut self.stage {
                     Stage::Login(login) => login.sent(bytes),
-                    Stage::Waiting(_) => {}
+                    Stage::Waiting(_) | Stage::Over => {}
                     Stage::Discovery(discovery) => discovery.sent(bytes),
                 },
                 Tx::WouldBlock => self.is_writable = false,
@@ -216,7 +219,7 @@ impl<S: Copy> Entrance<S> {
                 login::Progress::Refused(why) => self.finish(Cause::Refused(why), now),
                 login::Progress::Closed(why) => self.finish(Cause::Login(why), now),
             },
-            Stage::Waiting(_) => {}
+            Stage::Waiting(_) | Stage::Over => {}
             Stage::Discovery(discovery) => {
                 self.deadline = now.after_ns(DISCOVERY_IDLE_NS);
                 match discovery.received(bytes, desk) {

@@ -14,3 +14,4 @@
 
 pub mod message;
 pub mod port;
+pub mod spawn;
