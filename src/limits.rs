@@ -1,5 +1,7 @@
 //! Every bound of the process in one place, and the relations between them that must hold.
 
+use crate::time::SECOND_NS;
+
 /// Pieces a command's data are cut into: what one buffer holds and one device IO moves, at most.
 pub const PIECE_BYTES_MAX: u32 = 256 * 1024;
 /// Parameter data (INQUIRY, REPORT LUNS, …) of one command, at most.
@@ -50,3 +52,77 @@ const _: () = assert!(SESSIONS_MAX <= KNOWN_NEXUSES_MAX);
 pub const TARGET_LUNS_MAX: usize = 1024;
 /// Unit attentions that wait for one nexus at one logical unit; one entry per code.
 pub const ATTENTIONS_MAX: usize = 8;
+
+/// Commands a session may have outstanding when it begins, and always.
+pub const WINDOW_MIN: u32 = 8;
+/// Commands a session may have outstanding, at most.
+pub const WINDOW_MAX: u32 = 128;
+/// Immediate commands a connection may have outstanding beside the window; more are rejected (06h).
+pub const IMMEDIATE_MAX: u32 = 4;
+/// R2Ts outstanding per task, at most (MaxOutstandingR2T is negotiated down to it).
+pub const R2TS_MAX: usize = 8;
+/// Device IOs in flight per command, at most.
+pub const PLAN_IOS: u8 = 2;
+
+const _: () = assert!(WINDOW_MAX <= 128, "Window::taken has 128 bits");
+const _: () = assert!(WINDOW_MIN.is_power_of_two() && WINDOW_MAX.is_power_of_two());
+
+/// PDUs of one vectored send: three slices each, and Linux takes 1024.
+pub const BATCH_PDUS: usize = 128;
+/// Bytes of one vectored send, about.
+pub const BATCH_BYTES: usize = 1024 * 1024;
+const _: () = assert!(3 * BATCH_PDUS <= 1024);
+
+/// Additional header segments of one PDU, at most: an extended CDB of 260 bytes is not served yet.
+pub const AHS_BYTES_MAX: usize = 64;
+/// Answers to NOP-Out, Text and the like, and Rejects, that may wait to be sent on one connection.
+pub const CONTROL_REPLIES_MAX: u32 = 64;
+/// Data queued on one connection beyond which no further piece of a READ is asked of a device.
+pub const TX_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
+/// Task management functions of one session in progress; more are rejected (06h).
+pub const TMFS_MAX: u32 = 8;
+/// A PDU that was begun has to be complete after so long.
+pub const PDU_NS: u64 = 30 * SECOND_NS;
+/// What we send has to make progress in so long.
+pub const SEND_NS: u64 = 30 * SECOND_NS;
+/// Data that we asked for have to make progress in so long.
+pub const DATA_OUT_NS: u64 = 30 * SECOND_NS;
+/// The response to a task management function that covers several tasks waits so long for data still owed.
+pub const SWALLOW_NS: u64 = 2 * SECOND_NS;
+/// A connection that answered a Logout, or was told to close, has so long to take the last bytes.
+pub const LINGER_NS: u64 = 2 * SECOND_NS;
+/// Text of one negotiation in full feature phase, each way.
+pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+
+/// Connections of one reactor.
+pub const CONNS_MAX: u32 = 4096;
+/// Connections for which a reactor's tables grow at once.
+pub const CONNS_STEP: u32 = 32;
+/// Commands by which the windows of one reactor's sessions may grow beyond [`WINDOW_MIN`], together.
+pub const SPARE_WINDOW: u32 = 2048;
+/// Bytes received from one connection before the next has its turn.
+pub const STAGING_BYTES: usize = 256 * 1024;
+/// Sockets that one wait may name.
+pub const READY_MAX: usize = 256;
+/// Messages a reactor takes in one turn.
+pub const MESSAGES_PER_TURN: usize = 16;
+/// Messages that may wait for a reactor or for control.
+pub const MAILBOX: usize = 1024;
+/// Completions a reactor takes from one channel in one turn.
+pub const DONES_PER_POLL: usize = 256;
+/// Deadlines are looked at so often while there is work.
+pub const TIMER_GRAIN_NS: u64 = 100 * crate::time::MS_NS;
+/// An aborted IO that its device has kept for so long is fenced, or the function that waits is rejected.
+pub const DRAIN_NS: u64 = 20 * SECOND_NS;
+/// An adaptive reactor polls for so long after its last work before it waits in the kernel.
+pub const SPIN_NS: u64 = 50_000;
+/// At the end, devices have so long to flush.
+pub const LAST_FLUSH_NS: u64 = 5 * SECOND_NS;
+/// An idle reactor looks at its deadlines so often at least.
+pub const IDLE_SCAN_NS: u64 = 60 * SECOND_NS;
+/// Functions, barriers and session ends that may wait for devices at once, beyond which room is made anew.
+pub const WAITS: usize = 64;
+/// Memory for one reactor's buffers, unless the operator says otherwise.
+pub const POOL_BYTES: usize = 128 * 1024 * 1024;
+/// The least that makes sense: a few buffers of each size in either pool.
+pub const POOL_BYTES_MIN: usize = 8 * 1024 * 1024;

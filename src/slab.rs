@@ -28,7 +28,7 @@ struct Slot<T> {
     tenant: Option<T>,
 }
 
-/// At most `capacity` values of `T`, each under a [`Key`]. It allocates when made and never again.
+/// At most `capacity` values of `T`, each under a [`Key`]. It allocates when made or grown, never else.
 #[derive(Debug)]
 pub struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -38,8 +38,18 @@ pub struct Slab<T> {
 impl<T> Slab<T> {
     /// An empty slab with room for `capacity` values.
     pub fn new(capacity: u32) -> Slab<T> {
-        let slots = (0..capacity).map(|_| Slot { generation: 0, tenant: None }).collect();
-        Slab { slots, free: (0..capacity).rev().collect() }
+        let mut slab = Slab { slots: Vec::new(), free: Vec::new() };
+        slab.grow(capacity);
+        slab
+    }
+
+    /// Makes room for `count` more values. Allocates.
+    pub fn grow(&mut self, count: u32) {
+        let old = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let new = old.saturating_add(count);
+        self.slots.extend((old..new).map(|_| Slot { generation: 0, tenant: None }));
+        self.free.reserve(self.slots.len() - self.free.len());
+        self.free.extend((old..new).rev());
     }
 
     /// Moves `value` in, or gives it back where the slab is full.
@@ -72,6 +82,12 @@ impl<T> Slab<T> {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
         Some(value)
+    }
+
+    /// The key that the next [`Slab::insert`] will give.
+    pub fn next_key(&self) -> Option<Key> {
+        let index = *self.free.last()?;
+        Some(Key { index, generation: self.slots.get(index as usize)?.generation })
     }
 
     /// The key of the slot's present tenant.

@@ -1,1 +1,241 @@
-//! stub
+//! A RAM disk: memory of the process, gone at its end.
+//!
+//! Data are copied when an IO is submitted; the next poll brings its [`Done`], in order. All reactors copy from and
+//! into the same memory without a lock, so there is no atomicity across cores: a read that meets a write on another
+//! core may see part of it. One core's IOs are never mixed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::medium::Medium;
+use super::queue::{DoneQueue, extent_bytes};
+use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use crate::buf::{Hugepages, MapFailed, Memory, Pages};
+use crate::id::ReactorId;
+use crate::slab::Key;
+use crate::time::Tick;
+
+/// What to make a RAM disk of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recipe {
+    /// The operator's name for it.
+    pub name: String,
+    /// Its size at first, in blocks; at least 1.
+    pub blocks: u64,
+    /// What it can grow to ([`Malloc::resize`]), in blocks; address space is set aside for it at once.
+    pub blocks_max: u64,
+    /// 512 or 4096.
+    pub block_bytes: u32,
+    /// What names the medium; a new random one unless the operator gave it, as the data are new.
+    pub uuid: [u8; 16],
+    /// What its memory is made of.
+    pub hugepages: Hugepages,
+}
+
+/// Why there is no RAM disk, or not of that size.
+#[derive(Debug, thiserror::Error)]
+pub enum MallocError {
+    /// Neither 512 nor 4096.
+    #[error("a block has 512 or 4096 bytes, not {0}")]
+    BlockBytes(u32),
+    /// No blocks, or more than set aside.
+    #[error("{blocks} blocks are not between 1 and {blocks_max}")]
+    Blocks {
+        /// Asked for.
+        blocks: u64,
+        /// Possible.
+        blocks_max: u64,
+    },
+    /// More bytes than there are addresses.
+    #[error("{0} blocks are more than this machine can address")]
+    TooLarge(u64),
+    /// The kernel gave no memory.
+    #[error(transparent)]
+    Memory(#[from] MapFailed),
+}
+
+/// A RAM disk. It is resident only as far as it was written.
+#[derive(Debug)]
+pub struct Malloc {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    block_bytes: u32,
+    uuid: [u8; 16],
+    blocks_max: u64,
+    /// Invariant: 1 to `blocks_max`, for which `medium` has room.
+    blocks: AtomicU64,
+    medium: Medium,
+    pages: Pages,
+}
+
+impl Malloc {
+    /// Maps the memory and makes a disk of it: zeroed, nothing resident.
+    pub fn new(recipe: Recipe) -> Result<Malloc, MallocError> {
+        let Recipe { name, blocks, blocks_max, block_bytes, uuid, hugepages } = recipe;
+        if block_bytes != 512 && block_bytes != 4096 {
+            return Err(MallocError::BlockBytes(block_bytes));
+        }
+        if blocks == 0 || blocks > blocks_max {
+            return Err(MallocError::Blocks { blocks, blocks_max });
+        }
+        let bytes =
+            blocks_max.checked_mul(u64::from(block_bytes)).and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.ok_or(MallocError::TooLarge(blocks_max))?;
+        let memory = Memory::map_preferring_huge(bytes, hugepages, Memory::map_untouched)?;
+        let pages = memory.pages();
+        let (blocks, medium) = (AtomicU64::new(blocks), Medium::new(memory));
+        Ok(Malloc { shared: Arc::new(Shared { name, block_bytes, uuid, blocks_max, blocks, medium, pages }) })
+    }
+
+    /// What its memory is made of.
+    pub fn pages(&self) -> Pages {
+        self.shared.pages
+    }
+
+    /// Makes it larger or smaller; IOs submitted from now on meet the new size. Blocks that are cut off keep what they
+    /// held and come back with it when the disk grows again.
+    pub fn resize(&self, blocks: u64) -> Result<(), MallocError> {
+        let blocks_max = self.shared.blocks_max;
+        if blocks == 0 || blocks > blocks_max {
+            return Err(MallocError::Blocks { blocks, blocks_max });
+        }
+        // A reactor that still sees the old size is what the resize barrier is for.
+        self.shared.blocks.store(blocks, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Bdev for Malloc {
+    fn info(&self) -> Info {
+        Info {
+            name: self.shared.name.clone(),
+            blocks: self.shared.blocks.load(Ordering::Relaxed),
+            block_bytes: self.shared.block_bytes,
+            physical_block_bytes: self.shared.block_bytes,
+            read_only: false,
+            write_cache: false,
+            rotational: false,
+            uuid: self.shared.uuid,
+        }
+    }
+
+    fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
+        Box::new(MallocChannel { shared: Arc::clone(&self.shared), done: DoneQueue::new() })
+    }
+}
+
+#[derive(Debug)]
+struct MallocChannel {
+    shared: Arc<Shared>,
+    done: DoneQueue,
+}
+
+impl Shared {
+    fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
+        let (lba, blocks) = match op {
+            Op::Read { lba, blocks } | Op::Write { lba, blocks, .. } => (lba, blocks),
+            Op::Flush => return Ok(()),
+        };
+        let extent = extent_bytes(lba, blocks, self.block_bytes, self.blocks.load(Ordering::Relaxed))?;
+        let data = &mut data.expect("a read or write comes with memory")[..extent.len()];
+        match op {
+            Op::Read { .. } => self.medium.read(extent.start, data),
+            Op::Write { .. } | Op::Flush => self.medium.write(extent.start, data),
+        }
+        Ok(())
+    }
+}
+
+impl Channel for MallocChannel {
+    fn state(&self) -> ChannelState {
+        ChannelState::Ready
+    }
+
+    /// # Panics
+    /// Where a read or write has no memory, or less than its extent.
+    fn submit(&mut self, mut io: Io, _now: Tick) -> Result<(), Refused> {
+        if self.done.is_full() {
+            return Err(Refused::Full(io));
+        }
+        let result = self.shared.perform(io.op, io.data.as_deref_mut());
+        self.done.push(Done { tag: io.tag, data: io.data, result });
+        Ok(())
+    }
+
+    fn kick(&mut self) {}
+
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
+        self.done.poll(out, max);
+    }
+
+    /// It was done when it was submitted.
+    fn cancel(&mut self, _tag: Key) {}
+
+    fn fence(&mut self) -> Fence {
+        Fence::Fenced
+    }
+
+    fn wake(&self) -> Wake {
+        if self.done.is_empty() { Wake::Idle } else { Wake::MustPoll }
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.done.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bdev::contract::{Made, Subject, suite};
+
+    fn recipe() -> Recipe {
+        Recipe {
+            name: "Malloc0".to_owned(),
+            blocks: 100,
+            blocks_max: 200,
+            block_bytes: 512,
+            uuid: [7; 16],
+            hugepages: Hugepages::Off,
+        }
+    }
+
+    #[test]
+    fn passes_the_contract() {
+        for block_bytes in [512, 4096] {
+            let make = || {
+                let disk = Arc::new(Malloc::new(Recipe { block_bytes, ..recipe() }).unwrap());
+                let bdev = Arc::clone(&disk);
+                Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
+            };
+            suite(&Subject { name: "malloc", make: &make, keeps_data: true });
+        }
+    }
+
+    #[test]
+    fn impossible_disks_are_refused() {
+        let refused = |recipe| Malloc::new(recipe).unwrap_err().to_string();
+        assert_eq!(
+            refused(Recipe { block_bytes: 520, ..recipe() }),
+            "a block has 512 or 4096 bytes, not 520"
+        );
+        assert_eq!(refused(Recipe { blocks: 0, ..recipe() }), "0 blocks are not between 1 and 200");
+        assert_eq!(refused(Recipe { blocks: 201, ..recipe() }), "201 blocks are not between 1 and 200");
+        let huge = Recipe { blocks_max: u64::MAX, ..recipe() };
+        assert_eq!(refused(huge), "18446744073709551615 blocks are more than this machine can address");
+    }
+
+    #[test]
+    fn sizes_change_within_what_was_set_aside() {
+        let disk = Malloc::new(recipe()).unwrap();
+        disk.resize(200).unwrap();
+        assert_eq!(disk.info().blocks, 200);
+        assert_eq!(disk.resize(201).unwrap_err().to_string(), "201 blocks are not between 1 and 200");
+        assert!(disk.resize(0).is_err());
+        assert_eq!(disk.info().blocks, 200);
+    }
+}

@@ -2,7 +2,7 @@
 //!
 //! A [`Bdev`] is shared by all threads; each reactor opens its own [`Channel`] to it (a queue pair of its own) and
 //! never hands it on. Memory in flight belongs to the channel: [`Channel::submit`] moves the [`Io`] in,
-//! [`Done`] brings its buffer back. Every channel passes the suite in [`contract`].
+//! [`Done`] brings its buffer back. Every channel passes the suite in `contract`.
 #![cfg_attr(
     not(test),
     deny(
@@ -19,7 +19,9 @@
 pub mod delay;
 pub mod error;
 pub mod malloc;
+mod medium;
 pub mod null;
+mod queue;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;

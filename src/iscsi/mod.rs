@@ -16,7 +16,9 @@
 )]
 
 pub mod chap;
+pub mod conn;
 pub mod discovery;
+pub mod error;
 mod frames;
 pub mod keys;
 pub mod login;
@@ -24,5 +26,8 @@ pub mod negotiate;
 pub mod params;
 pub mod send_targets;
 pub mod sn;
+pub mod task;
 pub mod text;
+pub mod tx;
+pub mod window;
 pub mod wire;

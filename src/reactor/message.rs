@@ -266,6 +266,8 @@ pub enum Event {
 /// Why a connection was closed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseCause {
+    /// The initiator logged out.
+    LoggedOut,
     /// The peer closed or reset it without logging out.
     PeerGone,
     /// Silence for longer than the keep-alive allows.

@@ -12,6 +12,20 @@
     )
 )]
 
+mod exec;
+mod inbox;
 pub mod message;
+mod planted;
 pub mod port;
-pub mod spawn;
+mod spawn;
+mod tables;
+mod tmf;
+mod turn;
+mod unit;
+mod wait;
+
+#[cfg(feature = "sim")]
+pub use planted::Bug;
+pub use planted::Planted;
+pub use spawn::{Idle, Recipe, Running, SpawnError, spawn};
+pub use turn::{Reactor, Setup};

@@ -1,79 +1,164 @@
-//! stub: stands in until reactors are there. It closes what it is given.
+//! A reactor's thread: pinning, the clock, and what it does when there is nothing to do.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place of the reactors where a thread is born and the clock is read"
+)]
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use crate::buf::Hugepages;
+use crate::buf::{Class, Hugepages, MapFailed, Memory, Pages, Pool};
 use crate::id::ReactorId;
+use crate::limits;
 use crate::net::kernel::KernelNet;
-use crate::net::{Net, Wait, WakeFd};
+use crate::net::wake::WakeFd;
+use crate::net::{Net, Wait};
+use crate::reactor::Planted;
 use crate::reactor::message::{ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender};
+use crate::reactor::turn::{Reactor, Setup};
+use crate::time::Tick;
 
 /// What a reactor does when there is nothing to do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Idle {
-    /// It polls on.
+    /// Poll on: for a core of its own.
     Spin,
-    /// It polls for a while, then waits in the kernel.
+    /// Poll for [`limits::SPIN_NS`], then wait in the kernel.
+    #[default]
     Adaptive,
-    /// It waits in the kernel.
+    /// Wait in the kernel at once.
     Park,
 }
 
-/// What a reactor is made of.
+/// What a reactor is made from, on its own thread: the recipe crosses, the reactor never does.
 #[derive(Debug)]
 pub struct Recipe {
-    /// Which.
+    /// Its number.
     pub id: ReactorId,
-    /// Where it is pinned.
+    /// The CPU it is pinned to.
     pub cpu: Option<usize>,
-    /// When there is nothing to do.
+    /// What it does when there is nothing to do.
     pub idle: Idle,
     /// What its buffers are made of.
     pub hugepages: Hugepages,
-    /// How much of them.
-    pub pool_bytes: u64,
-    /// From control.
+    /// How much memory its buffers get, in bytes; at least [`limits::POOL_BYTES_MIN`].
+    pub pool_bytes: usize,
+    /// The start of time.
+    pub epoch: Instant,
+    /// Messages from control.
     pub inbox: Receiver<ToReactor<OwnedFd>>,
-    /// What the inbox's waker wakes.
-    pub inbox_wake: WakeFd,
-    /// To control.
+    /// What wakes it for them.
+    pub wake: WakeFd,
+    /// Messages to control.
     pub to_control: Sender<ToControl>,
 }
 
-/// Starts a reactor.
-pub fn spawn(recipe: Recipe) -> io::Result<JoinHandle<()>> {
-    #[expect(clippy::disallowed_methods, reason = "a reactor's thread is born here")]
-    Ok(std::thread::spawn(move || {
-        let mut net = KernelNet::new(1).expect("stub");
-        net.register(recipe.inbox_wake.raw()).expect("stub");
-        let _ = recipe.inbox_wake.raw().as_raw_fd();
-        loop {
-            while let Some(message) = recipe.inbox.receive() {
-                match message {
-                    ToReactor::Adopt(adopt) => {
-                        let session = adopt.session;
-                        let _ = recipe.to_control.send(ToControl::SessionEnded { session, is_logout: false });
-                        let _ = recipe.to_control.send(ToControl::SessionDrained { session });
-                    }
-                    ToReactor::Barrier { id, .. } => {
-                        let (reactor, is_clean) = (recipe.id, true);
-                        let _ = recipe.to_control.send(ToControl::BarrierDone { id, reactor, is_clean });
-                    }
-                    ToReactor::Drain { .. } | ToReactor::Stop => {
-                        let _ = recipe.to_control.send(ToControl::Stopped { reactor: recipe.id });
-                        return;
-                    }
-                    _ => {}
-                }
-            }
-            if recipe.inbox.may_sleep() {
-                net.ready(&mut Vec::with_capacity(1), Wait::Forever);
-                recipe.inbox.awake();
-            }
-            recipe.inbox_wake.drain();
+/// Why a reactor could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// No memory for its buffers.
+    #[error("reactor {}: {source}", .reactor.0)]
+    Memory {
+        /// Which.
+        reactor: ReactorId,
+        /// What the kernel said.
+        source: MapFailed,
+    },
+    /// No thread, or no descriptors.
+    #[error("reactor {}: {source}", .reactor.0)]
+    Os {
+        /// Which.
+        reactor: ReactorId,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// A reactor that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Its thread; it ends after [`ToControl::Stopped`].
+    pub thread: JoinHandle<()>,
+    /// What its buffers are made of.
+    pub pages: Pages,
+}
+
+/// Starts a reactor. Its buffers are mapped before this returns.
+///
+/// # Errors
+/// Where the system has no memory (or, if required, no hugepages), threads or descriptors left.
+pub fn spawn(recipe: Recipe) -> Result<Running, SpawnError> {
+    let id = recipe.id;
+    let memory = |source| SpawnError::Memory { reactor: id, source };
+    let os = |source| SpawnError::Os { reactor: id, source };
+    let classes = classes(recipe.pool_bytes / 2);
+    let map = || Memory::map_preferring_huge(Pool::bytes_needed(&classes), recipe.hugepages, Memory::map);
+    let (unsolicited, solicited) = (map().map_err(memory)?, map().map_err(memory)?);
+    let pages = solicited.pages();
+    let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
+    let run = move || {
+        let net = match network(&recipe.wake) {
+            Ok(net) => net,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        if let Some(cpu) = recipe.cpu {
+            core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
         }
-    }))
+        let reactor = Reactor::new(Setup {
+            id,
+            net,
+            inbox: recipe.inbox,
+            to_control: recipe.to_control,
+            unsolicited: Pool::new(unsolicited, &classes),
+            solicited: Pool::new(solicited, &classes),
+            planted: Planted::default(),
+        });
+        drop(ready.send(Ok(())));
+        run(reactor, recipe.idle, &recipe.wake, recipe.epoch);
+    };
+    let thread = std::thread::Builder::new().name(format!("reactor-{}", id.0)).spawn(run).map_err(os)?;
+    let gone = || io::Error::other("its thread ended at once");
+    is_ready.recv().unwrap_or_else(|_| Err(gone())).map_err(os)?;
+    Ok(Running { thread, pages })
+}
+
+fn network(wake: &WakeFd) -> io::Result<KernelNet> {
+    let mut net = KernelNet::new(limits::CONNS_MAX)?;
+    net.register(wake.raw())?;
+    Ok(net)
+}
+
+/// Turns until the reactor has stopped.
+fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instant) {
+    let now = || Tick::from_ns(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    let mut worked_at = now();
+    while !reactor.is_stopped() {
+        let at = now();
+        if reactor.turn(at) {
+            worked_at = at;
+            continue;
+        }
+        let is_patient = match idle {
+            Idle::Spin => false,
+            Idle::Adaptive => at.since_ns(worked_at) >= limits::SPIN_NS,
+            Idle::Park => true,
+        };
+        let wait = if is_patient { reactor.may_wait(at) } else { Wait::Poll };
+        if wait == Wait::Poll {
+            std::hint::spin_loop();
+        } else {
+            reactor.wait(wait);
+            wake.drain();
+        }
+    }
+}
+
+/// The buffers that `bytes` make: half of the memory in the largest, an eighth in the smallest.
+fn classes(bytes: usize) -> [Class; 4] {
+    const KIB: usize = 1024;
+    [(4 * KIB, 8), (16 * KIB, 8), (64 * KIB, 4), (limits::PIECE_BYTES_MAX as usize, 2)]
+        .map(|(size, share)| Class { bytes: size, count: (bytes / share / size).max(1) })
 }

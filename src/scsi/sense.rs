@@ -98,6 +98,14 @@ impl Sense {
     /// PROTOCOL SERVICE CRC ERROR: a data digest was wrong (RFC 7143 §11.4.7.2).
     pub const CRC_ERROR: Sense = Sense::new(SenseKey::AbortedCommand, 0x47, 0x05);
 
+    /// INVALID FIELD IN COMMAND INFORMATION UNIT: the R and W bits contradict the CDB.
+    pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: Sense =
+        Sense::new(SenseKey::IllegalRequest, 0x0e, 0x03);
+    /// DATA PHASE ERROR: Data-Out PDUs came out of order.
+    pub const DATA_PHASE_ERROR: Sense = Sense::new(SenseKey::AbortedCommand, 0x4b, 0x00);
+    /// TOO MUCH WRITE DATA: more than was asked for or allowed unasked.
+    pub const TOO_MUCH_WRITE_DATA: Sense = Sense::new(SenseKey::AbortedCommand, 0x4b, 0x02);
+
     /// Key and codes, and nothing about where.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> Sense {
         Sense { key, asc, ascq, information: None, field: None }

@@ -55,7 +55,7 @@ pub(super) enum Run {
 }
 
 /// REPORT LUNS.
-pub(super) const REPORT_LUNS: u8 = 0xa0;
+pub(crate) const REPORT_LUNS: u8 = 0xa0;
 
 /// Every command, ascending by operation code and service action.
 pub const fn rows() -> &'static [Row] {

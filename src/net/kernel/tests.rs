@@ -111,7 +111,7 @@ fn an_end_after_a_drained_read_is_a_new_edge() {
 }
 
 #[test]
-fn a_reset_is_broken_both_ways_and_raises_no_signal() {
+fn a_reset_is_broken_both_ways() {
     let (mut net, sock, peer) = adopted();
     assert_eq!(told(&mut net, LONG).len(), 1);
     rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();

@@ -1,0 +1,202 @@
+#!/usr/bin/env bash
+# ci.sh [STAGE...] - the checks of this project; people and CI run the same ones.
+#
+#   quick         fmt, clippy, docs, scripts, test            (the default)
+#   all           quick and every stage against real clients: what CI runs
+#   full          all with the long settings, and the fuzzers
+#   or any stage by name: see the functions stage_* below
+#
+# Each stage runs by itself under a time limit; one that fails does not stop the next. The last line is
+# "N passed, N failed, N skipped": the tests and checks of a stage where they are known, else the stage.
+# A stage that cannot run here ends with status 77; that is a failure too, unless MAY_SKIP names it.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+QUICK=(fmt clippy docs scripts test)
+ALL=("${QUICK[@]}")
+FULL=("${ALL[@]}")
+
+# Stages that may say "cannot run here", each with the reason. Empty: everything must run.
+declare -A MAY_SKIP=()
+
+# Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
+declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [hostile]=2400 [fuzz]=14400)
+
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
+export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
+OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
+
+# --- stages ---------------------------------------------------------------------------------------
+
+stage_fmt() { cargo fmt --all --check; }
+
+stage_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
+
+stage_scripts() { # the scripts themselves: they parse, and what judges others can be shown to say no
+  local file
+  for file in .ci/run scripts/*.sh scripts/lab/*.sh scripts/lab/guest/* scripts/lab/labs/*.sh; do bash -n "$file"; done
+  python3 -c 'import ast, sys
+for name in sys.argv[1:]: ast.parse(open(name).read(), name)' scripts/*.py scripts/lab/*.py scripts/lab/labs/*.py
+  checks python3 scripts/conformance.py --self-test
+}
+
+stage_test() { tests --workspace; }
+
+stage_tidy() { tests --test it tidy::; }
+
+stage_no_alloc() { tests --release --test no_alloc; }
+
+stage_sim() { # seeds of the simulator
+  local seeds=300
+  [[ $CI_LEVEL != full ]] || seeds=10000
+  LUNETTE_SIM_SEEDS=$seeds tests --release --test it sim::
+}
+
+stage_hostile() { # every kind of bad input with a verifying client beside it
+  local seconds=60
+  [[ $CI_LEVEL != all ]] || seconds=10
+  LUNETTE_HOSTILE_SECONDS=$seconds tests --release --test it hostile::
+}
+
+stage_fuzz() { # 10 million executions of every target; FUZZ_RUNS for fewer
+  local target passed=0 failed=0
+  command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+  for target in $(cargo fuzz list); do
+    echo "-- fuzz $target"
+    if cargo fuzz run -s none "$target" -- "-runs=${FUZZ_RUNS:-10000000}" -print_final_stats=1; then
+      passed=$((passed + 1))
+    else
+      failed=$((failed + 1))
+    fi
+  done
+  count "$passed" "$failed" 0
+  ((failed == 0 && passed > 0))
+}
+
+stage_clients() { # iscsi-ls, iscsi-inq, qemu-img and their like
+  release_binary; host_packages
+  checks python3 scripts/clients.py
+}
+
+stage_conformance() { # libiscsi's suite against lunette, compared with conformance.toml, and tgt beside it
+  release_binary; host_packages
+  checks python3 scripts/conformance.py --out "$OUT/conformance"
+}
+
+stage_idle() { # CPU, memory and wake-up of a target that has nothing to do
+  release_binary; host_packages
+  checks python3 scripts/idle.py
+}
+
+stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN
+  release_binary; host_packages
+  # Package lists that are missing or too old for the mirror: fetch them once and try again.
+  scripts/lab/build-guest.sh || { apt update && scripts/lab/build-guest.sh; }
+  CHAP=1 DIGESTS=1 OUT=$OUT/vm scripts/lab/labs/initiator-lunette.sh
+}
+
+# --- what stages use ------------------------------------------------------------------------------
+
+count() { echo "$1 $2 $3" >>"$CI_COUNTS"; } # PASSED FAILED SKIPPED
+
+tests() { # cargo test with these arguments; counts its tests, and fails when there was none
+  local log rc=0 sums
+  log=$(mktemp "$CI_WORK/tests.XXXXXX")
+  cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log" || rc=1
+  sums=$(awk '/^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1)
+    if ($i ~ /^ignored/) s += $(i-1) } } END { print p + 0, f + 0, s + 0 }' "$log")
+  # shellcheck disable=SC2086 # three words
+  count $sums
+  [[ ${sums%% *} != 0 ]] || { echo "ci: no test ran: cargo test $*" >&2; rc=1; }
+  return "$rc"
+}
+
+checks() { # a script that ends with "checks: N passed, N failed, N skipped"
+  local log rc=0 sums
+  log=$(mktemp "$CI_WORK/checks.XXXXXX")
+  "$@" 2>&1 | tee "$log" || rc=1
+  sums=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, ([0-9]+) skipped$/\1 \2 \3/p' "$log" | tail -1)
+  # shellcheck disable=SC2086 # three words
+  if [[ -n $sums ]]; then count $sums; else echo "ci: no count from $*" >&2; rc=1; fi
+  return "$rc"
+}
+
+release_binary() { cargo build --locked --release --bin lunette; }
+
+apt() { # as root, or through sudo
+  local sudo=()
+  [[ $(id -u) = 0 ]] || sudo=(sudo -n)
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$CI_WORK/apt.log" 2>&1 ||
+    { tail -20 "$CI_WORK/apt.log" >&2; return 1; }
+}
+
+host_packages() { # Debian packages that are not there yet
+  local package missing=0
+  for package in qemu-system-x86 qemu-utils qemu-block-extra libiscsi-bin tgt e2fsprogs bc strace python3; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) = installed ]] || { echo "ci: missing $package"; missing=1; }
+  done
+  ((missing)) || return 0
+  apt update
+  # In one line these conflict where a backport of qemu-utils is installed: the first line takes that away.
+  apt install -y --no-install-recommends qemu-system-x86
+  apt install -y --no-install-recommends qemu-utils qemu-block-extra
+  apt install -y --no-install-recommends libiscsi-bin tgt e2fsprogs bc strace python3
+}
+
+# --- the runner -----------------------------------------------------------------------------------
+
+if [[ ${1:-} = --inner ]]; then # one stage, in a process of its own
+  set -e
+  "stage_$2"
+  exit
+fi
+
+stages=()
+for name in "${@:-quick}"; do
+  case $name in
+    quick) stages+=("${QUICK[@]}"); CI_LEVEL=quick ;;
+    all) stages+=("${ALL[@]}"); CI_LEVEL=all ;;
+    full) stages+=("${FULL[@]}"); CI_LEVEL=full ;;
+    *)
+      declare -F "stage_$name" >/dev/null ||
+        { echo "ci: no stage '$name'; there are: quick all full $(declare -F | sed -n 's/.* stage_//p' | paste -sd' ')" >&2; exit 2; }
+      stages+=("$name") ;;
+  esac
+done
+
+mkdir -p "$OUT"
+OUT=$(realpath "$OUT"); export CI_OUT=$OUT
+CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
+child=
+trap 'rm -rf "$CI_WORK"' EXIT
+trap '[[ -z $child ]] || kill "$child"; exit 130' INT TERM
+passed=0 failed=0 skipped=0 report=()
+for name in "${stages[@]}"; do
+  echo "=== $name"
+  export CI_COUNTS=$CI_WORK/counts; : >"$CI_COUNTS"
+  begin=$EPOCHREALTIME
+  timeout -k 15 "${LIMIT[$name]:-900}" "$0" --inner "$name" </dev/null & child=$!
+  wait "$child"; rc=$?
+  child=
+  seconds=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  read -r p f s < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$CI_COUNTS")
+  word=ok
+  if ((rc == 77)) && [[ -n ${MAY_SKIP[$name]:-} ]]; then
+    word="skipped: ${MAY_SKIP[$name]}" s=$((s + 1))
+  elif ((rc != 0)); then
+    word="FAILED"
+    ((rc != 124 && rc != 137)) || word="FAILED: over its ${LIMIT[$name]:-900} s"
+    ((f > 0)) || f=1
+  elif ((p + f + s == 0)); then
+    p=1
+  fi
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  report+=("$(printf '%-12s %7s s  %4d passed %3d failed %3d skipped  %s' "$name" "$seconds" "$p" "$f" "$s" "$word")")
+  echo "--- $name: $seconds s, $word"
+done
+printf '\n'
+printf '%s\n' "${report[@]}"
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))

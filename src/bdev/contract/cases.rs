@@ -1,0 +1,280 @@
+//! The cases, each of one promise of the traits.
+
+use super::{Rig, Subject};
+use crate::bdev::{Fence, IoError, Wake};
+use crate::id::ReactorId;
+
+type Case = fn(&Subject<'_>);
+
+pub(super) const CASES: &[(&str, Case)] = &[
+    ("info is within what the traits allow", info),
+    ("each submission ends in one Done, with its tag and its memory", each_ends_once),
+    ("what is written is read", read_your_writes),
+    ("writes touch their extent only", extents),
+    ("channels see each other's writes", two_channels),
+    ("a flush ends", flush),
+    ("a full queue gives the IO back unharmed, and recovers", full),
+    ("an extent beyond the end is refused and touches nothing", out_of_range),
+    ("an extent that a shrink cut off is refused", shrink),
+    ("poll appends no more than max", poll_max),
+    ("poll appends no more than there is room for", poll_room),
+    ("a cancelled IO still ends", cancel),
+    ("a fence brings everything back at the next polls", fence),
+    ("an idle channel gives no reason to wake", idle),
+    ("in_flight counts what was taken and not given back", in_flight),
+    ("a dropped channel gives its memory back", dropped),
+];
+
+fn info(subject: &Subject<'_>) {
+    let info = Rig::new(subject).made.bdev.info();
+    assert!(info.block_bytes.is_power_of_two());
+    assert!((512..=4096).contains(&info.block_bytes));
+    assert!(info.physical_block_bytes.is_power_of_two());
+    assert!(info.physical_block_bytes >= info.block_bytes);
+    assert!(!info.name.is_empty());
+}
+
+fn each_ends_once(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    let mut addresses = Vec::new();
+    for index in 0..10 {
+        let lba = u64::try_from(index).expect("few");
+        let io = match index % 3 {
+            0 => rig.write(index, lba, 1, 1),
+            1 => rig.read(index, lba, 1),
+            _ => Rig::flush(index),
+        };
+        addresses.push(io.data.as_ref().map(|buf| buf.as_ptr()));
+        rig.submit(io);
+    }
+    let mut done = rig.settle();
+    done.sort_by_key(|done| done.tag.index);
+    assert_eq!(done.len(), 10);
+    for (index, done) in done.iter().enumerate() {
+        assert_eq!((done.tag, done.result), (Rig::tag(index), Ok(())));
+        assert_eq!(done.data.as_ref().map(|buf| buf.as_ptr()), addresses[index], "its own memory");
+    }
+    drop(done);
+    assert!(rig.poll(8).is_empty());
+    assert_eq!(rig.pool.in_use_count(), 0);
+}
+
+fn read_your_writes(subject: &Subject<'_>) {
+    if !subject.keeps_data {
+        return;
+    }
+    let mut rig = Rig::new(subject);
+    for (index, (lba, blocks)) in [(0, 1), (63, 1), (5, 8)].into_iter().enumerate() {
+        let mut io = rig.write(0, lba, blocks, 0);
+        let data = io.data.as_mut().expect("a write");
+        for (n, byte) in data.iter_mut().enumerate() {
+            *byte = (n % 251).to_le_bytes()[0] ^ index.to_le_bytes()[0];
+        }
+        let expected = data.to_vec();
+        assert_eq!(rig.run(io).result, Ok(()));
+        let io = rig.read(1, lba, blocks);
+        let done = rig.run(io);
+        assert_eq!(done.result, Ok(()));
+        assert!(done.data.expect("a read")[..] == expected[..], "blocks {lba}+{blocks}");
+    }
+}
+
+/// Neighbouring blocks, and what a buffer has beyond its extent, are left alone.
+fn extents(subject: &Subject<'_>) {
+    if !subject.keeps_data {
+        return;
+    }
+    let mut rig = Rig::new(subject);
+    let block_bytes = rig.block_bytes;
+    let io = rig.write(0, 10, 3, 0xAA);
+    rig.run(io);
+    // One block of a buffer of two.
+    let mut io = rig.write(0, 11, 1, 0);
+    io.data = Some(rig.filled(2, 0xBB));
+    rig.run(io);
+    let mut io = rig.read(0, 10, 3);
+    io.data = Some(rig.filled(4, 0xEE));
+    let data = rig.run(io).data.expect("a read");
+    let blocks: Vec<&[u8]> = data.chunks(block_bytes).collect();
+    for (block, byte) in blocks.into_iter().zip([0xAA, 0xBB, 0xAA, 0xEE]) {
+        assert!(block.iter().all(|b| *b == byte), "all {byte:02X}");
+    }
+}
+
+fn two_channels(subject: &Subject<'_>) {
+    if !subject.keeps_data {
+        return;
+    }
+    let mut rig = Rig::new(subject);
+    let io = rig.write(0, 3, 2, 0x5A);
+    rig.run(io);
+    let io = rig.read(0, 3, 2);
+    rig.channel = rig.made.bdev.open(ReactorId(1));
+    let done = rig.run(io);
+    assert!(done.data.expect("a read").iter().all(|byte| *byte == 0x5A));
+}
+
+fn flush(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    let done = rig.run(Rig::flush(0));
+    assert_eq!(done.result, Ok(()));
+    assert!(done.data.is_none());
+}
+
+fn full(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    let (count, io) = rig.fill_queue();
+    assert!(count > 0);
+    assert_eq!(io.tag, Rig::tag(count));
+    let block_bytes = rig.block_bytes;
+    assert!(io.data.as_ref().expect("the memory comes back")[..] == vec![1; block_bytes][..]);
+    assert_eq!(rig.settle().len(), count);
+    assert_eq!(rig.run(io).result, Ok(()));
+    assert_eq!(rig.fill_queue().0, count, "as many as at first");
+    assert_eq!(rig.settle().len(), count);
+    assert_eq!(rig.pool.in_use_count(), 0);
+}
+
+fn out_of_range(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    let blocks = rig.made.bdev.info().blocks;
+    for (lba, count) in [(blocks, 1), (blocks - 1, 2), (u64::MAX, 1)] {
+        let io = rig.write(0, lba, count, 0xDD);
+        assert_eq!(rig.run(io).result, Err(IoError::OutOfRange), "write {lba}+{count}");
+        let io = rig.read(0, lba, count);
+        assert_eq!(rig.run(io).result, Err(IoError::OutOfRange), "read {lba}+{count}");
+    }
+    let io = rig.read(0, blocks - 1, 1);
+    let done = rig.run(io);
+    assert_eq!(done.result, Ok(()));
+    assert!(done.data.expect("a read").iter().all(|byte| *byte != 0xDD));
+}
+
+fn shrink(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    let Some(resize) = rig.made.resize.take() else { return };
+    resize(20);
+    assert_eq!(rig.made.bdev.info().blocks, 20);
+    let io = rig.read(0, 20, 1);
+    assert_eq!(rig.run(io).result, Err(IoError::OutOfRange));
+    let io = rig.write(0, 19, 2, 1);
+    assert_eq!(rig.run(io).result, Err(IoError::OutOfRange));
+    let io = rig.write(0, 19, 1, 1);
+    assert_eq!(rig.run(io).result, Ok(()));
+}
+
+fn poll_max(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    for index in 0..5 {
+        rig.submit(Rig::flush(index));
+    }
+    rig.channel.kick();
+    let mut ended = 0;
+    let mut out = Vec::with_capacity(100);
+    for _ in 0..super::POLLS_MAX {
+        assert_eq!(rig.channel.in_flight(), 5 - ended);
+        rig.channel.poll(&mut out, 0, rig.now);
+        assert!(out.is_empty(), "max is 0");
+        rig.channel.poll(&mut out, 2, rig.now);
+        assert!(out.len() <= 2, "max is 2");
+        ended += u32::try_from(out.len()).expect("few");
+        out.clear();
+        if ended == 5 {
+            return;
+        }
+        rig.pass_time();
+    }
+    panic!("{ended} of 5 ended");
+}
+
+fn poll_room(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    for index in 0..3 {
+        rig.submit(Rig::flush(index));
+    }
+    rig.channel.kick();
+    let mut out = Vec::with_capacity(1);
+    let capacity = out.capacity();
+    let mut ended = 0;
+    for _ in 0..super::POLLS_MAX {
+        rig.channel.poll(&mut out, usize::MAX, rig.now);
+        assert_eq!(out.capacity(), capacity, "poll does not allocate");
+        ended += out.len();
+        // Full now, if one came: the next poll must leave it alone.
+        let len = out.len();
+        if len == capacity {
+            rig.channel.poll(&mut out, usize::MAX, rig.now);
+            assert_eq!((out.len(), out.capacity()), (len, capacity));
+        }
+        out.clear();
+        if ended == 3 {
+            return;
+        }
+        rig.pass_time();
+    }
+    panic!("{ended} of 3 ended");
+}
+
+fn cancel(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    for index in 0..4 {
+        let io = rig.write(index, 1, 1, 1);
+        rig.submit(io);
+    }
+    rig.channel.cancel(Rig::tag(1));
+    rig.channel.cancel(Rig::tag(77));
+    let mut done = rig.settle();
+    rig.channel.cancel(Rig::tag(2));
+    done.sort_by_key(|done| done.tag.index);
+    assert_eq!(done.len(), 4);
+    for done in done {
+        let cancelled = done.tag == Rig::tag(1) && done.result == Err(IoError::Cancelled);
+        assert!(cancelled || done.result == Ok(()), "{done:?}");
+        assert!(done.data.is_some());
+    }
+}
+
+fn fence(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    for index in 0..4 {
+        let io = rig.write(index, 1, 1, 1);
+        rig.submit(io);
+    }
+    match rig.channel.fence() {
+        Fence::Cannot => assert_eq!(rig.settle().len(), 4),
+        Fence::Fenced => {
+            // Time stands still: a fence waits for nothing.
+            let count: usize = (0..4).map(|_| rig.poll(8).len()).sum();
+            assert_eq!(count, 4);
+        }
+    }
+    assert_eq!(rig.pool.in_use_count(), 0);
+}
+
+fn idle(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    assert_eq!(rig.channel.wake(), Wake::Idle);
+    rig.submit(Rig::flush(0));
+    rig.channel.kick();
+    assert_ne!(rig.channel.wake(), Wake::Idle);
+    rig.settle();
+    assert_eq!(rig.channel.wake(), Wake::Idle);
+}
+
+fn in_flight(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    assert_eq!(rig.channel.in_flight(), 0);
+    let (count, _) = rig.fill_queue();
+    assert_eq!(rig.channel.in_flight(), u32::try_from(count).expect("few"));
+    assert_eq!(rig.pool.in_use_count(), count, "the memory is the channel's");
+    rig.settle();
+    assert_eq!(rig.channel.in_flight(), 0);
+}
+
+fn dropped(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    rig.fill_queue();
+    let pool = rig.pool.clone();
+    drop(rig);
+    assert_eq!(pool.in_use_count(), 0);
+}

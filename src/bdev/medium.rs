@@ -1,0 +1,167 @@
+//! Memory that several cores copy from and into at once: what a RAM disk is made of.
+//!
+//! An island of `unsafe`. Two initiators may write a block while a third reads it, each through another core; a disk
+//! allows that, so it must not be undefined behaviour here. Hence no reference into this memory ever exists and no
+//! ordinary load or store touches it: on x86-64 it is copied by one instruction the compiler cannot see into
+//! (`rep movsb`), elsewhere by relaxed atomic loads and stores.
+//!
+//! It gives **no atomicity across cores**: who reads while another core writes may see some of the new bytes and some
+//! of the old, also within one block.
+#![expect(unsafe_code, reason = "copies from and into memory that other cores write at the same time")]
+
+use std::ptr::NonNull;
+
+use crate::buf::Memory;
+
+/// Words of the portable copy.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+const WORD_BYTES: usize = 8;
+
+/// Shared memory, zeroed at first.
+#[derive(Debug)]
+pub(super) struct Medium {
+    memory: Memory,
+}
+
+impl Medium {
+    pub(super) fn new(memory: Memory) -> Medium {
+        Medium { memory }
+    }
+
+    /// Fills `to` from `offset` on. Both are multiples of 8.
+    ///
+    /// # Panics
+    /// Where that is not within the memory.
+    pub(super) fn read(&self, offset: usize, to: &mut [u8]) {
+        let from = self.at(offset, to.len());
+        // SAFETY: `at` checked that `to.len()` bytes from here on are mapped; `to` is as long, exclusively ours, and
+        // no part of the mapping, to which no reference exists.
+        unsafe { load(from, to.as_mut_ptr(), to.len()) }
+    }
+
+    /// Stores `from` from `offset` on. Both are multiples of 8.
+    ///
+    /// # Panics
+    /// Where that is not within the memory.
+    pub(super) fn write(&self, offset: usize, from: &[u8]) {
+        let to = self.at(offset, from.len());
+        // SAFETY: as in `read`; `from` is shared, so nobody writes it meanwhile.
+        unsafe { store(from.as_ptr(), to, from.len()) }
+    }
+
+    fn at(&self, offset: usize, bytes: usize) -> NonNull<u8> {
+        let end = offset.checked_add(bytes).expect("an extent ends within the address space");
+        assert!(end <= self.memory.bytes(), "{end} is beyond the medium");
+        assert!((offset | bytes).is_multiple_of(8), "extents are in blocks");
+        // SAFETY: `offset <= end <= bytes`: still in the mapping, or one past it.
+        unsafe { self.memory.base().add(offset) }
+    }
+}
+
+/// # Safety
+/// `from` and `to` are valid for `bytes`, do not overlap; nobody else touches `to`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn load(from: NonNull<u8>, to: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { move_bytes(from.as_ptr(), to, bytes) }
+}
+
+/// # Safety
+/// `from` and `to` are valid for `bytes`, do not overlap; nobody else writes `from`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn store(from: *const u8, to: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { move_bytes(from, to.as_ptr(), bytes) }
+}
+
+/// # Safety
+/// `from` is valid for reads and `to` for writes of `bytes`, and they do not overlap. Other cores may touch either.
+#[cfg(target_arch = "x86_64")]
+unsafe fn move_bytes(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: it touches exactly the two ranges of the caller's promise; the direction flag is clear by the ABI, no
+    // flag and no stack is used.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") bytes => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use portable::{load, store};
+
+/// The copy by atomics, for other processors; built for tests everywhere.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+mod portable {
+    use std::ptr::NonNull;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::WORD_BYTES;
+
+    /// # Safety
+    /// `from` is valid and aligned for whole words, `to` valid for `bytes`, a multiple of a word; they do not overlap;
+    /// nobody else touches `to`, and others touch `from` by atomic words only.
+    pub(super) unsafe fn load(from: NonNull<u8>, to: *mut u8, bytes: usize) {
+        for at in (0..bytes).step_by(WORD_BYTES) {
+            // SAFETY: within `bytes` of a range that is valid, aligned and touched by atomics only.
+            let word = unsafe { AtomicU64::from_ptr(from.add(at).cast().as_ptr()) }.load(Ordering::Relaxed);
+            // SAFETY: within `bytes` of a range that is ours alone; it need not be aligned.
+            unsafe { to.add(at).cast::<u64>().write_unaligned(word) };
+        }
+    }
+
+    /// # Safety
+    /// As for `load`, the other way round.
+    pub(super) unsafe fn store(from: *const u8, to: NonNull<u8>, bytes: usize) {
+        for at in (0..bytes).step_by(WORD_BYTES) {
+            // SAFETY: within `bytes` of a range that nobody writes; it need not be aligned.
+            let word = unsafe { from.add(at).cast::<u64>().read_unaligned() };
+            // SAFETY: within `bytes` of a range that is valid, aligned and touched by atomics only.
+            unsafe { AtomicU64::from_ptr(to.add(at).cast().as_ptr()) }.store(word, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buf::Pages;
+
+    fn pattern(bytes: usize) -> Vec<u8> {
+        (0u8..=250).cycle().take(bytes).collect()
+    }
+
+    #[test]
+    fn copies_exactly_the_extent() {
+        let medium = Medium::new(Memory::map(4096, Pages::Ordinary).unwrap());
+        medium.write(512, &pattern(1024));
+        let mut all = vec![0xFF; 4096];
+        medium.read(0, &mut all);
+        assert_eq!(all[..512], [0; 512]);
+        assert_eq!(all[512..1536], pattern(1024));
+        assert_eq!(all[1536..], [0; 2560]);
+    }
+
+    #[test]
+    fn the_portable_copy_does_the_same_from_any_alignment() {
+        let memory = Memory::map(4096, Pages::Ordinary).unwrap();
+        let from = pattern(1025);
+        let mut to = vec![0xFF; 1026];
+        // SAFETY: the mapping has 4096 bytes, aligned to a page, that nobody else touches.
+        unsafe { portable::store(from[1..].as_ptr(), memory.base(), 1024) };
+        // SAFETY: as above; `to` has room for 1024 bytes from 1 on.
+        unsafe { portable::load(memory.base(), to[1..].as_mut_ptr(), 1024) };
+        assert_eq!((to[0], to[1025]), (0xFF, 0xFF));
+        assert_eq!(to[1..1025], from[1..]);
+    }
+
+    #[test]
+    #[should_panic(expected = "4608 is beyond the medium")]
+    fn beyond_the_end_is_a_bug() {
+        Medium::new(Memory::map(4096, Pages::Ordinary).unwrap()).write(4096, &[0; 512]);
+    }
+}

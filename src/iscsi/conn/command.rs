@@ -1,0 +1,212 @@
+//! SCSI commands: accepting them, and answering them.
+
+use super::deframe::{Payload, Then, To};
+use super::{Conn, Cx, Request};
+use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Outcome, Phase, Piece, Task};
+use crate::iscsi::tx::TxItem;
+use crate::iscsi::window::Place as SnPlace;
+use crate::iscsi::wire::{Bhs, Residual, ScsiCommand, ScsiResponse};
+use crate::limits;
+use crate::scsi::cdb::Cdb;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::LunNumber;
+use crate::scsi::{self, Plan, Status, Transfer};
+use crate::slab::Key;
+
+/// Task attribute ORDERED (RFC 7143 §11.3.1).
+pub(super) const ORDERED: u8 = 2;
+/// Task attribute HEAD OF QUEUE.
+pub(super) const HEAD_OF_QUEUE: u8 = 3;
+
+impl Conn {
+    /// The header of a command is complete: makes the task, and room for the data that come with it.
+    pub(super) fn begin_command(
+        &mut self,
+        command: &ScsiCommand,
+        bytes: usize,
+        cx: &mut Cx<'_>,
+    ) -> Result<Payload, Fatal> {
+        let drop = |then| Ok(Payload::new(To::Drop, 0, 0, bytes, then));
+        if command.immediate {
+            if self.immediate_count >= limits::IMMEDIATE_MAX {
+                // Rejected when its data have gone by: `handle` does not know it as a task.
+                return drop(Then::TooMany);
+            }
+        } else if self.window.place(command.cmd_sn) == SnPlace::Ignored {
+            return drop(Then::Ignore);
+        }
+        let task = self.task(command, bytes, cx);
+        let place = if task.piece.is_some() { task.moves_bytes as usize } else { 0 };
+        let (is_immediate, attribute) = (task.is_immediate, task.attribute);
+        let Ok(key) = cx.tasks.push(&mut self.tasks, task) else {
+            // Cannot be: the table holds what all windows allow. The command was never accepted.
+            return Err(Fatal::Protocol("more commands than any window allows"));
+        };
+        self.immediate_count += u32::from(is_immediate);
+        self.ordered_count += u32::from(attribute == ORDERED);
+        Ok(Payload::new(To::Task(key), 0, place, bytes, Then::Command(key)))
+    }
+
+    /// Judges a command by its header.
+    fn task(&mut self, command: &ScsiCommand, immediate_bytes: usize, cx: &mut Cx<'_>) -> Task {
+        let cdb = Cdb::new(command.cdb);
+        let number = LunNumber::decode(&command.lun);
+        let place = self.place(number, cx.units);
+        let plan = scsi::plan(&cdb, &place);
+        let transfer = plan.transfer(&place);
+        let unit = place.unit.map(|(view, _)| view.id);
+        let block_bytes = place.unit.map_or(1, |(view, _)| view.block_bytes);
+        let mut task = Task::new(self.key, command.itt, command.cmd_sn, cdb, plan, cx.now);
+        task.is_immediate = command.immediate;
+        task.attribute = command.attribute;
+        task.lun = command.lun;
+        task.number = number;
+        task.unit = unit;
+        task.expected_bytes = command.expected_bytes;
+        if command.write && !command.is_final {
+            task.unsolicited = Some(Sn(0));
+        }
+        let unsolicited_ok = self.unsolicited_is_allowed(command, immediate_bytes);
+        match agree(transfer, command) {
+            Ok((moves, residual)) => {
+                task.moves_bytes = moves;
+                task.residual = residual;
+            }
+            Err(sense) => task.outcome = Some(Outcome::check(sense)),
+        }
+        if !unsolicited_ok {
+            task.outcome = Some(Outcome::check(Sense::UNEXPECTED_UNSOLICITED_DATA));
+        }
+        if let Plan::Write(_) = plan {
+            // What is written is whole blocks.
+            task.moves_bytes -= task.moves_bytes % block_bytes;
+            if task.outcome.is_none() && task.moves_bytes > 0 && (immediate_bytes > 0 || !command.is_final) {
+                let piece_bytes = task.moves_bytes.min(limits::PIECE_BYTES_MAX);
+                match cx.unsolicited.take(piece_bytes as usize) {
+                    Some(buf) => task.piece = Some(Piece { buf, start: 0 }),
+                    None => task.outcome = Some(Outcome::of(Status::TaskSetFull)),
+                }
+            }
+        }
+        task
+    }
+
+    /// RFC 7143 §13.10, §13.11, §13.14: immediate and other unsolicited data only as negotiated.
+    fn unsolicited_is_allowed(&self, command: &ScsiCommand, immediate_bytes: usize) -> bool {
+        let bytes = u32::try_from(immediate_bytes).unwrap_or(u32::MAX);
+        let immediate_ok = bytes == 0
+            || self.params.immediate_data
+                && command.write
+                && bytes <= self.params.first_burst_bytes
+                && bytes <= command.expected_bytes;
+        let rest_ok = command.is_final || command.write && !self.params.initial_r2t;
+        immediate_ok && rest_ok
+    }
+
+    /// A command and its immediate data are there.
+    pub(super) fn command_arrived(
+        &mut self,
+        bhs: &Bhs,
+        key: Key,
+        is_intact: bool,
+        cx: &mut Cx<'_>,
+    ) -> Option<Request> {
+        let task = cx.tasks.get_mut(key)?;
+        task.arrived_bytes = bhs.data_bytes();
+        task.asked_bytes = task.arrived_bytes;
+        let (is_immediate, cmd_sn) = (task.is_immediate, task.cmd_sn);
+        if !is_intact {
+            // RFC 7143 §7.8: a Reject, and the command ends in ABORTED COMMAND.
+            task.outcome = Some(Outcome::check(Sense::CRC_ERROR));
+            self.reject(bhs, RejectReason::DataDigest, cx).ok();
+        }
+        if is_immediate {
+            return self.queue(key, cx);
+        }
+        self.window.take(cmd_sn);
+        if self.window.expected() != cmd_sn {
+            return None;
+        }
+        self.window.advance();
+        self.window.begin();
+        self.grow_window(cx);
+        self.queue(key, cx)
+    }
+
+    /// Opens the window further while more than half of it is in use and the reactor has room.
+    fn grow_window(&mut self, cx: &mut Cx<'_>) {
+        let size = self.window.size();
+        if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *cx.spare_window >= size {
+            *cx.spare_window -= size;
+            self.window.grow();
+        }
+    }
+
+    /// Ends a task with what was decided, where nothing more is awaited. Whether it did.
+    pub fn settle(&mut self, key: Key, cx: &mut Cx<'_>) -> bool {
+        let Some(task) = cx.tasks.get(key) else { return false };
+        let Some(outcome) = task.outcome else { return false };
+        if task.ios > 0 || task.is_owed_data() || task.phase == Phase::Early {
+            return false;
+        }
+        if task.phase != Phase::Swallowing {
+            self.answer(key, outcome, cx);
+        }
+        self.forget(key, cx);
+        true
+    }
+
+    /// Queues the response of a task.
+    fn answer(&mut self, key: Key, outcome: Outcome, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get(key) else { return };
+        let residual = if outcome.status == Status::Good {
+            task.residual
+        } else {
+            // Nothing, or not all, was moved.
+            let moved = task.queued_bytes.min(task.expected_bytes);
+            match task.expected_bytes - moved {
+                0 => Residual::None,
+                left => Residual::Under(left),
+            }
+        };
+        let response = ScsiResponse {
+            itt: task.itt,
+            response: 0,
+            status: outcome.status.code(),
+            exp_data_sn: task.data_sn,
+            residual,
+        };
+        let is_descriptor =
+            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.descriptor_sense);
+        let sense = outcome.sense.map(|sense| (sense, is_descriptor));
+        self.push(TxItem::Response { bhs: response.encode(), sense }, cx);
+    }
+}
+
+/// What moves, and the residual; or that the initiator's direction contradicts the CDB's (RFC 7143 §11.3.1, §11.4.5).
+fn agree(transfer: Transfer, command: &ScsiCommand) -> Result<(u32, Residual), Sense> {
+    let expected = command.expected_bytes;
+    let (wanted, is_direction_right) = match transfer {
+        Transfer::None => (0, true),
+        Transfer::In(bytes) => (bytes, command.read && !command.write),
+        Transfer::Out(bytes) => (bytes, command.write && !command.read),
+    };
+    if expected > 0 && wanted > 0 && !is_direction_right {
+        return Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+    }
+    Ok(balance(wanted, expected))
+}
+
+/// What moves when `wanted` bytes meet `expected` ones, and the residual.
+pub(super) fn balance(wanted: u64, expected: u32) -> (u32, Residual) {
+    match u32::try_from(wanted) {
+        Ok(wanted) if wanted < expected => (wanted, Residual::Under(expected - wanted)),
+        Ok(wanted) if wanted == expected => (wanted, Residual::None),
+        _ => {
+            let over = u32::try_from(wanted - u64::from(expected)).unwrap_or(u32::MAX);
+            (expected, Residual::Over(over))
+        }
+    }
+}

@@ -1,0 +1,525 @@
+//! A connection in full feature phase, with the session whose only connection it is.
+//!
+//! Sans-IO: [`Conn::memory`] and [`Conn::placed`] take bytes in, [`Conn::advance`] turns them into [`Request`]s for the
+//! reactor, which runs the commands and hands data and outcomes back; [`Conn::fill`] and [`Conn::sent`] give bytes
+//! out. Tasks and transmit items live in the reactor's tables and come along in [`Cx`].
+
+mod command;
+mod data_in;
+mod data_out;
+mod deframe;
+mod other;
+mod timers;
+mod tmf;
+
+use std::sync::Arc;
+
+pub use data_out::Solicit;
+pub use tmf::{TmfCall, TmfFunction, TmfReply};
+
+use crate::buf::Pool;
+use crate::id::{SessionId, UnitId};
+use crate::iscsi::conn::deframe::{Deframer, Payload, Then, To};
+use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::params::Params;
+use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Outcome, Phase, TaskList, Tasks};
+use crate::iscsi::tx::{Batch, Queued, StatSn, TxItem, TxQueue};
+use crate::iscsi::window::{Place as SnPlace, Window};
+use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
+use crate::limits;
+use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::view::{LunNumber, TargetView, UnitView};
+use crate::slab::{Key, Slab};
+use crate::time::Tick;
+
+/// What of the reactor a connection works with.
+#[derive(Debug)]
+pub struct Cx<'a> {
+    /// Now.
+    pub now: Tick,
+    /// Every task of the reactor.
+    pub tasks: &'a mut Tasks,
+    /// Every transmit item of the reactor.
+    pub tx: &'a mut Slab<Queued>,
+    /// Buffers for data that come unasked.
+    pub unsolicited: &'a Pool,
+    /// Buffers for data that were asked for, and for what we send.
+    pub solicited: &'a Pool,
+    /// What is published of each logical unit, by [`UnitId`].
+    pub units: &'a [Option<Arc<UnitView>>],
+    /// Commands by which windows may still grow, over all connections.
+    pub spare_window: &'a mut u32,
+}
+
+/// What the reactor is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// A command's turn has come.
+    Run(Key),
+    /// A sequence of a WRITE's data has ended: its piece may be full, or more is to be asked for.
+    Piece(Key),
+    /// A WRITE that has been decided owes no data any more: it may end.
+    Settle(Key),
+    /// A task management function.
+    Tmf(TmfCall),
+    /// Answers pile up: send now, then go on; see [`Conn::is_flooded`].
+    Flush,
+}
+
+/// How the connection's life stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Open,
+    /// A Logout was answered: nothing more is taken, the rest is sent until this moment.
+    LoggingOut,
+}
+
+/// What a connection is made from.
+#[derive(Debug)]
+pub struct ConnSetup {
+    /// Its key in the reactor's table.
+    pub key: Key,
+    /// The session.
+    pub session: SessionId,
+    /// The target.
+    pub target: Arc<TargetView>,
+    /// What login agreed on.
+    pub params: Params,
+    /// StatSN of the next response.
+    pub stat_sn: Sn,
+    /// CmdSN of the next command.
+    pub exp_cmd_sn: Sn,
+    /// Connection ID.
+    pub cid: u16,
+    /// A unit attention for each logical unit.
+    pub attention: Ua,
+    /// Commands wait until [`Conn::open_gate`].
+    pub is_gated: bool,
+    /// Silence before a NOP-In asks, in nanoseconds; 0: never.
+    pub ask_ns: u64,
+    /// Silence before the connection is given up, in nanoseconds; 0: never.
+    pub close_ns: u64,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub struct Conn {
+    key: Key,
+    session: SessionId,
+    target: Arc<TargetView>,
+    /// By index in the target's mappings.
+    attentions: Vec<Attentions>,
+    params: Params,
+    cid: u16,
+    window: Window,
+    deframer: Deframer,
+    tx: TxQueue,
+    tasks: TaskList,
+    life: Life,
+    is_gated: bool,
+    /// Tasks in [`Phase::Queued`].
+    queued_count: u32,
+    /// ORDERED tasks that have not ended.
+    ordered_count: u32,
+    /// Immediate commands that have not ended.
+    immediate_count: u32,
+    /// Task management functions that have not been answered.
+    tmf_count: u32,
+    is_logged_out: bool,
+    text: other::TextExchange,
+    timers: timers::Timers,
+}
+
+impl Conn {
+    /// A connection that has just logged in. Allocates.
+    pub fn new(setup: ConnSetup, now: Tick) -> Conn {
+        let mut attentions = vec![Attentions::new(); setup.target.mappings.len()];
+        attentions.iter_mut().for_each(|attentions| attentions.push(setup.attention));
+        Conn {
+            key: setup.key,
+            session: setup.session,
+            target: setup.target,
+            attentions,
+            params: setup.params,
+            cid: setup.cid,
+            window: Window::new(setup.exp_cmd_sn),
+            deframer: Deframer::new(),
+            tx: TxQueue::new(setup.stat_sn),
+            tasks: TaskList::default(),
+            life: Life::Open,
+            is_gated: setup.is_gated,
+            queued_count: 0,
+            ordered_count: 0,
+            immediate_count: 0,
+            tmf_count: 0,
+            is_logged_out: false,
+            text: other::TextExchange::default(),
+            timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
+        }
+    }
+
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Arc<TargetView> {
+        &self.target
+    }
+
+    /// What login agreed on.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Its tasks, oldest first.
+    pub fn tasks(&self) -> &TaskList {
+        &self.tasks
+    }
+
+    /// Whether the initiator logged out.
+    pub fn is_logged_out(&self) -> bool {
+        self.is_logged_out
+    }
+
+    /// Memory that wants the next received bytes first; may be empty. What comes beyond it goes through
+    /// [`Conn::advance`].
+    pub fn memory<'a>(&'a mut self, tasks: &'a mut Tasks) -> &'a mut [u8] {
+        self.deframer.memory(tasks)
+    }
+
+    /// `bytes` bytes went into [`Conn::memory`].
+    pub fn placed(&mut self, bytes: usize, cx: &mut Cx<'_>) {
+        self.deframer.placed(bytes, cx.tasks);
+    }
+
+    /// Whether more bytes may be received now.
+    pub fn wants_input(&self) -> bool {
+        self.life == Life::Open
+    }
+
+    /// Goes through received bytes up to the next thing for the reactor to do. To be called until it gives `None`; then
+    /// all of `input` has been taken.
+    pub fn advance(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
+        loop {
+            if let Some(request) = self.next_due(cx) {
+                return Ok(Some(request));
+            }
+            if self.life != Life::Open {
+                *input = &[];
+                return Ok(None);
+            }
+            if !self.deframer.in_payload() {
+                let Some(bhs) = self.deframer.header(input, &self.params)? else { return Ok(None) };
+                if self.tx.control_count() >= limits::CONTROL_REPLIES_MAX {
+                    // The header stays collected; the next call comes by here again.
+                    return Ok(Some(Request::Flush));
+                }
+                let payload = self.begin(&bhs, cx)?;
+                self.deframer.begin(payload, &self.params);
+            }
+            let Some((bhs, payload)) = self.deframer.payload(input, cx.tasks) else { return Ok(None) };
+            self.timers.heard(cx.now);
+            if let Some(request) = self.handle(&bhs, payload, cx)? {
+                return Ok(Some(request));
+            }
+        }
+    }
+
+    /// Whether answers still pile up after a send: the peer does not read them.
+    pub fn is_flooded(&self) -> bool {
+        self.tx.control_count() >= limits::CONTROL_REPLIES_MAX
+    }
+
+    /// A header is complete: says where its data go.
+    fn begin(&mut self, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Payload, Fatal> {
+        let bytes = bhs.data_bytes() as usize;
+        let drop = |then| Payload::new(To::Drop, 0, 0, bytes, then);
+        match Pdu::parse(bhs) {
+            Pdu::ScsiCommand(command) => self.begin_command(&command, bytes, cx),
+            Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx),
+            Pdu::NopOut(_) | Pdu::Text(_) if bytes > 0 => match cx.unsolicited.take(bytes) {
+                Some(buf) => Ok(Payload::new(To::Buf(buf), 0, bytes, bytes, Then::Handle)),
+                None => Ok(drop(Then::Handle)),
+            },
+            _ => Ok(drop(Then::Handle)),
+        }
+    }
+
+    /// A PDU is complete.
+    fn handle(&mut self, bhs: &Bhs, payload: Payload, cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
+        let is_intact = payload.is_intact();
+        match payload.then {
+            Then::Ignore => Ok(None),
+            Then::TooMany => {
+                self.reject(bhs, RejectReason::TooManyImmediate, cx)?;
+                Ok(None)
+            }
+            Then::Command(key) => Ok(self.command_arrived(bhs, key, is_intact, cx)),
+            Then::Data(key) => Ok(self.data_arrived(bhs, key, is_intact, cx)),
+            Then::Handle if !is_intact => {
+                self.reject(bhs, RejectReason::DataDigest, cx)?;
+                Ok(None)
+            }
+            Then::Handle => match Pdu::parse(bhs) {
+                Pdu::NopOut(nop) => self.nop_out(&nop, bhs, payload.to, cx),
+                Pdu::Text(text) => self.text(&text, bhs, payload.to, cx),
+                Pdu::Tmf(tmf) => self.tmf(&tmf, bhs, cx),
+                Pdu::Logout(logout) => self.logout(&logout, cx),
+                // RFC 7143 §11.16: SNACK is for error recovery levels above 0.
+                Pdu::Snack(_) => self.reject(bhs, RejectReason::SnackReject, cx).map(|()| None),
+                Pdu::Login(_) | Pdu::DataOut(_) | Pdu::ScsiCommand(_) => {
+                    self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None)
+                }
+                Pdu::Unknown(_) => self.reject(bhs, RejectReason::CommandNotSupported, cx).map(|()| None),
+            },
+        }
+    }
+
+    /// Takes the CmdSN of a request that becomes no task. Whether the request counts at all.
+    fn take_cmd_sn(&mut self, is_immediate: bool, cmd_sn: Sn) -> bool {
+        if is_immediate {
+            return true;
+        }
+        if self.window.place(cmd_sn) == SnPlace::Ignored {
+            return false;
+        }
+        // One that is early is served early: it changes nothing that a command before it could see.
+        self.window.take(cmd_sn);
+        true
+    }
+
+    /// The next command whose CmdSN has become due.
+    fn next_due(&mut self, cx: &mut Cx<'_>) -> Option<Request> {
+        while let Some(sn) = self.window.advance() {
+            let due = cx.tasks.find(&self.tasks, |task| {
+                task.phase == Phase::Early && task.cmd_sn == sn && !task.is_immediate
+            });
+            if let Some(key) = due {
+                self.window.begin();
+                return self.queue(key, cx);
+            }
+        }
+        None
+    }
+
+    /// A task has its turn in CmdSN order: it runs now or as soon as the order of its task set allows.
+    fn queue(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<Request> {
+        let task = cx.tasks.get_mut(key)?;
+        task.phase = Phase::Queued;
+        self.queued_count += 1;
+        self.may_run(key, cx).then(|| {
+            self.run(key, cx);
+            Request::Run(key)
+        })
+    }
+
+    fn run(&mut self, key: Key, cx: &mut Cx<'_>) {
+        if let Some(task) = cx.tasks.get_mut(key) {
+            task.phase = Phase::Running;
+            self.queued_count -= 1;
+        }
+    }
+
+    /// A queued task that may run now: to be asked for when a task has ended or the gate was opened.
+    pub fn next_runnable(&mut self, cx: &mut Cx<'_>) -> Option<Key> {
+        if self.queued_count == 0 || self.is_gated {
+            return None;
+        }
+        let mut at = self.tasks.first();
+        while let Some(key) = at {
+            if cx.tasks.get(key)?.phase == Phase::Queued && self.may_run(key, cx) {
+                self.run(key, cx);
+                return Some(key);
+            }
+            at = cx.tasks.next(key);
+        }
+        None
+    }
+
+    /// SAM-5 §8.6: a SIMPLE task waits for older ORDERED ones, an ORDERED task for all older ones, within the nexus.
+    fn may_run(&self, key: Key, cx: &Cx<'_>) -> bool {
+        if self.is_gated {
+            return false;
+        }
+        let Some(task) = cx.tasks.get(key) else { return false };
+        if self.ordered_count == 0 || task.attribute == command::HEAD_OF_QUEUE {
+            return true;
+        }
+        let is_ordered = task.attribute == command::ORDERED;
+        let mut at = self.tasks.first();
+        while let Some(older) = at
+            && older != key
+        {
+            let Some(other) = cx.tasks.get(older) else { break };
+            let counts = other.unit == task.unit && !matches!(other.phase, Phase::Early | Phase::Swallowing);
+            if counts && (is_ordered || other.attribute == command::ORDERED) {
+                return false;
+            }
+            at = cx.tasks.next(older);
+        }
+        true
+    }
+
+    /// The former session's IO has come back: commands may run ([`Conn::next_runnable`]).
+    pub fn open_gate(&mut self) {
+        self.is_gated = false;
+    }
+
+    /// Makes the PDUs of the next send.
+    pub fn fill(&self, batch: &mut Batch, tx: &Slab<Queued>) {
+        self.tx.fill(batch, tx, &self.params, &self.window);
+    }
+
+    /// The socket took `bytes` of the batch. Whether the connection is to be closed now.
+    pub fn sent(&mut self, bytes: usize, batch: &Batch, cx: &mut Cx<'_>) -> bool {
+        if bytes > 0 {
+            self.timers.sent(cx.now);
+        }
+        let is_over = self.tx.sent(bytes, batch, cx.tx);
+        if self.tx.is_empty() {
+            self.timers.all_sent();
+        }
+        is_over
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_output(&self) -> bool {
+        !self.tx.is_empty()
+    }
+
+    /// Whether so much waits to be sent that no more data should be read for it.
+    pub fn is_clogged(&self) -> bool {
+        self.tx.unsent_bytes() >= limits::TX_UNSENT_BYTES_MAX
+    }
+
+    fn push(&mut self, item: TxItem, cx: &mut Cx<'_>) {
+        self.timers.queued(cx.now);
+        // The slab holds what every window and every `CONTROL_REPLIES_MAX` allow: see `reactor::tables`.
+        let pushed = self.tx.push(cx.tx, item);
+        debug_assert!(pushed.is_ok(), "the transmit slab is sized for all that may be accepted");
+    }
+
+    /// Queues a PDU that belongs to no SCSI command.
+    fn push_control(&mut self, bhs: Bhs, data: Option<crate::buf::Buf>, stat_sn: StatSn, cx: &mut Cx<'_>) {
+        self.push(TxItem::Pdu { bhs, data, stat_sn, is_control: true, closes: false }, cx);
+    }
+
+    /// RFC 7143 §11.17: the header refused is the data segment.
+    fn reject(&mut self, bhs: &Bhs, reason: RejectReason, cx: &mut Cx<'_>) -> Result<(), Fatal> {
+        let Some(mut data) = cx.solicited.take(bhs.0.len()).or_else(|| cx.unsolicited.take(bhs.0.len()))
+        else {
+            return Err(Fatal::Protocol("a PDU was to be rejected, and memory for that is spent"));
+        };
+        data.copy_from_slice(&bhs.0);
+        self.push_control(Reject { reason: reason.code() }.encode(), Some(data), StatSn::Consume, cx);
+        Ok(())
+    }
+
+    /// The logical unit at `number`, as the command layer wants it.
+    pub fn place<'a>(
+        &'a self,
+        number: Option<LunNumber>,
+        units: &'a [Option<Arc<UnitView>>],
+    ) -> crate::scsi::Place<'a> {
+        let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
+            let view = units.get(mapping.unit.index())?.as_deref()?;
+            Some((view, mapping.read_only))
+        });
+        crate::scsi::Place { target: &self.target, number: number.unwrap_or(LunNumber(u16::MAX)), unit }
+    }
+
+    /// What the nexus has yet to be told at `number`.
+    pub fn attentions(&mut self, number: Option<LunNumber>) -> Option<&mut Attentions> {
+        let (index, _) = self.target.mapping(number?)?;
+        self.attentions.get_mut(index)
+    }
+
+    /// The place and the attentions of a LUN at once.
+    pub fn place_and_attentions<'a>(
+        &'a mut self,
+        number: Option<LunNumber>,
+        units: &'a [Option<Arc<UnitView>>],
+    ) -> (crate::scsi::Place<'a>, Option<&'a mut Attentions>) {
+        let mapping = number.and_then(|number| self.target.mapping(number));
+        let unit = mapping.and_then(|(_, mapping)| {
+            let view = units.get(mapping.unit.index())?.as_deref()?;
+            Some((view, mapping.read_only))
+        });
+        let place =
+            crate::scsi::Place { target: &self.target, number: number.unwrap_or(LunNumber(u16::MAX)), unit };
+        (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
+    }
+
+    /// The nexus has been told that the LUNs have changed: that holds for all of them (SPC-5, LUICLR).
+    pub fn luns_told(&mut self) {
+        self.attentions.iter_mut().for_each(|attentions| attentions.clear(Ua::LunsChanged));
+    }
+
+    /// Queues a unit attention at every LUN that leads to `unit`.
+    pub fn attend(&mut self, unit: UnitId, ua: Ua) {
+        for (mapping, attentions) in self.target.mappings.iter().zip(&mut self.attentions) {
+            if mapping.unit == unit {
+                attentions.push(ua);
+            }
+        }
+    }
+
+    /// Puts a new view of the target in place and gives the old one back; what is owed at LUNs that stay is kept.
+    /// Allocates: it is a reconfiguration.
+    pub fn retarget(&mut self, target: Arc<TargetView>, ua: Option<Ua>) -> Arc<TargetView> {
+        let attentions = target.mappings.iter().map(|mapping| {
+            let old = self.target.mapping(mapping.number).filter(|(_, old)| old.unit == mapping.unit);
+            let mut attentions =
+                old.and_then(|(index, _)| self.attentions.get(index).copied()).unwrap_or_default();
+            if let Some(ua) = ua {
+                attentions.push(ua);
+            }
+            attentions
+        });
+        self.attentions = attentions.collect();
+        std::mem::replace(&mut self.target, target)
+    }
+
+    /// Ends everything: tasks and queues are given up without an answer. What devices still have of it is the
+    /// reactor's to wait for.
+    pub fn close(&mut self, cx: &mut Cx<'_>) {
+        while let Some(key) = self.tasks.first() {
+            self.forget(key, cx);
+        }
+        self.tx.clear(cx.tx);
+        *cx.spare_window += self.window.size() - limits::WINDOW_MIN;
+    }
+
+    /// Takes a task out of every count.
+    fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<crate::iscsi::task::Task> {
+        let task = cx.tasks.remove(&mut self.tasks, key)?;
+        match task.phase {
+            Phase::Early => {}
+            phase => {
+                if phase == Phase::Queued {
+                    self.queued_count -= 1;
+                }
+                if !task.is_immediate {
+                    self.window.end();
+                }
+            }
+        }
+        if task.is_immediate {
+            self.immediate_count -= 1;
+        }
+        if task.attribute == command::ORDERED {
+            self.ordered_count -= 1;
+        }
+        Some(task)
+    }
+
+    /// Marks how a task will end; the first failure stays.
+    pub fn decide(&mut self, key: Key, outcome: Outcome, cx: &mut Cx<'_>) {
+        if let Some(task) = cx.tasks.get_mut(key) {
+            task.outcome.get_or_insert(outcome);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Requests that are no SCSI commands: NOP-Out, Text, Logout; and what we tell unasked.
+
+use super::deframe::To;
+use super::{Conn, Cx, Life, Request};
+use crate::buf::Buf;
+use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::negotiate;
+use crate::iscsi::tx::{StatSn, TxItem};
+use crate::iscsi::wire::{
+    AsyncMessage, Bhs, LogoutRequest, LogoutResponse, NopIn, NopOut, TAG_NONE, TextRequest, TextResponse,
+};
+use crate::limits;
+
+/// A text negotiation that takes more than one PDU either way; there is one at a time (RFC 7143 §11.10).
+#[derive(Debug, Default)]
+pub(super) struct TextExchange {
+    /// What has come with the C bit.
+    input: Option<(Buf, usize)>,
+    /// What is left to be sent: the buffer, and from where.
+    output: Option<(Buf, usize)>,
+}
+
+/// Target transfer tag of a text exchange that goes on; there is one at a time.
+const TEXT_TTT: u32 = 1;
+
+impl Conn {
+    /// RFC 7143 §11.18.
+    pub(super) fn nop_out(
+        &mut self,
+        nop: &NopOut,
+        bhs: &Bhs,
+        data: To,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Request>, Fatal> {
+        if !self.take_cmd_sn(nop.immediate || nop.itt == TAG_NONE, nop.cmd_sn) || nop.itt == TAG_NONE {
+            return Ok(None);
+        }
+        let echo = match data {
+            To::Buf(mut buf) => {
+                buf.truncate(self.params.send_segment_bytes_max as usize);
+                Some(buf)
+            }
+            // There was no memory for its data.
+            _ if bhs.data_bytes() > 0 => {
+                self.reject(bhs, RejectReason::TooManyImmediate, cx)?;
+                return Ok(None);
+            }
+            _ => None,
+        };
+        let answer = NopIn { lun: nop.lun, itt: nop.itt, ttt: TAG_NONE };
+        self.push_control(answer.encode(), echo, StatSn::Consume, cx);
+        Ok(None)
+    }
+
+    /// RFC 7143 §11.10.
+    pub(super) fn text(
+        &mut self,
+        text: &TextRequest,
+        bhs: &Bhs,
+        data: To,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Request>, Fatal> {
+        if !self.take_cmd_sn(text.immediate, text.cmd_sn) {
+            return Ok(None);
+        }
+        let bytes: &[u8] = match &data {
+            To::Buf(buf) => buf,
+            _ if bhs.data_bytes() > 0 => return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx),
+            _ => &[],
+        };
+        let goes_on = self.text.input.is_some() || self.text.output.is_some();
+        if text.ttt == TAG_NONE {
+            // A new exchange ends the one before.
+            self.text = TextExchange::default();
+        } else if text.ttt != TEXT_TTT || !goes_on {
+            return self.refuse_text(bhs, RejectReason::ProtocolError, cx);
+        }
+        if text.is_continued && text.is_final {
+            return self.refuse_text(bhs, RejectReason::ProtocolError, cx);
+        }
+        if self.text.output.is_some() {
+            return self.send_text(text, cx);
+        }
+        if text.is_continued || self.text.input.is_some() {
+            let input = match self.text.input.take() {
+                Some(input) => Some(input),
+                None => cx.unsolicited.take(limits::TEXT_BYTES_MAX).map(|buf| (buf, 0)),
+            };
+            let Some((mut buf, have)) = input else {
+                return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx);
+            };
+            let Some(room) = buf.get_mut(have..have + bytes.len()) else {
+                return self.refuse_text(bhs, RejectReason::ProtocolError, cx);
+            };
+            room.copy_from_slice(bytes);
+            let have = have + bytes.len();
+            if text.is_continued {
+                self.text.input = Some((buf, have));
+                let answer = TextResponse {
+                    is_final: false,
+                    is_continued: false,
+                    lun: text.lun,
+                    itt: text.itt,
+                    ttt: TEXT_TTT,
+                };
+                self.push_control(answer.encode(), None, StatSn::Consume, cx);
+                return Ok(None);
+            }
+            return self.answer_text(text, &buf[..have], bhs, cx);
+        }
+        self.answer_text(text, bytes, bhs, cx)
+    }
+
+    fn refuse_text(
+        &mut self,
+        bhs: &Bhs,
+        reason: RejectReason,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Request>, Fatal> {
+        self.text = TextExchange::default();
+        self.reject(bhs, reason, cx)?;
+        Ok(None)
+    }
+
+    /// The whole request is there.
+    fn answer_text(
+        &mut self,
+        text: &TextRequest,
+        request: &[u8],
+        bhs: &Bhs,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Request>, Fatal> {
+        let Some(mut out) = cx.solicited.take(limits::TEXT_BYTES_MAX) else {
+            return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx);
+        };
+        match negotiate::answer_in_full_feature(request, &self.target, &mut self.params, &mut out) {
+            Ok(bytes) => out.truncate(bytes),
+            Err(_) => return self.refuse_text(bhs, RejectReason::ProtocolError, cx),
+        }
+        self.text.output = Some((out, 0));
+        self.send_text(text, cx)
+    }
+
+    /// Sends the next part of an answer.
+    fn send_text(&mut self, text: &TextRequest, cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
+        let Some((out, at)) = self.text.output.take() else { return Ok(None) };
+        let left = out.len() - at;
+        let bytes = left.min(self.params.send_segment_bytes_max as usize);
+        let is_all = bytes == left;
+        let is_final = is_all && text.is_final;
+        let answer = TextResponse {
+            is_final,
+            is_continued: !is_all,
+            lun: text.lun,
+            itt: text.itt,
+            ttt: if is_final { TAG_NONE } else { TEXT_TTT },
+        };
+        let data = if is_all && at == 0 {
+            (bytes > 0).then_some(out)
+        } else {
+            let Some(mut part) = cx.solicited.take(bytes) else {
+                return Err(Fatal::Protocol("a long text answer, and memory for it is spent"));
+            };
+            part.copy_from_slice(&out[at..at + bytes]);
+            if !is_all {
+                self.text.output = Some((out, at + bytes));
+            }
+            Some(part)
+        };
+        self.push_control(answer.encode(), data, StatSn::Consume, cx);
+        Ok(None)
+    }
+
+    /// RFC 7143 §11.14: what is outstanding is given up, what is queued is still sent, then the connection ends.
+    pub(super) fn logout(
+        &mut self,
+        logout: &LogoutRequest,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Request>, Fatal> {
+        if !self.take_cmd_sn(logout.immediate, logout.cmd_sn) {
+            return Ok(None);
+        }
+        let response = match logout.reason {
+            0 => 0,
+            1 if logout.cid == self.cid => 0,
+            1 => 1,
+            // Recovery needs error recovery level 2.
+            _ => 2,
+        };
+        let answer = LogoutResponse {
+            itt: logout.itt,
+            response,
+            time2wait: if response == 0 { 0 } else { self.params.time2wait },
+            time2retain: 0,
+        };
+        let bhs = answer.encode();
+        if response != 0 {
+            self.push_control(bhs, None, StatSn::Consume, cx);
+            return Ok(None);
+        }
+        while let Some(key) = self.tasks.first() {
+            self.forget(key, cx);
+        }
+        self.life = Life::LoggingOut;
+        self.is_logged_out = true;
+        self.timers.closing(cx.now);
+        self.push(
+            TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Consume, is_control: true, closes: true },
+            cx,
+        );
+        Ok(None)
+    }
+
+    /// RFC 7143 §11.9: tells the initiator to log out within `seconds` (event 1).
+    pub fn ask_for_logout(&mut self, seconds: u16, cx: &mut Cx<'_>) {
+        if self.life == Life::Open {
+            let message = AsyncMessage { lun: [0; 8], event: 1, parameters: [0, 0, seconds] };
+            self.push_control(message.encode(), None, StatSn::Consume, cx);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Task management (RFC 7143 §11.5, §11.6): what is asked, and what it does to this nexus's tasks.
+
+use super::{Conn, Cx, Request};
+use crate::id::UnitId;
+use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Outcome, Phase, Task};
+use crate::iscsi::tx::StatSn;
+use crate::iscsi::window::Place as SnPlace;
+use crate::iscsi::wire::{Bhs, TmfRequest, TmfResponse};
+use crate::limits;
+use crate::scsi::Status;
+use crate::scsi::view::LunNumber;
+use crate::slab::Key;
+
+/// Function codes (RFC 7143 §11.5.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TmfFunction {
+    /// 1.
+    AbortTask,
+    /// 2.
+    AbortTaskSet,
+    /// 3.
+    ClearAca,
+    /// 4.
+    ClearTaskSet,
+    /// 5.
+    LogicalUnitReset,
+    /// 6.
+    TargetWarmReset,
+    /// 7.
+    TargetColdReset,
+    /// 8.
+    TaskReassign,
+    /// Any other.
+    Unknown(u8),
+}
+
+impl TmfFunction {
+    /// From the wire.
+    pub const fn from_code(code: u8) -> TmfFunction {
+        match code {
+            1 => TmfFunction::AbortTask,
+            2 => TmfFunction::AbortTaskSet,
+            3 => TmfFunction::ClearAca,
+            4 => TmfFunction::ClearTaskSet,
+            5 => TmfFunction::LogicalUnitReset,
+            6 => TmfFunction::TargetWarmReset,
+            7 => TmfFunction::TargetColdReset,
+            8 => TmfFunction::TaskReassign,
+            other => TmfFunction::Unknown(other),
+        }
+    }
+
+    /// The code on the wire.
+    pub const fn code(self) -> u8 {
+        match self {
+            TmfFunction::AbortTask => 1,
+            TmfFunction::AbortTaskSet => 2,
+            TmfFunction::ClearAca => 3,
+            TmfFunction::ClearTaskSet => 4,
+            TmfFunction::LogicalUnitReset => 5,
+            TmfFunction::TargetWarmReset => 6,
+            TmfFunction::TargetColdReset => 7,
+            TmfFunction::TaskReassign => 8,
+            TmfFunction::Unknown(code) => code,
+        }
+    }
+}
+
+/// A task management function to be carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TmfCall {
+    /// Initiator task tag.
+    pub itt: u32,
+    /// What.
+    pub function: TmfFunction,
+    /// Where; none where the field names no LUN that could exist.
+    pub number: Option<LunNumber>,
+    /// Which task, for ABORT TASK.
+    pub referenced_itt: u32,
+    /// Its CmdSN.
+    pub ref_cmd_sn: Sn,
+    /// CmdSN of the function itself: later commands are not its concern.
+    pub cmd_sn: Sn,
+}
+
+/// Response codes (RFC 7143 §11.6.1).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TmfReply {
+    /// 0.
+    Complete,
+    /// 1.
+    NoTask,
+    /// 2.
+    NoLun,
+    /// 4.
+    ReassignNotSupported,
+    /// 5.
+    NotSupported,
+    /// 255.
+    Rejected,
+}
+
+impl TmfReply {
+    /// The code on the wire.
+    pub const fn code(self) -> u8 {
+        match self {
+            TmfReply::Complete => 0,
+            TmfReply::NoTask => 1,
+            TmfReply::NoLun => 2,
+            TmfReply::ReassignNotSupported => 4,
+            TmfReply::NotSupported => 5,
+            TmfReply::Rejected => 255,
+        }
+    }
+}
+
+impl Conn {
+    /// A request is there.
+    pub(super) fn tmf(
+        &mut self,
+        request: &TmfRequest,
+        bhs: &Bhs,
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Request>, Fatal> {
+        if !self.take_cmd_sn(request.immediate, request.cmd_sn) {
+            return Ok(None);
+        }
+        if self.tmf_count >= limits::TMFS_MAX {
+            self.reject(bhs, RejectReason::TooManyImmediate, cx)?;
+            return Ok(None);
+        }
+        self.tmf_count += 1;
+        Ok(Some(Request::Tmf(TmfCall {
+            itt: request.itt,
+            function: TmfFunction::from_code(request.function),
+            number: LunNumber::decode(&request.lun),
+            referenced_itt: request.referenced_itt,
+            ref_cmd_sn: request.ref_cmd_sn,
+            cmd_sn: request.cmd_sn,
+        })))
+    }
+
+    /// Answers a request.
+    pub fn tmf_reply(&mut self, itt: u32, reply: TmfReply, cx: &mut Cx<'_>) {
+        self.tmf_count = self.tmf_count.saturating_sub(1);
+        let bhs = TmfResponse { itt, response: reply.code() }.encode();
+        self.push_control(bhs, None, StatSn::Consume, cx);
+    }
+
+    /// The task that ABORT TASK names, or the answer where there is none.
+    pub fn referenced(&mut self, call: &TmfCall, cx: &Cx<'_>) -> Result<Key, TmfReply> {
+        let found = cx.tasks.find(&self.tasks, |task| {
+            task.itt == call.referenced_itt && task.number == call.number && task.phase != Phase::Swallowing
+        });
+        if let Some(key) = found {
+            return Ok(key);
+        }
+        // RFC 7143 §11.6.1: a command that has not arrived, inside the window and before the function itself, counts as
+        // received and aborted.
+        if self.window.place(call.ref_cmd_sn) != SnPlace::Ignored && call.ref_cmd_sn.is_before(call.cmd_sn) {
+            self.window.take(call.ref_cmd_sn);
+            return Err(TmfReply::Complete);
+        }
+        Err(TmfReply::NoTask)
+    }
+
+    /// The first task of `unit` (of any, where none is given) that is not aborted yet, and came before `cmd_sn` where
+    /// that is given.
+    pub fn next_to_abort(&self, unit: Option<UnitId>, cmd_sn: Option<Sn>, cx: &Cx<'_>) -> Option<Key> {
+        let is_covered = |task: &Task| {
+            let is_older = cmd_sn.is_none_or(|sn| task.is_immediate || task.cmd_sn.is_before(sn));
+            let is_ended = task.phase == Phase::Swallowing
+                || task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+            is_older && !is_ended && (unit.is_none() || task.unit == unit)
+        };
+        cx.tasks.find(&self.tasks, is_covered)
+    }
+
+    /// Gives a task up: silently, or (`is_told`) with TASK ABORTED once no device has any of it. It ends here where
+    /// nothing is awaited.
+    pub fn abort(&mut self, key: Key, is_told: bool, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get_mut(key) else { return };
+        task.piece = None;
+        task.parked = None;
+        task.outcome = Some(Outcome::of(Status::TaskAborted));
+        match task.phase {
+            // Its CmdSN is taken: whoever comes next finds no task and goes on.
+            Phase::Early => self.window.begin(),
+            Phase::Queued => self.queued_count -= 1,
+            Phase::Running | Phase::Swallowing => {}
+        }
+        task.phase = if is_told { Phase::Running } else { Phase::Swallowing };
+        self.settle(key, cx);
+    }
+
+    /// Whether data are still owed for aborted tasks of `unit` (of any, where none is given).
+    pub fn is_swallowing(&self, unit: Option<UnitId>, cx: &Cx<'_>) -> bool {
+        cx.tasks
+            .find(&self.tasks, |task| {
+                task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)
+            })
+            .is_some()
+    }
+
+    /// Retires what aborted tasks still owe: data that come later are dropped.
+    pub fn retire_swallowing(&mut self, cx: &mut Cx<'_>) {
+        while let Some(key) =
+            cx.tasks.find(&self.tasks, |task| task.phase == Phase::Swallowing && task.ios == 0)
+        {
+            self.forget(key, cx);
+        }
+    }
+}

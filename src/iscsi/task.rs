@@ -1,0 +1,343 @@
+//! Tasks: SCSI commands from acceptance to their end, in one table per reactor, linked by connection in CmdSN order.
+
+use crate::buf::Buf;
+use crate::id::UnitId;
+use crate::iscsi::sn::Sn;
+use crate::iscsi::wire::Residual;
+use crate::limits;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::LunNumber;
+use crate::scsi::{Plan, Status, cdb::Cdb};
+use crate::slab::{Key, Slab};
+use crate::time::Tick;
+
+/// How a command ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// SCSI status.
+    pub status: Status,
+    /// Sense data, with CHECK CONDITION.
+    pub sense: Option<Sense>,
+}
+
+impl Outcome {
+    /// GOOD.
+    pub const GOOD: Outcome = Outcome::of(Status::Good);
+
+    /// A status without sense.
+    pub const fn of(status: Status) -> Outcome {
+        Outcome { status, sense: None }
+    }
+
+    /// CHECK CONDITION with `sense`.
+    pub const fn check(sense: Sense) -> Outcome {
+        Outcome { status: Status::CheckCondition, sense: Some(sense) }
+    }
+}
+
+/// Where a task stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// A command with a lower CmdSN has not arrived.
+    Early,
+    /// Its turn has not come: the session is gated, or an ORDERED task stands before it.
+    Queued,
+    /// Started: data are on their way, or the device has it.
+    Running,
+    /// Aborted, without an answer; only data that the initiator still owes are awaited, and dropped.
+    Swallowing,
+}
+
+/// The part of a WRITE's data whose buffer is held now.
+#[derive(Debug)]
+pub struct Piece {
+    /// The memory, as long as the piece.
+    pub buf: Buf,
+    /// Offset of its first byte in the command's data.
+    pub start: u32,
+}
+
+/// An R2T whose data have not all come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Solicited {
+    /// Target transfer tag.
+    pub ttt: u32,
+    /// Offset in the command's data at which its data end.
+    pub end: u32,
+}
+
+/// R2Ts outstanding, oldest first. Their data come in this order (DataSequenceInOrder=Yes).
+#[derive(Debug, Default)]
+pub struct R2ts {
+    ring: [Option<Solicited>; limits::R2TS_MAX],
+    first: usize,
+    count: usize,
+}
+
+impl R2ts {
+    /// The one whose data come now.
+    pub fn front(&self) -> Option<Solicited> {
+        if self.count == 0 { None } else { self.ring[self.first] }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether none is outstanding.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds one; the caller has looked at [`R2ts::len`].
+    pub fn push(&mut self, solicited: Solicited) {
+        assert!(self.count < limits::R2TS_MAX, "the caller keeps within R2TS_MAX");
+        self.ring[(self.first + self.count) % limits::R2TS_MAX] = Some(solicited);
+        self.count += 1;
+    }
+
+    /// The front's data are complete.
+    pub fn pop(&mut self) {
+        self.ring[self.first] = None;
+        self.first = (self.first + 1) % limits::R2TS_MAX;
+        self.count = self.count.saturating_sub(1);
+    }
+}
+
+/// A SCSI command.
+#[derive(Debug)]
+pub struct Task {
+    /// Its connection.
+    pub conn: Key,
+    /// Initiator task tag.
+    pub itt: u32,
+    /// CmdSN.
+    pub cmd_sn: Sn,
+    /// Immediate: holds no place in the command window.
+    pub is_immediate: bool,
+    /// ORDERED (2) or HEAD OF QUEUE (3); everything else counts as SIMPLE.
+    pub attribute: u8,
+    /// LUN as it came, for R2Ts.
+    pub lun: [u8; 8],
+    /// LUN decoded; none where the field names no LUN we could have.
+    pub number: Option<LunNumber>,
+    /// The logical unit there.
+    pub unit: Option<UnitId>,
+    /// The CDB.
+    pub cdb: Cdb,
+    /// What it will do.
+    pub plan: Plan,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Bytes the initiator expects to move.
+    pub expected_bytes: u32,
+    /// Bytes the command's data will move: the smaller of what the CDB and what the initiator says; whole blocks
+    /// where written.
+    pub moves_bytes: u32,
+    /// The difference.
+    pub residual: Residual,
+
+    /// WRITE: unsolicited Data-Out PDUs are still to come, the next with this DataSN.
+    pub unsolicited: Option<Sn>,
+    /// WRITE: bytes of data that have come, in order from the first; dropped ones count.
+    pub arrived_bytes: u32,
+    /// WRITE: bytes up to which R2Ts were sent or data came unsolicited.
+    pub asked_bytes: u32,
+    /// WRITE: bytes handed to the device.
+    pub submitted_bytes: u32,
+    /// WRITE: the part that is filled now.
+    pub piece: Option<Piece>,
+    /// WRITE: outstanding R2Ts.
+    pub r2ts: R2ts,
+    /// WRITE: DataSN of the next Data-Out of the front R2T.
+    pub data_out_sn: Sn,
+    /// WRITE: stands in the reactor's queue for a buffer.
+    pub is_waiting_for_buffer: bool,
+    /// When data last came or were asked for.
+    pub data_at: Tick,
+
+    /// READ: bytes asked of the device.
+    pub read_bytes: u32,
+    /// READ: bytes queued to be sent.
+    pub queued_bytes: u32,
+    /// READ: a piece that came before its predecessor, with its offset.
+    pub parked: Option<(u32, Buf)>,
+    /// Data-In PDUs and R2Ts so far (they share one sequence in ExpDataSN).
+    pub data_sn: Sn,
+
+    /// IOs the device has.
+    pub ios: u8,
+    /// How it will end, once nothing more is awaited: the first failure, or the status.
+    pub outcome: Option<Outcome>,
+    links: Links,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Links {
+    previous: Option<Key>,
+    next: Option<Key>,
+}
+
+impl Task {
+    /// A task that has just arrived.
+    pub fn new(conn: Key, itt: u32, cmd_sn: Sn, cdb: Cdb, plan: Plan, now: Tick) -> Task {
+        Task {
+            conn,
+            itt,
+            cmd_sn,
+            is_immediate: false,
+            attribute: 0,
+            lun: [0; 8],
+            number: None,
+            unit: None,
+            cdb,
+            plan,
+            phase: Phase::Early,
+            expected_bytes: 0,
+            moves_bytes: 0,
+            residual: Residual::None,
+            unsolicited: None,
+            arrived_bytes: 0,
+            asked_bytes: 0,
+            submitted_bytes: 0,
+            piece: None,
+            r2ts: R2ts::default(),
+            data_out_sn: Sn(0),
+            is_waiting_for_buffer: false,
+            data_at: now,
+            read_bytes: 0,
+            queued_bytes: 0,
+            parked: None,
+            data_sn: Sn(0),
+            ios: 0,
+            outcome: None,
+            links: Links::default(),
+        }
+    }
+
+    /// Whether the initiator owes data that it was told or allowed to send.
+    pub fn is_owed_data(&self) -> bool {
+        self.unsolicited.is_some() || !self.r2ts.is_empty()
+    }
+}
+
+/// A connection's tasks, oldest first.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskList {
+    first: Option<Key>,
+    last: Option<Key>,
+    count: usize,
+}
+
+impl TaskList {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The oldest.
+    pub fn first(&self) -> Option<Key> {
+        self.first
+    }
+}
+
+/// Every task of a reactor.
+#[derive(Debug)]
+pub struct Tasks {
+    slab: Slab<Task>,
+}
+
+impl Tasks {
+    /// An empty table for at most `capacity` tasks.
+    pub fn new(capacity: u32) -> Tasks {
+        Tasks { slab: Slab::new(capacity) }
+    }
+
+    /// Makes room for `count` more tasks. Allocates.
+    pub fn grow(&mut self, count: u32) {
+        self.slab.grow(count);
+    }
+
+    /// The task, unless it has ended.
+    pub fn get(&self, key: Key) -> Option<&Task> {
+        self.slab.get(key)
+    }
+
+    /// The task, unless it has ended.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut Task> {
+        self.slab.get_mut(key)
+    }
+
+    /// The present tenant of a slot.
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        self.slab.key_at(index)
+    }
+
+    /// How many more fit.
+    pub fn room(&self) -> usize {
+        self.slab.room()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slab.is_empty()
+    }
+
+    /// Appends a task to its connection's list, or gives it back where the table is full.
+    pub fn push(&mut self, list: &mut TaskList, mut task: Task) -> Result<Key, Box<Task>> {
+        task.links = Links { previous: list.last, next: None };
+        let key = self.slab.insert(task).map_err(Box::new)?;
+        match list.last.and_then(|last| self.slab.get_mut(last)) {
+            Some(last) => last.links.next = Some(key),
+            None => list.first = Some(key),
+        }
+        list.last = Some(key);
+        list.count += 1;
+        Ok(key)
+    }
+
+    /// Takes a task out of its connection's list and the table.
+    pub fn remove(&mut self, list: &mut TaskList, key: Key) -> Option<Task> {
+        let task = self.slab.remove(key)?;
+        let Links { previous, next } = task.links;
+        match previous.and_then(|previous| self.slab.get_mut(previous)) {
+            Some(previous) => previous.links.next = next,
+            None => list.first = next,
+        }
+        match next.and_then(|next| self.slab.get_mut(next)) {
+            Some(next) => next.links.previous = previous,
+            None => list.last = previous,
+        }
+        list.count -= 1;
+        Some(task)
+    }
+
+    /// The task after this one on its connection.
+    pub fn next(&self, key: Key) -> Option<Key> {
+        self.slab.get(key)?.links.next
+    }
+
+    /// The first task of the list that `wanted` accepts.
+    pub fn find(&self, list: &TaskList, mut wanted: impl FnMut(&Task) -> bool) -> Option<Key> {
+        let mut at = list.first;
+        while let Some(key) = at {
+            let task = self.slab.get(key)?;
+            if wanted(task) {
+                return Some(key);
+            }
+            at = task.links.next;
+        }
+        None
+    }
+}

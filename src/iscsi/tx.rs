@@ -1,0 +1,469 @@
+//! The transmit queue of a connection: what is to be sent, and the PDUs made of it.
+//!
+//! Items wait in the order in which they were queued. PDUs are made of them only for the next send, in a [`Batch`]: a
+//! header with its digest, a range of the item's buffer, padding and digest behind it. What the socket did not take is
+//! made anew the next time (serial numbers move on only with PDUs that were begun); the one PDU that was taken in
+//! part is kept.
+
+use std::io::IoSlice;
+
+use arrayvec::ArrayVec;
+
+use crate::buf::Buf;
+use crate::iscsi::params::Params;
+use crate::iscsi::sn::Sn;
+use crate::iscsi::window::Window;
+use crate::iscsi::wire::{self, Bhs, DataIn, Residual};
+use crate::limits;
+use crate::scsi::sense::Sense;
+use crate::slab::{Key, Slab};
+
+/// What a PDU does with StatSN.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StatSn {
+    /// Carries the next and uses it up.
+    Consume,
+    /// Carries the next and leaves it (R2T, NOP-In that asks).
+    Show,
+}
+
+/// Something to be sent.
+#[derive(Debug)]
+pub enum TxItem {
+    /// One PDU.
+    Pdu {
+        /// Its header, all but serial numbers and data segment length.
+        bhs: Bhs,
+        /// Its data segment.
+        data: Option<Buf>,
+        /// What it does with StatSN.
+        stat_sn: StatSn,
+        /// It answers a request that is bounded by no window, and counts against `CONTROL_REPLIES_MAX`.
+        is_control: bool,
+        /// The connection ends when it has been sent.
+        closes: bool,
+    },
+    /// A SCSI Response.
+    Response {
+        /// Its header.
+        bhs: Bhs,
+        /// Its sense data, and whether in descriptor format.
+        sense: Option<(Sense, bool)>,
+    },
+    /// A piece of a READ's data: as many Data-In PDUs as it takes.
+    DataIn {
+        /// Initiator task tag.
+        itt: u32,
+        /// The data.
+        data: Buf,
+        /// Offset of the first byte in the command's data.
+        offset: u32,
+        /// Bytes of one PDU's segment, at most: as negotiated when it was queued.
+        segment_bytes_max: u32,
+        /// DataSN of the first PDU.
+        data_sn: Sn,
+        /// The last piece of the command: its last PDU is final, and carries this status where there is one.
+        last: Option<Option<(u8, Residual)>>,
+    },
+}
+
+/// An item in a queue.
+#[derive(Debug)]
+pub struct Queued {
+    item: TxItem,
+    next: Option<Key>,
+}
+
+/// How far a queue has got.
+#[derive(Clone, Copy, Debug)]
+struct Cursor {
+    stat_sn: Sn,
+    /// Bytes of the front item's data that have been put into PDUs.
+    at: u32,
+    /// PDUs made of the front item.
+    pdus: u32,
+}
+
+/// Room for a header with its digest, and for sense data with theirs.
+const HEAD_BYTES: usize = 128;
+const _: () =
+    assert!(wire::BHS_BYTES + 2 * wire::DIGEST_BYTES + 2 + limits::SENSE_BYTES_MAX + 3 <= HEAD_BYTES);
+
+/// A PDU ready to be sent.
+#[derive(Clone, Copy, Debug)]
+struct Pdu {
+    head: [u8; HEAD_BYTES],
+    head_bytes: usize,
+    /// The item whose data it carries, from where, how many.
+    data: Option<(Key, u32, u32)>,
+    tail: [u8; 8],
+    tail_bytes: usize,
+    after: Cursor,
+    ends_item: bool,
+    closes: bool,
+}
+
+impl Pdu {
+    fn new(after: Cursor) -> Pdu {
+        Pdu {
+            head: [0; HEAD_BYTES],
+            head_bytes: 0,
+            data: None,
+            tail: [0; 8],
+            tail_bytes: 0,
+            after,
+            ends_item: true,
+            closes: false,
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.head[self.head_bytes..self.head_bytes + bytes.len()].copy_from_slice(bytes);
+        self.head_bytes += bytes.len();
+    }
+
+    fn bytes(&self) -> usize {
+        self.head_bytes + self.data.map_or(0, |(_, _, bytes)| bytes as usize) + self.tail_bytes
+    }
+}
+
+/// The PDUs of one send; a reactor has one for all its connections.
+#[derive(Debug)]
+pub struct Batch {
+    pdus: Vec<Pdu>,
+    /// Bytes of the first PDU that went out earlier.
+    skip: usize,
+}
+
+/// The slices of one send.
+pub type Slices<'a> = ArrayVec<IoSlice<'a>, { 3 * limits::BATCH_PDUS }>;
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Batch {
+        Batch { pdus: Vec::with_capacity(limits::BATCH_PDUS), skip: 0 }
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.pdus.is_empty()
+    }
+
+    /// Bytes still to be sent.
+    pub fn bytes(&self) -> usize {
+        self.pdus.iter().map(Pdu::bytes).sum::<usize>() - self.skip
+    }
+
+    /// The batch as slices for a vectored send.
+    pub fn slices<'a>(&'a self, items: &'a Slab<Queued>) -> Slices<'a> {
+        let mut slices = Slices::new();
+        let mut skip = self.skip;
+        for pdu in &self.pdus {
+            let data = pdu.data.and_then(|(key, from, bytes)| {
+                let buf = items.get(key)?.data()?;
+                buf.get(from as usize..from as usize + bytes as usize)
+            });
+            for part in [&pdu.head[..pdu.head_bytes], data.unwrap_or(&[]), &pdu.tail[..pdu.tail_bytes]] {
+                let skipped = skip.min(part.len());
+                skip -= skipped;
+                if skipped < part.len() {
+                    slices.push(IoSlice::new(&part[skipped..]));
+                }
+            }
+        }
+        slices
+    }
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::new()
+    }
+}
+
+impl Queued {
+    fn is_control(&self) -> bool {
+        matches!(self.item, TxItem::Pdu { is_control: true, .. })
+    }
+
+    fn data(&self) -> Option<&Buf> {
+        match &self.item {
+            TxItem::Pdu { data, .. } => data.as_ref(),
+            TxItem::DataIn { data, .. } => Some(data),
+            TxItem::Response { .. } => None,
+        }
+    }
+}
+
+/// A connection's queue; its items live in the reactor's slab.
+#[derive(Debug)]
+pub struct TxQueue {
+    first: Option<Key>,
+    last: Option<Key>,
+    count: u32,
+    control_count: u32,
+    unsent_bytes: u64,
+    cursor: Cursor,
+    /// The PDU taken in part, and how much of it.
+    begun: Option<(Box<Pdu>, usize)>,
+    /// Where `begun` is kept, so that no send allocates.
+    spare: Option<Box<Pdu>>,
+}
+
+impl TxQueue {
+    /// An empty queue whose next StatSN is `stat_sn`.
+    pub fn new(stat_sn: Sn) -> TxQueue {
+        let cursor = Cursor { stat_sn, at: 0, pdus: 0 };
+        let spare = Some(Box::new(Pdu::new(cursor)));
+        TxQueue {
+            first: None,
+            last: None,
+            count: 0,
+            control_count: 0,
+            unsent_bytes: 0,
+            cursor,
+            begun: None,
+            spare,
+        }
+    }
+
+    /// Items queued.
+    pub fn len(&self) -> u32 {
+        self.count
+    }
+
+    /// Items that count against `CONTROL_REPLIES_MAX`.
+    pub fn control_count(&self) -> u32 {
+        self.control_count
+    }
+
+    /// Whether everything has been sent.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none() && self.begun.is_none()
+    }
+
+    /// Payload bytes queued and not yet put into begun PDUs.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes
+    }
+
+    /// StatSN of the next response.
+    pub fn stat_sn(&self) -> Sn {
+        self.cursor.stat_sn
+    }
+
+    /// Appends an item, or gives it back where the slab is full.
+    pub fn push(&mut self, items: &mut Slab<Queued>, item: TxItem) -> Result<(), Box<TxItem>> {
+        let queued = Queued { item, next: None };
+        let bytes = queued.data().map_or(0, |data| data.len() as u64);
+        let is_control = queued.is_control();
+        let key = items.insert(queued).map_err(|queued| Box::new(queued.item))?;
+        match self.last.and_then(|last| items.get_mut(last)) {
+            Some(last) => last.next = Some(key),
+            None => self.first = Some(key),
+        }
+        self.last = Some(key);
+        self.count += 1;
+        self.control_count += u32::from(is_control);
+        self.unsent_bytes += bytes;
+        Ok(())
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self, items: &mut Slab<Queued>) {
+        while self.pop(items) {}
+        self.begun = None;
+        self.unsent_bytes = 0;
+    }
+
+    fn pop(&mut self, items: &mut Slab<Queued>) -> bool {
+        let Some(queued) = self.first.and_then(|first| items.remove(first)) else { return false };
+        self.first = queued.next;
+        if self.first.is_none() {
+            self.last = None;
+        }
+        self.count -= 1;
+        self.control_count -= u32::from(queued.is_control());
+        true
+    }
+
+    /// Makes the PDUs of the next send.
+    pub fn fill(&self, batch: &mut Batch, items: &Slab<Queued>, params: &Params, window: &Window) {
+        batch.pdus.clear();
+        batch.skip = 0;
+        let mut cursor = self.cursor;
+        let mut at = self.first;
+        let mut bytes = 0;
+        if let Some((pdu, sent)) = &self.begun {
+            batch.skip = *sent;
+            bytes = pdu.bytes() - sent;
+            batch.pdus.push(**pdu);
+            if pdu.ends_item {
+                at = at.and_then(|key| items.get(key)?.next);
+            }
+        }
+        while let Some(key) = at
+            && batch.pdus.len() < limits::BATCH_PDUS
+            && bytes < limits::BATCH_BYTES
+        {
+            let Some(queued) = items.get(key) else { break };
+            let mut pdu = Pdu::new(cursor);
+            make(&mut pdu, key, &queued.item, params, window);
+            cursor = pdu.after;
+            bytes += pdu.bytes();
+            if pdu.ends_item {
+                at = queued.next;
+            }
+            batch.pdus.push(pdu);
+        }
+    }
+
+    /// The socket took `sent` bytes of the batch. Whether the connection is to be closed now.
+    pub fn sent(&mut self, mut sent: usize, batch: &Batch, items: &mut Slab<Queued>) -> bool {
+        sent += batch.skip;
+        let mut begun_before = self.begun.take().map(|(pdu, _)| pdu);
+        for pdu in &batch.pdus {
+            let was_begun = begun_before.is_some();
+            if sent == 0 && !was_begun {
+                break;
+            }
+            if !was_begun {
+                self.cursor = pdu.after;
+                self.unsent_bytes -= pdu.data.map_or(0, |(_, _, bytes)| u64::from(bytes));
+            }
+            if sent < pdu.bytes() {
+                // Invariant: exactly one of `begun_before`, `spare` holds the box.
+                let place = begun_before.take().or_else(|| self.spare.take());
+                self.begun = place.map(|mut place| {
+                    *place = *pdu;
+                    (place, sent)
+                });
+                break;
+            }
+            if let Some(place) = begun_before.take() {
+                self.spare = Some(place);
+            }
+            sent -= pdu.bytes();
+            if pdu.ends_item {
+                self.pop(items);
+            }
+            if pdu.closes {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Makes the item's next PDU; `pdu.after` comes in as the cursor before it.
+fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window) {
+    let before = pdu.after;
+    let mut stat_sn = Some(before.stat_sn);
+    let mut consumes = true;
+    let mut sense = [0; limits::SENSE_BYTES_MAX];
+    let mut sense_bytes = 0;
+    let mut data: &[u8] = &[];
+    let mut bhs = match item {
+        TxItem::Pdu { bhs, data: buf, stat_sn, closes, .. } => {
+            consumes = *stat_sn == StatSn::Consume;
+            pdu.closes = *closes;
+            data = buf.as_deref().unwrap_or(&[]);
+            *bhs
+        }
+        TxItem::Response { bhs, sense: with } => {
+            if let Some((with, is_descriptor)) = with {
+                sense_bytes = with.encode(*is_descriptor, &mut sense);
+            }
+            *bhs
+        }
+        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last } => {
+            let at = before.at as usize;
+            let bytes =
+                segment_bytes(params, *segment_bytes_max, *offset + before.at, to_u32(buf.len() - at));
+            data = &buf[at..at + bytes as usize];
+            let end = before.at + bytes;
+            pdu.ends_item = end as usize == buf.len();
+            let is_last = pdu.ends_item && last.is_some();
+            let status = if is_last { last.flatten() } else { None };
+            if status.is_none() {
+                consumes = false;
+                stat_sn = None;
+            }
+            pdu.after.at = end;
+            pdu.after.pdus += 1;
+            // RFC 7143 §11.7.1: F ends a sequence, which is at most MaxBurstLength long.
+            let ends_burst = (*offset + end).is_multiple_of(params.max_burst_bytes);
+            DataIn {
+                is_final: is_last || ends_burst,
+                status,
+                itt: *itt,
+                data_sn: data_sn.plus(before.pdus),
+                offset: *offset + before.at,
+            }
+            .encode()
+        }
+    };
+    if consumes {
+        pdu.after.stat_sn = before.stat_sn.plus(1);
+    }
+    if pdu.ends_item {
+        pdu.after.at = 0;
+        pdu.after.pdus = 0;
+    }
+    wire::stamp(&mut bhs, stat_sn, window.expected(), window.max());
+
+    // RFC 7143 §11.4.7.2: sense data stand behind their length.
+    let sense_segment_bytes = if sense_bytes == 0 { 0 } else { sense_bytes + 2 };
+    let segment = data.len() + sense_segment_bytes;
+    bhs.set_data_bytes(to_u32(segment));
+    pdu.put(&bhs.0);
+    if params.header_digest {
+        pdu.put(&wire::crc32c(&[&bhs.0]));
+    }
+    if segment == 0 {
+        return;
+    }
+    const ZEROES: [u8; 3] = [0; 3];
+    let padding = &ZEROES[..wire::padding_bytes(segment)];
+    if sense_bytes > 0 {
+        let from = pdu.head_bytes;
+        pdu.put(&[0, sense_bytes.to_le_bytes()[0]]);
+        pdu.put(&sense[..sense_bytes]);
+        pdu.put(padding);
+        if params.data_digest {
+            let digest = wire::crc32c(&[&pdu.head[from..pdu.head_bytes]]);
+            pdu.put(&digest);
+        }
+        return;
+    }
+    let from = if matches!(item, TxItem::DataIn { .. }) { before.at } else { 0 };
+    pdu.data = Some((key, from, to_u32(segment)));
+    pdu.tail_bytes = padding.len();
+    if params.data_digest {
+        let end = padding.len() + wire::DIGEST_BYTES;
+        pdu.tail[padding.len()..end].copy_from_slice(&wire::crc32c(&[data, padding]));
+        pdu.tail_bytes = end;
+    }
+}
+
+/// Length of the Data-In segment at `offset` of a command's data when `left` bytes are left of the piece.
+fn segment_bytes(params: &Params, segment_bytes_max: u32, offset: u32, left: u32) -> u32 {
+    let burst_left = params.max_burst_bytes - offset % params.max_burst_bytes;
+    left.min(segment_bytes_max).min(burst_left)
+}
+
+/// How many Data-In PDUs a piece of `bytes` at `offset` takes.
+pub fn data_in_pdus(params: &Params, offset: u32, bytes: u32) -> u32 {
+    let mut at = 0;
+    let mut pdus = 0;
+    while at < bytes {
+        at += segment_bytes(params, params.send_segment_bytes_max, offset + at, bytes - at);
+        pdus += 1;
+    }
+    pdus
+}
+
+/// A length that is known to be under 2^24.
+fn to_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,151 @@
+//! The command window (RFC 7143 §4.2.2.1): which CmdSNs are taken, in which order, and how many.
+
+use crate::iscsi::sn::Sn;
+use crate::limits;
+
+/// What a CmdSN says about a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// It is the next: execute it.
+    Due,
+    /// It is in the window, but one before it has not come: keep it.
+    Early,
+    /// It is outside the window or came twice: ignore it silently.
+    Ignored,
+}
+
+/// A session's window.
+#[derive(Debug)]
+pub struct Window {
+    expected: Sn,
+    max: Sn,
+    size: u32,
+    /// Bit i: `expected` + i has been taken (bit 0 never stays set).
+    taken: u128,
+    /// Commands taken in order and not yet answered.
+    unanswered: u32,
+}
+
+impl Window {
+    /// A window of the smallest size that begins at `expected`.
+    pub fn new(expected: Sn) -> Window {
+        let size = limits::WINDOW_MIN;
+        Window { expected, max: expected.plus(size).previous(), size, taken: 0, unanswered: 0 }
+    }
+
+    /// ExpCmdSN.
+    pub fn expected(&self) -> Sn {
+        self.expected
+    }
+
+    /// MaxCmdSN. It never goes back.
+    pub fn max(&self) -> Sn {
+        self.max
+    }
+
+    /// Commands that may be outstanding.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Commands taken in order and not yet answered.
+    pub fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// Judges a CmdSN without taking it.
+    pub fn place(&self, cmd_sn: Sn) -> Place {
+        let Some(steps) = cmd_sn.steps_from(self.expected) else { return Place::Ignored };
+        if self.max.is_before(cmd_sn) || steps >= limits::WINDOW_MAX || self.taken & (1 << steps) != 0 {
+            Place::Ignored
+        } else if steps == 0 {
+            Place::Due
+        } else {
+            Place::Early
+        }
+    }
+
+    /// Takes a CmdSN that [`Window::place`] found due or early.
+    pub fn take(&mut self, cmd_sn: Sn) {
+        if let Some(steps) = cmd_sn.steps_from(self.expected)
+            && steps < limits::WINDOW_MAX
+        {
+            self.taken |= 1 << steps;
+        }
+    }
+
+    /// Moves ExpCmdSN over one CmdSN that was taken: that one is due now.
+    pub fn advance(&mut self) -> Option<Sn> {
+        if self.taken & 1 == 0 {
+            return None;
+        }
+        self.taken >>= 1;
+        let due = self.expected;
+        self.expected = due.plus(1);
+        self.open();
+        Some(due)
+    }
+
+    /// A due command became a task that will be answered.
+    pub fn begin(&mut self) {
+        self.unanswered += 1;
+        self.open();
+    }
+
+    /// A task that was begun has been answered or aborted.
+    pub fn end(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        self.open();
+    }
+
+    /// Doubles the window.
+    pub fn grow(&mut self) {
+        self.size = (self.size * 2).min(limits::WINDOW_MAX);
+        self.open();
+    }
+
+    fn open(&mut self) {
+        let room = self.size.saturating_sub(self.unanswered);
+        let max = self.expected.plus(room).previous();
+        if self.max.is_before(max) {
+            self.max = max;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_commands_wait_and_doubles_are_ignored() {
+        let mut window = Window::new(Sn(u32::MAX));
+        assert_eq!(window.max(), Sn(limits::WINDOW_MIN - 2));
+        assert_eq!(window.place(Sn(0)), Place::Early);
+        window.take(Sn(0));
+        assert_eq!((window.place(Sn(0)), window.advance()), (Place::Ignored, None));
+        assert_eq!(window.place(Sn(u32::MAX)), Place::Due);
+        window.take(Sn(u32::MAX));
+        assert_eq!((window.advance(), window.advance()), (Some(Sn(u32::MAX)), Some(Sn(0))));
+        assert_eq!((window.advance(), window.expected()), (None, Sn(1)));
+        assert_eq!(window.place(Sn(limits::WINDOW_MIN + 2)), Place::Ignored);
+        assert_eq!(window.place(Sn(0)), Place::Ignored);
+    }
+
+    #[test]
+    fn it_closes_with_unanswered_commands_and_never_goes_back() {
+        let mut window = Window::new(Sn(1));
+        let max = window.max();
+        for sn in 1..=limits::WINDOW_MIN {
+            window.take(Sn(sn));
+            assert_eq!(window.advance(), Some(Sn(sn)));
+            window.begin();
+        }
+        assert_eq!(window.place(Sn(limits::WINDOW_MIN + 1)), Place::Ignored);
+        assert_eq!(window.expected(), max.plus(1));
+        window.end();
+        assert_eq!(window.place(Sn(limits::WINDOW_MIN + 1)), Place::Due);
+        window.grow();
+        assert_eq!(window.max(), Sn(2 * limits::WINDOW_MIN + 1));
+    }
+}

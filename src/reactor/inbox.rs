@@ -1,0 +1,243 @@
+//! What control tells a reactor, and the beginning and end of its connections.
+
+use crate::bdev::{Io, IoError, Op};
+use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
+use crate::limits;
+use crate::net::Net;
+use crate::reactor::message::{Adopt, Change, CloseCause, Event, Retired, TmfOutcome, ToControl, ToReactor};
+use crate::reactor::planted::planted;
+use crate::reactor::tables::InFlight;
+use crate::reactor::turn::{Link, Reactor, cause};
+use crate::reactor::unit::Unit;
+use crate::reactor::wait::{Then, What};
+use crate::slab::Key;
+use crate::time::{SECOND_NS, Tick};
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn handle_message(&mut self, message: ToReactor<N::Handle>, now: Tick) {
+        match message {
+            ToReactor::Adopt(adopt) => self.adopt(*adopt, now),
+            ToReactor::AddUnit { view, bdev } => {
+                let index = view.id.index();
+                if self.units.len() <= index {
+                    self.units.resize_with(index + 1, || None);
+                    self.tables.views.resize_with(index + 1, || None);
+                    self.busy.reserve(index + 1 - self.busy.len().min(index));
+                }
+                self.units[index] = Some(Unit::new(bdev));
+                self.tables.views[index] = Some(view);
+            }
+            ToReactor::Barrier { id, change } => self.barrier(id, change, now),
+            ToReactor::EndSession { session, reason } => {
+                let key =
+                    self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
+                if let Some(key) = key {
+                    self.close(key, CloseCause::Ended(reason), now);
+                }
+            }
+            ToReactor::OpenGate { session } => {
+                let key =
+                    self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
+                if let Some(key) = key
+                    && let Some(link) = self.conns.get_mut(key)
+                {
+                    link.conn.open_gate();
+                    self.run_queued(key, now);
+                    self.activate(key);
+                }
+            }
+            ToReactor::TmfEnded { asked, outcome } => {
+                let reply = match outcome {
+                    TmfOutcome::Complete => TmfReply::Complete,
+                    TmfOutcome::Rejected => TmfReply::Rejected,
+                };
+                self.answer_tmf(asked, 0, reply, now);
+            }
+            ToReactor::Drain { seconds } => {
+                self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
+                for index in 0..limits::CONNS_MAX {
+                    if let Some(key) = self.conns.key_at(index)
+                        && let Some(link) = self.conns.get_mut(key)
+                    {
+                        link.conn.ask_for_logout(seconds, &mut self.tables.cx(now));
+                        self.activate(key);
+                    }
+                }
+            }
+            ToReactor::Stop => self.stopping = Some(now),
+        }
+    }
+
+    fn adopt(&mut self, adopt: Adopt<N::Handle>, now: Tick) {
+        let session = adopt.session;
+        self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
+        let setup = |key| ConnSetup {
+            key,
+            session,
+            target: adopt.target,
+            params: adopt.params,
+            stat_sn: adopt.stat_sn,
+            exp_cmd_sn: adopt.exp_cmd_sn,
+            cid: adopt.cid,
+            attention: adopt.attention,
+            is_gated: adopt.is_gated && !planted!(self, GhostWrite),
+            ask_ns: adopt.nop_in.ask_ns,
+            close_ns: adopt.nop_in.close_ns,
+        };
+        // The key is known before the connection is made: its next tenancy.
+        let Some(key) = self.conns.next_key() else {
+            never_began(self, session);
+            return;
+        };
+        let conn = Conn::new(setup(key), now);
+        match self.net.adopt(adopt.handle, key) {
+            Ok(sock) => {
+                let inserted = self.conns.insert(Link::new(conn, sock));
+                debug_assert!(
+                    inserted.is_ok_and(|inserted| inserted == key),
+                    "next_key names the next tenancy"
+                );
+                if let Err(fatal) = self.consume(key, &adopt.leftover, now) {
+                    self.close(key, cause(fatal), now);
+                }
+                self.activate(key);
+            }
+            Err(_) => never_began(self, session),
+        }
+    }
+
+    fn barrier(&mut self, id: crate::id::BarrierId, change: Change, now: Tick) {
+        let before = self.serial + 1;
+        match change {
+            Change::Reset { units, by, attention } => {
+                self.reset(&units, by, now);
+                if !planted!(self, AttentionAfterReply) {
+                    for index in 0..limits::CONNS_MAX {
+                        let Some(key) = self.conns.key_at(index) else { continue };
+                        let Some(link) = self.conns.get_mut(key) else { continue };
+                        if by != Some(link.conn.session()) {
+                            units.iter().for_each(|unit| link.conn.attend(*unit, attention));
+                        }
+                    }
+                }
+                self.wait_for(What::Units { units, before }, Then::Acknowledge(id), now);
+            }
+            Change::Unit { view, attention, is_drained } => {
+                let unit = view.id;
+                if let Some(slot) = self.tables.views.get_mut(unit.index())
+                    && let Some(old) = slot.replace(view)
+                {
+                    self.tell(ToControl::Retired(Retired::Unit(old)));
+                }
+                if let Some(attention) = attention {
+                    for index in 0..limits::CONNS_MAX {
+                        if let Some(key) = self.conns.key_at(index)
+                            && let Some(link) = self.conns.get_mut(key)
+                        {
+                            link.conn.attend(unit, attention);
+                        }
+                    }
+                }
+                if is_drained {
+                    self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
+                } else {
+                    self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
+                }
+            }
+            Change::Target { target, attention } => {
+                for index in 0..limits::CONNS_MAX {
+                    let Some(key) = self.conns.key_at(index) else { continue };
+                    let Some(link) = self.conns.get_mut(key) else { continue };
+                    if link.conn.target().name == target.name {
+                        let old = link.conn.retarget(std::sync::Arc::clone(&target), attention);
+                        self.tell(ToControl::Retired(Retired::Target(old)));
+                    }
+                }
+                self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
+            }
+        }
+    }
+
+    /// Ends a connection and its session.
+    pub(super) fn close(&mut self, key: Key, cause: CloseCause, now: Tick) {
+        let Some(mut link) = self.conns.remove(key) else { return };
+        let session = link.conn.session();
+        let is_logout = link.conn.is_logged_out();
+        link.conn.close(&mut self.tables.cx(now));
+        self.net.close(link.sock);
+        self.drop_parked(|io| io.session == session, now);
+        self.event(Event::Closed { session, cause });
+        self.tell(ToControl::SessionEnded { session, is_logout });
+        self.tell(ToControl::Retired(Retired::Target(std::sync::Arc::clone(link.conn.target()))));
+        let what = What::Session { session, unit: None, before: self.serial + 1 };
+        self.wait_for(what, Then::Drained(session), now);
+    }
+
+    /// Gives up IOs that no device has.
+    pub(super) fn drop_parked(&mut self, is_given_up: impl Fn(&InFlight) -> bool, now: Tick) {
+        for id in 0..self.units.len() {
+            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut).filter(|unit| unit.has_parked())
+            else {
+                continue;
+            };
+            let mut given_up = unit.take_parked(&mut self.tables, &is_given_up);
+            while let Some(record) = given_up {
+                given_up = self.tables.ios.get(record).and_then(|io| io.next);
+                self.finish(record, None, Err(IoError::Cancelled), now);
+            }
+        }
+    }
+
+    /// The end of a drain: once the connections are gone or the time is over, devices flush, and the reactor stops.
+    pub(super) fn stop_when_drained(&mut self, now: Tick) {
+        let Some(until) = self.stopping else { return };
+        if self.is_flushed {
+            return;
+        }
+        if !self.conns.is_empty() {
+            if now < until {
+                return;
+            }
+            for index in 0..limits::CONNS_MAX {
+                if let Some(key) = self.conns.key_at(index) {
+                    self.close(key, CloseCause::Stopping, now);
+                }
+            }
+        }
+        match self.last_flush {
+            None => {
+                self.last_flush = Some(now.after_ns(limits::LAST_FLUSH_NS));
+                self.flush_all(now);
+            }
+            Some(give_up_at) if self.busy.is_empty() || now >= give_up_at => {
+                self.is_flushed = true;
+                self.tell(ToControl::Stopped { reactor: self.id });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Sends a flush to every open channel. Nobody waits for its answer but the end itself.
+    fn flush_all(&mut self, now: Tick) {
+        for (index, slot) in (0u32..).zip(&mut self.units) {
+            let Some(unit) = slot else { continue };
+            let Some(channel) = &mut unit.channel else { continue };
+            let id = crate::id::UnitId(index);
+            let tag = Key { index: u32::MAX, generation: 0 };
+            if channel.submit(Io { tag, op: Op::Flush, data: None }, now).is_ok() {
+                unit.needs_kick = true;
+                if !unit.is_busy {
+                    unit.is_busy = true;
+                    self.busy.push(id);
+                }
+            }
+        }
+    }
+}
+
+/// A connection that cannot be served after all: the session never began.
+fn never_began<N: Net>(reactor: &mut Reactor<N>, session: crate::id::SessionId) {
+    reactor.event(Event::Closed { session, cause: CloseCause::PeerGone });
+    reactor.tell(ToControl::SessionEnded { session, is_logout: false });
+    reactor.tell(ToControl::SessionDrained { session });
+}

@@ -1,0 +1,107 @@
+//! What a reactor's connections share: tasks, transmit items, IOs in flight, buffers.
+
+use std::sync::Arc;
+
+use crate::bdev::{Io, Op};
+use crate::buf::Pool;
+use crate::id::{SessionId, UnitId};
+use crate::iscsi::conn::Cx;
+use crate::iscsi::task::Tasks;
+use crate::iscsi::tx::Queued;
+use crate::limits;
+use crate::scsi::view::UnitView;
+use crate::slab::{Key, Slab};
+use crate::time::Tick;
+
+/// An IO that was submitted, or waits for room in its channel.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    /// The command, which may have ended meanwhile.
+    pub(super) task: Key,
+    pub(super) conn: Key,
+    pub(super) session: SessionId,
+    pub(super) unit: UnitId,
+    pub(super) op: Op,
+    /// Where its data stand in the command's.
+    pub(super) offset: u32,
+    /// How many bytes of them the initiator gets.
+    pub(super) bytes: u32,
+    /// Counts submissions: an IO with a lower number is older.
+    pub(super) serial: u64,
+    /// The IO itself while the channel has no room for it; the device does not have it then.
+    pub(super) parked: Option<Io>,
+    /// The next parked IO of the unit.
+    pub(super) next: Option<Key>,
+}
+
+/// The tables.
+#[derive(Debug)]
+pub(super) struct Tables {
+    pub(super) tasks: Tasks,
+    pub(super) tx: Slab<Queued>,
+    pub(super) ios: Slab<InFlight>,
+    pub(super) unsolicited: Pool,
+    pub(super) solicited: Pool,
+    pub(super) spare_window: u32,
+    /// What is published of each logical unit.
+    pub(super) views: Vec<Option<Arc<UnitView>>>,
+    conn_capacity: u32,
+}
+
+/// Tasks that a connection may have without taking from the spare window.
+const TASKS_PER_CONN: u32 = limits::WINDOW_MIN + limits::IMMEDIATE_MAX;
+/// Transmit items per task: a READ's pieces or a WRITE's R2Ts, and the response.
+const ITEMS_PER_TASK: u32 = 9;
+const _: () =
+    assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
+const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN + limits::SPARE_WINDOW;
+const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
+
+impl Tables {
+    pub(super) fn new(unsolicited: Pool, solicited: Pool) -> Tables {
+        let mut tables = Tables {
+            tasks: Tasks::new(limits::SPARE_WINDOW),
+            tx: Slab::new(limits::SPARE_WINDOW * ITEMS_PER_TASK),
+            ios: Slab::new(limits::SPARE_WINDOW * u32::from(limits::PLAN_IOS)),
+            unsolicited,
+            solicited,
+            spare_window: limits::SPARE_WINDOW,
+            views: Vec::new(),
+            conn_capacity: 0,
+        };
+        tables.hold(limits::CONNS_STEP);
+        tables
+    }
+
+    /// Makes room for all that `conns` connections may accept. Allocates, in steps, at logins.
+    pub(super) fn hold(&mut self, conns: u32) {
+        while self.conn_capacity < conns {
+            let tasks = limits::CONNS_STEP * TASKS_PER_CONN;
+            self.tasks.grow(tasks);
+            self.tx.grow(
+                tasks * ITEMS_PER_TASK
+                    + limits::CONNS_STEP * (limits::CONTROL_REPLIES_MAX + limits::TMFS_MAX + 4),
+            );
+            self.ios.grow(tasks * u32::from(limits::PLAN_IOS));
+            self.conn_capacity += limits::CONNS_STEP;
+        }
+    }
+
+    /// What of this a connection works with.
+    pub(super) fn cx(&mut self, now: Tick) -> Cx<'_> {
+        Cx {
+            now,
+            tasks: &mut self.tasks,
+            tx: &mut self.tx,
+            unsolicited: &self.unsolicited,
+            solicited: &self.solicited,
+            units: &self.views,
+            spare_window: &mut self.spare_window,
+        }
+    }
+
+    /// What is published of a unit.
+    pub(super) fn view(&self, unit: UnitId) -> Option<&UnitView> {
+        self.views.get(unit.index())?.as_deref()
+    }
+}

@@ -1,0 +1,98 @@
+//! Task management functions, as far as one reactor can carry them out.
+
+use crate::id::UnitId;
+use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
+use crate::net::Net;
+use crate::reactor::message::{TmfAsk, TmfTicket, ToControl};
+use crate::reactor::planted::planted;
+use crate::reactor::turn::Reactor;
+use crate::reactor::wait::{Then, What};
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// Carries a function out, or asks control to where it concerns other sessions.
+    pub(super) fn tmf(&mut self, conn: Key, call: &TmfCall, now: Tick) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        let session = link.conn.session();
+        let ticket = TmfTicket { conn, itt: call.itt };
+        let function = call.function.code();
+        let unit = call
+            .number
+            .and_then(|number| link.conn.target().mapping(number))
+            .map(|(_, mapping)| (mapping.number, mapping.unit));
+        let reply = match (call.function, unit) {
+            (TmfFunction::AbortTask, _) => match link.conn.referenced(call, &self.tables.cx(now)) {
+                Ok(task) => {
+                    self.abort(conn, task, now);
+                    let then = Then::Answer { ticket, function, is_of_many: false };
+                    return self.wait_for(What::Task(task), then, now);
+                }
+                Err(reply) => reply,
+            },
+            (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet, Some((_, unit))) => {
+                // The control mode page says TST = 001b: the task set is the nexus's own.
+                let before = self.serial + 1;
+                while let Some(link) = self.conns.get(conn)
+                    && let Some(task) =
+                        link.conn.next_to_abort(Some(unit), Some(call.cmd_sn), &self.tables.cx(now))
+                {
+                    self.abort(conn, task, now);
+                }
+                let what = What::Session { session, unit: Some(unit), before };
+                return self.wait_for(what, Then::Answer { ticket, function, is_of_many: true }, now);
+            }
+            (TmfFunction::LogicalUnitReset, Some((number, _))) => {
+                return self.ask_control(ticket, session, TmfAsk::UnitReset(number));
+            }
+            (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet | TmfFunction::LogicalUnitReset, None) => {
+                TmfReply::NoLun
+            }
+            (TmfFunction::TargetWarmReset, _) => {
+                return self.ask_control(ticket, session, TmfAsk::TargetWarmReset);
+            }
+            (TmfFunction::TargetColdReset, _) => {
+                return self.ask_control(ticket, session, TmfAsk::TargetColdReset);
+            }
+            (TmfFunction::TaskReassign, _) => TmfReply::ReassignNotSupported,
+            (TmfFunction::ClearAca | TmfFunction::Unknown(_), _) => TmfReply::NotSupported,
+        };
+        self.answer_tmf(ticket, function, reply, now);
+    }
+
+    fn ask_control(&mut self, ticket: TmfTicket, session: crate::id::SessionId, request: TmfAsk) {
+        let reactor = self.id;
+        self.tell(ToControl::Tmf { reactor, ticket, session, request });
+    }
+
+    /// Gives up a command at its initiator's wish: without an answer.
+    fn abort(&mut self, conn: Key, task: Key, now: Tick) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        if planted!(self, AnswerAfterAbort) {
+            return;
+        }
+        link.conn.abort(task, false, &mut self.tables.cx(now));
+        self.drop_parked(|io| io.task == task, now);
+        self.run_queued(conn, now);
+    }
+
+    /// Gives up every command at `units`, of every session: `by`'s without an answer, others' with TASK ABORTED.
+    pub(super) fn reset(&mut self, units: &[UnitId], by: Option<crate::id::SessionId>, now: Tick) {
+        for index in 0..crate::limits::CONNS_MAX {
+            let Some(conn) = self.conns.key_at(index) else { continue };
+            for unit in units {
+                while let Some(link) = self.conns.get_mut(conn)
+                    && let Some(task) = link.conn.next_to_abort(Some(*unit), None, &self.tables.cx(now))
+                {
+                    let is_told = by != Some(link.conn.session());
+                    link.conn.abort(task, is_told, &mut self.tables.cx(now));
+                    self.drop_parked(|io| io.task == task, now);
+                }
+            }
+            self.run_queued(conn, now);
+            if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
+                self.activate(conn);
+            }
+        }
+    }
+}

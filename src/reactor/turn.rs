@@ -1,0 +1,436 @@
+//! The reactor and its turn.
+
+use std::collections::VecDeque;
+use std::io::IoSliceMut;
+
+use crate::bdev::{Done, Wake};
+use crate::buf::Pool;
+use crate::id::{ReactorId, UnitId};
+use crate::iscsi::conn::Conn;
+use crate::iscsi::error::Fatal;
+use crate::iscsi::tx::Batch;
+use crate::limits;
+use crate::net::{Net, Readiness, Rx, Tx, Wait};
+use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
+use crate::reactor::planted::Planted;
+use crate::reactor::port::{Receiver, Sender};
+use crate::reactor::tables::Tables;
+use crate::reactor::unit::{self, Unit};
+use crate::reactor::wait::Waiting;
+use crate::slab::{Key, Slab};
+use crate::time::Tick;
+
+/// A connection with its socket.
+#[derive(Debug)]
+pub(super) struct Link<S> {
+    pub(super) conn: Conn,
+    pub(super) sock: S,
+    is_readable: bool,
+    is_writable: bool,
+    /// It is in the list of connections to serve.
+    is_active: bool,
+    /// A READ waits until less is queued to be sent.
+    pub(super) has_stalled_reads: bool,
+}
+
+/// What a reactor is made from.
+#[derive(Debug)]
+pub struct Setup<N: Net> {
+    /// Its number.
+    pub id: ReactorId,
+    /// Its network.
+    pub net: N,
+    /// Messages from control.
+    pub inbox: Receiver<ToReactor<N::Handle>>,
+    /// Messages to control.
+    pub to_control: Sender<ToControl>,
+    /// Buffers for data that come unasked.
+    pub unsolicited: Pool,
+    /// Buffers for data that were asked for.
+    pub solicited: Pool,
+    /// The bug planted in it, where the simulator looks for one.
+    pub planted: Planted,
+}
+
+/// A reactor.
+#[derive(Debug)]
+pub struct Reactor<N: Net> {
+    pub(super) id: ReactorId,
+    pub(super) net: N,
+    inbox: Receiver<ToReactor<N::Handle>>,
+    to_control: Sender<ToControl>,
+    /// Messages that control's full queue did not take.
+    backlog: VecDeque<ToControl>,
+    lost_events: u64,
+    pub(super) conns: Slab<Link<N::Sock>>,
+    pub(super) tables: Tables,
+    pub(super) units: Vec<Option<Unit>>,
+    /// Units whose channels are to be polled.
+    pub(super) busy: Vec<UnitId>,
+    /// Connections to be served in this turn, and those for the next.
+    active: Vec<Key>,
+    next_active: Vec<Key>,
+    pub(super) waits: Vec<Waiting>,
+    /// Tasks that wait for a buffer, in order.
+    pub(super) hungry: VecDeque<(Key, Key)>,
+    pub(super) serial: u64,
+    pub(super) stopping: Option<Tick>,
+    /// The last flush is under way, and given up at this moment.
+    pub(super) last_flush: Option<Tick>,
+    pub(super) is_flushed: bool,
+    staging: Vec<u8>,
+    batch: Batch,
+    ready: Vec<Readiness>,
+    dones: Vec<Done>,
+    next_scan: Tick,
+    pub(super) planted: Planted,
+}
+
+impl<N: Net> Reactor<N> {
+    /// A reactor without connections. Allocates what it will ever need, tables for more connections aside.
+    pub fn new(setup: Setup<N>) -> Reactor<N> {
+        let conns = limits::CONNS_MAX as usize;
+        Reactor {
+            id: setup.id,
+            net: setup.net,
+            inbox: setup.inbox,
+            to_control: setup.to_control,
+            backlog: VecDeque::with_capacity(limits::MAILBOX),
+            lost_events: 0,
+            conns: Slab::new(limits::CONNS_MAX),
+            tables: Tables::new(setup.unsolicited, setup.solicited),
+            units: Vec::new(),
+            busy: Vec::new(),
+            active: Vec::with_capacity(conns),
+            next_active: Vec::with_capacity(conns),
+            waits: Vec::with_capacity(limits::WAITS),
+            hungry: VecDeque::with_capacity(limits::SPARE_WINDOW as usize),
+            serial: 0,
+            stopping: None,
+            last_flush: None,
+            is_flushed: false,
+            staging: vec![0; limits::STAGING_BYTES],
+            batch: Batch::new(),
+            ready: Vec::with_capacity(limits::READY_MAX),
+            dones: Vec::with_capacity(limits::DONES_PER_POLL),
+            next_scan: Tick::ZERO,
+            planted: setup.planted,
+        }
+    }
+
+    /// One turn. Whether it did anything.
+    pub fn turn(&mut self, now: Tick) -> bool {
+        let mut worked = self.messages(now);
+        worked |= self.completions(now);
+        worked |= self.readiness();
+        worked |= self.serve(now);
+        self.kick();
+        self.feed(now);
+        self.timers(now, worked);
+        self.settle_waits(now);
+        self.stop_when_drained(now);
+        self.flush_backlog();
+        worked
+    }
+
+    fn messages(&mut self, now: Tick) -> bool {
+        let mut count = 0;
+        while count < limits::MESSAGES_PER_TURN
+            && let Some(message) = self.inbox.receive()
+        {
+            self.handle_message(message, now);
+            count += 1;
+        }
+        count > 0
+    }
+
+    /// Takes completions, and hands parked IOs to channels that have room again.
+    fn completions(&mut self, now: Tick) -> bool {
+        let mut worked = false;
+        let mut index = 0;
+        while let Some(&id) = self.busy.get(index) {
+            let Some(unit) = unit::of(&mut self.units, id) else {
+                self.busy.swap_remove(index);
+                continue;
+            };
+            if let Some(channel) = &mut unit.channel {
+                channel.poll(&mut self.dones, limits::DONES_PER_POLL, now);
+            }
+            worked |= !self.dones.is_empty();
+            let mut dones = std::mem::take(&mut self.dones);
+            for done in dones.drain(..) {
+                self.done(done, now);
+            }
+            self.dones = dones;
+            self.resubmit(id, now);
+            let is_pending = unit::of(&mut self.units, id).is_some_and(|unit| unit.is_pending());
+            if is_pending {
+                index += 1;
+            } else {
+                if let Some(unit) = unit::of(&mut self.units, id) {
+                    unit.is_busy = false;
+                }
+                self.busy.swap_remove(index);
+            }
+        }
+        worked
+    }
+
+    /// Learns which sockets have become ready.
+    fn readiness(&mut self) -> bool {
+        if self.ready.is_empty() {
+            self.net.ready(&mut self.ready, Wait::Poll);
+        }
+        let worked = !self.ready.is_empty();
+        for index in 0..self.ready.len() {
+            let ready = self.ready[index];
+            if let Some(link) = self.conns.get_mut(ready.id) {
+                link.is_readable |= ready.readable;
+                link.is_writable |= ready.writable;
+                self.activate(ready.id);
+            }
+        }
+        self.ready.clear();
+        worked
+    }
+
+    /// Puts a connection on the list of those to be served.
+    pub(super) fn activate(&mut self, key: Key) {
+        if let Some(link) = self.conns.get_mut(key)
+            && !link.is_active
+        {
+            link.is_active = true;
+            self.next_active.push(key);
+        }
+    }
+
+    /// Receives from and sends to each active connection once.
+    fn serve(&mut self, now: Tick) -> bool {
+        let mut active = std::mem::take(&mut self.active);
+        std::mem::swap(&mut active, &mut self.next_active);
+        for &key in &active {
+            let Some(link) = self.conns.get_mut(key) else { continue };
+            link.is_active = false;
+            if link.is_readable && link.conn.wants_input() {
+                self.receive(key, now);
+            }
+        }
+        // All requests of this turn are with the devices: what is done already is sent with the rest.
+        self.kick();
+        for &key in &active {
+            self.transmit(key, now);
+            if let Some(link) = self.conns.get(key)
+                && (link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output())
+            {
+                self.activate(key);
+            }
+        }
+        let worked = !active.is_empty();
+        active.clear();
+        self.active = active;
+        worked
+    }
+
+    fn receive(&mut self, key: Key, now: Tick) {
+        let Some(link) = self.conns.get_mut(key) else { return };
+        let mut staging = std::mem::take(&mut self.staging);
+        let memory = link.conn.memory(&mut self.tables.tasks);
+        let direct = memory.len();
+        let received =
+            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging)]);
+        match received {
+            Rx::Received { bytes, drained } => {
+                link.is_readable = !drained;
+                let placed = bytes.min(direct);
+                link.conn.placed(placed, &mut self.tables.cx(now));
+                let outcome = self.consume(key, &staging[..bytes - placed], now);
+                if let Err(fatal) = outcome {
+                    self.close(key, cause(fatal), now);
+                }
+            }
+            Rx::WouldBlock => link.is_readable = false,
+            Rx::Closed | Rx::Broken => self.close(key, CloseCause::PeerGone, now),
+        }
+        self.staging = staging;
+    }
+
+    /// Goes through received bytes.
+    pub(super) fn consume(&mut self, key: Key, mut input: &[u8], now: Tick) -> Result<(), Fatal> {
+        loop {
+            let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
+            let request = link.conn.advance(&mut input, &mut self.tables.cx(now))?;
+            match request {
+                Some(request) => self.request(key, request, now)?,
+                None => {
+                    link.conn.input_ended(now);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what a connection has queued, as far as its socket takes it.
+    pub(super) fn transmit(&mut self, key: Key, now: Tick) {
+        loop {
+            let Some(link) = self.conns.get_mut(key) else { return };
+            if !link.is_writable || !link.conn.has_output() {
+                break;
+            }
+            link.conn.fill(&mut self.batch, &self.tables.tx);
+            let outcome = self.net.send(link.sock, &self.batch.slices(&self.tables.tx));
+            match outcome {
+                Tx::Sent(bytes) => {
+                    let is_all = bytes == self.batch.bytes();
+                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(now)) {
+                        self.close(key, CloseCause::LoggedOut, now);
+                        return;
+                    }
+                    if !is_all {
+                        link.is_writable = false;
+                    }
+                }
+                Tx::WouldBlock => link.is_writable = false,
+                Tx::Broken => {
+                    self.close(key, CloseCause::PeerGone, now);
+                    return;
+                }
+            }
+        }
+        if self.conns.get(key).is_some_and(|link| link.has_stalled_reads && !link.conn.is_clogged()) {
+            self.unstall(key, now);
+        }
+    }
+
+    /// Rings doorbells.
+    fn kick(&mut self) {
+        for id in &self.busy {
+            if let Some(unit) = unit::of(&mut self.units, *id)
+                && unit.needs_kick
+                && let Some(channel) = &mut unit.channel
+            {
+                channel.kick();
+                unit.needs_kick = false;
+            }
+        }
+    }
+
+    fn timers(&mut self, now: Tick, worked: bool) {
+        if worked {
+            self.next_scan = self.next_scan.min(now.after_ns(limits::TIMER_GRAIN_NS));
+        }
+        if now < self.next_scan {
+            return;
+        }
+        let mut earliest = now.after_ns(limits::IDLE_SCAN_NS);
+        for index in 0..limits::CONNS_MAX {
+            let Some(key) = self.conns.key_at(index) else { continue };
+            let Some(link) = self.conns.get_mut(key) else { continue };
+            let mut cx = self.tables.cx(now);
+            if link.conn.deadline(&cx).is_some_and(|deadline| deadline <= now) {
+                let had_output = link.conn.has_output();
+                match link.conn.expired(&mut cx) {
+                    Ok(()) if !had_output && link.conn.has_output() => self.activate(key),
+                    Ok(()) => {}
+                    Err(fatal) => {
+                        self.close(key, cause(fatal), now);
+                        continue;
+                    }
+                }
+            }
+            let Some(link) = self.conns.get(key) else { continue };
+            if let Some(deadline) = link.conn.deadline(&self.tables.cx(now)) {
+                earliest = earliest.min(deadline);
+            }
+        }
+        self.next_scan = earliest.max(now.after_ns(limits::TIMER_GRAIN_NS));
+    }
+
+    /// How long the reactor may wait in the kernel: not at all while anything is to be done.
+    pub fn may_wait(&self, now: Tick) -> Wait {
+        if !self.next_active.is_empty() || !self.ready.is_empty() || !self.backlog.is_empty() {
+            return Wait::Poll;
+        }
+        let mut deadline = self.next_scan;
+        for waiting in &self.waits {
+            deadline = deadline.min(waiting.look_at);
+        }
+        if let Some(at) = self.stopping {
+            deadline = deadline.min(at);
+        }
+        for id in &self.busy {
+            let unit = self.units.get(id.index()).and_then(Option::as_ref);
+            match unit.and_then(|unit| unit.channel.as_ref()).map(|channel| channel.wake()) {
+                Some(Wake::MustPoll) => return Wait::Poll,
+                Some(Wake::At(at)) => deadline = deadline.min(at),
+                Some(Wake::Fd(_) | Wake::Idle) | None => {}
+            }
+        }
+        match deadline.since_ns(now) {
+            0 => Wait::Poll,
+            ns => Wait::AtMostNs(ns),
+        }
+    }
+
+    /// Waits in the kernel until something happens, or `wait` is over.
+    pub fn wait(&mut self, wait: Wait) {
+        if wait != Wait::Poll && self.inbox.may_sleep() {
+            self.net.ready(&mut self.ready, wait);
+            self.inbox.awake();
+        }
+    }
+
+    /// Whether the reactor has stopped for good.
+    pub fn is_stopped(&self) -> bool {
+        self.is_flushed && self.backlog.is_empty()
+    }
+
+    /// Tells control, now or in a later turn.
+    pub(super) fn tell(&mut self, message: ToControl) {
+        if !self.backlog.is_empty() {
+            self.backlog.push_back(message);
+        } else if let Err(message) = self.to_control.send(message) {
+            self.backlog.push_back(message);
+        }
+    }
+
+    /// Tells control of something that may be lost when there is too much of it.
+    pub(super) fn event(&mut self, event: Event) {
+        if !self.backlog.is_empty() || self.to_control.send(ToControl::Event(event)).is_err() {
+            self.lost_events += 1;
+        }
+    }
+
+    fn flush_backlog(&mut self) {
+        while let Some(message) = self.backlog.pop_front() {
+            if let Err(message) = self.to_control.send(message) {
+                self.backlog.push_front(message);
+                return;
+            }
+        }
+        if self.lost_events > 0 {
+            let event = Event::Lost { count: self.lost_events };
+            if self.to_control.send(ToControl::Event(event)).is_ok() {
+                self.lost_events = 0;
+            }
+        }
+    }
+}
+
+impl<S> Link<S> {
+    pub(super) fn new(conn: Conn, sock: S) -> Link<S> {
+        Link { conn, sock, is_readable: true, is_writable: true, is_active: false, has_stalled_reads: false }
+    }
+}
+
+/// How the log calls it.
+pub(super) fn cause(fatal: Fatal) -> CloseCause {
+    match fatal {
+        Fatal::HeaderDigest => CloseCause::HeaderDigest,
+        Fatal::Protocol(what) => CloseCause::Protocol(what),
+        Fatal::PduUnfinished => CloseCause::PduUnfinished,
+        Fatal::Silent => CloseCause::Silent,
+        Fatal::SlowReader => CloseCause::SlowReader,
+        Fatal::DataOutLate => CloseCause::DataOutLate,
+    }
+}

@@ -1,0 +1,188 @@
+//! Waiting for devices to give back what was aborted: task management functions, barriers and session ends.
+//!
+//! Only what the *device* has counts; commands that wait for data, buffers or a channel hold nothing up.
+
+use std::sync::Arc;
+
+use crate::bdev::Fence;
+use crate::id::{BarrierId, SessionId, UnitId};
+use crate::iscsi::conn::TmfReply;
+use crate::limits;
+use crate::net::Net;
+use crate::reactor::message::{Event, TmfTicket, ToControl};
+use crate::reactor::planted::planted;
+use crate::reactor::tables::InFlight;
+use crate::reactor::turn::Reactor;
+use crate::reactor::unit;
+use crate::slab::Key;
+use crate::time::Tick;
+
+/// Which IOs are waited for.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// Those of one command.
+    Task(Key),
+    /// Those of a session, at one unit or all, older than this.
+    Session { session: SessionId, unit: Option<UnitId>, before: u64 },
+    /// Those at these units, older than this, of every session.
+    Units { units: Arc<[UnitId]>, before: u64 },
+}
+
+impl What {
+    fn covers(&self, io: &InFlight) -> bool {
+        match self {
+            What::Task(task) => io.task == *task,
+            What::Session { session, unit, before } => {
+                io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
+            }
+            What::Units { units, before } => io.serial < *before && units.contains(&io.unit),
+        }
+    }
+}
+
+/// What happens then.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then {
+    /// A task management function is answered; one that covers several tasks waits for data still owed, too.
+    Answer { ticket: TmfTicket, function: u8, is_of_many: bool },
+    /// A barrier is acknowledged.
+    Acknowledge(BarrierId),
+    /// A session has ended for good.
+    Drained(SessionId),
+}
+
+/// Something that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) what: What,
+    pub(super) then: Then,
+    /// When the channels are fenced, and after that given up.
+    deadline: Tick,
+    /// When data still owed are given up.
+    swallow_until: Tick,
+    /// When time changes something.
+    pub(super) look_at: Tick,
+    is_fenced: bool,
+}
+
+impl<N: Net> Reactor<N> {
+    /// Asks for the early end of IOs, and waits for them.
+    pub(super) fn wait_for(&mut self, what: What, then: Then, now: Tick) {
+        for (key, io) in self.tables.ios.iter() {
+            if what.covers(io)
+                && io.parked.is_none()
+                && let Some(channel) =
+                    unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
+            {
+                channel.cancel(key);
+            }
+        }
+        self.drain_for(what, then, now);
+    }
+
+    /// Waits for IOs to end in their own time.
+    pub(super) fn drain_for(&mut self, what: What, then: Then, now: Tick) {
+        let swallow_until = now.after_ns(limits::SWALLOW_NS);
+        self.waits.push(Waiting {
+            what,
+            then,
+            deadline: now.after_ns(limits::DRAIN_NS),
+            swallow_until,
+            look_at: swallow_until,
+            is_fenced: false,
+        });
+    }
+
+    /// Ends the waits that are over. Once a turn.
+    pub(super) fn settle_waits(&mut self, now: Tick) {
+        let mut index = 0;
+        while index < self.waits.len() {
+            if let Some(is_clean) = self.is_over(index, now) {
+                // In order: what was asked first is answered first.
+                let waiting = self.waits.remove(index);
+                self.carry_on(waiting.then, is_clean, now);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Whether a wait is over, and whether everything came back.
+    fn is_over(&mut self, index: usize, now: Tick) -> Option<bool> {
+        let waiting = &self.waits[index];
+        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
+        let is_pending =
+            !planted!(self, ReplyBeforeDrain) && self.tables.ios.iter().any(|(_, io)| is_in_device(io));
+        if !is_pending {
+            return (!self.is_owed_data(index, now)).then_some(true);
+        }
+        if now < waiting.deadline {
+            self.waits[index].look_at = self.waits[index].deadline;
+            return None;
+        }
+        if matches!(waiting.then, Then::Drained(_)) {
+            // A session's end waits as long as it takes: nobody is kept waiting but its successor.
+            self.waits[index].look_at = now.after_ns(limits::DRAIN_NS);
+            return None;
+        }
+        if waiting.is_fenced {
+            return Some(false);
+        }
+        let mut is_fenced = true;
+        for (_, io) in self.tables.ios.iter().filter(|(_, io)| is_in_device(io)) {
+            let channel = unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut());
+            is_fenced &= channel.is_none_or(|channel| channel.fence() == Fence::Fenced);
+        }
+        if !is_fenced {
+            return Some(false);
+        }
+        // Its completions come with the next polls.
+        let waiting = &mut self.waits[index];
+        waiting.is_fenced = true;
+        waiting.deadline = now.after_ns(limits::SWALLOW_NS);
+        waiting.look_at = waiting.deadline;
+        None
+    }
+
+    /// RFC 7143 §4.2.3.3: the response to a function that covers several tasks waits for the data that the initiator
+    /// still owes for them, here for a bounded time.
+    fn is_owed_data(&mut self, index: usize, now: Tick) -> bool {
+        let waiting = &self.waits[index];
+        let Then::Answer { ticket, is_of_many: true, .. } = waiting.then else { return false };
+        let unit = match &waiting.what {
+            What::Session { unit, .. } => *unit,
+            _ => None,
+        };
+        let until = waiting.swallow_until;
+        let Some(link) = self.conns.get_mut(ticket.conn) else { return false };
+        let mut cx = self.tables.cx(now);
+        if !link.conn.is_swallowing(unit, &cx) {
+            return false;
+        }
+        if now < until {
+            self.waits[index].look_at = until;
+            return true;
+        }
+        link.conn.retire_swallowing(&mut cx);
+        false
+    }
+
+    fn carry_on(&mut self, then: Then, is_clean: bool, now: Tick) {
+        match then {
+            Then::Answer { ticket, function, .. } => {
+                let reply = if is_clean { TmfReply::Complete } else { TmfReply::Rejected };
+                self.answer_tmf(ticket, function, reply, now);
+            }
+            Then::Acknowledge(id) => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean }),
+            Then::Drained(session) => self.tell(ToControl::SessionDrained { session }),
+        }
+    }
+
+    pub(super) fn answer_tmf(&mut self, ticket: TmfTicket, function: u8, reply: TmfReply, now: Tick) {
+        let Some(link) = self.conns.get_mut(ticket.conn) else { return };
+        link.conn.tmf_reply(ticket.itt, reply, &mut self.tables.cx(now));
+        let session = link.conn.session();
+        self.activate(ticket.conn);
+        self.event(Event::Tmf { session, function, response: reply.code() });
+    }
+}
