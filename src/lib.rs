@@ -11,6 +11,7 @@ pub mod iscsi;
 pub mod limits;
 pub mod net;
 pub mod reactor;
+pub mod rpc;
 pub mod scsi;
 pub mod slab;
 pub mod time;

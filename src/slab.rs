@@ -96,12 +96,6 @@ impl<T> Slab<T> {
         slot.tenant.as_ref().map(|_| Key { index, generation: slot.generation })
     }
 
-    /// The key that the next [`Slab::insert`] will give, while there is room.
-    pub fn vacant_key(&self) -> Option<Key> {
-        let index = *self.free.last()?;
-        Some(Key { index, generation: self.slots[index as usize].generation })
-    }
-
     /// Every tenant with its key, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         (0u32..).zip(&self.slots).filter_map(|(index, slot)| {

@@ -98,7 +98,11 @@ impl Target {
         for (index, portal) in portals.iter().enumerate() {
             let told = SocketAddr::new(local.ip(), portal.port()).to_string();
             let same_family = portal.is_ipv6() || local.is_ipv4();
-            if portal.ip().is_unspecified() && self.is_at(index) && same_family && !view.portals.contains(&told) {
+            if portal.ip().is_unspecified()
+                && self.is_at(index)
+                && same_family
+                && !view.portals.contains(&told)
+            {
                 view.portals.push(told);
             }
         }
@@ -131,7 +135,8 @@ impl Catalog {
         if self.units.iter().any(|unit| unit.bdev.info().name == info.name) {
             return Err(CatalogError::UnitExists(info.name));
         }
-        let id = UnitId(u32::try_from(self.units.len()).map_err(|_| CatalogError::TooMany(self.units.len()))?);
+        let id =
+            UnitId(u32::try_from(self.units.len()).map_err(|_| CatalogError::TooMany(self.units.len()))?);
         let view = Arc::new(unit::view(id, &info, identity(&info, product)));
         self.units.push(Unit { view: Arc::clone(&view), bdev });
         Ok(view)

@@ -24,8 +24,6 @@ pub(super) enum Cause {
     Superseded,
     /// The target was removed while the login was on its way.
     TargetGone,
-    /// The network did not take the connection.
-    Unusable,
     /// Answered with a status.
     Refused(login::Why),
     /// Closed on the peer.

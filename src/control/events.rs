@@ -75,14 +75,26 @@ impl Log {
     }
 
     /// A login was answered with a status that is not success.
-    pub(super) fn login_refused(&mut self, peer: SocketAddr, initiator: Option<&str>, why: &dyn Debug, now: Tick) {
+    pub(super) fn login_refused(
+        &mut self,
+        peer: SocketAddr,
+        initiator: Option<&str>,
+        why: &dyn Debug,
+        now: Tick,
+    ) {
         if self.allow(Kind::LoginRefused, now) {
             tracing::warn!(%peer, initiator = initiator.unwrap_or(UNKNOWN), ?why, "login refused");
         }
     }
 
     /// A connection was closed before it had logged in.
-    pub(super) fn login_closed(&mut self, peer: SocketAddr, initiator: Option<&str>, why: &dyn Debug, now: Tick) {
+    pub(super) fn login_closed(
+        &mut self,
+        peer: SocketAddr,
+        initiator: Option<&str>,
+        why: &dyn Debug,
+        now: Tick,
+    ) {
         if self.allow(Kind::LoginClosed, now) {
             tracing::info!(%peer, initiator = initiator.unwrap_or(UNKNOWN), ?why, "connection closed before login");
         }
@@ -107,7 +119,10 @@ impl Log {
     pub(super) fn event(&mut self, event: Event, session: Option<&Session>, now: Tick) {
         let kind = match event {
             // What everybody does at some time, and is told by `session_down`.
-            Event::Closed { cause: CloseCause::Ended(_) | CloseCause::Stopping, .. } => return,
+            Event::Closed {
+                cause: CloseCause::LoggedOut | CloseCause::Ended(_) | CloseCause::Stopping,
+                ..
+            } => return,
             Event::Closed { .. } => Kind::SessionDown,
             Event::Rejected { .. } => Kind::Rejected,
             Event::Tmf { .. } => Kind::Tmf,
@@ -143,7 +158,8 @@ impl Log {
     pub(super) fn summarize(&mut self, now: Tick) {
         let Some(counts) = self.limiter.summary(now) else { return };
         let told = Kind::ALL.iter().zip(counts).filter(|&(_, count)| count > 0);
-        let suppressed = told.map(|(kind, count)| format!("{kind:?}: {count}")).collect::<Vec<_>>().join(", ");
+        let suppressed =
+            told.map(|(kind, count)| format!("{kind:?}: {count}")).collect::<Vec<_>>().join(", ");
         tracing::warn!(suppressed, "log lines were left out in the last minute");
     }
 }

@@ -6,7 +6,9 @@ use super::{Control, Stopping};
 use crate::id::{ReactorId, SessionId};
 use crate::limits::{DRAIN_SECONDS, STOP_NS, TO_CONTROL_MAX};
 use crate::net::Net;
-use crate::reactor::message::{Change, EndReason, Event, TmfAsk, TmfOutcome, TmfTicket, ToControl, ToReactor};
+use crate::reactor::message::{
+    Change, EndReason, Event, TmfAsk, TmfOutcome, TmfTicket, ToControl, ToReactor,
+};
 use crate::scsi::attention::Ua;
 use crate::time::{SECOND_NS, Tick};
 
@@ -34,7 +36,9 @@ impl<N: Net> Control<N> {
                     self.barrier_finished(finished);
                 }
             }
-            ToControl::Tmf { reactor, ticket, session, request } => self.tmf(reactor, ticket, session, request),
+            ToControl::Tmf { reactor, ticket, session, request } => {
+                self.tmf(reactor, ticket, session, request)
+            }
             ToControl::Event(event) => {
                 let session = match event {
                     Event::Closed { session, .. }
@@ -94,7 +98,7 @@ impl<N: Net> Control<N> {
             Then::AnswerTmf { reactor, ticket, end_target } => {
                 self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
                 // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.
-                for session in end_target.into_iter().flat_map(|target| self.sessions.of_target(&target)) {
+                for session in end_target.map(|target| self.sessions.of_target(&target)).unwrap_or_default() {
                     self.sessions.end(session, EndReason::Removed);
                 }
             }

@@ -133,7 +133,8 @@ mod tests {
         let id = keeper.begin(BOTH.into_iter(), answer(1));
         let other = keeper.begin(BOTH.into_iter(), answer(2));
         assert_eq!(keeper.done(id, ReactorId(0), true), None);
-        let ended: Vec<Then> = keeper.stopped(ReactorId(1)).into_iter().map(|finished| finished.then).collect();
+        let ended: Vec<Then> =
+            keeper.stopped(ReactorId(1)).into_iter().map(|finished| finished.then).collect();
         assert_eq!(ended, [answer(1)]);
         assert_eq!(keeper.done(other, ReactorId(0), true).unwrap().then, answer(2));
     }

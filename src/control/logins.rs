@@ -39,7 +39,7 @@ impl<N: Net> Control<N> {
             self.log.evicted(origin.peer, None, now);
             return;
         }
-        let Some(key) = self.entrances.vacant_key() else { return };
+        let Some(key) = self.entrances.next_key() else { return };
         match self.net.adopt(handle, key) {
             Ok(sock) => {
                 // RFC 7143 §4.2.2.2: the target chooses the first StatSN.
@@ -130,7 +130,8 @@ impl<N: Net> Control<N> {
     /// [`super::sessions::Step::Proceed`] will.
     pub(super) fn hand_over(&mut self, key: Key, now: Tick) {
         let Some(entrance) = self.entrances.get_mut(key) else { return };
-        let (Stage::Waiting(established), Some(Grant::Session(session))) = (&entrance.stage, entrance.grant) else {
+        let (Stage::Waiting(established), Some(Grant::Session(session))) = (&entrance.stage, entrance.grant)
+        else {
             return;
         };
         let target = established.target.as_ref().and_then(|target| self.catalog.target(&target.name));

@@ -197,7 +197,9 @@ impl<N: Net> Control<N> {
                 }
                 Step::Drop(conn) => self.close_entrance(conn, &entrance::Cause::Superseded, now),
                 Step::Proceed(conn) => self.hand_over(conn, now),
-                Step::OpenGate(reactor, session) => self.outbox.send(reactor, ToReactor::OpenGate { session }),
+                Step::OpenGate(reactor, session) => {
+                    self.outbox.send(reactor, ToReactor::OpenGate { session })
+                }
             }
         }
     }

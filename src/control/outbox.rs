@@ -28,7 +28,9 @@ impl<H> Outbox<H> {
 
     /// Sends now or later, after everything sent before. A stopped reactor gets nothing.
     pub(super) fn send(&mut self, to: ReactorId, message: ToReactor<H>) {
-        let Some(lane) = self.lanes.get_mut(usize::from(to.0)).filter(|lane| !lane.is_stopped) else { return };
+        let Some(lane) = self.lanes.get_mut(usize::from(to.0)).filter(|lane| !lane.is_stopped) else {
+            return;
+        };
         if !lane.backlog.is_empty() {
             lane.backlog.push_back(message);
         } else if let Err(message) = lane.sender.send(message) {

@@ -317,7 +317,9 @@ impl Sessions {
     /// What each reactor has, of sessions that are not over.
     fn loads(&self, nexus: &Nexus) -> Vec<Load> {
         let mut loads = vec![Load::default(); self.reactor_count];
-        for session in self.all.values().filter(|session| !matches!(session.state, State::Ending | State::Draining)) {
+        for session in
+            self.all.values().filter(|session| !matches!(session.state, State::Ending | State::Draining))
+        {
             let load = &mut loads[usize::from(session.reactor.0)];
             load.all += 1;
             load.same_target += u32::from(session.nexus.target == nexus.target);

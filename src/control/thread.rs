@@ -10,21 +10,22 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Config, Control, Origin, Random};
-use crate::buf::Hugepages;
+use crate::buf::{Hugepages, Pages};
 use crate::id::ReactorId;
 use crate::iscsi::chap;
-use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, TO_CONTROL_MAX, TO_REACTOR_MAX};
+use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, TO_CONTROL_MAX};
 use crate::net::kernel::KernelNet;
-use crate::net::{Accepted, Net, Wait, WakeFd, accept, listen, wake_pair};
+use crate::net::listen::{Accepted, accept, listen};
+use crate::net::wake::{WakeFd, wake_pair};
+use crate::net::{Net, Wait};
 use crate::reactor::message::NopInTimes;
 use crate::reactor::port::channel;
-use crate::reactor::spawn::{self, Idle, Recipe};
+use crate::reactor::{Idle, Recipe, Running, SpawnError, spawn};
 use crate::time::Tick;
 
 /// What the daemon is made of.
@@ -37,7 +38,7 @@ pub struct Options {
     /// What buffers are made of.
     pub hugepages: Hugepages,
     /// Buffer memory of each reactor.
-    pub pool_bytes: u64,
+    pub pool_bytes: usize,
     /// Where to listen; port 0 lets the system choose.
     pub portals: Vec<SocketAddr>,
     /// Keep-alive.
@@ -60,19 +61,16 @@ pub enum StartError {
     /// No epoll, eventfd or pipe.
     #[error("the kernel refused what every daemon needs: {0}")]
     Kernel(#[from] io::Error),
-    /// A reactor's thread did not come up.
-    #[error("cannot start the reactor on CPU {cpu}: {source}")]
-    Reactor {
-        /// Its CPU.
-        cpu: usize,
-        /// Why.
-        source: io::Error,
-    },
+    /// A reactor did not come up.
+    #[error("cannot start {0}; --mem-size and --hugepages decide what it asks for")]
+    Reactor(#[from] SpawnError),
 }
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "; another target or another lunette has it: stop that, or choose another --portal",
+        io::ErrorKind::AddrInUse => {
+            "; another target or another lunette has it: stop that, or choose another --portal"
+        }
         io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "",
@@ -101,8 +99,8 @@ pub struct Daemon {
     signals: UnixStream,
     /// Given up for a moment to accept and close a connection when no descriptor is left.
     reserve: Option<File>,
-    reactors: Vec<JoinHandle<()>>,
-    start: Instant,
+    reactors: Vec<Running>,
+    epoch: Instant,
 }
 
 impl Daemon {
@@ -111,10 +109,11 @@ impl Daemon {
     /// # Errors
     /// What is in the way.
     pub fn start(options: Options) -> Result<Daemon, StartError> {
+        let epoch = Instant::now();
         let listener = |&portal: &SocketAddr| {
-            listen(portal).and_then(|listener| Ok((listener.local_addr()?, listener))).map_err(|source| {
-                StartError::Listen { portal, source }
-            })
+            listen(portal)
+                .and_then(|listener| Ok((listener.local_addr()?, listener)))
+                .map_err(|source| StartError::Listen { portal, source })
         };
         let listeners = options.portals.iter().map(listener).collect::<Result<Vec<_>, _>>()?;
         let (portals, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
@@ -127,8 +126,8 @@ impl Daemon {
         }
         let (mut senders, mut reactors) = (Vec::new(), Vec::new());
         for (index, &cpu) in (0u16..).zip(&options.cores) {
-            let (waker, inbox_wake) = wake_pair()?;
-            let (sender, inbox) = channel(TO_REACTOR_MAX, Arc::new(waker));
+            let (waker, wake) = wake_pair()?;
+            let (sender, inbox) = channel(MAILBOX, Arc::new(waker));
             senders.push(sender);
             let recipe = Recipe {
                 id: ReactorId(index),
@@ -137,10 +136,11 @@ impl Daemon {
                 hugepages: options.hugepages,
                 pool_bytes: options.pool_bytes,
                 inbox,
-                inbox_wake,
+                wake,
+                epoch,
                 to_control: to_control.clone(),
             };
-            reactors.push(spawn::spawn(recipe).map_err(|source| StartError::Reactor { cpu, source })?);
+            reactors.push(spawn(recipe)?);
         }
         let control = Control::new(Config {
             net,
@@ -151,8 +151,13 @@ impl Daemon {
             nop_in: options.nop_in,
             discovery_chap: options.discovery_chap,
         });
+        if options.hugepages == Hugepages::Auto
+            && reactors.iter().any(|reactor| reactor.pages == Pages::Ordinary)
+        {
+            tracing::info!("not enough free hugepages: buffers are ordinary memory");
+        }
         let reserve = File::open("/dev/null").ok();
-        Ok(Daemon { control, listeners, portals, wake, signals, reserve, reactors, start: Instant::now() })
+        Ok(Daemon { control, listeners, portals, wake, signals, reserve, reactors, epoch })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -190,7 +195,7 @@ impl Daemon {
         for (index, reactor) in (0u16..).zip(self.reactors) {
             if stuck.contains(&ReactorId(index)) {
                 tracing::error!(reactor = index, "a device kept its IO: the reactor is left behind");
-            } else if reactor.join().is_err() {
+            } else if reactor.thread.join().is_err() {
                 tracing::error!(reactor = index, "the reactor had panicked");
             }
         }
@@ -198,7 +203,7 @@ impl Daemon {
     }
 
     fn now(&self) -> Tick {
-        Tick::from_ns(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Tick::from_ns(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
     fn read_signals(&mut self, now: Tick) {
