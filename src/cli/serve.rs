@@ -82,11 +82,14 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The disks asked for, each with its product name.
-fn disks(args: &Serve) -> Result<Vec<(Arc<dyn Bdev>, &'static str)>, Failed> {
+/// A disk and its product name.
+type Product = (Arc<dyn Bdev>, &'static str);
+
+/// The disks asked for.
+fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let demo = Disk { name: "demo".to_owned(), blocks: 512 * 1024, block_bytes: 512 };
     let demo = (args.demo && args.mallocs.is_empty() && args.nulls.is_empty()).then_some(&demo);
-    let mut disks: Vec<(Arc<dyn Bdev>, &'static str)> = Vec::new();
+    let mut disks: Vec<Product> = Vec::new();
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
             name: disk.name.clone(),

@@ -124,9 +124,9 @@ impl<N: Net> Control<N> {
             Some(Stopping::Draining(until)) if now >= until => {
                 // A reactor that drains ends by itself about now: this is for one that does not.
                 self.outbox.broadcast(|| ToReactor::Stop);
-                self.stopping = Some(Stopping::Stopping(now.after_ns(STOP_NS)));
+                self.stopping = Some(Stopping::Ordered(now.after_ns(STOP_NS)));
             }
-            Some(Stopping::Stopping(until)) if now >= until => self.stopping = Some(Stopping::GivenUp),
+            Some(Stopping::Ordered(until)) if now >= until => self.stopping = Some(Stopping::GivenUp),
             _ => {}
         }
     }
