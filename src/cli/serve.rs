@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::args::Serve;
 use super::disk::Disk;
 use super::{Failed, cores, hints, log, secrets};
@@ -41,6 +43,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     warn_if_open(args, chap.as_ref());
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     abort_on_panic();
+    raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
         cores,
         idle: args.idle.into(),
@@ -153,6 +156,13 @@ fn abort_on_panic() {
         report(info);
         std::process::abort();
     }));
+}
+
+/// A session is a descriptor, and the usual soft limit of 1024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised there are fewer sessions, and the log says so when it matters.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> Result<(), Failed> {
