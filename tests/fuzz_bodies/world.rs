@@ -26,7 +26,7 @@ use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Planted, Reactor, Setup};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::view::{TargetView, UnitView};
-use lunette::time::{MS_NS, SECOND_NS, Tick};
+use lunette::time::{SECOND_NS, Tick};
 
 use super::views;
 pub(super) use net::{FakeNet, Wire, Wires};
@@ -246,12 +246,17 @@ impl World {
         }
         self.faults.release(self.rules.hold);
         for wire in self.wires.borrow_mut().iter_mut() {
+            wire.recv_bytes_max = usize::MAX;
             wire.end(false);
         }
         self.show(views::unit(), None, false);
-        for _ in 0..8 {
+        // As long as anything here takes: what the disk or the peer owes is given up after a while.
+        for _ in 0..12 {
             self.settle(TURNS_MAX);
-            self.sleep(10 * MS_NS);
+            if self.sessions.values().all(|life| life.is_drained) && self.resets.is_empty() {
+                break;
+            }
+            self.sleep(5 * SECOND_NS);
         }
         for (session, life) in self.sessions.drain() {
             assert!(life.is_ended, "{session:?} has not ended");
