@@ -3,6 +3,7 @@
 use super::deframe::{Payload, Then, To};
 use super::{Conn, Cx, Request};
 use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Piece, Task};
 use crate::iscsi::tx::TxItem;
@@ -160,7 +161,8 @@ impl Conn {
 
     /// Queues the response of a task.
     fn answer(&mut self, key: Key, outcome: Outcome, cx: &mut Cx<'_>) {
-        let Some(task) = cx.tasks.get(key) else { return };
+        let Some(task) = cx.tasks.get_mut(key) else { return };
+        task.obligation.meet(End::Answered);
         let residual = if outcome.status == Status::Good {
             task.residual
         } else {
