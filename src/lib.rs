@@ -10,5 +10,7 @@ pub mod limits;
 pub mod net;
 pub mod reactor;
 pub mod scsi;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod slab;
 pub mod time;
