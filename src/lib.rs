@@ -4,11 +4,14 @@
 
 pub mod bdev;
 pub mod buf;
+pub mod cli;
+pub mod control;
 pub mod id;
 pub mod iscsi;
 pub mod limits;
 pub mod net;
 pub mod reactor;
+pub mod rpc;
 pub mod scsi;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -1,2 +1,7 @@
 //! The `lunette` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lunette::cli::run()
+}

@@ -74,7 +74,7 @@ impl Window {
         }
     }
 
-    /// Moves ExpCmdSN over one CmdSN that was taken: that one is due now.
+    /// Moves ExpCmdSN over one CmdSN that was taken: that one is due now. [`Window::begin`] or [`Window::skip`] follows.
     pub fn advance(&mut self) -> Option<Sn> {
         if self.taken & 1 == 0 {
             return None;
@@ -82,13 +82,17 @@ impl Window {
         self.taken >>= 1;
         let due = self.expected;
         self.expected = due.plus(1);
-        self.open();
         Some(due)
     }
 
     /// A due command became a task that will be answered.
     pub fn begin(&mut self) {
         self.unanswered += 1;
+        self.open();
+    }
+
+    /// A due CmdSN stands for no task.
+    pub fn skip(&mut self) {
         self.open();
     }
 

@@ -1,8 +1,4 @@
 //! A reactor's thread: pinning, the clock, and what it does when there is nothing to do.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the one place of the reactors where a thread is born and the clock is read"
-)]
 
 use std::io;
 use std::os::fd::OwnedFd;

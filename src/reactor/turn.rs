@@ -83,6 +83,7 @@ pub struct Reactor<N: Net> {
     ready: Vec<Readiness>,
     dones: Vec<Done>,
     next_scan: Tick,
+    #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "only the simulator plants bugs"))]
     pub(super) planted: Planted,
 }
 

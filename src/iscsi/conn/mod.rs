@@ -299,7 +299,11 @@ impl Conn {
             });
             if let Some(key) = due {
                 self.window.begin();
-                return self.queue(key, cx);
+                if let Some(request) = self.queue(key, cx) {
+                    return Some(request);
+                }
+            } else {
+                self.window.skip();
             }
         }
         None

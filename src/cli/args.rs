@@ -1,0 +1,170 @@
+//! The switches of `lunette serve`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::disk::Disk;
+use crate::buf::Hugepages;
+use crate::reactor::Idle;
+
+/// The port that IANA gave to iSCSI.
+const PORT: u16 = 3260;
+
+/// `--idle`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum IdleArg {
+    /// Poll on: for cores that do nothing else.
+    Spin,
+    /// Poll for a moment, then wait in the kernel.
+    Adaptive,
+    /// Wait in the kernel at once: for small machines.
+    Park,
+}
+
+impl From<IdleArg> for Idle {
+    fn from(arg: IdleArg) -> Idle {
+        match arg {
+            IdleArg::Spin => Idle::Spin,
+            IdleArg::Adaptive => Idle::Adaptive,
+            IdleArg::Park => Idle::Park,
+        }
+    }
+}
+
+/// `--hugepages`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum HugepagesArg {
+    /// Where enough are free, else ordinary memory.
+    Auto,
+    /// Or do not start.
+    Require,
+    /// Ordinary memory.
+    Off,
+}
+
+impl From<HugepagesArg> for Hugepages {
+    fn from(arg: HugepagesArg) -> Hugepages {
+        match arg {
+            HugepagesArg::Auto => Hugepages::Auto,
+            HugepagesArg::Require => Hugepages::Require,
+            HugepagesArg::Off => Hugepages::Off,
+        }
+    }
+}
+
+/// `lunette serve`.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Serve a 256 MiB RAM disk on 127.0.0.1:3260 and print how to reach it
+    #[arg(long)]
+    pub demo: bool,
+    /// CPUs to run on, one reactor each: a hex mask (0x3) or a list (0,2-3) [default: the first allowed]
+    #[arg(short = 'm', long, value_name = "CPUS")]
+    pub cores: Option<String>,
+    /// What a reactor does when there is nothing to do
+    #[arg(long, value_enum, default_value = "adaptive", value_name = "HOW")]
+    pub idle: IdleArg,
+    /// What buffers are made of
+    #[arg(long, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub hugepages: HugepagesArg,
+    /// Buffer memory of all reactors together, in MiB [default: 128 for each]
+    #[arg(long, value_name = "MIB")]
+    pub mem_size: Option<usize>,
+    /// Where to listen: ADDR, ADDR:PORT or [ADDR6]:PORT; port 0 lets the system choose. Repeatable
+    /// [default: 127.0.0.1:3260]
+    #[arg(long = "portal", value_name = "ADDR:PORT", value_parser = portal)]
+    pub portals: Vec<SocketAddr>,
+    /// What to log: off, error, warn, info, debug, trace; or json: info, one JSON object a line
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    pub log: String,
+    /// Not there yet: the JSON-RPC socket
+    #[arg(short = 'r', long, value_name = "PATH")]
+    pub rpc_socket: Option<PathBuf>,
+    /// A RAM disk: NAME:SIZE[:BLOCK], as disk0:1G or disk0:256M:4096. Repeatable; LUNs count from 0
+    #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
+    pub mallocs: Vec<Disk>,
+    /// A disk that keeps nothing: NAME:SIZE[:BLOCK]. Repeatable; its LUNs come after those of --malloc
+    #[arg(long = "null", value_name = "NAME:SIZE[:BLOCK]")]
+    pub nulls: Vec<Disk>,
+    /// The target's name
+    #[arg(long, default_value = "iqn.2026-11.io.lunette:demo", value_name = "IQN")]
+    pub target: String,
+    /// Initiators prove by CHAP that they are this user; with --chap-secret-file
+    #[arg(long, value_name = "NAME", requires = "chap_secret_file")]
+    pub chap_user: Option<String>,
+    /// The secret of --chap-user: 12 to 16 bytes in a file that others cannot read
+    #[arg(long, value_name = "FILE", requires = "chap_user")]
+    pub chap_secret_file: Option<PathBuf>,
+    /// The target proves by CHAP that it is this user, to initiators that ask
+    #[arg(long, value_name = "NAME", requires_all = ["mutual_secret_file", "chap_user"])]
+    pub mutual_user: Option<String>,
+    /// The secret of --mutual-user; not that of --chap-user
+    #[arg(long, value_name = "FILE", requires = "mutual_user")]
+    pub mutual_secret_file: Option<PathBuf>,
+    /// Discovery sessions need the same CHAP
+    #[arg(long, requires = "chap_user")]
+    pub discovery_chap: bool,
+    /// Take CHAP secrets under 12 bytes (96 bits)
+    #[arg(long)]
+    pub weak_chap: bool,
+    /// Who may log in: an initiator's name, '*' and '?' stand for anything. Repeatable [default: everybody]
+    #[arg(long = "initiator", value_name = "GLOB")]
+    pub initiators: Vec<String>,
+    /// Written once it serves: the portals, one a line
+    #[arg(long, value_name = "FILE")]
+    pub ready_file: Option<PathBuf>,
+    /// Ask a silent initiator after so long whether it is there, give it up after twice that; 0 never
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub nop_in: u32,
+}
+
+/// `ADDR`, `ADDR:PORT`, `[ADDR6]`, `[ADDR6]:PORT`.
+fn portal(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(portal) = text.parse() {
+        return Ok(portal);
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    match (bare.unwrap_or(text).parse(), bare) {
+        (Ok(IpAddr::V6(_)), None) => Err(format!("an IPv6 address needs brackets: [{text}]")),
+        (Ok(ip), _) => Ok(SocketAddr::new(ip, PORT)),
+        (Err(_), _) => {
+            Err("not an address and port, as 192.0.2.1:3260 or [2001:db8::1]:3260; names are not looked up"
+                .to_owned())
+        }
+    }
+}
+
+impl Serve {
+    /// Where to listen.
+    pub fn portals(&self) -> Vec<SocketAddr> {
+        if self.portals.is_empty() {
+            vec![SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))]
+        } else {
+            self.portals.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn portals_are_addresses_with_a_port_or_without() {
+        for (text, expected) in [
+            ("127.0.0.1:3261", "127.0.0.1:3261"),
+            ("127.0.0.1", "127.0.0.1:3260"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+            ("[::1]:5", "[::1]:5"),
+            ("[::]", "[::]:3260"),
+        ] {
+            assert_eq!(portal(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        assert_eq!(portal("::1").unwrap_err(), "an IPv6 address needs brackets: [::1]");
+        for wrong in ["", "localhost", "127.0.0.1:", "127.0.0.1:70000", "[127.0.0.1", ":3260"] {
+            assert!(portal(wrong).is_err(), "{wrong}");
+        }
+    }
+}

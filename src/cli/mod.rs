@@ -1,0 +1,75 @@
+//! The command line: what operators type, and what they are told.
+//!
+//! Exit codes: 0 done, 1 it failed, 2 it was asked wrongly.
+
+pub mod args;
+pub mod cores;
+pub mod disk;
+mod hints;
+mod log;
+mod secrets;
+mod serve;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const VERSION: &str = {
+    // What `build.rs` found; empty outside a git checkout.
+    if env!("LUNETTE_COMMIT").is_empty() {
+        env!("CARGO_PKG_VERSION")
+    } else {
+        concat!(env!("CARGO_PKG_VERSION"), " (", env!("LUNETTE_COMMIT"), ")")
+    }
+};
+
+/// An iSCSI target that polls and runs to completion.
+#[derive(Debug, Parser)]
+#[command(name = "lunette", version = VERSION)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve disks.
+    Serve(Box<args::Serve>),
+}
+
+/// Why a command ends early. Its text says what to do.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    /// Asked wrongly.
+    Usage(String),
+    /// Something else is in the way.
+    Failure(String),
+}
+
+impl Failed {
+    fn usage(text: impl fmt::Display) -> Failed {
+        Failed::Usage(text.to_string())
+    }
+
+    fn failure(text: impl fmt::Display) -> Failed {
+        Failed::Failure(text.to_string())
+    }
+}
+
+/// Runs the command that the process was started with.
+#[expect(clippy::print_stderr, reason = "the command's own voice")]
+pub fn run() -> ExitCode {
+    let Cli { command: Command::Serve(args) } = Cli::parse();
+    match serve::serve(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Usage(text)) => {
+            eprintln!("lunette: {text}\nTry 'lunette serve --help'.");
+            ExitCode::from(2)
+        }
+        Err(Failed::Failure(text)) => {
+            eprintln!("lunette: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! CHAP secrets, out of files that only their owner can read.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::Failed;
+use super::args::Serve;
+use crate::iscsi::chap::{Account, Algorithm, Credential, Policy, Secret};
+
+/// RFC 7143 §9.2.1: at least 96 bits.
+const SECRET_BYTES_MIN: usize = 12;
+/// What Windows initiators take at most.
+const SECRET_BYTES_COMMON_MAX: usize = 16;
+/// What RFC 7143 §12.1.3 lets a CHAP value be, in bytes, and far more than anybody needs.
+const SECRET_BYTES_MAX: usize = 1024;
+
+/// The CHAP policy that the switches ask for, if any.
+pub(super) fn policy(args: &Serve) -> Result<Option<Policy>, Failed> {
+    let initiator = credential(args.chap_user.as_deref(), args.chap_secret_file.as_deref(), args.weak_chap)?;
+    let Some(initiator) = initiator else { return Ok(None) };
+    let target = credential(args.mutual_user.as_deref(), args.mutual_secret_file.as_deref(), args.weak_chap)?;
+    // RFC 7143 §12.1.3: with one secret for both directions the initiator could be made to answer its own challenge.
+    if target.as_ref().is_some_and(|target| target.secret == initiator.secret) {
+        return Err(Failed::usage(
+            "--chap-secret-file and --mutual-secret-file hold the same secret: choose another for one",
+        ));
+    }
+    Ok(Some(Policy {
+        accounts: vec![Account { initiator, target }],
+        algorithms: Algorithm::ALL.to_vec(),
+        is_required: true,
+        is_mutual_required: false,
+    }))
+}
+
+fn credential(
+    user: Option<&str>,
+    file: Option<&Path>,
+    is_weak_fine: bool,
+) -> Result<Option<Credential>, Failed> {
+    let (Some(user), Some(file)) = (user, file) else { return Ok(None) };
+    let secret = secret(file).map_err(|text| Failed::failure(format!("{}: {text}", file.display())))?;
+    match secret.0.len() {
+        0 => return Err(Failed::failure(format!("{}: it is empty", file.display()))),
+        bytes if bytes < SECRET_BYTES_MIN && !is_weak_fine => {
+            return Err(Failed::failure(format!(
+                "{}: a secret of {bytes} bytes can be guessed; make it 12 to 16 bytes, or give --weak-chap",
+                file.display()
+            )));
+        }
+        bytes if bytes > SECRET_BYTES_COMMON_MAX => {
+            tracing::warn!(file = %file.display(), bytes, "Windows initiators take CHAP secrets of 12 to 16 bytes only");
+        }
+        _ => {}
+    }
+    Ok(Some(Credential { name: user.to_owned(), secret }))
+}
+
+/// The file's content without one newline at its end.
+fn secret(path: &Path) -> Result<Secret, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mode = file.metadata().map_err(|error| error.to_string())?.mode();
+    if mode & 0o007 != 0 {
+        return Err("everybody on this machine can reach it: chmod 600".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(SECRET_BYTES_MAX as u64 + 2).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.last() == Some(&b'\r') {
+        bytes.pop();
+    }
+    if bytes.len() > SECRET_BYTES_MAX {
+        return Err(format!("more than {SECRET_BYTES_MAX} bytes"));
+    }
+    Ok(Secret(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A file with this content and mode, gone at the end.
+    struct Temporary(PathBuf);
+
+    impl Temporary {
+        fn new(name: &str, content: &[u8], mode: u32) -> Temporary {
+            let path = std::env::temp_dir().join(format!("lunette-{}-{name}", std::process::id()));
+            std::fs::write(&path, content).unwrap();
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            Temporary(path)
+        }
+    }
+
+    impl Drop for Temporary {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.0).unwrap();
+        }
+    }
+
+    fn read(file: &Temporary, is_weak_fine: bool) -> Result<Vec<u8>, String> {
+        match credential(Some("user"), Some(&file.0), is_weak_fine) {
+            Ok(credential) => Ok(credential.unwrap().secret.0),
+            Err(Failed::Usage(text) | Failed::Failure(text)) => Err(text),
+        }
+    }
+
+    #[test]
+    fn one_newline_at_the_end_does_not_count() {
+        for (name, content) in
+            [("lf", &b"123456789012\n"[..]), ("crlf", b"123456789012\r\n"), ("none", b"123456789012")]
+        {
+            assert_eq!(read(&Temporary::new(name, content, 0o600), false), Ok(b"123456789012".to_vec()));
+        }
+        assert_eq!(
+            read(&Temporary::new("two", b"1234567890\n\n", 0o600), true),
+            Ok(b"1234567890\n".to_vec())
+        );
+    }
+
+    #[test]
+    fn others_must_not_read_it() {
+        let error = read(&Temporary::new("open", b"123456789012", 0o604), false).unwrap_err();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn short_secrets_need_a_switch() {
+        let file = Temporary::new("short", b"12345678901", 0o600);
+        assert!(read(&file, false).unwrap_err().contains("--weak-chap"));
+        assert_eq!(read(&file, true), Ok(b"12345678901".to_vec()));
+        assert!(read(&Temporary::new("empty", b"\n", 0o600), true).is_err());
+    }
+}

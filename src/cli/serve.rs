@@ -1,0 +1,200 @@
+//! `lunette serve`: the daemon, put together from its switches.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::args::Serve;
+use super::disk::Disk;
+use super::{Failed, cores, hints, log, secrets};
+use crate::bdev::Bdev;
+use crate::bdev::malloc::{self, Malloc};
+use crate::bdev::null::Null;
+use crate::control::Random as _;
+use crate::control::access::{NameGlob, Rules};
+use crate::control::catalog::TargetSpec;
+use crate::control::thread::{Daemon, Options, SystemRandom};
+use crate::iscsi::chap;
+use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
+use crate::reactor::message::NopInTimes;
+use crate::scsi::view::{LunNumber, Mapping};
+use crate::time::SECOND_NS;
+
+const MIB: usize = 1024 * 1024;
+
+/// Serves until asked to stop.
+pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
+    let log = log::start(&args.log)?;
+    if args.rpc_socket.is_some() {
+        return Err(Failed::usage("--rpc-socket: the JSON-RPC socket is not there yet; leave it out"));
+    }
+    let disks = disks(args)?;
+    let allowed =
+        cores::allowed().map_err(|error| Failed::failure(format!("which CPUs may be used: {error}")))?;
+    let cores = match &args.cores {
+        Some(text) => cores::parse(text, &allowed).map_err(Failed::usage)?,
+        None => allowed.first().copied().into_iter().collect(),
+    };
+    let pool_bytes = pool_bytes(args.mem_size, cores.len())?;
+    let chap = secrets::policy(args)?;
+    warn_if_open(args, chap.as_ref());
+    let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
+    abort_on_panic();
+    let mut daemon = Daemon::start(Options {
+        cores,
+        idle: args.idle.into(),
+        hugepages: args.hugepages.into(),
+        pool_bytes,
+        portals: args.portals(),
+        nop_in: NopInTimes { ask_ns: nop_in_ns, close_ns: 2 * nop_in_ns },
+        discovery_chap: chap.clone().filter(|_| args.discovery_chap),
+    })
+    .map_err(Failed::failure)?;
+    let mut mappings = Vec::new();
+    for (number, (bdev, product)) in (0u16..).zip(disks) {
+        let unit = daemon.control().add_unit(bdev, product).map_err(Failed::usage)?;
+        mappings.push(Mapping { number: LunNumber(number), unit, read_only: false });
+    }
+    let luns = mappings.len();
+    let target = daemon.control().add_target(TargetSpec {
+        name: args.target.clone(),
+        alias: "lunette".to_owned(),
+        mappings,
+        portals: Vec::new(),
+        rules: Rules {
+            initiators: args.initiators.iter().map(|glob| NameGlob::new(glob)).collect(),
+            chap,
+            ..Rules::OPEN
+        },
+    });
+    let target = target.map_err(Failed::usage)?;
+    announce(args, daemon.portals(), &target.name, luns)?;
+    if let Some(path) = &args.ready_file {
+        write_ready_file(path, daemon.portals())
+            .map_err(|error| Failed::failure(format!("--ready-file {}: {error}", path.display())))?;
+    }
+    if !daemon.run() {
+        return Err(Failed::failure("stopped, but a device kept IO that it had been given"));
+    }
+    tracing::info!("stopped");
+    drop(log);
+    Ok(())
+}
+
+/// The disks asked for, each with its product name.
+fn disks(args: &Serve) -> Result<Vec<(Arc<dyn Bdev>, &'static str)>, Failed> {
+    let demo = Disk { name: "demo".to_owned(), blocks: 512 * 1024, block_bytes: 512 };
+    let demo = (args.demo && args.mallocs.is_empty() && args.nulls.is_empty()).then_some(&demo);
+    let mut disks: Vec<(Arc<dyn Bdev>, &'static str)> = Vec::new();
+    for disk in demo.into_iter().chain(&args.mallocs) {
+        let recipe = malloc::Recipe {
+            name: disk.name.clone(),
+            blocks: disk.blocks,
+            blocks_max: disk.blocks,
+            block_bytes: disk.block_bytes,
+            uuid: random_uuid(),
+            hugepages: args.hugepages.into(),
+        };
+        let bdev = Malloc::new(recipe)
+            .map_err(|error| Failed::failure(format!("no memory for the RAM disk {}: {error}", disk.name)))?;
+        disks.push((Arc::new(bdev), "RAM disk"));
+    }
+    for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
+        disks.push((Arc::new(Null::new(name, blocks, block_bytes, random_uuid())), "null disk"));
+    }
+    if disks.is_empty() {
+        return Err(Failed::usage("nothing to serve: give --demo, --malloc disk0:256M or --null disk0:1G"));
+    }
+    Ok(disks)
+}
+
+/// RFC 9562 §5.4.
+fn random_uuid() -> [u8; 16] {
+    let mut uuid = [0; 16];
+    SystemRandom.fill(&mut uuid);
+    uuid[6] = 0x40 | uuid[6] & 0x0f;
+    uuid[8] = 0x80 | uuid[8] & 0x3f;
+    uuid
+}
+
+fn pool_bytes(mem_size_mib: Option<usize>, reactors: usize) -> Result<usize, Failed> {
+    let Some(mib) = mem_size_mib else { return Ok(POOL_BYTES) };
+    let bytes =
+        mib.checked_mul(MIB).ok_or_else(|| Failed::usage("--mem-size: no machine has so much"))? / reactors;
+    if bytes < POOL_BYTES_MIN {
+        let least = POOL_BYTES_MIN.div_ceil(MIB) * reactors;
+        return Err(Failed::usage(format!(
+            "--mem-size {mib}: {reactors} reactors need at least {least} MiB"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// Everybody on the network can write to the disks: that should be meant.
+fn warn_if_open(args: &Serve, chap: Option<&chap::Policy>) {
+    let is_remote = args.portals().iter().any(|portal| !portal.ip().is_loopback());
+    if is_remote && chap.is_none() && args.initiators.is_empty() {
+        tracing::warn!(
+            "everybody who reaches the portal can read and write: --chap-user with --chap-secret-file asks for a \
+             proof, --initiator names who may come"
+        );
+    }
+}
+
+/// A reactor that panics would leave its sessions hanging: the whole process ends instead, and what watches it starts
+/// it again.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        report(info);
+        std::process::abort();
+    }));
+}
+
+fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> Result<(), Failed> {
+    let mut text = format!("lunette {} serves {target}\n", super::VERSION);
+    for portal in portals {
+        text.push_str(&format!("listening on {portal}\n"));
+    }
+    if args.demo
+        && let Some(&portal) = portals.first()
+    {
+        text.push_str("\nTo reach it:\n");
+        text.push_str(&hints::connect(portal, target, luns, args.chap_user.as_deref()));
+    }
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // Nobody wants to know: no reason not to serve.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Whole or not at all: who waits for it reads it as soon as it is there.
+fn write_ready_file(path: &Path, portals: &[SocketAddr]) -> std::io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    std::fs::write(&unfinished, portals.iter().map(|portal| format!("{portal}\n")).collect::<String>())?;
+    std::fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_shared_out_and_not_too_small() {
+        assert_eq!(pool_bytes(None, 2).unwrap(), POOL_BYTES);
+        assert_eq!(pool_bytes(Some(64), 2).unwrap(), 32 * MIB);
+        let Err(Failed::Usage(text)) = pool_bytes(Some(15), 2) else { panic!() };
+        assert_eq!(text, "--mem-size 15: 2 reactors need at least 16 MiB");
+    }
+
+    #[test]
+    fn uuids_are_random_and_say_so() {
+        let (one, other) = (random_uuid(), random_uuid());
+        assert_ne!(one, other);
+        assert_eq!((one[6] >> 4, one[8] >> 6), (4, 2));
+    }
+}

@@ -1,0 +1,101 @@
+//! What login and discovery ask of control: [`Authority`] for one connection.
+
+use std::net::SocketAddr;
+
+use super::access::access;
+use super::catalog::Catalog;
+use super::sessions::{Nexus, Sessions};
+use super::{Origin, Random};
+use crate::iscsi::chap;
+use crate::iscsi::login::{Access, Authority, Claim, Granted, Refusal, TargetAccess, Which};
+use crate::limits::WINDOW_MIN;
+use crate::scsi::view::TargetView;
+use crate::slab::Key;
+
+/// What a login was granted, to be taken back where the connection breaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Grant {
+    /// A session with a target.
+    Session(crate::id::SessionId),
+    /// A discovery session, by its TSIH.
+    Discovery(u16),
+}
+
+/// Control, as one connection sees it.
+#[derive(Debug)]
+pub(super) struct Desk<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) sessions: &'a mut Sessions,
+    pub(super) random: &'a mut dyn Random,
+    pub(super) discovery_chap: Option<&'a chap::Policy>,
+    pub(super) conn: Key,
+    pub(super) origin: Origin,
+    /// Set by [`Authority::claim`].
+    pub(super) grant: &'a mut Option<Grant>,
+}
+
+impl Desk<'_> {
+    fn granted(&mut self, grant: Grant, session: crate::id::SessionId, tsih: u16) -> Granted {
+        *self.grant = Some(grant);
+        Granted { session, tsih, window: WINDOW_MIN, joined: None }
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.origin.peer
+    }
+}
+
+impl Authority for Desk<'_> {
+    fn discovery(&self, _initiator: &str) -> Result<Access, Refusal> {
+        Ok(access(self.discovery_chap))
+    }
+
+    fn target(&self, name: &str, initiator: &str) -> Result<TargetAccess, Refusal> {
+        let target = self.catalog.target(name).filter(|target| target.is_at(self.origin.portal));
+        let target = target.ok_or(Refusal::NotFound)?;
+        if !target.rules.admits(initiator) {
+            return Err(Refusal::Forbidden);
+        }
+        let (access, offer) = (target.rules.access(), target.rules.offer);
+        Ok(TargetAccess { access, target: target.view.clone(), offer })
+    }
+
+    fn claim(&mut self, claim: &Claim<'_>) -> Result<Granted, Refusal> {
+        let Some(target) = claim.target else {
+            if claim.tsih != 0 {
+                // RFC 7143 §4.3: a discovery session has one connection.
+                return Err(Refusal::NoSuchSession);
+            }
+            let (session, tsih) = self.sessions.open_discovery();
+            return Ok(self.granted(Grant::Discovery(tsih), session, tsih));
+        };
+        let nexus = Nexus {
+            initiator: claim.initiator.to_owned(),
+            isid: claim.isid,
+            target: target.name.clone(),
+            portal_group: target.portal_group,
+        };
+        if claim.tsih != 0 {
+            return Err(self.sessions.join(&nexus, claim.tsih, claim.cid));
+        }
+        let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.peer())?;
+        Ok(self.granted(Grant::Session(session), session, tsih))
+    }
+
+    fn random(&mut self, out: &mut [u8]) {
+        self.random.fill(out);
+    }
+
+    fn send_targets(&self, initiator: &str, which: Which<'_>, out: &mut dyn FnMut(&TargetView)) {
+        let portals = self.catalog.portals();
+        for target in self.catalog.targets() {
+            let is_asked = match which {
+                Which::All => true,
+                Which::Name(name) => target.view.name == name,
+            };
+            if is_asked && target.is_at(self.origin.portal) && target.rules.admits(initiator) {
+                out(&target.view_for(portals, self.origin.local));
+            }
+        }
+    }
+}

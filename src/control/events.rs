@@ -1,0 +1,177 @@
+//! The log: session-scale facts, each line with who, what and why. Whatever a peer can cause is paced.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use super::pace::Limiter;
+use super::sessions::Session;
+use crate::id::SessionId;
+use crate::reactor::message::{CloseCause, Event};
+use crate::time::Tick;
+
+/// Kinds of lines, each paced on its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    SessionUp,
+    SessionDown,
+    LoginRefused,
+    LoginClosed,
+    Evicted,
+    DiscoveryClosed,
+    Rejected,
+    Tmf,
+    DeviceError,
+    Lost,
+}
+
+impl Kind {
+    const ALL: [Kind; 10] = [
+        Kind::SessionUp,
+        Kind::SessionDown,
+        Kind::LoginRefused,
+        Kind::LoginClosed,
+        Kind::Evicted,
+        Kind::DiscoveryClosed,
+        Kind::Rejected,
+        Kind::Tmf,
+        Kind::DeviceError,
+        Kind::Lost,
+    ];
+}
+
+/// What the log says of a session that it knows nothing more about.
+const UNKNOWN: &str = "?";
+
+/// Writes lines by `tracing`.
+#[derive(Debug)]
+pub(super) struct Log {
+    limiter: Limiter<{ Kind::ALL.len() }>,
+}
+
+impl Log {
+    pub(super) const fn new() -> Log {
+        Log { limiter: Limiter::new() }
+    }
+
+    fn allow(&mut self, kind: Kind, now: Tick) -> bool {
+        self.limiter.allow(kind as usize, now)
+    }
+
+    /// A session goes to its reactor.
+    pub(super) fn session_up(&mut self, id: SessionId, session: &Session, proof: &dyn Debug, now: Tick) {
+        if self.allow(Kind::SessionUp, now) {
+            let Session { nexus, peer, tsih, reactor, .. } = session;
+            let (initiator, target, reactor) = (&nexus.initiator, &nexus.target, reactor.0);
+            tracing::info!(session = id.0, %peer, initiator, target, tsih, reactor, ?proof, "session begins");
+        }
+    }
+
+    /// A session's connection is gone. Why it was closed for cause came as an event before.
+    pub(super) fn session_down(&mut self, id: SessionId, session: &Session, is_logout: bool, now: Tick) {
+        if self.allow(Kind::SessionDown, now) {
+            let (peer, initiator, target) = (session.peer, &session.nexus.initiator, &session.nexus.target);
+            tracing::info!(session = id.0, %peer, initiator, target, is_logout, "session ends");
+        }
+    }
+
+    /// A login was answered with a status that is not success.
+    pub(super) fn login_refused(
+        &mut self,
+        peer: SocketAddr,
+        initiator: Option<&str>,
+        why: &dyn Debug,
+        now: Tick,
+    ) {
+        if self.allow(Kind::LoginRefused, now) {
+            tracing::warn!(%peer, initiator = initiator.unwrap_or(UNKNOWN), ?why, "login refused");
+        }
+    }
+
+    /// A connection was closed before it had logged in.
+    pub(super) fn login_closed(
+        &mut self,
+        peer: SocketAddr,
+        initiator: Option<&str>,
+        why: &dyn Debug,
+        now: Tick,
+    ) {
+        if self.allow(Kind::LoginClosed, now) {
+            tracing::info!(%peer, initiator = initiator.unwrap_or(UNKNOWN), ?why, "connection closed before login");
+        }
+    }
+
+    /// A connection had to make room for another.
+    pub(super) fn evicted(&mut self, peer: SocketAddr, initiator: Option<&str>, now: Tick) {
+        if self.allow(Kind::Evicted, now) {
+            let initiator = initiator.unwrap_or(UNKNOWN);
+            tracing::warn!(%peer, initiator, "connection closed to make room: too many have not logged in");
+        }
+    }
+
+    /// A discovery session was closed for cause.
+    pub(super) fn discovery_closed(&mut self, peer: SocketAddr, initiator: &str, why: &dyn Debug, now: Tick) {
+        if self.allow(Kind::DiscoveryClosed, now) {
+            tracing::info!(%peer, initiator, ?why, "discovery session closed");
+        }
+    }
+
+    /// What a reactor tells. `session` is the one the event names, if it is known still.
+    pub(super) fn event(&mut self, event: Event, session: Option<&Session>, now: Tick) {
+        let kind = match event {
+            // What everybody does at some time, and is told by `session_down`.
+            Event::Closed {
+                cause: CloseCause::LoggedOut | CloseCause::Ended(_) | CloseCause::Stopping,
+                ..
+            } => return,
+            Event::Closed { .. } => Kind::SessionDown,
+            Event::Rejected { .. } => Kind::Rejected,
+            Event::Tmf { .. } => Kind::Tmf,
+            Event::DeviceError { .. } => Kind::DeviceError,
+            Event::Lost { .. } => Kind::Lost,
+        };
+        if !self.allow(kind, now) {
+            return;
+        }
+        let peer = session.map_or_else(|| UNKNOWN.to_owned(), |session| session.peer.to_string());
+        let initiator = session.map_or(UNKNOWN, |session| session.nexus.initiator.as_str());
+        match event {
+            Event::Closed { session, cause } => {
+                tracing::warn!(session = session.0, peer, initiator, ?cause, "connection closed");
+            }
+            Event::Rejected { session, reason } => {
+                tracing::warn!(session = session.0, peer, initiator, reason, "PDU rejected");
+            }
+            Event::Tmf { session, function, response } => {
+                tracing::info!(session = session.0, peer, initiator, function, response, "task management");
+            }
+            Event::DeviceError { unit, error } => tracing::error!(unit = unit.0, ?error, "device error"),
+            Event::Lost { count } => tracing::warn!(count, "events were lost: more came than can be told"),
+        }
+    }
+
+    /// When [`Log::summarize`] has something to say.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        self.limiter.summary_due()
+    }
+
+    /// Says what was left out, if it is time.
+    pub(super) fn summarize(&mut self, now: Tick) {
+        let Some(counts) = self.limiter.summary(now) else { return };
+        let told = Kind::ALL.iter().zip(counts).filter(|&(_, count)| count > 0);
+        let suppressed =
+            told.map(|(kind, count)| format!("{kind:?}: {count}")).collect::<Vec<_>>().join(", ");
+        tracing::warn!(suppressed, "log lines were left out in the last minute");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_their_own_index() {
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
+        }
+    }
+}

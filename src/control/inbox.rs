@@ -1,0 +1,144 @@
+//! What the reactors tell, and stopping.
+
+use super::entrance::Cause;
+use super::keeper::{Finished, Then};
+use super::{Control, Stopping};
+use crate::id::{ReactorId, SessionId};
+use crate::limits::{DRAIN_SECONDS, STOP_NS, TO_CONTROL_MAX};
+use crate::net::Net;
+use crate::reactor::message::{
+    Change, EndReason, Event, TmfAsk, TmfOutcome, TmfTicket, ToControl, ToReactor,
+};
+use crate::scsi::attention::Ua;
+use crate::time::{SECOND_NS, Tick};
+
+impl<N: Net> Control<N> {
+    pub(super) fn read_inbox(&mut self, now: Tick) {
+        for _ in 0..TO_CONTROL_MAX {
+            let Some(message) = self.inbox.receive() else { return };
+            self.told(message, now);
+            self.run_steps(now);
+        }
+        self.is_busy = true;
+    }
+
+    fn told(&mut self, message: ToControl, now: Tick) {
+        match message {
+            ToControl::SessionEnded { session, is_logout } => {
+                if let Some(known) = self.sessions.get(session) {
+                    self.log.session_down(session, known, is_logout, now);
+                }
+                self.sessions.ended(session);
+            }
+            ToControl::SessionDrained { session } => self.sessions.drained(session),
+            ToControl::BarrierDone { id, reactor, is_clean } => {
+                if let Some(finished) = self.keeper.done(id, reactor, is_clean) {
+                    self.barrier_finished(finished);
+                }
+            }
+            ToControl::Tmf { reactor, ticket, session, request } => {
+                self.tmf(reactor, ticket, session, request)
+            }
+            ToControl::Event(event) => {
+                let session = match event {
+                    Event::Closed { session, .. }
+                    | Event::Rejected { session, .. }
+                    | Event::Tmf { session, .. } => self.sessions.get(session),
+                    Event::DeviceError { .. } | Event::Lost { .. } => None,
+                };
+                self.log.event(event, session, now);
+            }
+            // Freed here, where freeing is allowed.
+            ToControl::Retired(retired) => drop(retired),
+            ToControl::Stopped { reactor } => {
+                self.outbox.stopped(reactor);
+                for finished in self.keeper.stopped(reactor) {
+                    self.barrier_finished(finished);
+                }
+            }
+        }
+    }
+
+    /// A task management function that concerns other sessions becomes a barrier (SAM-5 §7.7, §7.8).
+    fn tmf(&mut self, reactor: ReactorId, ticket: TmfTicket, session: SessionId, request: TmfAsk) {
+        let target = self.sessions.get(session).and_then(|asks| self.catalog.target(&asks.nexus.target));
+        let Some(target) = target.filter(|_| !self.keeper.is_full()) else {
+            self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: TmfOutcome::Rejected });
+            return;
+        };
+        let mappings = &target.view.mappings;
+        let (units, attention) = match request {
+            TmfAsk::UnitReset(number) => {
+                (mappings.iter().filter(|mapping| mapping.number == number).collect(), Ua::UnitReset)
+            }
+            TmfAsk::TargetWarmReset | TmfAsk::TargetColdReset => {
+                (mappings.iter().collect::<Vec<_>>(), Ua::TargetReset)
+            }
+        };
+        let mut units: Vec<_> = units.into_iter().map(|mapping| mapping.unit).collect();
+        units.sort_unstable();
+        units.dedup();
+        let end_target = (request == TmfAsk::TargetColdReset).then(|| target.view.name.clone());
+        let change = Change::Reset { units: units.into(), by: Some(session), attention };
+        self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
+    }
+
+    /// Sends a barrier to every reactor that runs.
+    pub(super) fn barrier(&mut self, change: Change, then: Then) {
+        if self.outbox.running().next().is_none() {
+            return;
+        }
+        let id = self.keeper.begin(self.outbox.running(), then);
+        self.outbox.broadcast(|| ToReactor::Barrier { id, change: change.clone() });
+    }
+
+    fn barrier_finished(&mut self, finished: Finished) {
+        match finished.then {
+            Then::Nothing => {}
+            Then::AnswerTmf { reactor, ticket, end_target } => {
+                self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
+                // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.
+                for session in end_target.map(|target| self.sessions.of_target(&target)).unwrap_or_default() {
+                    self.sessions.end(session, EndReason::Removed);
+                }
+            }
+        }
+    }
+
+    /// Begins to stop: no more connections, those that have not logged in are closed, sessions are asked to log out. It
+    /// is over when [`Control::has_stopped`], in bounded time.
+    pub fn drain(&mut self, now: Tick) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(Stopping::Draining(now.after_ns(u64::from(DRAIN_SECONDS) * SECOND_NS)));
+        let keys: Vec<_> = self.entrances.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.close_entrance(key, &Cause::Stopping, now);
+        }
+        self.outbox.broadcast(|| ToReactor::Drain { seconds: DRAIN_SECONDS });
+    }
+
+    pub(super) fn go_on_stopping(&mut self, now: Tick) {
+        match self.stopping {
+            Some(Stopping::Draining(until)) if now >= until => {
+                // A reactor that drains ends by itself about now: this is for one that does not.
+                self.outbox.broadcast(|| ToReactor::Stop);
+                self.stopping = Some(Stopping::Stopping(now.after_ns(STOP_NS)));
+            }
+            Some(Stopping::Stopping(until)) if now >= until => self.stopping = Some(Stopping::GivenUp),
+            _ => {}
+        }
+    }
+
+    /// Whether stopping was asked for and is over: all reactors have stopped, or have had their time.
+    pub fn has_stopped(&self) -> bool {
+        self.stopping.is_some()
+            && (self.stopping == Some(Stopping::GivenUp) || self.outbox.running().next().is_none())
+    }
+
+    /// Reactors that have not stopped: a device keeps IO of them.
+    pub fn running(&self) -> Vec<ReactorId> {
+        self.outbox.running().collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! The control side: it owns the truth (what is served, who has a session, what is being changed) and tells the
+//! reactors.
+//!
+//! [`Control`] is a state machine without threads, clocks or sockets of its own: the daemon's thread ([`thread`]) and the
+//! simulator run the same code. Login and discovery sessions are served here, up to the [`message::ToReactor::Adopt`]
+//! that hands a session to its reactor. It may allocate; it never blocks.
+//!
+//! [`message::ToReactor::Adopt`]: crate::reactor::message::ToReactor::Adopt
+
+pub mod access;
+pub mod catalog;
+mod changes;
+mod desk;
+mod entrance;
+mod events;
+mod inbox;
+pub mod keeper;
+mod logins;
+mod outbox;
+mod pace;
+pub mod placement;
+pub mod sessions;
+pub mod thread;
+mod unit;
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use self::catalog::Catalog;
+use self::entrance::Entrance;
+use self::events::Log;
+use self::keeper::Keeper;
+use self::outbox::Outbox;
+use self::sessions::{Sessions, Step};
+use crate::iscsi::chap;
+use crate::limits::{BACKLOG_RETRY_NS, DISCOVERIES_MAX, LOGIN_TURN_BYTES, LOGINS_MAX};
+use crate::net::{Net, Readiness, Wait};
+use crate::reactor::message::{NopInTimes, ToControl, ToReactor};
+use crate::reactor::port::{Receiver, Sender};
+use crate::slab::Slab;
+use crate::time::Tick;
+
+/// A source of bytes that nobody can guess (in the simulator: of bytes that the seed decides).
+pub trait Random: Send + Debug {
+    /// Fills `out`.
+    fn fill(&mut self, out: &mut [u8]);
+}
+
+/// Where a connection comes from and where it came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// Its other end.
+    pub peer: SocketAddr,
+    /// Its end here.
+    pub local: SocketAddr,
+    /// The portal it came in at, by index.
+    pub portal: usize,
+}
+
+/// What control is made of.
+#[derive(Debug)]
+pub struct Config<N: Net> {
+    /// Its own network, with room for [`crate::limits::LOGINS_MAX`] and [`crate::limits::DISCOVERIES_MAX`] connections.
+    pub net: N,
+    /// From the reactors.
+    pub inbox: Receiver<ToControl>,
+    /// To the reactors, in their order; at least one.
+    pub reactors: Vec<Sender<ToReactor<N::Handle>>>,
+    /// Where connections come in, as told to initiators.
+    pub portals: Vec<SocketAddr>,
+    /// Randomness.
+    pub random: Box<dyn Random>,
+    /// Keep-alive of new sessions.
+    pub nop_in: NopInTimes,
+    /// What discovery sessions have to prove; nothing where none.
+    pub discovery_chap: Option<chap::Policy>,
+}
+
+/// How far stopping has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stopping {
+    /// Sessions are asked to log out until then.
+    Draining(Tick),
+    /// Reactors were told to stop and have until then.
+    Stopping(Tick),
+    /// Not all reactors have stopped in time.
+    GivenUp,
+}
+
+/// The control side.
+#[derive(Debug)]
+pub struct Control<N: Net> {
+    net: N,
+    inbox: Receiver<ToControl>,
+    outbox: Outbox<N::Handle>,
+    catalog: Catalog,
+    sessions: Sessions,
+    keeper: Keeper,
+    entrances: Slab<Entrance<N::Sock>>,
+    log: Log,
+    random: Box<dyn Random>,
+    nop_in: NopInTimes,
+    discovery_chap: Option<chap::Policy>,
+    stopping: Option<Stopping>,
+    /// Something was left for the next turn.
+    is_busy: bool,
+    now: Tick,
+    readiness: Vec<Readiness>,
+    scratch: Box<[u8]>,
+}
+
+impl<N: Net> Control<N> {
+    /// Nothing is served yet.
+    pub fn new(config: Config<N>) -> Control<N> {
+        let conns = LOGINS_MAX + DISCOVERIES_MAX;
+        Control {
+            net: config.net,
+            inbox: config.inbox,
+            sessions: Sessions::new(config.reactors.len()),
+            outbox: Outbox::new(config.reactors),
+            catalog: Catalog::new(config.portals),
+            keeper: Keeper::default(),
+            entrances: Slab::new(conns),
+            log: Log::new(),
+            random: config.random,
+            nop_in: config.nop_in,
+            discovery_chap: config.discovery_chap,
+            stopping: None,
+            is_busy: false,
+            now: Tick::ZERO,
+            readiness: Vec::with_capacity(conns as usize),
+            scratch: vec![0; LOGIN_TURN_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// Handles what has come from the reactors and the network, and what is overdue. To be called when something has
+    /// come in, and at [`Control::next_deadline`].
+    pub fn turn(&mut self, now: Tick) {
+        self.now = now;
+        self.is_busy = false;
+        self.read_inbox(now);
+        self.net.ready(&mut self.readiness, Wait::Poll);
+        for readiness in self.readiness.drain(..) {
+            if let Some(entrance) = self.entrances.get_mut(readiness.id) {
+                entrance.readiness(readiness);
+            }
+        }
+        self.serve_entrances(now);
+        self.go_on_stopping(now);
+        self.log.summarize(now);
+        self.outbox.flush();
+    }
+
+    /// When [`Control::turn`] has to be called at the latest; at once where that is not after the last turn.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        let busy = self.is_busy.then_some(self.now);
+        let backlog = self.outbox.has_backlog().then(|| self.now.after_ns(BACKLOG_RETRY_NS));
+        let stopping = match self.stopping {
+            Some(Stopping::Draining(until) | Stopping::Stopping(until)) if !self.has_stopped() => Some(until),
+            _ => None,
+        };
+        let entrances = self.entrances.iter().map(|(_, entrance)| entrance.deadline).min();
+        [busy, backlog, stopping, entrances, self.log.deadline()].into_iter().flatten().min()
+    }
+
+    /// Waits in the network until something comes or `until`, unless there is a message already. [`Control::turn`] comes
+    /// next.
+    pub fn wait(&mut self, wait: Wait) {
+        if self.inbox.may_sleep() {
+            self.net.ready(&mut self.readiness, wait);
+            self.inbox.awake();
+        }
+    }
+
+    /// The network, to register descriptors that shall end a wait.
+    pub fn net(&mut self) -> &mut N {
+        &mut self.net
+    }
+
+    /// What is served.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Who has a session.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Does what the session table wants done.
+    fn run_steps(&mut self, now: Tick) {
+        while let Some(step) = self.sessions.next_step() {
+            match step {
+                Step::End(reactor, session, reason) => {
+                    self.outbox.send(reactor, ToReactor::EndSession { session, reason });
+                }
+                Step::Drop(conn) => self.close_entrance(conn, &entrance::Cause::Superseded, now),
+                Step::Proceed(conn) => self.hand_over(conn, now),
+                Step::OpenGate(reactor, session) => {
+                    self.outbox.send(reactor, ToReactor::OpenGate { session })
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! The daemon: control on its own thread (the caller's), with listeners, signals, and reactors on theirs.
+//!
+//! SIGTERM and SIGINT drain: no more connections, sessions are asked to log out, then the reactors stop. A second signal
+//! ends the process at once, from the signal handler.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{Config, Control, Origin, Random};
+use crate::buf::{Hugepages, Pages};
+use crate::id::ReactorId;
+use crate::iscsi::chap;
+use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, TO_CONTROL_MAX};
+use crate::net::kernel::KernelNet;
+use crate::net::listen::{Accepted, accept, listen};
+use crate::net::wake::{WakeFd, wake_pair};
+use crate::net::{Net, Wait};
+use crate::reactor::message::NopInTimes;
+use crate::reactor::port::channel;
+use crate::reactor::{Idle, Recipe, Running, SpawnError, spawn};
+use crate::time::Tick;
+
+/// What the daemon is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The CPU of each reactor; at least one.
+    pub cores: Vec<usize>,
+    /// What reactors do when there is nothing to do.
+    pub idle: Idle,
+    /// What buffers are made of.
+    pub hugepages: Hugepages,
+    /// Buffer memory of each reactor.
+    pub pool_bytes: usize,
+    /// Where to listen; port 0 lets the system choose.
+    pub portals: Vec<SocketAddr>,
+    /// Keep-alive.
+    pub nop_in: NopInTimes,
+    /// What discovery sessions have to prove.
+    pub discovery_chap: Option<chap::Policy>,
+}
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A portal cannot be listened on.
+    #[error("cannot listen on {portal}: {source}{}", hint(source))]
+    Listen {
+        /// Which.
+        portal: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// No epoll, eventfd or pipe.
+    #[error("the kernel refused what every daemon needs: {0}")]
+    Kernel(#[from] io::Error),
+    /// A reactor did not come up.
+    #[error("cannot start {0}; --mem-size and --hugepages decide what it asks for")]
+    Reactor(#[from] SpawnError),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another target or another lunette has it: stop that, or choose another --portal"
+        }
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        _ => "",
+    }
+}
+
+/// The system's randomness.
+#[derive(Debug)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    /// # Panics
+    /// Where the kernel has no randomness to give: nothing safe can be done then.
+    fn fill(&mut self, out: &mut [u8]) {
+        getrandom::fill(out).expect("getrandom(2) does not fail once the system has booted");
+    }
+}
+
+/// A daemon that listens and whose reactors run.
+#[derive(Debug)]
+pub struct Daemon {
+    control: Control<KernelNet>,
+    listeners: Vec<TcpListener>,
+    portals: Vec<SocketAddr>,
+    wake: WakeFd,
+    signals: UnixStream,
+    /// Given up for a moment to accept and close a connection when no descriptor is left.
+    reserve: Option<File>,
+    reactors: Vec<Running>,
+    epoch: Instant,
+}
+
+impl Daemon {
+    /// Listens and starts the reactors. Connections are accepted by [`Daemon::run`].
+    ///
+    /// # Errors
+    /// What is in the way.
+    pub fn start(options: Options) -> Result<Daemon, StartError> {
+        let epoch = Instant::now();
+        let listener = |&portal: &SocketAddr| {
+            listen(portal)
+                .and_then(|listener| Ok((listener.local_addr()?, listener)))
+                .map_err(|source| StartError::Listen { portal, source })
+        };
+        let listeners = options.portals.iter().map(listener).collect::<Result<Vec<_>, _>>()?;
+        let (portals, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        let signals = watch_signals()?;
+        let mut net = KernelNet::new(LOGINS_MAX + DISCOVERIES_MAX)?;
+        let (waker, wake) = wake_pair()?;
+        let (to_control, inbox) = channel(TO_CONTROL_MAX, Arc::new(waker));
+        for fd in listeners.iter().map(AsRawFd::as_raw_fd).chain([wake.raw(), signals.as_raw_fd()]) {
+            net.register(fd)?;
+        }
+        let (mut senders, mut reactors) = (Vec::new(), Vec::new());
+        for (index, &cpu) in (0u16..).zip(&options.cores) {
+            let (waker, wake) = wake_pair()?;
+            let (sender, inbox) = channel(MAILBOX, Arc::new(waker));
+            senders.push(sender);
+            let recipe = Recipe {
+                id: ReactorId(index),
+                cpu: Some(cpu),
+                idle: options.idle,
+                hugepages: options.hugepages,
+                pool_bytes: options.pool_bytes,
+                inbox,
+                wake,
+                epoch,
+                to_control: to_control.clone(),
+            };
+            reactors.push(spawn(recipe)?);
+        }
+        let control = Control::new(Config {
+            net,
+            inbox,
+            reactors: senders,
+            portals: portals.clone(),
+            random: Box::new(SystemRandom),
+            nop_in: options.nop_in,
+            discovery_chap: options.discovery_chap,
+        });
+        if options.hugepages == Hugepages::Auto
+            && reactors.iter().any(|reactor| reactor.pages == Pages::Ordinary)
+        {
+            tracing::info!("not enough free hugepages: buffers are ordinary memory");
+        }
+        let reserve = File::open("/dev/null").ok();
+        Ok(Daemon { control, listeners, portals, wake, signals, reserve, reactors, epoch })
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    pub fn portals(&self) -> &[SocketAddr] {
+        &self.portals
+    }
+
+    /// The control side, to say what is served.
+    pub fn control(&mut self) -> &mut Control<KernelNet> {
+        &mut self.control
+    }
+
+    /// Serves until asked to stop. Says whether every reactor stopped in time; one that did not has IO in a device
+    /// that does not return it.
+    pub fn run(mut self) -> bool {
+        loop {
+            let now = self.now();
+            self.read_signals(now);
+            self.accept(now);
+            self.control.turn(now);
+            if self.control.has_stopped() {
+                break;
+            }
+            let wait = match self.control.next_deadline() {
+                None => Wait::Forever,
+                Some(deadline) => match deadline.since_ns(self.now()) {
+                    0 => Wait::Poll,
+                    ns => Wait::AtMostNs(ns),
+                },
+            };
+            self.control.wait(wait);
+            self.wake.drain();
+        }
+        let stuck = self.control.running();
+        for (index, reactor) in (0u16..).zip(self.reactors) {
+            if stuck.contains(&ReactorId(index)) {
+                tracing::error!(reactor = index, "a device kept its IO: the reactor is left behind");
+            } else if reactor.thread.join().is_err() {
+                tracing::error!(reactor = index, "the reactor had panicked");
+            }
+        }
+        stuck.is_empty()
+    }
+
+    fn now(&self) -> Tick {
+        Tick::from_ns(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn read_signals(&mut self, now: Tick) {
+        let mut bytes = [0; 8];
+        if !matches!(self.signals.read(&mut bytes), Ok(1..)) {
+            return;
+        }
+        tracing::info!("asked to stop: sessions are asked to log out; a second signal stops at once");
+        // Closing them takes them out of the network too.
+        self.listeners.clear();
+        self.control.drain(now);
+    }
+
+    fn accept(&mut self, now: Tick) {
+        for portal in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                match accept(&self.listeners[portal]) {
+                    Accepted::Connection { socket, peer } => self.accepted(socket, peer, portal, now),
+                    Accepted::Nobody => break,
+                    Accepted::Lost => {}
+                    Accepted::Exhausted(error) => {
+                        self.shed(portal, &error);
+                        break;
+                    }
+                    Accepted::Failed(error) => {
+                        tracing::error!(portal = %self.portals[portal], %error, "cannot accept any more");
+                        // Its index has to stay taken: the portals of targets are counted by it.
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, socket: OwnedFd, peer: SocketAddr, portal: usize, now: Tick) {
+        let local = rustix::net::getsockname(&socket).ok().and_then(|local| SocketAddr::try_from(local).ok());
+        let local = local.unwrap_or(self.portals[portal]);
+        self.control.accepted(socket, Origin { peer, local, portal }, now);
+    }
+
+    /// No descriptor is left. A connection that is not accepted would go on ending every wait, so it is accepted with
+    /// the descriptor held in reserve, and closed.
+    fn shed(&mut self, portal: usize, error: &io::Error) {
+        let had_reserve = self.reserve.take().is_some();
+        if let Accepted::Connection { socket, peer } = accept(&self.listeners[portal]) {
+            drop(socket);
+            self.control.turned_away(peer, error, self.now());
+        }
+        self.reserve = File::open("/dev/null").ok();
+        if !had_reserve || self.reserve.is_none() {
+            // The whole system is out of descriptors or memory. This is the one place where control waits for
+            // something other than its network: else it would spin on the listener.
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// A stream that becomes readable at the first SIGTERM or SIGINT; the second ends the process.
+fn watch_signals() -> io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    read.set_nonblocking(true)?;
+    let is_asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag clear, and sets it.
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&is_asked))?;
+        signal_hook::flag::register(signal, Arc::clone(&is_asked))?;
+        signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+    }
+    Ok(read)
+}
