@@ -163,6 +163,8 @@ impl<N: Net> Reactor<N> {
         let Some(mut link) = self.conns.remove(key) else { return };
         let session = link.conn.session();
         let is_logout = link.conn.is_logged_out();
+        #[cfg(feature = "sim")]
+        self.free_tags(|io| io.session == session);
         link.conn.close(&mut self.tables.cx(now));
         self.net.close(link.sock);
         self.drop_parked(|io| io.session == session, now);

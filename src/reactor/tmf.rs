@@ -67,10 +67,17 @@ impl<N: Net> Reactor<N> {
 
     /// Gives up a command at its initiator's wish: without an answer.
     fn abort(&mut self, conn: Key, task: Key, now: Tick) {
-        let Some(link) = self.conns.get_mut(conn) else { return };
         if planted!(self, AnswerAfterAbort) {
             return;
         }
+        #[cfg(feature = "sim")]
+        self.free_tags(|io| io.task == task);
+        if planted!(self, BufferLeak)
+            && let Some(task) = self.tables.tasks.get_mut(task)
+        {
+            std::mem::forget(task.piece.take());
+        }
+        let Some(link) = self.conns.get_mut(conn) else { return };
         link.conn.abort(task, false, &mut self.tables.cx(now));
         self.drop_parked(|io| io.task == task, now);
         self.run_queued(conn, now);
