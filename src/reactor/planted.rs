@@ -88,9 +88,10 @@ impl<N: crate::net::Net> crate::reactor::turn::Reactor<N> {
         if !self.planted.is(Bug::TagReuse) {
             return;
         }
-        while let Some((key, _)) =
-            self.tables.ios.iter().find(|(_, io)| io.parked.is_none() && is_aborted(io))
-        {
+        let is_freed = |io: &crate::reactor::tables::InFlight| io.parked.is_none() && is_aborted(io);
+        loop {
+            let freed = self.tables.ios.iter().find(|(_, io)| is_freed(io)).map(|(key, _)| key);
+            let Some(key) = freed else { return };
             if let Some(io) = self.tables.ios.remove(key)
                 && let Some(task) = self.tables.tasks.get_mut(io.task)
             {

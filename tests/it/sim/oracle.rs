@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use lunette::sim::disk::{Stamp, TORN};
 
 /// Steps of the world so far.
-pub type Step = u64;
+pub(super) type Step = u64;
 
 #[derive(Debug, Clone)]
 struct Version {
@@ -25,12 +25,12 @@ struct Version {
 
 /// The blocks of all units.
 #[derive(Debug, Default)]
-pub struct Oracle {
+pub(super) struct Oracle {
     blocks: BTreeMap<(usize, u64), Vec<Version>>,
 }
 
 /// The stamp that a write gives a block.
-pub fn stamp(op: u64, lba: u64) -> Stamp {
+pub(super) fn stamp(op: u64, lba: u64) -> Stamp {
     op << 16 | lba
 }
 
@@ -49,7 +49,7 @@ impl Oracle {
     }
 
     /// A write was issued.
-    pub fn write_begins(&mut self, unit: usize, lba: u64, blocks: u32, op: u64, now: Step) {
+    pub(super) fn write_begins(&mut self, unit: usize, lba: u64, blocks: u32, op: u64, now: Step) {
         for lba in lba..lba + u64::from(blocks) {
             self.versions(unit, lba).push(Version {
                 stamp: stamp(op, lba),
@@ -64,10 +64,20 @@ impl Oracle {
     }
 
     /// A write has ended. One that did not end in GOOD may have landed.
-    pub fn write_ends(&mut self, unit: usize, lba: u64, blocks: u32, op: u64, good: Option<bool>, now: Step) {
+    pub(super) fn write_ends(
+        &mut self,
+        unit: usize,
+        lba: u64,
+        blocks: u32,
+        op: u64,
+        good: Option<bool>,
+        now: Step,
+    ) {
         for lba in lba..lba + u64::from(blocks) {
             let versions = self.versions(unit, lba);
-            let Some(at) = versions.iter().position(|version| version.stamp == stamp(op, lba)) else { continue };
+            let Some(at) = versions.iter().position(|version| version.stamp == stamp(op, lba)) else {
+                continue;
+            };
             versions[at].end.get_or_insert(now);
             let start = versions[at].start;
             if let Some(is_durable) = good {
@@ -81,8 +91,17 @@ impl Oracle {
         }
     }
 
+    /// A write of a session that is over can land no more.
+    pub(super) fn write_given_up(&mut self, op: u64, now: Step) {
+        for ((_, lba), versions) in &mut self.blocks {
+            if let Some(version) = versions.iter_mut().find(|version| version.stamp == stamp(op, *lba)) {
+                version.end.get_or_insert(now);
+            }
+        }
+    }
+
     /// SYNCHRONIZE CACHE, issued at `start`, has ended in GOOD.
-    pub fn synced(&mut self, unit: usize, start: Step) {
+    pub(super) fn synced(&mut self, unit: usize, start: Step) {
         for (_, versions) in self.blocks.range_mut((unit, 0)..=(unit, u64::MAX)) {
             for at in 0..versions.len() {
                 let version = &mut versions[at];
@@ -96,10 +115,19 @@ impl Oracle {
     }
 
     /// A read of one block, issued at `start`, has ended in GOOD with this content.
-    pub fn read(&mut self, unit: usize, lba: u64, found: Stamp, start: Step, now: Step) -> Result<(), String> {
+    pub(super) fn read(
+        &mut self,
+        unit: usize,
+        lba: u64,
+        found: Stamp,
+        start: Step,
+        now: Step,
+    ) -> Result<(), String> {
         let versions = self.versions(unit, lba);
         let Some(read) = versions.iter().find(|version| version.stamp == found).cloned() else {
-            return Err(format!("unit {unit} block {lba} read as {found:#x}, which nobody wrote there: {versions:?}"));
+            return Err(format!(
+                "unit {unit} block {lba} read as {found:#x}, which nobody wrote there: {versions:?}"
+            ));
         };
         if read.superseded_at.is_some_and(|at| at <= start) {
             return Err(format!(
@@ -117,12 +145,14 @@ impl Oracle {
     }
 
     /// A block of a write has reached the medium.
-    pub fn landed(&mut self, unit: usize, lba: u64, stamp: Stamp, now: Step) -> Result<(), String> {
+    pub(super) fn landed(&mut self, unit: usize, lba: u64, stamp: Stamp, now: Step) -> Result<(), String> {
         if stamp == TORN {
             return Err(format!("unit {unit} block {lba}: the device was given what nobody wrote"));
         }
         match self.versions(unit, lba).iter().find(|version| version.stamp == stamp) {
-            None => Err(format!("unit {unit} block {lba}: {stamp:#x} was written, not meant for there, or long ended")),
+            None => Err(format!(
+                "unit {unit} block {lba}: {stamp:#x} was written, not meant for there, or long ended"
+            )),
             Some(version) if version.end.is_some_and(|end| end < now) => {
                 Err(format!("unit {unit} block {lba}: landed at {now}, after its end: {version:?}"))
             }
@@ -131,19 +161,21 @@ impl Oracle {
     }
 
     /// What the unit would hold after a power cut.
-    pub fn after_power_cut(&self, unit: usize, contents: &[Stamp]) -> Result<(), String> {
+    pub(super) fn after_power_cut(&self, unit: usize, contents: &[Stamp]) -> Result<(), String> {
         for (&(_, lba), versions) in self.blocks.range((unit, 0)..=(unit, u64::MAX)) {
             let found = usize::try_from(lba).ok().and_then(|at| contents.get(at)).copied().unwrap_or(TORN);
             let version = versions.iter().find(|version| version.stamp == found);
             if version.is_none_or(|version| version.is_durably_superseded) {
-                return Err(format!("unit {unit} block {lba} after a power cut: {found:#x}, of {versions:?}"));
+                return Err(format!(
+                    "unit {unit} block {lba} after a power cut: {found:#x}, of {versions:?}"
+                ));
             }
         }
         Ok(())
     }
 
     /// Forgets what no read issued at `oldest` or later may find.
-    pub fn prune(&mut self, oldest: Step) {
+    pub(super) fn prune(&mut self, oldest: Step) {
         for versions in self.blocks.values_mut() {
             if versions.len() > 4 {
                 versions.retain(|version| {

@@ -25,24 +25,24 @@ use super::oracle::{Oracle, Step};
 use super::session::Session;
 
 /// The one target.
-pub const TARGET: &str = "iqn.2026-01.sim:t";
+pub(super) const TARGET: &str = "iqn.2026-01.sim:t";
 
 /// A disk that a world has.
 #[derive(Debug, Clone, Copy)]
-pub struct DiskOptions {
-    pub blocks: u64,
-    pub block_bytes: u32,
+pub(super) struct DiskOptions {
+    pub(super) blocks: u64,
+    pub(super) block_bytes: u32,
 }
 
 /// What a world is like.
 #[derive(Debug, Clone)]
-pub struct Options {
-    pub reactors: u16,
-    pub disks: Vec<DiskOptions>,
-    pub bug: Option<Bug>,
+pub(super) struct Options {
+    pub(super) reactors: u16,
+    pub(super) disks: Vec<DiskOptions>,
+    pub(super) bug: Option<Bug>,
     /// Buffers of each class in either pool.
-    pub buffers: [usize; 4],
-    pub nop_in: NopInTimes,
+    pub(super) buffers: [usize; 4],
+    pub(super) nop_in: NopInTimes,
 }
 
 /// What a reactor may still take as a unit's size.
@@ -54,8 +54,8 @@ struct Limit {
 }
 
 /// A reactor with the queues around it.
-pub struct Core {
-    pub reactor: Reactor<SimNet>,
+pub(super) struct Core {
+    pub(super) reactor: Reactor<SimNet>,
     /// Control's side of its inbox: messages on their way.
     from_control: Receiver<ToReactor<Plug>>,
     inbox: Sender<ToReactor<Plug>>,
@@ -66,7 +66,7 @@ pub struct Core {
     sizes: Vec<Limit>,
     mapped: Vec<Limit>,
     /// It is not run before this step.
-    pub stalled_until: Step,
+    pub(super) stalled_until: Step,
 }
 
 #[derive(Debug)]
@@ -79,32 +79,32 @@ impl Random for SeededRandom {
 }
 
 /// The world.
-pub struct World {
-    pub rng: Rng,
-    pub now: Tick,
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) now: Tick,
     /// Steps so far: the oracle's time.
-    pub step: Step,
-    pub cores: Vec<Core>,
-    pub control: Control<SimNet>,
+    pub(super) step: Step,
+    pub(super) cores: Vec<Core>,
+    pub(super) control: Control<SimNet>,
     control_inbox: Sender<ToControl>,
-    pub disks: Vec<Disk>,
-    pub options: Options,
-    pub oracle: Oracle,
-    pub sessions: Vec<Session>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) options: Options,
+    pub(super) oracle: Oracle,
+    pub(super) sessions: Vec<Session>,
     /// By initiator: writes of any session that have not ended, with their session and unit.
-    pub unended: Vec<BTreeMap<u64, (u64, usize)>>,
-    pub session_last: u64,
-    pub op_last: u64,
+    pub(super) unended: Vec<BTreeMap<u64, (u64, usize)>>,
+    pub(super) session_last: u64,
+    pub(super) op_last: u64,
     /// Faults were made that explain medium errors.
-    pub has_failed: bool,
-    pub has_resized: bool,
-    pub has_removed: bool,
+    pub(super) has_failed: bool,
+    pub(super) has_resized: bool,
+    pub(super) has_removed: bool,
     hash: u64,
-    pub trace: Option<Vec<String>>,
+    pub(super) trace: Option<Vec<String>>,
 }
 
 impl World {
-    pub fn new(seed: u64, options: Options) -> World {
+    pub(super) fn new(seed: u64, options: Options) -> World {
         let mut rng = Rng::new(seed);
         let (control_inbox, inbox) = channel(8192, no_waker());
         let mut lanes = Vec::new();
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// Adds to the trace and its hash.
-    pub fn note(&mut self, what: impl FnOnce() -> String, words: &[u64]) {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String, words: &[u64]) {
         for word in words {
             self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(7);
         }
@@ -173,12 +173,12 @@ impl World {
     }
 
     /// What has happened so far, in one word.
-    pub fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
         self.hash
     }
 
     /// A new connection to the target.
-    pub fn connect(&mut self, capacity_bytes: usize) -> Wire {
+    pub(super) fn connect(&mut self, capacity_bytes: usize) -> Wire {
         let (wire, plug) = Wire::new(capacity_bytes);
         let origin = Origin { peer: address(40000), local: address(3260), portal: 0 };
         self.control.accepted(plug, origin, self.now);
@@ -186,7 +186,7 @@ impl World {
     }
 
     /// A reactor's turn.
-    pub fn turn(&mut self, index: usize) -> Result<bool, String> {
+    pub(super) fn turn(&mut self, index: usize) -> Result<bool, String> {
         let now = self.now;
         let core = &mut self.cores[index];
         let mut worked = core.reactor.turn(now);
@@ -209,20 +209,27 @@ impl World {
         let core = &self.cores[usize::from(id.0)];
         for (unit, disk) in self.disks.iter().enumerate() {
             let most = |limits: &[Limit]| {
-                limits.iter().filter(|limit| limit.unit == unit).map(|limit| limit.blocks).max().unwrap_or(u64::MAX)
+                limits
+                    .iter()
+                    .filter(|limit| limit.unit == unit)
+                    .map(|limit| limit.blocks)
+                    .max()
+                    .unwrap_or(u64::MAX)
             };
             disk.set_limit(id, most(&core.sizes).min(most(&core.mapped)));
         }
     }
 
     /// Looks at what the disks have noted.
-    pub fn look(&mut self) -> Result<(), String> {
+    pub(super) fn look(&mut self) -> Result<(), String> {
         for (unit, disk) in self.disks.iter().enumerate() {
             for note in disk.take_notes() {
                 match note {
                     Note::Landed { lba, stamp } => self.oracle.landed(unit, lba, stamp, self.step)?,
                     Note::Beyond { reactor, op } => {
-                        return Err(format!("unit {unit}: {op:?} by {reactor:?}, which had acknowledged its end"));
+                        return Err(format!(
+                            "unit {unit}: {op:?} by {reactor:?}, which had acknowledged its end"
+                        ));
                     }
                 }
             }
@@ -231,7 +238,7 @@ impl World {
     }
 
     /// Passes one message on to a reactor.
-    pub fn relay_down(&mut self, index: usize) -> bool {
+    pub(super) fn relay_down(&mut self, index: usize) -> bool {
         let core = &mut self.cores[index];
         let Some(message) = core.from_control.receive() else { return false };
         if let ToReactor::Barrier { id, change } = &message {
@@ -259,19 +266,19 @@ impl World {
     }
 
     /// Passes one message on to control.
-    pub fn relay_up(&mut self, index: usize) -> bool {
+    pub(super) fn relay_up(&mut self, index: usize) -> bool {
         let Some(message) = self.cores[index].to_control.pop_front() else { return false };
         assert!(self.control_inbox.send(message).is_ok(), "control's inbox holds what a world can say");
         true
     }
 
     /// Control's turn.
-    pub fn turn_control(&mut self) {
+    pub(super) fn turn_control(&mut self) {
         self.control.turn(self.now);
     }
 
     /// The next moment at which anything has to be done.
-    pub fn next_deadline(&self) -> Option<Tick> {
+    pub(super) fn next_deadline(&self) -> Option<Tick> {
         let waits = self.cores.iter().filter_map(|core| match core.reactor.may_wait(self.now) {
             Wait::Poll => Some(self.now),
             Wait::AtMostNs(ns) => Some(self.now.after_ns(ns)),
@@ -281,14 +288,14 @@ impl World {
     }
 
     /// Changes a unit's size, as an operator would.
-    pub fn resize(&mut self, unit: usize, blocks: u64) {
+    pub(super) fn resize(&mut self, unit: usize, blocks: u64) {
         self.has_resized = true;
         self.disks[unit].tell_blocks(blocks);
         self.control.reread_unit(unit_id(unit)).expect("a unit that is served");
     }
 
     /// Takes a LUN away, or gives it back.
-    pub fn map(&mut self, unit: usize, is_mapped: bool) {
+    pub(super) fn map(&mut self, unit: usize, is_mapped: bool) {
         if is_mapped {
             let mapping = Mapping { number: lun(unit), unit: unit_id(unit), read_only: false };
             // Refused where it is there.
@@ -300,7 +307,7 @@ impl World {
     }
 
     /// Undoes all faults.
-    pub fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         for (unit, disk) in self.disks.clone().iter().enumerate() {
             disk.set_state(ChannelState::Ready);
             disk.set_queue_max(64);
@@ -312,7 +319,7 @@ impl World {
     }
 
     /// What all reactors hold together.
-    pub fn census(&self) -> Census {
+    pub(super) fn census(&self) -> Census {
         self.cores.iter().map(|core| core.reactor.census()).fold(Census::default(), |sum, one| Census {
             conns: sum.conns + one.conns,
             tasks: sum.tasks + one.tasks,
@@ -323,7 +330,7 @@ impl World {
     }
 
     /// Buffers that are out.
-    pub fn buffers_out(&self) -> usize {
+    pub(super) fn buffers_out(&self) -> usize {
         self.cores.iter().flat_map(|core| &core.pools).map(Pool::in_use_count).sum()
     }
 }
@@ -360,20 +367,21 @@ fn core(id: ReactorId, from_control: Receiver<ToReactor<Plug>>, options: &Option
 
 /// From here on nothing older than this barrier counts.
 fn acknowledged(limits: &mut Vec<Limit>, barrier: BarrierId) {
-    let Some(limit) = limits.iter().find(|limit| limit.barrier == Some(barrier)).copied() else { return };
-    let units: Vec<usize> =
-        limits.iter().filter(|other| other.barrier == limit.barrier).map(|other| other.unit).collect();
-    let mut is_older: Vec<usize> = units;
-    limits.retain(|other| {
-        if other.barrier == Some(barrier) {
-            is_older.retain(|unit| *unit != other.unit);
+    let mut at = 0;
+    while at < limits.len() {
+        let Limit { unit, .. } = limits[at];
+        let is_outdated =
+            limits[at + 1..].iter().any(|later| later.barrier == Some(barrier) && later.unit == unit);
+        if is_outdated {
+            limits.remove(at);
+        } else {
+            at += 1;
         }
-        !is_older.contains(&other.unit)
-    });
+    }
 }
 
 /// The LUN that leads to a unit.
-pub fn lun(unit: usize) -> LunNumber {
+pub(super) fn lun(unit: usize) -> LunNumber {
     LunNumber(u16::try_from(unit).unwrap_or(u16::MAX))
 }
 
