@@ -110,7 +110,7 @@ impl<N: Net> Reactor<N> {
         let before = self.serial + 1;
         match change {
             Change::Reset { units, by, attention } => {
-                self.reset(&units, by, now);
+                self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
                     for index in 0..limits::CONNS_MAX {
                         let Some(key) = self.conns.key_at(index) else { continue };

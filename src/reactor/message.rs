@@ -133,7 +133,8 @@ pub enum Change {
     Reset {
         /// Which units.
         units: Arc<[UnitId]>,
-        /// The session that asked: its tasks end silently; others' with TASK ABORTED (TAS = 1), and they get `attention`.
+        /// The session that asked: it has ended its tasks itself, silently. Others' end with TASK ABORTED (TAS = 1), and
+        /// they get `attention`.
         by: Option<SessionId>,
         /// For every session but the one that asked.
         attention: Ua,

@@ -185,6 +185,10 @@ impl Conn {
         task.piece = None;
         task.parked = None;
         task.outcome = Some(Outcome::of(Status::TaskAborted));
+        if task.phase == Phase::Early && is_told {
+            // Answered in its turn: ExpCmdSN does not cover it yet, and its PDU may still be arriving.
+            return;
+        }
         match task.phase {
             // Its CmdSN is taken: whoever comes next finds no task and goes on.
             Phase::Early => self.window.begin(),

@@ -94,7 +94,11 @@ impl Chaos {
             .map(|index| {
                 let has_digests = rng.one_in(3);
                 let name = format!("iqn.2026-01.sim:i{index}");
-                let config = Config { offer: offer(&mut rng, has_digests), ..Config::new(&name, TARGET) };
+                let config = Config {
+                    offer: offer(&mut rng, has_digests),
+                    tolerate_unmatched: has_digests,
+                    ..Config::new(&name, TARGET)
+                };
                 Client { session: None, has_digests, config }
             })
             .collect();
