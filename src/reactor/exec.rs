@@ -387,8 +387,10 @@ impl<N: Net> Reactor<N> {
                 self.read_came(record.conn, record.task, record.offset, data, now);
             }
             (Op::Write { .. }, _) => {
-                let is_over = (task.ios == 0 || planted!(self, AnswerBeforeDone))
-                    && task.submitted_bytes >= task.moves_bytes;
+                if planted!(self, AnswerBeforeDone) && task.submitted_bytes >= task.moves_bytes {
+                    task.ios = 0;
+                }
+                let is_over = task.ios == 0 && task.submitted_bytes >= task.moves_bytes;
                 if is_over {
                     self.end(record.conn, record.task, Outcome::GOOD, now);
                 } else {

@@ -24,7 +24,7 @@ impl<N: Net> Reactor<N> {
         let reply = match (call.function, unit) {
             (TmfFunction::AbortTask, _) => match link.conn.referenced(call, &self.tables.cx(now)) {
                 Ok(task) => {
-                    self.abort(conn, task, now);
+                    self.abort(conn, task, planted!(self, AnswerAfterAbort), now);
                     let then = Then::Answer { ticket, function, is_of_many: false };
                     return self.wait_for(What::Task(task), then, now);
                 }
@@ -64,7 +64,7 @@ impl<N: Net> Reactor<N> {
         while let Some(link) = self.conns.get(conn)
             && let Some(task) = link.conn.next_to_abort(unit, Some(call.cmd_sn), &self.tables.cx(now))
         {
-            self.abort(conn, task, now);
+            self.abort(conn, task, false, now);
         }
     }
 
@@ -73,9 +73,8 @@ impl<N: Net> Reactor<N> {
         self.tell(ToControl::Tmf { reactor, ticket, session, request });
     }
 
-    /// Gives up a command at its initiator's wish: without an answer.
-    fn abort(&mut self, conn: Key, task: Key, now: Tick) {
-        let is_told = planted!(self, AnswerAfterAbort);
+    /// Gives up a command at its initiator's wish: without an answer, so `is_told` is for a planted bug only.
+    fn abort(&mut self, conn: Key, task: Key, is_told: bool, now: Tick) {
         #[cfg(feature = "sim")]
         self.free_tags(|io| io.task == task);
         if planted!(self, BufferLeak)

@@ -31,6 +31,8 @@ pub(super) struct Chaos {
     /// So few commands outstanding in a session.
     depth: usize,
     hot_blocks: u64,
+    /// Disks end an IO in one of so many steps that could.
+    laziness: u64,
 }
 
 /// Lives through a seed. The hash of all that happened, or what went wrong.
@@ -105,9 +107,10 @@ impl Chaos {
         let fault_every = rng.pick(&[20, 40, 80]);
         let depth = rng.pick(&[3, 8, 20]);
         let hot_blocks = rng.pick(&[2, 6, 24]);
+        let laziness = rng.pick(&[1, 3, 20]);
         let mut world = World::new(rng.word(), options);
         world.rng = rng;
-        Chaos { world, clients, fault_every, depth, hot_blocks }
+        Chaos { world, clients, fault_every, depth, hot_blocks, laziness }
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -169,6 +172,9 @@ impl Chaos {
             }
             42..70 => self.deliver_some()?,
             70..82 => {
+                if !self.world.rng.one_in(self.laziness) {
+                    return Ok(());
+                }
                 let index = self.world.rng.index(self.world.disks.len());
                 let disk = self.world.disks[index].clone();
                 let which = self.world.rng.index(disk.in_flight_count());
@@ -262,11 +268,21 @@ impl Chaos {
         let unit = self.world.rng.index(self.world.disks.len());
         let disk = self.world.disks[unit].clone();
         match kind {
-            0 | 1 => self.on_session(|world, index| {
-                world.sessions[index].wire.reset();
-                world.lose(index);
-            }),
-            2 => self.on_session(|world, index| world.sessions[index].wire.end()),
+            0 | 1 => {
+                if let Some(index) = self.live_session() {
+                    self.world.sessions[index].wire.reset();
+                    self.world.lose(index);
+                    if self.world.rng.one_in(2) {
+                        let client = self.world.sessions[index].client;
+                        self.log_in(client);
+                    }
+                }
+            }
+            2 => {
+                if let Some(index) = self.live_session() {
+                    self.world.sessions[index].wire.end();
+                }
+            }
             3 => {
                 disk.fail_next(1);
                 self.world.has_failed = true;
@@ -327,12 +343,6 @@ impl Chaos {
                     self.world.pump(index);
                 }
             }
-        }
-    }
-
-    fn on_session(&mut self, act: impl Fn(&mut World, usize)) {
-        if let Some(index) = self.live_session() {
-            act(&mut self.world, index);
         }
     }
 
