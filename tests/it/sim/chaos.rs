@@ -109,6 +109,14 @@ impl Chaos {
         let hot_blocks = rng.pick(&[2, 6, 24]);
         let laziness = rng.pick(&[1, 3, 20]);
         let mut world = World::new(rng.word(), options);
+        for disk in &world.disks {
+            disk.set_manners(rng.one_in(2), rng.one_in(3));
+            disk.set_latency(match laziness {
+                1 => 2 * MS_NS,
+                3 => 200 * MS_NS,
+                _ => 15 * SECOND_NS,
+            });
+        }
         world.rng = rng;
         Chaos { world, clients, fault_every, depth, hot_blocks, laziness }
     }
@@ -214,7 +222,7 @@ impl Chaos {
     fn extent(&mut self, unit: usize) -> (u64, u32) {
         let rng = &mut self.world.rng;
         let disk = self.world.options.disks[unit];
-        if disk.block_bytes == 4096 && rng.one_in(12) {
+        if disk.block_bytes == 4096 && rng.one_in(7) {
             // Several pieces.
             return (rng.below(8), 65 + u32::try_from(rng.below(140)).unwrap_or(0));
         }
@@ -294,9 +302,7 @@ impl Chaos {
                 disk.set_state(ChannelState::Ready);
             }
             8 => {
-                let (can_fence, honours) = (self.world.rng.one_in(2), self.world.rng.one_in(2));
-                disk.set_manners(can_fence, honours);
-                disk.set_latency(self.world.rng.pick(&[10_000, 2_000_000, 900_000_000]));
+                disk.set_latency(self.world.rng.pick(&[10_000, 2 * MS_NS, 900 * MS_NS, 60 * SECOND_NS]));
             }
             9..13 => self.manage(unit),
             13 => {
