@@ -3,6 +3,7 @@
 //! `LUNETTE_SIM_SEEDS` says how many seeds, `LUNETTE_SIM_SEED` tells the story of one.
 
 mod bugs;
+mod cells;
 mod chaos;
 mod oracle;
 mod session;
