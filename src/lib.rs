@@ -13,5 +13,7 @@ pub mod net;
 pub mod reactor;
 pub mod rpc;
 pub mod scsi;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod slab;
 pub mod time;

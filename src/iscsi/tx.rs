@@ -391,10 +391,11 @@ fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window
             }
             pdu.after.at = end;
             pdu.after.pdus += 1;
-            // RFC 7143 §11.7.1: F ends a sequence, which is at most MaxBurstLength long.
+            // RFC 7143 §11.7.1: F ends a sequence, which is at most MaxBurstLength long. A piece ends one too: should the
+            // next one fail, the status with its sense data follows here.
             let ends_burst = (*offset + end).is_multiple_of(params.max_burst_bytes);
             DataIn {
-                is_final: is_last || ends_burst,
+                is_final: pdu.ends_item || ends_burst,
                 status,
                 itt: *itt,
                 data_sn: data_sn.plus(before.pdus),

@@ -144,6 +144,17 @@ impl<N: Net> Reactor<N> {
 
     /// Moves a WRITE on: hands a full piece to the device, takes a buffer for the next, asks for its data.
     pub(super) fn advance_write(&mut self, conn: Key, key: Key, now: Tick) {
+        if planted!(self, PartialWrite)
+            && self
+                .tables
+                .tasks
+                .get(key)
+                .is_some_and(|task| task.unsolicited.is_some() && task.outcome.is_none())
+            && let Some(link) = self.conns.get_mut(conn)
+            && let Some((buf, start)) = link.conn.take_piece(key, &mut self.tables.cx(now))
+        {
+            return self.write_piece(conn, key, buf, start, now);
+        }
         loop {
             let Some(link) = self.conns.get_mut(conn) else { return };
             let mut cx = self.tables.cx(now);
@@ -359,7 +370,9 @@ impl<N: Net> Reactor<N> {
         if task.outcome.is_some() {
             return self.settle(record.conn, record.task, now);
         }
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !planted!(self, ErrorIgnored)
+        {
             self.event(Event::DeviceError { unit: record.unit, error });
             return self.end(
                 record.conn,
@@ -374,6 +387,9 @@ impl<N: Net> Reactor<N> {
                 self.read_came(record.conn, record.task, record.offset, data, now);
             }
             (Op::Write { .. }, _) => {
+                if planted!(self, AnswerBeforeDone) && task.submitted_bytes >= task.moves_bytes {
+                    task.ios = 0;
+                }
                 let is_over = task.ios == 0 && task.submitted_bytes >= task.moves_bytes;
                 if is_over {
                     self.end(record.conn, record.task, Outcome::GOOD, now);

@@ -110,7 +110,7 @@ impl<N: Net> Reactor<N> {
         let before = self.serial + 1;
         match change {
             Change::Reset { units, by, attention } => {
-                self.reset(&units, by, now);
+                self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
                     for index in 0..limits::CONNS_MAX {
                         let Some(key) = self.conns.key_at(index) else { continue };
@@ -161,6 +161,8 @@ impl<N: Net> Reactor<N> {
         let Some(mut link) = self.conns.remove(key) else { return };
         let session = link.conn.session();
         let is_logout = link.conn.is_logged_out();
+        #[cfg(feature = "sim")]
+        self.free_tags(|io| io.session == session);
         link.conn.close(&mut self.tables.cx(now));
         self.net.close(link.sock);
         self.drop_parked(|io| io.session == session, now);

@@ -133,7 +133,7 @@ pub enum Change {
     Reset {
         /// Which units.
         units: Arc<[UnitId]>,
-        /// The session that asked: its tasks end silently, others' with TASK ABORTED (TAS = 1).
+        /// The session that asked: it has ended its tasks itself, silently. Others' end with TASK ABORTED (TAS = 1).
         by: Option<SessionId>,
         /// For every session, the one that asked included (SAM-5 §6.3.3).
         attention: Ua,

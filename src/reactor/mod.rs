@@ -24,8 +24,8 @@ mod turn;
 mod unit;
 mod wait;
 
-#[cfg(feature = "sim")]
-pub use planted::Bug;
 pub use planted::Planted;
+#[cfg(feature = "sim")]
+pub use planted::{Bug, Census};
 pub use spawn::{Idle, Recipe, Running, SpawnError, spawn};
 pub use turn::{Reactor, Setup};

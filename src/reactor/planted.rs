@@ -18,10 +18,12 @@ pub enum Bug {
     FlushNotWaitedFor,
     /// FUA is not passed on to the device.
     FuaDropped,
-    /// A completion is matched by slot alone, not by tenancy.
+    /// An aborted IO's tag is free at once, and its completion is taken for that of the tag's next user.
     TagReuse,
-    /// Data with a wrong digest are written all the same.
-    DigestIgnored,
+    /// What a device could not do is answered GOOD.
+    ErrorIgnored,
+    /// A WRITE is answered when its last piece was submitted, not when all have come back.
+    AnswerBeforeDone,
     /// An aborted command is answered nevertheless.
     AnswerAfterAbort,
     /// The second piece of a READ is sent when it comes, even before the first.
@@ -49,6 +51,53 @@ impl Planted {
     /// Whether it is this one.
     pub(super) fn is(self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+}
+
+/// What a reactor holds; all 0 when nothing is going on.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Census {
+    /// Connections.
+    pub conns: usize,
+    /// Commands.
+    pub tasks: usize,
+    /// Items to be sent.
+    pub items: usize,
+    /// Device IOs, in flight or waiting for room.
+    pub ios: usize,
+    /// Functions, barriers and session ends that wait for devices.
+    pub waits: usize,
+}
+
+#[cfg(feature = "sim")]
+impl<N: crate::net::Net> crate::reactor::turn::Reactor<N> {
+    /// What it holds now.
+    pub fn census(&self) -> Census {
+        Census {
+            conns: self.conns.len(),
+            tasks: self.tables.tasks.len(),
+            items: self.tables.tx.len(),
+            ios: self.tables.ios.len(),
+            waits: self.waits.len(),
+        }
+    }
+
+    /// [`Bug::TagReuse`]: forgets IOs that devices have.
+    pub(super) fn free_tags(&mut self, is_aborted: impl Fn(&crate::reactor::tables::InFlight) -> bool) {
+        if !self.planted.is(Bug::TagReuse) {
+            return;
+        }
+        let is_freed = |io: &crate::reactor::tables::InFlight| io.parked.is_none() && is_aborted(io);
+        loop {
+            let freed = self.tables.ios.iter().find(|(_, io)| is_freed(io)).map(|(key, _)| key);
+            let Some(key) = freed else { return };
+            if let Some(io) = self.tables.ios.remove(key)
+                && let Some(task) = self.tables.tasks.get_mut(io.task)
+            {
+                task.ios -= 1;
+            }
+        }
     }
 }
 

@@ -24,7 +24,7 @@ impl<N: Net> Reactor<N> {
         let reply = match (call.function, unit) {
             (TmfFunction::AbortTask, _) => match link.conn.referenced(call, &self.tables.cx(now)) {
                 Ok(task) => {
-                    self.abort(conn, task, now);
+                    self.abort(conn, task, planted!(self, AnswerAfterAbort), now);
                     let then = Then::Answer { ticket, function, is_of_many: false };
                     return self.wait_for(What::Task(task), then, now);
                 }
@@ -33,25 +33,23 @@ impl<N: Net> Reactor<N> {
             (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet, Some((_, unit))) => {
                 // The control mode page says TST = 001b: the task set is the nexus's own.
                 let before = self.serial + 1;
-                while let Some(link) = self.conns.get(conn)
-                    && let Some(task) =
-                        link.conn.next_to_abort(Some(unit), Some(call.cmd_sn), &self.tables.cx(now))
-                {
-                    self.abort(conn, task, now);
-                }
+                self.abort_older(conn, Some(unit), call, now);
                 let what = What::Session { session, unit: Some(unit), before };
                 return self.wait_for(what, Then::Answer { ticket, function, is_of_many: true }, now);
             }
-            (TmfFunction::LogicalUnitReset, Some((number, _))) => {
+            (TmfFunction::LogicalUnitReset, Some((number, unit))) => {
+                self.abort_older(conn, Some(unit), call, now);
                 return self.ask_control(ticket, session, TmfAsk::UnitReset(number));
             }
             (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet | TmfFunction::LogicalUnitReset, None) => {
                 TmfReply::NoLun
             }
             (TmfFunction::TargetWarmReset, _) => {
+                self.abort_older(conn, None, call, now);
                 return self.ask_control(ticket, session, TmfAsk::TargetWarmReset);
             }
             (TmfFunction::TargetColdReset, _) => {
+                self.abort_older(conn, None, call, now);
                 return self.ask_control(ticket, session, TmfAsk::TargetColdReset);
             }
             (TmfFunction::TaskReassign, _) => TmfReply::ReassignNotSupported,
@@ -60,32 +58,46 @@ impl<N: Net> Reactor<N> {
         self.answer_tmf(ticket, function, reply, now);
     }
 
+    /// Gives up a nexus's own commands that came before the function, without an answer. What comes after it and meets
+    /// the reset of a barrier all the same is told.
+    fn abort_older(&mut self, conn: Key, unit: Option<UnitId>, call: &TmfCall, now: Tick) {
+        while let Some(link) = self.conns.get(conn)
+            && let Some(task) = link.conn.next_to_abort(unit, Some(call.cmd_sn), &self.tables.cx(now))
+        {
+            self.abort(conn, task, false, now);
+        }
+    }
+
     fn ask_control(&mut self, ticket: TmfTicket, session: crate::id::SessionId, request: TmfAsk) {
         let reactor = self.id;
         self.tell(ToControl::Tmf { reactor, ticket, session, request });
     }
 
-    /// Gives up a command at its initiator's wish: without an answer.
-    fn abort(&mut self, conn: Key, task: Key, now: Tick) {
-        let Some(link) = self.conns.get_mut(conn) else { return };
-        if planted!(self, AnswerAfterAbort) {
-            return;
+    /// Gives up a command at its initiator's wish: without an answer, so `is_told` is for a planted bug only.
+    fn abort(&mut self, conn: Key, task: Key, is_told: bool, now: Tick) {
+        #[cfg(feature = "sim")]
+        self.free_tags(|io| io.task == task);
+        if planted!(self, BufferLeak)
+            && let Some(task) = self.tables.tasks.get_mut(task)
+        {
+            std::mem::forget(task.piece.take());
         }
-        link.conn.abort(task, false, &mut self.tables.cx(now));
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        link.conn.abort(task, is_told, &mut self.tables.cx(now));
         self.drop_parked(|io| io.task == task, now);
         self.run_queued(conn, now);
     }
 
-    /// Gives up every command at `units`, of every session: `by`'s without an answer, others' with TASK ABORTED.
-    pub(super) fn reset(&mut self, units: &[UnitId], by: Option<crate::id::SessionId>, now: Tick) {
+    /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its
+    /// own already; what it has sent since is told like the others'.
+    pub(super) fn reset(&mut self, units: &[UnitId], now: Tick) {
         for index in 0..crate::limits::CONNS_MAX {
             let Some(conn) = self.conns.key_at(index) else { continue };
             for unit in units {
                 while let Some(link) = self.conns.get_mut(conn)
                     && let Some(task) = link.conn.next_to_abort(Some(*unit), None, &self.tables.cx(now))
                 {
-                    let is_told = by != Some(link.conn.session());
-                    link.conn.abort(task, is_told, &mut self.tables.cx(now));
+                    link.conn.abort(task, true, &mut self.tables.cx(now));
                     self.drop_parked(|io| io.task == task, now);
                 }
             }

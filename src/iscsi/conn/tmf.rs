@@ -1,6 +1,6 @@
 //! Task management (RFC 7143 §11.5, §11.6): what is asked, and what it does to this nexus's tasks.
 
-use super::{Conn, Cx, Request};
+use super::{Conn, Cx, Life, Request};
 use crate::id::UnitId;
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
@@ -146,6 +146,10 @@ impl Conn {
     /// Answers a request.
     pub fn tmf_reply(&mut self, itt: u32, reply: TmfReply, cx: &mut Cx<'_>) {
         self.tmf_count = self.tmf_count.saturating_sub(1);
+        if self.life != Life::Open {
+            // RFC 7143 §11.15: nothing follows the Logout Response.
+            return;
+        }
         let bhs = TmfResponse { itt, response: reply.code() }.encode();
         self.push_control(bhs, None, StatSn::Consume, cx);
     }
@@ -167,13 +171,13 @@ impl Conn {
         Err(TmfReply::NoTask)
     }
 
-    /// The first task of `unit` (of any, where none is given) that is not aborted yet, and came before `cmd_sn` where
-    /// that is given.
+    /// The first task of `unit` (of any, where none is given) that is not aborted yet. With `cmd_sn` it came before that,
+    /// and may have been aborted by another nexus: then it is to end in silence, not in TASK ABORTED.
     pub fn next_to_abort(&self, unit: Option<UnitId>, cmd_sn: Option<Sn>, cx: &Cx<'_>) -> Option<Key> {
         let is_covered = |task: &Task| {
             let is_older = cmd_sn.is_none_or(|sn| task.is_immediate || task.cmd_sn.is_before(sn));
-            let is_ended = task.phase == Phase::Swallowing
-                || task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+            let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+            let is_ended = task.phase == Phase::Swallowing || is_told && cmd_sn.is_none();
             is_older && !is_ended && (unit.is_none() || task.unit == unit)
         };
         cx.tasks.find(&self.tasks, is_covered)
@@ -186,6 +190,10 @@ impl Conn {
         task.piece = None;
         task.parked = None;
         task.outcome = Some(Outcome::of(Status::TaskAborted));
+        if task.phase == Phase::Early && is_told {
+            // Answered in its turn: ExpCmdSN does not cover it yet, and its PDU may still be arriving.
+            return;
+        }
         if !is_told {
             task.obligation.meet(End::Aborted);
         }

@@ -1,0 +1,428 @@
+//! A disk whose IOs end when the world says so, with a volatile cache.
+//!
+//! A block's content is a *stamp*: a number from which all of its bytes follow, so that a block made of parts of two
+//! writes, or shifted, is recognised. An IO takes effect at the moment the world ends it ([`Disk::end_one`]), which may be
+//! long before its reactor polls; a write lands from a copy of its buffer as it was when submitted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::rng::Rng;
+use crate::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use crate::id::ReactorId;
+use crate::slab::Key;
+use crate::time::Tick;
+
+/// What a block holds.
+pub type Stamp = u64;
+
+/// The stamp of a block that no one write has made: content of several, or of none.
+pub const TORN: Stamp = u64::MAX;
+
+/// Distance between the eight-byte words of a block, so that each is unlike the others.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Writes a stamped block.
+pub fn fill(block: &mut [u8], stamp: Stamp) {
+    let mut word = stamp;
+    for bytes in block.chunks_exact_mut(8) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+        word = word.wrapping_add(STEP);
+    }
+}
+
+/// The stamp of a block; [`TORN`] where it is not all of one piece.
+pub fn stamp_of(block: &[u8]) -> Stamp {
+    let mut words = block.chunks_exact(8).map(|bytes| bytes.try_into().map_or(TORN, u64::from_le_bytes));
+    let Some(stamp) = words.next() else { return TORN };
+    let mut expected = stamp;
+    for word in words {
+        expected = expected.wrapping_add(STEP);
+        if word != expected {
+            return TORN;
+        }
+    }
+    stamp
+}
+
+/// What has happened at a disk, for the oracle.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A block has been written.
+    Landed {
+        /// Which.
+        lba: u64,
+        /// With what.
+        stamp: Stamp,
+    },
+    /// An IO was submitted beyond what the reactor has acknowledged as the disk's size ([`Disk::set_limit`]).
+    Beyond {
+        /// Who.
+        reactor: ReactorId,
+        /// What.
+        op: Op,
+    },
+}
+
+#[derive(Debug)]
+struct Flying {
+    serial: u64,
+    reactor: ReactorId,
+    tag: Key,
+    op: Op,
+    /// To be written, or as read.
+    stamps: Vec<Stamp>,
+    due: Tick,
+    result: Option<Result<(), IoError>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    block_bytes: u32,
+    /// As told by `info`.
+    blocks: u64,
+    durable: Vec<Stamp>,
+    /// Contents not known to be durable, oldest first, each with the serial number of its landing.
+    cached: BTreeMap<u64, Vec<(u64, Stamp)>>,
+    flying: Vec<Flying>,
+    serial: u64,
+    queue_max: usize,
+    state: ChannelState,
+    failures: u32,
+    can_fence: bool,
+    honours_cancel: bool,
+    latency_ns_max: u64,
+    limits: BTreeMap<ReactorId, u64>,
+    notes: Vec<Note>,
+    rng: Rng,
+}
+
+/// A disk, shared by the world and by the target.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Disk {
+    /// A disk of zero stamps. Its medium has `blocks` blocks, whatever [`Disk::tell_blocks`] says later.
+    pub fn new(name: &str, blocks: u64, block_bytes: u32, rng: Rng) -> Disk {
+        let shared = Shared {
+            name: name.to_owned(),
+            block_bytes,
+            blocks,
+            durable: vec![0; usize::try_from(blocks).unwrap_or(0)],
+            cached: BTreeMap::new(),
+            flying: Vec::new(),
+            serial: 0,
+            queue_max: 64,
+            state: ChannelState::Ready,
+            failures: 0,
+            can_fence: true,
+            honours_cancel: true,
+            latency_ns_max: 2_000_000,
+            limits: BTreeMap::new(),
+            notes: Vec::new(),
+            rng,
+        };
+        Disk { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().expect("the world has one thread, and ends with its first panic")
+    }
+
+    /// The size that `info` tells from now on. The medium keeps all of its blocks: who checks wrongly is not saved by
+    /// the disk.
+    pub fn tell_blocks(&self, blocks: u64) {
+        self.lock().blocks = blocks;
+    }
+
+    /// Refuses what it has not room for from now on.
+    pub fn set_queue_max(&self, queue_max: usize) {
+        self.lock().queue_max = queue_max;
+    }
+
+    /// Ready, or opening again.
+    pub fn set_state(&self, state: ChannelState) {
+        self.lock().state = state;
+    }
+
+    /// The next so many IOs fail.
+    pub fn fail_next(&self, count: u32) {
+        self.lock().failures = count;
+    }
+
+    /// Whether a fence and a wish to cancel get through.
+    pub fn set_manners(&self, can_fence: bool, honours_cancel: bool) {
+        let mut shared = self.lock();
+        (shared.can_fence, shared.honours_cancel) = (can_fence, honours_cancel);
+    }
+
+    /// IOs end by themselves after this time at most.
+    pub fn set_latency(&self, ns_max: u64) {
+        self.lock().latency_ns_max = ns_max;
+    }
+
+    /// A reactor has acknowledged that the disk ends here: IO that it submits beyond is noted.
+    pub fn set_limit(&self, reactor: ReactorId, blocks: u64) {
+        self.lock().limits.insert(reactor, blocks);
+    }
+
+    /// IOs that have not taken effect.
+    pub fn in_flight_count(&self) -> usize {
+        self.lock().flying.iter().filter(|io| io.result.is_none()).count()
+    }
+
+    /// IOs that no reactor has got back.
+    pub fn held_count(&self) -> usize {
+        self.lock().flying.len()
+    }
+
+    /// Takes what has happened.
+    pub fn take_notes(&self) -> Vec<Note> {
+        std::mem::take(&mut self.lock().notes)
+    }
+
+    /// Ends the IO at `index` among those that have not taken effect.
+    pub fn end_one(&self, index: usize) {
+        let mut shared = self.lock();
+        let found = shared.flying.iter().enumerate().filter(|(_, io)| io.result.is_none()).nth(index);
+        if let Some((at, _)) = found {
+            shared.end(at);
+        }
+    }
+
+    /// Ends the IOs whose time has come.
+    pub fn end_due(&self, now: Tick) {
+        let mut shared = self.lock();
+        for at in 0..shared.flying.len() {
+            if shared.flying[at].result.is_none() && shared.flying[at].due <= now {
+                shared.end(at);
+            }
+        }
+    }
+
+    /// What a block holds now.
+    pub fn content(&self, lba: u64) -> Stamp {
+        self.lock().content(lba)
+    }
+
+    /// What the blocks would hold if power were cut now: of what is cached, a random part is lost.
+    pub fn after_power_cut(&self) -> Vec<Stamp> {
+        let mut shared = self.lock();
+        let mut blocks = shared.durable.clone();
+        let cached: Vec<(u64, Vec<Stamp>)> = shared
+            .cached
+            .iter()
+            .map(|(&lba, versions)| (lba, versions.iter().map(|version| version.1).collect()))
+            .collect();
+        for (lba, versions) in cached {
+            let kept = shared.rng.index(versions.len() + 1);
+            if let (Some(stamp), Ok(at)) = (versions.get(kept), usize::try_from(lba)) {
+                blocks[at] = *stamp;
+            }
+        }
+        blocks
+    }
+}
+
+impl Shared {
+    fn content(&self, lba: u64) -> Stamp {
+        match self.cached.get(&lba).and_then(|versions| versions.last()) {
+            Some((_, stamp)) => *stamp,
+            None => usize::try_from(lba).ok().and_then(|at| self.durable.get(at)).copied().unwrap_or(TORN),
+        }
+    }
+
+    /// An IO takes effect, or fails: then a random part of a write has.
+    fn end(&mut self, at: usize) {
+        let fails = self.failures > 0;
+        self.failures = self.failures.saturating_sub(1);
+        let (op, serial) = (self.flying[at].op, self.flying[at].serial);
+        match op {
+            Op::Read { lba, blocks } => {
+                let stamps = (lba..lba + u64::from(blocks)).map(|lba| self.content(lba)).collect();
+                self.flying[at].stamps = stamps;
+            }
+            Op::Write { lba, fua, .. } => {
+                let stamps = std::mem::take(&mut self.flying[at].stamps);
+                for (lba, stamp) in (lba..).zip(stamps) {
+                    if !fails || self.rng.one_in(2) {
+                        self.land(lba, stamp, fua && !fails);
+                    }
+                }
+            }
+            Op::Flush if fails => {}
+            Op::Flush => self.flush(serial),
+        }
+        let error = match op {
+            Op::Flush => IoError::FlushFailed,
+            Op::Read { lba, .. } | Op::Write { lba, .. } => IoError::Medium { lba: Some(lba) },
+        };
+        self.flying[at].result = Some(if fails { Err(error) } else { Ok(()) });
+    }
+
+    fn land(&mut self, lba: u64, stamp: Stamp, is_durable: bool) {
+        self.serial += 1;
+        let serial = self.serial;
+        self.notes.push(Note::Landed { lba, stamp });
+        if is_durable {
+            self.cached.remove(&lba);
+            if let Some(block) = usize::try_from(lba).ok().and_then(|at| self.durable.get_mut(at)) {
+                *block = stamp;
+            }
+        } else {
+            self.cached.entry(lba).or_default().push((serial, stamp));
+        }
+    }
+
+    /// Makes durable what had landed before `serial`.
+    fn flush(&mut self, serial: u64) {
+        let durable = &mut self.durable;
+        self.cached.retain(|&lba, versions| {
+            let count = versions.iter().take_while(|version| version.0 < serial).count();
+            if let Some((_, stamp)) = versions.drain(..count).next_back()
+                && let Some(block) = usize::try_from(lba).ok().and_then(|at| durable.get_mut(at))
+            {
+                *block = stamp;
+            }
+            !versions.is_empty()
+        });
+    }
+}
+
+impl Bdev for Disk {
+    fn info(&self) -> Info {
+        let shared = self.lock();
+        let mut uuid = [0x5a; 16];
+        uuid[..8].copy_from_slice(&(shared.durable.len() as u64).to_be_bytes());
+        uuid[8] = shared.name.bytes().last().unwrap_or(0);
+        Info {
+            name: shared.name.clone(),
+            blocks: shared.blocks,
+            block_bytes: shared.block_bytes,
+            physical_block_bytes: shared.block_bytes,
+            read_only: false,
+            write_cache: true,
+            rotational: false,
+            uuid,
+        }
+    }
+
+    fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
+        let block_bytes = usize::try_from(self.lock().block_bytes).unwrap_or(512);
+        Box::new(DiskChannel { disk: self.clone(), reactor, block_bytes, held: Vec::new(), last: Tick::ZERO })
+    }
+}
+
+#[derive(Debug)]
+struct DiskChannel {
+    disk: Disk,
+    reactor: ReactorId,
+    block_bytes: usize,
+    held: Vec<Io>,
+    last: Tick,
+}
+
+impl Channel for DiskChannel {
+    fn state(&self) -> ChannelState {
+        self.disk.lock().state
+    }
+
+    fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
+        let mut shared = self.disk.lock();
+        match shared.state {
+            ChannelState::Opening => return Err(Refused::NotReady(io)),
+            ChannelState::Gone => return Err(Refused::Gone(io)),
+            ChannelState::Ready => {}
+        }
+        if shared.flying.len() >= shared.queue_max {
+            return Err(Refused::Full(io));
+        }
+        let end = match io.op {
+            Op::Read { lba, blocks } | Op::Write { lba, blocks, .. } => lba.saturating_add(u64::from(blocks)),
+            Op::Flush => 0,
+        };
+        if end > shared.limits.get(&self.reactor).copied().unwrap_or(u64::MAX) {
+            let reactor = self.reactor;
+            shared.notes.push(Note::Beyond { reactor, op: io.op });
+        }
+        let stamps = match (io.op, &io.data) {
+            (Op::Write { blocks, .. }, Some(data)) => {
+                data.chunks_exact(self.block_bytes).take(blocks as usize).map(stamp_of).collect()
+            }
+            _ => Vec::new(),
+        };
+        let latency_ns_max = shared.latency_ns_max;
+        let due = now.after_ns(1000 + shared.rng.below(latency_ns_max));
+        let result = (end > shared.durable.len() as u64).then_some(Err(IoError::OutOfRange));
+        shared.serial += 1;
+        let serial = shared.serial;
+        let (reactor, tag, op) = (self.reactor, io.tag, io.op);
+        shared.flying.push(Flying { serial, reactor, tag, op, stamps, due, result });
+        drop(shared);
+        self.held.push(io);
+        self.last = now;
+        Ok(())
+    }
+
+    fn kick(&mut self) {}
+
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick) {
+        self.last = now;
+        self.disk.end_due(now);
+        let mut shared = self.disk.lock();
+        let mut room = max.min(out.capacity() - out.len());
+        while room > 0 {
+            let found = shared.flying.iter().position(|io| io.reactor == self.reactor && io.result.is_some());
+            let Some(flying) = found.map(|at| shared.flying.swap_remove(at)) else { return };
+            let Some(at) = self.held.iter().position(|io| io.tag == flying.tag) else { continue };
+            let mut io = self.held.swap_remove(at);
+            let result = flying.result.unwrap_or(Ok(()));
+            if let (Op::Read { .. }, Some(data), Ok(())) = (io.op, &mut io.data, result) {
+                data.chunks_exact_mut(self.block_bytes)
+                    .zip(&flying.stamps)
+                    .for_each(|(block, stamp)| fill(block, *stamp));
+            }
+            out.push(Done { tag: io.tag, data: io.data, result });
+            room -= 1;
+        }
+    }
+
+    fn cancel(&mut self, tag: Key) {
+        let mut shared = self.disk.lock();
+        if !shared.honours_cancel || shared.rng.one_in(2) {
+            return;
+        }
+        let found = shared
+            .flying
+            .iter_mut()
+            .find(|io| io.reactor == self.reactor && io.tag == tag && io.result.is_none());
+        if let Some(io) = found {
+            io.result = Some(Err(IoError::Cancelled));
+        }
+    }
+
+    fn fence(&mut self) -> Fence {
+        let mut shared = self.disk.lock();
+        if !shared.can_fence {
+            return Fence::Cannot;
+        }
+        for io in shared.flying.iter_mut().filter(|io| io.reactor == self.reactor && io.result.is_none()) {
+            io.result = Some(Err(IoError::Cancelled));
+        }
+        Fence::Fenced
+    }
+
+    fn wake(&self) -> Wake {
+        let shared = self.disk.lock();
+        let mine = shared.flying.iter().filter(|io| io.reactor == self.reactor);
+        let due = |io: &Flying| if io.result.is_some() { self.last } else { io.due };
+        mine.map(due).min().map_or(Wake::Idle, Wake::At)
+    }
+
+    fn in_flight(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
+}

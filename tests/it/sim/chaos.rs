@@ -1,0 +1,538 @@
+//! A random life: by seed a step, a fault, a step; then calm, in which everything must be answered and given back.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use lunette::bdev::ChannelState;
+use lunette::reactor::message::NopInTimes;
+use lunette::reactor::{Bug, Census};
+use lunette::sim::rng::Rng;
+use lunette::time::{MS_NS, SECOND_NS};
+use lunette_initiator::config::{Config, Offer};
+use lunette_initiator::lun as lun_field;
+use lunette_initiator::session::{Attribute, Function, Tmf};
+
+use super::session::What;
+use super::world::{DiskOptions, Options, TARGET, World};
+
+/// The session of a client that goes on, and how its connections are made.
+#[derive(Debug)]
+struct Client {
+    session: Option<usize>,
+    has_digests: bool,
+    config: Config,
+}
+
+/// A random world.
+pub(super) struct Chaos {
+    pub(super) world: World,
+    clients: Vec<Client>,
+    /// Faults come one in so many steps.
+    fault_every: u64,
+    /// So few commands outstanding in a session.
+    depth: usize,
+    hot_blocks: u64,
+    /// Disks end an IO in one of so many steps that could.
+    laziness: u64,
+}
+
+/// Lives through a seed. The hash of all that happened, or what went wrong.
+pub(super) fn run(seed: u64, bug: Option<Bug>) -> Result<u64, String> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let mut chaos = Chaos::new(seed, bug);
+        chaos.live().map(|()| chaos.world.hash())
+    }));
+    outcome.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", text.unwrap_or("?")))
+    })
+}
+
+/// Lives through a seed once more and prints what happens.
+pub(super) fn tell(seed: u64, bug: Option<Bug>) {
+    let mut chaos = Chaos::new(seed, bug);
+    chaos.world.trace = Some(Vec::new());
+    let outcome = catch_unwind(AssertUnwindSafe(|| chaos.live()));
+    for line in chaos.world.trace.iter().flatten() {
+        println!("{line}");
+    }
+    println!("seed {seed}: {outcome:?}");
+}
+
+fn offer(rng: &mut Rng, has_digests: bool) -> Offer {
+    let is_tight = rng.one_in(3);
+    Offer {
+        initial_r2t: Some(rng.one_in(2)),
+        immediate_data: Some(!rng.one_in(3)),
+        max_burst_bytes: Some(if is_tight { 8192 } else { 1 << 20 }),
+        first_burst_bytes: Some(if is_tight { 4096 } else { 65536 }),
+        max_recv_bytes: Some(rng.pick(&[2048, 8192, 65536])),
+        max_outstanding_r2t: Some(rng.pick(&[1, 2, 4])),
+        ..Offer::with_digests(has_digests, has_digests)
+    }
+}
+
+impl Chaos {
+    fn new(seed: u64, bug: Option<Bug>) -> Chaos {
+        let mut rng = Rng::new(seed ^ 0x6c75_6e65_7474_6521);
+        let big = DiskOptions { blocks: 256, block_bytes: 4096 };
+        let small = DiskOptions { blocks: 512, block_bytes: 512 };
+        let disks = match rng.below(4) {
+            0 => vec![big],
+            1 => vec![small],
+            2 => vec![big, small],
+            _ => vec![small, big, small],
+        };
+        let seconds = |ask, close| NopInTimes { ask_ns: ask * SECOND_NS, close_ns: close * SECOND_NS };
+        let options = Options {
+            reactors: rng.pick(&[1, 2, 2, 3]),
+            disks,
+            bug,
+            buffers: if rng.one_in(4) { [8, 4, 3, 2] } else { [64, 32, 16, 6] },
+            nop_in: if rng.one_in(2) { seconds(30, 60) } else { seconds(1, 3) },
+        };
+        let count = 2 + rng.index(4);
+        let clients = (0..count)
+            .map(|index| {
+                let has_digests = rng.one_in(3);
+                let name = format!("iqn.2026-01.sim:i{index}");
+                let config = Config {
+                    offer: offer(&mut rng, has_digests),
+                    tolerate_unmatched: has_digests,
+                    ..Config::new(&name, TARGET)
+                };
+                Client { session: None, has_digests, config }
+            })
+            .collect();
+        let fault_every = rng.pick(&[20, 40, 80]);
+        let depth = rng.pick(&[3, 8, 20]);
+        let hot_blocks = rng.pick(&[2, 6, 24]);
+        let laziness = rng.pick(&[1, 3, 20]);
+        let mut world = World::new(rng.word(), options);
+        for disk in &world.disks {
+            disk.set_manners(rng.one_in(2), rng.one_in(3));
+            disk.set_latency(match laziness {
+                1 => 2 * MS_NS,
+                3 => 200 * MS_NS,
+                _ => 15 * SECOND_NS,
+            });
+        }
+        world.rng = rng;
+        Chaos { world, clients, fault_every, depth, hot_blocks, laziness }
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        let steps = 300 + self.world.rng.below(900);
+        for client in 0..self.clients.len() {
+            self.log_in(client);
+        }
+        for _ in 0..steps {
+            self.step()?;
+        }
+        self.world.heal();
+        self.calm(false).map_err(|error| format!("in calm: {error}"))?;
+        self.last_words()?;
+        Ok(())
+    }
+
+    fn log_in(&mut self, client: usize) {
+        let capacity = self.world.rng.pick(&[600, 5000, 100_000, 4_000_000]);
+        let config = self.clients[client].config.clone();
+        let session = self.world.open(client, config, capacity);
+        self.world.note(|| format!("client {client} logs in, session {}", session + 1), &[20, client as u64]);
+        self.clients[client].session = Some(session);
+    }
+
+    /// A session that a client has, logged in and alive.
+    fn live_session(&mut self) -> Option<usize> {
+        let client = self.world.rng.index(self.clients.len());
+        let index = self.clients[client].session?;
+        let session = &self.world.sessions[index];
+        (session.is_logged_in
+            && !session.is_over
+            && !session.is_logging_out
+            && !session.initiator.has_ended())
+        .then_some(index)
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        self.world.step += 1;
+        self.world.now = self.world.now.after_ns(self.world.rng.below(20_000));
+        if self.world.step % 64 == 0 {
+            self.look_deeper()?;
+        }
+        let chance = self.world.rng.below(100);
+        match chance {
+            0..25 => {
+                let index = self.world.rng.index(self.world.cores.len());
+                if self.world.step >= self.world.cores[index].stalled_until {
+                    self.world.turn(index)?;
+                }
+            }
+            25..30 => self.world.turn_control(),
+            30..42 => {
+                let index = self.world.rng.index(self.world.cores.len());
+                if self.world.rng.one_in(2) {
+                    self.world.relay_down(index);
+                } else {
+                    self.world.relay_up(index);
+                }
+            }
+            42..70 => self.deliver_some()?,
+            70..82 => {
+                if !self.world.rng.one_in(self.laziness) {
+                    return Ok(());
+                }
+                let index = self.world.rng.index(self.world.disks.len());
+                let disk = self.world.disks[index].clone();
+                let which = self.world.rng.index(disk.in_flight_count());
+                disk.end_one(which);
+                self.world.look()?;
+            }
+            82..84 => {
+                let ns = self.world.rng.pick(&[MS_NS, MS_NS, MS_NS, 50 * MS_NS, 700 * MS_NS, 3 * SECOND_NS]);
+                self.world.now = self.world.now.after_ns(ns);
+            }
+            84..98 => self.ask(),
+            _ => self.revive(),
+        }
+        if self.world.rng.one_in(self.fault_every) {
+            self.fault();
+        }
+        Ok(())
+    }
+
+    fn deliver_some(&mut self) -> Result<(), String> {
+        let open: Vec<usize> =
+            (0..self.world.sessions.len()).filter(|index| !self.world.sessions[*index].is_over).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let index = self.world.rng.pick(&open);
+        let bytes = self.world.rng.pick(&[1, 47, 48, 100, 1300, 9000, usize::MAX, usize::MAX, usize::MAX]);
+        if self.world.rng.one_in(2) {
+            self.world.sessions[index].wire.deliver_to_target(bytes);
+            self.world.pump(index);
+        } else {
+            self.world.deliver(index, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn extent(&mut self, unit: usize) -> (u64, u32) {
+        let rng = &mut self.world.rng;
+        let disk = self.world.options.disks[unit];
+        if disk.block_bytes == 4096 && rng.one_in(7) {
+            // Several pieces.
+            return (rng.below(8), 65 + u32::try_from(rng.below(140)).unwrap_or(0));
+        }
+        let blocks = 1 + rng.pick(&[0, 0, 1, 3, 7]);
+        let near = if rng.one_in(8) { disk.blocks - u64::from(blocks) } else { self.hot_blocks };
+        (rng.below(near), blocks)
+    }
+
+    fn ask(&mut self) {
+        let Some(index) = self.live_session() else { return };
+        if self.world.sessions[index].ops.len() >= self.depth {
+            return;
+        }
+        let unit = self.world.rng.index(self.world.disks.len());
+        let (lba, blocks) = self.extent(unit);
+        let what = match self.world.rng.below(20) {
+            0..9 => What::Write { lba, blocks, fua: self.world.rng.one_in(4) },
+            9..16 => What::Read { lba, blocks },
+            16..18 => What::Sync,
+            18 => What::TestUnitReady,
+            _ => self.world.rng.pick(&[What::Inquiry, What::ReportLuns, What::ReadCapacity]),
+        };
+        let attribute = match self.world.rng.below(20) {
+            0 => Attribute::HeadOfQueue,
+            1 | 2 => Attribute::Ordered,
+            _ => Attribute::Simple,
+        };
+        let immediate = self.world.rng.one_in(40);
+        let op = self.world.issue(index, unit, what, attribute, immediate);
+        self.world.note(
+            || format!("session {} asks {op:?} {unit} {what:?}", index + 1),
+            &[21, index as u64, unit as u64],
+        );
+    }
+
+    /// A client without a session logs in again.
+    fn revive(&mut self) {
+        let client = self.world.rng.index(self.clients.len());
+        let is_down = self.clients[client].session.is_none_or(|index| {
+            let session = &self.world.sessions[index];
+            session.is_over || session.login_failed || session.initiator.has_ended()
+        });
+        if is_down {
+            self.log_in(client);
+        }
+    }
+
+    fn fault(&mut self) {
+        let kind = self.world.rng.below(20);
+        self.world.note(|| format!("fault {kind}"), &[22, kind]);
+        let unit = self.world.rng.index(self.world.disks.len());
+        let disk = self.world.disks[unit].clone();
+        match kind {
+            0 | 1 => {
+                if let Some(index) = self.live_session() {
+                    self.world.sessions[index].wire.reset();
+                    self.world.lose(index);
+                    if self.world.rng.one_in(2) {
+                        let client = self.world.sessions[index].client;
+                        self.log_in(client);
+                    }
+                }
+            }
+            2 => {
+                if let Some(index) = self.live_session() {
+                    self.world.sessions[index].wire.end();
+                }
+            }
+            3 => {
+                disk.fail_next(1);
+                self.world.has_failed = true;
+            }
+            4 => disk.set_queue_max(self.world.rng.index(3)),
+            5 => disk.set_state(ChannelState::Opening),
+            6 | 7 => {
+                disk.set_queue_max(64);
+                disk.set_state(ChannelState::Ready);
+            }
+            8 => {
+                disk.set_latency(self.world.rng.pick(&[10_000, 2 * MS_NS, 900 * MS_NS, 60 * SECOND_NS]));
+            }
+            9..13 => self.manage(unit),
+            13 => {
+                let most = self.world.options.disks[unit].blocks;
+                let blocks = self.world.rng.pick(&[3, 8, most / 2, most]);
+                self.world.resize(unit, blocks);
+            }
+            14 => {
+                let is_mapped = self.world.rng.one_in(2);
+                self.world.map(unit, is_mapped);
+            }
+            15 => {
+                let index = self.world.rng.index(self.world.cores.len());
+                self.world.cores[index].stalled_until = self.world.step + 20 + self.world.rng.below(80);
+            }
+            16 | 17 => {
+                // The same nexus again, while its session lives.
+                let client = self.world.rng.index(self.clients.len());
+                self.log_in(client);
+            }
+            18 => {
+                let client = self.world.rng.index(self.clients.len());
+                if self.clients[client].has_digests
+                    && let Some(index) = self.clients[client].session
+                    && self.world.sessions[index].is_logged_in
+                {
+                    let flying = self.world.sessions[index].wire.flying_to_target();
+                    let (at, bit) = (self.world.rng.index(flying), self.world.rng.word().to_le_bytes()[0]);
+                    let session = &mut self.world.sessions[index];
+                    session.is_flipped |= session.wire.flip(at, bit);
+                }
+            }
+            _ => {
+                if let Some(index) = self.live_session() {
+                    let session = &mut self.world.sessions[index];
+                    if self.world.rng.one_in(3) {
+                        session.is_logging_out =
+                            session.initiator.logout(0, self.world.rng.one_in(2)).is_ok();
+                    } else {
+                        for _ in 0..self.world.rng.below(80) {
+                            let _ = session.initiator.ping(0, &[7; 20], true);
+                        }
+                    }
+                    self.world.pump(index);
+                }
+            }
+        }
+    }
+
+    fn manage(&mut self, unit: usize) {
+        let Some(index) = self.live_session() else { return };
+        let lun = lun_field::from_number(u16::try_from(unit).unwrap_or(0));
+        let session = &self.world.sessions[index];
+        let ops: Vec<(usize, u32)> = session
+            .ops
+            .values()
+            .filter(|op| session.initiator.is_sent(op.itt))
+            .map(|op| (op.unit, op.itt))
+            .collect();
+        let function = match self.world.rng.below(16) {
+            0..6 => Function::AbortTask,
+            6..9 => Function::AbortTaskSet,
+            9 => Function::ClearTaskSet,
+            10..14 => Function::LogicalUnitReset,
+            14 => Function::TargetWarmReset,
+            _ => Function::TargetColdReset,
+        };
+        let mut tmf = Tmf::new(function, lun);
+        if function == Function::AbortTask {
+            if ops.is_empty() {
+                return;
+            }
+            let (unit, itt) = self.world.rng.pick(&ops);
+            tmf = Tmf::abort(lun_field::from_number(u16::try_from(unit).unwrap_or(0)), itt);
+        }
+        tmf.immediate = !self.world.rng.one_in(4);
+        self.world.manage(index, unit, tmf);
+        self.world.note(|| format!("session {} manages {tmf:?}", index + 1), &[23, index as u64]);
+    }
+
+    fn look_deeper(&mut self) -> Result<(), String> {
+        for unit in 0..self.world.disks.len() {
+            let contents = self.world.disks[unit].after_power_cut();
+            self.world.oracle.after_power_cut(unit, &contents)?;
+        }
+        let oldest =
+            self.world.sessions.iter().flat_map(|session| session.ops.values()).map(|op| op.start).min();
+        self.world.oracle.prune(oldest.unwrap_or(self.world.step));
+        Ok(())
+    }
+
+    /// Everything runs, nothing new is asked: until nothing is outstanding (and, `is_empty`, nothing is left).
+    fn calm(&mut self, is_empty: bool) -> Result<(), String> {
+        let until = self.world.now.after_ns(200 * SECOND_NS);
+        loop {
+            let has_moved = self.round()?;
+            if has_moved {
+                continue;
+            }
+            let outstanding: usize = self.world.sessions.iter().map(|session| session.ops.len()).sum();
+            let is_waiting = self.world.sessions.iter().any(|session| {
+                !session.is_over
+                    && !session.login_failed
+                    && (!session.is_logged_in || session.initiator.pending_count() > 0)
+            });
+            let is_quiet = outstanding == 0 && !is_waiting;
+            if is_quiet && (!is_empty || self.is_empty()) {
+                return Ok(());
+            }
+            if self.world.now > until {
+                let ops: Vec<_> = self
+                    .world
+                    .sessions
+                    .iter()
+                    .flat_map(|session| session.ops.iter().map(move |op| (session.id, op)))
+                    .collect();
+                return Err(format!(
+                    "not over: outstanding {ops:?}, waiting {is_waiting}, {:?}, {} buffers, {} sessions",
+                    self.world.census(),
+                    self.world.buffers_out(),
+                    self.world.control.sessions().count()
+                ));
+            }
+            let next = self.world.next_deadline().unwrap_or(until);
+            self.world.now = next.max(self.world.now.after_ns(MS_NS));
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.world.census() == Census::default()
+            && self.world.buffers_out() == 0
+            && self.world.control.sessions().count() == 0
+            && self.world.disks.iter().all(|disk| disk.held_count() == 0)
+    }
+
+    /// Each part of the world once. Whether anything moved.
+    fn round(&mut self) -> Result<bool, String> {
+        let mut has_moved = false;
+        self.world.step += 1;
+        self.world.now = self.world.now.after_ns(10_000);
+        for index in 0..self.world.cores.len() {
+            while self.world.relay_down(index) || self.world.relay_up(index) {
+                has_moved = true;
+            }
+        }
+        self.world.turn_control();
+        for index in 0..self.world.cores.len() {
+            has_moved |= self.world.turn(index)?;
+        }
+        for disk in self.world.disks.clone() {
+            while disk.in_flight_count() > 0 {
+                let which = self.world.rng.index(disk.in_flight_count());
+                disk.end_one(which);
+                has_moved = true;
+            }
+        }
+        self.world.look()?;
+        self.world.step += 1;
+        for index in 0..self.world.sessions.len() {
+            let session = &self.world.sessions[index];
+            if session.is_over {
+                continue;
+            }
+            has_moved |= session.wire.flying_to_target() > 0 || session.wire.has_end_in_flight();
+            session.wire.deliver_to_target(usize::MAX);
+            has_moved |= self.world.pump(index);
+            has_moved |= self.world.deliver(index, usize::MAX)?;
+        }
+        Ok(has_moved)
+    }
+
+    /// Every client logs in once more, is served, and leaves; then nothing is left.
+    fn last_words(&mut self) -> Result<(), String> {
+        for client in 0..self.clients.len() {
+            let is_up = self.clients[client].session.is_some_and(|index| {
+                let session = &self.world.sessions[index];
+                session.is_logged_in
+                    && !session.is_over
+                    && !session.is_logging_out
+                    && !session.initiator.has_ended()
+            });
+            if !is_up {
+                self.log_in(client);
+            }
+        }
+        self.calm(false)?;
+        for unit in 0..self.world.disks.len() {
+            for _ in 0..8 {
+                self.ask_all(unit, What::TestUnitReady)?;
+            }
+            for what in
+                [What::Write { lba: 0, blocks: 2, fua: false }, What::Read { lba: 0, blocks: 2 }, What::Sync]
+            {
+                let ended = self.ask_all(unit, what)?;
+                if ended.iter().any(|is_good| !is_good) {
+                    return Err(format!("at the end, {what:?} is not GOOD everywhere"));
+                }
+            }
+        }
+        self.look_deeper()?;
+        for index in 0..self.world.sessions.len() {
+            let session = &mut self.world.sessions[index];
+            if session.is_logged_in && !session.is_over && !session.initiator.has_ended() {
+                session.is_logging_out = session.initiator.logout(0, true).is_ok();
+                self.world.pump(index);
+            } else if !session.is_over {
+                session.wire.end();
+            }
+        }
+        self.calm(true).map_err(|error| format!("after the last logout: {error}"))
+    }
+
+    /// Every client asks the same; who got GOOD?
+    fn ask_all(&mut self, unit: usize, what: What) -> Result<Vec<bool>, String> {
+        let mut sessions: Vec<usize> = self.clients.iter().filter_map(|client| client.session).collect();
+        sessions.retain(|index| !self.world.sessions[*index].is_over);
+        for index in &sessions {
+            self.world.sessions[*index].keeps_answers = true;
+            self.world.sessions[*index].ended.clear();
+            self.world
+                .issue(*index, unit, what, Attribute::Simple, false)
+                .ok_or("a session that takes no command")?;
+        }
+        self.calm(false)?;
+        let is_good = |index: &usize| {
+            let ended = self.world.sessions[*index].ended.last();
+            ended.is_some_and(|(_, completion)| {
+                completion.as_ref().is_some_and(|completion| completion.is_good())
+            })
+        };
+        Ok(sessions.iter().map(is_good).collect())
+    }
+}

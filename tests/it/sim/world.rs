@@ -1,0 +1,394 @@
+//! A world: reactors, control, disks and initiators on one thread, with every message and byte under the world's hand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lunette::bdev::{Bdev, ChannelState};
+use lunette::buf::{Class, Pool};
+use lunette::control::access::Rules;
+use lunette::control::catalog::TargetSpec;
+use lunette::control::{Config as ControlConfig, Control, Origin, Random};
+use lunette::id::{BarrierId, ReactorId, UnitId};
+use lunette::net::Wait;
+use lunette::reactor::message::{Change, NopInTimes, ToControl, ToReactor};
+use lunette::reactor::port::{Receiver, Sender, channel};
+use lunette::reactor::{Bug, Census, Planted, Reactor, Setup};
+use lunette::scsi::view::{LunNumber, Mapping};
+use lunette::sim::disk::{Disk, Note};
+use lunette::sim::net::{Plug, SimNet, Wire};
+use lunette::sim::no_waker;
+use lunette::sim::rng::Rng;
+use lunette::time::Tick;
+
+use super::oracle::{Oracle, Step};
+use super::session::Session;
+
+/// The one target.
+pub(super) const TARGET: &str = "iqn.2026-01.sim:t";
+
+/// A disk that a world has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DiskOptions {
+    pub(super) blocks: u64,
+    pub(super) block_bytes: u32,
+}
+
+/// What a world is like.
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) reactors: u16,
+    pub(super) disks: Vec<DiskOptions>,
+    pub(super) bug: Option<Bug>,
+    /// Buffers of each class in either pool.
+    pub(super) buffers: [usize; 4],
+    pub(super) nop_in: NopInTimes,
+}
+
+/// What a reactor may still take as a unit's size.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    barrier: Option<BarrierId>,
+    unit: usize,
+    blocks: u64,
+}
+
+/// A reactor with the queues around it.
+pub(super) struct Core {
+    pub(super) reactor: Reactor<SimNet>,
+    /// Control's side of its inbox: messages on their way.
+    from_control: Receiver<ToReactor<Plug>>,
+    inbox: Sender<ToReactor<Plug>>,
+    outbox: Receiver<ToControl>,
+    to_control: VecDeque<ToControl>,
+    pools: [Pool; 2],
+    /// Sizes as sent to it, the oldest that it may still go by first; and whether the unit is mapped.
+    sizes: Vec<Limit>,
+    mapped: Vec<Limit>,
+    /// It is not run before this step.
+    pub(super) stalled_until: Step,
+}
+
+#[derive(Debug)]
+struct SeededRandom(Rng);
+
+impl Random for SeededRandom {
+    fn fill(&mut self, out: &mut [u8]) {
+        out.fill_with(|| self.0.word().to_le_bytes()[0]);
+    }
+}
+
+/// The world.
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) now: Tick,
+    /// Steps so far: the oracle's time.
+    pub(super) step: Step,
+    pub(super) cores: Vec<Core>,
+    pub(super) control: Control<SimNet>,
+    control_inbox: Sender<ToControl>,
+    pub(super) disks: Vec<Disk>,
+    pub(super) options: Options,
+    pub(super) oracle: Oracle,
+    pub(super) sessions: Vec<Session>,
+    /// By initiator: writes of any session that have not ended, with their session and unit.
+    pub(super) unended: Vec<BTreeMap<u64, (u64, usize)>>,
+    pub(super) session_last: u64,
+    pub(super) op_last: u64,
+    /// Faults were made that explain medium errors.
+    pub(super) has_failed: bool,
+    pub(super) has_resized: bool,
+    pub(super) has_removed: bool,
+    hash: u64,
+    pub(super) trace: Option<Vec<String>>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, options: Options) -> World {
+        let mut rng = Rng::new(seed);
+        let (control_inbox, inbox) = channel(8192, no_waker());
+        let mut lanes = Vec::new();
+        let cores = (0..options.reactors).map(|id| {
+            let (lane, from_control) = channel(1024, no_waker());
+            lanes.push(lane);
+            core(ReactorId(id), from_control, &options)
+        });
+        let cores = cores.collect();
+        let mut control = Control::new(ControlConfig {
+            net: SimNet::new(),
+            inbox,
+            reactors: lanes,
+            portals: vec![address(3260)],
+            random: Box::new(SeededRandom(rng.fork())),
+            nop_in: options.nop_in,
+            discovery_chap: None,
+        });
+        let mut disks = Vec::new();
+        let mut mappings = Vec::new();
+        for (index, disk) in options.disks.iter().enumerate() {
+            let disk = Disk::new(&format!("disk{index}"), disk.blocks, disk.block_bytes, rng.fork());
+            let bdev: Arc<dyn Bdev> = Arc::new(disk.clone());
+            let unit = control.add_unit(bdev, "sim").expect("a unit");
+            mappings.push(Mapping { number: lun(index), unit, read_only: false });
+            disks.push(disk);
+        }
+        let spec = TargetSpec {
+            name: TARGET.to_owned(),
+            alias: String::new(),
+            mappings,
+            portals: Vec::new(),
+            rules: Rules::OPEN,
+        };
+        control.add_target(spec).expect("a target");
+        World {
+            rng,
+            now: Tick::from_ns(1),
+            step: 1,
+            cores,
+            control,
+            control_inbox,
+            disks,
+            options,
+            oracle: Oracle::default(),
+            sessions: Vec::new(),
+            unended: Vec::new(),
+            session_last: 0,
+            op_last: 0,
+            has_failed: false,
+            has_resized: false,
+            has_removed: false,
+            hash: 0xcbf2_9ce4_8422_2325,
+            trace: None,
+        }
+    }
+
+    /// Adds to the trace and its hash.
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String, words: &[u64]) {
+        for word in words {
+            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(7);
+        }
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>5} {:?} {}", self.step, self.now, what()));
+        }
+    }
+
+    /// What has happened so far, in one word.
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// A new connection to the target.
+    pub(super) fn connect(&mut self, capacity_bytes: usize) -> Wire {
+        let (wire, plug) = Wire::new(capacity_bytes);
+        let origin = Origin { peer: address(40000), local: address(3260), portal: 0 };
+        self.control.accepted(plug, origin, self.now);
+        wire
+    }
+
+    /// A reactor's turn.
+    pub(super) fn turn(&mut self, index: usize) -> Result<bool, String> {
+        let now = self.now;
+        let core = &mut self.cores[index];
+        let mut worked = core.reactor.turn(now);
+        let id = ReactorId(u16::try_from(index).unwrap_or(0));
+        while let Some(message) = core.outbox.receive() {
+            worked = true;
+            if let ToControl::BarrierDone { id: barrier, .. } = &message {
+                acknowledged(&mut core.sizes, *barrier);
+                acknowledged(&mut core.mapped, *barrier);
+            }
+            core.to_control.push_back(message);
+        }
+        self.limit(id);
+        self.look()?;
+        Ok(worked)
+    }
+
+    /// Tells the disks what a reactor may go by.
+    fn limit(&mut self, id: ReactorId) {
+        let core = &self.cores[usize::from(id.0)];
+        for (unit, disk) in self.disks.iter().enumerate() {
+            let most = |limits: &[Limit]| {
+                limits
+                    .iter()
+                    .filter(|limit| limit.unit == unit)
+                    .map(|limit| limit.blocks)
+                    .max()
+                    .unwrap_or(u64::MAX)
+            };
+            disk.set_limit(id, most(&core.sizes).min(most(&core.mapped)));
+        }
+    }
+
+    /// Looks at what the disks have noted.
+    pub(super) fn look(&mut self) -> Result<(), String> {
+        for (unit, disk) in self.disks.iter().enumerate() {
+            for note in disk.take_notes() {
+                match note {
+                    Note::Landed { lba, stamp } => self.oracle.landed(unit, lba, stamp, self.step)?,
+                    Note::Beyond { reactor, op } => {
+                        return Err(format!(
+                            "unit {unit}: {op:?} by {reactor:?}, which had acknowledged its end"
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes one message on to a reactor.
+    pub(super) fn relay_down(&mut self, index: usize) -> bool {
+        let core = &mut self.cores[index];
+        let Some(message) = core.from_control.receive() else { return false };
+        if let ToReactor::Barrier { id, change } = &message {
+            match change {
+                Change::Unit { view, .. } => {
+                    core.sizes.push(Limit { barrier: Some(*id), unit: view.id.index(), blocks: view.blocks });
+                }
+                Change::Target { target, .. } => {
+                    for unit in 0..self.disks.len() {
+                        let is_mapped = target.mappings.iter().any(|mapping| mapping.unit.index() == unit);
+                        let blocks = if is_mapped { u64::MAX } else { 0 };
+                        core.mapped.push(Limit { barrier: Some(*id), unit, blocks });
+                    }
+                }
+                Change::Reset { .. } => {}
+            }
+        } else if let ToReactor::AddUnit { view, .. } = &message {
+            core.sizes.push(Limit { barrier: None, unit: view.id.index(), blocks: view.blocks });
+            core.mapped.push(Limit { barrier: None, unit: view.id.index(), blocks: u64::MAX });
+        }
+        assert!(core.inbox.send(message).is_ok(), "a reactor's inbox holds what a world can say");
+        let id = ReactorId(u16::try_from(index).unwrap_or(0));
+        self.limit(id);
+        true
+    }
+
+    /// Passes one message on to control.
+    pub(super) fn relay_up(&mut self, index: usize) -> bool {
+        let Some(message) = self.cores[index].to_control.pop_front() else { return false };
+        assert!(self.control_inbox.send(message).is_ok(), "control's inbox holds what a world can say");
+        true
+    }
+
+    /// Control's turn.
+    pub(super) fn turn_control(&mut self) {
+        self.control.turn(self.now);
+    }
+
+    /// The next moment at which anything has to be done.
+    pub(super) fn next_deadline(&self) -> Option<Tick> {
+        let waits = self.cores.iter().filter_map(|core| match core.reactor.may_wait(self.now) {
+            Wait::Poll => Some(self.now),
+            Wait::AtMostNs(ns) => Some(self.now.after_ns(ns)),
+            Wait::Forever => None,
+        });
+        waits.chain(self.control.next_deadline()).min()
+    }
+
+    /// Changes a unit's size, as an operator would.
+    pub(super) fn resize(&mut self, unit: usize, blocks: u64) {
+        self.has_resized = true;
+        self.disks[unit].tell_blocks(blocks);
+        self.control.reread_unit(unit_id(unit)).expect("a unit that is served");
+    }
+
+    /// Takes a LUN away, or gives it back.
+    pub(super) fn map(&mut self, unit: usize, is_mapped: bool) {
+        if is_mapped {
+            let mapping = Mapping { number: lun(unit), unit: unit_id(unit), read_only: false };
+            // Refused where it is there.
+            let _ = self.control.add_lun(TARGET, mapping);
+        } else {
+            self.has_removed = true;
+            let _ = self.control.remove_lun(TARGET, lun(unit));
+        }
+    }
+
+    /// Undoes all faults.
+    pub(super) fn heal(&mut self) {
+        for (unit, disk) in self.disks.clone().iter().enumerate() {
+            disk.set_state(ChannelState::Ready);
+            disk.set_queue_max(64);
+            disk.fail_next(0);
+            self.resize(unit, self.options.disks[unit].blocks);
+            self.map(unit, true);
+        }
+        self.cores.iter_mut().for_each(|core| core.stalled_until = 0);
+    }
+
+    /// What all reactors hold together.
+    pub(super) fn census(&self) -> Census {
+        self.cores.iter().map(|core| core.reactor.census()).fold(Census::default(), |sum, one| Census {
+            conns: sum.conns + one.conns,
+            tasks: sum.tasks + one.tasks,
+            items: sum.items + one.items,
+            ios: sum.ios + one.ios,
+            waits: sum.waits + one.waits,
+        })
+    }
+
+    /// Buffers that are out.
+    pub(super) fn buffers_out(&self) -> usize {
+        self.cores.iter().flat_map(|core| &core.pools).map(Pool::in_use_count).sum()
+    }
+}
+
+fn core(id: ReactorId, from_control: Receiver<ToReactor<Plug>>, options: &Options) -> Core {
+    const CLASSES: [usize; 4] = [4096, 16384, 65536, 262_144];
+    let classes: Vec<Class> =
+        CLASSES.iter().zip(options.buffers).map(|(&bytes, count)| Class { bytes, count }).collect();
+    let pool = || Pool::ordinary(&classes).expect("memory");
+    let pools = [pool(), pool()];
+    let (inbox, receiver) = channel(1024, no_waker());
+    let (to_control, outbox) = channel(1024, no_waker());
+    let reactor = Reactor::new(Setup {
+        id,
+        net: SimNet::new(),
+        inbox: receiver,
+        to_control,
+        unsolicited: pools[0].clone(),
+        solicited: pools[1].clone(),
+        planted: options.bug.map_or_else(Planted::default, Planted::bug),
+    });
+    Core {
+        reactor,
+        from_control,
+        inbox,
+        outbox,
+        to_control: VecDeque::new(),
+        pools,
+        sizes: Vec::new(),
+        mapped: Vec::new(),
+        stalled_until: 0,
+    }
+}
+
+/// From here on nothing older than this barrier counts.
+fn acknowledged(limits: &mut Vec<Limit>, barrier: BarrierId) {
+    let mut at = 0;
+    while at < limits.len() {
+        let Limit { unit, .. } = limits[at];
+        let is_outdated =
+            limits[at + 1..].iter().any(|later| later.barrier == Some(barrier) && later.unit == unit);
+        if is_outdated {
+            limits.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
+/// The LUN that leads to a unit.
+pub(super) fn lun(unit: usize) -> LunNumber {
+    LunNumber(u16::try_from(unit).unwrap_or(u16::MAX))
+}
+
+fn unit_id(unit: usize) -> UnitId {
+    UnitId(u32::try_from(unit).unwrap_or(u32::MAX))
+}
+
+fn address(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], port))
+}
