@@ -3,4 +3,5 @@
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
+mod hostile;
 mod tidy;
