@@ -133,9 +133,9 @@ pub enum Change {
     Reset {
         /// Which units.
         units: Arc<[UnitId]>,
-        /// The session that asked: its tasks end silently; others' with TASK ABORTED (TAS = 1), and they get `attention`.
+        /// The session that asked: its tasks end silently, others' with TASK ABORTED (TAS = 1).
         by: Option<SessionId>,
-        /// For every session but the one that asked.
+        /// For every session, the one that asked included (SAM-5 §6.3.3).
         attention: Ua,
     },
     /// A logical unit's view is replaced (resize, read-only, removal, loss or return of its medium). Acknowledge when

@@ -3,6 +3,7 @@
 use super::{Conn, Cx, Request};
 use crate::id::UnitId;
 use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Task};
 use crate::iscsi::tx::StatSn;
@@ -185,6 +186,9 @@ impl Conn {
         task.piece = None;
         task.parked = None;
         task.outcome = Some(Outcome::of(Status::TaskAborted));
+        if !is_told {
+            task.obligation.meet(End::Aborted);
+        }
         match task.phase {
             // Its CmdSN is taken: whoever comes next finds no task and goes on.
             Phase::Early => self.window.begin(),
