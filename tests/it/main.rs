@@ -4,4 +4,5 @@
 mod fuzz_bodies;
 mod fuzz_smoke;
 mod sim;
+mod hostile;
 mod tidy;
