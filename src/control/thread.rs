@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -21,8 +22,8 @@ use crate::iscsi::chap;
 use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, TO_CONTROL_MAX};
 use crate::net::kernel::KernelNet;
 use crate::net::listen::{Accepted, accept, listen};
-use crate::net::wake::{WakeFd, wake_pair};
-use crate::net::{Net, Wait};
+use crate::net::wake::{KernelWaker, WakeFd, wake_pair};
+use crate::net::{Net, Wait, Waker as _};
 use crate::reactor::message::NopInTimes;
 use crate::reactor::port::channel;
 use crate::reactor::{Idle, Recipe, Running, SpawnError, spawn};
@@ -89,6 +90,44 @@ impl Random for SystemRandom {
     }
 }
 
+/// What another thread wants done on control's.
+type Order = Box<dyn FnOnce(&mut Daemon, Tick) + Send>;
+
+/// A way to a daemon that runs, for other threads of the process.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    orders: mpsc::Sender<Order>,
+    waker: Arc<KernelWaker>,
+}
+
+impl Remote {
+    /// Runs `change` on control's thread, between two of its turns, and waits for what it returns. None where the daemon
+    /// has stopped.
+    pub fn call<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Tick) -> R + Send + 'static,
+    ) -> Option<R> {
+        let (result, returned) = mpsc::sync_channel(1);
+        let order = move |daemon: &mut Daemon, now| {
+            // Who asked may have gone.
+            let _ = result.send(change(&mut daemon.control, now));
+        };
+        self.order(Box::new(order));
+        returned.recv().ok()
+    }
+
+    /// Drains the daemon as SIGTERM does.
+    pub fn drain(&self) {
+        self.order(Box::new(|daemon, now| daemon.drain(now)));
+    }
+
+    fn order(&self, order: Order) {
+        // A daemon that has stopped drops it.
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
 /// A daemon that listens and whose reactors run.
 #[derive(Debug)]
 pub struct Daemon {
@@ -100,6 +139,8 @@ pub struct Daemon {
     /// Given up for a moment to accept and close a connection when no descriptor is left.
     reserve: Option<File>,
     reactors: Vec<Running>,
+    remote: Remote,
+    orders: mpsc::Receiver<Order>,
     epoch: Instant,
 }
 
@@ -120,7 +161,10 @@ impl Daemon {
         let signals = watch_signals()?;
         let mut net = KernelNet::new(LOGINS_MAX + DISCOVERIES_MAX)?;
         let (waker, wake) = wake_pair()?;
-        let (to_control, inbox) = channel(TO_CONTROL_MAX, Arc::new(waker));
+        let waker = Arc::new(waker);
+        let (remote, orders) = mpsc::channel();
+        let remote = Remote { orders: remote, waker: Arc::clone(&waker) };
+        let (to_control, inbox) = channel(TO_CONTROL_MAX, waker);
         for fd in listeners.iter().map(AsRawFd::as_raw_fd).chain([wake.raw(), signals.as_raw_fd()]) {
             net.register(fd)?;
         }
@@ -157,7 +201,7 @@ impl Daemon {
             tracing::info!("not enough free hugepages: buffers are ordinary memory");
         }
         let reserve = File::open("/dev/null").ok();
-        Ok(Daemon { control, listeners, portals, wake, signals, reserve, reactors, epoch })
+        Ok(Daemon { control, listeners, portals, wake, signals, reserve, reactors, remote, orders, epoch })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -170,12 +214,20 @@ impl Daemon {
         &mut self.control
     }
 
+    /// A way to it for other threads, once [`Daemon::run`] has it.
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
     /// Serves until asked to stop. Says whether every reactor stopped in time; one that did not has IO in a device
     /// that does not return it.
     pub fn run(mut self) -> bool {
         loop {
             let now = self.now();
             self.read_signals(now);
+            while let Ok(order) = self.orders.try_recv() {
+                order(&mut self, now);
+            }
             self.accept(now);
             self.control.turn(now);
             if self.control.has_stopped() {
@@ -212,6 +264,10 @@ impl Daemon {
             return;
         }
         tracing::info!("asked to stop: sessions are asked to log out; a second signal stops at once");
+        self.drain(now);
+    }
+
+    fn drain(&mut self, now: Tick) {
         // Closing them takes them out of the network too.
         self.listeners.clear();
         self.control.drain(now);

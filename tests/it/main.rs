@@ -1,8 +1,10 @@
 //! The integration tests, one binary: a module per subject.
 
+mod data;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
 mod sim;
 mod hostile;
+mod harness;
 mod tidy;
