@@ -81,7 +81,7 @@ impl<N: Net> Control<N> {
         units.sort_unstable();
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.view.name.clone());
-        let change = Change::Reset { units: units.into(), by: Some(session), attention };
+        let change = Change::Reset { units: units.into(), attention };
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
 

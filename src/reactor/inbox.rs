@@ -109,7 +109,7 @@ impl<N: Net> Reactor<N> {
     fn barrier(&mut self, id: crate::id::BarrierId, change: Change, now: Tick) {
         let before = self.serial + 1;
         match change {
-            Change::Reset { units, by, attention } => {
+            Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
                     for index in 0..limits::CONNS_MAX {

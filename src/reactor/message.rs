@@ -128,13 +128,12 @@ pub enum TmfOutcome {
 /// What a barrier changes. Each is applied between two commands, unit attentions included.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// LOGICAL UNIT RESET or TARGET RESET: abort every task at these units, of every session; acknowledge when no
-    /// aborted IO is left in the device.
+    /// LOGICAL UNIT RESET or TARGET RESET: abort every task at these units, of every session, with TASK ABORTED
+    /// (TAS = 1; the session that asks has aborted its own already, silently); acknowledge when no aborted IO is left in
+    /// the device.
     Reset {
         /// Which units.
         units: Arc<[UnitId]>,
-        /// The session that asked: it has ended its tasks itself, silently. Others' end with TASK ABORTED (TAS = 1).
-        by: Option<SessionId>,
         /// For every session, the one that asked included (SAM-5 §6.3.3).
         attention: Ua,
     },

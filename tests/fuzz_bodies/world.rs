@@ -220,9 +220,9 @@ impl World {
                     assert!(life.is_ended && !life.is_drained, "{session:?} drained at a wrong moment");
                     life.is_drained = true;
                 }
-                ToControl::Tmf { ticket, session, .. } => {
+                ToControl::Tmf { ticket, .. } => {
                     let units = [views::UNIT].into();
-                    let reset = Change::Reset { units, by: Some(session), attention: Ua::UnitReset };
+                    let reset = Change::Reset { units, attention: Ua::UnitReset };
                     self.barrier(reset, Some(ticket));
                 }
                 ToControl::BarrierDone { id, is_clean, .. } => {

@@ -4,7 +4,7 @@ mod data;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
-mod sim;
-mod hostile;
 mod harness;
+mod hostile;
+mod sim;
 mod tidy;

@@ -212,10 +212,10 @@ fn acknowledge(world: &mut World, reactor: u16, is_clean: bool) -> Change {
 #[test]
 fn a_unit_reset_is_answered_after_every_reactor() {
     let mut world = World::new(2);
-    let (ticket, sessions) = ask_tmf(&mut world, TmfAsk::UnitReset(LunNumber(5)));
+    let (ticket, _) = ask_tmf(&mut world, TmfAsk::UnitReset(LunNumber(5)));
     let change = acknowledge(&mut world, 0, true);
-    let Change::Reset { units, by, attention } = change else { panic!("{change:?}") };
-    assert_eq!((units.len(), by, attention), (1, Some(sessions[0]), Ua::UnitReset));
+    let Change::Reset { units, attention } = change else { panic!("{change:?}") };
+    assert_eq!((units.len(), attention), (1, Ua::UnitReset));
     assert!(world.reactors[0].receive().is_none(), "the other reactor has not drained yet");
     acknowledge(&mut world, 1, false);
     let answer = world.reactors[0].receive();

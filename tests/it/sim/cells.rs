@@ -51,7 +51,7 @@ impl Cell {
             buffers: [8, 8, 4, 2],
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
         };
-        let mut world = World::new(1, options);
+        let world = World::new(1, options);
         world.disks[0].set_latency(u64::MAX / 4);
         world.disks[0].set_manners(true, false);
         let mut cell = Cell { world, op: 0, holds_to_target: false, holds_to_initiator: false };
