@@ -15,6 +15,11 @@ fn main() {
 
 /// What git prints, or nothing where there is no git or no checkout.
 fn git(args: &[&str]) -> Option<String> {
-    let out = Command::new("git").arg("--no-optional-locks").args(args).output().ok().filter(|out| out.status.success())?;
+    let out = Command::new("git")
+        .arg("--no-optional-locks")
+        .args(args)
+        .output()
+        .ok()
+        .filter(|out| out.status.success())?;
     Some(String::from_utf8(out.stdout).ok()?.trim().to_owned())
 }
