@@ -3,6 +3,7 @@
 //! Each test starts a daemon of its own on two reactors, does one bad thing over and over for
 //! `LUNETTE_HOSTILE_SECONDS` (2 unless set), and looks at what the operator and the other initiators would notice:
 //! their data, the daemon's memory, its log, its end.
+#![expect(clippy::unwrap_used, reason = "a test may end where it stands")]
 
 mod daemon;
 mod neighbour;
