@@ -2,6 +2,7 @@
 //! include this folder by path, so both run the same.
 //!
 //! Besides panics and overflows in the code itself, each body checks what must hold whatever the peer says.
+#![expect(clippy::unwrap_used, reason = "a test may end where it stands")]
 
 mod cdb;
 mod deframe;
@@ -13,8 +14,11 @@ mod source;
 mod views;
 mod world;
 
+/// A fuzz target's body.
+type Body = fn(&[u8]);
+
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, fn(&[u8])); 5] = [
+pub(crate) const BODIES: [(&str, Body); 5] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
     ("keys", keys::one),

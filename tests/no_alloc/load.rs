@@ -174,7 +174,7 @@ impl Load {
         let session = &mut self.sessions[index];
         match step % 4 {
             0 => {
-                session.client.session().ping(LUN, b"are you there?", step % 8 == 0).unwrap();
+                session.client.session().ping(LUN, b"are you there?", step.is_multiple_of(8)).unwrap();
                 session.in_flight += 1;
             }
             1 if session.held.is_none() => {
@@ -209,7 +209,7 @@ impl Load {
         let lba = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % places / u64::from(blocks) * u64::from(blocks);
         let flags = cdb::Flags::default();
         let tally = &mut self.tally;
-        let command = if turn % 64 == 0 {
+        let command = if turn.is_multiple_of(64) {
             tally.flushes += 1;
             Command::new(LUN, cdb::synchronize_cache_16(0, 0), Data::None)
         } else if is_write {

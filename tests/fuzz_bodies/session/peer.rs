@@ -10,7 +10,7 @@ use crate::fuzz_bodies::views::{BLOCK_BYTES, BLOCKS};
 use crate::fuzz_bodies::world::World;
 
 const NO_TAG: u32 = u32::MAX;
-const ZEROES: [u8; 0x4_0000] = [0; 0x4_0000];
+static ZEROES: [u8; 0x4_0000] = [0; 0x4_0000];
 
 /// Data that the target asked for, or takes unasked.
 #[derive(Clone, Copy, Debug)]

@@ -2,11 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 /// Blocks from here on are nobody's.
@@ -16,46 +17,47 @@ pub(super) const OWN_LINES: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Daemon {
-    child: Child,
+    pid: Pid,
     address: SocketAddr,
-    log: Option<JoinHandle<String>>,
-    folder: PathBuf,
+    /// Its status and its log, once it has ended.
+    end: Receiver<(ExitStatus, String)>,
+    has_ended: bool,
+    waiter: Option<JoinHandle<()>>,
 }
 
 impl Daemon {
     pub(super) fn start() -> Daemon {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let folder =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let ready = folder.join("ready");
         let mut child = Command::new(env!("CARGO_BIN_EXE_lunette"))
             .args(["serve", "--portal", "127.0.0.1:0", "--malloc", "disk:32M", "--target", TARGET])
             .args(["--idle", "park", "--cores", &two_cores(), "--mem-size", "32", "--hugepages", "off"])
-            .arg("--ready-file")
-            .arg(&ready)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the daemon starts");
-        let mut stderr = child.stderr.take().unwrap();
-        let log = std::thread::spawn(move || {
+        let pid = Pid::from_child(&child);
+        let (stdout, mut stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (ended, end) = channel();
+        let waiter = std::thread::spawn(move || {
             let mut log = Vec::new();
             stderr.read_to_end(&mut log).unwrap();
-            String::from_utf8_lossy(&log).into_owned()
+            let _ = ended.send((child.wait().unwrap(), String::from_utf8_lossy(&log).into_owned()));
         });
-        let begin = Instant::now();
-        let address = loop {
-            if let Some(line) = first_line(&ready) {
-                break line.parse().expect("the ready file's first line is a portal");
-            }
-            assert!(child.try_wait().unwrap().is_none(), "it ended: {}", log.join().unwrap());
-            assert!(begin.elapsed() < PATIENCE, "it does not become ready");
-            std::thread::sleep(Duration::from_millis(5));
+        let (heard, address) = channel();
+        std::thread::spawn(move || {
+            let _ = heard.send(portal(stdout));
+        });
+        let mut daemon = Daemon {
+            pid,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            end,
+            has_ended: false,
+            waiter: Some(waiter),
         };
-        Daemon { child, address, log: Some(log), folder }
+        let address = address.recv_timeout(PATIENCE).expect("it becomes ready, or ends");
+        daemon.address =
+            address.unwrap_or_else(|| panic!("it ended: {:?}", daemon.end.recv_timeout(PATIENCE)));
+        daemon
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -64,7 +66,7 @@ impl Daemon {
 
     /// Resident memory.
     pub(super) fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid.as_raw_pid())).unwrap();
         let line =
             status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a living process has it");
         line.trim().trim_end_matches(" kB").parse().unwrap()
@@ -72,18 +74,13 @@ impl Daemon {
 
     /// Asks it to end; it has to do so in order. Its log.
     pub(super) fn stop(mut self) -> String {
-        assert!(self.child.try_wait().unwrap().is_none(), "it ended by itself");
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let begin = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(begin.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let log = self.log.take().unwrap().join().unwrap();
+        if let Ok((status, log)) = self.end.try_recv() {
+            self.has_ended = true;
+            panic!("it ended by itself, {status}: {log}");
+        }
+        kill_process(self.pid, Signal::TERM).unwrap();
+        let (status, log) = self.end.recv_timeout(PATIENCE).expect("it ends");
+        self.has_ended = true;
         assert!(status.success(), "{status}: {log}");
         log
     }
@@ -92,16 +89,19 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         // After a failed test it still runs.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
+        if !self.has_ended && self.end.try_recv().is_err() {
+            let _ = kill_process(self.pid, Signal::KILL);
+        }
+        if let Some(waiter) = self.waiter.take() {
+            let _ = waiter.join();
+        }
     }
 }
 
-fn first_line(path: &PathBuf) -> Option<String> {
-    let mut line = String::new();
-    BufReader::new(std::fs::File::open(path).ok()?).read_line(&mut line).ok()?;
-    line.ends_with('\n').then(|| line.trim().to_owned())
+/// Where it listens, as it says.
+fn portal(stdout: ChildStdout) -> Option<SocketAddr> {
+    let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+    lines.find_map(|line| line.strip_prefix("listening on ")?.parse().ok())
 }
 
 /// The first two CPUs that this process may use, or the one there is.

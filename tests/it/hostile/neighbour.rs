@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lunette_initiator::{Client, Config};
 
@@ -14,57 +15,54 @@ const BLOCKS: u32 = 64;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Neighbour {
-    state: Arc<State>,
+    /// One message for each round.
+    rounds: Receiver<()>,
+    count: u64,
+    is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct State {
-    rounds: AtomicU64,
-    is_over: AtomicBool,
 }
 
 impl Neighbour {
     pub(super) fn start(address: SocketAddr) -> Neighbour {
-        let state = Arc::new(State::default());
-        let theirs = Arc::clone(&state);
-        let thread = std::thread::spawn(move || work(address, &theirs));
-        Neighbour { state, thread: Some(thread) }
+        let (done, rounds) = channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let theirs = Arc::clone(&is_over);
+        let thread = std::thread::spawn(move || work(address, &theirs, &done));
+        Neighbour { rounds, count: 0, is_over, thread: Some(thread) }
     }
 
-    /// What it has written and verified so far.
-    pub(super) fn rounds(&self) -> u64 {
-        self.state.rounds.load(Ordering::SeqCst)
-    }
-
-    /// Waits until it has got so far.
+    /// Waits until it has written and verified so often more, from now on.
     pub(super) fn wait_for_rounds(&mut self, rounds: u64) {
-        let begin = Instant::now();
-        while self.rounds() < rounds {
-            let is_lost = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-            if is_lost && let Some(thread) = self.thread.take() {
-                thread.join().expect("the neighbour notices nothing");
+        self.count += self.rounds.try_iter().count() as u64;
+        for _ in 0..rounds {
+            match self.rounds.recv_timeout(PATIENCE) {
+                Ok(()) => self.count += 1,
+                Err(RecvTimeoutError::Disconnected) => self.join(),
+                Err(RecvTimeoutError::Timeout) => panic!("the neighbour gets no further"),
             }
-            assert!(begin.elapsed() < PATIENCE, "the neighbour gets no further than {}", self.rounds());
-            std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Ends it; how many rounds there were.
     pub(super) fn stop(mut self) -> u64 {
-        self.state.is_over.store(true, Ordering::SeqCst);
-        self.thread.take().unwrap().join().expect("the neighbour notices nothing");
-        self.rounds()
+        self.is_over.store(true, Ordering::SeqCst);
+        self.join();
+        self.count + self.rounds.try_iter().count() as u64
+    }
+
+    fn join(&mut self) {
+        let thread = self.thread.take().expect("joined once");
+        thread.join().expect("the neighbour notices nothing");
     }
 }
 
 impl Drop for Neighbour {
     fn drop(&mut self) {
-        self.state.is_over.store(true, Ordering::SeqCst);
+        self.is_over.store(true, Ordering::SeqCst);
     }
 }
 
-fn work(address: SocketAddr, state: &State) {
+fn work(address: SocketAddr, is_over: &AtomicBool, done: &Sender<()>) {
     // Two sessions, so that both reactors serve one.
     let mut clients = [0, 1].map(|number| {
         let isid = [0x80, 0, 0, 0, 0, number];
@@ -74,7 +72,7 @@ fn work(address: SocketAddr, state: &State) {
     });
     let slots = SPARE_LBA / u64::from(BLOCKS) / 2;
     let mut round: u64 = 0;
-    while !state.is_over.load(Ordering::SeqCst) {
+    while !is_over.load(Ordering::SeqCst) {
         for (number, client) in (0_u64..).zip(&mut clients) {
             let lba = (number * slots + round * 7 % slots) * u64::from(BLOCKS);
             let mark = (round << 8 | number).to_be_bytes();
@@ -83,7 +81,7 @@ fn work(address: SocketAddr, state: &State) {
             assert!(client.read(lba, BLOCKS).unwrap() == data, "LBA {lba} holds other data");
         }
         round += 1;
-        state.rounds.store(round, Ordering::SeqCst);
+        let _ = done.send(());
     }
     for mut client in clients {
         client.logout().unwrap();
