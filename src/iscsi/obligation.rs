@@ -30,6 +30,11 @@ impl Obligation {
         self.met = Some(end);
     }
 
+    /// Whether the command has ended by an answer.
+    pub fn is_answered(&self) -> bool {
+        self.met == Some(End::Answered)
+    }
+
     /// Whether the command has ended.
     pub const fn is_met(&self) -> bool {
         self.met.is_some()

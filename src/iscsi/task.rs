@@ -4,6 +4,7 @@ use crate::buf::Buf;
 use crate::id::UnitId;
 use crate::iscsi::obligation::{End, Obligation};
 use crate::iscsi::sn::Sn;
+use crate::iscsi::tx::Keeps;
 use crate::iscsi::wire::Residual;
 use crate::limits;
 use crate::scsi::sense::Sense;
@@ -218,6 +219,11 @@ impl Task {
             outcome: None,
             links: Links::default(),
         }
+    }
+
+    /// What its answer keeps until it is sent.
+    pub fn keeps(&self) -> Keeps {
+        if self.is_immediate { Keeps::Control } else { Keeps::Place }
     }
 
     /// Whether the initiator owes data that it was told or allowed to send.

@@ -49,6 +49,8 @@ pub enum TxItem {
         bhs: Bhs,
         /// Its sense data, and whether in descriptor format.
         sense: Option<(Sense, bool)>,
+        /// What its command keeps until it is sent.
+        keeps: Keeps,
     },
     /// A piece of a READ's data: as many Data-In PDUs as it takes.
     DataIn {
@@ -64,7 +66,28 @@ pub enum TxItem {
         data_sn: Sn,
         /// The last piece of the command: its last PDU is final, and carries this status where there is one.
         last: Option<Option<(u8, Residual)>>,
+        /// What its command keeps until it is sent.
+        keeps: Keeps,
     },
+}
+
+/// What bounds the answers of a command that wait to be sent. A peer that does not read could have any number of them made
+/// otherwise, as each answer would open the window for another command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keeps {
+    /// Its place in the command window, up to the PDU that ends it.
+    Place,
+    /// It is immediate: a place among the answers that `CONTROL_REPLIES_MAX` bounds.
+    Control,
+}
+
+/// What a send has brought about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sent {
+    /// So many commands' places in the window are free again.
+    pub freed: u32,
+    /// The connection is to be closed now.
+    pub is_over: bool,
 }
 
 /// An item in a queue.
@@ -101,6 +124,8 @@ struct Pdu {
     after: Cursor,
     ends_item: bool,
     closes: bool,
+    /// It ends a command that has a place in the window.
+    frees: bool,
 }
 
 impl Pdu {
@@ -114,6 +139,7 @@ impl Pdu {
             after,
             ends_item: true,
             closes: false,
+            frees: false,
         }
     }
 
@@ -183,7 +209,12 @@ impl Default for Batch {
 
 impl Queued {
     fn is_control(&self) -> bool {
-        matches!(self.item, TxItem::Pdu { is_control: true, .. })
+        matches!(
+            self.item,
+            TxItem::Pdu { is_control: true, .. }
+                | TxItem::Response { keeps: Keeps::Control, .. }
+                | TxItem::DataIn { keeps: Keeps::Control, .. }
+        )
     }
 
     fn data(&self) -> Option<&Buf> {
@@ -294,6 +325,7 @@ impl TxQueue {
         let mut cursor = self.cursor;
         let mut at = self.first;
         let mut bytes = 0;
+        let mut freed = 0;
         if let Some((pdu, sent)) = &self.begun {
             batch.skip = *sent;
             bytes = pdu.bytes() - sent;
@@ -308,8 +340,9 @@ impl TxQueue {
         {
             let Some(queued) = items.get(key) else { break };
             let mut pdu = Pdu::new(cursor);
-            make(&mut pdu, key, &queued.item, params, window);
+            make(&mut pdu, key, &queued.item, params, window, freed);
             cursor = pdu.after;
+            freed += u32::from(pdu.frees);
             bytes += pdu.bytes();
             if pdu.ends_item {
                 at = queued.next;
@@ -318,8 +351,9 @@ impl TxQueue {
         }
     }
 
-    /// The socket took `sent` bytes of the batch. Whether the connection is to be closed now.
-    pub fn sent(&mut self, mut sent: usize, batch: &Batch, items: &mut Slab<Queued>) -> bool {
+    /// The socket took `sent` bytes of the batch.
+    pub fn sent(&mut self, mut sent: usize, batch: &Batch, items: &mut Slab<Queued>) -> Sent {
+        let mut outcome = Sent { freed: 0, is_over: false };
         sent += batch.skip;
         let mut begun_before = self.begun.take().map(|(pdu, _)| pdu);
         for pdu in &batch.pdus {
@@ -329,6 +363,7 @@ impl TxQueue {
             }
             if !was_begun {
                 self.cursor = pdu.after;
+                outcome.freed += u32::from(pdu.frees);
                 self.unsent_bytes -= pdu.data.map_or(0, |(_, _, bytes)| u64::from(bytes));
             }
             if sent < pdu.bytes() {
@@ -348,15 +383,17 @@ impl TxQueue {
                 self.pop(items);
             }
             if pdu.closes {
-                return true;
+                outcome.is_over = true;
+                break;
             }
         }
-        false
+        outcome
     }
 }
 
-/// Makes the item's next PDU; `pdu.after` comes in as the cursor before it.
-fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window) {
+/// Makes the item's next PDU; `pdu.after` comes in as the cursor before it. The PDUs before it in the batch free `freed`
+/// places of the window.
+fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window, freed: u32) {
     let before = pdu.after;
     let mut stat_sn = Some(before.stat_sn);
     let mut consumes = true;
@@ -370,13 +407,14 @@ fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window
             data = buf.as_deref().unwrap_or(&[]);
             *bhs
         }
-        TxItem::Response { bhs, sense: with } => {
+        TxItem::Response { bhs, sense: with, keeps } => {
+            pdu.frees = *keeps == Keeps::Place;
             if let Some((with, is_descriptor)) = with {
                 sense_bytes = with.encode(*is_descriptor, &mut sense);
             }
             *bhs
         }
-        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last } => {
+        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last, keeps } => {
             let at = before.at as usize;
             let bytes =
                 segment_bytes(params, *segment_bytes_max, *offset + before.at, to_u32(buf.len() - at));
@@ -384,6 +422,7 @@ fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window
             let end = before.at + bytes;
             pdu.ends_item = end as usize == buf.len();
             let is_last = pdu.ends_item && last.is_some();
+            pdu.frees = is_last && *keeps == Keeps::Place;
             let status = if is_last { last.flatten() } else { None };
             if status.is_none() {
                 consumes = false;
@@ -411,7 +450,9 @@ fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window
         pdu.after.at = 0;
         pdu.after.pdus = 0;
     }
-    wire::stamp(&mut bhs, stat_sn, window.expected(), window.max());
+    // The answer itself says that there is room for another command.
+    let max = window.max_after(freed + u32::from(pdu.frees));
+    wire::stamp(&mut bhs, stat_sn, window.expected(), max);
 
     // RFC 7143 §11.4.7.2: sense data stand behind their length.
     let sense_segment_bytes = if sense_bytes == 0 { 0 } else { sense_bytes + 2 };

@@ -22,7 +22,7 @@ pub struct Window {
     size: u32,
     /// Bit i: `expected` + i has been taken (bit 0 never stays set).
     taken: u128,
-    /// Commands taken in order and not yet answered.
+    /// Commands taken in order whose answer is not on its way yet.
     unanswered: u32,
 }
 
@@ -48,7 +48,7 @@ impl Window {
         self.size
     }
 
-    /// Commands taken in order and not yet answered.
+    /// Commands taken in order whose answer is not on its way yet.
     pub fn unanswered(&self) -> u32 {
         self.unanswered
     }
@@ -96,7 +96,7 @@ impl Window {
         self.open();
     }
 
-    /// A task that was begun has been answered or aborted.
+    /// A task that was begun was aborted, or its answer is on its way.
     pub fn end(&mut self) {
         self.unanswered = self.unanswered.saturating_sub(1);
         self.open();
@@ -108,12 +108,15 @@ impl Window {
         self.open();
     }
 
-    fn open(&mut self) {
-        let room = self.size.saturating_sub(self.unanswered);
+    /// MaxCmdSN as it will be when `ended` more tasks have ended.
+    pub fn max_after(&self, ended: u32) -> Sn {
+        let room = self.size.saturating_sub(self.unanswered.saturating_sub(ended));
         let max = self.expected.plus(room).previous();
-        if self.max.is_before(max) {
-            self.max = max;
-        }
+        if self.max.is_before(max) { max } else { self.max }
+    }
+
+    fn open(&mut self) {
+        self.max = self.max_after(0);
     }
 }
 

@@ -163,6 +163,7 @@ impl Conn {
     fn answer(&mut self, key: Key, outcome: Outcome, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
         task.obligation.meet(End::Answered);
+        let keeps = task.keeps();
         let residual = if outcome.status == Status::Good {
             task.residual
         } else {
@@ -183,7 +184,7 @@ impl Conn {
         let is_descriptor =
             self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
-        self.push(TxItem::Response { bhs: response.encode(), sense }, cx);
+        self.push(TxItem::Response { bhs: response.encode(), sense, keeps }, cx);
     }
 }
 

@@ -383,11 +383,14 @@ impl Conn {
         if bytes > 0 {
             self.timers.sent(cx.now);
         }
-        let is_over = self.tx.sent(bytes, batch, cx.tx);
+        let sent = self.tx.sent(bytes, batch, cx.tx);
+        for _ in 0..sent.freed {
+            self.window.end();
+        }
         if self.tx.is_empty() {
             self.timers.all_sent();
         }
-        is_over
+        sent.is_over
     }
 
     /// Whether something waits to be sent.
@@ -517,7 +520,8 @@ impl Conn {
                 if phase == Phase::Queued {
                     self.queued_count -= 1;
                 }
-                if !task.is_immediate {
+                // An answer keeps the place until it is sent: see `sent`.
+                if !task.is_immediate && !task.obligation.is_answered() {
                     self.window.end();
                 }
             }
