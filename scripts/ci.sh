@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}")
+ALL=("${QUICK[@]}" no_alloc clients conformance vm idle)
 FULL=("${ALL[@]}")
 
 # Stages that may say "cannot run here", each with the reason. Empty: everything must run.

@@ -227,11 +227,11 @@ mod tests {
         channel.submit(Io { tag: key(2), op: write, data: None }, start).unwrap();
         channel.submit(Io { tag: key(3), op: Op::Flush, data: None }, start.after_ns(90)).unwrap();
         assert_eq!(channel.wake(), Wake::At(Tick::from_ns(1100)));
-        assert_eq!(tags(&mut *channel, 1099), []);
+        assert_eq!(tags(&mut *channel, 1099), Vec::<u32>::new());
         assert_eq!(channel.wake(), Wake::At(Tick::from_ns(1100)));
         assert_eq!(tags(&mut *channel, 1100), [1]);
         assert_eq!(channel.wake(), Wake::At(Tick::from_ns(1140)));
-        assert_eq!(tags(&mut *channel, 1139), []);
+        assert_eq!(tags(&mut *channel, 1139), Vec::<u32>::new());
         assert_eq!(tags(&mut *channel, 1200), [2, 3]);
         assert_eq!((channel.wake(), channel.in_flight()), (Wake::Idle, 0));
     }

@@ -72,7 +72,7 @@ pub struct Serve {
     /// Buffer memory of all reactors together, in MiB [default: 128 for each]
     #[arg(long, value_name = "MIB")]
     pub mem_size: Option<usize>,
-    /// Where to listen: ADDR, ADDR:PORT or [ADDR6]:PORT; port 0 lets the system choose. Repeatable
+    /// Where to listen: ADDR or ADDR:PORT, IPv6 addresses in brackets; port 0 lets the system choose. Repeatable
     /// [default: 127.0.0.1:3260]
     #[arg(long = "portal", value_name = "ADDR:PORT", value_parser = portal)]
     pub portals: Vec<SocketAddr>,
@@ -82,10 +82,10 @@ pub struct Serve {
     /// Not there yet: the JSON-RPC socket
     #[arg(short = 'r', long, value_name = "PATH")]
     pub rpc_socket: Option<PathBuf>,
-    /// A RAM disk: NAME:SIZE[:BLOCK], as disk0:1G or disk0:256M:4096. Repeatable; LUNs count from 0
+    /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; LUNs count from 0
     #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
     pub mallocs: Vec<Disk>,
-    /// A disk that keeps nothing: NAME:SIZE[:BLOCK]. Repeatable; its LUNs come after those of --malloc
+    /// A disk that keeps nothing, as null0:1T. Repeatable; its LUNs come after those of --malloc
     #[arg(long = "null", value_name = "NAME:SIZE[:BLOCK]")]
     pub nulls: Vec<Disk>,
     /// The target's name

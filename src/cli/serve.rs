@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::args::Serve;
 use super::disk::Disk;
 use super::{Failed, cores, hints, log, secrets};
@@ -41,6 +43,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     warn_if_open(args, chap.as_ref());
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     abort_on_panic();
+    raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
         cores,
         idle: args.idle.into(),
@@ -82,11 +85,14 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The disks asked for, each with its product name.
-fn disks(args: &Serve) -> Result<Vec<(Arc<dyn Bdev>, &'static str)>, Failed> {
+/// A disk and its product name.
+type Product = (Arc<dyn Bdev>, &'static str);
+
+/// The disks asked for.
+fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let demo = Disk { name: "demo".to_owned(), blocks: 512 * 1024, block_bytes: 512 };
     let demo = (args.demo && args.mallocs.is_empty() && args.nulls.is_empty()).then_some(&demo);
-    let mut disks: Vec<(Arc<dyn Bdev>, &'static str)> = Vec::new();
+    let mut disks: Vec<Product> = Vec::new();
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
             name: disk.name.clone(),
@@ -150,6 +156,13 @@ fn abort_on_panic() {
         report(info);
         std::process::abort();
     }));
+}
+
+/// A session is a descriptor, and the usual soft limit of 1024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised there are fewer sessions, and the log says so when it matters.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> Result<(), Failed> {

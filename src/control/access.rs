@@ -91,7 +91,8 @@ mod tests {
             ("*:02:*", false),
             ("*a?c", true),
             ("*abc?", false),
-            ("*b*b*", false),
+            ("*b*b*", true),
+            ("*b*b*b*", false),
             ("", false),
         ] {
             assert_eq!(NameGlob::new(pattern).matches(name), expected, "{pattern}");

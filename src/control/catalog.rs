@@ -97,7 +97,7 @@ impl Target {
         let mut view = TargetView::clone(&self.view);
         for (index, portal) in portals.iter().enumerate() {
             let told = SocketAddr::new(local.ip(), portal.port()).to_string();
-            let same_family = portal.is_ipv6() || local.is_ipv4();
+            let same_family = portal.is_ipv6() == local.is_ipv6();
             if portal.ip().is_unspecified()
                 && self.is_at(index)
                 && same_family

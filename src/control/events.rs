@@ -66,11 +66,24 @@ impl Log {
         }
     }
 
-    /// A session's connection is gone. Why it was closed for cause came as an event before.
-    pub(super) fn session_down(&mut self, id: SessionId, session: &Session, is_logout: bool, now: Tick) {
-        if self.allow(Kind::SessionDown, now) {
-            let (peer, initiator, target) = (session.peer, &session.nexus.initiator, &session.nexus.target);
-            tracing::info!(session = id.0, %peer, initiator, target, is_logout, "session ends");
+    /// A session's connection is gone.
+    pub(super) fn session_down(&mut self, id: SessionId, session: &Session, now: Tick) {
+        if !self.allow(Kind::SessionDown, now) {
+            return;
+        }
+        let (peer, initiator, target) = (session.peer, &session.nexus.initiator, &session.nexus.target);
+        match session.cause {
+            // What everybody does at some time. Its event may have been lost.
+            None
+            | Some(
+                CloseCause::LoggedOut | CloseCause::PeerGone | CloseCause::Ended(_) | CloseCause::Stopping,
+            ) => {
+                let cause = session.cause.map_or_else(|| UNKNOWN.to_owned(), |cause| format!("{cause:?}"));
+                tracing::info!(session = id.0, %peer, initiator, target, cause, "session ends");
+            }
+            Some(cause) => {
+                tracing::warn!(session = id.0, %peer, initiator, target, ?cause, "session ends for cause");
+            }
         }
     }
 
@@ -118,12 +131,8 @@ impl Log {
     /// What a reactor tells. `session` is the one the event names, if it is known still.
     pub(super) fn event(&mut self, event: Event, session: Option<&Session>, now: Tick) {
         let kind = match event {
-            // What everybody does at some time, and is told by `session_down`.
-            Event::Closed {
-                cause: CloseCause::LoggedOut | CloseCause::Ended(_) | CloseCause::Stopping,
-                ..
-            } => return,
-            Event::Closed { .. } => Kind::SessionDown,
+            // Told by `session_down`.
+            Event::Closed { .. } => return,
             Event::Rejected { .. } => Kind::Rejected,
             Event::Tmf { .. } => Kind::Tmf,
             Event::DeviceError { .. } => Kind::DeviceError,
@@ -135,9 +144,7 @@ impl Log {
         let peer = session.map_or_else(|| UNKNOWN.to_owned(), |session| session.peer.to_string());
         let initiator = session.map_or(UNKNOWN, |session| session.nexus.initiator.as_str());
         match event {
-            Event::Closed { session, cause } => {
-                tracing::warn!(session = session.0, peer, initiator, ?cause, "connection closed");
-            }
+            Event::Closed { .. } => {}
             Event::Rejected { session, reason } => {
                 tracing::warn!(session = session.0, peer, initiator, reason, "PDU rejected");
             }

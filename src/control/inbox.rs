@@ -24,9 +24,9 @@ impl<N: Net> Control<N> {
 
     fn told(&mut self, message: ToControl, now: Tick) {
         match message {
-            ToControl::SessionEnded { session, is_logout } => {
+            ToControl::SessionEnded { session, is_logout: _ } => {
                 if let Some(known) = self.sessions.get(session) {
-                    self.log.session_down(session, known, is_logout, now);
+                    self.log.session_down(session, known, now);
                 }
                 self.sessions.ended(session);
             }
@@ -39,12 +39,14 @@ impl<N: Net> Control<N> {
             ToControl::Tmf { reactor, ticket, session, request } => {
                 self.tmf(reactor, ticket, session, request)
             }
+            // Told together with the end of the session, which comes next.
+            ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {
                 let session = match event {
-                    Event::Closed { session, .. }
-                    | Event::Rejected { session, .. }
-                    | Event::Tmf { session, .. } => self.sessions.get(session),
-                    Event::DeviceError { .. } | Event::Lost { .. } => None,
+                    Event::Rejected { session, .. } | Event::Tmf { session, .. } => {
+                        self.sessions.get(session)
+                    }
+                    Event::Closed { .. } | Event::DeviceError { .. } | Event::Lost { .. } => None,
                 };
                 self.log.event(event, session, now);
             }
@@ -79,7 +81,7 @@ impl<N: Net> Control<N> {
         units.sort_unstable();
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.view.name.clone());
-        let change = Change::Reset { units: units.into(), by: Some(session), attention };
+        let change = Change::Reset { units: units.into(), attention };
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
 
@@ -124,9 +126,9 @@ impl<N: Net> Control<N> {
             Some(Stopping::Draining(until)) if now >= until => {
                 // A reactor that drains ends by itself about now: this is for one that does not.
                 self.outbox.broadcast(|| ToReactor::Stop);
-                self.stopping = Some(Stopping::Stopping(now.after_ns(STOP_NS)));
+                self.stopping = Some(Stopping::Ordered(now.after_ns(STOP_NS)));
             }
-            Some(Stopping::Stopping(until)) if now >= until => self.stopping = Some(Stopping::GivenUp),
+            Some(Stopping::Ordered(until)) if now >= until => self.stopping = Some(Stopping::GivenUp),
             _ => {}
         }
     }

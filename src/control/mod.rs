@@ -82,7 +82,7 @@ enum Stopping {
     /// Sessions are asked to log out until then.
     Draining(Tick),
     /// Reactors were told to stop and have until then.
-    Stopping(Tick),
+    Ordered(Tick),
     /// Not all reactors have stopped in time.
     GivenUp,
 }
@@ -157,7 +157,7 @@ impl<N: Net> Control<N> {
         let busy = self.is_busy.then_some(self.now);
         let backlog = self.outbox.has_backlog().then(|| self.now.after_ns(BACKLOG_RETRY_NS));
         let stopping = match self.stopping {
-            Some(Stopping::Draining(until) | Stopping::Stopping(until)) if !self.has_stopped() => Some(until),
+            Some(Stopping::Draining(until) | Stopping::Ordered(until)) if !self.has_stopped() => Some(until),
             _ => None,
         };
         let entrances = self.entrances.iter().map(|(_, entrance)| entrance.deadline).min();

@@ -20,7 +20,7 @@ use super::placement::{Load, place};
 use crate::id::{ReactorId, SessionId};
 use crate::iscsi::login::Refusal;
 use crate::limits::{KNOWN_NEXUSES_MAX, SESSIONS_MAX};
-use crate::reactor::message::EndReason;
+use crate::reactor::message::{CloseCause, EndReason};
 use crate::scsi::attention::Ua;
 use crate::slab::Key;
 
@@ -68,6 +68,8 @@ pub struct Session {
     pub reactor: ReactorId,
     /// Where it is in its life.
     pub state: State,
+    /// Why its connection was closed, once its reactor has said so.
+    pub cause: Option<CloseCause>,
 }
 
 /// Something control has to do.
@@ -149,7 +151,10 @@ impl Sessions {
         let reactor = place(&self.loads(&nexus));
         let (id, tsih) = self.reserve_ids();
         self.by_nexus.entry(nexus.clone()).or_default().push(id);
-        self.all.insert(id, Session { nexus, tsih, cid, peer, reactor, state: State::Entering(conn) });
+        self.all.insert(
+            id,
+            Session { nexus, tsih, cid, peer, reactor, state: State::Entering(conn), cause: None },
+        );
         Ok((id, tsih))
     }
 
@@ -215,6 +220,13 @@ impl Sessions {
                 self.steps.push_back(Step::End(session.reactor, id, reason));
             }
             State::Ending | State::Draining => {}
+        }
+    }
+
+    /// Its reactor says why it closes the session's connection.
+    pub fn closing(&mut self, id: SessionId, cause: CloseCause) {
+        if let Some(session) = self.all.get_mut(&id) {
+            session.cause = Some(cause);
         }
     }
 

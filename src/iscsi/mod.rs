@@ -23,6 +23,7 @@ mod frames;
 pub mod keys;
 pub mod login;
 pub mod negotiate;
+pub mod obligation;
 pub mod params;
 pub mod send_targets;
 pub mod sn;

@@ -2,6 +2,7 @@
 
 use crate::buf::Buf;
 use crate::id::UnitId;
+use crate::iscsi::obligation::{End, Obligation};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::wire::Residual;
 use crate::limits;
@@ -166,6 +167,8 @@ pub struct Task {
     /// Data-In PDUs and R2Ts so far (they share one sequence in ExpDataSN).
     pub data_sn: Sn,
 
+    /// The duty to end it.
+    pub obligation: Obligation,
     /// IOs the device has.
     pub ios: u8,
     /// How it will end, once nothing more is awaited: the first failure, or the status.
@@ -210,6 +213,7 @@ impl Task {
             queued_bytes: 0,
             parked: None,
             data_sn: Sn(0),
+            obligation: Obligation::new(),
             ios: 0,
             outcome: None,
             links: Links::default(),
@@ -251,6 +255,19 @@ impl TaskList {
 #[derive(Debug)]
 pub struct Tasks {
     slab: Slab<Task>,
+}
+
+impl Drop for Tasks {
+    /// The end of a reactor excuses from everything.
+    fn drop(&mut self) {
+        for index in 0..u32::try_from(self.slab.capacity()).unwrap_or(u32::MAX) {
+            if let Some(task) = self.slab.key_at(index).and_then(|key| self.slab.get_mut(key))
+                && !task.obligation.is_met()
+            {
+                task.obligation.meet(End::ConnectionGone);
+            }
+        }
+    }
 }
 
 impl Tasks {

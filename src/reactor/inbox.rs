@@ -109,15 +109,13 @@ impl<N: Net> Reactor<N> {
     fn barrier(&mut self, id: crate::id::BarrierId, change: Change, now: Tick) {
         let before = self.serial + 1;
         match change {
-            Change::Reset { units, by, attention } => {
+            Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
                     for index in 0..limits::CONNS_MAX {
                         let Some(key) = self.conns.key_at(index) else { continue };
                         let Some(link) = self.conns.get_mut(key) else { continue };
-                        if by != Some(link.conn.session()) {
-                            units.iter().for_each(|unit| link.conn.attend(*unit, attention));
-                        }
+                        units.iter().for_each(|unit| link.conn.attend(*unit, attention));
                     }
                 }
                 self.wait_for(What::Units { units, before }, Then::Acknowledge(id), now);

@@ -128,15 +128,13 @@ pub enum TmfOutcome {
 /// What a barrier changes. Each is applied between two commands, unit attentions included.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// LOGICAL UNIT RESET or TARGET RESET: abort every task at these units, of every session; acknowledge when no
-    /// aborted IO is left in the device.
+    /// LOGICAL UNIT RESET or TARGET RESET: every task at these units, of every session, ends in TASK ABORTED (TAS = 1),
+    /// but for those that the session that asked has ended silently before; acknowledge when no aborted IO is left in
+    /// the device.
     Reset {
         /// Which units.
         units: Arc<[UnitId]>,
-        /// The session that asked: it has ended its tasks itself, silently. Others' end with TASK ABORTED (TAS = 1), and
-        /// they get `attention`.
-        by: Option<SessionId>,
-        /// For every session but the one that asked.
+        /// For every session, the one that asked included (SAM-5 §6.3.3).
         attention: Ua,
     },
     /// A logical unit's view is replaced (resize, read-only, removal, loss or return of its medium). Acknowledge when

@@ -363,6 +363,8 @@ impl<N: Net> Reactor<N> {
             let unit = self.units.get(id.index()).and_then(Option::as_ref);
             match unit.and_then(|unit| unit.channel.as_ref()).map(|channel| channel.wake()) {
                 Some(Wake::MustPoll) => return Wait::Poll,
+                // It has nothing in flight and refused all the same: only another try tells when that is over.
+                Some(Wake::Idle) if unit.is_some_and(Unit::has_parked) => return Wait::Poll,
                 Some(Wake::At(at)) => deadline = deadline.min(at),
                 Some(Wake::Fd(_) | Wake::Idle) | None => {}
             }

@@ -3,6 +3,7 @@
 use super::deframe::{Payload, Then, To};
 use super::{Conn, Cx, Request};
 use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Piece, Task};
 use crate::iscsi::tx::TxItem;
@@ -160,7 +161,8 @@ impl Conn {
 
     /// Queues the response of a task.
     fn answer(&mut self, key: Key, outcome: Outcome, cx: &mut Cx<'_>) {
-        let Some(task) = cx.tasks.get(key) else { return };
+        let Some(task) = cx.tasks.get_mut(key) else { return };
+        task.obligation.meet(End::Answered);
         let residual = if outcome.status == Status::Good {
             task.residual
         } else {
@@ -185,7 +187,11 @@ impl Conn {
     }
 }
 
-/// What moves, and the residual; or that the initiator's direction contradicts the CDB's (RFC 7143 §11.3.1, §11.4.5).
+/// What moves, and the residual (RFC 7143 §11.3.1, §11.4.5).
+///
+/// # Errors
+/// A WRITE for which the initiator sends no data is refused: it must not look done. A READ whose initiator takes none is
+/// harmless: nothing moves, and the residual says so.
 fn agree(transfer: Transfer, command: &ScsiCommand) -> Result<(u32, Residual), Sense> {
     let expected = command.expected_bytes;
     let (wanted, is_direction_right) = match transfer {
@@ -194,6 +200,9 @@ fn agree(transfer: Transfer, command: &ScsiCommand) -> Result<(u32, Residual), S
         Transfer::Out(bytes) => (bytes, command.write && !command.read),
     };
     if expected > 0 && wanted > 0 && !is_direction_right {
+        if matches!(transfer, Transfer::In(_)) && !command.read {
+            return Ok((0, Residual::Under(expected)));
+        }
         return Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
     }
     Ok(balance(wanted, expected))

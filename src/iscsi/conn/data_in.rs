@@ -3,6 +3,7 @@
 use super::command::balance;
 use super::{Conn, Cx};
 use crate::buf::Buf;
+use crate::iscsi::obligation::End;
 use crate::iscsi::task::Outcome;
 use crate::iscsi::tx::{TxItem, data_in_pdus};
 use crate::scsi::Status;
@@ -38,6 +39,9 @@ impl Conn {
         let item = TxItem::DataIn { itt: task.itt, data, offset, segment_bytes_max, data_sn, last };
         self.push(item, cx);
         if is_last {
+            if let Some(task) = cx.tasks.get_mut(key) {
+                task.obligation.meet(End::Answered);
+            }
             self.forget(key, cx);
         }
     }

@@ -21,6 +21,7 @@ use crate::buf::Pool;
 use crate::id::{SessionId, UnitId};
 use crate::iscsi::conn::deframe::{Deframer, Payload, Then, To};
 use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::obligation::End;
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, TaskList, Tasks};
@@ -491,13 +492,23 @@ impl Conn {
     /// reactor's to wait for.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
         while let Some(key) = self.tasks.first() {
-            self.forget(key, cx);
+            self.abandon(key, cx);
         }
         self.tx.clear(cx.tx);
         *cx.spare_window += self.window.size() - limits::WINDOW_MIN;
     }
 
-    /// Takes a task out of every count.
+    /// The connection is over, and with it a task that was not ended in another way.
+    fn abandon(&mut self, key: Key, cx: &mut Cx<'_>) {
+        if let Some(task) = cx.tasks.get_mut(key)
+            && !task.obligation.is_met()
+        {
+            task.obligation.meet(End::ConnectionGone);
+        }
+        self.forget(key, cx);
+    }
+
+    /// Takes a task whose obligation is met out of every count.
     fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<crate::iscsi::task::Task> {
         let task = cx.tasks.remove(&mut self.tasks, key)?;
         match task.phase {

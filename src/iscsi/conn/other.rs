@@ -199,7 +199,7 @@ impl Conn {
             return Ok(None);
         }
         while let Some(key) = self.tasks.first() {
-            self.forget(key, cx);
+            self.abandon(key, cx);
         }
         self.life = Life::LoggingOut;
         self.is_logged_out = true;

@@ -3,6 +3,7 @@
 use super::{Conn, Cx, Life, Request};
 use crate::id::UnitId;
 use crate::iscsi::error::{Fatal, RejectReason};
+use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Task};
 use crate::iscsi::tx::StatSn;
@@ -192,6 +193,9 @@ impl Conn {
         if task.phase == Phase::Early && is_told {
             // Answered in its turn: ExpCmdSN does not cover it yet, and its PDU may still be arriving.
             return;
+        }
+        if !is_told {
+            task.obligation.meet(End::Aborted);
         }
         match task.phase {
             // Its CmdSN is taken: whoever comes next finds no task and goes on.

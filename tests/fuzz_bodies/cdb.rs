@@ -1,0 +1,85 @@
+//! CDBs: planned, admitted, answered, checked again.
+
+use lunette::limits::PARAMETER_BYTES_MAX;
+use lunette::scsi::attention::{Attentions, Ua};
+use lunette::scsi::cdb::Cdb;
+use lunette::scsi::view::{LunNumber, Medium, UnitView};
+use lunette::scsi::{
+    Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report, table,
+};
+
+use super::source::Source;
+use super::views;
+
+pub(super) fn one(data: &[u8]) {
+    let mut source = Source::new(data);
+    let target = views::target();
+    let unit = UnitView {
+        blocks: source.pick(&[1, views::BLOCKS, u64::from(u32::MAX), u64::from(u32::MAX) + 2, u64::MAX]),
+        block_bytes: source.pick(&[512, 4096]),
+        physical_block_bytes: 4096,
+        read_only: source.once_in(4),
+        descriptor_sense: source.once_in(2),
+        medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
+        ..views::unit()
+    };
+    let number =
+        LunNumber::decode(&source.pick(&[[0; 8], [0, 1, 0, 0, 0, 0, 0, 0], [0x41, 0x2c, 0, 0, 0, 0, 0, 0]]));
+    let number = if source.once_in(8) { LunNumber::decode(&source.array()) } else { number };
+    let mapping = number.and_then(|number| target.mapping(number));
+    let place = Place {
+        target: &target,
+        number: number.unwrap_or(LunNumber::NOWHERE),
+        unit: mapping.map(|(_, mapping)| (&unit, mapping.read_only)),
+    };
+    let mut attentions = Attentions::new();
+    let all = [Ua::PowerOn, Ua::LunsChanged, Ua::CapacityChanged, Ua::NexusLoss, Ua::UnitReset];
+    while source.once_in(4) {
+        attentions.push(source.pick(&all));
+    }
+    while !source.is_empty() {
+        let mut bytes: [u8; 16] = source.array();
+        let usage = table::of_opcode(bytes[0]);
+        if let (true, Some(row)) = (source.below(4) != 0, usage.get(source.below(usage.len().max(1)))) {
+            // Past the reserved bits.
+            bytes.iter_mut().zip(row.usage).for_each(|(byte, usage)| *byte &= usage);
+            bytes[1] = row.action.unwrap_or(bytes[1]);
+        }
+        command(&Cdb::new(bytes), &place, &mut attentions, source.word() as usize);
+    }
+}
+
+fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usize) {
+    let planned = plan(cdb, place);
+    let moves = match planned.transfer(place) {
+        Transfer::None => 0,
+        Transfer::In(bytes) | Transfer::Out(bytes) => bytes,
+    };
+    assert!(moves <= u64::from(TRANSFER_BYTES_MAX), "{cdb:02x?} moves {moves} bytes");
+    match admit(planned, cdb, place, Some(attentions)) {
+        Plan::Report(report) => {
+            let mut out = vec![0xee; room % (PARAMETER_BYTES_MAX as usize + 1)];
+            let length = report::fill(&report, place, Some(attentions), &mut out);
+            assert!(length <= out.len() && length <= report.bytes_max() as usize, "{cdb:02x?}: {length}");
+            assert!(out[length..].iter().all(|byte| *byte == 0xee), "{cdb:02x?} writes beyond its length");
+        }
+        Plan::Read(extent) => extent_is_right(cdb, extent, Access::Read, place),
+        Plan::Write(extent) => extent_is_right(cdb, extent, Access::Write, place),
+        Plan::Refuse(sense) => {
+            for is_descriptor in [false, true] {
+                let mut out = [0; lunette::limits::SENSE_BYTES_MAX];
+                let bytes = sense.encode(is_descriptor, &mut out);
+                assert!((8..=out.len()).contains(&bytes), "{sense:?} takes {bytes} bytes");
+            }
+        }
+        Plan::End(_) | Plan::Flush => {}
+    }
+}
+
+fn extent_is_right(cdb: &Cdb, extent: Extent, access: Access, place: &Place<'_>) {
+    let end = extent.lba.checked_add(u64::from(extent.blocks));
+    let (unit, read_only) = place.unit.expect("without a unit nothing is read or written");
+    assert!(end.is_some_and(|end| end <= unit.blocks), "{cdb:02x?} reaches beyond the end");
+    assert!(access == Access::Read || !(unit.read_only || read_only), "{cdb:02x?} writes where nobody may");
+    assert_eq!(recheck(extent, access, place), Ok(()), "{cdb:02x?}: admitted, then not");
+}

@@ -1,0 +1,32 @@
+//! What the fuzzers run, each body a function of bytes that panics on a finding. `fuzz/` and the integration tests
+//! include this folder by path, so both run the same.
+//!
+//! Besides panics and overflows in the code itself, each body checks what must hold whatever the peer says.
+
+mod cdb;
+mod deframe;
+mod keys;
+mod login;
+mod pdu;
+mod session;
+mod source;
+mod views;
+mod world;
+
+/// Every body by the name of its fuzz target.
+pub(crate) const BODIES: [(&str, fn(&[u8])); 5] = [
+    ("cdb", cdb::one),
+    ("deframe", deframe::one),
+    ("keys", keys::one),
+    ("login", login::one),
+    ("session", session::one),
+];
+
+/// Runs the body of this name.
+///
+/// # Panics
+/// On a finding; and where there is no such body.
+pub(crate) fn run(name: &str, data: &[u8]) {
+    let body = BODIES.iter().find(|(known, _)| *known == name);
+    body.expect("a fuzz target is named after a body").1(data);
+}

@@ -1,0 +1,43 @@
+//! The target and the logical unit of every body.
+
+use lunette::id::UnitId;
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+
+pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
+pub(super) const BLOCK_BYTES: u32 = 512;
+pub(super) const BLOCKS: u64 = 8192;
+pub(super) const UNIT: UnitId = UnitId(0);
+
+pub(super) fn target() -> TargetView {
+    let mapping = |number| Mapping { number: LunNumber(number), unit: UNIT, read_only: number == 300 };
+    TargetView {
+        name: TARGET.to_owned(),
+        alias: "a disk".to_owned(),
+        relative_port: 1,
+        port_group: 1,
+        portal_group: 1,
+        portals: vec!["192.0.2.1:3260".to_owned(), "[2001:db8::1]:3260".to_owned()],
+        mappings: [0, 1, 300].map(mapping).into(),
+    }
+}
+
+pub(super) fn unit() -> UnitView {
+    UnitView {
+        id: UNIT,
+        blocks: BLOCKS,
+        block_bytes: BLOCK_BYTES,
+        physical_block_bytes: 4096,
+        identity: Identity {
+            vendor: *b"LUNETTE ",
+            product: *b"RAM disk        ",
+            revision: *b"0001",
+            serial: "0123456789".to_owned(),
+            naa: [0x30, 1, 2, 3, 4, 5, 6, 7],
+        },
+        read_only: false,
+        write_cache: true,
+        rotational: false,
+        descriptor_sense: false,
+        medium: Medium::Ready,
+    }
+}

@@ -1,0 +1,310 @@
+//! Two real reactors, with the test in the place of the control thread.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use lunette::bdev::error::{Faults, Faulty};
+use lunette::bdev::malloc::{Malloc, Recipe as MallocRecipe};
+use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Refused, Wake};
+use lunette::buf::Hugepages;
+use lunette::id::{BarrierId, ReactorId, SessionId, UnitId};
+use lunette::iscsi::login::{
+    Access, Authority, Claim, Granted, Login, Progress, Refusal, TargetAccess, Which,
+};
+use lunette::iscsi::negotiate::Offer;
+use lunette::iscsi::sn::Sn;
+use lunette::limits;
+use lunette::net::wake::{KernelWaker, wake_pair};
+use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, ToControl, ToReactor};
+use lunette::reactor::port::{Receiver, Sender, channel};
+use lunette::reactor::{Idle, Recipe, Running, spawn};
+use lunette::scsi::attention::Ua;
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use lunette::slab::Key;
+use lunette::time::Tick;
+use lunette_initiator::{Client, Config};
+
+use crate::counting;
+
+const UNIT: UnitId = UnitId(0);
+/// The RAM disk: 64 MiB of 512-byte blocks.
+pub(crate) const BLOCKS: u64 = 131_072;
+pub(crate) const TARGET: &str = "iqn.2025-01.com.example:disk";
+
+/// A device that passes everything on. A reactor that opens it is watched from then on, and allocates where the test
+/// wants to see it found out.
+#[derive(Debug)]
+struct Probe {
+    inner: Arc<dyn Bdev>,
+    is_planted: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct ProbeChannel {
+    inner: Box<dyn Channel>,
+    is_planted: Arc<AtomicBool>,
+}
+
+impl Bdev for Probe {
+    fn info(&self) -> Info {
+        self.inner.info()
+    }
+
+    fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
+        counting::watch_this_thread();
+        Box::new(ProbeChannel { inner: self.inner.open(reactor), is_planted: Arc::clone(&self.is_planted) })
+    }
+}
+
+impl Channel for ProbeChannel {
+    fn state(&self) -> ChannelState {
+        self.inner.state()
+    }
+
+    fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
+        if self.is_planted.load(Ordering::Relaxed) {
+            drop(std::hint::black_box(Box::new(io.tag)));
+        }
+        self.inner.submit(io, now)
+    }
+
+    fn kick(&mut self) {
+        self.inner.kick();
+    }
+
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick) {
+        self.inner.poll(out, max, now);
+    }
+
+    fn cancel(&mut self, tag: Key) {
+        self.inner.cancel(tag);
+    }
+
+    fn fence(&mut self) -> Fence {
+        self.inner.fence()
+    }
+
+    fn wake(&self) -> Wake {
+        self.inner.wake()
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.inner.in_flight()
+    }
+}
+
+/// The control thread's part.
+#[derive(Debug)]
+pub(crate) struct World {
+    reactors: Vec<(Sender<ToReactor<OwnedFd>>, Running)>,
+    from_reactors: Receiver<ToControl>,
+    target: Arc<TargetView>,
+    view: Arc<UnitView>,
+    next_session: u64,
+    next_barrier: u64,
+    pub(crate) faults: Faults,
+    pub(crate) is_planted: Arc<AtomicBool>,
+    /// What reactors said that they should not have.
+    pub(crate) complaints: Vec<String>,
+}
+
+struct Doorman<'a>(&'a World);
+
+impl Authority for Doorman<'_> {
+    fn discovery(&self, _: &str) -> Result<Access, Refusal> {
+        Err(Refusal::Forbidden)
+    }
+
+    fn target(&self, _: &str, _: &str) -> Result<TargetAccess, Refusal> {
+        let target = Arc::clone(&self.0.target);
+        Ok(TargetAccess { access: Access::Open, target, offer: Offer::DEFAULT })
+    }
+
+    fn claim(&mut self, _: &Claim<'_>) -> Result<Granted, Refusal> {
+        let session = SessionId(self.0.next_session);
+        Ok(Granted { session, tsih: 1, window: limits::WINDOW_MIN, joined: None })
+    }
+
+    fn random(&mut self, out: &mut [u8]) {
+        out.fill(0x5a);
+    }
+
+    fn send_targets(&self, _: &str, _: Which<'_>, _: &mut dyn FnMut(&TargetView)) {}
+}
+
+impl World {
+    pub(crate) fn new(reactors: u16) -> World {
+        let faults = Faults::new();
+        let disk = MallocRecipe {
+            name: "disk".to_owned(),
+            blocks: BLOCKS,
+            blocks_max: BLOCKS,
+            block_bytes: 512,
+            uuid: [7; 16],
+            hugepages: Hugepages::Off,
+        };
+        let disk: Arc<dyn Bdev> = Arc::new(Malloc::new(disk).unwrap());
+        let is_planted = Arc::new(AtomicBool::new(false));
+        let disk: Arc<dyn Bdev> = Arc::new(Probe {
+            inner: Arc::new(Faulty::new(disk, faults.clone())),
+            is_planted: Arc::clone(&is_planted),
+        });
+        let (waker, _) = wake_pair().unwrap();
+        let (to_control, from_reactors) = channel(limits::MAILBOX, Arc::new(waker));
+        let view = Arc::new(unit_view());
+        let epoch = Instant::now();
+        let start = |number| {
+            let (waker, wake): (KernelWaker, _) = wake_pair().unwrap();
+            let (sender, inbox) = channel(limits::MAILBOX, Arc::new(waker));
+            let running = spawn(Recipe {
+                id: ReactorId(number),
+                cpu: None,
+                idle: Idle::Park,
+                hugepages: Hugepages::Off,
+                pool_bytes: 4 * limits::POOL_BYTES_MIN,
+                epoch,
+                inbox,
+                wake,
+                to_control: to_control.clone(),
+            });
+            sender.send(ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&disk) }).unwrap();
+            (sender, running.unwrap())
+        };
+        World {
+            reactors: (0..reactors).map(start).collect(),
+            from_reactors,
+            target: Arc::new(target_view()),
+            view,
+            next_session: 1,
+            next_barrier: 1,
+            faults,
+            is_planted,
+            complaints: Vec::new(),
+        }
+    }
+
+    /// A session with this reactor.
+    pub(crate) fn login(&mut self, reactor: usize, config: Config) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = Client::start(listener.local_addr().unwrap(), config).unwrap();
+        client.service().unwrap();
+        let (mut socket, _) = listener.accept().unwrap();
+        let login = self.negotiate(&mut socket, &mut client);
+        client.finish_login().unwrap();
+        let adopt = Adopt {
+            handle: OwnedFd::from(socket),
+            session: login.granted.session,
+            target: login.target.unwrap(),
+            params: login.params,
+            stat_sn: login.stat_sn,
+            exp_cmd_sn: login.exp_cmd_sn,
+            cid: login.cid,
+            leftover: login.leftover,
+            attention: Ua::PowerOn,
+            is_gated: false,
+            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
+        };
+        self.next_session += 1;
+        self.reactors[reactor].0.send(ToReactor::Adopt(Box::new(adopt))).unwrap();
+        client
+    }
+
+    fn negotiate(&self, socket: &mut TcpStream, client: &mut Client) -> lunette::iscsi::login::Established {
+        let mut login = Login::new(Sn(1));
+        let mut bytes = [0; 65536];
+        loop {
+            client.service().unwrap();
+            let count = socket.read(&mut bytes).unwrap();
+            let progress = login.received(&bytes[..count], &mut Doorman(self));
+            socket.write_all(login.outgoing()).unwrap();
+            let sent = login.outgoing().len();
+            login.sent(sent);
+            match progress {
+                Progress::More => {}
+                Progress::Established => return login.into_established().unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// A barrier that owes every session a unit attention.
+    pub(crate) fn attend(&mut self) {
+        self.view = Arc::new(UnitView::clone(&self.view));
+        for (sender, _) in &self.reactors {
+            let change = Change::Unit {
+                view: Arc::clone(&self.view),
+                attention: Some(Ua::CapacityChanged),
+                is_drained: false,
+            };
+            sender.send(ToReactor::Barrier { id: BarrierId(self.next_barrier), change }).unwrap();
+        }
+        self.next_barrier += 1;
+    }
+
+    /// Takes what reactors say. What they retire is freed here.
+    pub(crate) fn service(&mut self) {
+        while let Some(message) = self.from_reactors.receive() {
+            match message {
+                ToControl::BarrierDone { is_clean: true, .. }
+                | ToControl::Event(Event::Tmf { .. })
+                | ToControl::Event(Event::Closed { cause: CloseCause::LoggedOut, .. })
+                | ToControl::SessionEnded { is_logout: true, .. }
+                | ToControl::SessionDrained { .. }
+                | ToControl::Retired(_) => {}
+                other => self.complaints.push(format!("{other:?}")),
+            }
+        }
+    }
+
+    /// Ends the reactors and their threads; every session has logged out.
+    pub(crate) fn stop(mut self) {
+        for (sender, _) in &self.reactors {
+            sender.send(ToReactor::Stop).unwrap();
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        for (_, running) in std::mem::take(&mut self.reactors) {
+            while !running.thread.is_finished() {
+                assert!(Instant::now() < deadline, "a reactor does not stop");
+                std::thread::yield_now();
+            }
+            running.thread.join().unwrap();
+        }
+    }
+}
+
+fn unit_view() -> UnitView {
+    UnitView {
+        id: UNIT,
+        blocks: BLOCKS,
+        block_bytes: 512,
+        physical_block_bytes: 512,
+        identity: Identity {
+            vendor: *b"LUNETTE ",
+            product: *b"RAM disk        ",
+            revision: *b"0001",
+            serial: "1".to_owned(),
+            naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
+        },
+        read_only: false,
+        write_cache: false,
+        rotational: false,
+        descriptor_sense: false,
+        medium: Medium::Ready,
+    }
+}
+
+fn target_view() -> TargetView {
+    TargetView {
+        name: TARGET.to_owned(),
+        alias: String::new(),
+        relative_port: 1,
+        port_group: 1,
+        portal_group: 1,
+        portals: Vec::new(),
+        mappings: vec![Mapping { number: LunNumber(0), unit: UNIT, read_only: false }],
+    }
+}
