@@ -40,7 +40,7 @@ struct Asked {
     function: Function,
     unit: usize,
     start: Step,
-    /// Other sessions that must be told.
+    /// Sessions that must be told.
     others: Vec<u64>,
 }
 
@@ -168,9 +168,7 @@ impl World {
     pub(super) fn manage(&mut self, index: usize, unit: usize, tmf: Tmf) -> Option<u32> {
         let session = &mut self.sessions[index];
         let itt = session.initiator.task_management(tmf).ok()?;
-        let id = session.id;
-        let others =
-            self.sessions.iter().filter(|other| other.id != id && other.is_logged_in && !other.is_over);
+        let others = self.sessions.iter().filter(|other| other.is_logged_in && !other.is_over);
         let others = others.map(|other| other.id).collect();
         let asked = Asked { function: tmf.function, unit, start: self.step, others };
         self.sessions[index].asked.insert(itt, asked);
