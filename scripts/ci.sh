@@ -13,8 +13,8 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc clients conformance vm idle)
-FULL=("${ALL[@]}")
+ALL=("${QUICK[@]}" no_alloc sim hostile clients conformance vm idle)
+FULL=("${ALL[@]}" fuzz)
 
 # Stages that may say "cannot run here", each with the reason. Empty: everything must run.
 declare -A MAY_SKIP=()
@@ -51,7 +51,7 @@ stage_no_alloc() { tests --release --test no_alloc; }
 stage_sim() { # seeds of the simulator
   local seeds=300
   [[ $CI_LEVEL != full ]] || seeds=10000
-  LUNETTE_SIM_SEEDS=$seeds tests --release --test it sim::
+  LUNETTE_SIM_SEEDS=$seeds tests --release --test it sim:: -- --show-output
 }
 
 stage_hostile() { # every kind of bad input with a verifying client beside it

@@ -55,7 +55,7 @@ impl<N: Net> Reactor<N> {
             }
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
-                for index in 0..limits::CONNS_MAX {
+                for index in 0..self.conn_slots() {
                     if let Some(key) = self.conns.key_at(index)
                         && let Some(link) = self.conns.get_mut(key)
                     {
@@ -112,7 +112,7 @@ impl<N: Net> Reactor<N> {
             Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
-                    for index in 0..limits::CONNS_MAX {
+                    for index in 0..self.conn_slots() {
                         let Some(key) = self.conns.key_at(index) else { continue };
                         let Some(link) = self.conns.get_mut(key) else { continue };
                         units.iter().for_each(|unit| link.conn.attend(*unit, attention));
@@ -128,7 +128,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
                 if let Some(attention) = attention {
-                    for index in 0..limits::CONNS_MAX {
+                    for index in 0..self.conn_slots() {
                         if let Some(key) = self.conns.key_at(index)
                             && let Some(link) = self.conns.get_mut(key)
                         {
@@ -143,7 +143,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Change::Target { target, attention } => {
-                for index in 0..limits::CONNS_MAX {
+                for index in 0..self.conn_slots() {
                     let Some(key) = self.conns.key_at(index) else { continue };
                     let Some(link) = self.conns.get_mut(key) else { continue };
                     if link.conn.target().name == target.name {
@@ -198,7 +198,7 @@ impl<N: Net> Reactor<N> {
             if now < until {
                 return;
             }
-            for index in 0..limits::CONNS_MAX {
+            for index in 0..self.conn_slots() {
                 if let Some(key) = self.conns.key_at(index) {
                     self.close(key, CloseCause::Stopping, now);
                 }

@@ -28,4 +28,5 @@ pub use planted::Planted;
 #[cfg(feature = "sim")]
 pub use planted::{Bug, Census};
 pub use spawn::{Idle, Recipe, Running, SpawnError, spawn};
+pub use tables::Sizes;
 pub use turn::{Reactor, Setup};

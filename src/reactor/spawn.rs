@@ -11,10 +11,10 @@ use crate::limits;
 use crate::net::kernel::KernelNet;
 use crate::net::wake::WakeFd;
 use crate::net::{Net, Wait};
-use crate::reactor::Planted;
 use crate::reactor::message::{ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::turn::{Reactor, Setup};
+use crate::reactor::{Planted, Sizes};
 use crate::time::Tick;
 
 /// What a reactor does when there is nothing to do.
@@ -110,6 +110,7 @@ pub fn spawn(recipe: Recipe) -> Result<Running, SpawnError> {
             to_control: recipe.to_control,
             unsolicited: Pool::new(unsolicited, &classes),
             solicited: Pool::new(solicited, &classes),
+            sizes: Sizes::default(),
             planted: Planted::default(),
         });
         drop(ready.send(Ok(())));

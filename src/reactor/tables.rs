@@ -34,6 +34,27 @@ pub(super) struct InFlight {
     pub(super) next: Option<Key>,
 }
 
+/// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// Connections; at least 1, at most [`limits::CONNS_MAX`].
+    pub conns: u32,
+    /// Commands by which windows may grow, together; at most [`limits::SPARE_WINDOW`].
+    pub spare_window: u32,
+    /// Bytes received at once; at least 64 KiB to be fast.
+    pub staging_bytes: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Sizes {
+        Sizes {
+            conns: limits::CONNS_MAX,
+            spare_window: limits::SPARE_WINDOW,
+            staging_bytes: limits::STAGING_BYTES,
+        }
+    }
+}
+
 /// The tables.
 #[derive(Debug)]
 pub(super) struct Tables {
@@ -46,6 +67,7 @@ pub(super) struct Tables {
     /// What is published of each logical unit.
     pub(super) views: Vec<Option<Arc<UnitView>>>,
     conn_capacity: u32,
+    conns_step: u32,
 }
 
 /// Tasks that a connection may have without taking from the spare window.
@@ -58,32 +80,33 @@ const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN + limits::SPARE_WINDOW
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
 impl Tables {
-    pub(super) fn new(unsolicited: Pool, solicited: Pool) -> Tables {
+    pub(super) fn new(unsolicited: Pool, solicited: Pool, sizes: Sizes) -> Tables {
         let mut tables = Tables {
-            tasks: Tasks::new(limits::SPARE_WINDOW),
-            tx: Slab::new(limits::SPARE_WINDOW * ITEMS_PER_TASK),
-            ios: Slab::new(limits::SPARE_WINDOW * u32::from(limits::PLAN_IOS)),
+            tasks: Tasks::new(sizes.spare_window),
+            tx: Slab::new(sizes.spare_window * ITEMS_PER_TASK),
+            ios: Slab::new(sizes.spare_window * u32::from(limits::PLAN_IOS)),
             unsolicited,
             solicited,
-            spare_window: limits::SPARE_WINDOW,
+            spare_window: sizes.spare_window,
             views: Vec::new(),
             conn_capacity: 0,
+            conns_step: sizes.conns.min(limits::CONNS_STEP),
         };
-        tables.hold(limits::CONNS_STEP);
+        tables.hold(1);
         tables
     }
 
     /// Makes room for all that `conns` connections may accept. Allocates, in steps, at logins.
     pub(super) fn hold(&mut self, conns: u32) {
         while self.conn_capacity < conns {
-            let tasks = limits::CONNS_STEP * TASKS_PER_CONN;
+            let tasks = self.conns_step * TASKS_PER_CONN;
             self.tasks.grow(tasks);
             self.tx.grow(
                 tasks * ITEMS_PER_TASK
-                    + limits::CONNS_STEP * (limits::CONTROL_REPLIES_MAX + limits::TMFS_MAX + 4),
+                    + self.conns_step * (limits::CONTROL_REPLIES_MAX + limits::TMFS_MAX + 4),
             );
             self.ios.grow(tasks * u32::from(limits::PLAN_IOS));
-            self.conn_capacity += limits::CONNS_STEP;
+            self.conn_capacity += self.conns_step;
         }
     }
 

@@ -91,7 +91,7 @@ impl<N: Net> Reactor<N> {
     /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its
     /// own already; what it has sent since is told like the others'.
     pub(super) fn reset(&mut self, units: &[UnitId], now: Tick) {
-        for index in 0..crate::limits::CONNS_MAX {
+        for index in 0..self.conn_slots() {
             let Some(conn) = self.conns.key_at(index) else { continue };
             for unit in units {
                 while let Some(link) = self.conns.get_mut(conn)

@@ -14,7 +14,7 @@ use crate::net::{Net, Readiness, Rx, Tx, Wait};
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
-use crate::reactor::tables::Tables;
+use crate::reactor::tables::{Sizes, Tables};
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::Waiting;
 use crate::slab::{Key, Slab};
@@ -48,6 +48,8 @@ pub struct Setup<N: Net> {
     pub unsolicited: Pool,
     /// Buffers for data that were asked for.
     pub solicited: Pool,
+    /// How much it holds.
+    pub sizes: Sizes,
     /// The bug planted in it, where the simulator looks for one.
     pub planted: Planted,
 }
@@ -90,7 +92,8 @@ pub struct Reactor<N: Net> {
 impl<N: Net> Reactor<N> {
     /// A reactor without connections. Allocates what it will ever need, tables for more connections aside.
     pub fn new(setup: Setup<N>) -> Reactor<N> {
-        let conns = limits::CONNS_MAX as usize;
+        let sizes = setup.sizes;
+        let conns = sizes.conns as usize;
         Reactor {
             id: setup.id,
             net: setup.net,
@@ -98,19 +101,19 @@ impl<N: Net> Reactor<N> {
             to_control: setup.to_control,
             backlog: VecDeque::with_capacity(limits::MAILBOX),
             lost_events: 0,
-            conns: Slab::new(limits::CONNS_MAX),
-            tables: Tables::new(setup.unsolicited, setup.solicited),
+            conns: Slab::new(sizes.conns),
+            tables: Tables::new(setup.unsolicited, setup.solicited, sizes),
             units: Vec::new(),
             busy: Vec::new(),
             active: Vec::with_capacity(conns),
             next_active: Vec::with_capacity(conns),
             waits: Vec::with_capacity(limits::WAITS),
-            hungry: VecDeque::with_capacity(limits::SPARE_WINDOW as usize),
+            hungry: VecDeque::with_capacity(sizes.spare_window as usize),
             serial: 0,
             stopping: None,
             last_flush: None,
             is_flushed: false,
-            staging: vec![0; limits::STAGING_BYTES],
+            staging: vec![0; sizes.staging_bytes],
             batch: Batch::new(),
             ready: Vec::with_capacity(limits::READY_MAX),
             dones: Vec::with_capacity(limits::DONES_PER_POLL),
@@ -132,6 +135,11 @@ impl<N: Net> Reactor<N> {
         self.stop_when_drained(now);
         self.flush_backlog();
         worked
+    }
+
+    /// Indices that connections may have.
+    pub(super) fn conn_slots(&self) -> u32 {
+        u32::try_from(self.conns.capacity()).unwrap_or(u32::MAX)
     }
 
     fn messages(&mut self, now: Tick) -> bool {
@@ -324,7 +332,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let mut earliest = now.after_ns(limits::IDLE_SCAN_NS);
-        for index in 0..limits::CONNS_MAX {
+        for index in 0..self.conn_slots() {
             let Some(key) = self.conns.key_at(index) else { continue };
             let Some(link) = self.conns.get_mut(key) else { continue };
             let mut cx = self.tables.cx(now);

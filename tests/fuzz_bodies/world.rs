@@ -23,7 +23,7 @@ use lunette::reactor::message::{
     Adopt, Change, EndReason, NopInTimes, TmfOutcome, TmfTicket, ToControl, ToReactor,
 };
 use lunette::reactor::port::{Receiver, Sender, channel};
-use lunette::reactor::{Planted, Reactor, Setup};
+use lunette::reactor::{Planted, Reactor, Setup, Sizes};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::view::{TargetView, UnitView};
 use lunette::time::{SECOND_NS, Tick};
@@ -99,6 +99,7 @@ impl World {
             to_control,
             unsolicited: pools[0].clone(),
             solicited: pools[1].clone(),
+            sizes: Sizes { conns: 8, spare_window: 128, staging_bytes: 64 << 10 },
             planted: Planted::default(),
         });
         let disk = Recipe {

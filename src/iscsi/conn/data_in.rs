@@ -36,7 +36,15 @@ impl Conn {
         let is_last = task.queued_bytes >= task.moves_bytes;
         let last = is_last.then_some(Some((Status::Good.code(), task.residual)));
         let segment_bytes_max = self.params.send_segment_bytes_max;
-        let item = TxItem::DataIn { itt: task.itt, data, offset, segment_bytes_max, data_sn, last, keeps: task.keeps() };
+        let item = TxItem::DataIn {
+            itt: task.itt,
+            data,
+            offset,
+            segment_bytes_max,
+            data_sn,
+            last,
+            keeps: task.keeps(),
+        };
         self.push(item, cx);
         if is_last {
             if let Some(task) = cx.tasks.get_mut(key) {

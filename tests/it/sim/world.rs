@@ -13,7 +13,7 @@ use lunette::id::{BarrierId, ReactorId, UnitId};
 use lunette::net::Wait;
 use lunette::reactor::message::{Change, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
-use lunette::reactor::{Bug, Census, Planted, Reactor, Setup};
+use lunette::reactor::{Bug, Census, Planted, Reactor, Setup, Sizes};
 use lunette::scsi::view::{LunNumber, Mapping};
 use lunette::sim::disk::{Disk, Note};
 use lunette::sim::net::{Plug, SimNet, Wire};
@@ -350,6 +350,7 @@ fn core(id: ReactorId, from_control: Receiver<ToReactor<Plug>>, options: &Option
         to_control,
         unsolicited: pools[0].clone(),
         solicited: pools[1].clone(),
+        sizes: Sizes { conns: 32, spare_window: 128, staging_bytes: 256 << 10 },
         planted: options.bug.map_or_else(Planted::default, Planted::bug),
     });
     Core {
