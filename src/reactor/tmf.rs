@@ -25,6 +25,7 @@ impl<N: Net> Reactor<N> {
             (TmfFunction::AbortTask, _) => match link.conn.referenced(call, &self.tables.cx(now)) {
                 Ok(task) => {
                     self.abort(conn, task, planted!(self, AnswerAfterAbort), now);
+                    self.run_queued(conn, now);
                     let then = Then::Answer { ticket, function, is_of_many: false };
                     return self.wait_for(What::Task(task), then, now);
                 }
@@ -66,6 +67,8 @@ impl<N: Net> Reactor<N> {
         {
             self.abort(conn, task, false, now);
         }
+        // Only now: a command that waited behind one of those must not start before it is given up itself.
+        self.run_queued(conn, now);
     }
 
     fn ask_control(&mut self, ticket: TmfTicket, session: crate::id::SessionId, request: TmfAsk) {
@@ -85,7 +88,6 @@ impl<N: Net> Reactor<N> {
         let Some(link) = self.conns.get_mut(conn) else { return };
         link.conn.abort(task, is_told, &mut self.tables.cx(now));
         self.drop_parked(|io| io.task == task, now);
-        self.run_queued(conn, now);
     }
 
     /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its

@@ -180,7 +180,9 @@ impl Conn {
             let is_ended = task.phase == Phase::Swallowing || is_told && cmd_sn.is_none();
             is_older && !is_ended && (unit.is_none() || task.unit == unit)
         };
-        cx.tasks.find(&self.tasks, is_covered)
+        // Those that have not started go first, so that none starts because one before it has ended.
+        let waits = cx.tasks.find(&self.tasks, |task| is_covered(task) && task.phase != Phase::Running);
+        waits.or_else(|| cx.tasks.find(&self.tasks, is_covered))
     }
 
     /// Gives a task up: silently, or (`is_told`) with TASK ABORTED once no device has any of it. It ends here where
