@@ -51,7 +51,19 @@ impl<N: Net> Reactor<N> {
                     TmfOutcome::Complete => TmfReply::Complete,
                     TmfOutcome::Rejected => TmfReply::Rejected,
                 };
-                self.answer_tmf(asked, 0, reply, now);
+                // What the session itself has given up may be at a LUN that its target has no more.
+                let gives_up = self.conns.get(asked.conn).and_then(|link| {
+                    let is_swallowing = link.conn.is_swallowing(None, &self.tables.cx(now));
+                    is_swallowing.then(|| link.conn.session())
+                });
+                match gives_up {
+                    Some(session) if outcome == TmfOutcome::Complete => {
+                        let what = What::Session { session, unit: None, before: self.serial + 1 };
+                        let then = Then::Answer { ticket: asked, function: 0, is_of_many: true };
+                        self.drain_for(what, then, now);
+                    }
+                    _ => self.answer_tmf(asked, 0, reply, now),
+                }
             }
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));

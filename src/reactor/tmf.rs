@@ -7,6 +7,7 @@ use crate::reactor::message::{TmfAsk, TmfTicket, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::reactor::wait::{Then, What};
+use crate::scsi::view::LunNumber;
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -25,20 +26,21 @@ impl<N: Net> Reactor<N> {
             (TmfFunction::AbortTask, _) => match link.conn.referenced(call, &self.tables.cx(now)) {
                 Ok(task) => {
                     self.abort(conn, task, planted!(self, AnswerAfterAbort), now);
+                    self.run_queued(conn, now);
                     let then = Then::Answer { ticket, function, is_of_many: false };
                     return self.wait_for(What::Task(task), then, now);
                 }
                 Err(reply) => reply,
             },
-            (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet, Some((_, unit))) => {
+            (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet, Some((number, unit))) => {
                 // The control mode page says TST = 001b: the task set is the nexus's own.
                 let before = self.serial + 1;
-                self.abort_older(conn, Some(unit), call, now);
+                self.abort_older(conn, Some(number), call, now);
                 let what = What::Session { session, unit: Some(unit), before };
                 return self.wait_for(what, Then::Answer { ticket, function, is_of_many: true }, now);
             }
-            (TmfFunction::LogicalUnitReset, Some((number, unit))) => {
-                self.abort_older(conn, Some(unit), call, now);
+            (TmfFunction::LogicalUnitReset, Some((number, _))) => {
+                self.abort_older(conn, Some(number), call, now);
                 return self.ask_control(ticket, session, TmfAsk::UnitReset(number));
             }
             (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet | TmfFunction::LogicalUnitReset, None) => {
@@ -60,12 +62,14 @@ impl<N: Net> Reactor<N> {
 
     /// Gives up a nexus's own commands that came before the function, without an answer. What comes after it and meets
     /// the reset of a barrier all the same is told.
-    fn abort_older(&mut self, conn: Key, unit: Option<UnitId>, call: &TmfCall, now: Tick) {
+    fn abort_older(&mut self, conn: Key, number: Option<LunNumber>, call: &TmfCall, now: Tick) {
         while let Some(link) = self.conns.get(conn)
-            && let Some(task) = link.conn.next_to_abort(unit, Some(call.cmd_sn), &self.tables.cx(now))
+            && let Some(task) = link.conn.next_of_own(number, call.cmd_sn, &self.tables.cx(now))
         {
             self.abort(conn, task, false, now);
         }
+        // Only now: a command that waited behind one of those must not start before it is given up itself.
+        self.run_queued(conn, now);
     }
 
     fn ask_control(&mut self, ticket: TmfTicket, session: crate::id::SessionId, request: TmfAsk) {
@@ -85,7 +89,6 @@ impl<N: Net> Reactor<N> {
         let Some(link) = self.conns.get_mut(conn) else { return };
         link.conn.abort(task, is_told, &mut self.tables.cx(now));
         self.drop_parked(|io| io.task == task, now);
-        self.run_queued(conn, now);
     }
 
     /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its
@@ -95,7 +98,7 @@ impl<N: Net> Reactor<N> {
             let Some(conn) = self.conns.key_at(index) else { continue };
             for unit in units {
                 while let Some(link) = self.conns.get_mut(conn)
-                    && let Some(task) = link.conn.next_to_abort(Some(*unit), None, &self.tables.cx(now))
+                    && let Some(task) = link.conn.next_to_abort(*unit, &self.tables.cx(now))
                 {
                     link.conn.abort(task, true, &mut self.tables.cx(now));
                     self.drop_parked(|io| io.task == task, now);

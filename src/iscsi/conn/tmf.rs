@@ -171,16 +171,30 @@ impl Conn {
         Err(TmfReply::NoTask)
     }
 
-    /// The first task of `unit` (of any, where none is given) that is not aborted yet. With `cmd_sn` it came before that,
-    /// and may have been aborted by another nexus: then it is to end in silence, not in TASK ABORTED.
-    pub fn next_to_abort(&self, unit: Option<UnitId>, cmd_sn: Option<Sn>, cx: &Cx<'_>) -> Option<Key> {
+    /// The next task that the nexus itself gives up: at this LUN, whatever that led to when the task came (at any, where
+    /// none is given), and from before `cmd_sn`. It may have been aborted by another nexus: then it is to end in silence,
+    /// not in TASK ABORTED.
+    pub fn next_of_own(&self, number: Option<LunNumber>, cmd_sn: Sn, cx: &Cx<'_>) -> Option<Key> {
         let is_covered = |task: &Task| {
-            let is_older = cmd_sn.is_none_or(|sn| task.is_immediate || task.cmd_sn.is_before(sn));
-            let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
-            let is_ended = task.phase == Phase::Swallowing || is_told && cmd_sn.is_none();
-            is_older && !is_ended && (unit.is_none() || task.unit == unit)
+            let is_older = task.is_immediate || task.cmd_sn.is_before(cmd_sn);
+            is_older && task.phase != Phase::Swallowing && (number.is_none() || task.number == number)
         };
-        cx.tasks.find(&self.tasks, is_covered)
+        self.waiting_first(is_covered, cx)
+    }
+
+    /// The next task of `unit` that is not aborted yet.
+    pub fn next_to_abort(&self, unit: UnitId, cx: &Cx<'_>) -> Option<Key> {
+        let is_covered = |task: &Task| {
+            let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+            task.unit == Some(unit) && task.phase != Phase::Swallowing && !is_told
+        };
+        self.waiting_first(is_covered, cx)
+    }
+
+    /// Those that have not started go first, so that none starts because one before it has ended.
+    fn waiting_first(&self, is_covered: impl Fn(&Task) -> bool, cx: &Cx<'_>) -> Option<Key> {
+        let waits = cx.tasks.find(&self.tasks, |task| is_covered(task) && task.phase != Phase::Running);
+        waits.or_else(|| cx.tasks.find(&self.tasks, is_covered))
     }
 
     /// Gives a task up: silently, or (`is_told`) with TASK ABORTED once no device has any of it. It ends here where
