@@ -119,7 +119,8 @@ impl Conn {
         task.asked_bytes = task.arrived_bytes;
         let (is_immediate, cmd_sn) = (task.is_immediate, task.cmd_sn);
         if !is_intact {
-            // RFC 7143 §7.8: a Reject, and the command ends in ABORTED COMMAND.
+            // RFC 7143 §7.8 asks for a Reject and for the command to be discarded, which at error recovery level 0 leaves a
+            // hole in CmdSN that stalls the session until the initiator's time-out. So it is answered as well.
             task.outcome = Some(Outcome::check(Sense::CRC_ERROR));
             self.reject(bhs, RejectReason::DataDigest, cx).ok();
         }
