@@ -6,3 +6,4 @@ mod fuzz_bodies;
 mod fuzz_smoke;
 mod harness;
 mod tidy;
+mod tmf;
