@@ -5,5 +5,6 @@ mod data;
 mod fuzz_bodies;
 mod fuzz_smoke;
 mod harness;
+mod session;
 mod tidy;
 mod tmf;
