@@ -5,6 +5,7 @@ mod data;
 mod fuzz_bodies;
 mod fuzz_smoke;
 mod harness;
+mod login;
 mod session;
 mod tidy;
 mod tmf;
