@@ -32,6 +32,8 @@ impl<N: Net> Reactor<N> {
                 let key =
                     self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
                 if let Some(key) = key {
+                    // What has been said is sent: the answer to TARGET COLD RESET above all (RFC 7143 §11.5.1).
+                    self.transmit(key, now);
                     self.close(key, CloseCause::Ended(reason), now);
                 }
             }

@@ -328,10 +328,10 @@ fn unsolicited_data_without_a_buffer_is_task_set_full() {
     let world = World::start(Setup { pool_bytes: 8 << 20, ..Setup::default() });
     let mut client = world.client("a");
     // The window opens wide enough first.
-    for _ in 0..32 {
-        client.session().command(test_unit_ready(0)).unwrap();
+    for n in 0..64 {
+        client.session().command(write(n, u64::from(n), 1)).unwrap();
     }
-    completions(&mut client, 32);
+    completions(&mut client, 64);
     let rule = world.disks[0].order(Kind::Write, Fault::Hold, u32::MAX);
     let itts: Vec<u32> =
         (0..12).map(|n| client.session().command(write(n, u64::from(n) * 512, 512)).unwrap()).collect();

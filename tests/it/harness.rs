@@ -73,11 +73,6 @@ impl Disk {
     pub(crate) fn order(&self, kind: Kind, fault: Fault, count: u32) -> RuleId {
         self.faults.add(Rule::everywhere(kind, fault), count).unwrap()
     }
-
-    /// Waits until the rule has struck so often that `left` more are to come.
-    pub(crate) fn wait_struck(&self, rule: RuleId, left: u32) {
-        until("the device has the IO", || self.faults.left(rule) == left);
-    }
 }
 
 /// A daemon that serves one target.
@@ -152,6 +147,14 @@ impl World {
         self.control(|control| control.sessions().iter().map(|(_, session)| session.reactor).collect())
     }
 
+    /// Ends every session, as an operator would.
+    pub(crate) fn end_sessions(&self) {
+        self.remote.call(|control, now| {
+            let sessions: Vec<_> = control.sessions().iter().map(|(id, _)| id).collect();
+            sessions.into_iter().for_each(|id| control.end_session(id, now));
+        });
+    }
+
     /// Waits until so many sessions are left, those included that a device still has IO of.
     pub(crate) fn wait_sessions(&self, count: usize) {
         until("sessions end", || self.control(|control| control.sessions().count()) == count);
@@ -163,10 +166,7 @@ impl Drop for World {
         for disk in &self.disks {
             disk.faults.set_state(ChannelState::Gone);
         }
-        self.remote.call(|control, now| {
-            let sessions: Vec<_> = control.sessions().iter().map(|(id, _)| id).collect();
-            sessions.into_iter().for_each(|id| control.end_session(id, now));
-        });
+        self.end_sessions();
         self.remote.drain();
         if let Some(thread) = self.thread.take() {
             let is_clean = thread.join();

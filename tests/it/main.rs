@@ -7,4 +7,7 @@ mod fuzz_smoke;
 mod harness;
 mod hostile;
 mod sim;
+mod login;
+mod session;
 mod tidy;
+mod tmf;

@@ -164,7 +164,8 @@ impl Task {
         data: &[u8],
         lenient: bool,
     ) -> Result<Completion, Offence> {
-        if self.sequence_bytes.is_some() {
+        // A failure may come in the middle of a sequence: data that were sent already cannot be called the last.
+        if self.sequence_bytes.is_some() && pdu.response == 0 && pdu.status == 0 {
             return Err(Offence::OpenSequence);
         }
         if pdu.read_overflow || pdu.read_underflow {
