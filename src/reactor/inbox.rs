@@ -4,7 +4,9 @@ use crate::bdev::{Io, IoError, Op};
 use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{Adopt, Change, CloseCause, Event, Retired, TmfOutcome, ToControl, ToReactor};
+use crate::reactor::message::{
+    Adopt, Change, CloseCause, Event, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor,
+};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::{Link, Reactor, cause};
@@ -32,6 +34,8 @@ impl<N: Net> Reactor<N> {
                 let key =
                     self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
                 if let Some(key) = key {
+                    // The answer to the TARGET COLD RESET that ends it, for one.
+                    self.transmit(key, now);
                     self.close(key, CloseCause::Ended(reason), now);
                 }
             }
@@ -46,13 +50,7 @@ impl<N: Net> Reactor<N> {
                     self.activate(key);
                 }
             }
-            ToReactor::TmfEnded { asked, outcome } => {
-                let reply = match outcome {
-                    TmfOutcome::Complete => TmfReply::Complete,
-                    TmfOutcome::Rejected => TmfReply::Rejected,
-                };
-                self.answer_tmf(asked, 0, reply, now);
-            }
+            ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..limits::CONNS_MAX {
@@ -65,6 +63,22 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::Stop => self.stopping = Some(now),
+        }
+    }
+
+    /// A function that went through control has ended. Like every one that covers several tasks it is answered when the
+    /// data still owed for them have come, or after a while.
+    fn tmf_ended(&mut self, ticket: TmfTicket, outcome: TmfOutcome, now: Tick) {
+        let Some(link) = self.conns.get(ticket.conn) else { return };
+        let session = link.conn.session();
+        let is_owed = link.conn.is_swallowing(None, &self.tables.cx(now));
+        match outcome {
+            TmfOutcome::Complete if is_owed => {
+                let nothing = What::Session { session, unit: None, before: 0 };
+                self.drain_for(nothing, Then::Answer { ticket, function: 0, is_of_many: true }, now);
+            }
+            TmfOutcome::Complete => self.answer_tmf(ticket, 0, TmfReply::Complete, now),
+            TmfOutcome::Rejected => self.answer_tmf(ticket, 0, TmfReply::Rejected, now),
         }
     }
 

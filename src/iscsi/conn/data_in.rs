@@ -13,7 +13,12 @@ impl Conn {
     /// Parameter data of a command: `data` is all of it, cut to its allocation length. Ends the task.
     pub fn report(&mut self, key: Key, mut data: Buf, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
-        let (moves, residual) = balance(data.len() as u64, task.expected_bytes);
+        let (moves, residual) = if task.moves_bytes == 0 && task.expected_bytes > 0 {
+            // It takes none: the command came without the R bit.
+            (0, task.residual)
+        } else {
+            balance(data.len() as u64, task.expected_bytes)
+        };
         task.moves_bytes = moves;
         task.residual = residual;
         data.truncate(moves as usize);
@@ -36,7 +41,15 @@ impl Conn {
         let is_last = task.queued_bytes >= task.moves_bytes;
         let last = is_last.then_some(Some((Status::Good.code(), task.residual)));
         let segment_bytes_max = self.params.send_segment_bytes_max;
-        let item = TxItem::DataIn { itt: task.itt, data, offset, segment_bytes_max, data_sn, last, keeps: task.keeps() };
+        let item = TxItem::DataIn {
+            itt: task.itt,
+            data,
+            offset,
+            segment_bytes_max,
+            data_sn,
+            last,
+            keeps: task.keeps(),
+        };
         self.push(item, cx);
         if is_last {
             if let Some(task) = cx.tasks.get_mut(key) {

@@ -56,7 +56,7 @@ impl Conn {
         if data.data_sn != expected_sn || data.offset != task.arrived_bytes || !fits {
             // RFC 7143 §7.9: at error recovery level 0 a lost or misplaced Data-Out ends the command.
             let sense = if fits { Sense::DATA_PHASE_ERROR } else { Sense::TOO_MUCH_WRITE_DATA };
-            task.outcome = Some(Outcome::check(sense));
+            task.outcome.get_or_insert(Outcome::check(sense));
         }
         let is_wanted = task.outcome.is_none() && task.phase != Phase::Swallowing;
         let (at, place) = match &task.piece {
@@ -91,7 +91,7 @@ impl Conn {
         }
         let task = cx.tasks.get_mut(key)?;
         if !is_intact {
-            task.outcome = Some(Outcome::check(Sense::CRC_ERROR));
+            task.outcome.get_or_insert(Outcome::check(Sense::CRC_ERROR));
         }
         task.arrived_bytes = task.arrived_bytes.saturating_add(bhs.data_bytes());
         task.data_at = cx.now;
