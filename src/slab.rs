@@ -96,11 +96,12 @@ impl<T> Slab<T> {
         slot.tenant.as_ref().map(|_| Key { index, generation: slot.generation })
     }
 
-    /// Every tenant with its key, in slot order.
+    /// Every tenant with its key, in slot order. It looks no further than the last one.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        (0u32..).zip(&self.slots).filter_map(|(index, slot)| {
+        let tenants = (0u32..).zip(&self.slots).filter_map(|(index, slot)| {
             Some((Key { index, generation: slot.generation }, slot.tenant.as_ref()?))
-        })
+        });
+        tenants.take(self.len())
     }
 
     /// How many values are in.

@@ -234,11 +234,18 @@ impl<N: Net> Reactor<N> {
         link.has_stalled_reads = false;
         let mut at = link.conn.tasks().first();
         while let Some(key) = at {
+            let Some(task) = self.tables.tasks.get(key) else { break };
             at = self.tables.tasks.next(key);
-            let Some(task) = self.tables.tasks.get(key) else { return };
             if task.phase == Phase::Running && matches!(task.plan, Plan::Read(_)) {
                 self.advance_read(conn, key, now);
             }
+        }
+        if at.is_some()
+            && let Some(link) = self.conns.get_mut(conn)
+        {
+            // The next one ended meanwhile: those behind it have their turn with the next send.
+            link.has_stalled_reads = true;
+            self.activate(conn);
         }
     }
 
@@ -328,6 +335,10 @@ impl<N: Net> Reactor<N> {
             return Err(Sense::COMMAND_ABORTED);
         };
         let place = link.conn.place(task.number, &self.tables.views);
+        if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
+            // The LUN leads to another unit by now.
+            return Err(Sense::NO_SUCH_UNIT);
+        }
         if planted!(self, NoRecheckAtSubmit) {
             return Ok(());
         }

@@ -4,7 +4,9 @@ use crate::bdev::{Io, IoError, Op};
 use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{Adopt, Change, CloseCause, Event, Retired, TmfOutcome, ToControl, ToReactor};
+use crate::reactor::message::{
+    Adopt, Change, CloseCause, Event, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor,
+};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::{Link, Reactor, cause};
@@ -48,25 +50,7 @@ impl<N: Net> Reactor<N> {
                     self.activate(key);
                 }
             }
-            ToReactor::TmfEnded { asked, outcome } => {
-                let reply = match outcome {
-                    TmfOutcome::Complete => TmfReply::Complete,
-                    TmfOutcome::Rejected => TmfReply::Rejected,
-                };
-                // What the session itself has given up may be at a LUN that its target has no more.
-                let gives_up = self.conns.get(asked.conn).and_then(|link| {
-                    let is_swallowing = link.conn.is_swallowing(None, &self.tables.cx(now));
-                    is_swallowing.then(|| link.conn.session())
-                });
-                match gives_up {
-                    Some(session) if outcome == TmfOutcome::Complete => {
-                        let what = What::Session { session, unit: None, before: self.serial + 1 };
-                        let then = Then::Answer { ticket: asked, function: 0, is_of_many: true };
-                        self.drain_for(what, then, now);
-                    }
-                    _ => self.answer_tmf(asked, 0, reply, now),
-                }
-            }
+            ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {
@@ -79,6 +63,23 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::Stop => self.stopping = Some(now),
+        }
+    }
+
+    /// A function that went through control has ended. Like every one that covers several tasks it is answered when the
+    /// data still owed for them have come, or after a while.
+    fn tmf_ended(&mut self, ticket: TmfTicket, outcome: TmfOutcome, now: Tick) {
+        let Some(link) = self.conns.get(ticket.conn) else { return };
+        let session = link.conn.session();
+        let is_owed = link.conn.is_swallowing(None, &self.tables.cx(now));
+        match outcome {
+            TmfOutcome::Complete if is_owed => {
+                // What the session itself has given up may be at a LUN that its target has no more.
+                let what = What::Session { session, unit: None, before: self.serial + 1 };
+                self.drain_for(what, Then::Answer { ticket, function: 0, is_of_many: true }, now);
+            }
+            TmfOutcome::Complete => self.answer_tmf(ticket, 0, TmfReply::Complete, now),
+            TmfOutcome::Rejected => self.answer_tmf(ticket, 0, TmfReply::Rejected, now),
         }
     }
 

@@ -128,11 +128,12 @@ impl<N: Net> Reactor<N> {
         worked |= self.completions(now);
         worked |= self.readiness();
         worked |= self.serve(now);
-        self.kick();
-        self.feed(now);
         self.timers(now, worked);
         self.settle_waits(now);
         self.stop_when_drained(now);
+        // Last, as all of the above give buffers back, and a reactor that waits in the kernel feeds nobody.
+        self.feed(now);
+        self.kick();
         self.flush_backlog();
         worked
     }

@@ -148,7 +148,7 @@ impl<N: Net> Reactor<N> {
     /// still owes for them, here for a bounded time.
     fn is_owed_data(&mut self, index: usize, now: Tick) -> bool {
         let waiting = &self.waits[index];
-        let Then::Answer { ticket, is_of_many: true, .. } = waiting.then else { return false };
+        let Then::Answer { ticket, is_of_many, .. } = waiting.then else { return false };
         let unit = match &waiting.what {
             What::Session { unit, .. } => *unit,
             _ => None,
@@ -156,6 +156,13 @@ impl<N: Net> Reactor<N> {
         let until = waiting.swallow_until;
         let Some(link) = self.conns.get_mut(ticket.conn) else { return false };
         let mut cx = self.tables.cx(now);
+        if !is_of_many {
+            // Data in flight for it find no task and are dropped; most initiators send none after ABORT TASK.
+            if let What::Task(task) = waiting.what {
+                link.conn.retire(task, &mut cx);
+            }
+            return false;
+        }
         if !link.conn.is_swallowing(unit, &cx) {
             return false;
         }

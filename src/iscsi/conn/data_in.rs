@@ -13,7 +13,12 @@ impl Conn {
     /// Parameter data of a command: `data` is all of it, cut to its allocation length. Ends the task.
     pub fn report(&mut self, key: Key, mut data: Buf, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
-        let (moves, residual) = balance(data.len() as u64, task.expected_bytes);
+        let (moves, residual) = if task.moves_bytes == 0 && task.expected_bytes > 0 {
+            // It takes none: the command came without the R bit.
+            (0, task.residual)
+        } else {
+            balance(data.len() as u64, task.expected_bytes)
+        };
         task.moves_bytes = moves;
         task.residual = residual;
         data.truncate(moves as usize);

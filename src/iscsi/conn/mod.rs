@@ -9,6 +9,8 @@ mod data_in;
 mod data_out;
 mod deframe;
 mod other;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod tmf;
 

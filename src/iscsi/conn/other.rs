@@ -18,6 +18,8 @@ pub(super) struct TextExchange {
     input: Option<(Buf, usize)>,
     /// What is left to be sent: the buffer, and from where.
     output: Option<(Buf, usize)>,
+    /// The initiator was given the tag to go on with.
+    is_open: bool,
 }
 
 /// Target transfer tag of a text exchange that goes on; there is one at a time.
@@ -68,11 +70,10 @@ impl Conn {
             _ if bhs.data_bytes() > 0 => return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx),
             _ => &[],
         };
-        let goes_on = self.text.input.is_some() || self.text.output.is_some();
         if text.ttt == TAG_NONE {
             // A new exchange ends the one before.
             self.text = TextExchange::default();
-        } else if text.ttt != TEXT_TTT || !goes_on {
+        } else if text.ttt != TEXT_TTT || !self.text.is_open {
             return self.refuse_text(bhs, RejectReason::ProtocolError, cx);
         }
         if text.is_continued && text.is_final {
@@ -96,6 +97,7 @@ impl Conn {
             let have = have + bytes.len();
             if text.is_continued {
                 self.text.input = Some((buf, have));
+                self.text.is_open = true;
                 let answer = TextResponse {
                     is_final: false,
                     is_continued: false,
@@ -148,6 +150,7 @@ impl Conn {
         let bytes = left.min(self.params.send_segment_bytes_max as usize);
         let is_all = bytes == left;
         let is_final = is_all && text.is_final;
+        self.text.is_open = !is_final;
         let answer = TextResponse {
             is_final,
             is_continued: !is_all,

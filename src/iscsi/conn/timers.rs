@@ -120,13 +120,14 @@ impl Conn {
         Ok(())
     }
 
-    /// Since when the task that has waited longest has waited for data.
+    /// Since when the task that has waited longest has waited for data. Aborted ones do not count: their initiator may have
+    /// stopped sending.
     fn data_owed_since(&self, cx: &Cx<'_>) -> Option<Tick> {
         let mut since: Option<Tick> = None;
         let mut at = self.tasks.first();
         while let Some(key) = at {
             let task = cx.tasks.get(key)?;
-            if task.is_owed_data() && task.phase != Phase::Early {
+            if task.is_owed_data() && !matches!(task.phase, Phase::Early | Phase::Swallowing) {
                 since = Some(since.map_or(task.data_at, |earliest| earliest.min(task.data_at)));
             }
             at = cx.tasks.next(key);

@@ -230,6 +230,13 @@ impl Conn {
             .is_some()
     }
 
+    /// Retires what one aborted task still owes: data that come later are dropped.
+    pub fn retire(&mut self, key: Key, cx: &mut Cx<'_>) {
+        if cx.tasks.get(key).is_some_and(|task| task.phase == Phase::Swallowing && task.ios == 0) {
+            self.forget(key, cx);
+        }
+    }
+
     /// Retires what aborted tasks still owe: data that come later are dropped.
     pub fn retire_swallowing(&mut self, cx: &mut Cx<'_>) {
         while let Some(key) =

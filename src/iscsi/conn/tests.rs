@@ -1,0 +1,233 @@
+//! A connection alone, with the reactor's part played by the test: what cannot be seen from outside at will.
+
+use std::sync::Arc;
+
+use super::{Conn, ConnSetup, Cx, Request, Solicit};
+use crate::buf::{Class, Pool};
+use crate::id::{SessionId, UnitId};
+use crate::iscsi::error::Fatal;
+use crate::iscsi::negotiate::DEFAULTS;
+use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Outcome, Tasks};
+use crate::iscsi::tx::{Batch, Queued};
+use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
+use crate::scsi::attention::Ua;
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::slab::{Key, Slab};
+use crate::time::Tick;
+
+struct World {
+    conn: Conn,
+    tasks: Tasks,
+    tx: Slab<Queued>,
+    pools: [Pool; 2],
+    units: [Option<Arc<UnitView>>; 1],
+    spare_window: u32,
+    now: Tick,
+}
+
+macro_rules! cx {
+    ($world:expr) => {
+        &mut Cx {
+            now: $world.now,
+            tasks: &mut $world.tasks,
+            tx: &mut $world.tx,
+            unsolicited: &$world.pools[0],
+            solicited: &$world.pools[1],
+            units: &$world.units,
+            spare_window: &mut $world.spare_window,
+        }
+    };
+}
+
+impl World {
+    /// A session with a target whose LUN 0 is a disk of 64 blocks.
+    fn new() -> World {
+        let mapping = Mapping { number: LunNumber(0), unit: UnitId(0), read_only: false };
+        let target = TargetView {
+            name: "iqn.2026-11.io.example:t".to_owned(),
+            alias: String::new(),
+            relative_port: 1,
+            port_group: 1,
+            portal_group: 1,
+            portals: vec!["192.0.2.1:3260".to_owned()],
+            mappings: vec![mapping],
+        };
+        let identity = Identity {
+            vendor: *b"EXAMPLE ",
+            product: *b"DISK            ",
+            revision: *b"1   ",
+            serial: "1".to_owned(),
+            naa: [0x30; 8],
+        };
+        let unit = UnitView {
+            id: UnitId(0),
+            blocks: 64,
+            block_bytes: 512,
+            physical_block_bytes: 512,
+            identity,
+            read_only: false,
+            write_cache: false,
+            rotational: false,
+            descriptor_sense: false,
+            medium: Medium::Ready,
+        };
+        let setup = ConnSetup {
+            key: Key { index: 0, generation: 0 },
+            session: SessionId(1),
+            target: Arc::new(target),
+            params: DEFAULTS,
+            stat_sn: Sn(100),
+            exp_cmd_sn: Sn(1),
+            cid: 0,
+            attention: Ua::PowerOn,
+            is_gated: false,
+            ask_ns: 0,
+            close_ns: 0,
+        };
+        let classes = [Class { bytes: 4096, count: 8 }, Class { bytes: 16384, count: 2 }];
+        World {
+            conn: Conn::new(setup, Tick::ZERO),
+            tasks: Tasks::new(64),
+            tx: Slab::new(64),
+            pools: [(); 2].map(|()| Pool::ordinary(&classes).unwrap()),
+            units: [Some(Arc::new(unit))],
+            spare_window: 0,
+            now: Tick::ZERO,
+        }
+    }
+
+    /// What a PDU that came asks of the reactor.
+    fn receive(&mut self, mut pdu: &[u8]) -> Option<Request> {
+        let request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
+        assert!(pdu.is_empty());
+        request
+    }
+
+    fn command(&mut self, pdu: &[u8]) -> Key {
+        match self.receive(pdu) {
+            Some(Request::Run(key)) => key,
+            other => panic!("a command is to be run, not {other:?}"),
+        }
+    }
+
+    fn end(&mut self, key: Key) {
+        self.conn.decide(key, Outcome::GOOD, cx!(self));
+        assert!(self.conn.settle(key, cx!(self)));
+    }
+
+    /// Everything that waits, taken by the socket: the PDUs, none of which has a data segment longer than 64 bytes.
+    fn send(&mut self) -> Vec<Vec<u8>> {
+        let mut batch = Batch::new();
+        self.conn.fill(&mut batch, &self.tx);
+        let stream: Vec<u8> = batch.slices(&self.tx).iter().flat_map(|slice| slice.iter().copied()).collect();
+        assert!(!self.conn.sent(stream.len(), &batch, cx!(self)));
+        assert!(!self.conn.has_output());
+        let mut rest = stream.as_slice();
+        let mut pdus = Vec::new();
+        while !rest.is_empty() {
+            let (pdu, behind) = rest.split_at(48 + usize::from(rest[7]).next_multiple_of(4));
+            pdus.push(pdu.to_vec());
+            rest = behind;
+        }
+        pdus
+    }
+}
+
+/// A SCSI Command: flags, ITT and CmdSN, expected length, CDB.
+fn scsi(flags: u8, number: u8, expected_bytes: u16, cdb: &[u8]) -> [u8; 48] {
+    let mut pdu = [0; 48];
+    pdu[0] = 0x01;
+    pdu[1] = flags;
+    pdu[19] = number;
+    pdu[22..24].copy_from_slice(&expected_bytes.to_be_bytes());
+    pdu[27] = number;
+    pdu[32..32 + cdb.len()].copy_from_slice(cdb);
+    pdu
+}
+
+fn test_unit_ready(number: u8) -> [u8; 48] {
+    scsi(0x80, number, 0, &[0; 6])
+}
+
+#[test]
+fn answers_that_nobody_reads_keep_the_window_shut() {
+    const _: () = assert!(WINDOW_MIN == 8);
+    let mut world = World::new();
+    for number in 1..=8 {
+        let key = world.command(&test_unit_ready(number));
+        world.end(key);
+    }
+    assert_eq!(world.receive(&test_unit_ready(9)), None, "eight answers wait: the window is full");
+    assert_eq!(world.tasks.len(), 0);
+    let max_cmd_sns: Vec<u8> = world.send().iter().map(|pdu| pdu[35]).collect();
+    assert_eq!(max_cmd_sns, [9, 10, 11, 12, 13, 14, 15, 16], "each answer makes room for one command");
+    let key = world.command(&test_unit_ready(9));
+    world.end(key);
+    assert_eq!(world.send()[0][28..36], [0, 0, 0, 10, 0, 0, 0, 17]);
+}
+
+#[test]
+fn data_owed_for_an_aborted_write_do_not_end_the_connection() {
+    let mut world = World::new();
+    let write = world.command(&scsi(0xa0, 1, 4096, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0]));
+    assert_eq!(world.conn.solicit(write, cx!(world)), Solicit::NeedsBuffer(4096));
+    let buf = world.pools[1].take(4096).unwrap();
+    world.conn.give_buffer(write, buf, cx!(world));
+    assert_eq!(world.conn.solicit(write, cx!(world)), Solicit::Asked);
+    let r2t = world.send().remove(0);
+    assert_eq!((r2t[0], &r2t[40..48]), (0x31, &[0, 0, 0, 0, 0, 0, 0x10, 0][..]));
+    assert_eq!(world.conn.deadline(cx!(world)), Some(Tick::from_ns(DATA_OUT_NS)));
+
+    world.conn.abort(write, false, cx!(world));
+    assert_eq!(world.pools[1].in_use_count(), 0);
+    world.now = Tick::from_ns(2 * DATA_OUT_NS);
+    assert_eq!(world.conn.deadline(cx!(world)), None);
+    assert_eq!(world.conn.expired(cx!(world)), Ok::<(), Fatal>(()));
+
+    // The answer to ABORT TASK retires it; what was on its way all the same is dropped.
+    world.conn.retire(write, cx!(world));
+    assert_eq!(world.tasks.len(), 0);
+    let mut data = [0; 48 + 4096];
+    data[..2].copy_from_slice(&[0x05, 0x80]);
+    data[5..8].copy_from_slice(&[0, 0x10, 0]);
+    data[16..24].copy_from_slice(&r2t[16..24]);
+    assert_eq!(world.receive(&data), None);
+    assert!(!world.conn.has_output());
+}
+
+#[test]
+fn a_report_that_the_initiator_takes_no_data_of_moves_none() {
+    let mut world = World::new();
+    // INQUIRY with neither R nor W.
+    let inquiry = world.command(&scsi(0x80, 1, 96, &[0x12, 0, 0, 0, 96, 0]));
+    let mut data = world.pools[1].take(36).unwrap();
+    data.fill(0);
+    world.conn.report(inquiry, data, cx!(world));
+    let pdus = world.send();
+    assert_eq!(pdus.len(), 1);
+    // A response with U set, GOOD, residual 96.
+    assert_eq!((&pdus[0][..4], &pdus[0][44..48]), (&[0x21, 0x82, 0, 0][..], &[0, 0, 0, 96][..]));
+}
+
+#[test]
+fn a_text_exchange_goes_on_until_the_initiator_says_it_is_over() {
+    let mut world = World::new();
+    let mut request = [0; 48];
+    request[0] = 0x44;
+    request[19] = 1;
+    request[20..24].fill(0xff);
+    request[27] = 1;
+    assert_eq!(world.receive(&request), None);
+    let first = world.send().remove(0);
+    // Not final, with a tag to go on with.
+    assert_eq!((&first[..2], &first[20..24]), (&[0x24, 0][..], &[0, 0, 0, 1][..]));
+    request[1] = 0x80;
+    request[20..24].copy_from_slice(&[0, 0, 0, 1]);
+    assert_eq!(world.receive(&request), None);
+    let last = world.send().remove(0);
+    assert_eq!((&last[..2], &last[20..24]), (&[0x24, 0x80][..], &[0xff; 4][..]));
+    // The tag is spent.
+    assert_eq!(world.receive(&request), None);
+    assert_eq!(world.send()[0][..3], [0x3f, 0x80, 0x04]);
+}
