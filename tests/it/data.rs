@@ -26,7 +26,7 @@ fn shaped(name: &str, initial_r2t: bool, immediate_data: bool, shape: usize) -> 
     let digest = |on: bool| Some(if on { "CRC32C" } else { "None" }.to_owned());
     let offer = Offer {
         // Every combination meets every other kind of shape.
-        header_digest: digest(shape % 2 == 0),
+        header_digest: digest(shape.is_multiple_of(2)),
         data_digest: digest(shape % 4 < 2 || initial_r2t != immediate_data),
         initial_r2t: Some(initial_r2t),
         immediate_data: Some(immediate_data),

@@ -1,4 +1,5 @@
 //! The integration tests, one binary: a module per subject.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod data;
 #[path = "../fuzz_bodies/mod.rs"]

@@ -158,7 +158,7 @@ impl Chaos {
     fn step(&mut self) -> Result<(), String> {
         self.world.step += 1;
         self.world.now = self.world.now.after_ns(self.world.rng.below(20_000));
-        if self.world.step % 64 == 0 {
+        if self.world.step.is_multiple_of(64) {
             self.look_deeper()?;
         }
         let chance = self.world.rng.below(100);
