@@ -179,7 +179,9 @@ fn every_read_and_write_meets_the_same_blocks() {
     }
     // READ (6) and WRITE (6): 0 means 256 blocks (SBC-4 §5.8).
     client.command(cdb::write_6(200, 0), Data::Out(pattern(8, 200, 256, 512).into())).unwrap();
-    assert!(client.command(cdb::read_6(200, 0), Data::In(256 * 512)).unwrap().data == pattern(8, 200, 256, 512));
+    assert!(
+        client.command(cdb::read_6(200, 0), Data::In(256 * 512)).unwrap().data == pattern(8, 200, 256, 512)
+    );
     for cdb in [cdb::synchronize_cache_10(100, 12), cdb::synchronize_cache_16(0, 0)] {
         client.command(cdb, Data::None).unwrap();
     }

@@ -16,9 +16,12 @@ const SECRET: &[u8] = b"twelve bytes or more";
 const TARGET_SECRET: &[u8] = b"another secret of ours";
 
 fn policy() -> Policy {
-    let credential = |name: &str, secret: &[u8]| Credential { name: name.to_owned(), secret: Secret(secret.to_vec()) };
-    let account =
-        Account { initiator: credential("alice", SECRET), target: Some(credential("lunette", TARGET_SECRET)) };
+    let credential =
+        |name: &str, secret: &[u8]| Credential { name: name.to_owned(), secret: Secret(secret.to_vec()) };
+    let account = Account {
+        initiator: credential("alice", SECRET),
+        target: Some(credential("lunette", TARGET_SECRET)),
+    };
     Policy {
         accounts: vec![account],
         algorithms: Hash::ALL.to_vec(),
@@ -64,7 +67,8 @@ fn chap_with_every_hash_both_ways_in_both_encodings() {
                 let mut client = world.login(with(Auth::Chap(chap.clone())));
                 assert_eq!(client.params().unwrap().chap, Some(algorithm));
                 client.logout().unwrap();
-                let discovery = Config { auth: Auth::Chap(chap), ..Config::discovery("iqn.2026-11.io.example:a") };
+                let discovery =
+                    Config { auth: Auth::Chap(chap), ..Config::discovery("iqn.2026-11.io.example:a") };
                 let found = Client::discover(world.address(), discovery).unwrap();
                 assert_eq!(found[0], ("TargetName".to_owned(), TARGET.to_owned()));
             }
@@ -126,12 +130,16 @@ fn who_may_come_and_to_what() {
     let world = World::start(Setup { rules, ..Setup::default() });
     world.client("abc");
     assert_eq!(refusal(&world, config("b")), (2, 2));
-    assert_eq!(refusal(&world, Config::new("iqn.2026-11.io.example:a", "iqn.2026-11.io.example:none")), (2, 3));
+    assert_eq!(
+        refusal(&world, Config::new("iqn.2026-11.io.example:a", "iqn.2026-11.io.example:none")),
+        (2, 3)
+    );
     // Who may not log in does not find it either.
     let find = |name: &str| Client::discover(world.address(), Config::discovery(name)).unwrap();
     assert_eq!(find("iqn.2026-11.io.example:b"), []);
     let portal = format!("{},1", world.address());
-    let expected = [("TargetName", TARGET), ("TargetAddress", &portal)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let expected =
+        [("TargetName", TARGET), ("TargetAddress", &portal)].map(|(k, v)| (k.to_owned(), v.to_owned()));
     assert_eq!(find("iqn.2026-11.io.example:a"), expected);
     // Names are compared in lower case (RFC 7143 §4.2.7.3).
     assert_eq!(find("IQN.2026-11.IO.EXAMPLE:A"), expected);
@@ -147,7 +155,10 @@ fn send_targets_in_full_feature_phase() {
     assert_eq!(client.send_targets(TARGET).unwrap(), own);
     // RFC 7143 appendix C: in a normal session the target speaks of itself only.
     assert_eq!(client.send_targets("iqn.2026-11.io.example:none").unwrap(), []);
-    assert_eq!(client.text(&text::encode([("X-unknown", "1")])).unwrap(), [("X-unknown".to_owned(), "NotUnderstood".to_owned())]);
+    assert_eq!(
+        client.text(&text::encode([("X-unknown", "1")])).unwrap(),
+        [("X-unknown".to_owned(), "NotUnderstood".to_owned())]
+    );
 }
 
 #[test]
@@ -186,7 +197,11 @@ fn a_tsih_names_a_session_that_has_all_its_connections() {
     let client = world.client("a");
     let tsih = client.params().unwrap().tsih;
     assert_ne!(tsih, 0);
-    assert_eq!(refusal(&world, Config { tsih: tsih.wrapping_add(1), ..config("a") }), (2, 0x0a), "no such session");
+    assert_eq!(
+        refusal(&world, Config { tsih: tsih.wrapping_add(1), ..config("a") }),
+        (2, 0x0a),
+        "no such session"
+    );
     assert_eq!(refusal(&world, Config { tsih, ..config("b") }), (2, 0x0a), "somebody else's");
     assert_eq!(refusal(&world, Config { tsih, cid: 1, ..config("a") }), (2, 0x06), "a second connection");
     assert_eq!(world.placement().len(), 1);
@@ -200,7 +215,8 @@ fn first(world: &World, request: LoginRequest, keys: &[(&str, &str)]) -> ((u8, u
     let mut wire = Wire::connect(world.address()).unwrap();
     wire.send(&request.with(text::encode(keys.iter().copied()))).unwrap();
     let pdu = wire.receive().unwrap().expect("an answer");
-    let Response::Login(LoginResponse { status_class, status_detail, .. }) = Response::decode(&pdu.bhs) else {
+    let Response::Login(LoginResponse { status_class, status_detail, .. }) = Response::decode(&pdu.bhs)
+    else {
         panic!("{pdu:?}")
     };
     ((status_class, status_detail), status_class != 0 && wire.receive().unwrap().is_none())
@@ -211,7 +227,14 @@ fn first_requests_that_are_refused() {
     let world = World::start(Setup::default());
     let who = ("InitiatorName", "iqn.2026-11.io.example:a");
     let to = ("TargetName", TARGET);
-    let usual = LoginRequest { transit: true, next_stage: 3, current_stage: 1, isid: [0x80, 0, 0, 0, 0, 1], itt: 1, ..LoginRequest::default() };
+    let usual = LoginRequest {
+        transit: true,
+        next_stage: 3,
+        current_stage: 1,
+        isid: [0x80, 0, 0, 0, 0, 1],
+        itt: 1,
+        ..LoginRequest::default()
+    };
     assert_eq!(first(&world, usual, &[who, to]), ((0, 0), false));
     for (request, keys, status) in [
         (LoginRequest { version_min: 1, version_max: 1, ..usual }, &[who, to][..], (2, 0x05)),
@@ -233,11 +256,18 @@ fn first_requests_that_are_refused() {
 fn something_else_during_login_is_refused() {
     let world = World::start(Setup::default());
     let mut wire = Wire::connect(world.address()).unwrap();
-    let request = LoginRequest { current_stage: 1, next_stage: 0, itt: 1, isid: [0x80, 0, 0, 0, 0, 1], ..LoginRequest::default() };
+    let request = LoginRequest {
+        current_stage: 1,
+        next_stage: 0,
+        itt: 1,
+        isid: [0x80, 0, 0, 0, 0, 1],
+        ..LoginRequest::default()
+    };
     let keys = [("InitiatorName", "iqn.2026-11.io.example:a"), ("TargetName", TARGET)];
     wire.send(&request.with(text::encode(keys))).unwrap();
     let pdu = wire.receive().unwrap().unwrap();
-    let Response::Login(LoginResponse { status_class: 0, transit: false, .. }) = Response::decode(&pdu.bhs) else {
+    let Response::Login(LoginResponse { status_class: 0, transit: false, .. }) = Response::decode(&pdu.bhs)
+    else {
         panic!("{pdu:?}")
     };
     wire.send(&NopOut { immediate: true, itt: 2, ttt: u32::MAX, ..NopOut::default() }.with([])).unwrap();

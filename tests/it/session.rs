@@ -4,7 +4,7 @@
 use lunette::bdev::error::{Fault, Kind};
 use lunette::reactor::message::NopInTimes;
 use lunette::scsi::view::{LunNumber, Mapping};
-use lunette_initiator::pdu::request::{LogoutRequest, LoginRequest, NopOut, ScsiCommand, Snack};
+use lunette_initiator::pdu::request::{LoginRequest, LogoutRequest, NopOut, ScsiCommand, Snack};
 use lunette_initiator::pdu::response::{Async, LogoutResponse, NopIn, Reject, Response, ScsiResponse};
 use lunette_initiator::pdu::{Bhs, Flaw, NO_TAG, Pdu};
 use lunette_initiator::scsi::{cdb, decode_luns};
@@ -12,7 +12,9 @@ use lunette_initiator::session::Event;
 use lunette_initiator::socket::{SocketError, Wire};
 use lunette_initiator::{Client, Command, Config, Data, Offer, lun};
 
-use crate::harness::{SOON, Setup, TARGET, World, config, disk, pattern, read, sense, test_unit_ready, until, write};
+use crate::harness::{
+    SOON, Setup, TARGET, World, config, disk, pattern, read, sense, test_unit_ready, until, write,
+};
 
 const MS_NS: u64 = 1_000_000;
 
@@ -108,12 +110,14 @@ fn logouts_that_are_none() {
     let (mut wire, outcome) = world.wire(&Config { cid: 7, ..config("a") });
     let cmd_sn = outcome.exp_cmd_sn.0;
     for (reason, cid, response) in [(1, 8, 1), (2, 7, 2)] {
-        let logout = LogoutRequest { immediate: true, reason, itt: 5, cid, cmd_sn, ..LogoutRequest::default() };
+        let logout =
+            LogoutRequest { immediate: true, reason, itt: 5, cid, cmd_sn, ..LogoutRequest::default() };
         wire.send(&logout.with([])).unwrap();
         let (Response::Logout(LogoutResponse { response: found, .. }), _) = next(&mut wire) else { panic!() };
         assert_eq!(found, response);
     }
-    let logout = LogoutRequest { immediate: true, reason: 1, itt: 5, cid: 7, cmd_sn, ..LogoutRequest::default() };
+    let logout =
+        LogoutRequest { immediate: true, reason: 1, itt: 5, cid: 7, cmd_sn, ..LogoutRequest::default() };
     wire.send(&logout.with([])).unwrap();
     let (Response::Logout(LogoutResponse { response: 0, .. }), _) = next(&mut wire) else { panic!() };
     assert_eq!(wire.receive().unwrap(), None);
@@ -235,7 +239,9 @@ fn draining_asks_for_logout_and_stops() {
     world.drain();
     for client in [&mut client, &mut other] {
         let event = client.wait_event(SOON).unwrap();
-        let Some(Event::Async(Async { event: 1, parameter3: 10, .. }, _)) = event else { panic!("{event:?}") };
+        let Some(Event::Async(Async { event: 1, parameter3: 10, .. }, _)) = event else {
+            panic!("{event:?}")
+        };
     }
     // What was begun is finished.
     world.disks[0].faults.release(rule);

@@ -52,7 +52,8 @@ fn abort_task_is_answered_only_when_the_device_is_done_with_it() {
     world.disks[0].faults.release(rule);
     let answer = client.wait_event(SOON).unwrap();
     assert!(matches!(answer, Some(Event::Aborted { .. } | Event::TmfResponse { .. })), "{answer:?}");
-    let answered = |event: &Option<Event>| *event == Some(Event::TmfResponse { itt: tmf, response: COMPLETE });
+    let answered =
+        |event: &Option<Event>| *event == Some(Event::TmfResponse { itt: tmf, response: COMPLETE });
     assert!(answered(&answer) || answered(&client.wait_event(SOON).unwrap()));
 }
 
@@ -319,7 +320,8 @@ fn aborting_an_ordered_task_lets_those_behind_it_run() {
     let mut client = world.client("a");
     let rule = world.disks[0].order(Kind::Write, Fault::Hold, 1);
     let held = client.session().command(write(1, 0, 8)).unwrap();
-    let barrier = Command { attribute: Attribute::Ordered, ..Command::new(0, cdb::test_unit_ready(), Data::None) };
+    let barrier =
+        Command { attribute: Attribute::Ordered, ..Command::new(0, cdb::test_unit_ready(), Data::None) };
     let ordered = client.session().command(barrier).unwrap();
     let behind = client.session().command(read(64, 8)).unwrap();
     client.ping(b"").unwrap();
