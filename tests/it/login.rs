@@ -1,4 +1,5 @@
 //! Login and discovery: CHAP in all its forms, text in parts, TSIH and version rules, SendTargets.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use lunette::control::access::{NameGlob, Rules};
 use lunette::iscsi::chap::{Account, Algorithm as Hash, Credential, Policy, Secret};
