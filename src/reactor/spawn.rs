@@ -138,6 +138,10 @@ fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instan
             worked_at = at;
             continue;
         }
+        // The turn that says so may have had nothing else to do: no message would end a wait any more.
+        if reactor.is_stopped() {
+            break;
+        }
         let is_patient = match idle {
             Idle::Spin => false,
             Idle::Adaptive => at.since_ns(worked_at) >= limits::SPIN_NS,

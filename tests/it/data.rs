@@ -1,4 +1,5 @@
 //! Data: every way that iSCSI has to move it, verified block by block, and what is told where lengths disagree.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use lunette::bdev::IoError;
 use lunette::bdev::error::{Fault, Kind};

@@ -2,6 +2,7 @@
 //!
 //! Each test has a daemon of its own, on a port that the system chose. When a [`World`] is dropped its sessions are
 //! ended, its devices give everything back, and the daemon has to stop cleanly.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};

@@ -1,5 +1,6 @@
 //! A session's life: reinstatement, lost connections, logout, keep-alive, drain; what is rejected, and what an
 //! initiator is told of changes.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::reactor::message::NopInTimes;

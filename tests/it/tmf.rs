@@ -1,4 +1,5 @@
 //! Task management (RFC 7143 §11.5, §11.6): what is aborted, what is answered when, and who is told.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use lunette::bdev::error::{Fault, Kind, Rule};
 use lunette_initiator::pdu::opcode;
