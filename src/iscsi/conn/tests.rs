@@ -177,12 +177,12 @@ fn data_owed_for_an_aborted_write_do_not_end_the_connection() {
     assert_eq!(world.conn.solicit(write, cx!(world)), Solicit::Asked);
     let r2t = world.send().remove(0);
     assert_eq!((r2t[0], &r2t[40..48]), (0x31, &[0, 0, 0, 0, 0, 0, 0x10, 0][..]));
-    assert_eq!(world.conn.deadline(cx!(world)), Some(Tick::from_ns(DATA_OUT_NS)));
+    assert_eq!(world.conn.deadline(&*cx!(world)), Some(Tick::from_ns(DATA_OUT_NS)));
 
     world.conn.abort(write, false, cx!(world));
     assert_eq!(world.pools[1].in_use_count(), 0);
     world.now = Tick::from_ns(2 * DATA_OUT_NS);
-    assert_eq!(world.conn.deadline(cx!(world)), None);
+    assert_eq!(world.conn.deadline(&*cx!(world)), None);
     assert_eq!(world.conn.expired(cx!(world)), Ok::<(), Fatal>(()));
 
     // The answer to ABORT TASK retires it; what was on its way all the same is dropped.
