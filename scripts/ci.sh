@@ -65,7 +65,7 @@ stage_fuzz() { # 10 million executions of every target; FUZZ_RUNS for fewer
   command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
   for target in $(cargo fuzz list); do
     echo "-- fuzz $target"
-    if cargo fuzz run -s none "$target" -- "-runs=${FUZZ_RUNS:-10000000}" -print_final_stats=1; then
+    if cargo fuzz run -s none "$target" -- "-runs=${FUZZ_RUNS:-10000000}" -max_len=256 -print_final_stats=1; then
       passed=$((passed + 1))
     else
       failed=$((failed + 1))
