@@ -12,6 +12,7 @@
     )
 )]
 
+mod atomics;
 mod exec;
 mod inbox;
 pub mod message;

@@ -1,15 +1,15 @@
 //! The bounded queues between threads, and how a sleeper is woken.
 //!
 //! A receiver that is about to wait in the kernel publishes "asleep", looks into its queue once more, and waits; a
-//! sender pushes first and then wakes a receiver that is asleep. In either order the message is seen.
+//! sender pushes first and then wakes a receiver that is asleep. In either order the message is seen: `tests/port`
+//! compiles this very file with loom's atomics and goes through every order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::net::Waker;
+use crate::reactor::atomics::{ArrayQueue, AtomicBool, Ordering, fence};
 
 #[derive(Debug)]
 struct Shared<T> {
