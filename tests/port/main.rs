@@ -4,6 +4,8 @@
 //! The kernel's eventfd is a flag to wait for. A wake-up that is lost leaves the receiver waiting for ever, which loom
 //! reports as a deadlock; the planted mistakes show that it does.
 
+#![expect(clippy::unwrap_used, reason = "the whole crate is a test")]
+
 #[path = "../../src/reactor/port.rs"]
 #[expect(unreachable_pub, reason = "it is public where it lives")]
 mod port;
