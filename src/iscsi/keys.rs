@@ -240,14 +240,11 @@ pub const KEYS: &[Key] = &[
     key("ErrorRecoveryLevel", Use::Leading, Kind::Min(number(0, 2, |_| 0, |_, _| ()))),
     // §13.21.
     key("SessionType", Use::Login, Kind::Naming),
-    // §13.23: ResponseFence is not claimed.
+    // §13.23: FastAbort and ResponseFence are not claimed.
     normal(
         "TaskReporting",
         Use::Leading,
-        Kind::List {
-            accepts: |_, value| matches!(value, "RFC3720" | "FastAbort"),
-            set: |params, value| params.fast_abort = value == "FastAbort",
-        },
+        Kind::List { accepts: |_, value| value == "RFC3720", set: |_, _| {} },
     ),
     // §13.24: no reserved values are sent back to a declaration.
     key("NodeArchitecture", Use::Login, Kind::Naming),

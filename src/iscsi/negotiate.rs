@@ -81,7 +81,6 @@ pub const DEFAULTS: Params = Params {
     error_recovery_level: 0,
     time2wait: 2,
     time2retain: 20,
-    fast_abort: false,
 };
 
 // An unsolicited burst fits a buffer, also where FirstBurstLength was never named.

@@ -27,6 +27,4 @@ pub struct Params {
     pub time2wait: u16,
     /// Seconds.
     pub time2retain: u16,
-    /// TaskReporting=FastAbort (RFC 7143 §13.23).
-    pub fast_abort: bool,
 }

@@ -181,6 +181,7 @@ impl<N: Net> Reactor<N> {
         link.conn.close(&mut self.tables.cx(now));
         self.net.close(link.sock);
         self.drop_parked(|io| io.session == session, now);
+        self.hungry.retain(|(conn, _)| *conn != key);
         self.event(Event::Closed { session, cause });
         self.tell(ToControl::SessionEnded { session, is_logout });
         self.tell(ToControl::Retired(Retired::Target(std::sync::Arc::clone(link.conn.target()))));

@@ -273,6 +273,10 @@ impl<N: Net> Reactor<N> {
                 Some(request) => self.request(key, request, now)?,
                 None => {
                     link.conn.input_ended(now);
+                    if let Some(reason) = link.conn.take_rejected() {
+                        let session = link.conn.session();
+                        self.event(Event::Rejected { session, reason: reason.code() });
+                    }
                     break;
                 }
             }

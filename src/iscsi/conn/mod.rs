@@ -130,6 +130,7 @@ pub struct Conn {
     /// Task management functions that have not been answered.
     tmf_count: u32,
     is_logged_out: bool,
+    rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,
 }
@@ -157,6 +158,7 @@ impl Conn {
             immediate_count: 0,
             tmf_count: 0,
             is_logged_out: false,
+            rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
         }
@@ -417,6 +419,11 @@ impl Conn {
         self.push(TxItem::Pdu { bhs, data, stat_sn, is_control: true, closes: false }, cx);
     }
 
+    /// The reason of the last Reject, told once: for the log.
+    pub fn take_rejected(&mut self) -> Option<RejectReason> {
+        self.rejected.take()
+    }
+
     /// RFC 7143 §11.17: the header refused is the data segment.
     fn reject(&mut self, bhs: &Bhs, reason: RejectReason, cx: &mut Cx<'_>) -> Result<(), Fatal> {
         let Some(mut data) = cx.solicited.take(bhs.0.len()).or_else(|| cx.unsolicited.take(bhs.0.len()))
@@ -424,6 +431,7 @@ impl Conn {
             return Err(Fatal::Protocol("a PDU was to be rejected, and memory for that is spent"));
         };
         data.copy_from_slice(&bhs.0);
+        self.rejected = Some(reason);
         self.push_control(Reject { reason: reason.code() }.encode(), Some(data), StatSn::Consume, cx);
         Ok(())
     }

@@ -44,7 +44,7 @@ fn an_answer_for_each_key() {
         ("DataSequenceInOrder=No;", "DataSequenceInOrder=Yes;"),
         ("ErrorRecoveryLevel=2;", "ErrorRecoveryLevel=0;"),
         ("ErrorRecoveryLevel=3;", "ErrorRecoveryLevel=Reject;"),
-        ("TaskReporting=ResponseFence,FastAbort,RFC3720;", "TaskReporting=FastAbort;"),
+        ("TaskReporting=ResponseFence,FastAbort,RFC3720;", "TaskReporting=RFC3720;"),
         ("TaskReporting=ResponseFence;", "TaskReporting=Reject;"),
         ("iSCSIProtocolLevel=2;", "iSCSIProtocolLevel=1;"),
         ("IFMarker=Yes;OFMarker=No;", "IFMarker=No;OFMarker=No;"),
@@ -71,7 +71,7 @@ fn the_outcome() {
     assert_eq!(negotiation.finish(), Ok(DEFAULTS));
     let asked = "FirstBurstLength=262144;HeaderDigest=CRC32C;DataDigest=CRC32C;InitialR2T=No;ImmediateData=No;\
         MaxRecvDataSegmentLength=131072;MaxBurstLength=524288;MaxOutstandingR2T=4;DefaultTime2Wait=5;\
-        DefaultTime2Retain=0;TaskReporting=FastAbort;";
+        DefaultTime2Retain=0;TaskReporting=RFC3720;";
     say(&mut negotiation, asked).unwrap();
     let mut out = vec![];
     assert!(negotiation.declare(&mut out));
@@ -90,7 +90,6 @@ fn the_outcome() {
         error_recovery_level: 0,
         time2wait: 5,
         time2retain: 0,
-        fast_abort: true,
     };
     assert_eq!(negotiation.finish(), Ok(expected));
 }
