@@ -13,7 +13,7 @@ pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 /// Blocks from here on are nobody's.
 pub(super) const SPARE_LBA: u64 = 32_768;
 /// Lines that the daemon writes of its own accord, at its start and its end.
-pub(super) const OWN_LINES: u64 = 2;
+pub(super) const OWN_LINES: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct Daemon {
