@@ -1,6 +1,7 @@
 //! What control tells a reactor, and the beginning and end of its connections.
 
 use crate::bdev::{Io, IoError, Op};
+use crate::id::{BarrierId, SessionId, UnitId};
 use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
 use crate::limits;
 use crate::net::Net;
@@ -12,6 +13,7 @@ use crate::reactor::tables::InFlight;
 use crate::reactor::turn::{Link, Reactor, cause};
 use crate::reactor::unit::Unit;
 use crate::reactor::wait::{Then, What};
+use crate::scsi::attention::Ua;
 use crate::slab::Key;
 use crate::time::{SECOND_NS, Tick};
 
@@ -31,18 +33,14 @@ impl<N: Net> Reactor<N> {
             }
             ToReactor::Barrier { id, change } => self.barrier(id, change, now),
             ToReactor::EndSession { session, reason } => {
-                let key =
-                    self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
-                if let Some(key) = key {
+                if let Some(key) = self.conn_of(session) {
                     // What has been said is sent: the answer to TARGET COLD RESET above all (RFC 7143 §11.5.1).
                     self.transmit(key, now);
                     self.close(key, CloseCause::Ended(reason), now);
                 }
             }
             ToReactor::OpenGate { session } => {
-                let key =
-                    self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key);
-                if let Some(key) = key
+                if let Some(key) = self.conn_of(session)
                     && let Some(link) = self.conns.get_mut(key)
                 {
                     link.conn.open_gate();
@@ -63,6 +61,22 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::Stop => self.stopping = Some(now),
+        }
+    }
+
+    /// The connection of a session that is here.
+    fn conn_of(&self, session: SessionId) -> Option<Key> {
+        self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key)
+    }
+
+    /// Queues a unit attention for every session that maps the unit.
+    fn attend(&mut self, unit: UnitId, attention: Ua) {
+        for index in 0..self.conn_slots() {
+            if let Some(key) = self.conns.key_at(index)
+                && let Some(link) = self.conns.get_mut(key)
+            {
+                link.conn.attend(unit, attention);
+            }
         }
     }
 
@@ -121,17 +135,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    fn barrier(&mut self, id: crate::id::BarrierId, change: Change, now: Tick) {
+    fn barrier(&mut self, id: BarrierId, change: Change, now: Tick) {
         let before = self.serial + 1;
         match change {
             Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
-                    for index in 0..self.conn_slots() {
-                        let Some(key) = self.conns.key_at(index) else { continue };
-                        let Some(link) = self.conns.get_mut(key) else { continue };
-                        units.iter().for_each(|unit| link.conn.attend(*unit, attention));
-                    }
+                    units.iter().for_each(|unit| self.attend(*unit, attention));
                 }
                 self.wait_for(What::Units { units, before }, Then::Acknowledge(id), now);
             }
@@ -143,13 +153,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
                 if let Some(attention) = attention {
-                    for index in 0..self.conn_slots() {
-                        if let Some(key) = self.conns.key_at(index)
-                            && let Some(link) = self.conns.get_mut(key)
-                        {
-                            link.conn.attend(unit, attention);
-                        }
-                    }
+                    self.attend(unit, attention);
                 }
                 if is_drained {
                     self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
@@ -238,7 +242,7 @@ impl<N: Net> Reactor<N> {
         for (index, slot) in (0u32..).zip(&mut self.units) {
             let Some(unit) = slot else { continue };
             let Some(channel) = &mut unit.channel else { continue };
-            let id = crate::id::UnitId(index);
+            let id = UnitId(index);
             let tag = Key { index: u32::MAX, generation: 0 };
             if channel.submit(Io { tag, op: Op::Flush, data: None }, now).is_ok() {
                 unit.needs_kick = true;
@@ -252,7 +256,7 @@ impl<N: Net> Reactor<N> {
 }
 
 /// A connection that cannot be served after all: the session never began.
-fn never_began<N: Net>(reactor: &mut Reactor<N>, session: crate::id::SessionId) {
+fn never_began<N: Net>(reactor: &mut Reactor<N>, session: SessionId) {
     reactor.event(Event::Closed { session, cause: CloseCause::PeerGone });
     reactor.tell(ToControl::SessionEnded { session, is_logout: false });
     reactor.tell(ToControl::SessionDrained { session });
