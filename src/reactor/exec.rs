@@ -5,7 +5,7 @@ use crate::buf::Buf;
 use crate::id::UnitId;
 use crate::iscsi::conn::{Request, Solicit};
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::{Outcome, Phase};
+use crate::iscsi::task::{Outcome, Phase, Task};
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::message::Event;
@@ -70,9 +70,14 @@ impl<N: Net> Reactor<N> {
                 self.activate(conn);
                 self.run_queued(conn, now);
             }
-            Plan::Read(_) | Plan::Write(_) if moves_bytes == 0 => self.end(conn, key, Outcome::GOOD, now),
+            Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
+            Plan::Read(_) | Plan::Write(_) | Plan::Work(_)
+                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) => {
+                self.end(conn, key, Outcome::GOOD, now);
+            }
+            Plan::Work(_) | Plan::Ask { .. } if moves_bytes == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(_) => self.advance_write(conn, key, now),
+            Plan::Write(_) | Plan::Work(_) | Plan::Ask { .. } => self.advance_write(conn, key, now),
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
                     return self.end(conn, key, Outcome::GOOD, now);
@@ -86,7 +91,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
-    fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
+    pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
         if let Some(link) = self.conns.get_mut(conn) {
             link.conn.decide(key, outcome, &mut self.tables.cx(now));
         }
@@ -162,7 +167,9 @@ impl<N: Net> Reactor<N> {
             match solicit {
                 Solicit::Asked => break,
                 Solicit::NeedsBuffer(bytes) => {
-                    if cx.tasks.get(key).is_none_or(|task| task.ios >= limits::PLAN_IOS) {
+                    // A command that is worked off in steps takes one piece at a time.
+                    let is_busy = |task: &Task| task.ios >= limits::PLAN_IOS || task.job.is_some();
+                    if cx.tasks.get(key).is_none_or(is_busy) {
                         break;
                     }
                     let Some(buf) = cx.solicited.take(bytes) else { return self.go_hungry(conn, key) };
@@ -179,9 +186,12 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// A piece of the data that come with a command is full.
     fn write_piece(&mut self, conn: Key, key: Key, buf: Buf, start: u32, now: Tick) {
         let Some(task) = self.tables.tasks.get(key) else { return };
-        let (Plan::Write(extent), Some(unit)) = (task.plan, task.unit) else { return };
+        let (Plan::Write(extent), Some(unit)) = (task.plan, task.unit) else {
+            return self.data_came(conn, key, Some(buf), start, now);
+        };
         let Some(view) = self.tables.view(unit) else {
             return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
         };
@@ -196,7 +206,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Puts a task into the queue for a buffer.
-    fn go_hungry(&mut self, conn: Key, key: Key) {
+    pub(super) fn go_hungry(&mut self, conn: Key, key: Key) {
         if let Some(task) = self.tables.tasks.get_mut(key)
             && !task.is_waiting_for_buffer
         {
@@ -211,10 +221,12 @@ impl<N: Net> Reactor<N> {
             let Some((conn, key)) = self.hungry.pop_front() else { return };
             let Some(task) = self.tables.tasks.get_mut(key) else { continue };
             task.is_waiting_for_buffer = false;
-            let is_read = matches!(task.plan, Plan::Read(_));
+            let (is_read, is_at_work) = (matches!(task.plan, Plan::Read(_)), task.job.is_some());
             let before = self.hungry.len();
             if is_read {
                 self.advance_read(conn, key, now);
+            } else if is_at_work {
+                self.work_on(conn, key, now);
             } else {
                 self.advance_write(conn, key, now);
             }
@@ -251,7 +263,7 @@ impl<N: Net> Reactor<N> {
 
     /// Hands an IO to the unit's channel, or parks it where there is no room.
     #[expect(clippy::too_many_arguments, reason = "they are the fields of the record that is made here")]
-    fn submit(
+    pub(super) fn submit(
         &mut self,
         conn: Key,
         task: Key,
@@ -346,8 +358,8 @@ impl<N: Net> Reactor<N> {
             Op::Read { lba, blocks } => {
                 scsi::recheck(Extent { lba, blocks, fua: false }, Access::Read, &place)
             }
-            Op::Write { lba, blocks, fua } => {
-                scsi::recheck(Extent { lba, blocks, fua }, Access::Write, &place)
+            Op::Write { lba, blocks, .. } | Op::WriteZeroes { lba, blocks, .. } | Op::Unmap { lba, blocks } => {
+                scsi::recheck(Extent { lba, blocks, fua: false }, Access::Write, &place)
             }
             Op::Flush if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
             Op::Flush => Ok(()),
@@ -392,6 +404,9 @@ impl<N: Net> Reactor<N> {
                 now,
             );
         }
+        if task.job.is_some() {
+            return self.step_finished(record.conn, record.task, data, now);
+        }
         match (record.op, data) {
             (Op::Read { .. }, Some(mut data)) => {
                 data.truncate(record.bytes as usize);
@@ -408,7 +423,8 @@ impl<N: Net> Reactor<N> {
                     self.advance_write(record.conn, record.task, now);
                 }
             }
-            (Op::Flush | Op::Read { .. }, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
+            // A zeroing or an unmapping is always a step.
+            (Op::Flush | Op::Read { .. } | Op::WriteZeroes { .. } | Op::Unmap { .. }, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
         }
     }
 

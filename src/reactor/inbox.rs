@@ -49,6 +49,9 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
+            ToReactor::Answered { asked, outcome, is_flushed } => {
+                self.answered(asked, outcome, is_flushed, now);
+            }
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {

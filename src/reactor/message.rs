@@ -9,7 +9,9 @@ use crate::bdev::Bdev;
 use crate::id::{BarrierId, ReactorId, SessionId, UnitId};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
+use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
+use crate::scsi::cdb::Cdb;
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
 
@@ -98,6 +100,15 @@ pub enum ToReactor<H> {
         /// How it went.
         outcome: TmfOutcome,
     },
+    /// A command that control was asked about is decided.
+    Answered {
+        /// The command.
+        asked: TaskTicket,
+        /// How it ends.
+        outcome: Outcome,
+        /// Before that the unit is to be flushed.
+        is_flushed: bool,
+    },
     /// Ask every session to log out (Async Message, event 1), then stop when they are gone or at the deadline.
     Drain {
         /// Seconds the initiators get, as told to them.
@@ -114,6 +125,32 @@ pub struct TmfTicket {
     pub conn: Key,
     /// Initiator task tag of the request.
     pub itt: u32,
+}
+
+/// Which command control was asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskTicket {
+    /// Its connection, on the asking reactor.
+    pub conn: Key,
+    /// The command.
+    pub task: Key,
+}
+
+/// A command that changes what a logical unit is to everybody, to be decided by control.
+#[derive(Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub reactor: ReactorId,
+    /// Where the answer belongs.
+    pub ticket: TaskTicket,
+    /// The session the command came in.
+    pub session: SessionId,
+    /// The logical unit it is for.
+    pub unit: UnitId,
+    /// The command.
+    pub cdb: Cdb,
+    /// Its parameter list, as much of it as came.
+    pub parameters: Box<[u8]>,
 }
 
 /// How a function that went through control ended.
@@ -191,6 +228,8 @@ pub enum ToControl {
         /// What is asked.
         request: TmfAsk,
     },
+    /// A command to be decided. Answered by [`ToReactor::Answered`].
+    Ask(Box<Ask>),
     /// Something an operator may want to know.
     Event(Event),
     /// Memory that control gave and shall free.

@@ -24,6 +24,7 @@ mod tmf;
 mod turn;
 mod unit;
 mod wait;
+mod work;
 
 pub use planted::Planted;
 #[cfg(feature = "sim")]

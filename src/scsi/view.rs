@@ -32,6 +32,15 @@ pub enum Medium {
     Removed,
 }
 
+/// How blocks are given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unmap {
+    /// OPTIMAL UNMAP GRANULARITY, in logical blocks.
+    pub granularity_blocks: u32,
+    /// They read as zero afterwards (LBPRZ).
+    pub reads_zero: bool,
+}
+
 /// A logical unit as the hot path reads it. Replaced whole, by a barrier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnitView {
@@ -53,6 +62,8 @@ pub struct UnitView {
     pub rotational: bool,
     /// D_SENSE of the control mode page: sense data in descriptor format.
     pub descriptor_sense: bool,
+    /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
+    pub unmap: Option<Unmap>,
     /// Whether media commands can be served.
     pub medium: Medium,
 }

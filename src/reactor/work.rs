@@ -1,0 +1,126 @@
+//! Commands that are worked off in steps ([`scsi::work`]), and those that control decides.
+
+use crate::bdev::Op;
+use crate::buf::Buf;
+use crate::iscsi::task::{Job, Outcome};
+use crate::net::Net;
+use crate::reactor::message::{Ask, TaskTicket, ToControl};
+use crate::reactor::turn::Reactor;
+use crate::scsi::sense::Sense;
+use crate::scsi::work::Step;
+use crate::scsi::{Plan, Status};
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// The data that a command waited for are there: all of them, or one piece that begins at `start`.
+    pub(super) fn data_came(&mut self, conn: Key, key: Key, data: Option<Buf>, start: u32, now: Tick) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        match task.plan {
+            Plan::Work(work) => {
+                let place = link.conn.place(task.number, &self.tables.views);
+                match work.begin(start, data.as_deref().unwrap_or(&[]), &place) {
+                    Ok(run) => {
+                        task.job = Some(Job { run, data, scratch: None });
+                        self.work_on(conn, key, now);
+                    }
+                    Err(sense) => self.end(conn, key, Outcome::check(sense), now),
+                }
+            }
+            Plan::Ask { .. } => {
+                let Some(unit) = task.unit else {
+                    return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+                };
+                let (cdb, session) = (task.cdb, link.conn.session());
+                // A change of configuration, so it may allocate.
+                let parameters = data.as_deref().unwrap_or(&[]).into();
+                let ticket = TaskTicket { conn, task: key };
+                let reactor = self.id;
+                self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
+            }
+            _ => {}
+        }
+    }
+
+    /// Does a command's next step.
+    pub(super) fn work_on(&mut self, conn: Key, key: Key, now: Tick) {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        let Some(unit) = task.unit else { return };
+        let Some(job) = &mut task.job else { return };
+        let step = job.run.step();
+        let (op, blocks) = match step {
+            Step::Done => return self.worked_off(conn, key, now),
+            Step::Hold { lba, blocks } => return self.ask_hold(conn, key, unit, lba, blocks, now),
+            Step::WriteZeroes { lba, blocks, may_unmap } => {
+                (Op::WriteZeroes { lba, blocks, fua: false, may_unmap }, 0)
+            }
+            Step::Unmap { lba, blocks } => (Op::Unmap { lba, blocks }, 0),
+            Step::Read { lba, blocks } => (Op::Read { lba, blocks }, blocks),
+            Step::Write { lba, blocks, fua } => (Op::Write { lba, blocks, fua }, blocks),
+        };
+        let scratch = if blocks == 0 {
+            None
+        } else {
+            let Some(view) = self.tables.views.get(unit.index()).and_then(Option::as_ref) else {
+                return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+            };
+            let bytes = blocks as usize * view.block_bytes as usize;
+            let kept = job.scratch.take().filter(|scratch| scratch.len() >= bytes);
+            let Some(mut scratch) = kept.or_else(|| self.tables.solicited.take(bytes)) else {
+                return self.go_hungry(conn, key);
+            };
+            scratch.truncate(bytes);
+            if matches!(step, Step::Write { .. }) {
+                job.run.fill(job.data.as_deref().unwrap_or(&[]), &mut scratch);
+            }
+            Some(scratch)
+        };
+        self.submit(conn, key, unit, op, scratch, 0, 0, now);
+    }
+
+    /// A step's IO has come back, or its hold is granted.
+    pub(super) fn step_finished(&mut self, conn: Key, key: Key, scratch: Option<Buf>, now: Tick) {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        let Some(job) = &mut task.job else { return };
+        let data = job.data.as_deref().unwrap_or(&[]);
+        let finished = job.run.finished(data, scratch.as_deref().unwrap_or(&[]));
+        job.scratch = scratch;
+        match finished {
+            Ok(()) => self.work_on(conn, key, now),
+            Err(sense) => self.end(conn, key, Outcome::check(sense), now),
+        }
+    }
+
+    /// A run is over: the command, too, unless more of its data are to come.
+    fn worked_off(&mut self, conn: Key, key: Key, now: Tick) {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        task.job = None;
+        let is_over = !task.plan.is_in_blocks() || task.submitted_bytes >= task.moves_bytes;
+        self.release_hold(key, now);
+        if is_over {
+            self.end(conn, key, Outcome::GOOD, now);
+        } else {
+            self.advance_write(conn, key, now);
+        }
+    }
+
+    /// Control has decided a command.
+    pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
+        let TaskTicket { conn, task: key } = ticket;
+        let Some(task) = self.tables.tasks.get(key) else { return };
+        match task.unit {
+            Some(unit) if is_flushed && outcome.status == Status::Good && task.outcome.is_none() => {
+                self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);
+            }
+            _ => self.end(conn, key, outcome, now),
+        }
+    }
+}
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn ask_hold(&mut self, conn: Key, task: Key, _: crate::id::UnitId, _: u64, _: u32, now: Tick) {
+        self.end(conn, task, Outcome::of(Status::Busy), now);
+    }
+    pub(super) fn release_hold(&mut self, _: Key, _: Tick) {}
+}
