@@ -86,9 +86,7 @@ pub enum Op {
     },
     /// Done only when every write that was done before is on stable storage.
     Flush,
-    Unmap{lba:u64,blocks:u32}, WriteZeroes{lba:u64,blocks:u32,fua:bool,may_unmap:bool}
 }
-pub const ZERO_BYTES_MAX: u32 = 8<<20;
 
 /// One operation on its way to a device, with its memory.
 #[derive(Debug)]
