@@ -346,7 +346,10 @@ impl<N: Net> Reactor<N> {
             Op::Read { lba, blocks } => {
                 scsi::recheck(Extent { lba, blocks, fua: false }, Access::Read, &place)
             }
-            Op::Write { lba, blocks, fua } => {
+            Op::Unmap { lba, blocks } => {
+                scsi::recheck(Extent { lba, blocks, fua: false }, Access::Write, &place)
+            }
+            Op::Write { lba, blocks, fua } | Op::WriteZeroes { lba, blocks, fua, .. } => {
                 scsi::recheck(Extent { lba, blocks, fua }, Access::Write, &place)
             }
             Op::Flush if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
@@ -408,7 +411,7 @@ impl<N: Net> Reactor<N> {
                     self.advance_write(record.conn, record.task, now);
                 }
             }
-            (Op::Flush | Op::Read { .. }, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
+            (_, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
         }
     }
 

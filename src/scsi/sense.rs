@@ -134,6 +134,8 @@ impl Sense {
             IoError::OutOfRange => Sense::LBA_OUT_OF_RANGE,
             IoError::ReadOnly => Sense::WRITE_PROTECTED,
             IoError::FlushFailed => Sense::WRITE_ERROR,
+            // What was planned on the device's word that it can.
+            IoError::Unsupported => Sense::INTERNAL_FAILURE,
             IoError::Cancelled => Sense::COMMAND_ABORTED,
             IoError::Gone => Sense::NOT_READY,
         }
@@ -201,7 +203,7 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 const fn medium_error(op: Op) -> Sense {
     match op {
         Op::Read { .. } => Sense::READ_ERROR,
-        Op::Write { .. } | Op::Flush => Sense::WRITE_ERROR,
+        Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => Sense::WRITE_ERROR,
     }
 }
 
@@ -278,6 +280,7 @@ mod tests {
         assert_eq!(codes(IoError::OutOfRange, read), (0x5, 0x21, 0x00, None));
         assert_eq!(codes(IoError::ReadOnly, write), (0x7, 0x27, 0x00, None));
         assert_eq!(codes(IoError::FlushFailed, write), (0x3, 0x0c, 0x00, None));
+        assert_eq!(codes(IoError::Unsupported, Op::Unmap { lba: 0, blocks: 1 }), (0x4, 0x44, 0x00, None));
         assert_eq!(codes(IoError::Cancelled, read), (0xb, 0x00, 0x00, None));
         assert_eq!(codes(IoError::Gone, read), (0x2, 0x04, 0x00, None));
     }
