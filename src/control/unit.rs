@@ -32,7 +32,7 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity) -> UnitView {
         write_cache: info.write_cache,
         rotational: info.rotational,
         descriptor_sense: false,
-        unmap: None,
+        unmap: info.unmap,
         medium: Medium::Ready,
     }
 }
@@ -82,6 +82,7 @@ mod tests {
                 0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x41, 0xd0, 0xa7, 0x65, 0x00, 0xa0, 0xc9, 0x1e, 0x6b,
                 0xf6,
             ],
+            unmap: None,
         }
     }
 

@@ -72,7 +72,8 @@ impl<N: Net> Reactor<N> {
             }
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) | Plan::Write(_) | Plan::Work(_)
-                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) => {
+                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) =>
+            {
                 self.end(conn, key, Outcome::GOOD, now);
             }
             Plan::Work(_) | Plan::Ask { .. } if moves_bytes == 0 => self.data_came(conn, key, None, 0, now),
@@ -354,15 +355,11 @@ impl<N: Net> Reactor<N> {
         if planted!(self, NoRecheckAtSubmit) {
             return Ok(());
         }
-        match record.op {
-            Op::Read { lba, blocks } => {
-                scsi::recheck(Extent { lba, blocks, fua: false }, Access::Read, &place)
-            }
-            Op::Write { lba, blocks, .. } | Op::WriteZeroes { lba, blocks, .. } | Op::Unmap { lba, blocks } => {
-                scsi::recheck(Extent { lba, blocks, fua: false }, Access::Write, &place)
-            }
-            Op::Flush if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
-            Op::Flush => Ok(()),
+        let access = if matches!(record.op, Op::Read { .. }) { Access::Read } else { Access::Write };
+        match record.op.extent() {
+            Some((lba, blocks)) => scsi::recheck(Extent { lba, blocks, fua: false }, access, &place),
+            None if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
+            None => Ok(()),
         }
     }
 
@@ -423,8 +420,7 @@ impl<N: Net> Reactor<N> {
                     self.advance_write(record.conn, record.task, now);
                 }
             }
-            // A zeroing or an unmapping is always a step.
-            (Op::Flush | Op::Read { .. } | Op::WriteZeroes { .. } | Op::Unmap { .. }, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
+            (_, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
         }
     }
 

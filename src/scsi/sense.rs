@@ -160,6 +160,8 @@ impl Sense {
             IoError::OutOfRange => Sense::LBA_OUT_OF_RANGE,
             IoError::ReadOnly => Sense::WRITE_PROTECTED,
             IoError::FlushFailed => Sense::WRITE_ERROR,
+            // What was planned on the device's word that it can.
+            IoError::Unsupported => Sense::INTERNAL_FAILURE,
             IoError::Cancelled => Sense::COMMAND_ABORTED,
             IoError::Gone => Sense::NOT_READY,
         }
@@ -229,7 +231,7 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 const fn medium_error(op: Op) -> Sense {
     match op {
         Op::Read { .. } => Sense::READ_ERROR,
-        Op::Write { .. } | Op::Flush => Sense::WRITE_ERROR,
+        Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => Sense::WRITE_ERROR,
     }
 }
 
@@ -280,8 +282,10 @@ mod tests {
             encoded(Sense::invalid_bit(9, 2), true),
             [0x72, 5, 0x24, 0, 0, 0, 0, 8, 2, 6, 0, 0, 0xca, 0, 9, 0]
         );
-        let both =
-            Sense { field: Some(FieldPointer { is_in_cdb: true, byte: 2, bit: None }), ..Sense::LBA_OUT_OF_RANGE.at(9) };
+        let both = Sense {
+            field: Some(FieldPointer { is_in_cdb: true, byte: 2, bit: None }),
+            ..Sense::LBA_OUT_OF_RANGE.at(9)
+        };
         assert_eq!(
             encoded(both, true),
             [
@@ -306,6 +310,7 @@ mod tests {
         assert_eq!(codes(IoError::OutOfRange, read), (0x5, 0x21, 0x00, None));
         assert_eq!(codes(IoError::ReadOnly, write), (0x7, 0x27, 0x00, None));
         assert_eq!(codes(IoError::FlushFailed, write), (0x3, 0x0c, 0x00, None));
+        assert_eq!(codes(IoError::Unsupported, Op::Unmap { lba: 0, blocks: 1 }), (0x4, 0x44, 0x00, None));
         assert_eq!(codes(IoError::Cancelled, read), (0xb, 0x00, 0x00, None));
         assert_eq!(codes(IoError::Gone, read), (0x2, 0x04, 0x00, None));
     }

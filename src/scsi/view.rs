@@ -1,5 +1,6 @@
 //! What control publishes of targets and logical units, and reactors read.
 
+use crate::bdev::Unmap;
 use crate::id::UnitId;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
@@ -30,15 +31,6 @@ pub enum Medium {
     NotReady,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
-}
-
-/// How blocks are given back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unmap {
-    /// OPTIMAL UNMAP GRANULARITY, in logical blocks.
-    pub granularity_blocks: u32,
-    /// They read as zero afterwards (LBPRZ).
-    pub reads_zero: bool,
 }
 
 /// A logical unit as the hot path reads it. Replaced whole, by a barrier.

@@ -24,6 +24,7 @@ use lunette::reactor::message::{
 };
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Planted, Reactor, Setup, Sizes};
+use lunette::scsi::Outcome;
 use lunette::scsi::attention::Ua;
 use lunette::scsi::view::{TargetView, UnitView};
 use lunette::time::{SECOND_NS, Tick};
@@ -232,6 +233,13 @@ impl World {
                     if let Some(asked) = ticket {
                         self.tell(ToReactor::TmfEnded { asked, outcome });
                     }
+                }
+                ToControl::Ask(ask) => {
+                    self.tell(ToReactor::Answered {
+                        asked: ask.ticket,
+                        outcome: Outcome::GOOD,
+                        is_flushed: ask.parameters.len() % 2 == 1,
+                    });
                 }
                 ToControl::Event(_) | ToControl::Retired(_) => {}
                 ToControl::Stopped { .. } => panic!("nobody stopped it"),

@@ -293,6 +293,7 @@ fn unit_view() -> UnitView {
         write_cache: false,
         rotational: false,
         descriptor_sense: false,
+        unmap: None,
         medium: Medium::Ready,
     }
 }

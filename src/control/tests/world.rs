@@ -136,6 +136,7 @@ impl Bdev for Disk {
             write_cache: false,
             rotational: false,
             uuid: [7; 16],
+            unmap: None,
         }
     }
 

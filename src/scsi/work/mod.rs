@@ -7,9 +7,6 @@
 mod plan;
 mod unmap;
 
-#[cfg(test)]
-mod tests;
-
 pub(super) use plan::{
     compare_and_write, orwrite_16, pre_fetch_10, pre_fetch_16, verify_10, verify_12, verify_16,
     write_and_verify_10, write_and_verify_12, write_and_verify_16, write_same_10, write_same_16,
