@@ -87,7 +87,9 @@ enum Ack {
     /// A device has IOs in the range.
     Draining,
     /// The home is still to be told that they have come back, or that they have not.
-    Owed { is_clean: bool },
+    Owed {
+        is_clean: bool,
+    },
     Given,
 }
 
