@@ -67,7 +67,7 @@ impl Home {
     pub(super) fn new(reactors: usize) -> Home {
         Home {
             holds: Vec::with_capacity(reactors * limits::HOLDS_MAX as usize),
-            everyone: Set::MAX >> (limits::REACTORS_MAX - reactors),
+            everyone: Set::MAX >> (Set::BITS as usize - reactors),
             gone: 0,
             is_tainted: false,
             is_dirty: false,
