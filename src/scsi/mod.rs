@@ -23,6 +23,7 @@ pub mod cdb;
 mod lun;
 mod medium;
 pub mod report;
+pub mod reserve;
 pub mod sense;
 pub mod table;
 pub mod view;

@@ -66,6 +66,7 @@ fn unit_view(id: u32) -> UnitView {
         write_cache: false,
         rotational: false,
         descriptor_sense: false,
+        unmap: None,
         medium: Medium::Ready,
     }
 }
