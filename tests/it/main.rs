@@ -11,5 +11,6 @@ mod hostile;
 mod login;
 mod session;
 mod sim;
+mod swap;
 mod tidy;
 mod tmf;
