@@ -95,9 +95,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         Some(Ua::CapacityChanged)
     } else if old.identity != new.identity {
         Some(Ua::InquiryChanged)
-    } else if (old.read_only, old.write_cache, old.descriptor_sense)
-        != (new.read_only, new.write_cache, new.descriptor_sense)
-    {
+    } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
     } else {
         None
@@ -108,6 +106,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
 fn takes_away(old: &UnitView, new: &UnitView) -> bool {
     new.blocks < old.blocks
         || new.block_bytes != old.block_bytes
-        || (new.read_only && !old.read_only)
+        || (new.is_write_protected() && !old.is_write_protected())
+        || (new.is_write_through() && !old.is_write_through())
         || (new.medium != Medium::Ready && old.medium == Medium::Ready)
 }

@@ -19,7 +19,7 @@ use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Access, Extent, Place, Served, medium};
 
-pub use unmap::{UNMAP_BYTES_MAX, UNMAP_DESCRIPTORS_MAX};
+pub use unmap::{UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX};
 
 /// MAXIMUM WRITE SAME LENGTH of VPD B0h, in bytes.
 pub const WRITE_SAME_BYTES_MAX: u32 = 1024 * 1024 * 1024;
