@@ -1,0 +1,127 @@
+//! IOs on their way into a unit's channel: checked once more, handed over, or parked where there is no room.
+
+use crate::bdev::{Io, IoError, Op};
+use crate::buf::Buf;
+use crate::id::UnitId;
+use crate::iscsi::task::Outcome;
+use crate::net::Net;
+use crate::reactor::planted::planted;
+use crate::reactor::tables::InFlight;
+use crate::reactor::turn::Reactor;
+use crate::reactor::unit::{self, Handed};
+use crate::scsi::sense::Sense;
+use crate::scsi::{self, Access, Extent, Status};
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// Hands an IO to the unit's channel, or parks it where there is no room.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the record that is made here")]
+    pub(super) fn submit(
+        &mut self,
+        conn: Key,
+        task: Key,
+        unit: UnitId,
+        op: Op,
+        data: Option<Buf>,
+        offset: u32,
+        bytes: u32,
+        now: Tick,
+    ) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let session = link.conn.session();
+        self.serial += 1;
+        let serial = self.serial;
+        let record =
+            InFlight { task, conn, session, unit, op, offset, bytes, serial, parked: None, next: None };
+        let Ok(key) = self.tables.ios.insert(record) else {
+            // Cannot be: the slab holds PLAN_IOS for every task.
+            return self.end(conn, task, Outcome::of(Status::Busy), now);
+        };
+        if let Some(record) = self.tables.ios.get_mut(key) {
+            record.parked = Some(Io { tag: key, op, data });
+        }
+        if let Some(task) = self.tables.tasks.get_mut(task) {
+            task.ios += 1;
+        }
+        let Some(slot) = unit::of(&mut self.units, unit) else {
+            return self.finish(key, None, Err(IoError::Gone), now);
+        };
+        if !slot.is_busy {
+            slot.is_busy = true;
+            self.busy.push(unit);
+        }
+        if slot.has_parked() {
+            slot.park(key, &mut self.tables);
+        } else {
+            self.try_submit(unit, key, false, now);
+        }
+    }
+
+    /// Checks an IO's permission once more, and hands it over. Whether it need not be parked any more.
+    fn try_submit(&mut self, unit: UnitId, key: Key, is_retry: bool, now: Tick) -> bool {
+        if let Err(sense) = self.recheck(key) {
+            self.refuse(key, sense, now);
+            return true;
+        }
+        let Some(slot) = unit::of(&mut self.units, unit) else { return true };
+        match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
+            Handed::Taken => true,
+            Handed::Gone => {
+                self.finish(key, None, Err(IoError::Gone), now);
+                true
+            }
+            Handed::NoRoom if is_retry => {
+                slot.repark(key, &mut self.tables);
+                false
+            }
+            Handed::NoRoom => {
+                slot.park(key, &mut self.tables);
+                false
+            }
+        }
+    }
+
+    /// Tries parked IOs again, in order.
+    pub(super) fn resubmit(&mut self, unit: UnitId, now: Tick) {
+        while let Some(slot) = unit::of(&mut self.units, unit)
+            && let Some(key) = slot.unpark(&mut self.tables)
+        {
+            if !self.try_submit(unit, key, true, now) {
+                return;
+            }
+        }
+    }
+
+    /// Size, write protection and readiness may have changed since the command was admitted.
+    fn recheck(&self, key: Key) -> Result<(), Sense> {
+        let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
+        let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
+        else {
+            return Err(Sense::COMMAND_ABORTED);
+        };
+        let place = link.conn.place(task.number, &self.tables.views);
+        if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
+            // The LUN leads to another unit by now.
+            return Err(Sense::NO_SUCH_UNIT);
+        }
+        if planted!(self, NoRecheckAtSubmit) {
+            return Ok(());
+        }
+        let access = if matches!(record.op, Op::Read { .. }) { Access::Read } else { Access::Write };
+        match record.op.extent() {
+            Some((lba, blocks)) => scsi::recheck(Extent { lba, blocks, fua: false }, access, &place),
+            None if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
+            None => Ok(()),
+        }
+    }
+
+    /// An IO ends before the device has seen it.
+    fn refuse(&mut self, key: Key, sense: Sense, now: Tick) {
+        let Some(record) = self.tables.ios.remove(key) else { return };
+        if let Some(task) = self.tables.tasks.get_mut(record.task) {
+            task.ios -= 1;
+        }
+        self.end(record.conn, record.task, Outcome::check(sense), now);
+    }
+}
