@@ -67,6 +67,17 @@ impl<N: Net> Control<N> {
     /// # Errors
     /// No such unit.
     pub fn replace_unit(&mut self, view: UnitView) -> Result<(), CatalogError> {
+        self.show_unit(view, None, Then::Nothing)
+    }
+
+    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows; nothing
+    /// does where the view is as it was.
+    pub(super) fn show_unit(
+        &mut self,
+        view: UnitView,
+        except: Option<SessionId>,
+        then: Then,
+    ) -> Result<(), CatalogError> {
         let view = Arc::new(view);
         let old = self.catalog.replace_unit(Arc::clone(&view))?;
         if old == view {
@@ -74,7 +85,7 @@ impl<N: Net> Control<N> {
         }
         let attention = attention(&old, &view);
         let is_drained = takes_away(&old, &view);
-        self.barrier(Change::Unit { view, attention, is_drained }, Then::Nothing);
+        self.barrier(Change::Unit { view, attention, except, is_drained }, then);
         Ok(())
     }
 

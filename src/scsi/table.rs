@@ -57,7 +57,9 @@ pub(super) enum Run {
 }
 
 /// MODE SELECT(6).
-pub(super) const MODE_SELECT_6: u8 = 0x15;
+pub(crate) const MODE_SELECT_6: u8 = 0x15;
+/// MODE SELECT(10).
+pub(crate) const MODE_SELECT_10: u8 = 0x55;
 /// REPORT LUNS.
 pub(crate) const REPORT_LUNS: u8 = 0xa0;
 
@@ -167,7 +169,7 @@ static ROWS: [Row; 41] = {
         row("WRITE SAME(10)", Out, &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SAME_BITS, Unit(work::write_same_10)),
         row("UNMAP", Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap)),
-        row("MODE SELECT(10)", Out, &[0x55, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_select_10)),
+        row("MODE SELECT(10)", Out, &[MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_select_10)),
         row("MODE SENSE(10)", In, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_10)),
         row("READ(16)", In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],

@@ -79,6 +79,14 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
             }
         }
         Plan::Work(work) => steps_are_right(cdb, &work, place, room),
+        Plan::Ask { parameter_bytes } if [0x15, 0x55].contains(&cdb.opcode()) => {
+            // A list as long as the CDB says, out of its own bytes.
+            let list: Vec<u8> =
+                cdb.bytes.into_iter().cycle().skip(room % 16).take(parameter_bytes as usize).collect();
+            if let Some((unit, _)) = place.unit {
+                let _ = report::mode::select(cdb, &list, unit);
+            }
+        }
         Plan::End(_) | Plan::Flush | Plan::Ask { .. } => {}
     }
 }

@@ -238,6 +238,7 @@ impl World {
             let change = Change::Unit {
                 view: Arc::clone(&self.view),
                 attention: Some(Ua::CapacityChanged),
+                except: None,
                 is_drained: false,
             };
             sender.send(ToReactor::Barrier { id: BarrierId(self.next_barrier), change }).unwrap();

@@ -148,6 +148,11 @@ impl Work {
         matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite)
     }
 
+    /// Whether it is UNMAP.
+    pub fn is_unmap(&self) -> bool {
+        matches!(self.kind, Kind::Unmap { .. })
+    }
+
     /// Whether it changes the medium.
     pub fn access(&self) -> Access {
         match self.kind {
