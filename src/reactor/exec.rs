@@ -142,7 +142,7 @@ impl<N: Net> Reactor<N> {
             );
         }
         if task.job.is_some() {
-            return self.step_finished(record.conn, record.task, data, now);
+            return self.io_finished(record.conn, record.task, data, now);
         }
         match (record.op, data) {
             (Op::Read { .. }, Some(mut data)) => {

@@ -1,4 +1,4 @@
-//! What control and the reactors say to each other, over bounded queues ([`crate::reactor::port`]).
+//! What control and the reactors, and reactors among themselves, say to each other, over bounded queues ([`crate::reactor::port`]).
 //!
 //! Everything here may be allocated and dropped by control only: a reactor that is done with something that owns
 //! memory sends it back ([`ToControl::Retired`]).
@@ -61,7 +61,7 @@ pub enum EndReason {
     Removed,
 }
 
-/// Control to reactor.
+/// To a reactor: from control, but for the last.
 #[derive(Debug)]
 pub enum ToReactor<H> {
     /// Serve this connection from now on.
@@ -116,6 +116,79 @@ pub enum ToReactor<H> {
     },
     /// Stop now: close what is left, give everything back.
     Stop,
+    /// From another reactor.
+    Peer(PeerMessage),
+}
+
+/// A hold, for the life of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoldId {
+    /// The reactor whose command asked for it.
+    pub owner: ReactorId,
+    /// Its record there.
+    pub key: Key,
+}
+
+/// What a hold covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoldRange {
+    /// The logical unit.
+    pub unit: UnitId,
+    /// First block.
+    pub lba: u64,
+    /// How many.
+    pub blocks: u32,
+}
+
+/// Reactor to reactor, never by way of control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerMessage {
+    /// To the unit's home: a command wants a hold.
+    HoldAsk {
+        /// Its name.
+        hold: HoldId,
+        /// What it covers.
+        range: HoldRange,
+    },
+    /// From the home to every reactor: from now on give no device an IO of others in the range, and say when none has one
+    /// any more.
+    HoldApply {
+        /// Its name.
+        hold: HoldId,
+        /// What it covers.
+        range: HoldRange,
+    },
+    /// To the home, in answer to that.
+    HoldApplied {
+        /// Which.
+        hold: HoldId,
+        /// Who.
+        reactor: ReactorId,
+        /// Whether all IOs came back; else a device kept one beyond the deadline, and the hold is refused.
+        is_clean: bool,
+    },
+    /// From the home to the owner: all reactors have applied it.
+    HoldGranted {
+        /// Which.
+        hold: HoldId,
+    },
+    /// From the owner to the home: it is over, or not wanted any more.
+    HoldRelease {
+        /// Which.
+        hold: HoldId,
+    },
+    /// From the home to all who know of it, the owner last: it is over. Not granted before, it is refused by this.
+    HoldDrop {
+        /// Which.
+        hold: HoldId,
+    },
+    /// This reactor has stopped. It applies no holds any more, and those it was home to are forgotten.
+    Left {
+        /// Who.
+        reactor: ReactorId,
+        /// Whether its devices have given everything back.
+        is_clean: bool,
+    },
 }
 
 /// Where the answer of a task management function belongs.

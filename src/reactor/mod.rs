@@ -14,6 +14,7 @@
 
 mod atomics;
 mod exec;
+mod hold;
 mod inbox;
 pub mod message;
 mod planted;

@@ -33,8 +33,9 @@ impl<N: Net> Reactor<N> {
         let session = link.conn.session();
         self.serial += 1;
         let serial = self.serial;
+        let hold = self.holds.granted_to(task);
         let record =
-            InFlight { task, conn, session, unit, op, offset, bytes, serial, parked: None, next: None };
+            InFlight { task, conn, session, unit, op, offset, bytes, serial, parked: None, next: None, hold };
         let Ok(key) = self.tables.ios.insert(record) else {
             // Cannot be: the slab holds PLAN_IOS for every task.
             return self.end(conn, task, Outcome::of(Status::Busy), now);
@@ -45,6 +46,12 @@ impl<N: Net> Reactor<N> {
         if let Some(task) = self.tables.tasks.get_mut(task) {
             task.ios += 1;
         }
+        self.enter(unit, key, now);
+    }
+
+    /// An IO comes to its unit, or comes back to it from a hold: behind those that wait for room. One that is made under
+    /// a hold passes them, as they may be waiting for the end of that very hold.
+    pub(super) fn enter(&mut self, unit: UnitId, key: Key, now: Tick) {
         let Some(slot) = unit::of(&mut self.units, unit) else {
             return self.finish(key, None, Err(IoError::Gone), now);
         };
@@ -52,33 +59,40 @@ impl<N: Net> Reactor<N> {
             slot.is_busy = true;
             self.busy.push(unit);
         }
-        if slot.has_parked() {
-            slot.park(key, &mut self.tables);
+        let is_urgent = self.tables.ios.get(key).is_some_and(|io| io.hold.is_some());
+        if slot.needs_room() && !is_urgent {
+            slot.parked.push(key, &mut self.tables);
         } else {
-            self.try_submit(unit, key, false, now);
+            self.try_submit(unit, key, is_urgent, now);
         }
     }
 
-    /// Checks an IO's permission once more, and hands it over. Whether it need not be parked any more.
-    fn try_submit(&mut self, unit: UnitId, key: Key, is_retry: bool, now: Tick) -> bool {
+    /// Checks an IO's permission once more, and hands it over. Whether it need not wait for room any more; where it must,
+    /// whether it is the first to.
+    fn try_submit(&mut self, unit: UnitId, key: Key, is_first: bool, now: Tick) -> bool {
         if let Err(sense) = self.recheck(key) {
             self.refuse(key, sense, now);
             return true;
         }
         self.write_through(unit, key);
+        let is_held = self.is_held(key);
         let Some(slot) = unit::of(&mut self.units, unit) else { return true };
+        if is_held {
+            slot.held.push(key, &mut self.tables);
+            return true;
+        }
         match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
             Handed::Taken => true,
             Handed::Gone => {
                 self.finish(key, None, Err(IoError::Gone), now);
                 true
             }
-            Handed::NoRoom if is_retry => {
-                slot.repark(key, &mut self.tables);
+            Handed::NoRoom if is_first => {
+                slot.parked.push_front(key, &mut self.tables);
                 false
             }
             Handed::NoRoom => {
-                slot.park(key, &mut self.tables);
+                slot.parked.push(key, &mut self.tables);
                 false
             }
         }
@@ -100,7 +114,7 @@ impl<N: Net> Reactor<N> {
     /// Tries parked IOs again, in order.
     pub(super) fn resubmit(&mut self, unit: UnitId, now: Tick) {
         while let Some(slot) = unit::of(&mut self.units, unit)
-            && let Some(key) = slot.unpark(&mut self.tables)
+            && let Some(key) = slot.parked.pop(&mut self.tables)
         {
             if !self.try_submit(unit, key, true, now) {
                 return;

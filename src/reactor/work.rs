@@ -52,42 +52,57 @@ impl<N: Net> Reactor<N> {
         let step = job.run.step();
         let (op, blocks) = match step {
             Step::Done => return self.worked_off(conn, key, now),
-            Step::Hold { lba, blocks } => return self.ask_hold(conn, key, unit, lba, blocks, now),
             Step::WriteZeroes { lba, blocks, may_unmap } => {
-                (Op::WriteZeroes { lba, blocks, fua: false, may_unmap }, 0)
+                (Some(Op::WriteZeroes { lba, blocks, fua: false, may_unmap }), 0)
             }
-            Step::Unmap { lba, blocks } => (Op::Unmap { lba, blocks }, 0),
-            Step::Read { lba, blocks } => (Op::Read { lba, blocks }, blocks),
-            Step::Write { lba, blocks, fua } => (Op::Write { lba, blocks, fua }, blocks),
+            Step::Unmap { lba, blocks } => (Some(Op::Unmap { lba, blocks }), 0),
+            // The buffer comes before the hold: those that wait for the hold have buffers.
+            Step::Hold { blocks, .. } => (None, blocks),
+            Step::Read { lba, blocks } => (Some(Op::Read { lba, blocks }), blocks),
+            Step::Write { lba, blocks, fua } => (Some(Op::Write { lba, blocks, fua }), blocks),
         };
-        let scratch = if blocks == 0 {
-            None
-        } else {
+        let mut scratch = None;
+        if blocks > 0 {
             let Some(view) = self.tables.views.get(unit.index()).and_then(Option::as_ref) else {
                 return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
             };
             let bytes = blocks as usize * view.block_bytes as usize;
             let kept = job.scratch.take().filter(|scratch| scratch.len() >= bytes);
-            let Some(mut scratch) = kept.or_else(|| self.tables.solicited.take(bytes)) else {
+            let Some(mut buf) = kept.or_else(|| self.tables.solicited.take(bytes)) else {
                 return self.go_hungry(conn, key);
             };
-            scratch.truncate(bytes);
-            if matches!(step, Step::Write { .. }) {
-                job.run.fill(job.data.as_deref().unwrap_or(&[]), &mut scratch);
+            buf.truncate(bytes);
+            scratch = Some(buf);
+        }
+        match (op, step) {
+            (None, Step::Hold { lba, blocks }) => {
+                job.scratch = scratch;
+                self.ask_hold(conn, key, unit, lba, blocks, now);
             }
-            Some(scratch)
-        };
-        self.submit(conn, key, unit, op, scratch, 0, 0, now);
+            (Some(op), step) => {
+                if let (Step::Write { .. }, Some(scratch)) = (step, &mut scratch) {
+                    job.run.fill(job.data.as_deref().unwrap_or(&[]), scratch);
+                }
+                self.submit(conn, key, unit, op, scratch, 0, 0, now);
+            }
+            (None, _) => {}
+        }
     }
 
-    /// A step's IO has come back, or its hold is granted.
-    pub(super) fn step_finished(&mut self, conn: Key, key: Key, scratch: Option<Buf>, now: Tick) {
+    /// A step's IO has come back, with what it read or wrote.
+    pub(super) fn io_finished(&mut self, conn: Key, key: Key, scratch: Option<Buf>, now: Tick) {
+        if let Some(job) = self.tables.tasks.get_mut(key).and_then(|task| task.job.as_mut()) {
+            job.scratch = scratch;
+        }
+        self.step_finished(conn, key, now);
+    }
+
+    /// A step is done: its IO has come back, or its hold is granted.
+    pub(super) fn step_finished(&mut self, conn: Key, key: Key, now: Tick) {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         let Some(job) = &mut task.job else { return };
-        let data = job.data.as_deref().unwrap_or(&[]);
-        let finished = job.run.finished(data, scratch.as_deref().unwrap_or(&[]));
-        job.scratch = scratch;
-        match finished {
+        let (data, scratch) = (job.data.as_deref(), job.scratch.as_deref());
+        match job.run.finished(data.unwrap_or(&[]), scratch.unwrap_or(&[])) {
             Ok(()) => self.work_on(conn, key, now),
             Err(sense) => self.end(conn, key, Outcome::check(sense), now),
         }
@@ -99,7 +114,7 @@ impl<N: Net> Reactor<N> {
         task.job = None;
         let is_over = !task.plan.is_in_blocks() || task.submitted_bytes >= task.moves_bytes;
         let (unit, is_unmap) = (task.unit, matches!(task.plan, Plan::Work(work) if work.is_unmap()));
-        self.release_hold(key, now);
+        self.release_hold(key);
         match unit {
             // An unmapping is not done with force unit access.
             Some(unit) if is_unmap && self.tables.view(unit).is_some_and(UnitView::is_write_through) => {
@@ -121,11 +136,4 @@ impl<N: Net> Reactor<N> {
             _ => self.end(conn, key, outcome, now),
         }
     }
-}
-
-impl<N: Net> Reactor<N> {
-    pub(super) fn ask_hold(&mut self, conn: Key, task: Key, _: crate::id::UnitId, _: u64, _: u32, now: Tick) {
-        self.end(conn, task, Outcome::of(Status::Busy), now);
-    }
-    pub(super) fn release_hold(&mut self, _: Key, _: Tick) {}
 }

@@ -98,6 +98,7 @@ impl World {
             net: FakeNet::new(Rc::clone(&wires)),
             inbox,
             to_control,
+            peers: Vec::new(),
             unsolicited: pools[0].clone(),
             solicited: pools[1].clone(),
             sizes: Sizes { conns: 8, spare_window: 128, staging_bytes: 64 << 10 },

@@ -7,6 +7,9 @@
 mod plan;
 mod unmap;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use plan::{
     compare_and_write, orwrite_16, pre_fetch_10, pre_fetch_16, verify_10, verify_12, verify_16,
     write_and_verify_10, write_and_verify_12, write_and_verify_16, write_same_10, write_same_16,
@@ -205,7 +208,10 @@ impl Work {
                     _ => Stage::Write,
                 };
             }
-            Kind::Unmap { .. } => run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING),
+            Kind::Unmap { .. } => {
+                run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING);
+                run.next_descriptor(data);
+            }
         }
         Ok(run)
     }
@@ -297,7 +303,7 @@ impl Run {
         Ok(())
     }
 
-    /// UNMAP: goes on to the next descriptor that names blocks, once those of the present one are done.
+    /// UNMAP: goes on to the next descriptor that names blocks, where those of the present one are done.
     fn next_descriptor(&mut self, data: &[u8]) {
         while self.done_blocks == self.extent.blocks {
             self.done_descriptors += 1;
