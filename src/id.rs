@@ -8,6 +8,11 @@ pub struct ReactorId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
+/// An I_T nexus (initiator name, ISID, target, portal group), for the life of the process: unlike a session it is the same
+/// after a new login, and reservations are made in its name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct NexusId(pub u32);
+
 /// A logical unit (an exported bdev), for the life of the process: an index, the same on every reactor.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct UnitId(pub u32);

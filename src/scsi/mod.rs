@@ -24,6 +24,7 @@ mod lun;
 mod medium;
 mod power;
 pub mod report;
+pub mod reserve;
 pub mod sense;
 pub mod table;
 pub mod view;
