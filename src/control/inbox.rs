@@ -39,6 +39,7 @@ impl<N: Net> Control<N> {
             ToControl::Tmf { reactor, ticket, session, request } => {
                 self.tmf(reactor, ticket, session, request)
             }
+            ToControl::Ask(ask) => self.asked(&ask),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {

@@ -32,6 +32,7 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity) -> UnitView {
         write_cache: info.write_cache,
         rotational: info.rotational,
         descriptor_sense: false,
+        unmap: info.unmap,
         medium: Medium::Ready,
     }
 }

@@ -49,6 +49,9 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
+            ToReactor::Answered { asked, outcome, is_flushed } => {
+                self.answered(asked, outcome, is_flushed, now);
+            }
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {
@@ -61,6 +64,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::Stop => self.stopping = Some(now),
+            ToReactor::Peer(message) => self.hear(message, now),
         }
     }
 
@@ -196,25 +200,26 @@ impl<N: Net> Reactor<N> {
     /// Gives up IOs that no device has.
     pub(super) fn drop_parked(&mut self, is_given_up: impl Fn(&InFlight) -> bool, now: Tick) {
         for id in 0..self.units.len() {
-            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut).filter(|unit| unit.has_parked())
-            else {
-                continue;
-            };
-            let mut given_up = unit.take_parked(&mut self.tables, &is_given_up);
-            while let Some(record) = given_up {
-                given_up = self.tables.ios.get(record).and_then(|io| io.next);
-                self.finish(record, None, Err(IoError::Cancelled), now);
+            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut) else { continue };
+            let tables = &mut self.tables;
+            for given_up in [&mut unit.parked, &mut unit.held].map(|list| list.take(tables, &is_given_up)) {
+                let mut given_up = given_up;
+                while let Some(record) = given_up {
+                    given_up = self.tables.ios.get(record).and_then(|io| io.next);
+                    self.finish(record, None, Err(IoError::Cancelled), now);
+                }
             }
         }
     }
 
-    /// The end of a drain: once the connections are gone or the time is over, devices flush, and the reactor stops.
+    /// The end of a drain: once the connections are gone, and the holds that other reactors may have from this one, or the
+    /// time is over, devices flush, and the reactor stops. The others do not count on it any more then.
     pub(super) fn stop_when_drained(&mut self, now: Tick) {
         let Some(until) = self.stopping else { return };
         if self.is_flushed {
             return;
         }
-        if !self.conns.is_empty() {
+        if !self.conns.is_empty() || self.holds.is_needed() {
             if now < until {
                 return;
             }
@@ -231,6 +236,7 @@ impl<N: Net> Reactor<N> {
             }
             Some(give_up_at) if self.busy.is_empty() || now >= give_up_at => {
                 self.is_flushed = true;
+                self.leave(self.busy.is_empty());
                 self.tell(ToControl::Stopped { reactor: self.id });
             }
             Some(_) => {}

@@ -1,5 +1,6 @@
 //! What control publishes of targets and logical units, and reactors read.
 
+use crate::bdev::Unmap;
 use crate::id::UnitId;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
@@ -53,6 +54,8 @@ pub struct UnitView {
     pub rotational: bool,
     /// D_SENSE of the control mode page: sense data in descriptor format.
     pub descriptor_sense: bool,
+    /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
+    pub unmap: Option<Unmap>,
     /// Whether media commands can be served.
     pub medium: Medium,
 }

@@ -38,6 +38,7 @@ pub(super) fn unit() -> UnitView {
         write_cache: true,
         rotational: false,
         descriptor_sense: false,
+        unmap: None,
         medium: Medium::Ready,
     }
 }

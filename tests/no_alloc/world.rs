@@ -157,9 +157,14 @@ impl World {
         let (to_control, from_reactors) = channel(limits::MAILBOX, Arc::new(waker));
         let view = Arc::new(unit_view());
         let epoch = Instant::now();
-        let start = |number| {
+        let port = |_| {
             let (waker, wake): (KernelWaker, _) = wake_pair().unwrap();
             let (sender, inbox) = channel(limits::MAILBOX, Arc::new(waker));
+            (sender, (inbox, wake))
+        };
+        let (senders, ports): (Vec<Sender<ToReactor<OwnedFd>>>, Vec<_>) = (0..reactors).map(port).unzip();
+        let start = |(number, (inbox, wake)): (u16, _)| {
+            let sender = senders[usize::from(number)].clone();
             let running = spawn(Recipe {
                 id: ReactorId(number),
                 cpu: None,
@@ -170,12 +175,13 @@ impl World {
                 inbox,
                 wake,
                 to_control: to_control.clone(),
+                peers: senders.clone(),
             });
             sender.send(ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&disk) }).unwrap();
             (sender, running.unwrap())
         };
         World {
-            reactors: (0..reactors).map(start).collect(),
+            reactors: (0..reactors).zip(ports).map(start).collect(),
             from_reactors,
             target: Arc::new(target_view()),
             view,
@@ -293,6 +299,7 @@ fn unit_view() -> UnitView {
         write_cache: false,
         rotational: false,
         descriptor_sense: false,
+        unmap: None,
         medium: Medium::Ready,
     }
 }

@@ -70,6 +70,7 @@ impl World {
             write_cache: false,
             rotational: false,
             descriptor_sense: false,
+            unmap: None,
             medium: Medium::Ready,
         };
         let setup = ConnSetup {

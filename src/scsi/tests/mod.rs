@@ -32,6 +32,7 @@ fn unit() -> UnitView {
         write_cache: false,
         rotational: false,
         descriptor_sense: false,
+        unmap: None,
         medium: Medium::Ready,
     }
 }

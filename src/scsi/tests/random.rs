@@ -81,12 +81,12 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                     transfers += 1;
                     assert!(extent.lba + u64::from(extent.blocks) <= unit.map_or(0, |(unit, _)| unit.blocks));
                 }
-                Plan::End(_) | Plan::Refuse(_) | Plan::Flush => {}
+                Plan::End(_) | Plan::Refuse(_) | Plan::Flush | Plan::Work(_) | Plan::Ask { .. } => {}
             }
         }
     }
-    assert!(reports > 4000, "{reports} reports");
-    assert!(transfers > 400, "{transfers} transfers");
+    assert!(reports > 3000, "{reports} reports");
+    assert!(transfers > 200, "{transfers} transfers");
 }
 
 /// Clears the bits that the command's usage data do not have.
