@@ -1,8 +1,9 @@
-//! Who may log in to a target, and how.
+//! Who may come: patterns over names, ranges of addresses, and the initiator groups made of them.
 
-use crate::iscsi::chap;
-use crate::iscsi::login::Access;
-use crate::iscsi::negotiate::Offer;
+use std::net::IpAddr;
+
+use super::error::{ChangeError, What};
+use crate::limits::{INITIATOR_GROUPS_MAX, INITIATOR_RULE_BYTES_MAX, INITIATORS_MAX};
 
 /// A pattern over iSCSI names: `*` stands for any run of characters, `?` for one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -184,42 +185,84 @@ pub enum Verdict {
     Deny,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The initiator groups.
+#[derive(Debug, Default)]
+pub(super) struct InitiatorGroups(Vec<InitiatorGroup>);
 
-    #[test]
-    fn globs_match_whole_names() {
-        let name = "iqn.1993-08.org.debian:01:abc";
-        for (pattern, expected) in [
-            ("iqn.1993-08.org.debian:01:abc", true),
-            ("IQN.1993-08.ORG.Debian:01:ABC", true),
-            ("iqn.1993-08.org.debian:01:ab", false),
-            ("iqn.1993-08.org.debian:*", true),
-            ("*", true),
-            ("*abc", true),
-            ("*:01:*", true),
-            ("*:02:*", false),
-            ("*a?c", true),
-            ("*abc?", false),
-            ("*b*b*", true),
-            ("*b*b*b*", false),
-            ("", false),
-        ] {
-            assert_eq!(NameGlob::new(pattern).matches(name), expected, "{pattern}");
+impl InitiatorGroups {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &InitiatorGroup> {
+        self.0.iter()
+    }
+
+    pub(super) fn get(&self, tag: u32) -> Option<&InitiatorGroup> {
+        self.0.iter().find(|group| group.tag == tag)
+    }
+
+    pub(super) fn create(&mut self, group: InitiatorGroup) -> Result<(), ChangeError> {
+        if self.get(group.tag).is_some() {
+            return Err(ChangeError::exists(What::InitiatorGroup, group.tag));
         }
+        if self.0.len() >= INITIATOR_GROUPS_MAX {
+            return Err(ChangeError::TooMany { what: What::InitiatorGroup, most: INITIATOR_GROUPS_MAX });
+        }
+        let mut checked = InitiatorGroup { tag: group.tag, initiators: Vec::new(), netmasks: Vec::new() };
+        checked.add(group.initiators, group.netmasks)?;
+        self.0.push(checked);
+        Ok(())
     }
 
-    #[test]
-    fn a_hostile_pattern_takes_bounded_time() {
-        let name = "a".repeat(223);
-        assert!(!NameGlob::new(&format!("{}b", "*a".repeat(100))).matches(&name));
+    pub(super) fn delete(&mut self, tag: u32) -> Result<(), ChangeError> {
+        let count = self.0.len();
+        self.0.retain(|group| group.tag != tag);
+        if self.0.len() < count { Ok(()) } else { Err(ChangeError::missing(What::InitiatorGroup, tag)) }
     }
 
-    #[test]
-    fn no_list_admits_everybody() {
-        assert!(Rules::OPEN.admits("iqn.2026-11.io.example:x"));
-        let listed = Rules { initiators: vec![NameGlob::new("iqn.a:*")], ..Rules::OPEN };
-        assert!(listed.admits("iqn.a:1") && !listed.admits("iqn.b:1"));
+    pub(super) fn get_mut(&mut self, tag: u32) -> Result<&mut InitiatorGroup, ChangeError> {
+        let group = self.0.iter_mut().find(|group| group.tag == tag);
+        group.ok_or_else(|| ChangeError::missing(What::InitiatorGroup, tag))
     }
 }
+
+impl InitiatorGroup {
+    /// Adds all or nothing.
+    pub(super) fn add(&mut self, names: Vec<NameRule>, netmasks: Vec<Netmask>) -> Result<(), ChangeError> {
+        let mut new = self.clone();
+        for name in names {
+            if new.initiators.contains(&name) {
+                return Err(ChangeError::exists(What::Initiator, name.text()));
+            }
+            new.initiators.push(name);
+        }
+        for netmask in netmasks {
+            if new.netmasks.contains(&netmask) {
+                return Err(ChangeError::exists(What::Netmask, netmask.text()));
+            }
+            new.netmasks.push(netmask);
+        }
+        for (what, count) in
+            [(What::Initiator, new.initiators.len()), (What::Netmask, new.netmasks.len())]
+        {
+            if count > INITIATORS_MAX {
+                return Err(ChangeError::TooMany { what, most: INITIATORS_MAX });
+            }
+        }
+        *self = new;
+        Ok(())
+    }
+
+    /// Removes all or nothing.
+    pub(super) fn remove(&mut self, names: &[NameRule], netmasks: &[Netmask]) -> Result<(), ChangeError> {
+        if let Some(name) = names.iter().find(|name| !self.initiators.contains(name)) {
+            return Err(ChangeError::missing(What::Initiator, name.text()));
+        }
+        if let Some(netmask) = netmasks.iter().find(|netmask| !self.netmasks.contains(netmask)) {
+            return Err(ChangeError::missing(What::Netmask, netmask.text()));
+        }
+        self.initiators.retain(|name| !names.contains(name));
+        self.netmasks.retain(|netmask| !netmasks.contains(netmask));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,9 +11,9 @@ pub struct Outcome {
     /// False where a device kept IO for longer than it may. The change is in force all the same, and what the device
     /// keeps is let go of when it returns it.
     pub is_clean: bool,
-    /// The device that was taken out of service, where that was asked for and is done: dropping it closes it, which may
+    /// The devices that were taken out of service, where that was asked for and is done: dropping one closes it, which may
     /// block.
-    pub bdev: Option<Arc<dyn Bdev>>,
+    pub bdevs: Vec<Arc<dyn Bdev>>,
 }
 
 /// Called once, on control's thread, when a change is complete. It must not block.

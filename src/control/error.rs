@@ -52,6 +52,9 @@ pub enum ChangeError {
     /// Names that are none.
     #[error("{0:?} is not an iSCSI name: iqn., eui. or naa., up to 223 letters, digits, '-', '.' and ':'")]
     TargetName(String),
+    /// An alias that cannot be told.
+    #[error("alias {0:?}: up to 255 bytes without control characters")]
+    Alias(String),
     /// Not a rule about initiators.
     #[error("{0:?} says no initiator: give an iSCSI name, one with * and ?, or ANY; a ! before it keeps out")]
     InitiatorName(String),
@@ -112,6 +115,10 @@ impl ChangeError {
         ChangeError::Missing { what, name: name.to_string() }
     }
 
+    pub(super) fn leaving(what: What, name: impl ToString) -> ChangeError {
+        ChangeError::Leaving { what, name: name.to_string() }
+    }
+
     pub(super) fn exists(what: What, name: impl ToString) -> ChangeError {
         ChangeError::Exists { what, name: name.to_string() }
     }
@@ -146,8 +153,8 @@ pub enum What {
     AuthGroup,
     /// A user in an authentication group.
     User,
-    /// A session.
-    Session,
+    /// A change that waits for devices or sessions.
+    Change,
 }
 
 impl std::fmt::Display for What {
@@ -164,7 +171,7 @@ impl std::fmt::Display for What {
             What::Netmask => "netmask",
             What::AuthGroup => "auth group",
             What::User => "user",
-            What::Session => "session",
+            What::Change => "change under way",
         })
     }
 }
