@@ -46,7 +46,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let pool_bytes = pool_bytes(args.mem_size, cores.len())?;
     let account = secrets::account(args)?;
     warn_if_open(args, account.as_ref());
-    let auth = account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
+    let auth =
+        account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
     let portals = args.portals().into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
@@ -67,7 +68,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     })
     .map_err(Failed::failure)?;
     let luns = disks.len();
-    let target = share(daemon.control(), args, Share { disks, portals, account, auth }).map_err(Failed::usage)?;
+    let target =
+        share(daemon.control(), args, Share { disks, portals, account, auth }).map_err(Failed::usage)?;
     let portals = daemon.portals();
     announce(args, &portals, &target, luns)?;
     if let Some(path) = &args.ready_file {
