@@ -19,6 +19,7 @@ use crate::control::catalog::TargetSpec;
 use crate::control::thread::{Daemon, Options, SystemRandom};
 use crate::iscsi::chap;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
+use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
 use crate::scsi::view::{LunNumber, Mapping};
 use crate::time::SECOND_NS;
@@ -45,6 +46,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
+        planted: Planted::default(),
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),

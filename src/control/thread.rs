@@ -26,7 +26,7 @@ use crate::net::wake::{KernelWaker, WakeFd, wake_pair};
 use crate::net::{Net, Wait, Waker as _};
 use crate::reactor::message::NopInTimes;
 use crate::reactor::port::channel;
-use crate::reactor::{Idle, Recipe, Running, SpawnError, spawn};
+use crate::reactor::{Idle, Planted, Recipe, Running, SpawnError, spawn};
 use crate::time::Tick;
 
 /// What the daemon is made of.
@@ -46,6 +46,8 @@ pub struct Options {
     pub nop_in: NopInTimes,
     /// What discovery sessions have to prove.
     pub discovery_chap: Option<chap::Policy>,
+    /// The bug planted in its reactors, where a test wants to see itself fail.
+    pub planted: Planted,
 }
 
 /// Why the daemon does not start.
@@ -195,6 +197,7 @@ impl Daemon {
                 epoch,
                 to_control: to_control.clone(),
                 peers: senders.clone(),
+                planted: options.planted,
             };
             reactors.push(spawn(recipe)?);
         }

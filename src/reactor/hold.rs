@@ -189,6 +189,9 @@ impl<N: Net> Reactor<N> {
     /// once, unless the command has ended by then; refused where there is no room, already from here. The hold ends with
     /// its command: as soon as the outcome is decided and no device has an IO under it.
     pub(super) fn ask_hold(&mut self, conn: Key, task: Key, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
+        if planted!(self, HoldNotTaken) {
+            return self.hold_answered(conn, task, HoldAnswer::Granted, now);
+        }
         let range = HoldRange { unit, lba, blocks };
         let own = Own { conn, task, range, phase: Phase::New, until: now.after_ns(limits::HOLD_NS) };
         if self.holds.own.insert(own).is_err() {

@@ -402,10 +402,26 @@ impl<N: Net> Reactor<N> {
 
     /// Waits in the kernel until something happens, or `wait` is over.
     pub fn wait(&mut self, wait: Wait) {
-        if wait != Wait::Poll && self.inbox.may_sleep() {
+        if wait != Wait::Poll && self.watch_channels() && self.inbox.may_sleep() {
             self.net.ready(&mut self.ready, wait);
             self.inbox.awake();
         }
+    }
+
+    /// Makes the descriptors of channels with IO in flight end a wait. Whether all of them do; else polling has to.
+    fn watch_channels(&mut self) -> bool {
+        for id in &self.busy {
+            let Some(unit) = unit::of(&mut self.units, *id) else { continue };
+            let Some(Wake::Fd(fd)) = unit.channel.as_ref().map(|channel| channel.wake()) else { continue };
+            if unit.watched == Some(fd) {
+                continue;
+            }
+            if self.net.register(fd).is_err() {
+                return false;
+            }
+            unit.watched = Some(fd);
+        }
+        true
     }
 
     /// Whether the reactor has stopped for good.

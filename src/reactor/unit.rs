@@ -1,5 +1,6 @@
 //! A reactor's side of a logical unit: its channel, opened at first use, and the IOs that wait for room in it or for holds.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bdev::{Bdev, Channel, ChannelState, Refused};
@@ -20,12 +21,14 @@ pub(super) struct Unit {
     /// It is in the reactor's list of units to poll.
     pub(super) is_busy: bool,
     pub(super) needs_kick: bool,
+    /// The channel's descriptor that ends a wait of this reactor.
+    pub(super) watched: Option<RawFd>,
 }
 
 impl Unit {
     pub(super) fn new(bdev: Arc<dyn Bdev>) -> Unit {
         let (parked, held) = (ParkedList::default(), ParkedList::default());
-        Unit { bdev, channel: None, parked, held, is_busy: false, needs_kick: false }
+        Unit { bdev, channel: None, parked, held, is_busy: false, needs_kick: false, watched: None }
     }
 
     /// Whether an IO waits for room.

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lunette::bdev::delay::{Delay, Delays};
 use lunette::bdev::error::{Fault, Faults, Faulty, Kind, Rule, RuleId};
 use lunette::bdev::malloc::{Malloc, Recipe};
 use lunette::bdev::{Bdev, ChannelState};
@@ -20,8 +21,8 @@ use lunette::control::thread::{Daemon, Options, Remote};
 use lunette::id::{ReactorId, UnitId};
 use lunette::iscsi::chap;
 use lunette::net::kernel::KernelNet;
-use lunette::reactor::Idle;
 use lunette::reactor::message::NopInTimes;
+use lunette::reactor::{Idle, Planted};
 use lunette::scsi::view::{LunNumber, Mapping};
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::session::Completion;
@@ -45,6 +46,9 @@ pub(crate) struct Setup {
     pub(crate) disks: Vec<(u64, u32)>,
     pub(crate) rules: Rules,
     pub(crate) discovery_chap: Option<chap::Policy>,
+    pub(crate) planted: Planted,
+    /// How slow the disks are.
+    pub(crate) delays: Delays,
 }
 
 impl Default for Setup {
@@ -57,6 +61,8 @@ impl Default for Setup {
             disks: vec![(16 * 1024, 512)],
             rules: Rules::OPEN,
             discovery_chap: None,
+            planted: Planted::default(),
+            delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
         }
     }
 }
@@ -188,12 +194,14 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         portals: setup.portals,
         nop_in: setup.nop_in,
         discovery_chap: setup.discovery_chap,
+        planted: setup.planted,
     })
     .unwrap();
     let disks: Vec<Disk> = (0u8..)
         .zip(setup.disks)
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
+            let bdev = Arc::new(Delay::new(bdev, setup.delays));
             let unit = daemon.control().add_unit(bdev, "test disk").unwrap();
             Disk { unit, medium, faults }
         })
