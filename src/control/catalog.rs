@@ -196,7 +196,8 @@ impl Catalog {
                 name,
                 alias: spec.alias,
                 relative_port: self.relative_port_last,
-                port_group: 1,
+                // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
+                port_group: self.relative_port_last,
                 portal_group: PORTAL_GROUP,
                 portals: Vec::new(),
                 mappings: Vec::new(),
