@@ -1,11 +1,16 @@
 //! What calls work on: the daemon, and how far it has started.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use tracing::level_filters::LevelFilter;
 
+use super::devices::Devices;
 use super::fault::Fault;
+use crate::buf::Hugepages;
 use crate::control::Control;
+use crate::control::done::{Done, Outcome};
+use crate::control::error::ChangeError;
 use crate::control::thread::Remote;
 use crate::net::kernel::KernelNet;
 use crate::time::Tick;
@@ -54,13 +59,44 @@ pub struct Context {
     control: Remote,
     stage: Mutex<Stage>,
     stage_changed: Condvar,
+    pub(super) devices: Devices,
+    /// Portal groups that are to start when everything else is there; none where they start at once.
+    held_portals: Mutex<Option<Vec<u16>>>,
+    /// Where `lunette_save_config` writes to unless told.
+    pub(super) config_file: Option<PathBuf>,
+    /// What RAM disks are made of.
+    pub(super) hugepages: Hugepages,
     pub(super) log: LogLevel,
 }
 
+/// What a [`Context`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// A daemon that will run.
+    pub control: Remote,
+    /// At [`Stage::Startup`] it waits for `framework_start_init`.
+    pub stage: Stage,
+    /// The file that was loaded: where `lunette_save_config` writes to unless told.
+    pub config_file: Option<PathBuf>,
+    /// What RAM disks are made of.
+    pub hugepages: Hugepages,
+    /// How much is logged.
+    pub log: LogLevel,
+}
+
 impl Context {
-    /// Of a daemon that will run. At [`Stage::Startup`] it waits for `framework_start_init`.
-    pub fn new(control: Remote, stage: Stage, log: LogLevel) -> Context {
-        Context { control, stage: Mutex::new(stage), stage_changed: Condvar::new(), log }
+    /// Of these.
+    pub fn new(parts: Parts) -> Context {
+        Context {
+            control: parts.control,
+            stage: Mutex::new(parts.stage),
+            stage_changed: Condvar::new(),
+            devices: Devices::default(),
+            held_portals: Mutex::new(None),
+            config_file: parts.config_file,
+            hugepages: parts.hugepages,
+            log: parts.log,
+        }
     }
 
     /// Runs `change` on control's thread.
@@ -69,6 +105,41 @@ impl Context {
         change: impl FnOnce(&mut Control<KernelNet>, Tick) -> R + Send + 'static,
     ) -> Result<R, Fault> {
         self.control.call(change).ok_or_else(Fault::stopped)
+    }
+
+    /// Starts `change` on control's thread and waits until it is complete everywhere.
+    pub(super) fn control_and_wait(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Tick, Done) -> Result<(), ChangeError> + Send + 'static,
+    ) -> Result<Result<Outcome, ChangeError>, Fault> {
+        let (ended, end) = mpsc::sync_channel(1);
+        // Who waits may have gone.
+        let done = Done::new(move |outcome| drop(ended.send(outcome)));
+        if let Err(error) = self.control(|control, now| change(control, now, done))? {
+            return Ok(Err(error));
+        }
+        end.recv().map(Ok).map_err(|_| Fault::stopped())
+    }
+
+    /// From now on portal groups are created without being started.
+    pub(super) fn hold_portals(&self) {
+        *lock(&self.held_portals) = Some(Vec::new());
+    }
+
+    /// Whether a portal group that is created now may start; else it will by [`Context::release_portals`].
+    pub(super) fn may_start_portals(&self, tag: u16) -> bool {
+        lock(&self.held_portals).as_mut().map(|held| held.push(tag)).is_none()
+    }
+
+    /// Starts the portal groups that were held back.
+    pub(super) fn release_portals(&self) -> Result<(), Fault> {
+        let held = lock(&self.held_portals).take().unwrap_or_default();
+        self.control(move |control, _| {
+            for tag in held {
+                // One that was deleted since needs no start.
+                let _ = control.start_portal_group(tag);
+            }
+        })
     }
 
     /// Asks the daemon to stop, as SIGTERM does.

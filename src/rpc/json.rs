@@ -56,6 +56,27 @@ impl Json {
         members.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
+    /// The same, to be changed.
+    pub fn member_mut(&mut self, name: &str) -> Option<&mut Json> {
+        let Json::Object(members) = self else { return None };
+        members.iter_mut().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    /// Adds a member to an object.
+    pub(super) fn push(&mut self, name: &str, value: impl Into<Json>) {
+        if let Json::Object(members) = self {
+            members.push((name.to_owned(), value.into()));
+        }
+    }
+
+    /// A string's text.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Json::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Appends it without white space, in ASCII.
     pub fn write(&self, out: &mut String) {
         self.write_lines(None, out);

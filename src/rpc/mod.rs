@@ -7,10 +7,12 @@
 
 pub mod config;
 pub mod context;
+mod devices;
 pub mod envelope;
 pub mod fault;
 pub mod json;
 pub mod methods;
+mod orders;
 pub mod params;
 pub mod server;
 mod types;

@@ -2,6 +2,8 @@
 
 use super::json::Json;
 use super::params::{Take, Wrong};
+use crate::control::Random as _;
+use crate::control::thread::SystemRandom;
 
 impl Take for bool {
     fn kind() -> String {
@@ -87,11 +89,49 @@ impl<T: Take> Take for Vec<T> {
     }
 }
 
+/// Declares a parameter that is one of a few words.
+macro_rules! choice {
+    ($(#[doc = $doc:literal])+ $vis:vis enum $name:ident { $($text:literal => $variant:ident),+ $(,)? }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        $vis enum $name {
+            $(#[doc = $text] $variant,)+
+        }
+
+        impl $crate::rpc::params::Take for $name {
+            fn kind() -> String {
+                format!("one of {}", [$($text),+].join(", "))
+            }
+
+            fn take(json: $crate::rpc::json::Json) -> Result<$name, $crate::rpc::params::Wrong> {
+                let text = String::take(json)?;
+                match text.to_ascii_lowercase().as_str() {
+                    $($text => Ok($name::$variant),)+
+                    _ => Err($crate::rpc::params::Wrong::new(format_args!(
+                        "{text:?} is not {}",
+                        <$name as $crate::rpc::params::Take>::kind()
+                    ))),
+                }
+            }
+        }
+    };
+}
+pub(super) use choice;
+
 /// 16 bytes that name a disk (RFC 9562).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Uuid(pub(super) [u8; 16]);
 
 impl Uuid {
+    /// RFC 9562 §5.4.
+    pub(super) fn random() -> Uuid {
+        let mut uuid = [0; 16];
+        SystemRandom.fill(&mut uuid);
+        uuid[6] = 0x40 | uuid[6] & 0x0f;
+        uuid[8] = 0x80 | uuid[8] & 0x3f;
+        Uuid(uuid)
+    }
+
     /// Takes 32 hexadecimal digits, with hyphens in the usual places or anywhere between two bytes.
     fn parse(text: &str) -> Option<Uuid> {
         let mut bytes = [0; 16];

@@ -1,13 +1,24 @@
 //! The table of everything that can be called. A method stands in it once, with its parameters; calling it, listing it
 //! and its documentation come from there.
 
+pub(super) mod auth;
+mod bdev;
+mod connection;
 mod framework;
+pub(super) mod initiator;
 mod log;
+mod lunette;
+mod memory;
+pub(super) mod options;
+pub(super) mod portal;
+pub(super) mod target;
+mod wrapper;
 
 use super::context::{Context, Stage};
 use super::fault::Fault;
 use super::json::Json;
 use super::params::Field;
+use crate::control::error::ChangeError;
 
 /// How a call ends.
 pub(super) type Outcome = Result<Json, Fault>;
@@ -65,7 +76,20 @@ macro_rules! method {
 use method;
 
 /// The families, each with its rows.
-const FAMILIES: &[&[Method]] = &[framework::METHODS, log::METHODS];
+const FAMILIES: &[&[Method]] = &[
+    framework::METHODS,
+    log::METHODS,
+    bdev::METHODS,
+    memory::METHODS,
+    wrapper::METHODS,
+    options::METHODS,
+    portal::METHODS,
+    initiator::METHODS,
+    auth::METHODS,
+    target::METHODS,
+    connection::METHODS,
+    lunette::METHODS,
+];
 
 /// Every method.
 pub fn all() -> impl Iterator<Item = &'static Method> {
@@ -104,6 +128,14 @@ pub(super) fn check(name: &str, params: Json) -> Result<When, Fault> {
 
 fn find(name: &str) -> Result<&'static Method, Fault> {
     all().find(|method| method.name == name).ok_or_else(|| Fault::new(Fault::METHOD_NOT_FOUND, "Method not found"))
+}
+
+/// What SPDK answers where the iSCSI side cannot be changed: always the same code.
+fn iscsi_fault(error: &ChangeError) -> Fault {
+    match error {
+        ChangeError::Stopping => Fault::stopped(),
+        error => Fault::params(error),
+    }
 }
 
 #[cfg(test)]
