@@ -11,6 +11,7 @@ use crate::time::Tick;
 /// A logical unit as one reactor serves it.
 #[derive(Debug)]
 pub(super) struct Unit {
+    pub(super) id: UnitId,
     bdev: Arc<dyn Bdev>,
     pub(super) channel: Option<Box<dyn Channel>>,
     /// IOs parked in `Tables::ios`, oldest first.
@@ -19,11 +20,34 @@ pub(super) struct Unit {
     /// It is in the reactor's list of units to poll.
     pub(super) is_busy: bool,
     pub(super) needs_kick: bool,
+    /// It is to be let go of as soon as nothing is in the device.
+    pub(super) is_leaving: bool,
 }
 
 impl Unit {
-    pub(super) fn new(bdev: Arc<dyn Bdev>) -> Unit {
-        Unit { bdev, channel: None, first: None, last: None, is_busy: false, needs_kick: false }
+    pub(super) fn new(id: UnitId, bdev: Arc<dyn Bdev>) -> Unit {
+        Unit {
+            id,
+            bdev,
+            channel: None,
+            first: None,
+            last: None,
+            is_busy: false,
+            needs_kick: false,
+            is_leaving: false,
+        }
+    }
+
+    /// Whether it is to be let go of and can be: nothing is in the device, nothing waits for it.
+    pub(super) fn may_go(&self) -> bool {
+        self.is_leaving
+            && !self.has_parked()
+            && self.channel.as_ref().is_none_or(|channel| channel.in_flight() == 0)
+    }
+
+    /// Closes the channel, on the thread that it was opened on; what it was opened from is left.
+    pub(super) fn into_bdev(self) -> Arc<dyn Bdev> {
+        self.bdev
     }
 
     /// Whether an IO waits for room.
@@ -140,5 +164,5 @@ pub(super) fn hand_over(
 
 /// The unit of this number.
 pub(super) fn of(units: &mut [Option<Unit>], id: UnitId) -> Option<&mut Unit> {
-    units.get_mut(id.index())?.as_mut()
+    units.get_mut(id.index())?.as_mut().filter(|unit| unit.id == id)
 }
