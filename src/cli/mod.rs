@@ -7,6 +7,7 @@ pub mod cores;
 pub mod disk;
 mod hints;
 mod log;
+mod management;
 pub mod rpc;
 mod secrets;
 mod serve;

@@ -113,7 +113,7 @@ impl Step {
 }
 
 /// A file that was read and whose calls could all be made, as far as they tell by themselves.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Default, Debug)]
 pub struct Plan {
     steps: Vec<Step>,
 }

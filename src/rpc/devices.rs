@@ -11,24 +11,17 @@ use super::context::{Context, lock};
 use super::fault::Fault;
 use super::json::{Json, object};
 use super::orders::Orders;
-use crate::bdev::malloc::Malloc;
 use crate::bdev::null::Null;
 use crate::bdev::Bdev;
 use crate::control::error::{ChangeError, What};
 use crate::control::registry::BdevSpec;
 
-/// A bdev of a kind that calls can make.
+/// A bdev that more can be done with than to serve it.
 #[derive(Clone, Debug)]
 pub(super) enum Device {
-    /// `bdev_malloc_create`.
-    Malloc(Arc<Malloc>),
-    /// `bdev_null_create`.
+    /// It can be resized.
     Null(Arc<Null>),
-    /// `bdev_delay_create`.
-    Delay,
-    /// `bdev_passthru_create`.
-    Passthru,
-    /// `bdev_error_create`.
+    /// Faults can be ordered.
     Error(Arc<Orders>),
 }
 
@@ -40,7 +33,7 @@ pub(super) struct Devices(Mutex<BTreeMap<String, Device>>);
 #[derive(Debug)]
 pub(super) struct Made {
     pub(super) bdev: Arc<dyn Bdev>,
-    pub(super) device: Device,
+    pub(super) device: Option<Device>,
     /// SPDK's name for its kind.
     pub(super) product: &'static str,
     /// The call that makes it again.
@@ -61,7 +54,7 @@ impl Context {
         // Nobody is to forget the handle between the two steps.
         let mut devices = lock(&self.devices.0);
         self.control(|control, _| control.register_bdev(spec))?.map_err(|error| bdev_fault(&error))?;
-        devices.insert(name.clone(), made.device);
+        devices.extend(made.device.map(|device| (name.clone(), device)));
         Ok(name)
     }
 
@@ -85,15 +78,15 @@ impl Context {
         lock(&self.devices.0).get(name).cloned().ok_or_else(|| no_bdev(name))
     }
 
-    /// Takes a bdev out of service, of the kind that `is_kind` knows, and what is made of it; answers when no device has
-    /// IO of it.
-    pub(super) fn unregister(&self, name: &str, is_kind: impl Fn(&Device) -> bool) -> Result<(), Fault> {
-        if !is_kind(&self.device(name)?) {
-            // As SPDK, to which each kind's bdevs are a world of their own.
-            return Err(no_bdev(name));
-        }
-        let owned = name.to_owned();
-        let outcome = self.control_and_wait(move |control, _, done| control.unregister_bdev(&owned, done))?;
+    /// Takes a bdev out of service that this method made, and what is made of it; answers when no device has IO of it.
+    pub(super) fn unregister(&self, name: &str, method: &'static str) -> Result<(), Fault> {
+        let wanted = name.to_owned();
+        let outcome = self.control_and_wait(move |control, _, done| {
+            let entry = control.bdev(&wanted).filter(|entry| is_made_by(method, &entry.spec.recipe));
+            // As with SPDK, each kind's calls know their own kind only.
+            let name = entry.map(|entry| entry.name.clone()).ok_or_else(|| missing(&wanted))?;
+            control.unregister_bdev(&name, done)
+        })?;
         let outcome = outcome.map_err(|error| bdev_fault(&error))?;
         if !outcome.is_clean {
             tracing::warn!(bdev = name, "removed, but a device keeps IO of it");
@@ -114,13 +107,22 @@ impl Context {
     pub(super) fn resized(&self, name: &str, member: &str, value: Json) -> Result<(), Fault> {
         let (name, member) = (name.to_owned(), member.to_owned());
         let outcome = self.control_and_wait(move |control, _, done| {
-            let entry = control.bdev(&name).ok_or(ChangeError::Missing { what: What::Bdev, name: name.clone() })?;
+            let entry = control.bdev(&name).ok_or_else(|| missing(&name))?;
             let recipe = replaced(&entry.spec.recipe, &member, value);
             control.set_recipe(&name, recipe)?;
             control.reread_bdev(&name, done)
         })?;
         outcome.map(drop).map_err(|error| bdev_fault(&error))
     }
+}
+
+fn missing(name: &str) -> ChangeError {
+    ChangeError::Missing { what: What::Bdev, name: name.to_owned() }
+}
+
+fn is_made_by(method: &str, recipe: &str) -> bool {
+    let recipe = Json::parse(recipe).unwrap_or(Json::Null);
+    recipe.member("method").and_then(Json::text) == Some(method)
 }
 
 /// A recipe with one parameter changed.

@@ -3,6 +3,7 @@
 use super::json::Json;
 use super::params::{Take, Wrong};
 use crate::control::Random as _;
+use crate::control::registry::uuid_text;
 use crate::control::thread::SystemRandom;
 
 impl Take for bool {
@@ -148,11 +149,7 @@ impl Uuid {
 
 impl std::fmt::Display for Uuid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            let hyphen = if matches!(index, 4 | 6 | 8 | 10) { "-" } else { "" };
-            write!(f, "{hyphen}{byte:02x}")?;
-        }
-        Ok(())
+        f.write_str(&uuid_text(&self.0))
     }
 }
 

@@ -128,9 +128,9 @@ fn io_types(info: &Info) -> Json {
 /// What SPDK shows of a bdev of its kind: most of the parameters that it was made with.
 fn driver_specific(recipe: &str) -> Json {
     let recipe = Json::parse(recipe).unwrap_or(Json::Null);
-    let param = |name| recipe.member("params").and_then(|params| params.member(name)).cloned().unwrap_or(Json::Null);
-    let shown = |names: &[&str]| {
-        Json::Object(names.iter().map(|name| ((*name).to_owned(), param(name))).collect())
+    let param = |name: &'static str| recipe.member("params").and_then(|params| params.member(name)).cloned().unwrap_or(Json::Null);
+    let shown = |names: &[&'static str]| {
+        Json::Object(names.iter().map(|&name| (name.to_owned(), param(name))).collect())
     };
     let (kind, members) = match recipe.member("method").and_then(Json::text) {
         Some("bdev_delay_create") => (

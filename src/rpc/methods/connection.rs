@@ -1,7 +1,7 @@
 //! Who is connected.
 
 use super::{Method, Outcome, method};
-use crate::control::changes::{Connection, Phase};
+use crate::control::connections::{Connection, Phase};
 use crate::id::SessionId;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
@@ -28,6 +28,7 @@ fn get_connections(context: &Context, _: Nothing) -> Outcome {
 fn describe(id: u32, connection: &Connection) -> Json {
     let (state, login_phase) = match connection.phase {
         Phase::Login => ("running", "security_negotiation_phase"),
+        Phase::Waiting => ("running", "operational_negotiation_phase"),
         Phase::Discovery | Phase::FullFeature => ("running", "full_feature_phase"),
         Phase::Ending => ("exiting", "full_feature_phase"),
     };
@@ -38,7 +39,7 @@ fn describe(id: u32, connection: &Connection) -> Json {
     };
     object! {
         "id": id,
-        "cid": connection.cid,
+        "cid": connection.cid.unwrap_or_default(),
         "tsih": connection.tsih.map_or(-1, i32::from),
         "state": state,
         "login_phase": login_phase,

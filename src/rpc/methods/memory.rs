@@ -7,9 +7,8 @@ use rustix::io::Errno;
 use super::{Method, Outcome, method};
 use crate::bdev::malloc::{Malloc, MallocError, Recipe};
 use crate::bdev::null::Null;
-use crate::buf::Hugepages;
 use crate::rpc::context::Context;
-use crate::rpc::devices::{Device, Made, check_blocks, no_bdev};
+use crate::rpc::devices::{Device, Made, check_blocks};
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
@@ -32,13 +31,6 @@ pub(super) const METHODS: &[Method] = &[
         "Makes a disk that keeps nothing and answers with its name."
     ),
     method!("bdev_null_delete", Runtime, Name, null_delete, "Deletes a null disk, its LUNs first."),
-    method!(
-        "bdev_null_resize",
-        Runtime,
-        NullResize,
-        null_resize,
-        "Changes a null disk's size; initiators are told."
-    ),
 ];
 
 params! {
@@ -95,10 +87,10 @@ fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
         uuid,
         hugepages: context.hugepages,
     };
-    let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
+    let disk = Malloc::new(recipe).map_err(|error| malloc_fault(&error))?;
     let made = Made {
-        bdev: Arc::clone(&disk) as _,
-        device: Device::Malloc(disk),
+        bdev: Arc::new(disk),
+        device: None,
         product: "Malloc disk",
         method: "bdev_malloc_create",
         params: object! {
@@ -121,7 +113,7 @@ fn malloc_fault(error: &MallocError) -> Fault {
 }
 
 fn malloc_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, |device| matches!(device, Device::Malloc(_)))?;
+    context.unregister(&params.name, "bdev_malloc_create")?;
     Ok(Json::Bool(true))
 }
 
@@ -166,7 +158,7 @@ fn null_create(context: &Context, params: NullCreate) -> Outcome {
     let disk = Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid));
     let made = Made {
         bdev: Arc::clone(&disk) as _,
-        device: Device::Null(disk),
+        device: Some(Device::Null(disk)),
         product: "Null disk",
         method: "bdev_null_create",
         params: object! {
@@ -181,26 +173,6 @@ fn null_create(context: &Context, params: NullCreate) -> Outcome {
 }
 
 fn null_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, |device| matches!(device, Device::Null(_)))?;
-    Ok(Json::Bool(true))
-}
-
-params! {
-    /// Of `bdev_null_resize`.
-    pub(super) struct NullResize {
-        /// Its name.
-        name: String,
-        /// Its new size, in MiB.
-        new_size: u64,
-    }
-}
-
-fn null_resize(context: &Context, params: NullResize) -> Outcome {
-    let Device::Null(disk) = context.device(&params.name)? else { return Err(no_bdev(&params.name)) };
-    let info = crate::bdev::Bdev::info(&*disk);
-    let blocks = params.new_size.saturating_mul(1024 * 1024) / u64::from(info.block_bytes);
-    check_blocks(blocks, info.block_bytes)?;
-    disk.resize(blocks);
-    context.resized(&params.name, "num_blocks", Json::from(blocks))?;
+    context.unregister(&params.name, "bdev_null_create")?;
     Ok(Json::Bool(true))
 }

@@ -4,8 +4,8 @@ use rustix::io::Errno;
 
 use super::{Method, Outcome, iscsi_fault, method};
 use crate::control::auth::{Auth, Chap};
-use crate::control::changes::{NewTarget, TargetInfo};
 use crate::control::error::ChangeError;
+use crate::control::targets::{NewTarget, TargetInfo};
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -141,7 +141,7 @@ fn create_target_node(context: &Context, params: CreateTargetNode) -> Outcome {
         demands_data_digest: params.data_digest,
         queue_depth: params.queue_depth,
     };
-    answer(context.control(|control, _| control.create_target(target))?)
+    answer(context.control(move |control, _| control.create_target(&target))?)
 }
 
 fn pairs(maps: Vec<MapParams>) -> Vec<(u16, u32)> {
@@ -184,7 +184,7 @@ params! {
 
 fn add_lun(context: &Context, params: AddLun) -> Outcome {
     let AddLun { name, bdev_name, lun_id } = params;
-    answer(context.control(move |control, _| control.map_lun(&name, &bdev_name, lun_id.0))?)
+    answer(context.control(move |control, _| control.add_lun(&name, &bdev_name, lun_id.0))?)
 }
 
 params! {
@@ -199,7 +199,7 @@ params! {
 
 fn remove_lun(context: &Context, params: RemoveLun) -> Outcome {
     let RemoveLun { name, lun_id } = params;
-    answer(context.control_and_wait(move |control, _, done| control.unmap_lun(&name, LunNumber(lun_id), done))?)
+    answer(context.control_and_wait(move |control, _, done| control.remove_lun(&name, LunNumber(lun_id), done))?)
 }
 
 params! {

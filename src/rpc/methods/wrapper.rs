@@ -111,7 +111,7 @@ fn delay_create(context: &Context, params: DelayCreate) -> Outcome {
     let uuid = params.uuid.unwrap_or_else(Uuid::random);
     let made = Made {
         bdev: named(Arc::new(Delay::new(inner, delays)), &params.name, uuid),
-        device: Device::Delay,
+        device: None,
         product: "delay",
         method: "bdev_delay_create",
         params: object! {
@@ -138,7 +138,7 @@ fn nanoseconds(microseconds: u64) -> Result<u64, Fault> {
 }
 
 fn delay_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, |device| matches!(device, Device::Delay))?;
+    context.unregister(&params.name, "bdev_delay_create")?;
     Ok(Json::Bool(true))
 }
 
@@ -159,7 +159,7 @@ fn error_create(context: &Context, params: ErrorCreate) -> Outcome {
     let orders = Orders::new(faults.clone());
     let made = Made {
         bdev: named(Arc::new(Faulty::new(inner, faults)), &format!("EE_{}", params.base_name), uuid),
-        device: Device::Error(Arc::new(orders)),
+        device: Some(Device::Error(Arc::new(orders))),
         product: "Error Injection Disk",
         method: "bdev_error_create",
         params: object! { "base_name": &params.base_name, "uuid": uuid.to_string() },
@@ -170,7 +170,7 @@ fn error_create(context: &Context, params: ErrorCreate) -> Outcome {
 }
 
 fn error_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, |device| matches!(device, Device::Error(_)))?;
+    context.unregister(&params.name, "bdev_error_create")?;
     Ok(Json::Bool(true))
 }
 
@@ -269,7 +269,7 @@ fn passthru_create(context: &Context, params: PassthruCreate) -> Outcome {
     let uuid = params.uuid.unwrap_or_else(Uuid::random);
     let made = Made {
         bdev: named(inner, &params.name, uuid),
-        device: Device::Passthru,
+        device: None,
         product: "passthru",
         method: "bdev_passthru_create",
         params: object! {
@@ -283,6 +283,6 @@ fn passthru_create(context: &Context, params: PassthruCreate) -> Outcome {
 }
 
 fn passthru_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, |device| matches!(device, Device::Passthru))?;
+    context.unregister(&params.name, "bdev_passthru_create")?;
     Ok(Json::Bool(true))
 }
