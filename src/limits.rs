@@ -79,13 +79,15 @@ pub const LOG_LINES_PER_KIND: usize = 6;
 pub const LOG_LINES: usize = 20;
 
 const _: () = assert!(SESSIONS_MAX < u16::MAX as usize, "each session has a TSIH of its own");
-const _: () = assert!(UNITS_MAX.is_power_of_two() && UNITS_MAX < 1 << 16, "a unit's index and tenancy share 32 bits");
+const _: () =
+    assert!(UNITS_MAX.is_power_of_two() && UNITS_MAX < 1 << 16, "a unit's index and tenancy share 32 bits");
 const _: () = assert!(BDEVS_MAX <= UNITS_MAX as usize, "each bdev can be served");
 const _: () = assert!(
     TARGETS_MAX * TARGET_PORTS_MAX + SESSIONS_MAX < u16::MAX as usize,
     "each port has a relative identifier of its own, those included that sessions hold on to"
 );
-const _: () = assert!(DELETE_NS > DELETE_SECONDS as u64 * SECOND_NS + DRAIN_NS + SWALLOW_NS, "sessions drain first");
+const _: () =
+    assert!(DELETE_NS > DELETE_SECONDS as u64 * SECOND_NS + DRAIN_NS + SWALLOW_NS, "sessions drain first");
 const _: () = assert!(SESSIONS_MAX <= KNOWN_NEXUSES_MAX);
 const _: () = assert!(STOP_NS > LAST_FLUSH_NS, "a reactor that stops flushes first");
 const _: () = assert!(SESSIONS_MAX <= CONNS_MAX as usize, "one reactor can have them all");

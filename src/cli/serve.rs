@@ -48,7 +48,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let pool_bytes = pool_bytes(args.mem_size, cores.len())?;
     let account = secrets::account(args)?;
     warn_if_open(args, account.as_ref());
-    let auth = account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
+    let auth =
+        account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
     let portals = if disks.is_empty() { Vec::new() } else { args.portals() };
@@ -81,12 +82,10 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
             None
         }
         Some(management) => {
-            let (remote, args) = (daemon.remote(), args.clone());
-            let is_ready = {
-                let (remote, args) = (remote.clone(), args.clone());
-                move || ready(&args, &remote.call(|control, _| portals_of(control)).unwrap_or_default())
-            };
-            Some(management.start(&remote, &args, log.level(), is_ready)?)
+            let (remote, owned) = (daemon.remote(), args.clone());
+            let is_ready =
+                move || ready(&owned, &remote.call(|control, _| portals_of(control)).unwrap_or_default());
+            Some(management.start(&daemon.remote(), args, log.level(), is_ready)?)
         }
     };
     let is_clean = daemon.run();

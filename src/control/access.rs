@@ -94,7 +94,8 @@ impl Netmask {
         if is_any(text) {
             return Ok(Netmask { text: text.to_owned(), range: None });
         }
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address = match address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             Some(inner) => IpAddr::V6(inner.parse().map_err(|_| wrong())?),
             None => address.parse().map_err(|_| wrong())?,
@@ -102,7 +103,9 @@ impl Netmask {
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => most,
-            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => bits.parse().map_err(|_| wrong())?,
+            Some(bits) if bits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                bits.parse().map_err(|_| wrong())?
+            }
             Some(_) => return Err(wrong()),
         };
         if bits > most {
@@ -239,9 +242,7 @@ impl InitiatorGroup {
             }
             new.netmasks.push(netmask);
         }
-        for (what, count) in
-            [(What::Initiator, new.initiators.len()), (What::Netmask, new.netmasks.len())]
-        {
+        for (what, count) in [(What::Initiator, new.initiators.len()), (What::Netmask, new.netmasks.len())] {
             if count > INITIATORS_MAX {
                 return Err(ChangeError::TooMany { what, most: INITIATORS_MAX });
             }

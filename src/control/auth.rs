@@ -74,12 +74,7 @@ impl AuthGroups {
 
     pub(super) fn create(&mut self, group: AuthGroup, allows_weak: bool) -> Result<(), ChangeError> {
         if group.tag == 0 {
-            return Err(ChangeError::Range {
-                name: "tag",
-                value: 0,
-                least: 1,
-                most: u64::from(u32::MAX),
-            });
+            return Err(ChangeError::Range { name: "tag", value: 0, least: 1, most: u64::from(u32::MAX) });
         }
         if self.0.iter().any(|known| known.tag == group.tag) {
             return Err(ChangeError::exists(What::AuthGroup, group.tag));
@@ -148,7 +143,9 @@ impl AuthGroup {
 fn check(account: &Account, allows_weak: bool) -> Result<(), ChangeError> {
     let credentials = [Some(&account.initiator), account.target.as_ref()];
     let why = credentials.into_iter().flatten().find_map(|credential| {
-        let is_told = |name: &str| !name.is_empty() && name.len() <= CHAP_NAME_BYTES_MAX && !name.chars().any(char::is_control);
+        let is_told = |name: &str| {
+            !name.is_empty() && name.len() <= CHAP_NAME_BYTES_MAX && !name.chars().any(char::is_control)
+        };
         let Secret(secret) = &credential.secret;
         if !is_told(&credential.name) {
             Some("a user's name has 1 to 255 bytes and no control characters")
@@ -161,7 +158,8 @@ fn check(account: &Account, allows_weak: bool) -> Result<(), ChangeError> {
         }
     });
     // RFC 7143 §9.2.1: with one secret for both directions the initiator could be made to answer its own challenge.
-    let why = why.or(account.has_same_secret_both_ways().then_some("it serves both ways: choose another for one"));
+    let why =
+        why.or(account.has_same_secret_both_ways().then_some("it serves both ways: choose another for one"));
     match why {
         Some(why) => Err(ChangeError::Secret { user: account.initiator.name.clone(), why }),
         None => Ok(()),

@@ -122,7 +122,8 @@ impl Catalog {
 
     /// A new target's name as initiators will know it.
     fn whole_name(&self, name: &str) -> Result<String, ChangeError> {
-        let is_kind = |kind: &str| name.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+        let is_kind =
+            |kind: &str| name.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
         let is_whole = ["iqn.", "eui.", "naa."].into_iter().any(is_kind);
         let whole = if is_whole { name.to_owned() } else { format!("{}:{name}", self.options.node_base) };
         check_name(&whole)?;
@@ -239,9 +240,7 @@ impl Catalog {
                 Which::All => true,
                 Which::Name(name) => target.name == name,
             };
-            if is_asked
-                && let Some(view) = target.view_for(who, local, &self.portals, &self.initiators)
-            {
+            if is_asked && let Some(view) = target.view_for(who, local, &self.portals, &self.initiators) {
                 out(&view);
             }
         }
@@ -251,7 +250,8 @@ impl Catalog {
 /// Whether a target may have this name: what login takes (RFC 7143 §4.2.7, RFC 3722), and of the letters only those that a
 /// configuration file, a shell and a log can carry.
 pub(super) fn check_name(name: &str) -> Result<(), ChangeError> {
-    let is_name = iscsi_name(name).is_some() && name.chars().all(|c| c.is_alphanumeric() || "-.:".contains(c));
+    let is_name =
+        iscsi_name(name).is_some() && name.chars().all(|c| c.is_alphanumeric() || "-.:".contains(c));
     if is_name { Ok(()) } else { Err(ChangeError::TargetName(name.to_owned())) }
 }
 

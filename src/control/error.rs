@@ -59,13 +59,17 @@ pub enum ChangeError {
     #[error("{0:?} says no initiator: give an iSCSI name, one with * and ?, or ANY; a ! before it keeps out")]
     InitiatorName(String),
     /// Not a netmask.
-    #[error("{0:?} is not a netmask: give ADDRESS/BITS, as 192.0.2.0/24 or [2001:db8::]/32, an address, or ANY")]
+    #[error(
+        "{0:?} is not a netmask: give ADDRESS/BITS, as 192.0.2.0/24 or [2001:db8::]/32, an address, or ANY"
+    )]
     Netmask(String),
     /// A LUN out of range.
     #[error("LUN {0}: numbers are 0 to 16383")]
     LunNumber(u16),
     /// Switches of CHAP that do not go together.
-    #[error("disable_chap goes without require_chap and mutual_chap, and mutual_chap goes with require_chap only")]
+    #[error(
+        "disable_chap goes without require_chap and mutual_chap, and mutual_chap goes with require_chap only"
+    )]
     Auth,
     /// An account that cannot be used.
     #[error("secret of user {user:?}: {why}")]
@@ -178,7 +182,9 @@ impl std::fmt::Display for What {
 
 fn hint(kind: io::ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::AddrInUse => "; another target or another lunette has it: stop that, or choose another portal",
+        io::ErrorKind::AddrInUse => {
+            "; another target or another lunette has it: stop that, or choose another portal"
+        }
         io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "",

@@ -72,7 +72,8 @@ impl Log {
         if !self.allow(Kind::SessionDown, now) {
             return;
         }
-        let (peer, initiator, target) = (session.origin.peer, &session.nexus.initiator, &session.nexus.target);
+        let (peer, initiator, target) =
+            (session.origin.peer, &session.nexus.initiator, &session.nexus.target);
         match session.cause {
             // What everybody does at some time. Its event may have been lost.
             None

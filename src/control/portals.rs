@@ -217,7 +217,10 @@ mod tests {
         let mut net = KernelNet::new(1).unwrap();
         groups.add(group(1, some(PORTALS_MAX - 1), true), &mut net).unwrap();
         assert!(groups.listening(0).is_none(), "there is no listener");
-        assert_eq!(groups.add(group(1, some(1), true), &mut net), Err(ChangeError::exists(What::PortalGroup, 1)));
+        assert_eq!(
+            groups.add(group(1, some(1), true), &mut net),
+            Err(ChangeError::exists(What::PortalGroup, 1))
+        );
         let many = ChangeError::TooMany { what: What::Portal, most: PORTALS_MAX };
         assert_eq!(groups.add(group(2, some(2), true), &mut net), Err(many));
         groups.add(group(2, some(1), true), &mut net).unwrap();

@@ -171,9 +171,9 @@ impl Registry {
     /// The units that were made since, and what they are made of.
     pub(super) fn take_made(&mut self) -> Vec<(Arc<UnitView>, Arc<dyn Bdev>)> {
         let made = std::mem::take(&mut self.made);
-        let told = made.into_iter().filter_map(|id| {
-            Some((Arc::clone(self.view(id)?), Arc::clone(&self.entry_of(id)?.spec.bdev)))
-        });
+        let told = made
+            .into_iter()
+            .filter_map(|id| Some((Arc::clone(self.view(id)?), Arc::clone(&self.entry_of(id)?.spec.bdev))));
         told.collect()
     }
 
@@ -281,7 +281,8 @@ mod tests {
         assert_eq!(registry.get("01010101-0101-0101-0101-010101010101").unwrap().name, "b");
         assert_eq!(registry.get("a").unwrap().name, "a");
         assert!(registry.get("c").is_none());
-        let uuid = [0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x11, 0xd0, 0xa7, 0x65, 0x00, 0xa0, 0xc9, 0x1e, 0x6b, 0xf6];
+        let uuid =
+            [0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x11, 0xd0, 0xa7, 0x65, 0x00, 0xa0, 0xc9, 0x1e, 0x6b, 0xf6];
         assert_eq!(uuid_text(&uuid), "f81d4fae-7dec-11d0-a765-00a0c91e6bf6");
     }
 

@@ -292,9 +292,8 @@ impl Sessions {
 
     /// Whether a target has a session at a portal group.
     pub fn is_at(&self, target: &str, portal_group: u16) -> bool {
-        let is_at = |session: &Session| {
-            session.nexus.target == target && session.nexus.portal_group == portal_group
-        };
+        let is_at =
+            |session: &Session| session.nexus.target == target && session.nexus.portal_group == portal_group;
         self.all.values().any(is_at)
     }
 

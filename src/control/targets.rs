@@ -294,7 +294,8 @@ fn is_told(group: &PortalGroup) -> bool {
 /// they came to (RFC 7143 appendix C).
 fn told(tags: &[u16], portals: &PortalGroups) -> Vec<String> {
     let groups = tags.iter().filter_map(|&tag| portals.get(tag)).filter(|group| is_told(group));
-    let addresses = groups.flat_map(|group| group.portals.iter().map(move |portal| (portal.address, group.tag)));
+    let addresses =
+        groups.flat_map(|group| group.portals.iter().map(move |portal| (portal.address, group.tag)));
     let addresses = addresses.filter(|(address, _)| !address.ip().is_unspecified());
     addresses.map(|(address, tag)| format!("{address},{tag}")).collect()
 }

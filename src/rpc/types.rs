@@ -53,9 +53,9 @@ macro_rules! take_whole {
                 let value = match json {
                     Json::Unsigned(value) => <$whole>::try_from(value).ok(),
                     Json::Negative(value) => <$whole>::try_from(value).ok(),
-                    other => return Err(Wrong::kind::<$whole>(&other)),
+                    _ => return Err(Wrong::kind::<$whole>(&json)),
                 };
-                value.ok_or_else(|| Wrong::new(format_args!("it is not {}", <$whole>::kind())))
+                value.ok_or_else(|| Wrong::new(format_args!("{json} is not {}", <$whole>::kind())))
             }
         })*
     };

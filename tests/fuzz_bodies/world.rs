@@ -233,7 +233,7 @@ impl World {
                         self.tell(ToReactor::TmfEnded { asked, outcome });
                     }
                 }
-                ToControl::Event(_) | ToControl::Retired(_) => {}
+                ToControl::Event(_) | ToControl::Retired(_) | ToControl::UnitReleased { .. } => {}
                 ToControl::Stopped { .. } => panic!("nobody stopped it"),
             }
         }

@@ -59,7 +59,16 @@ fn netmasks_cover_what_they_say() {
     ] {
         assert_eq!(netmask(text).covers(address.parse().unwrap()), expected, "{text} {address}");
     }
-    for text in ["", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/+4", "192.0.2/24", "[192.0.2.0]/24", "[::]/129", "any/8"] {
+    for text in [
+        "",
+        "192.0.2.0/33",
+        "192.0.2.0/",
+        "192.0.2.0/+4",
+        "192.0.2/24",
+        "[192.0.2.0]/24",
+        "[::]/129",
+        "any/8",
+    ] {
         assert_eq!(Netmask::parse(text), Err(ChangeError::Netmask(text.to_owned())));
     }
 }
@@ -102,10 +111,7 @@ fn the_first_rule_that_fits_counts() {
 fn groups_change_by_all_or_nothing() {
     let mut groups = InitiatorGroups::default();
     groups.create(InitiatorGroup::any(1)).unwrap();
-    assert_eq!(
-        groups.create(InitiatorGroup::any(1)),
-        Err(ChangeError::exists(What::InitiatorGroup, 1))
-    );
+    assert_eq!(groups.create(InitiatorGroup::any(1)), Err(ChangeError::exists(What::InitiatorGroup, 1)));
     let group = groups.get_mut(1).unwrap();
     assert_eq!(
         group.add(vec![rule("iqn.a"), rule("ANY")], Vec::new()),

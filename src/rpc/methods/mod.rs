@@ -120,7 +120,10 @@ pub fn call(context: &Context, name: &str, params: Json) -> Result<Json, Fault> 
 }
 
 /// Says whether a call could be made, as far as its name and parameters tell; gives back when.
-pub(super) fn check(name: &str, params: Json) -> Result<When, Fault> {
+///
+/// # Errors
+/// There is no such method, or it has no such parameters.
+pub fn check(name: &str, params: Json) -> Result<When, Fault> {
     let method = find(name)?;
     (method.check)(params)?;
     Ok(method.when)
