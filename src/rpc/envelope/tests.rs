@@ -42,7 +42,7 @@ fn a_stream_is_amid_a_value_or_not() {
 
 #[test]
 fn what_cannot_become_json_is_found_at_once() {
-    for text in ["hello", "{\"a\" b", "{\"a\":nonsense", "}", "\u{feff}{}", "GET / HTTP/1.1\r\n"] {
+    for text in ["hello", "{\"a\" b", "{\"a\":nonsense", "}"] {
         let (values, fault) = values(text.as_bytes(), text.len());
         assert_eq!(values, Vec::<String>::new(), "{text}");
         assert!(fault.unwrap().starts_with("Parse error: "), "{text}");
@@ -126,7 +126,9 @@ fn batches_are_taken_apart() {
     assert_eq!(refused("[]"), "Invalid request: the batch is empty");
     assert_eq!(refused("[1,]"), "Parse error: trailing comma at line 1 column 4");
     assert_eq!(refused("7"), "Invalid request: a request is an object or an array of objects");
-    assert!(refused("{]").starts_with("Parse error: "));
+    for text in ["{]", "GET", "\u{feff}"] {
+        assert!(refused(text).starts_with("Parse error: "), "{text}");
+    }
     assert_eq!(refused("{\"a\":}"), "Parse error: expected value at line 1 column 6");
     let many = format!("[{}1]", "1,".repeat(RPC_BATCH_CALLS_MAX));
     assert!(refused(&many).starts_with("Invalid request: a batch has 8192 calls at most"));
