@@ -37,7 +37,9 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let management = Management::prepare(args)?;
     let disks = disks(args)?;
     if disks.is_empty() && management.is_none() {
-        return Err(Failed::usage("nothing to serve: give --demo, --malloc disk0:256M, --null disk0:1G or --config FILE"));
+        return Err(Failed::usage(
+            "nothing to serve: give --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
+        ));
     }
     let allowed =
         cores::allowed().map_err(|error| Failed::failure(format!("which CPUs may be used: {error}")))?;

@@ -79,7 +79,14 @@ fn iscsi_calls(control: &Control<KernelNet>) -> Json {
     let targets = control.targets().map(|target| call("iscsi_create_target_node", target::describe(&target)));
     let auth = control.auth_groups().map(|group| call("iscsi_create_auth_group", auth::describe(group)));
     let portal_auth = control.portal_groups().filter_map(portal_auth_call);
-    options.into_iter().chain(portals).chain(initiators).chain(targets).chain(auth).chain(portal_auth).collect()
+    options
+        .into_iter()
+        .chain(portals)
+        .chain(initiators)
+        .chain(targets)
+        .chain(auth)
+        .chain(portal_auth)
+        .collect()
 }
 
 /// SPDK does not save what discovery sessions have to prove at a portal group.
@@ -146,7 +153,9 @@ impl Plan {
             match subsystem.member("config") {
                 None | Some(Json::Null) => {}
                 Some(Json::Array(elements)) => read_calls(elements, &place, &mut steps)?,
-                Some(other) => return Err(format!("{place}: config is to be an array, not {}", other.kind())),
+                Some(other) => {
+                    return Err(format!("{place}: config is to be an array, not {}", other.kind()));
+                }
             }
         }
         Ok(Plan { steps })
@@ -188,7 +197,8 @@ fn read_calls(elements: &[Json], place: &str, steps: &mut Vec<Step>) -> Result<(
                 let Some(method) = element.member("method").and_then(Json::text) else {
                     return Err(format!("{place}: it has no method"));
                 };
-                if let Some((name, _)) = members.iter().find(|(name, _)| name != "method" && name != "params") {
+                if let Some((name, _)) = members.iter().find(|(name, _)| name != "method" && name != "params")
+                {
                     return Err(format!("{place}: {method}: a call has method and params, not {name:?}"));
                 }
                 let params = element.member("params").cloned().unwrap_or(Json::Null);
@@ -237,7 +247,9 @@ mod tests {
 
     /// A file with one subsystem.
     fn file(calls: &str) -> String {
-        format!(r#"{{"subsystems":[{{"subsystem":"sock","config":null}},{{"subsystem":"bdev","config":[{calls}]}}]}}"#)
+        format!(
+            r#"{{"subsystems":[{{"subsystem":"sock","config":null}},{{"subsystem":"bdev","config":[{calls}]}}]}}"#
+        )
     }
 
     #[test]
@@ -247,7 +259,8 @@ mod tests {
                [{"method":"log_set_level","params":{"level":"INFO"}},{"method":"bdev_examine","params":{"name":"a"}}]"#,
         );
         let steps = Plan::parse(&text).unwrap().steps;
-        let seen: Vec<_> = steps.iter().map(|step| (step.place.as_str(), step.method.as_str(), step.when)).collect();
+        let seen: Vec<_> =
+            steps.iter().map(|step| (step.place.as_str(), step.method.as_str(), step.when)).collect();
         assert_eq!(
             seen,
             [

@@ -11,8 +11,8 @@ use super::context::{Context, lock};
 use super::fault::Fault;
 use super::json::{Json, object};
 use super::orders::Orders;
-use crate::bdev::null::Null;
 use crate::bdev::Bdev;
+use crate::bdev::malloc::Malloc;
 use crate::control::error::{ChangeError, What};
 use crate::control::registry::BdevSpec;
 
@@ -20,7 +20,7 @@ use crate::control::registry::BdevSpec;
 #[derive(Clone, Debug)]
 pub(super) enum Device {
     /// It can be resized.
-    Null(Arc<Null>),
+    Malloc(Arc<Malloc>),
     /// Faults can be ordered.
     Error(Arc<Orders>),
 }
@@ -49,8 +49,7 @@ impl Context {
     pub(super) fn register(&self, made: Made) -> Result<String, Fault> {
         let name = made.bdev.info().name;
         let recipe = object! { "method": made.method, "params": made.params }.to_string();
-        let spec =
-            BdevSpec { bdev: made.bdev, product: made.product.to_owned(), recipe, bases: made.bases };
+        let spec = BdevSpec { bdev: made.bdev, product: made.product.to_owned(), recipe, bases: made.bases };
         // Nobody is to forget the handle between the two steps.
         let mut devices = lock(&self.devices.0);
         self.control(|control, _| control.register_bdev(spec))?.map_err(|error| bdev_fault(&error))?;
@@ -136,7 +135,7 @@ fn replaced(recipe: &str, member: &str, value: Json) -> String {
 
 /// What SPDK answers to a bdev that is not there.
 pub(super) fn no_bdev(name: &str) -> Fault {
-    Fault::errno(Errno::NODEV, format_args!("there is no such bdev {name}"))
+    Fault::errno(Errno::NODEV, format_args!("there is no bdev {name}"))
 }
 
 /// What SPDK answers where a bdev cannot be changed: errnos.
@@ -164,7 +163,8 @@ pub(super) fn check_blocks(blocks: u64, block_bytes: u32) -> Result<(), Fault> {
             format_args!("block_size: a block has 512, 1024, 2048 or 4096 bytes, not {block_bytes}"),
         ));
     }
-    blocks.checked_mul(block_bytes.into()).map(drop).ok_or_else(|| {
-        Fault::errno(Errno::INVAL, "num_blocks: so many bytes have no addresses")
-    })
+    blocks
+        .checked_mul(block_bytes.into())
+        .map(drop)
+        .ok_or_else(|| Fault::errno(Errno::INVAL, "num_blocks: so many bytes have no addresses"))
 }

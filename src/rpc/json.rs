@@ -318,7 +318,10 @@ mod tests {
         ] {
             assert_eq!(Json::parse(text).unwrap().to_string(), text);
         }
-        assert_eq!(Json::parse("\"\u{e9}\u{1f600}/\\b\"").unwrap().to_string(), r#""\u00e9\ud83d\ude00/\u0008""#);
+        assert_eq!(
+            Json::parse("\"\u{e9}\u{1f600}/\\b\"").unwrap().to_string(),
+            r#""\u00e9\ud83d\ude00/\u0008""#
+        );
         assert_eq!(Json::Float(f64::NAN).to_string(), "null");
         assert_eq!(Json::from(-1i32).to_string(), "-1");
     }
@@ -334,7 +337,8 @@ mod tests {
         let value = object! { "a": vec![1u64, 2], "b": Json::Object(Vec::new()), "c": object! { "d": "e" } };
         let mut out = String::new();
         value.write_pretty(&mut out);
-        let expected = "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {},\n  \"c\": {\n    \"d\": \"e\"\n  }\n}";
+        let expected =
+            "{\n  \"a\": [\n    1,\n    2\n  ],\n  \"b\": {},\n  \"c\": {\n    \"d\": \"e\"\n  }\n}";
         assert_eq!(out, expected);
     }
 }

@@ -194,9 +194,11 @@ fn start(mut stream: UnixStream, context: &Arc<Context>, shared: &Arc<Shared>) -
     let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
     let conns = || shared.conns.lock().unwrap_or_else(PoisonError::into_inner);
     if conns().len() >= RPC_CONNS_MAX {
-        let fault = Fault::internal(format_args!("{RPC_CONNS_MAX} clients are connected, and no more may be"));
+        let fault =
+            Fault::internal(format_args!("{RPC_CONNS_MAX} clients are connected, and no more may be"));
         // It fits into an empty socket's buffer.
-        stream.write_all(format!("{}\n", answer(&Id::default(), Err(fault)).unwrap_or_default()).as_bytes())?;
+        stream
+            .write_all(format!("{}\n", answer(&Id::default(), Err(fault)).unwrap_or_default()).as_bytes())?;
         return Err(io::Error::other("there are too many"));
     }
     conns().push((number, stream.try_clone()?));

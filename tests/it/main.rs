@@ -10,6 +10,7 @@ mod harness;
 mod hostile;
 mod login;
 mod objects;
+mod rpc;
 mod session;
 mod sim;
 mod tidy;

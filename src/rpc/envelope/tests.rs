@@ -58,7 +58,10 @@ fn depth_and_length_are_bounded() {
     assert_eq!(values(deepest.as_bytes(), 7), (vec![deepest.clone()], None));
     let long = format!("\"{}", "x".repeat(RPC_REQUEST_BYTES_MAX));
     let (found, fault) = values(long.as_bytes(), 65_536);
-    assert_eq!((found.len(), fault.unwrap().as_str()), (0, "Parse error: a request has 4194304 bytes at most"));
+    assert_eq!(
+        (found.len(), fault.unwrap().as_str()),
+        (0, "Parse error: a request has 4194304 bytes at most")
+    );
 }
 
 fn call(text: &str) -> (String, Json) {
@@ -91,7 +94,11 @@ fn what_is_no_call_is_answered_with_its_id() {
         (r#"{"method":"m","jsonrpc":"1.0","id":"x"}"#, r#""x""#, r#"jsonrpc is to be \"2.0\", or left out"#),
         (r#"{"method":"m","params":1,"id":7}"#, "7", "params is to be an object"),
         (r#"{"method":"m","param":{},"id":7}"#, "7", r#"a request has no member \"param\""#),
-        (r#"{"method":"m","method":"n","id":7}"#, "null", r#"\"method\" is one member too many at line 1 column 26"#),
+        (
+            r#"{"method":"m","method":"n","id":7}"#,
+            "null",
+            r#"\"method\" is one member too many at line 1 column 26"#,
+        ),
     ] {
         let expected = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32600,"message":"Invalid request","data":"{why}"}}}}"#

@@ -18,7 +18,13 @@ pub(super) const METHODS: &[Method] = &[
         get_auth_groups,
         "Lists the authentication groups, with their secrets, as SPDK does."
     ),
-    method!("iscsi_create_auth_group", Runtime, CreateAuthGroup, create_auth_group, "Makes an authentication group."),
+    method!(
+        "iscsi_create_auth_group",
+        Runtime,
+        CreateAuthGroup,
+        create_auth_group,
+        "Makes an authentication group."
+    ),
     method!(
         "iscsi_delete_auth_group",
         Runtime,
@@ -121,7 +127,11 @@ fn account(params: SecretParams) -> Result<Account, Fault> {
     let target = match (muser, msecret) {
         (None, None) => None,
         (Some(name), Some(secret)) => Some(Credential { name, secret: Secret(secret.into_bytes()) }),
-        _ => return Err(Fault::params(format_args!("muser and msecret of {user:?}: one is given without the other"))),
+        _ => {
+            return Err(Fault::params(format_args!(
+                "muser and msecret of {user:?}: one is given without the other"
+            )));
+        }
     };
     Ok(Account { initiator: Credential { name: user, secret: Secret(secret.into_bytes()) }, target })
 }

@@ -15,7 +15,13 @@ use crate::rpc::types::{Ignored, Uuid};
 
 pub(super) const METHODS: &[Method] = &[
     method!("bdev_get_bdevs", Runtime, GetBdevs, get_bdevs, "Describes all bdevs, or one."),
-    method!("bdev_examine", Runtime, Examine, examine, "SPDK looks for bdevs on a bdev; lunette has no such kinds."),
+    method!(
+        "bdev_examine",
+        Runtime,
+        Examine,
+        examine,
+        "SPDK looks for bdevs on a bdev; lunette has no such kinds."
+    ),
     method!(
         "bdev_wait_for_examine",
         Runtime,
@@ -43,9 +49,8 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 
 fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
     let Some(name) = params.name else {
-        return context.control(|control, _| {
-            control.bdevs().map(|entry| describe(control, entry)).collect::<Json>()
-        });
+        return context
+            .control(|control, _| control.bdevs().map(|entry| describe(control, entry)).collect::<Json>());
     };
     let until = Instant::now() + Duration::from_millis(params.timeout).min(WAIT_MAX);
     loop {
@@ -128,7 +133,9 @@ fn io_types(info: &Info) -> Json {
 /// What SPDK shows of a bdev of its kind: most of the parameters that it was made with.
 fn driver_specific(recipe: &str) -> Json {
     let recipe = Json::parse(recipe).unwrap_or(Json::Null);
-    let param = |name: &'static str| recipe.member("params").and_then(|params| params.member(name)).cloned().unwrap_or(Json::Null);
+    let param = |name: &'static str| {
+        recipe.member("params").and_then(|params| params.member(name)).cloned().unwrap_or(Json::Null)
+    };
     let shown = |names: &[&'static str]| {
         Json::Object(names.iter().map(|&name| (name.to_owned(), param(name))).collect())
     };

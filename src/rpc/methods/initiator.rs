@@ -9,7 +9,13 @@ use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, Take, Wrong, params};
 
 pub(super) const METHODS: &[Method] = &[
-    method!("iscsi_get_initiator_groups", Runtime, Nothing, get_initiator_groups, "Lists the initiator groups."),
+    method!(
+        "iscsi_get_initiator_groups",
+        Runtime,
+        Nothing,
+        get_initiator_groups,
+        "Lists the initiator groups."
+    ),
     method!(
         "iscsi_create_initiator_group",
         Runtime,

@@ -44,7 +44,9 @@ impl Take for Level {
     fn take(json: Json) -> Result<Level, Wrong> {
         let text = String::take(json)?;
         let found = LEVELS.iter().find(|(name, _)| name.eq_ignore_ascii_case(&text));
-        found.map(|(_, level)| Level(*level)).ok_or_else(|| Wrong::new(format_args!("{text:?} is not {}", Level::kind())))
+        found
+            .map(|(_, level)| Level(*level))
+            .ok_or_else(|| Wrong::new(format_args!("{text:?} is not {}", Level::kind())))
     }
 }
 

@@ -40,7 +40,8 @@ params! {
 
 fn save_config(context: &Context, params: SaveConfig) -> Outcome {
     let path = params.filename.map(PathBuf::from).or_else(|| context.config_file.clone());
-    let path = path.ok_or_else(|| Fault::params("filename: it is missing, and the daemon was not given --config"))?;
+    let path =
+        path.ok_or_else(|| Fault::params("filename: it is missing, and the daemon was not given --config"))?;
     if !path.is_absolute() {
         return Err(Fault::params(format_args!(
             "filename: {:?} is not absolute, and the daemon's folder is not yours",

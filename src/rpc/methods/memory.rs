@@ -31,6 +31,13 @@ pub(super) const METHODS: &[Method] = &[
         "Makes a disk that keeps nothing and answers with its name."
     ),
     method!("bdev_null_delete", Runtime, Name, null_delete, "Deletes a null disk, its LUNs first."),
+    method!(
+        "lunette_bdev_resize",
+        Runtime,
+        Resize,
+        resize,
+        "Changes the size of a RAM disk, within what was set aside; initiators are told."
+    ),
 ];
 
 params! {
@@ -50,6 +57,8 @@ params! {
         num_blocks: u64,
         /// Bytes of a block: 512 or 4096.
         block_size: u32,
+        /// How many blocks lunette_bdev_resize can make it; addresses are set aside for them, not memory.
+        lunette_num_blocks_max: Option<u64>,
         /// What names the medium to initiators; a new random one where none is given, as the data are new.
         uuid: Option<Uuid>,
         /// SPDK's: IO is not to cross such boundaries.
@@ -79,24 +88,20 @@ fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
         None => context.free_name("Malloc")?,
     };
     check_blocks(blocks, block_bytes)?;
-    let recipe = Recipe {
-        name: name.clone(),
-        blocks,
-        blocks_max: blocks,
-        block_bytes,
-        uuid,
-        hugepages: context.hugepages,
-    };
-    let disk = Malloc::new(recipe).map_err(|error| malloc_fault(&error))?;
+    let blocks_max = params.lunette_num_blocks_max.unwrap_or(blocks);
+    let recipe =
+        Recipe { name: name.clone(), blocks, blocks_max, block_bytes, uuid, hugepages: context.hugepages };
+    let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
     let made = Made {
-        bdev: Arc::new(disk),
-        device: None,
+        bdev: Arc::clone(&disk) as _,
+        device: Some(Device::Malloc(disk)),
         product: "Malloc disk",
         method: "bdev_malloc_create",
         params: object! {
             "name": name,
             "num_blocks": blocks,
             "block_size": block_bytes,
+            "lunette_num_blocks_max": blocks_max,
             "uuid": Uuid(uuid).to_string(),
         },
         bases: Vec::new(),
@@ -110,6 +115,27 @@ fn malloc_fault(error: &MallocError) -> Fault {
         _ => Errno::INVAL,
     };
     Fault::errno(errno, error)
+}
+
+params! {
+    /// Of `lunette_bdev_resize`.
+    pub(super) struct Resize {
+        /// Its name.
+        name: String,
+        /// How many blocks it is to have.
+        num_blocks: u64,
+    }
+}
+
+fn resize(context: &Context, params: Resize) -> Outcome {
+    match context.device(&params.name)? {
+        Device::Malloc(disk) => disk.resize(params.num_blocks).map_err(|error| malloc_fault(&error))?,
+        Device::Error(_) => {
+            return Err(Fault::errno(Errno::OPNOTSUPP, "resize what it is made of"));
+        }
+    }
+    context.resized(&params.name, "num_blocks", Json::from(params.num_blocks))?;
+    Ok(Json::Bool(true))
 }
 
 fn malloc_delete(context: &Context, params: Name) -> Outcome {
@@ -155,10 +181,9 @@ fn null_create(context: &Context, params: NullCreate) -> Outcome {
     let (blocks, block_bytes) = (params.num_blocks, params.block_size);
     check_blocks(blocks, block_bytes)?;
     let Uuid(uuid) = params.uuid.unwrap_or_else(Uuid::random);
-    let disk = Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid));
     let made = Made {
-        bdev: Arc::clone(&disk) as _,
-        device: Some(Device::Null(disk)),
+        bdev: Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid)),
+        device: None,
         product: "Null disk",
         method: "bdev_null_create",
         params: object! {

@@ -130,7 +130,9 @@ pub fn check(name: &str, params: Json) -> Result<When, Fault> {
 }
 
 fn find(name: &str) -> Result<&'static Method, Fault> {
-    all().find(|method| method.name == name).ok_or_else(|| Fault::new(Fault::METHOD_NOT_FOUND, "Method not found"))
+    all()
+        .find(|method| method.name == name)
+        .ok_or_else(|| Fault::new(Fault::METHOD_NOT_FOUND, "Method not found"))
 }
 
 /// What SPDK answers where the iSCSI side cannot be changed: always the same code.

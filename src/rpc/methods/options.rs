@@ -105,7 +105,8 @@ fn changed(mut options: Options, params: SetOptions) -> Result<Options, Fault> {
     options.offer.time2retain = params.default_time2retain.unwrap_or(options.offer.time2retain);
     options.offer.first_burst_bytes = params.first_burst_length.unwrap_or(options.offer.first_burst_bytes);
     let (interval, timeout) = nop_in(options.nop_in);
-    options.nop_in = times(params.nop_in_interval.unwrap_or(interval), params.nop_timeout.unwrap_or(timeout))?;
+    options.nop_in =
+        times(params.nop_in_interval.unwrap_or(interval), params.nop_timeout.unwrap_or(timeout))?;
     Ok(options)
 }
 

@@ -78,7 +78,9 @@ impl Take for Port {
 
     fn take(json: Json) -> Result<Port, Wrong> {
         match json {
-            Json::String(text) => text.parse().map(Port).map_err(|_| Wrong::new(format_args!("{text:?} is no port"))),
+            Json::String(text) => {
+                text.parse().map(Port).map_err(|_| Wrong::new(format_args!("{text:?} is no port")))
+            }
             other => u16::take(other).map(Port),
         }
     }

@@ -57,7 +57,13 @@ pub(super) const METHODS: &[Method] = &[
         set_auth,
         "Changes what initiators have to prove to a target from now on."
     ),
-    method!("scsi_get_devices", Runtime, Nothing, get_devices, "Lists the targets as SPDK's SCSI layer does."),
+    method!(
+        "scsi_get_devices",
+        Runtime,
+        Nothing,
+        get_devices,
+        "Lists the targets as SPDK's SCSI layer does."
+    ),
 ];
 
 params! {
@@ -161,7 +167,8 @@ params! {
 }
 
 fn delete_target_node(context: &Context, TargetName { name }: TargetName) -> Outcome {
-    let deleted = context.control_and_wait(move |control, now, done| control.delete_target(&name, done, now))?;
+    let deleted =
+        context.control_and_wait(move |control, now, done| control.delete_target(&name, done, now))?;
     match deleted {
         Ok(_) => Ok(Json::Bool(true)),
         // The one place where SPDK answers with an errno here.
@@ -199,7 +206,10 @@ params! {
 
 fn remove_lun(context: &Context, params: RemoveLun) -> Outcome {
     let RemoveLun { name, lun_id } = params;
-    answer(context.control_and_wait(move |control, _, done| control.remove_lun(&name, LunNumber(lun_id), done))?)
+    answer(
+        context
+            .control_and_wait(move |control, _, done| control.remove_lun(&name, LunNumber(lun_id), done))?,
+    )
 }
 
 params! {

@@ -56,7 +56,13 @@ pub(super) const METHODS: &[Method] = &[
         passthru_create,
         "Makes a bdev of another one that differs in name and UUID only, and answers with its name."
     ),
-    method!("bdev_passthru_delete", Runtime, Name, passthru_delete, "Deletes a passthru bdev, its LUNs first."),
+    method!(
+        "bdev_passthru_delete",
+        Runtime,
+        Name,
+        passthru_delete,
+        "Deletes a passthru bdev, its LUNs first."
+    ),
 ];
 
 /// Another bdev under a name and UUID of its own.
@@ -102,7 +108,9 @@ params! {
 }
 
 fn delay_create(context: &Context, params: DelayCreate) -> Outcome {
-    if params.avg_read_latency > params.p99_read_latency || params.avg_write_latency > params.p99_write_latency {
+    if params.avg_read_latency > params.p99_read_latency
+        || params.avg_write_latency > params.p99_write_latency
+    {
         return Err(Fault::errno(Errno::INVAL, "a p99 latency is not below its average"));
     }
     let (read_ns, write_ns) = (nanoseconds(params.avg_read_latency)?, nanoseconds(params.avg_write_latency)?);
@@ -132,7 +140,10 @@ fn nanoseconds(microseconds: u64) -> Result<u64, Fault> {
     /// An hour: longer than anybody waits.
     const MICROSECONDS_MAX: u64 = 3600 * 1_000_000;
     if microseconds > MICROSECONDS_MAX {
-        return Err(Fault::errno(Errno::INVAL, format_args!("a latency is at most {MICROSECONDS_MAX} microseconds")));
+        return Err(Fault::errno(
+            Errno::INVAL,
+            format_args!("a latency is at most {MICROSECONDS_MAX} microseconds"),
+        ));
     }
     Ok(microseconds * 1000)
 }

@@ -29,7 +29,10 @@ fn ids_are_echoed_and_calls_without_one_are_not_answered() {
     wire.send(r#"{"method":"bdev_wait_for_examine"}{"method":"bdev_wait_for_examine","id":null}"#);
     // Errors are told all the same.
     wire.send(r#"{"method":"nothing"}"#);
-    assert_eq!(wire.line(), r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"Method not found"}}"#);
+    assert_eq!(
+        wire.line(),
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"Method not found"}}"#
+    );
     wire.send(r#"{"method":"bdev_wait_for_examine","id":[]}"#);
     assert_eq!(
         wire.line(),
@@ -133,7 +136,10 @@ fn options_come_before_the_start_and_the_rest_after_it() {
     assert_eq!(daemon.refused("iscsi_set_options", "{}"), (-1, late.to_owned()));
     assert_eq!(daemon.refused("framework_start_init", "{}").0, -1);
     let options = daemon.ok("iscsi_get_options", "{}");
-    assert_eq!((&options["node_base"], &options["max_sessions"]), (&"iqn.2026-11.io.example".into(), &7.into()));
+    assert_eq!(
+        (&options["node_base"], &options["max_sessions"]),
+        (&"iqn.2026-11.io.example".into(), &7.into())
+    );
     assert!(!methods(&daemon).contains("\"framework_start_init\""));
 }
 
