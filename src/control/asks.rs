@@ -26,7 +26,9 @@ impl<N: Net> Control<N> {
     /// MODE SELECT (SPC-5 §6.12): the new modes hold for everybody before it is answered, and all other nexuses are told. A
     /// cache that is switched off is flushed once no write that relied on it is left in the device.
     fn mode_select(&mut self, ask: &Ask) -> Option<Outcome> {
-        let Some(old) = self.catalog.unit(ask.unit) else { return Some(Outcome::check(Sense::NO_SUCH_UNIT)) };
+        let Some(old) = self.catalog.registry.view(ask.unit) else {
+            return Some(Outcome::check(Sense::NO_SUCH_UNIT));
+        };
         let modes = match mode::select(&ask.cdb, &ask.parameters, old) {
             Ok(modes) if modes == old.modes => return Some(Outcome::GOOD),
             Ok(modes) => modes,
@@ -39,7 +41,7 @@ impl<N: Net> Control<N> {
         let is_flushed = view.is_write_through() && !old.is_write_through();
         let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
         match self.show_unit(view, Some(ask.session), then) {
-            Ok(()) => None,
+            Ok(_) => None,
             Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
         }
     }
