@@ -182,7 +182,8 @@ impl<N: Net> Reactor<N> {
             }
             self.dones = dones;
             self.resubmit(id, now);
-            let is_pending = unit::of(&mut self.units, id).is_some_and(|unit| unit.is_pending());
+            let is_pending =
+                unit::of(&mut self.units, id).is_some_and(|unit| unit.is_pending() && !unit.may_go());
             if is_pending {
                 index += 1;
             } else {
@@ -190,6 +191,7 @@ impl<N: Net> Reactor<N> {
                     unit.is_busy = false;
                 }
                 self.busy.swap_remove(index);
+                self.let_go(id);
             }
         }
         worked
@@ -385,7 +387,7 @@ impl<N: Net> Reactor<N> {
             deadline = deadline.min(at);
         }
         for id in &self.busy {
-            let unit = self.units.get(id.index()).and_then(Option::as_ref);
+            let unit = self.units.get(id.index()).and_then(Option::as_ref).filter(|unit| unit.id == *id);
             match unit.and_then(|unit| unit.channel.as_ref()).map(|channel| channel.wake()) {
                 Some(Wake::MustPoll) => return Wait::Poll,
                 // It has nothing in flight and refused all the same: only another try tells when that is over.

@@ -1,7 +1,7 @@
 //! The target and the logical unit of every body.
 
 use lunette::id::UnitId;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 pub(super) const BLOCK_BYTES: u32 = 512;
@@ -16,7 +16,7 @@ pub(super) fn target() -> TargetView {
         relative_port: 1,
         port_group: 1,
         portal_group: 1,
-        portals: vec!["192.0.2.1:3260".to_owned(), "[2001:db8::1]:3260".to_owned()],
+        portals: vec!["192.0.2.1:3260,1".to_owned(), "[2001:db8::1]:3260,1".to_owned()],
         mappings: [0, 1, 300].map(mapping).into(),
     }
 }
@@ -37,7 +37,7 @@ pub(super) fn unit() -> UnitView {
         read_only: false,
         write_cache: true,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(true),
         unmap: None,
         medium: Medium::Ready,
     }

@@ -7,12 +7,9 @@ use std::time::{Duration, Instant};
 
 use lunette::bdev::Bdev;
 use lunette::bdev::file::{Cache, FileDisk, Recipe};
-use lunette::control::access::Rules;
-use lunette::control::catalog::TargetSpec;
-use lunette::scsi::view::{LunNumber, Mapping};
 use lunette_initiator::{Client, Config};
 
-use crate::harness::{Setup, World, pattern};
+use crate::harness::{Setup, World, pattern, spec, target};
 
 const TARGET: &str = "iqn.2026-11.io.example:file";
 
@@ -45,15 +42,8 @@ fn serve(world: &World, scratch: &Scratch) -> Client {
     let disk = Arc::new(FileDisk::new(recipe).unwrap());
     disk.probe().unwrap();
     world.control(|control| {
-        let unit = control.add_unit(disk, "file").unwrap();
-        let spec = TargetSpec {
-            name: TARGET.to_owned(),
-            alias: String::new(),
-            mappings: vec![Mapping { number: LunNumber(0), unit, read_only: false }],
-            portals: Vec::new(),
-            rules: Rules::OPEN,
-        };
-        control.add_target(spec).unwrap();
+        control.register_bdev(spec(disk)).unwrap();
+        control.create_target(&target(TARGET, &["file"], &[(1, 1)])).unwrap();
     });
     world.login(Config::new("iqn.2026-11.io.example:filer", TARGET))
 }

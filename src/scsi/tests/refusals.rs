@@ -13,10 +13,10 @@ fn codes(sense: Sense) -> (u8, u8, u8, Option<u64>) {
 
 /// INVALID FIELD IN CDB at this byte, and bit if there is one.
 #[track_caller]
-fn invalid_field(bytes: &[u8], byte: u8, bit: Option<u8>) {
+fn invalid_field(bytes: &[u8], byte: u16, bit: Option<u8>) {
     let sense = refused(bytes, &unit());
     assert_eq!(codes(sense), (0x5, 0x24, 0x00, None), "{bytes:02x?}");
-    assert_eq!(sense.field, Some(FieldPointer { is_in_cdb: true, byte: byte.into(), bit }), "{bytes:02x?}");
+    assert_eq!(sense.field, Some(FieldPointer { is_in_cdb: true, byte, bit }), "{bytes:02x?}");
 }
 
 #[test]

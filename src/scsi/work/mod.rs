@@ -7,6 +7,9 @@
 mod plan;
 mod unmap;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use plan::{
     compare_and_write, orwrite_16, pre_fetch_10, pre_fetch_16, verify_10, verify_12, verify_16,
     write_and_verify_10, write_and_verify_12, write_and_verify_16, write_same_10, write_same_16,
@@ -19,7 +22,7 @@ use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Access, Extent, Place, Served, medium};
 
-pub use unmap::{UNMAP_BYTES_MAX, UNMAP_DESCRIPTORS_MAX};
+pub use unmap::{UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX};
 
 /// MAXIMUM WRITE SAME LENGTH of VPD B0h, in bytes.
 pub const WRITE_SAME_BYTES_MAX: u32 = 1024 * 1024 * 1024;
@@ -148,6 +151,11 @@ impl Work {
         matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite)
     }
 
+    /// Whether it is UNMAP.
+    pub fn is_unmap(&self) -> bool {
+        matches!(self.kind, Kind::Unmap { .. })
+    }
+
     /// Whether it changes the medium.
     pub fn access(&self) -> Access {
         match self.kind {
@@ -200,7 +208,10 @@ impl Work {
                     _ => Stage::Write,
                 };
             }
-            Kind::Unmap { .. } => run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING),
+            Kind::Unmap { .. } => {
+                run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING);
+                run.next_descriptor(data);
+            }
         }
         Ok(run)
     }
@@ -292,7 +303,7 @@ impl Run {
         Ok(())
     }
 
-    /// UNMAP: goes on to the next descriptor that names blocks, once those of the present one are done.
+    /// UNMAP: goes on to the next descriptor that names blocks, where those of the present one are done.
     fn next_descriptor(&mut self, data: &[u8]) {
         while self.done_blocks == self.extent.blocks {
             self.done_descriptors += 1;

@@ -13,7 +13,7 @@ use crate::reactor::message::{Adopt, EndReason, NopInTimes, ToControl, ToReactor
 use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
 use crate::sim::no_waker;
@@ -65,7 +65,8 @@ fn unit_view(id: u32) -> UnitView {
         read_only: false,
         write_cache: false,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(false),
+        unmap: None,
         medium: Medium::Ready,
     }
 }
