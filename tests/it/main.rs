@@ -11,6 +11,8 @@ mod harness;
 mod hostile;
 mod login;
 mod modes;
+mod objects;
+mod rpc;
 mod session;
 mod sim;
 mod swap;
