@@ -17,7 +17,8 @@ use lunette_initiator::socket::SocketError;
 use lunette_initiator::{Client, Config};
 
 use crate::harness::{
-    SOON, Setup, TARGET, World, config, disk, pattern, read, sense, spec, target, test_unit_ready, until, write,
+    SOON, Setup, TARGET, World, config, disk, pattern, read, sense, spec, target, test_unit_ready, until,
+    write,
 };
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -54,16 +55,17 @@ fn a_portal_added_at_run_time_serves_a_login_and_one_removed_does_not() {
     assert_eq!(client.params().unwrap().target_portal_group_tag, Some(7));
     assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (0x6, 0x29, 0x00));
     let at_seven = client.send_targets("").unwrap();
-    assert_eq!(at_seven[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(), [
-        format!("{},1", world.address()),
-        format!("{address},7")
-    ]);
+    assert_eq!(
+        at_seven[1..].iter().map(|(_, value)| value.clone()).collect::<Vec<_>>(),
+        [format!("{},1", world.address()), format!("{address},7")]
+    );
     let connections = world.control(|control| control.connections());
     let [connection] = connections.as_slice() else { panic!("{connections:?}") };
     assert_eq!((connection.phase, connection.portal_group), (Phase::FullFeature, 7));
     assert_eq!((connection.local, connection.peer), (address, client.local_addr().unwrap()));
     // An address in use is refused by name, and nothing has changed.
-    let taken = world.control(move |control| control.create_portal_group(8, &[LOOPBACK, address], false, true));
+    let taken =
+        world.control(move |control| control.create_portal_group(8, &[LOOPBACK, address], false, true));
     let taken = taken.unwrap_err();
     assert!(matches!(&taken, ChangeError::Listen { portal, .. } if *portal == address), "{taken}");
     assert!(taken.to_string().contains(&address.to_string()), "{taken}");
