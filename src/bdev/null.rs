@@ -4,11 +4,10 @@
 
 use std::sync::Arc;
 
-use super::queue::{DoneQueue, extent_bytes};
-use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use super::instant::{InstantChannel, Perform};
+use super::queue::extent_bytes;
+use super::{Bdev, Channel, Info, IoError, Op, Unmap};
 use crate::id::ReactorId;
-use crate::slab::Key;
-use crate::time::Tick;
 
 /// A null device.
 #[derive(Debug)]
@@ -28,6 +27,7 @@ impl Null {
             write_cache: false,
             rotational: false,
             uuid,
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
         };
         Null { info: Arc::new(info) }
     }
@@ -39,75 +39,29 @@ impl Bdev for Null {
     }
 
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        Box::new(NullChannel { info: Arc::clone(&self.info), done: DoneQueue::new() })
+        Box::new(InstantChannel::new(Arc::clone(&self.info)))
     }
 }
 
-#[derive(Debug)]
-struct NullChannel {
-    info: Arc<Info>,
-    done: DoneQueue,
-}
-
-impl NullChannel {
+impl Perform for Info {
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
-        let extent = |lba, blocks| extent_bytes(lba, blocks, self.info.block_bytes, self.info.blocks);
-        match op {
-            Op::Read { lba, blocks } => {
-                let bytes = extent(lba, blocks)?.len();
-                data.expect("a read comes with memory")[..bytes].fill(0);
-            }
-            Op::Write { lba, blocks, .. } => {
-                extent(lba, blocks)?;
-            }
-            Op::Flush => {}
+        let Some((lba, blocks)) = op.extent() else { return Ok(()) };
+        let bytes = extent_bytes(lba, blocks, self.block_bytes, self.blocks)?.len();
+        if let Op::Read { .. } = op {
+            data.expect("a read comes with memory")[..bytes].fill(0);
         }
         Ok(())
-    }
-}
-
-impl Channel for NullChannel {
-    fn state(&self) -> ChannelState {
-        ChannelState::Ready
-    }
-
-    /// # Panics
-    /// Where a read has no memory, or less than its extent.
-    fn submit(&mut self, mut io: Io, _now: Tick) -> Result<(), Refused> {
-        if self.done.is_full() {
-            return Err(Refused::Full(io));
-        }
-        let result = self.perform(io.op, io.data.as_deref_mut());
-        self.done.push(Done { tag: io.tag, data: io.data, result });
-        Ok(())
-    }
-
-    fn kick(&mut self) {}
-
-    fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
-        self.done.poll(out, max);
-    }
-
-    fn cancel(&mut self, _tag: Key) {}
-
-    fn fence(&mut self) -> Fence {
-        Fence::Fenced
-    }
-
-    fn wake(&self) -> Wake {
-        if self.done.is_empty() { Wake::Idle } else { Wake::MustPoll }
-    }
-
-    fn in_flight(&self) -> u32 {
-        self.done.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bdev::Io;
     use crate::bdev::contract::{Made, Subject, suite};
     use crate::buf::{Class, Pool};
+    use crate::slab::Key;
+    use crate::time::Tick;
 
     const KEY: Key = Key { index: 0, generation: 0 };
 

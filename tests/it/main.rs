@@ -3,6 +3,7 @@
 
 mod data;
 mod docs;
+mod file;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
@@ -12,5 +13,6 @@ mod login;
 mod objects;
 mod session;
 mod sim;
+mod swap;
 mod tidy;
 mod tmf;

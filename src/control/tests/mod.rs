@@ -1,5 +1,6 @@
 //! Control as a whole: logins to adoptions, reinstatement, barriers, floods, stopping.
 
+mod asks;
 mod objects;
 mod world;
 
