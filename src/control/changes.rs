@@ -287,14 +287,11 @@ impl<N: Net> Control<N> {
 
     /// A barrier, perhaps as part of a change that somebody waits for.
     fn change(&mut self, change: Change, id: Option<ChangeId>) {
-        if self.outbox.running().next().is_none() {
-            return;
-        }
-        let then = id.map_or(Then::Nothing, |id| {
+        if self.barrier(change, id.map_or(Then::Nothing, Then::Part))
+            && let Some(id) = id
+        {
             self.pending.add_part(id);
-            Then::Part(id)
-        });
-        self.barrier(change, then);
+        }
     }
 
     /// A part of a change is done.

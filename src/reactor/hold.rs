@@ -398,7 +398,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Tries the IOs again that wait for holds at a unit. Those that meet another wait on, in the same order.
-    fn retry_held(&mut self, unit: UnitId, now: Tick) {
+    pub(super) fn retry_held(&mut self, unit: UnitId, now: Tick) {
         let count = unit::of(&mut self.units, unit).map_or(0, |slot| slot.held.len());
         for _ in 0..count {
             let Some(slot) = unit::of(&mut self.units, unit) else { return };

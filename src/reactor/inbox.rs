@@ -200,16 +200,17 @@ impl<N: Net> Reactor<N> {
                 if let Some(unit) = unit::of(&mut self.units, unit) {
                     unit.is_leaving = true;
                 }
-                // What waits for room in it finds it gone.
+                // What waits for room in it, or for a hold, finds it gone.
                 self.resubmit(unit, now);
+                self.retry_held(unit, now);
                 self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
-                self.let_go(unit);
+                self.let_unit_go(unit);
             }
         }
     }
 
     /// Closes the channel of a unit that is leaving, if nothing is in it, and forgets the unit.
-    pub(super) fn let_go(&mut self, id: UnitId) {
+    pub(super) fn let_unit_go(&mut self, id: UnitId) {
         if unit::of(&mut self.units, id).is_some_and(|unit| unit.may_go())
             && let Some(unit) = self.units.get_mut(id.index()).and_then(Option::take)
         {

@@ -191,7 +191,7 @@ impl<N: Net> Reactor<N> {
                     unit.is_busy = false;
                 }
                 self.busy.swap_remove(index);
-                self.let_go(id);
+                self.let_unit_go(id);
             }
         }
         worked
