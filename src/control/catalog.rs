@@ -137,7 +137,7 @@ impl Catalog {
         }
         let id =
             UnitId(u32::try_from(self.units.len()).map_err(|_| CatalogError::TooMany(self.units.len()))?);
-        let view = Arc::new(unit::view(id, &info, identity(&info, product)));
+        let view = Arc::new(unit::view(id, &info, identity(&info, product), None));
         self.units.push(Unit { view: Arc::clone(&view), bdev });
         Ok(view)
     }
@@ -160,7 +160,7 @@ impl Catalog {
         let unit = self.units.get(id.index()).ok_or(CatalogError::NoUnit)?;
         let info = unit.bdev.info();
         unit::check(&info)?;
-        Ok(unit::view(id, &info, unit.view.identity.clone()))
+        Ok(unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes)))
     }
 
     /// Replaces a unit's view; returns the former one.

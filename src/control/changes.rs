@@ -67,6 +67,17 @@ impl<N: Net> Control<N> {
     /// # Errors
     /// No such unit.
     pub fn replace_unit(&mut self, view: UnitView) -> Result<(), CatalogError> {
+        self.show_unit(view, None, Then::Nothing)
+    }
+
+    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows; nothing
+    /// does where the view is as it was.
+    pub(super) fn show_unit(
+        &mut self,
+        view: UnitView,
+        except: Option<SessionId>,
+        then: Then,
+    ) -> Result<(), CatalogError> {
         let view = Arc::new(view);
         let old = self.catalog.replace_unit(Arc::clone(&view))?;
         if old == view {
@@ -74,7 +85,7 @@ impl<N: Net> Control<N> {
         }
         let attention = attention(&old, &view);
         let is_drained = takes_away(&old, &view);
-        self.barrier(Change::Unit { view, attention, is_drained }, Then::Nothing);
+        self.barrier(Change::Unit { view, attention, except, is_drained }, then);
         Ok(())
     }
 
@@ -95,9 +106,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         Some(Ua::CapacityChanged)
     } else if old.identity != new.identity {
         Some(Ua::InquiryChanged)
-    } else if (old.read_only, old.write_cache, old.descriptor_sense)
-        != (new.read_only, new.write_cache, new.descriptor_sense)
-    {
+    } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
     } else {
         None
@@ -108,6 +117,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
 fn takes_away(old: &UnitView, new: &UnitView) -> bool {
     new.blocks < old.blocks
         || new.block_bytes != old.block_bytes
-        || (new.read_only && !old.read_only)
+        || (new.is_write_protected() && !old.is_write_protected())
+        || (new.is_write_through() && !old.is_write_through())
         || (new.medium != Medium::Ready && old.medium == Medium::Ready)
 }

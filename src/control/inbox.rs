@@ -9,7 +9,9 @@ use crate::net::Net;
 use crate::reactor::message::{
     Change, EndReason, Event, TmfAsk, TmfOutcome, TmfTicket, ToControl, ToReactor,
 };
+use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
+use crate::scsi::sense::Sense;
 use crate::time::{SECOND_NS, Tick};
 
 impl<N: Net> Control<N> {
@@ -98,6 +100,14 @@ impl<N: Net> Control<N> {
     fn barrier_finished(&mut self, finished: Finished) {
         match finished.then {
             Then::Nothing => {}
+            Then::Answer { reactor, ticket, is_flushed } => {
+                let outcome = match finished.outcome {
+                    TmfOutcome::Complete => Outcome::GOOD,
+                    // A device keeps an IO of before the change, which is in force all the same.
+                    TmfOutcome::Rejected => Outcome::check(Sense::INTERNAL_FAILURE),
+                };
+                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed });
+            }
             Then::AnswerTmf { reactor, ticket, end_target } => {
                 self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
                 // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.

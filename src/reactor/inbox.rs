@@ -73,11 +73,12 @@ impl<N: Net> Reactor<N> {
         self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key)
     }
 
-    /// Queues a unit attention for every session that maps the unit.
-    fn attend(&mut self, unit: UnitId, attention: Ua) {
+    /// Queues a unit attention for every session that maps the unit, perhaps except one.
+    fn attend(&mut self, unit: UnitId, attention: Ua, except: Option<SessionId>) {
         for index in 0..self.conn_slots() {
             if let Some(key) = self.conns.key_at(index)
                 && let Some(link) = self.conns.get_mut(key)
+                && except != Some(link.conn.session())
             {
                 link.conn.attend(unit, attention);
             }
@@ -145,11 +146,11 @@ impl<N: Net> Reactor<N> {
             Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
-                    units.iter().for_each(|unit| self.attend(*unit, attention));
+                    units.iter().for_each(|unit| self.attend(*unit, attention, None));
                 }
                 self.wait_for(What::Units { units, before }, Then::Acknowledge(id), now);
             }
-            Change::Unit { view, attention, is_drained } => {
+            Change::Unit { view, attention, except, is_drained } => {
                 let unit = view.id;
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && let Some(old) = slot.replace(view)
@@ -157,7 +158,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
                 if let Some(attention) = attention {
-                    self.attend(unit, attention);
+                    self.attend(unit, attention, except);
                 }
                 if is_drained {
                     self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);

@@ -252,8 +252,10 @@ pub enum Change {
     Unit {
         /// The new view.
         view: Arc<UnitView>,
-        /// For every session that maps the unit.
+        /// For every session that maps the unit, …
         attention: Option<Ua>,
+        /// … but the one that has asked for the change.
+        except: Option<SessionId>,
         /// Wait for the device.
         is_drained: bool,
     },

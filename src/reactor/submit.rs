@@ -10,6 +10,7 @@ use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Handed};
 use crate::scsi::sense::Sense;
+use crate::scsi::view::UnitView;
 use crate::scsi::{self, Access, Extent, Status};
 use crate::slab::Key;
 use crate::time::Tick;
@@ -74,6 +75,7 @@ impl<N: Net> Reactor<N> {
             return true;
         }
         let is_held = self.is_held(key);
+        self.write_through(unit, key);
         let Some(slot) = unit::of(&mut self.units, unit) else { return true };
         if is_held {
             slot.held.push(key, &mut self.tables);
@@ -93,6 +95,19 @@ impl<N: Net> Reactor<N> {
                 slot.parked.push(key, &mut self.tables);
                 false
             }
+        }
+    }
+
+    /// A write to a device whose volatile cache is switched off is durable before it is answered (SBC-4, WCE=0). It is made
+    /// so here and not earlier, as the mode may have changed while the IO was parked.
+    fn write_through(&mut self, unit: UnitId, key: Key) {
+        if planted!(self, FuaDropped) || !self.tables.view(unit).is_some_and(UnitView::is_write_through) {
+            return;
+        }
+        if let Some(io) = self.tables.ios.get_mut(key).and_then(|record| record.parked.as_mut())
+            && let Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } = &mut io.op
+        {
+            *fua = true;
         }
     }
 

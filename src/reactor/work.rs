@@ -7,6 +7,7 @@ use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToControl};
 use crate::reactor::turn::Reactor;
 use crate::scsi::sense::Sense;
+use crate::scsi::view::UnitView;
 use crate::scsi::work::Step;
 use crate::scsi::{Plan, Status};
 use crate::slab::Key;
@@ -112,11 +113,15 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         task.job = None;
         let is_over = !task.plan.is_in_blocks() || task.submitted_bytes >= task.moves_bytes;
+        let (unit, is_unmap) = (task.unit, matches!(task.plan, Plan::Work(work) if work.is_unmap()));
         self.release_hold(key);
-        if is_over {
-            self.end(conn, key, Outcome::GOOD, now);
-        } else {
-            self.advance_write(conn, key, now);
+        match unit {
+            // An unmapping is not done with force unit access.
+            Some(unit) if is_unmap && self.tables.view(unit).is_some_and(UnitView::is_write_through) => {
+                self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);
+            }
+            _ if is_over => self.end(conn, key, Outcome::GOOD, now),
+            _ => self.advance_write(conn, key, now),
         }
     }
 

@@ -22,6 +22,7 @@ pub mod attention;
 pub mod cdb;
 mod lun;
 mod medium;
+mod power;
 pub mod report;
 pub mod reserve;
 pub mod sense;
@@ -248,7 +249,8 @@ impl<'a> Served<'a> {
     /// The logical unit at this place; one that is being removed is there no more.
     fn at(place: &Place<'a>) -> Option<Served<'a>> {
         let (view, read_only) = place.unit?;
-        (view.medium != Medium::Removed).then_some(Served { view, read_only: read_only || view.read_only })
+        (view.medium != Medium::Removed)
+            .then_some(Served { view, read_only: read_only || view.is_write_protected() })
     }
 }
 

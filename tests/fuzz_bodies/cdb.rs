@@ -3,7 +3,7 @@
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
 use lunette::scsi::cdb::Cdb;
-use lunette::scsi::view::{LunNumber, Medium, UnitView};
+use lunette::scsi::view::{LunNumber, Medium, Modes, UnitView};
 use lunette::scsi::work::{Step, Work};
 use lunette::scsi::{
     Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report, table,
@@ -20,7 +20,11 @@ pub(super) fn one(data: &[u8]) {
         block_bytes: source.pick(&[512, 4096]),
         physical_block_bytes: 4096,
         read_only: source.once_in(4),
-        descriptor_sense: source.once_in(2),
+        modes: Modes {
+            descriptor_sense: source.once_in(2),
+            write_protect: source.once_in(8),
+            ..Modes::new(true)
+        },
         unmap: None,
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
         ..views::unit()
@@ -75,6 +79,14 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
             }
         }
         Plan::Work(work) => steps_are_right(cdb, &work, place, room),
+        Plan::Ask { parameter_bytes } if [0x15, 0x55].contains(&cdb.opcode()) => {
+            // A list as long as the CDB says, out of its own bytes.
+            let list: Vec<u8> =
+                cdb.bytes.into_iter().cycle().skip(room % 16).take(parameter_bytes as usize).collect();
+            if let Some((unit, _)) = place.unit {
+                let _ = report::mode::select(cdb, &list, unit);
+            }
+        }
         Plan::End(_) | Plan::Flush | Plan::Ask { .. } => {}
     }
 }

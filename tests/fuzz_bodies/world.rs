@@ -183,7 +183,7 @@ impl World {
 
     /// The logical unit's view becomes this.
     pub(super) fn show(&mut self, view: UnitView, attention: Option<Ua>, is_drained: bool) {
-        self.barrier(Change::Unit { view: Arc::new(view), attention, is_drained }, None);
+        self.barrier(Change::Unit { view: Arc::new(view), attention, except: None, is_drained }, None);
     }
 
     /// Ends the youngest session, if it has not ended.

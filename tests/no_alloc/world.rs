@@ -23,7 +23,7 @@ use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, To
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Idle, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::{Client, Config};
@@ -244,6 +244,7 @@ impl World {
             let change = Change::Unit {
                 view: Arc::clone(&self.view),
                 attention: Some(Ua::CapacityChanged),
+                except: None,
                 is_drained: false,
             };
             sender.send(ToReactor::Barrier { id: BarrierId(self.next_barrier), change }).unwrap();
@@ -298,7 +299,7 @@ fn unit_view() -> UnitView {
         read_only: false,
         write_cache: false,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(false),
         unmap: None,
         medium: Medium::Ready,
     }

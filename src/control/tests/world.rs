@@ -133,7 +133,7 @@ impl Bdev for Disk {
             block_bytes: 512,
             physical_block_bytes: 512,
             read_only: false,
-            write_cache: false,
+            write_cache: true,
             rotational: false,
             uuid: [7; 16],
             unmap: None,

@@ -184,7 +184,7 @@ impl Conn {
             residual,
         };
         let is_descriptor =
-            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.descriptor_sense);
+            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
         self.push(TxItem::Response { bhs: response.encode(), sense, keeps }, cx);
     }

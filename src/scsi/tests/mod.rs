@@ -1,6 +1,8 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod modes;
+mod opcodes;
 mod plans;
 mod random;
 mod refusals;
@@ -11,7 +13,7 @@ use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
@@ -31,7 +33,7 @@ fn unit() -> UnitView {
         read_only: false,
         write_cache: false,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(false),
         unmap: None,
         medium: Medium::Ready,
     }

@@ -5,7 +5,7 @@ use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::table::{self, Direction};
-use crate::scsi::view::{LunNumber, Medium, UnitView};
+use crate::scsi::view::{LunNumber, Medium, Modes, UnitView};
 use crate::scsi::{Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, report};
 
 /// A linear congruential generator: the high half of 64 bits.
@@ -34,7 +34,11 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
     let units = [
         unit(),
         UnitView { blocks: u64::MAX, block_bytes: 4096, read_only: true, ..unit() },
-        UnitView { medium: Medium::NotReady, descriptor_sense: true, ..unit() },
+        UnitView {
+            medium: Medium::NotReady,
+            modes: Modes { descriptor_sense: true, ..Modes::new(true) },
+            ..unit()
+        },
         UnitView { medium: Medium::Removed, ..unit() },
     ];
     let mut random = Random(1);

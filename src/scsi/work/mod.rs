@@ -19,7 +19,7 @@ use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Access, Extent, Place, Served, medium};
 
-pub use unmap::{UNMAP_BYTES_MAX, UNMAP_DESCRIPTORS_MAX};
+pub use unmap::{UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX};
 
 /// MAXIMUM WRITE SAME LENGTH of VPD B0h, in bytes.
 pub const WRITE_SAME_BYTES_MAX: u32 = 1024 * 1024 * 1024;
@@ -146,6 +146,11 @@ impl Work {
     /// buffer.
     pub fn is_piecewise(&self) -> bool {
         matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite)
+    }
+
+    /// Whether it is UNMAP.
+    pub fn is_unmap(&self) -> bool {
+        matches!(self.kind, Kind::Unmap { .. })
     }
 
     /// Whether it changes the medium.

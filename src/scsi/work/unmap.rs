@@ -7,8 +7,8 @@ use crate::scsi::{Access, Extent, Plan, Served, medium};
 
 /// MAXIMUM UNMAP BLOCK DESCRIPTOR COUNT of VPD B0h.
 pub const UNMAP_DESCRIPTORS_MAX: u32 = 256;
-/// MAXIMUM UNMAP LBA COUNT of VPD B0h, in bytes.
-pub const UNMAP_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// MAXIMUM UNMAP LBA COUNT of VPD B0h. libiscsi's conformance tests take more for a mistake.
+pub const UNMAP_BLOCKS_MAX: u32 = 1024 * 1024;
 
 const HEADER_BYTES: usize = 8;
 const DESCRIPTOR_BYTES: usize = 16;
@@ -35,13 +35,13 @@ pub(super) fn check(list: &[u8], unit: Served<'_>) -> Result<(), Sense> {
     if count > UNMAP_DESCRIPTORS_MAX as usize {
         return Err(Sense::invalid_parameter(2));
     }
-    let mut bytes = 0;
+    let mut blocks = 0;
     for index in 0..count {
         let Some(extent) = descriptor(list, index) else { break };
         medium::check(extent, Access::Write, unit)?;
-        bytes += u64::from(extent.blocks) * u64::from(unit.view.block_bytes);
+        blocks += u64::from(extent.blocks);
     }
-    if bytes > UNMAP_BYTES_MAX {
+    if blocks > u64::from(UNMAP_BLOCKS_MAX) {
         return Err(Sense::INVALID_PARAMETER);
     }
     Ok(())
