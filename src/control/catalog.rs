@@ -152,6 +152,11 @@ impl Catalog {
         self.units.get(id.index()).map(|unit| &unit.view)
     }
 
+    /// Every unit as it is now.
+    pub fn units(&self) -> impl Iterator<Item = &Arc<UnitView>> {
+        self.units.iter().map(|unit| &unit.view)
+    }
+
     /// The view of a unit that its device has now (it may have been resized).
     ///
     /// # Errors
@@ -160,7 +165,8 @@ impl Catalog {
         let unit = self.units.get(id.index()).ok_or(CatalogError::NoUnit)?;
         let info = unit.bdev.info();
         unit::check(&info)?;
-        Ok(unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes)))
+        let view = unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes));
+        Ok(UnitView { permits: unit.view.permits.clone(), ..view })
     }
 
     /// Replaces a unit's view; returns the former one.

@@ -148,6 +148,7 @@ impl<N: Net> Control<N> {
         let adopt = Adopt {
             handle: self.net.release(entrance.sock),
             session: admission.session,
+            nexus: admission.nexus,
             target,
             params: established.params,
             stat_sn: established.stat_sn,
@@ -155,10 +156,12 @@ impl<N: Net> Control<N> {
             cid: established.cid,
             leftover: established.leftover,
             attention: admission.attention,
+            owed: admission.owed,
             is_gated: admission.is_gated,
             nop_in: self.nop_in,
         };
         self.outbox.send(admission.reactor, ToReactor::Adopt(Box::new(adopt)));
+        self.forget_nexuses();
     }
 
     /// Closes a connection, takes back what it was granted, and says why.

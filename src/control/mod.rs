@@ -17,9 +17,11 @@ mod events;
 mod inbox;
 pub mod keeper;
 mod logins;
+pub mod nexuses;
 mod outbox;
 mod pace;
 pub mod placement;
+mod reserve;
 pub mod sessions;
 pub mod thread;
 mod unit;
@@ -97,6 +99,7 @@ pub struct Control<N: Net> {
     catalog: Catalog,
     sessions: Sessions,
     keeper: Keeper,
+    reserving: reserve::Reserving,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     random: Box<dyn Random>,
@@ -121,6 +124,7 @@ impl<N: Net> Control<N> {
             outbox: Outbox::new(config.reactors),
             catalog: Catalog::new(config.portals),
             keeper: Keeper::default(),
+            reserving: reserve::Reserving::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             random: config.random,

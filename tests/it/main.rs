@@ -9,6 +9,7 @@ mod fuzz_smoke;
 mod harness;
 mod hostile;
 mod login;
+mod reserve;
 mod session;
 mod sim;
 mod tidy;

@@ -258,7 +258,7 @@ impl World {
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks });
                     }
                 }
-                Change::Reset { .. } => {}
+                Change::Reset { .. } | Change::Reservations(_) => {}
             }
         } else if let ToReactor::AddUnit { view, .. } = &message {
             core.sizes.push(Limit { barrier: None, unit: view.id.index(), blocks: view.blocks });
