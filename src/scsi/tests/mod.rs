@@ -7,6 +7,7 @@ mod plans;
 mod random;
 mod refusals;
 mod reports;
+mod reserved;
 
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
