@@ -1,5 +1,7 @@
 //! The numbers that name things across threads.
 
+use crate::limits::UNITS_MAX;
+
 /// A reactor, counted from 0 in the order of the core list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct ReactorId(pub u16);
@@ -13,14 +15,27 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct NexusId(pub u32);
 
-/// A logical unit (an exported bdev), for the life of the process: an index, the same on every reactor.
+/// A logical unit (an exported bdev): an index, the same on every reactor, and above it which tenancy of the index, so that
+/// what outlives a unit does not take its successor for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct UnitId(pub u32);
 
 impl UnitId {
+    const INDEX_BITS: u32 = UNITS_MAX.trailing_zeros();
+
+    /// The unit at `index`, below [`UNITS_MAX`], in its `tenancy`, which wraps.
+    pub const fn new(index: u32, tenancy: u32) -> UnitId {
+        UnitId((tenancy << UnitId::INDEX_BITS) | (index & (UNITS_MAX - 1)))
+    }
+
     /// The unit as an index into a table of units.
     pub const fn index(self) -> usize {
-        self.0 as usize
+        (self.0 & (UNITS_MAX - 1)) as usize
+    }
+
+    /// The next tenancy of the same index.
+    pub const fn next_tenancy(self) -> UnitId {
+        UnitId(self.0.wrapping_add(UNITS_MAX))
     }
 }
 

@@ -31,6 +31,40 @@ pub const KNOWN_NEXUSES_MAX: usize = 8192;
 pub const OWED_MAX: usize = 64;
 /// Targets.
 pub const TARGETS_MAX: usize = 1024;
+/// Pairs of portal group and initiator group of one target.
+pub const TARGET_MAPS_MAX: usize = 256;
+/// Portal groups that lead to one target.
+pub const TARGET_PORTS_MAX: usize = 48;
+/// An iSCSI alias, in bytes (RFC 7143 §13.6: a text of up to 255).
+pub const ALIAS_BYTES_MAX: usize = 255;
+/// Portal groups.
+pub const PORTAL_GROUPS_MAX: usize = 256;
+/// Portals of all groups.
+pub const PORTALS_MAX: usize = 256;
+/// Initiator groups.
+pub const INITIATOR_GROUPS_MAX: usize = 1024;
+/// Names in one initiator group, and netmasks in one.
+pub const INITIATORS_MAX: usize = 256;
+/// A name or pattern in an initiator group, in bytes: an iSCSI name and a bit.
+pub const INITIATOR_RULE_BYTES_MAX: usize = 255;
+/// Authentication groups.
+pub const AUTH_GROUPS_MAX: usize = 256;
+/// Accounts in one authentication group.
+pub const ACCOUNTS_MAX: usize = 256;
+/// A CHAP name, in bytes (RFC 7143 §6.1: a text value has up to 255).
+pub const CHAP_NAME_BYTES_MAX: usize = 255;
+/// A CHAP secret, in bytes: far more than anybody needs.
+pub const CHAP_SECRET_BYTES_MAX: usize = 1024;
+/// Logical units; a power of two.
+pub const UNITS_MAX: u32 = 4096;
+/// Block devices, those included that are part of others.
+pub const BDEVS_MAX: usize = 4096;
+/// Changes that wait for devices or sessions at once.
+pub const CHANGES_MAX: usize = 256;
+/// Seconds that initiators get to log out of a target that is deleted.
+pub const DELETE_SECONDS: u16 = 3;
+/// Who deletes a target is answered after so long, be it complete or not.
+pub const DELETE_NS: u64 = 30 * SECOND_NS;
 /// Barriers in flight; a task management function beyond is rejected.
 pub const BARRIERS_MAX: usize = 256;
 /// Messages of the reactors to control that may wait in its queue.
@@ -47,6 +81,15 @@ pub const LOG_LINES_PER_KIND: usize = 6;
 pub const LOG_LINES: usize = 20;
 
 const _: () = assert!(SESSIONS_MAX < u16::MAX as usize, "each session has a TSIH of its own");
+const _: () =
+    assert!(UNITS_MAX.is_power_of_two() && UNITS_MAX < 1 << 16, "a unit's index and tenancy share 32 bits");
+const _: () = assert!(BDEVS_MAX <= UNITS_MAX as usize, "each bdev can be served");
+const _: () = assert!(
+    TARGETS_MAX * TARGET_PORTS_MAX + SESSIONS_MAX < u16::MAX as usize,
+    "each port has a relative identifier of its own, those included that sessions hold on to"
+);
+const _: () =
+    assert!(DELETE_NS > DELETE_SECONDS as u64 * SECOND_NS + DRAIN_NS + SWALLOW_NS, "sessions drain first");
 const _: () = assert!(SESSIONS_MAX <= KNOWN_NEXUSES_MAX);
 const _: () = assert!(STOP_NS > LAST_FLUSH_NS, "a reactor that stops flushes first");
 const _: () = assert!(SESSIONS_MAX <= CONNS_MAX as usize, "one reactor can have them all");

@@ -41,6 +41,10 @@ impl Bdev for Delay {
         self.inner.info()
     }
 
+    fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.inner.probe()
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(DelayChannel {
             inner: self.inner.open(reactor),

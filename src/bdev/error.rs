@@ -203,6 +203,10 @@ impl Bdev for Faulty {
         self.inner.info()
     }
 
+    fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.inner.probe()
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(FaultyChannel {
             inner: self.inner.open(reactor),

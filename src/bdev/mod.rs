@@ -18,6 +18,7 @@
 
 pub mod delay;
 pub mod error;
+pub mod file;
 mod instant;
 pub mod malloc;
 mod medium;
@@ -27,6 +28,7 @@ mod queue;
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
 
+use std::error::Error;
 use std::fmt::Debug;
 use std::os::fd::RawFd;
 
@@ -44,7 +46,7 @@ pub const ZERO_BYTES_MAX: u32 = 8 * 1024 * 1024;
 pub struct Info {
     /// The operator's name for it, unique in the process.
     pub name: String,
-    /// Capacity, in blocks of `block_bytes`; at least 1.
+    /// Capacity, in blocks of `block_bytes`; 0 while the medium is not there ([`Bdev::probe`]).
     pub blocks: u64,
     /// Logical block size: a power of two, 512 to 4096.
     pub block_bytes: u32,
@@ -78,6 +80,11 @@ pub trait Bdev: Send + Sync + Debug {
     /// A channel for `reactor`, made on the reactor's own thread. It returns at once, perhaps still
     /// [`ChannelState::Opening`].
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel>;
+    /// Looks at the medium: opens it where that was not done, or reads its size anew; [`Bdev::info`] tells what came of
+    /// it. An error says what to do. It may block for as long as the device likes: for helper threads only.
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
 }
 
 /// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;

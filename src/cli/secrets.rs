@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Failed;
 use super::args::Serve;
-use crate::iscsi::chap::{Account, Algorithm, Credential, Policy, Secret};
+use crate::iscsi::chap::{Account, Credential, Secret};
 
 /// RFC 7143 §9.2.1: at least 96 bits.
 const SECRET_BYTES_MIN: usize = 12;
@@ -16,8 +16,8 @@ const SECRET_BYTES_COMMON_MAX: usize = 16;
 /// What RFC 7143 §12.1.3 lets a CHAP value be, in bytes, and far more than anybody needs.
 const SECRET_BYTES_MAX: usize = 1024;
 
-/// The CHAP policy that the switches ask for, if any.
-pub(super) fn policy(args: &Serve) -> Result<Option<Policy>, Failed> {
+/// The CHAP account that the switches ask for, if any.
+pub(super) fn account(args: &Serve) -> Result<Option<Account>, Failed> {
     let initiator = credential(args.chap_user.as_deref(), args.chap_secret_file.as_deref(), args.weak_chap)?;
     let Some(initiator) = initiator else { return Ok(None) };
     let target = credential(args.mutual_user.as_deref(), args.mutual_secret_file.as_deref(), args.weak_chap)?;
@@ -27,12 +27,7 @@ pub(super) fn policy(args: &Serve) -> Result<Option<Policy>, Failed> {
             "--chap-secret-file and --mutual-secret-file hold the same secret: choose another for one",
         ));
     }
-    Ok(Some(Policy {
-        accounts: vec![Account { initiator, target }],
-        algorithms: Algorithm::ALL.to_vec(),
-        is_required: true,
-        is_mutual_required: false,
-    }))
+    Ok(Some(Account { initiator, target }))
 }
 
 fn credential(

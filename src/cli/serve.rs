@@ -14,13 +14,19 @@ use crate::bdev::Bdev;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
 use crate::control::Random as _;
-use crate::control::access::{NameGlob, Rules};
-use crate::control::catalog::TargetSpec;
+use crate::control::access::{InitiatorGroup, NameRule};
+use crate::control::auth::{Auth, AuthGroup, Chap};
+use crate::control::error::ChangeError;
+use crate::control::portals::{Portal, PortalGroup};
+use crate::control::registry::BdevSpec;
+use crate::control::targets::NewTarget;
 use crate::control::thread::{Daemon, Options, SystemRandom};
-use crate::iscsi::chap;
+use crate::control::{Control, options};
+use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
+use crate::net::Net;
+use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
-use crate::scsi::view::{LunNumber, Mapping};
 use crate::time::SECOND_NS;
 
 const MIB: usize = 1024 * 1024;
@@ -39,42 +45,37 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         None => allowed.first().copied().into_iter().collect(),
     };
     let pool_bytes = pool_bytes(args.mem_size, cores.len())?;
-    let chap = secrets::policy(args)?;
-    warn_if_open(args, chap.as_ref());
+    let account = secrets::account(args)?;
+    warn_if_open(args, account.as_ref());
+    let auth =
+        account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
+    // Before anything else: it is what most often cannot be had.
+    let portals = args.portals().into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
+    let portals = portals.map_err(Failed::failure)?;
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
+        planted: Planted::default(),
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),
         pool_bytes,
-        portals: args.portals(),
-        nop_in: NopInTimes { ask_ns: nop_in_ns, close_ns: 2 * nop_in_ns },
-        discovery_chap: chap.clone().filter(|_| args.discovery_chap),
+        iscsi: options::Options {
+            nop_in: NopInTimes { ask_ns: nop_in_ns, close_ns: 2 * nop_in_ns },
+            discovery: if args.discovery_chap { auth } else { Auth::default() },
+            allows_weak_secrets: args.weak_chap,
+            ..options::Options::default()
+        },
     })
     .map_err(Failed::failure)?;
-    let mut mappings = Vec::new();
-    for (number, (bdev, product)) in (0u16..).zip(disks) {
-        let unit = daemon.control().add_unit(bdev, product).map_err(Failed::usage)?;
-        mappings.push(Mapping { number: LunNumber(number), unit, read_only: false });
-    }
-    let luns = mappings.len();
-    let target = daemon.control().add_target(TargetSpec {
-        name: args.target.clone(),
-        alias: "lunette".to_owned(),
-        mappings,
-        portals: Vec::new(),
-        rules: Rules {
-            initiators: args.initiators.iter().map(|glob| NameGlob::new(glob)).collect(),
-            chap,
-            ..Rules::OPEN
-        },
-    });
-    let target = target.map_err(Failed::usage)?;
-    announce(args, daemon.portals(), &target.name, luns)?;
+    let luns = disks.len();
+    let target =
+        share(daemon.control(), args, Share { disks, portals, account, auth }).map_err(Failed::usage)?;
+    let portals = daemon.portals();
+    announce(args, &portals, &target, luns)?;
     if let Some(path) = &args.ready_file {
-        write_ready_file(path, daemon.portals())
+        write_ready_file(path, &portals)
             .map_err(|error| Failed::failure(format!("--ready-file {}: {error}", path.display())))?;
     }
     if !daemon.run() {
@@ -83,6 +84,54 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     tracing::info!("stopped");
     drop(log);
     Ok(())
+}
+
+/// The tag of each group that the command line makes.
+const GROUP: u16 = 1;
+
+/// What the command line serves.
+struct Share {
+    disks: Vec<Product>,
+    portals: Vec<Portal>,
+    account: Option<Account>,
+    auth: Auth,
+}
+
+/// Serves it: one target, with one group of each kind. Returns the target's name.
+fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result<String, ChangeError> {
+    let mut luns = Vec::new();
+    for (bdev, product) in share.disks {
+        luns.push((bdev.info().name, None));
+        let (product, recipe, bases) = (product.to_owned(), String::new(), Vec::new());
+        control.register_bdev(BdevSpec { bdev, product, recipe, bases })?;
+    }
+    let mut initiators = InitiatorGroup::any(GROUP.into());
+    if !args.initiators.is_empty() {
+        let rules = args.initiators.iter().map(|pattern| NameRule::parse(pattern));
+        initiators.initiators = rules.collect::<Result<_, _>>()?;
+    }
+    control.create_initiator_group(initiators)?;
+    if let Some(account) = share.account {
+        control.create_auth_group(AuthGroup { tag: GROUP.into(), accounts: vec![account] })?;
+    }
+    let portals = share.portals;
+    control.add_portal_group(PortalGroup {
+        tag: GROUP,
+        portals,
+        is_private: false,
+        is_started: true,
+        discovery: None,
+    })?;
+    control.create_target(&NewTarget {
+        name: args.target.clone(),
+        alias: "lunette".to_owned(),
+        luns,
+        maps: vec![(GROUP, GROUP.into())],
+        auth: share.auth,
+        demands_header_digest: false,
+        demands_data_digest: false,
+        queue_depth: 64,
+    })
 }
 
 /// A disk and its product name.
@@ -138,9 +187,9 @@ fn pool_bytes(mem_size_mib: Option<usize>, reactors: usize) -> Result<usize, Fai
 }
 
 /// Everybody on the network can write to the disks: that should be meant.
-fn warn_if_open(args: &Serve, chap: Option<&chap::Policy>) {
+fn warn_if_open(args: &Serve, account: Option<&Account>) {
     let is_remote = args.portals().iter().any(|portal| !portal.ip().is_loopback());
-    if is_remote && chap.is_none() && args.initiators.is_empty() {
+    if is_remote && account.is_none() && args.initiators.is_empty() {
         tracing::warn!(
             "everybody who reaches the portal can read and write: --chap-user with --chap-secret-file asks for a \
              proof, --initiator names who may come"

@@ -32,7 +32,7 @@ impl<N: Net> Control<N> {
 
     /// Whether reservations let the command through. They did when it was admitted.
     fn may(&self, ask: &Ask) -> bool {
-        let Some(view) = self.catalog.unit(ask.unit) else { return true };
+        let Some(view) = self.catalog.registry.view(ask.unit) else { return true };
         let Ok(row) = table::find(&ask.cdb) else { return true };
         let nexus = self.sessions.nexus_of(ask.session);
         nexus.is_none_or(|nexus| view.permits.allows(nexus, row.class.of(&ask.cdb)))
@@ -41,7 +41,9 @@ impl<N: Net> Control<N> {
     /// MODE SELECT (SPC-5 §6.12): the new modes hold for everybody before it is answered, and all other nexuses are told. A
     /// cache that is switched off is flushed once no write that relied on it is left in the device.
     fn mode_select(&mut self, ask: &Ask) -> Option<Outcome> {
-        let Some(old) = self.catalog.unit(ask.unit) else { return Some(Outcome::check(Sense::NO_SUCH_UNIT)) };
+        let Some(old) = self.catalog.registry.view(ask.unit) else {
+            return Some(Outcome::check(Sense::NO_SUCH_UNIT));
+        };
         let modes = match mode::select(&ask.cdb, &ask.parameters, old) {
             Ok(modes) if modes == old.modes => return Some(Outcome::GOOD),
             Ok(modes) => modes,
@@ -54,7 +56,7 @@ impl<N: Net> Control<N> {
         let is_flushed = view.is_write_through() && !old.is_write_through();
         let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
         match self.show_unit(view, Some(ask.session), then) {
-            Ok(()) => None,
+            Ok(_) => None,
             Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
         }
     }

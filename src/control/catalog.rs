@@ -1,299 +1,263 @@
-//! What is served: logical units and targets. The one place where their views are made.
+//! What is served: block devices, targets, and who may come to them by which portals. The one place where views are made.
 //!
-//! Units are never renumbered and never reused ([`UnitId`] is an index for the life of the process); a relative target
-//! port identifier names a target's port and is unique across targets (SPC-5 §7.8.6.7).
+//! A relative target port identifier names a target's port (its name and a portal group) and is unique across targets
+//! (SPC-5 §7.8.6.7).
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::access::Rules;
-use super::unit::{self, identity};
-use crate::bdev::Bdev;
+use super::access::{InitiatorGroups, Verdict, Who};
+use super::auth::AuthGroups;
+use super::error::{ChangeError, What};
+use super::options::Options;
+use super::portals::PortalGroups;
+use super::registry::Registry;
+use super::targets::{NewTarget, Target, TargetInfo};
 use crate::id::UnitId;
-use crate::limits::{TARGET_LUNS_MAX, TARGETS_MAX};
-use crate::scsi::view::{LunNumber, Mapping, TargetView, UnitView};
-
-/// The portal group of every portal: there is one.
-const PORTAL_GROUP: u16 = 1;
-
-/// Why something cannot be served.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// Two disks of one name.
-    #[error("there is a disk named {0} already")]
-    UnitExists(String),
-    /// The device says something of itself that SCSI cannot say.
-    #[error("disk {name}: {what}")]
-    Unfit {
-        /// Its name.
-        name: String,
-        /// What does not fit.
-        what: &'static str,
-    },
-    /// Two targets of one name.
-    #[error("there is a target named {0} already")]
-    TargetExists(String),
-    /// No such target.
-    #[error("there is no target named {0}")]
-    NoTarget(String),
-    /// No such unit.
-    #[error("there is no such logical unit")]
-    NoUnit,
-    /// A LUN is taken or given twice.
-    #[error("LUN {0} is taken")]
-    LunTaken(u16),
-    /// No such LUN.
-    #[error("there is no LUN {0}")]
-    NoLun(u16),
-    /// A portal that is not listened on.
-    #[error("there is no portal number {0}")]
-    NoPortal(usize),
-    /// A name that is none.
-    #[error("{0:?} is not an iSCSI name: iqn., eui. or naa., up to 223 letters, digits, '-', '.' and ':'")]
-    Name(String),
-    /// A bound was reached.
-    #[error("no more than {0} are served")]
-    TooMany(usize),
-}
-
-#[derive(Debug)]
-struct Unit {
-    view: Arc<UnitView>,
-    bdev: Arc<dyn Bdev>,
-}
-
-/// A target to be served.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct TargetSpec {
-    /// The iSCSI name.
-    pub name: String,
-    /// Shown at login; may be empty.
-    pub alias: String,
-    /// Its LUNs.
-    pub mappings: Vec<Mapping>,
-    /// Which of the daemon's portals lead to it, by index; all where empty.
-    pub portals: Vec<usize>,
-    /// Who may log in.
-    pub rules: Rules,
-}
-
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) view: Arc<TargetView>,
-    pub(super) rules: Rules,
-    /// By index; all where empty.
-    portals: Vec<usize>,
-}
-
-impl Target {
-    /// Whether connections that come in at `portal` reach this target.
-    pub(super) fn is_at(&self, portal: usize) -> bool {
-        self.portals.is_empty() || self.portals.contains(&portal)
-    }
-
-    /// The view as told to a peer that came to `local`: a portal on every address has no address that could be told
-    /// beforehand.
-    pub(super) fn view_for(&self, portals: &[SocketAddr], local: SocketAddr) -> TargetView {
-        let mut view = TargetView::clone(&self.view);
-        for (index, portal) in portals.iter().enumerate() {
-            let told = SocketAddr::new(local.ip(), portal.port()).to_string();
-            let same_family = portal.is_ipv6() == local.is_ipv6();
-            if portal.ip().is_unspecified()
-                && self.is_at(index)
-                && same_family
-                && !view.portals.contains(&told)
-            {
-                view.portals.push(told);
-            }
-        }
-        view
-    }
-}
+use crate::iscsi::login::{Access, Refusal, TargetAccess, Which, iscsi_name};
+use crate::limits::TARGETS_MAX;
+use crate::scsi::view::TargetView;
 
 /// Everything that is served.
 #[derive(Debug)]
-pub struct Catalog {
-    units: Vec<Unit>,
-    targets: Vec<Target>,
-    portals: Vec<SocketAddr>,
+pub(super) struct Catalog {
+    pub(super) registry: Registry,
+    pub(super) portals: PortalGroups,
+    pub(super) initiators: InitiatorGroups,
+    pub(super) auths: AuthGroups,
+    pub(super) targets: Targets,
+    pub(super) options: Options,
+}
+
+/// The targets, in the order they came.
+#[derive(Debug, Default)]
+pub(super) struct Targets {
+    all: Vec<Target>,
     relative_port_last: u16,
 }
 
-impl Catalog {
-    /// Nothing is served; connections will come in at `portals`.
-    pub fn new(portals: Vec<SocketAddr>) -> Catalog {
-        Catalog { units: Vec::new(), targets: Vec::new(), portals, relative_port_last: 0 }
+/// Who has sessions: whether there is one with a target (by name) at a portal group.
+pub(super) type IsUsed<'a> = &'a dyn Fn(&str, u16) -> bool;
+
+impl Targets {
+    /// A target of this name; also one that is being deleted.
+    pub(super) fn get(&self, name: &str) -> Option<&Target> {
+        self.all.iter().find(|target| target.name == name)
     }
 
-    /// Makes a logical unit of a device. `product` is shown by INQUIRY.
-    ///
-    /// # Errors
-    /// A second unit of the same name, or a device that cannot be a SCSI disk.
-    pub fn add_unit(&mut self, bdev: Arc<dyn Bdev>, product: &str) -> Result<Arc<UnitView>, CatalogError> {
-        let info = bdev.info();
-        unit::check(&info)?;
-        if self.units.iter().any(|unit| unit.bdev.info().name == info.name) {
-            return Err(CatalogError::UnitExists(info.name));
+    /// The target port with this relative target port identifier.
+    pub(super) fn port(&self, relative_port: u16) -> Option<&Arc<TargetView>> {
+        self.all.iter().flat_map(|target| &target.ports).find(|view| view.relative_port == relative_port)
+    }
+
+    /// A target that can be changed.
+    pub(super) fn find(&mut self, name: &str) -> Result<&mut Target, ChangeError> {
+        let folded = name.to_lowercase();
+        match self.all.iter_mut().find(|target| target.name == folded) {
+            None => Err(ChangeError::missing(What::Target, name)),
+            Some(target) if target.is_leaving => Err(ChangeError::leaving(What::Target, name)),
+            Some(target) => Ok(target),
         }
-        let id =
-            UnitId(u32::try_from(self.units.len()).map_err(|_| CatalogError::TooMany(self.units.len()))?);
-        let view = Arc::new(unit::view(id, &info, identity(&info, product), None));
-        self.units.push(Unit { view: Arc::clone(&view), bdev });
-        Ok(view)
     }
 
-    /// A unit's device.
-    pub fn bdev(&self, id: UnitId) -> Option<&Arc<dyn Bdev>> {
-        self.units.get(id.index()).map(|unit| &unit.bdev)
-    }
-
-    /// A unit as it is now.
-    pub fn unit(&self, id: UnitId) -> Option<&Arc<UnitView>> {
-        self.units.get(id.index()).map(|unit| &unit.view)
-    }
-
-    /// Every unit as it is now.
-    pub fn units(&self) -> impl Iterator<Item = &Arc<UnitView>> {
-        self.units.iter().map(|unit| &unit.view)
-    }
-
-    /// The view of a unit that its device has now (it may have been resized).
-    ///
-    /// # Errors
-    /// No such unit, or a device that can no longer be served.
-    pub fn reread_unit(&self, id: UnitId) -> Result<UnitView, CatalogError> {
-        let unit = self.units.get(id.index()).ok_or(CatalogError::NoUnit)?;
-        let info = unit.bdev.info();
-        unit::check(&info)?;
-        let view = unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes));
-        Ok(UnitView { permits: unit.view.permits.clone(), ..view })
-    }
-
-    /// Replaces a unit's view; returns the former one.
-    ///
-    /// # Errors
-    /// No such unit.
-    pub fn replace_unit(&mut self, view: Arc<UnitView>) -> Result<Arc<UnitView>, CatalogError> {
-        let unit = self.units.get_mut(view.id.index()).ok_or(CatalogError::NoUnit)?;
-        Ok(std::mem::replace(&mut unit.view, view))
-    }
-
-    /// Serves a target.
-    ///
-    /// # Errors
-    /// A name that is none or is taken, LUNs given twice or without a unit, portals that are not there.
-    pub fn add_target(&mut self, spec: TargetSpec) -> Result<Arc<TargetView>, CatalogError> {
-        let name = spec.name.to_lowercase();
-        if !is_iscsi_name(&name) {
-            return Err(CatalogError::Name(spec.name));
-        }
-        if self.target(&name).is_some() {
-            return Err(CatalogError::TargetExists(name));
-        }
-        if self.targets.len() >= TARGETS_MAX {
-            return Err(CatalogError::TooMany(TARGETS_MAX));
-        }
-        if let Some(&portal) = spec.portals.iter().find(|&&portal| portal >= self.portals.len()) {
-            return Err(CatalogError::NoPortal(portal));
-        }
-        self.relative_port_last += 1;
-        let mut target = Target {
-            view: Arc::new(TargetView {
-                name,
-                alias: spec.alias,
-                relative_port: self.relative_port_last,
-                port_group: 1,
-                portal_group: PORTAL_GROUP,
-                portals: Vec::new(),
-                mappings: Vec::new(),
-            }),
-            rules: spec.rules,
-            portals: spec.portals,
-        };
-        let mut view = TargetView::clone(&target.view);
-        // A portal on every address is left out: without an address initiators take the one they came to (RFC 7143
-        // appendix C), and discovery sessions are told that one.
-        let told = |(index, portal): (usize, &SocketAddr)| {
-            (target.is_at(index) && !portal.ip().is_unspecified()).then(|| portal.to_string())
-        };
-        view.portals = self.portals.iter().enumerate().filter_map(told).collect();
-        for mapping in spec.mappings {
-            self.map(&mut view, mapping)?;
-        }
-        target.view = Arc::new(view);
-        let view = Arc::clone(&target.view);
-        self.targets.push(target);
-        Ok(view)
-    }
-
-    /// Adds a LUN; returns the target's new view.
-    ///
-    /// # Errors
-    /// No such target or unit, or the number is taken.
-    pub fn add_lun(&mut self, target: &str, mapping: Mapping) -> Result<Arc<TargetView>, CatalogError> {
-        let mut view = self.cloned(target)?;
-        self.map(&mut view, mapping)?;
-        self.publish(view)
-    }
-
-    /// Removes a LUN; returns the target's new view.
-    ///
-    /// # Errors
-    /// No such target or LUN.
-    pub fn remove_lun(&mut self, target: &str, number: LunNumber) -> Result<Arc<TargetView>, CatalogError> {
-        let mut view = self.cloned(target)?;
-        let (index, _) = view.mapping(number).ok_or(CatalogError::NoLun(number.0))?;
-        view.mappings.remove(index);
-        self.publish(view)
-    }
-
-    pub(super) fn target(&self, name: &str) -> Option<&Target> {
-        self.targets.iter().find(|target| target.view.name == name)
-    }
-
-    pub(super) fn targets(&self) -> impl Iterator<Item = &Target> {
-        self.targets.iter()
-    }
-
-    pub(super) fn portals(&self) -> &[SocketAddr] {
-        &self.portals
-    }
-
-    fn cloned(&self, target: &str) -> Result<TargetView, CatalogError> {
-        let target = self.target(target).ok_or_else(|| CatalogError::NoTarget(target.to_owned()))?;
-        Ok(TargetView::clone(&target.view))
-    }
-
-    fn map(&self, view: &mut TargetView, mapping: Mapping) -> Result<(), CatalogError> {
-        if self.unit(mapping.unit).is_none() {
-            return Err(CatalogError::NoUnit);
-        }
-        if view.mappings.len() >= TARGET_LUNS_MAX {
-            return Err(CatalogError::TooMany(TARGET_LUNS_MAX));
-        }
-        match view.mappings.binary_search_by_key(&mapping.number, |mapping| mapping.number) {
-            Ok(_) => Err(CatalogError::LunTaken(mapping.number.0)),
-            Err(index) => {
-                view.mappings.insert(index, mapping);
-                Ok(())
+    /// Whether there is room for a target of this name.
+    fn check_room(&self, name: &str) -> Result<(), ChangeError> {
+        match self.get(name) {
+            Some(target) if target.is_leaving => Err(ChangeError::leaving(What::Target, name)),
+            Some(_) => Err(ChangeError::exists(What::Target, name)),
+            None if self.all.len() >= TARGETS_MAX => {
+                Err(ChangeError::TooMany { what: What::Target, most: TARGETS_MAX })
             }
+            None => Ok(()),
         }
     }
 
-    fn publish(&mut self, view: TargetView) -> Result<Arc<TargetView>, CatalogError> {
-        let target = self.targets.iter_mut().find(|target| target.view.name == view.name);
-        let target = target.ok_or_else(|| CatalogError::NoTarget(view.name.clone()))?;
-        target.view = Arc::new(view);
-        Ok(Arc::clone(&target.view))
+    /// The lowest number that no target has.
+    fn free_id(&self) -> u32 {
+        (0..).find(|id| self.all.iter().all(|target| target.id != *id)).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets a target that has left.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.all.retain(|target| target.name != name);
+    }
+
+    /// Whether a LUN leads to a unit.
+    pub(super) fn is_mapped(&self, unit: UnitId) -> bool {
+        self.all.iter().any(|target| target.mappings.iter().any(|mapping| mapping.unit == unit))
+    }
+
+    /// Changes every target; returns the names of those that `change` says it has changed.
+    fn change(&mut self, mut change: impl FnMut(&mut Target) -> bool) -> Vec<String> {
+        let changed = self.all.iter_mut().filter_map(|target| change(target).then(|| target.name.clone()));
+        changed.collect()
+    }
+
+    fn refresh(&mut self, name: &str, portals: &PortalGroups, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        let mut ports: BTreeSet<u16> =
+            self.all.iter().flat_map(|target| &target.ports).map(|view| view.relative_port).collect();
+        let last = &mut self.relative_port_last;
+        let Some(target) = self.all.iter_mut().find(|target| target.name == name) else { return Vec::new() };
+        let next = || {
+            // It ends: there are fewer ports than identifiers (limits.rs).
+            loop {
+                *last = last.checked_add(1).unwrap_or(1);
+                if ports.insert(*last) {
+                    return *last;
+                }
+            }
+        };
+        target.refresh(portals, |tag| is_used(name, tag), next)
     }
 }
 
-/// RFC 7143 §4.2.7.1 and RFC 3722: a type prefix and at most 223 bytes; of the letters only those that a
+impl Catalog {
+    /// Nothing is served.
+    pub(super) fn new(options: Options) -> Catalog {
+        Catalog {
+            registry: Registry::default(),
+            portals: PortalGroups::default(),
+            initiators: InitiatorGroups::default(),
+            auths: AuthGroups::default(),
+            targets: Targets::default(),
+            options,
+        }
+    }
+
+    /// A new target's name as initiators will know it.
+    fn whole_name(&self, name: &str) -> Result<String, ChangeError> {
+        let is_kind =
+            |kind: &str| name.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
+        let is_whole = ["iqn.", "eui.", "naa."].into_iter().any(is_kind);
+        let whole = if is_whole { name.to_owned() } else { format!("{}:{name}", self.options.node_base) };
+        check_name(&whole)?;
+        Ok(whole.to_lowercase())
+    }
+
+    /// Serves a target. Returns its whole name.
+    pub(super) fn create_target(&mut self, spec: &NewTarget) -> Result<String, ChangeError> {
+        let name = self.whole_name(&spec.name)?;
+        self.targets.check_room(&name)?;
+        let mut target = Target::new(spec, name.clone(), self.targets.free_id())?;
+        target.add_maps(&spec.maps, &self.portals, &self.initiators)?;
+        for (bdev, number) in &spec.luns {
+            let number = target.free_lun(*number)?;
+            target.map(number, self.registry.unit_of(bdev)?);
+        }
+        self.targets.all.push(target);
+        // Nobody has a session with it yet.
+        let _ = self.refresh(&name, &|_, _| false);
+        Ok(name)
+    }
+
+    /// Makes a target's views anew. Returns those that sessions may know and that have changed.
+    pub(super) fn refresh(&mut self, name: &str, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        self.targets.refresh(name, &self.portals, is_used)
+    }
+
+    fn refresh_all(&mut self, names: &[String], is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        names.iter().flat_map(|name| self.refresh(name, is_used)).collect()
+    }
+
+    /// Takes a unit's LUNs out of every target. Returns the views that have changed.
+    pub(super) fn unmap_everywhere(&mut self, unit: UnitId, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        let names = self.targets.change(|target| {
+            let count = target.mappings.len();
+            target.mappings.retain(|mapping| mapping.unit != unit);
+            target.mappings.len() < count
+        });
+        self.refresh_all(&names, is_used)
+    }
+
+    /// Drops the pairs of which a group is gone. Returns the views that have changed.
+    pub(super) fn drop_maps(
+        &mut self,
+        is_gone: impl Fn(u16, u32) -> bool,
+        is_used: IsUsed<'_>,
+    ) -> Vec<Arc<TargetView>> {
+        let names = self.targets.change(|target| {
+            let count = target.maps.len();
+            target.maps.retain(|&(portal, initiator)| !is_gone(portal, initiator));
+            target.maps.len() < count
+        });
+        self.refresh_all(&names, is_used)
+    }
+
+    /// Makes the views of all targets that a portal group leads to anew.
+    pub(super) fn refresh_at(&mut self, tag: u16, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        let names = self.targets.change(|target| target.tags().contains(&tag));
+        self.refresh_all(&names, is_used)
+    }
+
+    /// The targets that are not being deleted.
+    pub(super) fn infos(&self) -> impl Iterator<Item = TargetInfo<'_>> {
+        self.targets.all.iter().filter(|target| !target.is_leaving).map(|target| self.info(target))
+    }
+
+    fn info<'a>(&'a self, target: &'a Target) -> TargetInfo<'a> {
+        let luns = target.mappings.iter().filter_map(|mapping| {
+            Some((mapping.number, self.registry.entry_of(mapping.unit)?.name.as_str()))
+        });
+        TargetInfo {
+            name: &target.name,
+            alias: &target.alias,
+            id: target.id,
+            luns: luns.collect(),
+            maps: &target.maps,
+            auth: target.auth,
+            demands_header_digest: target.demands_header_digest,
+            demands_data_digest: target.demands_data_digest,
+            queue_depth: target.queue_depth,
+        }
+    }
+
+    /// Whether an initiator that came by portal group `tag` may log in to a target, and how.
+    pub(super) fn admit(&self, name: &str, tag: u16, who: Who<'_>) -> Result<TargetAccess, Refusal> {
+        let target = self.targets.get(name).filter(|target| !target.is_leaving).ok_or(Refusal::NotFound)?;
+        match target.verdict(tag, who, &self.initiators) {
+            None => Err(Refusal::NotFound),
+            Some(Verdict::Deny) => Err(Refusal::Forbidden),
+            Some(Verdict::Admit) => Ok(TargetAccess {
+                access: self.auths.access(target.auth),
+                target: target.port(tag).cloned().ok_or(Refusal::NotFound)?,
+                offer: target.offer(self.options.offer),
+            }),
+        }
+    }
+
+    /// How a discovery session gets in by portal group `tag`.
+    pub(super) fn discovery_access(&self, tag: u16) -> Access {
+        let own = self.portals.get(tag).and_then(|group| group.discovery);
+        self.auths.access(own.unwrap_or(self.options.discovery))
+    }
+
+    /// The targets that an initiator may see, as it is told of them.
+    pub(super) fn send_targets(
+        &self,
+        who: Who<'_>,
+        local: SocketAddr,
+        which: Which<'_>,
+        out: &mut dyn FnMut(&TargetView),
+    ) {
+        for target in self.targets.all.iter().filter(|target| !target.is_leaving) {
+            let is_asked = match which {
+                Which::All => true,
+                Which::Name(name) => target.name == name,
+            };
+            if is_asked && let Some(view) = target.view_for(who, local, &self.portals, &self.initiators) {
+                out(&view);
+            }
+        }
+    }
+}
+
+/// Whether a target may have this name: what login takes (RFC 7143 §4.2.7, RFC 3722), and of the letters only those that a
 /// configuration file, a shell and a log can carry.
-fn is_iscsi_name(name: &str) -> bool {
-    ["iqn.", "eui.", "naa."].iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix))
-        && name.len() <= 223
-        && name.chars().all(|c| c.is_alphanumeric() || "-.:".contains(c))
+pub(super) fn check_name(name: &str) -> Result<(), ChangeError> {
+    let is_name =
+        iscsi_name(name).is_some() && name.chars().all(|c| c.is_alphanumeric() || "-.:".contains(c));
+    if is_name { Ok(()) } else { Err(ChangeError::TargetName(name.to_owned())) }
 }
 
 #[cfg(test)]

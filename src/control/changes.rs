@@ -1,64 +1,232 @@
-//! What an operator changes while sessions run.
+//! What an operator changes while sessions run: block devices, targets and their LUNs.
 
 use std::sync::Arc;
 
 use super::Control;
-use super::catalog::{CatalogError, TargetSpec};
+use super::done::Done;
+use super::error::ChangeError;
 use super::keeper::Then;
-use crate::bdev::Bdev;
-use crate::id::{SessionId, UnitId};
+use super::pending::{After, ChangeId};
+use super::registry::{BdevSpec, Entry};
+use super::sessions::{Sessions, State};
+use super::targets::{NewTarget, TargetInfo};
+use crate::id::{ReactorId, SessionId, UnitId};
+use crate::limits::{DELETE_NS, DELETE_SECONDS};
 use crate::net::Net;
 use crate::reactor::message::{Change, EndReason, ToReactor};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::{LunNumber, Mapping, Medium, TargetView, UnitView};
-use crate::time::Tick;
+use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
+use crate::time::{SECOND_NS, Tick};
 
 impl<N: Net> Control<N> {
-    /// Makes a logical unit of a device; targets can map it from now on. `product` is shown by INQUIRY.
+    /// Takes a block device in; targets can map it from now on.
     ///
     /// # Errors
-    /// A second unit of the same name, or a device that cannot be a SCSI disk.
-    pub fn add_unit(&mut self, bdev: Arc<dyn Bdev>, product: &str) -> Result<UnitId, CatalogError> {
-        let view = self.catalog.add_unit(Arc::clone(&bdev), product)?;
-        self.outbox.broadcast(|| ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&bdev) });
-        Ok(view.id)
+    /// Name or UUID taken, a base that is not there, is part of another bdev or is served; too many.
+    pub fn register_bdev(&mut self, spec: BdevSpec) -> Result<(), ChangeError> {
+        let targets = &self.catalog.targets;
+        self.catalog.registry.register(spec, |unit| targets.is_mapped(unit))
     }
 
-    /// Serves a target.
-    ///
-    /// # Errors
-    /// A name that is none or is taken, LUNs given twice or without a unit, portals that are not there.
-    pub fn add_target(&mut self, spec: TargetSpec) -> Result<Arc<TargetView>, CatalogError> {
-        self.catalog.add_target(spec)
+    /// The block device of this name, or whose UUID this is in its usual form.
+    pub fn bdev(&self, name: &str) -> Option<&Entry> {
+        self.catalog.registry.get(name)
     }
 
-    /// Adds a LUN to a target.
+    /// The block devices, in the order they came.
+    pub fn bdevs(&self) -> impl Iterator<Item = &Entry> {
+        self.catalog.registry.iter()
+    }
+
+    /// Replaces what is kept of how a bdev was made (it was resized).
     ///
     /// # Errors
-    /// No such target or unit, or the number is taken.
-    pub fn add_lun(&mut self, target: &str, mapping: Mapping) -> Result<(), CatalogError> {
-        let target = self.catalog.add_lun(target, mapping)?;
-        self.publish_target(target);
+    /// No such bdev.
+    pub fn set_recipe(&mut self, name: &str, recipe: String) -> Result<(), ChangeError> {
+        self.catalog.registry.set_recipe(name, recipe)
+    }
+
+    /// Shows a bdev as it is now: to be called when it was resized. Initiators are told; `done` when no IO of before is left in
+    /// a device, where something was taken away.
+    ///
+    /// # Errors
+    /// No such bdev, or it can no longer be served.
+    pub fn reread_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
+        let unit = self.catalog.registry.find(name)?.unit;
+        let view = unit.map(|unit| self.catalog.registry.reread(unit)).transpose()?;
+        let id = self.pending.begin(done);
+        let shown = view.map_or(Ok(false), |view| self.show_unit(view, None, Then::Part(id)));
+        if let Ok(true) = shown {
+            self.pending.add_part(id);
+        }
+        self.part_done(id, true);
+        shown.map(drop)
+    }
+
+    /// Takes a bdev out of service, and what is made of it first: its LUNs go, commands at them end, and when every reactor
+    /// has let go of it `done` gets the devices themselves. Until then the name stays taken.
+    ///
+    /// # Errors
+    /// No such bdev, or it is going already.
+    pub fn unregister_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
+        let names = self.catalog.registry.leave(name)?;
+        let id = self.pending.begin(done);
+        for name in names {
+            match self.bdev(&name).and_then(|entry| entry.unit) {
+                Some(unit) => self.remove_unit(unit, id),
+                None => {
+                    let bdev = self.catalog.registry.remove(&name);
+                    bdev.into_iter().for_each(|bdev| self.pending.add_bdev(id, bdev));
+                }
+            }
+        }
+        self.part_done(id, true);
         Ok(())
     }
 
-    /// Removes a LUN from a target.
+    fn remove_unit(&mut self, unit: UnitId, id: ChangeId) {
+        let changed = self.catalog.unmap_everywhere(unit, &is_used(&self.sessions));
+        self.publish(changed, None, Some(id));
+        let reactors = self.outbox.running().collect();
+        self.pending.add_unit(id, unit, reactors);
+        self.change(Change::RemoveUnit { unit }, Some(id));
+        if self.outbox.running().next().is_none() {
+            // All have stopped and dropped what they had.
+            self.released(unit, ReactorId(0));
+        }
+    }
+
+    /// A reactor has let go of a unit that was removed.
+    pub(super) fn released(&mut self, unit: UnitId, reactor: ReactorId) {
+        let Some(id) = self.pending.released(unit, reactor) else { return };
+        let name = self.catalog.registry.entry_of(unit).map(|entry| entry.name.clone());
+        let bdev = name.and_then(|name| self.catalog.registry.remove(&name));
+        bdev.into_iter().for_each(|bdev| self.pending.add_bdev(id, bdev));
+        self.part_done(id, true);
+    }
+
+    /// Serves a target; returns its whole name.
+    ///
+    /// # Errors
+    /// A name that is none or is taken, LUNs given twice or without a bdev, groups that are not there, too many.
+    pub fn create_target(&mut self, target: &NewTarget) -> Result<String, ChangeError> {
+        let created = self.catalog.create_target(target);
+        self.tell_made();
+        created
+    }
+
+    /// Stops to serve a target: no more logins; its sessions are asked to log out, and ended a little later; `done` when the
+    /// last of their IO has come back. Until then the name stays taken.
+    ///
+    /// # Errors
+    /// No such target, or it is going already.
+    pub fn delete_target(&mut self, name: &str, done: Done, now: Tick) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
+        let target = self.catalog.targets.find(name)?;
+        target.is_leaving = true;
+        let name = target.name.clone();
+        let id = self.pending.begin(done);
+        for session in self.sessions.of_target(&name) {
+            self.see_off(session, id);
+        }
+        let end_at = now.after_ns(u64::from(DELETE_SECONDS) * SECOND_NS);
+        self.pending.set_leaving(id, name, end_at, now.after_ns(DELETE_NS));
+        self.run_steps(now);
+        self.part_done(id, true);
+        Ok(())
+    }
+
+    fn see_off(&mut self, session: SessionId, id: ChangeId) {
+        let Some(known) = self.sessions.get(session) else { return };
+        match known.state {
+            // Control has the connection still.
+            State::Entering(_) => return self.sessions.end(session, EndReason::Removed),
+            State::Live { .. } => {
+                let ask = ToReactor::AskLogout { session, seconds: DELETE_SECONDS };
+                self.outbox.send(known.reactor, ask);
+            }
+            State::Ending | State::Draining => {}
+        }
+        self.pending.add_session(id, session);
+    }
+
+    /// Adds a LUN, at the lowest number that is free where none is given; returns it.
+    ///
+    /// # Errors
+    /// No such target or bdev, the number is taken, the bdev cannot be served, too many.
+    pub fn add_lun(
+        &mut self,
+        target: &str,
+        bdev: &str,
+        number: Option<LunNumber>,
+    ) -> Result<LunNumber, ChangeError> {
+        let found = self.catalog.targets.find(target)?;
+        let number = found.free_lun(number)?;
+        let unit = self.catalog.registry.unit_of(bdev)?;
+        found.map(number, unit);
+        let name = found.name.clone();
+        self.tell_made();
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.publish(changed, None, None);
+        Ok(number)
+    }
+
+    /// Removes a LUN; `done` when no device has IO that came by it any more.
     ///
     /// # Errors
     /// No such target or LUN.
-    pub fn remove_lun(&mut self, target: &str, number: LunNumber) -> Result<(), CatalogError> {
-        let target = self.catalog.remove_lun(target, number)?;
-        self.publish_target(target);
+    pub fn remove_lun(&mut self, target: &str, number: LunNumber, done: Done) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
+        let target = self.catalog.targets.find(target)?;
+        let unit = target.unmap(number)?;
+        let name = target.name.clone();
+        let id = self.pending.begin(done);
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.publish(changed, Some(unit), Some(id));
+        self.part_done(id, true);
         Ok(())
     }
 
-    /// Shows a unit as its device is now: to be called when that was resized.
+    /// Adds pairs of portal group tag and initiator group tag to a target: all or none.
     ///
     /// # Errors
-    /// No such unit, or a device that can no longer be served.
-    pub fn reread_unit(&mut self, id: UnitId) -> Result<(), CatalogError> {
-        let view = self.catalog.reread_unit(id)?;
-        self.replace_unit(view)
+    /// No such target or group, a pair that is there already, too many.
+    pub fn add_maps(&mut self, target: &str, maps: &[(u16, u32)]) -> Result<(), ChangeError> {
+        let target = self.catalog.targets.find(target)?;
+        target.add_maps(maps, &self.catalog.portals, &self.catalog.initiators)?;
+        let name = target.name.clone();
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.republish(changed);
+        Ok(())
+    }
+
+    /// Removes pairs from a target: all or none. Sessions stay.
+    ///
+    /// # Errors
+    /// No such target or pair.
+    pub fn remove_maps(&mut self, target: &str, maps: &[(u16, u32)]) -> Result<(), ChangeError> {
+        let target = self.catalog.targets.find(target)?;
+        target.remove_maps(maps)?;
+        let name = target.name.clone();
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.republish(changed);
+        Ok(())
+    }
+
+    /// Changes what initiators have to prove to a target from now on.
+    ///
+    /// # Errors
+    /// No such target.
+    pub fn set_target_auth(&mut self, target: &str, auth: super::auth::Auth) -> Result<(), ChangeError> {
+        self.catalog.targets.find(target)?.auth = auth;
+        Ok(())
+    }
+
+    /// The targets, in the order they came; those that are being deleted left out.
+    pub fn targets(&self) -> impl Iterator<Item = TargetInfo<'_>> {
+        self.catalog.infos()
     }
 
     /// Shows a unit differently. Initiators are told what concerns them; a change that takes something away waits for the
@@ -66,27 +234,26 @@ impl<N: Net> Control<N> {
     ///
     /// # Errors
     /// No such unit.
-    pub fn replace_unit(&mut self, view: UnitView) -> Result<(), CatalogError> {
-        self.show_unit(view, None, Then::Nothing)
+    pub fn replace_unit(&mut self, view: UnitView) -> Result<(), ChangeError> {
+        self.show_unit(view, None, Then::Nothing).map(drop)
     }
 
-    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows; nothing
-    /// does where the view is as it was.
+    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows. Whether
+    /// it will: nothing does where the view is as it was.
     pub(super) fn show_unit(
         &mut self,
         view: UnitView,
         except: Option<SessionId>,
         then: Then,
-    ) -> Result<(), CatalogError> {
+    ) -> Result<bool, ChangeError> {
         let view = Arc::new(view);
-        let old = self.catalog.replace_unit(Arc::clone(&view))?;
+        let old = self.catalog.registry.replace(Arc::clone(&view))?;
         if old == view {
-            return Ok(());
+            return Ok(false);
         }
         let attention = attention(&old, &view);
         let is_drained = takes_away(&old, &view);
-        self.barrier(Change::Unit { view, attention, except, is_drained }, then);
-        Ok(())
+        Ok(self.barrier(Change::Unit { view, attention, except, is_drained }, then))
     }
 
     /// Ends a session; its initiator may log in again.
@@ -95,9 +262,72 @@ impl<N: Net> Control<N> {
         self.run_steps(now);
     }
 
-    fn publish_target(&mut self, target: Arc<TargetView>) {
-        self.barrier(Change::Target { target, attention: Some(Ua::LunsChanged) }, Then::Nothing);
+    /// Tells the reactors of units that they do not know.
+    fn tell_made(&mut self) {
+        for (view, bdev) in self.catalog.registry.take_made() {
+            self.outbox.broadcast(|| ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&bdev) });
+        }
     }
+
+    /// LUNs have changed; `unmapped` is the unit that one led to.
+    fn publish(&mut self, changed: Vec<Arc<TargetView>>, unmapped: Option<UnitId>, id: Option<ChangeId>) {
+        let drained: Arc<[UnitId]> = unmapped.into_iter().collect();
+        for target in changed {
+            let attention = Some(Ua::LunsChanged);
+            self.change(Change::Target { target, attention, drained: Arc::clone(&drained) }, id);
+        }
+    }
+
+    /// What SendTargets tells has changed.
+    pub(super) fn republish(&mut self, changed: Vec<Arc<TargetView>>) {
+        for target in changed {
+            self.change(Change::Target { target, attention: None, drained: Arc::new([]) }, None);
+        }
+    }
+
+    /// A barrier, perhaps as part of a change that somebody waits for.
+    fn change(&mut self, change: Change, id: Option<ChangeId>) {
+        if self.outbox.running().next().is_none() {
+            return;
+        }
+        let then = id.map_or(Then::Nothing, |id| {
+            self.pending.add_part(id);
+            Then::Part(id)
+        });
+        self.barrier(change, then);
+    }
+
+    /// A part of a change is done.
+    pub(super) fn part_done(&mut self, id: ChangeId, is_clean: bool) {
+        let after = self.pending.part_done(id, is_clean);
+        self.go_on(after);
+    }
+
+    /// A session is gone.
+    pub(super) fn session_gone(&mut self, session: SessionId) {
+        let after = self.pending.session_gone(session);
+        self.go_on(after);
+    }
+
+    fn go_on(&mut self, after: After) {
+        match after {
+            After::Nothing => {}
+            After::Forget(target) => self.catalog.targets.forget(&target),
+        }
+    }
+
+    /// What time does to changes under way.
+    pub(super) fn expire_changes(&mut self, now: Tick) {
+        for session in self.pending.expire(now) {
+            self.sessions.end(session, EndReason::Removed);
+        }
+        self.run_steps(now);
+    }
+}
+
+/// Whether a target has a session at a portal group.
+pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
+    |target, tag| sessions.is_at(target, tag)
 }
 
 /// What sessions are told of a change (SBC-4 §4.7, SPC-5 §6.6).

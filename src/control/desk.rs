@@ -1,12 +1,9 @@
 //! What login and discovery ask of control: [`Authority`] for one connection.
 
-use std::net::SocketAddr;
-
-use super::access::access;
+use super::access::Who;
 use super::catalog::Catalog;
 use super::sessions::{Nexus, Sessions};
 use super::{Origin, Random};
-use crate::iscsi::chap;
 use crate::iscsi::login::{Access, Authority, Claim, Granted, Refusal, TargetAccess, Which};
 use crate::limits::WINDOW_MIN;
 use crate::scsi::view::TargetView;
@@ -27,7 +24,6 @@ pub(super) struct Desk<'a> {
     pub(super) catalog: &'a Catalog,
     pub(super) sessions: &'a mut Sessions,
     pub(super) random: &'a mut dyn Random,
-    pub(super) discovery_chap: Option<&'a chap::Policy>,
     pub(super) conn: Key,
     pub(super) origin: Origin,
     /// Set by [`Authority::claim`].
@@ -40,24 +36,18 @@ impl Desk<'_> {
         Granted { session, tsih, window: WINDOW_MIN, joined: None }
     }
 
-    fn peer(&self) -> SocketAddr {
-        self.origin.peer
+    fn who<'b>(&self, initiator: &'b str) -> Who<'b> {
+        Who { initiator, address: self.origin.peer.ip() }
     }
 }
 
 impl Authority for Desk<'_> {
     fn discovery(&self, _initiator: &str) -> Result<Access, Refusal> {
-        Ok(access(self.discovery_chap))
+        Ok(self.catalog.discovery_access(self.origin.portal_group))
     }
 
     fn target(&self, name: &str, initiator: &str) -> Result<TargetAccess, Refusal> {
-        let target = self.catalog.target(name).filter(|target| target.is_at(self.origin.portal));
-        let target = target.ok_or(Refusal::NotFound)?;
-        if !target.rules.admits(initiator) {
-            return Err(Refusal::Forbidden);
-        }
-        let (access, offer) = (target.rules.access(), target.rules.offer);
-        Ok(TargetAccess { access, target: target.view.clone(), offer })
+        self.catalog.admit(name, self.origin.portal_group, self.who(initiator))
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Granted, Refusal> {
@@ -69,6 +59,8 @@ impl Authority for Desk<'_> {
             let (session, tsih) = self.sessions.open_discovery();
             return Ok(self.granted(Grant::Discovery(tsih), session, tsih));
         };
+        // It may have been deleted or mapped otherwise while the initiator was proving who it is.
+        self.catalog.admit(&target.name, self.origin.portal_group, self.who(claim.initiator))?;
         let nexus = Nexus {
             initiator: claim.initiator.to_owned(),
             isid: claim.isid,
@@ -78,7 +70,7 @@ impl Authority for Desk<'_> {
         if claim.tsih != 0 {
             return Err(self.sessions.join(&nexus, claim.tsih, claim.cid));
         }
-        let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.peer())?;
+        let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.origin)?;
         Ok(self.granted(Grant::Session(session), session, tsih))
     }
 
@@ -87,15 +79,6 @@ impl Authority for Desk<'_> {
     }
 
     fn send_targets(&self, initiator: &str, which: Which<'_>, out: &mut dyn FnMut(&TargetView)) {
-        let portals = self.catalog.portals();
-        for target in self.catalog.targets() {
-            let is_asked = match which {
-                Which::All => true,
-                Which::Name(name) => target.view.name == name,
-            };
-            if is_asked && target.is_at(self.origin.portal) && target.rules.admits(initiator) {
-                out(&target.view_for(portals, self.origin.local));
-            }
-        }
+        self.catalog.send_targets(self.who(initiator), self.origin.local, which, out);
     }
 }

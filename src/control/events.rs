@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
+use super::Origin;
 use super::pace::Limiter;
 use super::sessions::Session;
 use crate::id::SessionId;
@@ -60,7 +61,7 @@ impl Log {
     /// A session goes to its reactor.
     pub(super) fn session_up(&mut self, id: SessionId, session: &Session, proof: &dyn Debug, now: Tick) {
         if self.allow(Kind::SessionUp, now) {
-            let Session { nexus, peer, tsih, reactor, .. } = session;
+            let Session { nexus, origin: Origin { peer, .. }, tsih, reactor, .. } = session;
             let (initiator, target, reactor) = (&nexus.initiator, &nexus.target, reactor.0);
             tracing::info!(session = id.0, %peer, initiator, target, tsih, reactor, ?proof, "session begins");
         }
@@ -71,7 +72,8 @@ impl Log {
         if !self.allow(Kind::SessionDown, now) {
             return;
         }
-        let (peer, initiator, target) = (session.peer, &session.nexus.initiator, &session.nexus.target);
+        let (peer, initiator, target) =
+            (session.origin.peer, &session.nexus.initiator, &session.nexus.target);
         match session.cause {
             // What everybody does at some time. Its event may have been lost.
             None
@@ -141,7 +143,7 @@ impl Log {
         if !self.allow(kind, now) {
             return;
         }
-        let peer = session.map_or_else(|| UNKNOWN.to_owned(), |session| session.peer.to_string());
+        let peer = session.map_or_else(|| UNKNOWN.to_owned(), |session| session.origin.peer.to_string());
         let initiator = session.map_or(UNKNOWN, |session| session.nexus.initiator.as_str());
         match event {
             Event::Closed { .. } => {}

@@ -33,7 +33,10 @@ impl<N: Net> Control<N> {
                 self.nexus_lost(session);
                 self.sessions.ended(session);
             }
-            ToControl::SessionDrained { session } => self.sessions.drained(session),
+            ToControl::SessionDrained { session } => {
+                self.sessions.drained(session);
+                self.session_gone(session);
+            }
             ToControl::BarrierDone { id, reactor, is_clean } => {
                 if let Some(finished) = self.keeper.done(id, reactor, is_clean) {
                     self.barrier_finished(finished);
@@ -54,6 +57,8 @@ impl<N: Net> Control<N> {
                 };
                 self.log.event(event, session, now);
             }
+            // What it held is dropped: it is not the last.
+            ToControl::UnitReleased { unit, reactor, bdev: _ } => self.released(unit, reactor),
             // Freed here, where freeing is allowed.
             ToControl::Retired(retired) => drop(retired),
             ToControl::Stopped { reactor } => {
@@ -61,18 +66,21 @@ impl<N: Net> Control<N> {
                 for finished in self.keeper.stopped(reactor) {
                     self.barrier_finished(finished);
                 }
+                for unit in self.pending.held_by(reactor) {
+                    self.released(unit, reactor);
+                }
             }
         }
     }
 
     /// A task management function that concerns other sessions becomes a barrier (SAM-5 §7.7, §7.8).
     fn tmf(&mut self, reactor: ReactorId, ticket: TmfTicket, session: SessionId, request: TmfAsk) {
-        let target = self.sessions.get(session).and_then(|asks| self.catalog.target(&asks.nexus.target));
+        let target = self.sessions.get(session).and_then(|asks| self.catalog.targets.get(&asks.nexus.target));
         let Some(target) = target.filter(|_| !self.keeper.is_full()) else {
             self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: TmfOutcome::Rejected });
             return;
         };
-        let mappings = &target.view.mappings;
+        let mappings = &target.mappings;
         let (units, attention) = match request {
             TmfAsk::UnitReset(number) => {
                 (mappings.iter().filter(|mapping| mapping.number == number).collect(), Ua::UnitReset)
@@ -84,19 +92,20 @@ impl<N: Net> Control<N> {
         let mut units: Vec<_> = units.into_iter().map(|mapping| mapping.unit).collect();
         units.sort_unstable();
         units.dedup();
-        let end_target = (request == TmfAsk::TargetColdReset).then(|| target.view.name.clone());
+        let end_target = (request == TmfAsk::TargetColdReset).then(|| target.name.clone());
         self.reset_reservations(&units);
         let change = Change::Reset { units: units.into(), attention };
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
 
-    /// Sends a barrier to every reactor that runs.
-    pub(super) fn barrier(&mut self, change: Change, then: Then) {
+    /// Sends a barrier to every reactor that runs. Whether there is one, so that `then` will follow.
+    pub(super) fn barrier(&mut self, change: Change, then: Then) -> bool {
         if self.outbox.running().next().is_none() {
-            return;
+            return false;
         }
         let id = self.keeper.begin(self.outbox.running(), then);
         self.outbox.broadcast(|| ToReactor::Barrier { id, change: change.clone() });
+        true
     }
 
     fn barrier_finished(&mut self, finished: Finished) {
@@ -111,6 +120,7 @@ impl<N: Net> Control<N> {
                 self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
                 self.reserve_next(unit);
             }
+            Then::Part(id) => self.part_done(id, finished.outcome == TmfOutcome::Complete),
             Then::AnswerTmf { reactor, ticket, end_target } => {
                 self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
                 // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.
@@ -132,6 +142,8 @@ impl<N: Net> Control<N> {
         for key in keys {
             self.close_entrance(key, &Cause::Stopping, now);
         }
+        // That takes them out of the network too.
+        self.catalog.portals.close();
         self.outbox.broadcast(|| ToReactor::Drain { seconds: DRAIN_SECONDS });
     }
 

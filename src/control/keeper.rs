@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::pending::ChangeId;
 use crate::id::{BarrierId, ReactorId, UnitId};
 use crate::limits::BARRIERS_MAX;
 use crate::reactor::message::{TaskTicket, TmfOutcome, TmfTicket};
@@ -14,6 +15,8 @@ use crate::reactor::message::{TaskTicket, TmfOutcome, TmfTicket};
 pub enum Then {
     /// Nothing.
     Nothing,
+    /// A part of an operator's change is done.
+    Part(ChangeId),
     /// The task management function is answered.
     AnswerTmf {
         /// Who asked.

@@ -75,7 +75,6 @@ impl<N: Net> Control<N> {
                 catalog: &self.catalog,
                 sessions: &mut self.sessions,
                 random: &mut *self.random,
-                discovery_chap: self.discovery_chap.as_ref(),
                 conn: key,
                 origin: entrance.origin,
                 grant: &mut grant,
@@ -117,7 +116,6 @@ impl<N: Net> Control<N> {
             catalog: &self.catalog,
             sessions: &mut self.sessions,
             random: &mut *self.random,
-            discovery_chap: self.discovery_chap.as_ref(),
             conn: key,
             origin: entrance.origin,
             grant: &mut grant,
@@ -134,8 +132,11 @@ impl<N: Net> Control<N> {
         else {
             return;
         };
-        let target = established.target.as_ref().and_then(|target| self.catalog.target(&target.name));
-        let Some(target) = target.map(|target| target.view.clone()) else {
+        let target = established.target.as_ref().and_then(|wanted| {
+            let target = self.catalog.targets.get(&wanted.name).filter(|target| !target.is_leaving)?;
+            target.port(wanted.portal_group).cloned()
+        });
+        let Some(target) = target else {
             self.close_entrance(key, &Cause::TargetGone, now);
             return;
         };
@@ -158,7 +159,7 @@ impl<N: Net> Control<N> {
             attention: admission.attention,
             owed: admission.owed,
             is_gated: admission.is_gated,
-            nop_in: self.nop_in,
+            nop_in: self.catalog.options.nop_in,
         };
         self.outbox.send(admission.reactor, ToReactor::Adopt(Box::new(adopt)));
         self.forget_nexuses();

@@ -9,20 +9,30 @@
 
 pub mod access;
 mod asks;
-pub mod catalog;
+pub mod auth;
+mod catalog;
 mod changes;
+pub mod connections;
 mod desk;
+pub mod done;
 mod entrance;
+pub mod error;
 mod events;
+mod groups;
 mod inbox;
 pub mod keeper;
 mod logins;
 pub mod nexuses;
+pub mod options;
 mod outbox;
 mod pace;
+pub mod pending;
 pub mod placement;
+pub mod portals;
+pub mod registry;
 mod reserve;
 pub mod sessions;
+pub mod targets;
 pub mod thread;
 mod unit;
 
@@ -33,12 +43,13 @@ use self::catalog::Catalog;
 use self::entrance::Entrance;
 use self::events::Log;
 use self::keeper::Keeper;
+use self::options::Options;
 use self::outbox::Outbox;
+use self::pending::Pending;
 use self::sessions::{Sessions, Step};
-use crate::iscsi::chap;
 use crate::limits::{BACKLOG_RETRY_NS, DISCOVERIES_MAX, LOGIN_TURN_BYTES, LOGINS_MAX};
 use crate::net::{Net, Readiness, Wait};
-use crate::reactor::message::{NopInTimes, ToControl, ToReactor};
+use crate::reactor::message::{ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender};
 use crate::slab::Slab;
 use crate::time::Tick;
@@ -56,8 +67,8 @@ pub struct Origin {
     pub peer: SocketAddr,
     /// Its end here.
     pub local: SocketAddr,
-    /// The portal it came in at, by index.
-    pub portal: usize,
+    /// The portal group that it came in at, by tag.
+    pub portal_group: u16,
 }
 
 /// What control is made of.
@@ -69,14 +80,10 @@ pub struct Config<N: Net> {
     pub inbox: Receiver<ToControl>,
     /// To the reactors, in their order; at least one.
     pub reactors: Vec<Sender<ToReactor<N::Handle>>>,
-    /// Where connections come in, as told to initiators.
-    pub portals: Vec<SocketAddr>,
     /// Randomness.
     pub random: Box<dyn Random>,
-    /// Keep-alive of new sessions.
-    pub nop_in: NopInTimes,
-    /// What discovery sessions have to prove; nothing where none.
-    pub discovery_chap: Option<chap::Policy>,
+    /// What holds for every target.
+    pub options: Options,
 }
 
 /// How far stopping has come.
@@ -102,9 +109,8 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
+    pending: Pending,
     random: Box<dyn Random>,
-    nop_in: NopInTimes,
-    discovery_chap: Option<chap::Policy>,
     stopping: Option<Stopping>,
     /// Something was left for the next turn.
     is_busy: bool,
@@ -120,16 +126,15 @@ impl<N: Net> Control<N> {
         Control {
             net: config.net,
             inbox: config.inbox,
-            sessions: Sessions::new(config.reactors.len()),
+            sessions: Sessions::new(config.reactors.len(), config.options.sessions_max),
             outbox: Outbox::new(config.reactors),
-            catalog: Catalog::new(config.portals),
+            catalog: Catalog::new(config.options),
             keeper: Keeper::default(),
             reserving: reserve::Reserving::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
+            pending: Pending::default(),
             random: config.random,
-            nop_in: config.nop_in,
-            discovery_chap: config.discovery_chap,
             stopping: None,
             is_busy: false,
             now: Tick::ZERO,
@@ -151,6 +156,7 @@ impl<N: Net> Control<N> {
             }
         }
         self.serve_entrances(now);
+        self.expire_changes(now);
         self.go_on_stopping(now);
         self.log.summarize(now);
         self.outbox.flush();
@@ -166,7 +172,8 @@ impl<N: Net> Control<N> {
             _ => None,
         };
         let entrances = self.entrances.iter().map(|(_, entrance)| entrance.deadline).min();
-        [busy, backlog, stopping, entrances, self.log.deadline()].into_iter().flatten().min()
+        let changes = self.pending.deadline();
+        [busy, backlog, stopping, entrances, changes, self.log.deadline()].into_iter().flatten().min()
     }
 
     /// Waits in the network until something comes or `until`, unless there is a message already. [`Control::turn`] comes
@@ -181,11 +188,6 @@ impl<N: Net> Control<N> {
     /// The network, to register descriptors that shall end a wait.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
-    }
-
-    /// What is served.
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
     }
 
     /// Who has a session.

@@ -77,14 +77,14 @@ impl<N: Net> Control<N> {
     /// Forgets a nexus where too many are known: one that has neither session nor registration.
     pub(super) fn forget_nexuses(&mut self) {
         let catalog = &self.catalog;
-        self.sessions.forget(|nexus| catalog.units().any(|view| view.permits.state().names(nexus)));
+        self.sessions.forget(|nexus| catalog.registry.views().any(|view| view.permits.state().names(nexus)));
     }
 
     fn free(&mut self, next: impl Fn(&UnitView) -> Option<State>) {
-        let views: Vec<_> = self.catalog.units().map(Arc::clone).collect();
+        let views: Vec<_> = self.catalog.registry.views().map(Arc::clone).collect();
         for old in views {
             if let Some(next) = next(&old) {
-                self.publish(&old, Effect { next: Some(next), ..Effect::default() }, None);
+                self.enforce(&old, Effect { next: Some(next), ..Effect::default() }, None);
             }
         }
     }
@@ -92,7 +92,7 @@ impl<N: Net> Control<N> {
     /// Decides a command; none where a barrier has to end first.
     fn decide(&mut self, ask: &Ask) -> Result<Option<Outcome>, Outcome> {
         let none = Outcome::check(Sense::NO_SUCH_UNIT);
-        let old = Arc::clone(self.catalog.unit(ask.unit).ok_or(none)?);
+        let old = Arc::clone(self.catalog.registry.view(ask.unit).ok_or(none)?);
         let request = Request::read(&ask.cdb, &ask.parameters).map_err(Outcome::check)?;
         let from = self.registrant(ask.session).ok_or(none)?;
         let destination = self.destination(&request, ask.unit);
@@ -104,7 +104,7 @@ impl<N: Net> Control<N> {
         if effect.next.is_none() {
             return Ok(Some(Outcome::GOOD));
         }
-        self.publish(&old, effect, Some(ask));
+        self.enforce(&old, effect, Some(ask));
         self.forget_nexuses();
         Ok(None)
     }
@@ -112,17 +112,18 @@ impl<N: Net> Control<N> {
     /// The nexus of a session, as registrations name it.
     fn registrant(&self, session: SessionId) -> Option<Nexus> {
         let id = self.sessions.nexus_of(session)?;
-        let sessions::Nexus { initiator, isid, target, .. } = &self.sessions.get(session)?.nexus;
-        let target_port = self.catalog.target(target)?.view.relative_port;
+        let sessions::Nexus { initiator, isid, target, portal_group } = &self.sessions.get(session)?.nexus;
+        let target_port = self.catalog.targets.get(target)?.port(*portal_group)?.relative_port;
         Some(Nexus { id, initiator: InitiatorPort::new(initiator, *isid), target_port })
     }
 
     /// The nexus that REGISTER AND MOVE names, which need not have come yet; its target port has to lead to the unit.
     fn destination(&mut self, request: &Request, unit: UnitId) -> Option<Nexus> {
         let Request::RegisterAndMove { initiator, target_port, .. } = request else { return None };
-        let target = self.catalog.targets().map(|target| &target.view).find(|view| {
-            view.relative_port == *target_port && view.mappings.iter().any(|mapping| mapping.unit == unit)
-        })?;
+        let target = self.catalog.targets.port(*target_port)?;
+        if !target.mappings.iter().any(|mapping| mapping.unit == unit) {
+            return None;
+        }
         let nexus = sessions::Nexus {
             initiator: initiator.name.to_string(),
             isid: initiator.isid,
@@ -137,11 +138,11 @@ impl<N: Net> Control<N> {
     }
 
     /// Puts a change in force; `by` is answered when that is done.
-    fn publish(&mut self, old: &UnitView, effect: Effect, by: Option<&Ask>) {
+    fn enforce(&mut self, old: &UnitView, effect: Effect, by: Option<&Ask>) {
         let Effect { next: Some(next), attentions, aborts, drains } = effect else { return };
         let unit = old.id;
         let view = Arc::new(UnitView { permits: Permits::new(Arc::new(next)), ..old.clone() });
-        if self.catalog.replace_unit(Arc::clone(&view)).is_err() {
+        if self.catalog.registry.replace(Arc::clone(&view)).is_err() {
             return;
         }
         for (nexus, ua) in &attentions {

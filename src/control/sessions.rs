@@ -14,8 +14,8 @@
 //! without a connection is over: it is ended, the answer is 020Ah, and the initiator logs in anew.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 
+use super::Origin;
 use super::nexuses::Nexuses;
 use super::placement::{Load, place};
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
@@ -63,8 +63,8 @@ pub struct Session {
     pub tsih: u16,
     /// Its connection.
     pub cid: u16,
-    /// Where that comes from.
-    pub peer: SocketAddr,
+    /// Where that comes from and came to.
+    pub origin: Origin,
     /// Where it is or will be served.
     pub reactor: ReactorId,
     /// Where it is in its life.
@@ -114,13 +114,14 @@ pub struct Sessions {
     tsih_last: u16,
     id_last: u64,
     reactor_count: usize,
+    count_max: usize,
     nexuses: Nexuses,
     steps: VecDeque<Step>,
 }
 
 impl Sessions {
-    /// No session, and so many reactors for them; at least one.
-    pub fn new(reactor_count: usize) -> Sessions {
+    /// No session, room for so many, and so many reactors for them; at least one.
+    pub fn new(reactor_count: usize, count_max: usize) -> Sessions {
         Sessions {
             all: BTreeMap::new(),
             by_nexus: BTreeMap::new(),
@@ -128,6 +129,7 @@ impl Sessions {
             tsih_last: 0,
             id_last: 0,
             reactor_count: reactor_count.max(1),
+            count_max: count_max.min(SESSIONS_MAX),
             nexuses: Nexuses::default(),
             steps: VecDeque::new(),
         }
@@ -143,9 +145,9 @@ impl Sessions {
         nexus: Nexus,
         cid: u16,
         conn: Key,
-        peer: SocketAddr,
+        origin: Origin,
     ) -> Result<(SessionId, u16), Refusal> {
-        if self.all.len() >= SESSIONS_MAX {
+        if self.all.len() >= self.count_max {
             return Err(Refusal::OutOfResources);
         }
         for id in self.of_nexus(&nexus) {
@@ -156,7 +158,7 @@ impl Sessions {
         self.by_nexus.entry(nexus.clone()).or_default().push(id);
         self.all.insert(
             id,
-            Session { nexus, tsih, cid, peer, reactor, state: State::Entering(conn), cause: None },
+            Session { nexus, tsih, cid, origin, reactor, state: State::Entering(conn), cause: None },
         );
         Ok((id, tsih))
     }
@@ -315,6 +317,18 @@ impl Sessions {
     pub fn forget(&mut self, is_needed: impl Fn(NexusId) -> bool) {
         let by_nexus = &self.by_nexus;
         self.nexuses.forget(|id, nexus| by_nexus.contains_key(nexus) || is_needed(id));
+    }
+
+    /// From now on there is room for so many; those that are there stay.
+    pub fn set_count_max(&mut self, count_max: usize) {
+        self.count_max = count_max.min(SESSIONS_MAX);
+    }
+
+    /// Whether a target has a session at a portal group.
+    pub fn is_at(&self, target: &str, portal_group: u16) -> bool {
+        let is_at =
+            |session: &Session| session.nexus.target == target && session.nexus.portal_group == portal_group;
+        self.all.values().any(is_at)
     }
 
     /// Every session, oldest first.

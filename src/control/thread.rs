@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -15,18 +15,19 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{Config, Control, Origin, Random};
+use super::done::{Done, Outcome};
+use super::error::ChangeError;
+use super::portals::{Listening, Portal, PortalGroup};
+use super::{Config, Control, Origin, Random, options};
 use crate::buf::{Hugepages, Pages};
 use crate::id::ReactorId;
-use crate::iscsi::chap;
 use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, REACTORS_MAX, TO_CONTROL_MAX};
 use crate::net::kernel::KernelNet;
-use crate::net::listen::{Accepted, accept, listen};
+use crate::net::listen::{Accepted, accept};
 use crate::net::wake::{KernelWaker, WakeFd, wake_pair};
 use crate::net::{Net, Wait, Waker as _};
-use crate::reactor::message::NopInTimes;
 use crate::reactor::port::channel;
-use crate::reactor::{Idle, Recipe, Running, SpawnError, spawn};
+use crate::reactor::{Idle, Planted, Recipe, Running, SpawnError, spawn};
 use crate::time::Tick;
 
 /// What the daemon is made of.
@@ -40,25 +41,18 @@ pub struct Options {
     pub hugepages: Hugepages,
     /// Buffer memory of each reactor.
     pub pool_bytes: usize,
-    /// Where to listen; port 0 lets the system choose.
-    pub portals: Vec<SocketAddr>,
-    /// Keep-alive.
-    pub nop_in: NopInTimes,
-    /// What discovery sessions have to prove.
-    pub discovery_chap: Option<chap::Policy>,
+    /// What holds for every target.
+    pub iscsi: options::Options,
+    /// The bug planted in its reactors, where a test wants to see itself fail.
+    pub planted: Planted,
 }
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A portal cannot be listened on.
-    #[error("cannot listen on {portal}: {source}{}", hint(source))]
-    Listen {
-        /// Which.
-        portal: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    /// An option out of range.
+    #[error(transparent)]
+    Option(#[from] ChangeError),
     /// No epoll, eventfd or pipe.
     #[error("the kernel refused what every daemon needs: {0}")]
     Kernel(#[from] io::Error),
@@ -68,17 +62,6 @@ pub enum StartError {
     /// A reactor did not come up.
     #[error("cannot start {0}; --mem-size and --hugepages decide what it asks for")]
     Reactor(#[from] SpawnError),
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another target or another lunette has it: stop that, or choose another --portal"
-        }
-        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has the address",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
-        _ => "",
-    }
 }
 
 /// The system's randomness.
@@ -119,6 +102,25 @@ impl Remote {
         returned.recv().ok()
     }
 
+    /// Runs a change that takes its time, and waits until it is complete. None where the daemon has stopped.
+    ///
+    /// # Errors
+    /// As `change` says.
+    pub fn call_until_done<E: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Done, Tick) -> Result<(), E> + Send + 'static,
+    ) -> Option<Result<Outcome, E>> {
+        let (outcome, done) = mpsc::sync_channel(1);
+        let done_call = Done::new(move |ended| {
+            // Who asked may have gone.
+            let _ = outcome.send(ended);
+        });
+        match self.call(move |control, now| change(control, done_call, now))? {
+            Ok(()) => done.recv().ok().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
     /// Drains the daemon as SIGTERM does.
     pub fn drain(&self) {
         self.order(Box::new(|daemon, now| daemon.drain(now)));
@@ -131,12 +133,30 @@ impl Remote {
     }
 }
 
+impl Control<KernelNet> {
+    /// Listens at `addresses` and takes them into service under a tag: at once, or when
+    /// [`Control::start_portal_group`] says so. Port 0 lets the system choose.
+    ///
+    /// # Errors
+    /// The tag is taken, an address cannot be listened at, too many, the daemon stops.
+    pub fn create_portal_group(
+        &mut self,
+        tag: u16,
+        addresses: &[SocketAddr],
+        is_private: bool,
+        is_started: bool,
+    ) -> Result<(), ChangeError> {
+        // Before its own portals are found to be taken.
+        self.catalog.portals.has_room(tag, addresses.len())?;
+        let portals = addresses.iter().map(|&address| Portal::listen(address)).collect::<Result<_, _>>()?;
+        self.add_portal_group(PortalGroup { tag, portals, is_private, is_started, discovery: None })
+    }
+}
+
 /// A daemon that listens and whose reactors run.
 #[derive(Debug)]
 pub struct Daemon {
     control: Control<KernelNet>,
-    listeners: Vec<TcpListener>,
-    portals: Vec<SocketAddr>,
     wake: WakeFd,
     signals: UnixStream,
     /// Given up for a moment to accept and close a connection when no descriptor is left.
@@ -154,13 +174,7 @@ impl Daemon {
     /// What is in the way.
     pub fn start(options: Options) -> Result<Daemon, StartError> {
         let epoch = Instant::now();
-        let listener = |&portal: &SocketAddr| {
-            listen(portal)
-                .and_then(|listener| Ok((listener.local_addr()?, listener)))
-                .map_err(|source| StartError::Listen { portal, source })
-        };
-        let listeners = options.portals.iter().map(listener).collect::<Result<Vec<_>, _>>()?;
-        let (portals, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+        options.iscsi.check()?;
         let signals = watch_signals()?;
         let mut net = KernelNet::new(LOGINS_MAX + DISCOVERIES_MAX)?;
         let (waker, wake) = wake_pair()?;
@@ -168,7 +182,7 @@ impl Daemon {
         let (remote, orders) = mpsc::channel();
         let remote = Remote { orders: remote, waker: Arc::clone(&waker) };
         let (to_control, inbox) = channel(TO_CONTROL_MAX, waker);
-        for fd in listeners.iter().map(AsRawFd::as_raw_fd).chain([wake.raw(), signals.as_raw_fd()]) {
+        for fd in [wake.raw(), signals.as_raw_fd()] {
             net.register(fd)?;
         }
         if options.cores.len() > REACTORS_MAX {
@@ -195,6 +209,7 @@ impl Daemon {
                 epoch,
                 to_control: to_control.clone(),
                 peers: senders.clone(),
+                planted: options.planted,
             };
             reactors.push(spawn(recipe)?);
         }
@@ -202,10 +217,8 @@ impl Daemon {
             net,
             inbox,
             reactors: senders,
-            portals: portals.clone(),
             random: Box::new(SystemRandom),
-            nop_in: options.nop_in,
-            discovery_chap: options.discovery_chap,
+            options: options.iscsi,
         });
         if options.hugepages == Hugepages::Auto
             && reactors.iter().any(|reactor| reactor.pages == Pages::Ordinary)
@@ -213,12 +226,13 @@ impl Daemon {
             tracing::info!("not enough free hugepages: buffers are ordinary memory");
         }
         let reserve = File::open("/dev/null").ok();
-        Ok(Daemon { control, listeners, portals, wake, signals, reserve, reactors, remote, orders, epoch })
+        Ok(Daemon { control, wake, signals, reserve, reactors, remote, orders, epoch })
     }
 
     /// Where it listens, with the ports that the system chose.
-    pub fn portals(&self) -> &[SocketAddr] {
-        &self.portals
+    pub fn portals(&self) -> Vec<SocketAddr> {
+        let portals = self.control.portal_groups().flat_map(|group| &group.portals);
+        portals.map(|portal| portal.address).collect()
     }
 
     /// The control side, to say what is served.
@@ -280,43 +294,46 @@ impl Daemon {
     }
 
     fn drain(&mut self, now: Tick) {
-        // Closing them takes them out of the network too.
-        self.listeners.clear();
         self.control.drain(now);
     }
 
     fn accept(&mut self, now: Tick) {
-        for portal in 0..self.listeners.len() {
+        let mut index = 0;
+        while let Some(Listening { group, address, .. }) = self.control.listening(index) {
             for _ in 0..ACCEPTS_PER_TURN {
-                match accept(&self.listeners[portal]) {
-                    Accepted::Connection { socket, peer } => self.accepted(socket, peer, portal, now),
+                match self.accept_at(index) {
+                    Accepted::Connection { socket, peer } => self.accepted(socket, peer, group, address, now),
                     Accepted::Nobody => break,
                     Accepted::Lost => {}
                     Accepted::Exhausted(error) => {
-                        self.shed(portal, &error);
+                        self.shed(index, &error);
                         break;
                     }
                     Accepted::Failed(error) => {
-                        tracing::error!(portal = %self.portals[portal], %error, "cannot accept any more");
-                        // Its index has to stay taken: the portals of targets are counted by it.
+                        tracing::error!(portal = %address, %error, "cannot accept any more");
+                        self.control.lose_listener(index);
                         break;
                     }
                 }
             }
+            index += 1;
         }
     }
 
-    fn accepted(&mut self, socket: OwnedFd, peer: SocketAddr, portal: usize, now: Tick) {
+    fn accept_at(&self, index: usize) -> Accepted {
+        self.control.listening(index).map_or(Accepted::Nobody, |listening| accept(listening.listener))
+    }
+
+    fn accepted(&mut self, socket: OwnedFd, peer: SocketAddr, portal_group: u16, at: SocketAddr, now: Tick) {
         let local = rustix::net::getsockname(&socket).ok().and_then(|local| SocketAddr::try_from(local).ok());
-        let local = local.unwrap_or(self.portals[portal]);
-        self.control.accepted(socket, Origin { peer, local, portal }, now);
+        self.control.accepted(socket, Origin { peer, local: local.unwrap_or(at), portal_group }, now);
     }
 
     /// No descriptor is left. A connection that is not accepted would go on ending every wait, so it is accepted with
     /// the descriptor held in reserve, and closed.
-    fn shed(&mut self, portal: usize, error: &io::Error) {
+    fn shed(&mut self, index: usize, error: &io::Error) {
         let had_reserve = self.reserve.take().is_some();
-        if let Accepted::Connection { socket, peer } = accept(&self.listeners[portal]) {
+        if let Accepted::Connection { socket, peer } = self.accept_at(index) {
             drop(socket);
             self.control.turned_away(peer, error, self.now());
         }

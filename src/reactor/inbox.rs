@@ -11,7 +11,7 @@ use crate::reactor::message::{
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::{Link, Reactor, cause};
-use crate::reactor::unit::Unit;
+use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::{Then, What};
 use crate::scsi::attention::Ua;
 use crate::slab::Key;
@@ -28,7 +28,7 @@ impl<N: Net> Reactor<N> {
                     self.tables.views.resize_with(index + 1, || None);
                     self.busy.reserve(index + 1 - self.busy.len().min(index));
                 }
-                self.units[index] = Some(Unit::new(bdev));
+                self.units[index] = Some(Unit::new(view.id, bdev));
                 self.tables.views[index] = Some(view);
             }
             ToReactor::Barrier { id, change } => self.barrier(id, change, now),
@@ -37,6 +37,14 @@ impl<N: Net> Reactor<N> {
                     // What has been said is sent: the answer to TARGET COLD RESET above all (RFC 7143 §11.5.1).
                     self.transmit(key, now);
                     self.close(key, CloseCause::Ended(reason), now);
+                }
+            }
+            ToReactor::AskLogout { session, seconds } => {
+                if let Some(key) = self.conn_of(session)
+                    && let Some(link) = self.conns.get_mut(key)
+                {
+                    link.conn.ask_for_logout(seconds, &mut self.tables.cx(now));
+                    self.activate(key);
                 }
             }
             ToReactor::OpenGate { session } => {
@@ -169,17 +177,47 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Change::Reservations(change) => self.reserve(id, change, now),
-            Change::Target { target, attention } => {
+            Change::Target { target, attention, drained } => {
                 for index in 0..self.conn_slots() {
                     let Some(key) = self.conns.key_at(index) else { continue };
                     let Some(link) = self.conns.get_mut(key) else { continue };
-                    if link.conn.target().name == target.name {
+                    let (old, new) = (link.conn.target(), &target);
+                    if old.name == new.name && old.portal_group == new.portal_group {
                         let old = link.conn.retarget(std::sync::Arc::clone(&target), attention);
                         self.tell(ToControl::Retired(Retired::Target(old)));
                     }
                 }
-                self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
+                if drained.is_empty() {
+                    self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
+                } else {
+                    self.drain_for(What::Units { units: drained, before }, Then::Acknowledge(id), now);
+                }
             }
+            Change::RemoveUnit { unit } => {
+                if let Some(slot) = self.tables.views.get_mut(unit.index())
+                    && slot.as_ref().is_some_and(|view| view.id == unit)
+                    && let Some(old) = slot.take()
+                {
+                    self.tell(ToControl::Retired(Retired::Unit(old)));
+                }
+                if let Some(unit) = unit::of(&mut self.units, unit) {
+                    unit.is_leaving = true;
+                }
+                // What waits for room in it finds it gone.
+                self.resubmit(unit, now);
+                self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
+                self.let_go(unit);
+            }
+        }
+    }
+
+    /// Closes the channel of a unit that is leaving, if nothing is in it, and forgets the unit.
+    pub(super) fn let_go(&mut self, id: UnitId) {
+        if unit::of(&mut self.units, id).is_some_and(|unit| unit.may_go())
+            && let Some(unit) = self.units.get_mut(id.index()).and_then(Option::take)
+        {
+            let bdev = unit.into_bdev();
+            self.tell(ToControl::UnitReleased { unit: id, reactor: self.id, bdev });
         }
     }
 
@@ -249,10 +287,9 @@ impl<N: Net> Reactor<N> {
 
     /// Sends a flush to every open channel. Nobody waits for its answer but the end itself.
     fn flush_all(&mut self, now: Tick) {
-        for (index, slot) in (0u32..).zip(&mut self.units) {
-            let Some(unit) = slot else { continue };
+        for unit in self.units.iter_mut().flatten() {
             let Some(channel) = &mut unit.channel else { continue };
-            let id = UnitId(index);
+            let id = unit.id;
             let tag = Key { index: u32::MAX, generation: 0 };
             if channel.submit(Io { tag, op: Op::Flush, data: None }, now).is_ok() {
                 unit.needs_kick = true;

@@ -70,7 +70,8 @@ pub enum EndReason {
 pub enum ToReactor<H> {
     /// Serve this connection from now on.
     Adopt(Box<Adopt<H>>),
-    /// A logical unit exists. Sent before any target that maps it; its channel is opened at first use.
+    /// A logical unit exists. Sent before any target that maps it; its channel is opened at first use. It ends by
+    /// [`Change::RemoveUnit`].
     AddUnit {
         /// What is shown of it.
         view: Arc<UnitView>,
@@ -91,6 +92,13 @@ pub enum ToReactor<H> {
         session: SessionId,
         /// Why.
         reason: EndReason,
+    },
+    /// Ask the initiator to log out (Async Message, event 1); nothing else changes.
+    AskLogout {
+        /// Which session.
+        session: SessionId,
+        /// Seconds it gets, as told to it.
+        seconds: u16,
     },
     /// The former session's IO has all come back.
     OpenGate {
@@ -265,12 +273,21 @@ pub enum Change {
     },
     /// A logical unit's reservations change.
     Reservations(Reserve),
-    /// A target's view is replaced (LUNs added or removed). Sessions keep what they have at LUNs that stay.
+    /// The view of a target at one of its portal groups is replaced (LUNs added or removed). Sessions keep what they have
+    /// at LUNs that stay.
     Target {
         /// The new view.
         target: Arc<TargetView>,
         /// For every session of it.
         attention: Option<Ua>,
+        /// Units that a LUN led to and does no more: acknowledge when no IO submitted before is left in them.
+        drained: Arc<[UnitId]>,
+    },
+    /// A logical unit is gone: commands at it end as at a LUN that leads nowhere, what its channel has ends in its own
+    /// time; acknowledge then. The channel is closed after that, told by [`ToControl::UnitReleased`].
+    RemoveUnit {
+        /// Which.
+        unit: UnitId,
     },
 }
 
@@ -328,6 +345,15 @@ pub enum ToControl {
     },
     /// A command to be decided. Answered by [`ToReactor::Answered`].
     Ask(Box<Ask>),
+    /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
+    UnitReleased {
+        /// Which.
+        unit: UnitId,
+        /// Who.
+        reactor: ReactorId,
+        /// What it held of it, to be dropped.
+        bdev: Arc<dyn Bdev>,
+    },
     /// Something an operator may want to know.
     Event(Event),
     /// Memory that control gave and shall free.

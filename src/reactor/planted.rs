@@ -30,6 +30,8 @@ pub enum Bug {
     PiecesOutOfOrder,
     /// The buffer of an aborted WRITE is never given back.
     BufferLeak,
+    /// COMPARE AND WRITE and ORWRITE go ahead without a hold.
+    HoldNotTaken,
     /// Whatever goes to the device goes in spite of another command's hold.
     HoldNotHonoured,
     /// UNMAP and WRITE SAME of zeroes go to the device in spite of another command's hold.

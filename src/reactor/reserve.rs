@@ -20,6 +20,7 @@ impl<N: Net> Reactor<N> {
         }
         // Before a command that waited behind an aborted one can start.
         if let Some(slot) = self.tables.views.get_mut(unit.index())
+            && slot.as_ref().is_some_and(|old| old.id == unit)
             && let Some(old) = slot.replace(view)
         {
             self.tell(ToControl::Retired(Retired::Unit(old)));

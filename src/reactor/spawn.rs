@@ -52,6 +52,8 @@ pub struct Recipe {
     pub to_control: Sender<ToControl>,
     /// Messages to each reactor, in their order; its own is not used.
     pub peers: Vec<Sender<ToReactor<OwnedFd>>>,
+    /// The bug planted in it.
+    pub planted: Planted,
 }
 
 /// Why a reactor could not start.
@@ -114,7 +116,7 @@ pub fn spawn(recipe: Recipe) -> Result<Running, SpawnError> {
             unsolicited: Pool::new(unsolicited, &classes),
             solicited: Pool::new(solicited, &classes),
             sizes: Sizes::default(),
-            planted: Planted::default(),
+            planted: recipe.planted,
         });
         drop(ready.send(Ok(())));
         run(reactor, recipe.idle, &recipe.wake, recipe.epoch);

@@ -87,8 +87,8 @@ impl<N: Net> Reactor<N> {
             self.refuse(key, outcome, now);
             return true;
         }
-        let is_held = self.is_held(key);
         self.write_through(unit, key);
+        let is_held = self.is_held(key);
         let Some(slot) = unit::of(&mut self.units, unit) else { return true };
         if is_held {
             slot.held.push(key, &mut self.tables);

@@ -130,6 +130,6 @@ impl Tables {
 
     /// What is published of a unit.
     pub(super) fn view(&self, unit: UnitId) -> Option<&UnitView> {
-        self.views.get(unit.index())?.as_deref()
+        self.views.get(unit.index())?.as_deref().filter(|view| view.id == unit)
     }
 }

@@ -182,7 +182,8 @@ impl<N: Net> Reactor<N> {
             }
             self.dones = dones;
             self.resubmit(id, now);
-            let is_pending = unit::of(&mut self.units, id).is_some_and(|unit| unit.is_pending());
+            let is_pending =
+                unit::of(&mut self.units, id).is_some_and(|unit| unit.is_pending() && !unit.may_go());
             if is_pending {
                 index += 1;
             } else {
@@ -190,6 +191,7 @@ impl<N: Net> Reactor<N> {
                     unit.is_busy = false;
                 }
                 self.busy.swap_remove(index);
+                self.let_go(id);
             }
         }
         worked
@@ -385,7 +387,7 @@ impl<N: Net> Reactor<N> {
             deadline = deadline.min(at);
         }
         for id in &self.busy {
-            let unit = self.units.get(id.index()).and_then(Option::as_ref);
+            let unit = self.units.get(id.index()).and_then(Option::as_ref).filter(|unit| unit.id == *id);
             match unit.and_then(|unit| unit.channel.as_ref()).map(|channel| channel.wake()) {
                 Some(Wake::MustPoll) => return Wait::Poll,
                 // It has nothing in flight and refused all the same: only another try tells when that is over.
@@ -402,10 +404,26 @@ impl<N: Net> Reactor<N> {
 
     /// Waits in the kernel until something happens, or `wait` is over.
     pub fn wait(&mut self, wait: Wait) {
-        if wait != Wait::Poll && self.inbox.may_sleep() {
+        if wait != Wait::Poll && self.watch_channels() && self.inbox.may_sleep() {
             self.net.ready(&mut self.ready, wait);
             self.inbox.awake();
         }
+    }
+
+    /// Makes the descriptors of channels with IO in flight end a wait. Whether all of them do; else polling has to.
+    fn watch_channels(&mut self) -> bool {
+        for id in &self.busy {
+            let Some(unit) = unit::of(&mut self.units, *id) else { continue };
+            let Some(Wake::Fd(fd)) = unit.channel.as_ref().map(|channel| channel.wake()) else { continue };
+            if unit.watched == Some(fd) {
+                continue;
+            }
+            if self.net.register(fd).is_err() {
+                return false;
+            }
+            unit.watched = Some(fd);
+        }
+        true
     }
 
     /// Whether the reactor has stopped for good.

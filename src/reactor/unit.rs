@@ -1,5 +1,6 @@
 //! A reactor's side of a logical unit: its channel, opened at first use, and the IOs that wait for room in it or for holds.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bdev::{Bdev, Channel, ChannelState, Refused};
@@ -11,6 +12,7 @@ use crate::time::Tick;
 /// A logical unit as one reactor serves it.
 #[derive(Debug)]
 pub(super) struct Unit {
+    pub(super) id: UnitId,
     bdev: Arc<dyn Bdev>,
     pub(super) channel: Option<Box<dyn Channel>>,
     /// IOs that wait for room in the channel.
@@ -20,12 +22,37 @@ pub(super) struct Unit {
     /// It is in the reactor's list of units to poll.
     pub(super) is_busy: bool,
     pub(super) needs_kick: bool,
+    /// The channel's descriptor that ends a wait of this reactor.
+    pub(super) watched: Option<RawFd>,
+    /// It is to be let go of as soon as nothing is in the device.
+    pub(super) is_leaving: bool,
 }
 
 impl Unit {
-    pub(super) fn new(bdev: Arc<dyn Bdev>) -> Unit {
-        let (parked, held) = (ParkedList::default(), ParkedList::default());
-        Unit { bdev, channel: None, parked, held, is_busy: false, needs_kick: false }
+    pub(super) fn new(id: UnitId, bdev: Arc<dyn Bdev>) -> Unit {
+        Unit {
+            id,
+            bdev,
+            channel: None,
+            parked: ParkedList::default(),
+            held: ParkedList::default(),
+            is_busy: false,
+            needs_kick: false,
+            watched: None,
+            is_leaving: false,
+        }
+    }
+
+    /// Whether it is to be let go of and can be: nothing is in the device, nothing waits for it.
+    pub(super) fn may_go(&self) -> bool {
+        self.is_leaving
+            && self.parked.len() + self.held.len() == 0
+            && self.channel.as_ref().is_none_or(|channel| channel.in_flight() == 0)
+    }
+
+    /// Closes the channel, on the thread that it was opened on; what it was opened from is left.
+    pub(super) fn into_bdev(self) -> Arc<dyn Bdev> {
+        self.bdev
     }
 
     /// Whether an IO waits for room.
@@ -149,5 +176,5 @@ pub(super) fn hand_over(
 
 /// The unit of this number.
 pub(super) fn of(units: &mut [Option<Unit>], id: UnitId) -> Option<&mut Unit> {
-    units.get_mut(id.index())?.as_mut()
+    units.get_mut(id.index())?.as_mut().filter(|unit| unit.id == id)
 }

@@ -123,7 +123,7 @@ pub struct TargetView {
     pub port_group: u16,
     /// iSCSI target portal group tag.
     pub portal_group: u16,
-    /// `address:port` of each portal, as told by SendTargets.
+    /// `address:port,tag` of each portal, as told by SendTargets.
     pub portals: Vec<String>,
     /// Ascending by number.
     pub mappings: Vec<Mapping>,

@@ -19,7 +19,7 @@ pub(super) fn target() -> TargetView {
         relative_port: 1,
         port_group: 1,
         portal_group: 1,
-        portals: vec!["192.0.2.1:3260".to_owned(), "[2001:db8::1]:3260".to_owned()],
+        portals: vec!["192.0.2.1:3260,1".to_owned(), "[2001:db8::1]:3260,1".to_owned()],
         mappings: [0, 1, 300].map(mapping).into(),
     }
 }

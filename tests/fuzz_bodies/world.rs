@@ -244,7 +244,7 @@ impl World {
                         is_flushed: ask.parameters.len() % 2 == 1,
                     });
                 }
-                ToControl::Event(_) | ToControl::Retired(_) => {}
+                ToControl::Event(_) | ToControl::Retired(_) | ToControl::UnitReleased { .. } => {}
                 ToControl::Stopped { .. } => panic!("nobody stopped it"),
             }
         }

@@ -9,20 +9,25 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lunette::bdev::delay::{Delay, Delays};
 use lunette::bdev::error::{Fault, Faults, Faulty, Kind, Rule, RuleId};
 use lunette::bdev::malloc::{Malloc, Recipe};
 use lunette::bdev::{Bdev, ChannelState};
 use lunette::buf::Hugepages;
 use lunette::control::Control;
-use lunette::control::access::Rules;
-use lunette::control::catalog::TargetSpec;
+use lunette::control::access::{InitiatorGroup, NameRule};
+use lunette::control::auth::{Auth, AuthGroup, Chap};
+use lunette::control::done::{Done, Outcome};
+use lunette::control::error::ChangeError;
+use lunette::control::options;
+use lunette::control::registry::BdevSpec;
+use lunette::control::targets::NewTarget;
 use lunette::control::thread::{Daemon, Options, Remote};
-use lunette::id::{ReactorId, UnitId};
-use lunette::iscsi::chap;
+use lunette::id::ReactorId;
+use lunette::iscsi::chap::Account;
 use lunette::net::kernel::KernelNet;
-use lunette::reactor::Idle;
 use lunette::reactor::message::NopInTimes;
-use lunette::scsi::view::{LunNumber, Mapping};
+use lunette::reactor::{Idle, Planted};
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::session::Completion;
 use lunette_initiator::socket::Wire;
@@ -43,8 +48,16 @@ pub(crate) struct Setup {
     pub(crate) portals: Vec<SocketAddr>,
     /// Of each LUN: blocks, and bytes of a block.
     pub(crate) disks: Vec<(u64, u32)>,
-    pub(crate) rules: Rules,
-    pub(crate) discovery_chap: Option<chap::Policy>,
+    /// Who may come, as a rule of an initiator group.
+    pub(crate) initiators: &'static str,
+    /// Who can prove who it is.
+    pub(crate) accounts: Vec<Account>,
+    /// What has to be proved to the target, and in discovery.
+    pub(crate) chap: Chap,
+    pub(crate) discovery_chap: Chap,
+    pub(crate) planted: Planted,
+    /// How slow the disks are.
+    pub(crate) delays: Delays,
 }
 
 impl Default for Setup {
@@ -55,8 +68,12 @@ impl Default for Setup {
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
             portals: vec![([127, 0, 0, 1], 0).into()],
             disks: vec![(16 * 1024, 512)],
-            rules: Rules::OPEN,
-            discovery_chap: None,
+            initiators: "ANY",
+            accounts: Vec::new(),
+            chap: Chap::Either,
+            discovery_chap: Chap::Either,
+            planted: Planted::default(),
+            delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
         }
     }
 }
@@ -64,7 +81,7 @@ impl Default for Setup {
 /// A disk of the daemon.
 #[derive(Debug)]
 pub(crate) struct Disk {
-    pub(crate) unit: UnitId,
+    pub(crate) name: String,
     pub(crate) medium: Arc<Malloc>,
     pub(crate) faults: Faults,
 }
@@ -91,7 +108,7 @@ impl World {
         let (started, is_started) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let (daemon, disks) = serve(setup);
-            started.send((daemon.portals().to_vec(), daemon.remote(), disks)).unwrap();
+            started.send((daemon.portals(), daemon.remote(), disks)).unwrap();
             daemon.run()
         });
         let (portals, remote, disks) = is_started.recv().expect("the daemon starts");
@@ -108,6 +125,17 @@ impl World {
         change: impl FnOnce(&mut Control<KernelNet>) -> R + Send + 'static,
     ) -> R {
         self.remote.call(|control, _| change(control)).expect("the daemon runs")
+    }
+
+    /// Begins a change that takes its time.
+    pub(crate) fn change(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Done) -> Result<(), ChangeError> + Send + 'static,
+    ) -> mpsc::Receiver<Outcome> {
+        let (outcome, done) = mpsc::sync_channel(1);
+        self.control(move |control| change(control, Done::new(move |ended| drop(outcome.send(ended)))))
+            .unwrap();
+        done
     }
 
     /// Asks it to stop, as SIGTERM does.
@@ -185,33 +213,51 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         idle: Idle::Park,
         hugepages: Hugepages::Off,
         pool_bytes: setup.pool_bytes,
-        portals: setup.portals,
-        nop_in: setup.nop_in,
-        discovery_chap: setup.discovery_chap,
+        iscsi: options::Options {
+            nop_in: setup.nop_in,
+            discovery: Auth { chap: setup.discovery_chap, group: 1 },
+            ..options::Options::default()
+        },
+        planted: setup.planted,
     })
     .unwrap();
+    let control = daemon.control();
     let disks: Vec<Disk> = (0u8..)
         .zip(setup.disks)
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
-            let unit = daemon.control().add_unit(bdev, "test disk").unwrap();
-            Disk { unit, medium, faults }
+            let name = bdev.info().name;
+            control.register_bdev(spec(Arc::new(Delay::new(bdev, setup.delays)))).unwrap();
+            Disk { name, medium, faults }
         })
         .collect();
-    let mapping = |(number, disk): (u16, &Disk)| Mapping {
-        number: LunNumber(number),
-        unit: disk.unit,
-        read_only: false,
-    };
-    let spec = TargetSpec {
-        name: TARGET.to_owned(),
-        alias: String::new(),
-        mappings: (0u16..).zip(&disks).map(mapping).collect(),
-        portals: Vec::new(),
-        rules: setup.rules,
-    };
-    daemon.control().add_target(spec).unwrap();
+    control.create_auth_group(AuthGroup { tag: 1, accounts: setup.accounts }).unwrap();
+    let initiators = vec![NameRule::parse(setup.initiators).unwrap()];
+    control.create_initiator_group(InitiatorGroup { initiators, ..InitiatorGroup::any(1) }).unwrap();
+    control.create_portal_group(1, &setup.portals, false, true).unwrap();
+    let names: Vec<&str> = disks.iter().map(|disk| disk.name.as_str()).collect();
+    let target = NewTarget { auth: Auth { chap: setup.chap, group: 1 }, ..target(TARGET, &names, &[(1, 1)]) };
+    control.create_target(&target).unwrap();
     (daemon, disks)
+}
+
+/// A device as control takes it in.
+pub(crate) fn spec(bdev: Arc<dyn Bdev>) -> BdevSpec {
+    BdevSpec { bdev, product: "test disk".to_owned(), recipe: String::new(), bases: Vec::new() }
+}
+
+/// A target with these bdevs as its LUNs from 0 on, at pairs of portal group and initiator group.
+pub(crate) fn target(name: &str, bdevs: &[&str], maps: &[(u16, u32)]) -> NewTarget {
+    NewTarget {
+        name: name.to_owned(),
+        alias: String::new(),
+        luns: bdevs.iter().map(|&bdev| (bdev.to_owned(), None)).collect(),
+        maps: maps.to_vec(),
+        auth: Auth::default(),
+        demands_header_digest: false,
+        demands_data_digest: false,
+        queue_depth: 64,
+    }
 }
 
 /// A RAM disk behind faults.

@@ -1,8 +1,8 @@
 //! Login and discovery: CHAP in all its forms, text in parts, TSIH and version rules, SendTargets.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use lunette::control::access::{NameGlob, Rules};
-use lunette::iscsi::chap::{Account, Algorithm as Hash, Credential, Policy, Secret};
+use lunette::control::auth::Chap as Demand;
+use lunette::iscsi::chap::{Account, Credential, Secret};
 use lunette_initiator::chap::{Algorithm, Encoding};
 use lunette_initiator::config::{Auth, Chap, Mutual};
 use lunette_initiator::pdu::request::{LoginRequest, NopOut};
@@ -16,24 +16,18 @@ use crate::harness::{SOON, Setup, TARGET, World, config};
 const SECRET: &[u8] = b"twelve bytes or more";
 const TARGET_SECRET: &[u8] = b"another secret of ours";
 
-fn policy() -> Policy {
+fn accounts() -> Vec<Account> {
     let credential =
         |name: &str, secret: &[u8]| Credential { name: name.to_owned(), secret: Secret(secret.to_vec()) };
-    let account = Account {
+    vec![Account {
         initiator: credential("alice", SECRET),
         target: Some(credential("lunette", TARGET_SECRET)),
-    };
-    Policy {
-        accounts: vec![account],
-        algorithms: Hash::ALL.to_vec(),
-        is_required: true,
-        is_mutual_required: false,
-    }
+    }]
 }
 
 fn guarded() -> World {
-    let rules = Rules { chap: Some(policy()), ..Rules::OPEN };
-    World::start(Setup { rules, discovery_chap: Some(policy()), ..Setup::default() })
+    let (chap, discovery_chap) = (Demand::Required, Demand::Required);
+    World::start(Setup { accounts: accounts(), chap, discovery_chap, ..Setup::default() })
 }
 
 fn with(auth: Auth) -> Config {
@@ -104,8 +98,7 @@ fn chap_that_proves_nothing_is_refused() {
 
 #[test]
 fn an_account_that_has_to_be_mutual_is() {
-    let rules = Rules { chap: Some(Policy { is_mutual_required: true, ..policy() }), ..Rules::OPEN };
-    let world = World::start(Setup { rules, ..Setup::default() });
+    let world = World::start(Setup { accounts: accounts(), chap: Demand::Mutual, ..Setup::default() });
     let alice = Chap::new("alice", SECRET);
     assert_eq!(refusal(&world, with(Auth::Chap(alice.clone()))), (2, 1));
     world.login(with(Auth::Chap(Chap { mutual: Some(mutual()), ..alice })));
@@ -127,8 +120,7 @@ fn text_may_come_in_parts() {
 
 #[test]
 fn who_may_come_and_to_what() {
-    let rules = Rules { initiators: vec![NameGlob::new("iqn.2026-11.io.example:a*")], ..Rules::OPEN };
-    let world = World::start(Setup { rules, ..Setup::default() });
+    let world = World::start(Setup { initiators: "iqn.2026-11.io.example:a*", ..Setup::default() });
     world.client("abc");
     assert_eq!(refusal(&world, config("b")), (2, 2));
     assert_eq!(

@@ -3,14 +3,17 @@
 
 mod data;
 mod docs;
+mod file;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
 mod harness;
 mod hostile;
 mod login;
+mod modes;
 mod reserve;
 mod session;
 mod sim;
+mod swap;
 mod tidy;
 mod tmf;

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use lunette::bdev::error::{Fault, Kind};
+use lunette::control::done::Done;
 use lunette::reactor::message::NopInTimes;
-use lunette::scsi::view::{LunNumber, Mapping};
+use lunette::scsi::view::LunNumber;
 use lunette_initiator::pdu::request::{LoginRequest, LogoutRequest, NopOut, ScsiCommand, Snack};
 use lunette_initiator::pdu::response::{Async, LogoutResponse, NopIn, Reject, Response, ScsiResponse};
 use lunette_initiator::pdu::{Bhs, Flaw, NO_TAG, Pdu};
@@ -14,7 +15,7 @@ use lunette_initiator::socket::{SocketError, Wire};
 use lunette_initiator::{Client, Command, Config, Data, Offer, lun};
 
 use crate::harness::{
-    SOON, Setup, TARGET, World, config, disk, pattern, read, sense, test_unit_ready, until, write,
+    SOON, Setup, TARGET, World, config, disk, pattern, read, sense, spec, test_unit_ready, until, write,
 };
 
 const MS_NS: u64 = 1_000_000;
@@ -268,8 +269,7 @@ fn a_resize_is_told() {
     let (mut client, mut other) = (world.client("a"), world.client("b"));
     for blocks in [8192, 1024] {
         world.disks[0].medium.resize(blocks).unwrap();
-        let unit = world.disks[0].unit;
-        world.control(move |control| control.reread_unit(unit)).unwrap();
+        world.control(|control| control.reread_bdev("disk0", Done::nobody())).unwrap();
         for client in [&mut client, &mut other] {
             attention(client, 0, (0x6, 0x2a, 0x09));
             let answer = client.command(cdb::read_capacity_16(32), Data::In(32)).unwrap();
@@ -300,15 +300,15 @@ fn luns_that_come_and_go_are_told() {
     let mut client = world.client("a");
     let (_, _, bdev) = disk(9, 1024, 512);
     let add = move |control: &mut lunette::control::Control<_>| {
-        let unit = control.add_unit(bdev, "late").unwrap();
-        control.add_lun(TARGET, Mapping { number: LunNumber(300), unit, read_only: false }).unwrap();
+        control.register_bdev(spec(bdev)).unwrap();
+        control.add_lun(TARGET, "disk9", Some(LunNumber(300))).unwrap();
     };
     world.control(add);
     attention(&mut client, 0, (0x6, 0x3f, 0x0e));
     assert_eq!(luns(&mut client), [Some(0), Some(1), Some(300)]);
     client.run(test_unit_ready(300)).unwrap();
     assert!(client.run(test_unit_ready(300)).unwrap().is_good());
-    world.control(|control| control.remove_lun(TARGET, LunNumber(300))).unwrap();
+    world.control(|control| control.remove_lun(TARGET, LunNumber(300), Done::nobody())).unwrap();
     attention(&mut client, 0, (0x6, 0x3f, 0x0e));
     assert_eq!(sense(&client.run(test_unit_ready(300)).unwrap()), (0x5, 0x25, 0x00));
     assert_eq!(luns(&mut client), [Some(0), Some(1)]);
@@ -322,12 +322,14 @@ fn a_lun_removed_under_io() {
     let write = client.session().command(write(1, 0, 8)).unwrap();
     let read = client.session().command(read(64, 8)).unwrap();
     client.ping(b"").unwrap();
-    world.control(|control| control.remove_lun(TARGET, LunNumber(0))).unwrap();
+    let done = world.change(|control, done| control.remove_lun(TARGET, LunNumber(0), done));
     attention(&mut client, 1, (0x6, 0x3f, 0x0e));
     assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (0x5, 0x25, 0x00));
     assert!(client.session().is_sent(write));
+    assert!(done.try_recv().is_err(), "the device has IO that came by the LUN");
     world.disks[0].faults.release(rule);
     // What the device had ends as the device ends it.
     assert!(client.completion(write).unwrap().is_good());
     assert!(client.completion(read).unwrap().is_good());
+    assert!(done.recv_timeout(SOON).unwrap().is_clean);
 }

@@ -21,7 +21,7 @@ use lunette::limits;
 use lunette::net::wake::{KernelWaker, wake_pair};
 use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
-use lunette::reactor::{Idle, Recipe, Running, spawn};
+use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
@@ -167,6 +167,7 @@ impl World {
         let start = |(number, (inbox, wake)): (u16, _)| {
             let sender = senders[usize::from(number)].clone();
             let running = spawn(Recipe {
+                planted: Planted::default(),
                 id: ReactorId(number),
                 cpu: None,
                 idle: Idle::Park,

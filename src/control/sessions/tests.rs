@@ -16,8 +16,13 @@ fn conn(index: u32) -> Key {
     Key { index, generation: 0 }
 }
 
+fn origin() -> Origin {
+    let address = ([192, 0, 2, 1], 1).into();
+    Origin { peer: address, local: address, portal_group: 1 }
+}
+
 fn open(sessions: &mut Sessions, nexus: Nexus, index: u32) -> SessionId {
-    sessions.open(nexus, 1, conn(index), SocketAddr::from(([192, 0, 2, 1], 1))).unwrap().0
+    sessions.open(nexus, 1, conn(index), origin()).unwrap().0
 }
 
 fn steps(sessions: &mut Sessions) -> Vec<Step> {
@@ -28,7 +33,7 @@ const R0: ReactorId = ReactorId(0);
 
 #[test]
 fn a_drained_predecessor_leaves_no_gate() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let old = open(&mut sessions, nexus("a", 1), 1);
     assert!(sessions.admit(old).is_some());
     sessions.ended(old);
@@ -42,7 +47,7 @@ fn a_drained_predecessor_leaves_no_gate() {
 
 #[test]
 fn the_predecessor_may_drain_while_the_login_is_finished() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let old = open(&mut sessions, nexus("a", 1), 1);
     assert!(sessions.admit(old).is_some());
     let new = open(&mut sessions, nexus("a", 1), 2);
@@ -56,7 +61,7 @@ fn the_predecessor_may_drain_while_the_login_is_finished() {
 
 #[test]
 fn a_gate_opens_when_the_last_of_all_predecessors_has_drained() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let first = open(&mut sessions, nexus("a", 1), 1);
     assert!(sessions.admit(first).is_some());
     let second = open(&mut sessions, nexus("a", 1), 2);
@@ -76,7 +81,7 @@ fn a_gate_opens_when_the_last_of_all_predecessors_has_drained() {
 
 #[test]
 fn a_session_that_ended_by_itself_meanwhile_is_not_waited_for_twice() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let old = open(&mut sessions, nexus("a", 1), 1);
     assert!(sessions.admit(old).is_some());
     sessions.ended(old);
@@ -87,7 +92,7 @@ fn a_session_that_ended_by_itself_meanwhile_is_not_waited_for_twice() {
 
 #[test]
 fn a_login_that_breaks_leaves_nothing() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let id = open(&mut sessions, nexus("a", 1), 1);
     sessions.withdraw(id);
     assert_eq!((sessions.count(), sessions.of_target("iqn.t").len()), (0, 0));
@@ -97,7 +102,7 @@ fn a_login_that_breaks_leaves_nothing() {
 
 #[test]
 fn withdrawing_does_not_end_a_session_that_runs() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let id = open(&mut sessions, nexus("a", 1), 1);
     assert!(sessions.admit(id).is_some());
     sessions.withdraw(id);
@@ -106,7 +111,7 @@ fn withdrawing_does_not_end_a_session_that_runs() {
 
 #[test]
 fn messages_about_strangers_change_nothing() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let id = open(&mut sessions, nexus("a", 1), 1);
     sessions.ended(id);
     sessions.drained(id);
@@ -117,8 +122,8 @@ fn messages_about_strangers_change_nothing() {
 
 #[test]
 fn tsihs_are_never_zero_nor_shared() {
-    let mut sessions = Sessions::new(1);
-    let (_, kept) = sessions.open(nexus("a", 1), 1, conn(1), SocketAddr::from(([192, 0, 2, 1], 1))).unwrap();
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
+    let (_, kept) = sessions.open(nexus("a", 1), 1, conn(1), origin()).unwrap();
     for _ in 0..u32::from(u16::MAX) + 10 {
         let (_, tsih) = sessions.open_discovery();
         assert!(tsih != 0 && tsih != kept);
@@ -128,7 +133,7 @@ fn tsihs_are_never_zero_nor_shared() {
 
 #[test]
 fn sessions_are_bounded_until_they_have_drained() {
-    let mut sessions = Sessions::new(2);
+    let mut sessions = Sessions::new(2, SESSIONS_MAX);
     let ids: Vec<SessionId> = (0..SESSIONS_MAX)
         .map(|index| {
             let id = open(&mut sessions, nexus(&format!("i{index}"), 1), 1);
@@ -137,15 +142,14 @@ fn sessions_are_bounded_until_they_have_drained() {
             id
         })
         .collect();
-    let peer = SocketAddr::from(([192, 0, 2, 1], 1));
-    assert_eq!(sessions.open(nexus("late", 1), 1, conn(1), peer), Err(Refusal::OutOfResources));
+    assert_eq!(sessions.open(nexus("late", 1), 1, conn(1), origin()), Err(Refusal::OutOfResources));
     sessions.drained(ids[0]);
-    assert!(sessions.open(nexus("late", 1), 1, conn(1), peer).is_ok());
+    assert!(sessions.open(nexus("late", 1), 1, conn(1), origin()).is_ok());
 }
 
 #[test]
 fn old_nexuses_are_forgotten_in_order() {
-    let mut sessions = Sessions::new(1);
+    let mut sessions = Sessions::new(1, SESSIONS_MAX);
     let mut visit = |initiator: &str| {
         let id = open(&mut sessions, nexus(initiator, 1), 1);
         let attention = sessions.admit(id).unwrap().attention;
@@ -165,7 +169,7 @@ fn old_nexuses_are_forgotten_in_order() {
 
 #[test]
 fn one_target_is_spread_over_reactors() {
-    let mut sessions = Sessions::new(2);
+    let mut sessions = Sessions::new(2, SESSIONS_MAX);
     let ids: Vec<SessionId> =
         (0u8..4).map(|isid| open(&mut sessions, nexus("a", isid), u32::from(isid))).collect();
     let reactors: Vec<u16> = ids.iter().map(|id| sessions.get(*id).unwrap().reactor.0).collect();

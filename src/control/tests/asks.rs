@@ -2,6 +2,7 @@
 
 use super::acknowledge;
 use super::world::{ALICE, World};
+use crate::control::done::Done;
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::reactor::message::{Ask, Change, TaskTicket, ToControl, ToReactor};
 use crate::scsi::attention::Ua;
@@ -73,7 +74,7 @@ fn a_cache_is_switched_off_by_a_barrier_and_then_flushed() {
     let modes = changed(&mut world, session, true, true);
     assert!(!modes.write_cache);
     assert_eq!(answer(&world), (Outcome::GOOD, true));
-    assert_eq!(world.control.catalog().unit(UnitId(0)).unwrap().modes, modes, "later sessions see it");
+    assert_eq!(world.control.catalog.registry.view(UnitId(0)).unwrap().modes, modes, "later sessions see it");
 }
 
 #[test]
@@ -124,6 +125,6 @@ fn what_was_selected_outlives_a_resize() {
     let (mut world, session) = world();
     mode_select(&mut world, session, &CACHE_OFF);
     let modes = changed(&mut world, session, true, true);
-    world.control.reread_unit(UnitId(0)).unwrap();
-    assert_eq!(world.control.catalog().unit(UnitId(0)).unwrap().modes, modes);
+    world.control.reread_bdev("disk0", Done::nobody()).unwrap();
+    assert_eq!(world.control.catalog.registry.view(UnitId(0)).unwrap().modes, modes);
 }

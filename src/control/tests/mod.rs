@@ -5,7 +5,7 @@ mod reserve;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};
-use super::access::{NameGlob, Rules};
+use super::done::Done;
 use crate::id::{ReactorId, SessionId};
 use crate::iscsi::sn::Sn;
 use crate::limits::{DISCOVERY_IDLE_NS, DRAIN_SECONDS, LOGIN_NS, LOGINS_MAX, STOP_NS};
@@ -97,7 +97,7 @@ fn another_isid_is_another_nexus_and_goes_to_the_other_reactor() {
 
 #[test]
 fn refusals_are_written_before_the_connection_is_closed() {
-    let mut world = World::with_rules(1, Rules { initiators: vec![NameGlob::new("*:bob")], ..Rules::OPEN });
+    let mut world = World::for_initiators(1, "*:bob");
     let (cable, refused) = world.log_in(ALICE, 1);
     assert_eq!((refused, cable.is_closed()), ([2, 2], true));
     let cable = world.connect("203.0.113.5:40000");
@@ -248,10 +248,10 @@ fn a_cold_reset_ends_the_targets_sessions_after_its_answer() {
 #[test]
 fn removing_a_lun_is_told_to_every_reactor_and_to_later_sessions() {
     let mut world = World::new(2);
-    world.control.remove_lun(world::TARGET, LunNumber(0)).unwrap();
+    world.control.remove_lun(world::TARGET, LunNumber(0), Done::nobody()).unwrap();
     for reactor in 0..2 {
         let change = acknowledge(&mut world, reactor, true);
-        let Change::Target { target, attention } = change else { panic!("{change:?}") };
+        let Change::Target { target, attention, .. } = change else { panic!("{change:?}") };
         assert_eq!((target.mappings.len(), attention), (1, Some(Ua::LunsChanged)));
     }
     world.log_in(ALICE, 1);

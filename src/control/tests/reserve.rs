@@ -122,7 +122,7 @@ fn a_device_that_keeps_an_io_is_told_and_the_new_state_holds() {
     out(&mut world, alice, 2, RESERVE, [7, 0]);
     in_force(&mut world, false);
     assert_eq!(answer(&world, alice), (2, Outcome::check(Sense::INTERNAL_FAILURE)));
-    let permits = &world.control.catalog().unit(UnitId(0)).unwrap().permits;
+    let permits = &world.control.catalog.registry.view(UnitId(0)).unwrap().permits;
     assert!(!permits.allows(bob.nexus, Class::Write));
 }
 

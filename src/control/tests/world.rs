@@ -6,14 +6,18 @@ use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
 use crate::bdev::{Bdev, Channel, Info};
-use crate::control::access::Rules;
-use crate::control::catalog::TargetSpec;
+use crate::control::access::{InitiatorGroup, NameRule};
+use crate::control::auth::Auth;
+use crate::control::options::Options;
+use crate::control::portals::{Portal, PortalGroup};
+use crate::control::registry::BdevSpec;
+use crate::control::targets::NewTarget;
 use crate::control::{Config, Control, Origin, Random};
-use crate::id::{ReactorId, SessionId, UnitId};
+use crate::id::{ReactorId, SessionId};
 use crate::net::{Net, Readiness, Rx, Tx, Wait, Waker};
-use crate::reactor::message::{Adopt, NopInTimes, ToControl, ToReactor};
+use crate::reactor::message::{Adopt, ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender, channel};
-use crate::scsi::view::{LunNumber, Mapping};
+use crate::scsi::view::LunNumber;
 use crate::slab::{Key, Slab};
 use crate::time::{MS_NS, Tick};
 
@@ -122,20 +126,21 @@ impl Random for Counting {
     }
 }
 
+/// A disk by its number.
 #[derive(Debug)]
-struct Disk;
+pub(super) struct Disk(pub(super) u8);
 
 impl Bdev for Disk {
     fn info(&self) -> Info {
         Info {
-            name: "disk0".to_owned(),
+            name: format!("disk{}", self.0),
             blocks: 8,
             block_bytes: 512,
             physical_block_bytes: 512,
             read_only: false,
             write_cache: true,
             rotational: false,
-            uuid: [7; 16],
+            uuid: [self.0; 16],
             unmap: None,
         }
     }
@@ -153,34 +158,28 @@ pub(super) struct World {
 }
 
 impl World {
-    /// One target with LUNs 0 and 5 of one unit, at 192.0.2.1:3260 and at every address's port 3261.
+    /// One target with LUNs 0 and 5 of one unit, at portal group 1: 192.0.2.1:3260 and every address's port 3261. Anybody
+    /// may come.
     pub(super) fn new(reactor_count: usize) -> World {
-        World::with_rules(reactor_count, Rules::OPEN)
+        World::for_initiators(reactor_count, "ANY")
     }
 
-    pub(super) fn with_rules(reactor_count: usize, rules: Rules) -> World {
+    pub(super) fn for_initiators(reactor_count: usize, rule: &str) -> World {
         let (to_control, inbox) = channel(64, Arc::new(NoWaker));
         let (senders, reactors) = (0..reactor_count).map(|_| channel(64, Arc::new(NoWaker))).unzip();
         let mut control = Control::new(Config {
             net: FakeNet(Slab::new(512)),
             inbox,
             reactors: senders,
-            portals: ["192.0.2.1:3260", "0.0.0.0:3261"].map(|portal| portal.parse().unwrap()).to_vec(),
             random: Box::new(Counting(0)),
-            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-            discovery_chap: None,
+            options: Options::default(),
         });
-        let unit = control.add_unit(Arc::new(Disk), "RAM disk").unwrap();
-        assert_eq!(unit, UnitId(0));
-        let mapping = |number| Mapping { number: LunNumber(number), unit, read_only: false };
-        let spec = TargetSpec {
-            name: TARGET.to_owned(),
-            alias: String::new(),
-            mappings: vec![mapping(5), mapping(0)],
-            portals: Vec::new(),
-            rules,
-        };
-        control.add_target(spec).unwrap();
+        control.register_bdev(bdev(0)).unwrap();
+        control.add_portal_group(portal_group(1, &["192.0.2.1:3260", "0.0.0.0:3261"])).unwrap();
+        let initiators = vec![NameRule::parse(rule).unwrap()];
+        control.create_initiator_group(InitiatorGroup { initiators, ..InitiatorGroup::any(1) }).unwrap();
+        let lun = |number| ("disk0".to_owned(), Some(LunNumber(number)));
+        control.create_target(&target(TARGET, vec![lun(5), lun(0)])).unwrap();
         let world = World { control, reactors, to_control, now: Tick::ZERO };
         for reactor in &world.reactors {
             assert!(matches!(reactor.receive(), Some(ToReactor::AddUnit { .. })));
@@ -188,11 +187,15 @@ impl World {
         world
     }
 
-    /// A connection from `peer` to portal 1, of which nothing was written yet.
+    /// A connection from `peer` to portal group 1, of which nothing was written yet.
     pub(super) fn connect(&mut self, peer: &str) -> Cable {
+        self.connect_at(1, peer)
+    }
+
+    pub(super) fn connect_at(&mut self, portal_group: u16, peer: &str) -> Cable {
         let cable = Cable::default();
         let local: SocketAddr = "198.51.100.9:3261".parse().unwrap();
-        let origin = Origin { peer: peer.parse().unwrap(), local, portal: 1 };
+        let origin = Origin { peer: peer.parse().unwrap(), local, portal_group };
         self.control.accepted(cable.clone(), origin, self.now);
         cable
     }
@@ -240,6 +243,30 @@ impl World {
         self.turn();
         let answer = cable.read();
         (cable, status(&answer))
+    }
+}
+
+pub(super) fn bdev(number: u8) -> BdevSpec {
+    let (product, recipe) = ("RAM disk".to_owned(), String::new());
+    BdevSpec { bdev: Arc::new(Disk(number)), product, recipe, bases: Vec::new() }
+}
+
+pub(super) fn portal_group(tag: u16, addresses: &[&str]) -> PortalGroup {
+    let portals = addresses.iter().map(|address| Portal::without_listener(address.parse().unwrap()));
+    PortalGroup { tag, portals: portals.collect(), is_private: false, is_started: true, discovery: None }
+}
+
+/// A target at portal group 1, for initiator group 1.
+pub(super) fn target(name: &str, luns: Vec<(String, Option<LunNumber>)>) -> NewTarget {
+    NewTarget {
+        name: name.to_owned(),
+        alias: String::new(),
+        luns,
+        maps: vec![(1, 1)],
+        auth: Auth::default(),
+        demands_header_digest: false,
+        demands_data_digest: false,
+        queue_depth: 64,
     }
 }
 

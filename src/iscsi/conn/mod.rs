@@ -456,7 +456,7 @@ impl Conn {
         units: &'a [Option<Arc<UnitView>>],
     ) -> crate::scsi::Place<'a> {
         let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
-            let view = units.get(mapping.unit.index())?.as_deref()?;
+            let view = view_of(units, mapping.unit)?;
             Some((view, mapping.read_only))
         });
         let number = number.unwrap_or(LunNumber(u16::MAX));
@@ -477,7 +477,7 @@ impl Conn {
     ) -> (crate::scsi::Place<'a>, Option<&'a mut Attentions>) {
         let mapping = number.and_then(|number| self.target.mapping(number));
         let unit = mapping.and_then(|(_, mapping)| {
-            let view = units.get(mapping.unit.index())?.as_deref()?;
+            let view = view_of(units, mapping.unit)?;
             Some((view, mapping.read_only))
         });
         let number = number.unwrap_or(LunNumber(u16::MAX));
@@ -565,4 +565,9 @@ impl Conn {
             task.outcome.get_or_insert(outcome);
         }
     }
+}
+
+/// What is published of a unit; nothing where its index has another tenant by now.
+fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
+    units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
 }

@@ -51,7 +51,7 @@ impl World {
             relative_port: 1,
             port_group: 1,
             portal_group: 1,
-            portals: vec!["192.0.2.1:3260".to_owned()],
+            portals: vec!["192.0.2.1:3260,1".to_owned()],
             mappings: vec![mapping],
         };
         let identity = Identity {

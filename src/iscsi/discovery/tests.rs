@@ -33,7 +33,7 @@ impl Authority for Control {
                 relative_port: 1,
                 port_group: 1,
                 portal_group: 1,
-                portals: vec!["[::1]:3260".into()],
+                portals: vec!["[::1]:3260,1".into()],
                 mappings: vec![],
             };
             if which == Which::All || which == Which::Name(&target.name) {

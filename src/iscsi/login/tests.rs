@@ -60,7 +60,7 @@ fn disk() -> TargetView {
         relative_port: 1,
         port_group: 1,
         portal_group: 7,
-        portals: vec!["127.0.0.1:3260".into()],
+        portals: vec!["127.0.0.1:3260,7".into()],
         mappings: vec![],
     }
 }

@@ -159,7 +159,7 @@ fn full_feature_phase() {
         relative_port: 1,
         port_group: 1,
         portal_group: 1,
-        portals: vec!["127.0.0.1:3260".into()],
+        portals: vec!["127.0.0.1:3260,1".into()],
         mappings: vec![],
     };
     let record = "TargetName=iqn.2026-11.example:disk;TargetAddress=127.0.0.1:3260,1;";

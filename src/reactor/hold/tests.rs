@@ -52,6 +52,31 @@ fn holds_that_overlap_are_granted_in_the_order_of_asking() {
 }
 
 #[test]
+fn what_a_full_queue_does_not_take_is_said_later() {
+    let mut world = World::new(3, 1);
+    let sessions = [0, 1, 2].map(|reactor| world.session(reactor));
+    let mut owners = Vec::new();
+    for (session, lba) in sessions.into_iter().zip([0, 100, 200]) {
+        for lba in lba..lba + 4 {
+            owners.push((session, world.begin(session, 0, lba), lba));
+        }
+    }
+    // Twelve at once: the home has two messages for each reactor and hold, and there is room for one.
+    for &(session, itt, lba) in &owners {
+        world.ask_for(session, itt, 0, lba, 1);
+    }
+    world.settle();
+    for &(session, itt, _) in &owners {
+        assert_eq!(world.phase(session, itt), Some(Phase::Granted));
+    }
+    for session in sessions {
+        world.close(session);
+        world.settle();
+    }
+    assert_eq!(world.left(), 0);
+}
+
+#[test]
 fn a_hold_waits_for_what_devices_have_in_its_range_and_for_nothing_else() {
     let mut world = World::new(2, 64);
     let (near, far) = (world.session(0), world.session(1));

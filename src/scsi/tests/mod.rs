@@ -19,7 +19,7 @@ use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView,
 use crate::scsi::{Place, Plan, plan, report};
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
-fn unit() -> UnitView {
+pub(in crate::scsi) fn unit() -> UnitView {
     UnitView {
         id: UnitId(3),
         blocks: 1000,
@@ -42,7 +42,7 @@ fn unit() -> UnitView {
     }
 }
 
-fn target() -> TargetView {
+pub(in crate::scsi) fn target() -> TargetView {
     let mapping = |number| Mapping { number: LunNumber(number), unit: UnitId(3), read_only: false };
     TargetView {
         name: "iqn.2026-11.example:disk".to_owned(),
@@ -56,7 +56,7 @@ fn target() -> TargetView {
 }
 
 /// A CDB, padded as in the header.
-fn cdb(bytes: &[u8]) -> Cdb {
+pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
     let mut padded = [0; 16];
     padded[..bytes.len()].copy_from_slice(bytes);
     Cdb::new(padded)

@@ -7,6 +7,9 @@
 mod plan;
 mod unmap;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use plan::{
     compare_and_write, orwrite_16, pre_fetch_10, pre_fetch_16, verify_10, verify_12, verify_16,
     write_and_verify_10, write_and_verify_12, write_and_verify_16, write_same_10, write_same_16,
@@ -21,8 +24,9 @@ use crate::scsi::{Access, Extent, Place, Served, medium};
 
 pub use unmap::{UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX};
 
-/// MAXIMUM WRITE SAME LENGTH of VPD B0h, in bytes.
-pub const WRITE_SAME_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+/// MAXIMUM WRITE SAME LENGTH of VPD B0h. libiscsi's conformance tests write and read in one command what a longer one would
+/// cover.
+pub const WRITE_SAME_BLOCKS_MAX: u32 = 32 * 1024;
 
 /// Blocks that one COMPARE AND WRITE may concern: both halves of its data go into one buffer, and the field has 8 bits.
 pub fn compare_and_write_blocks_max(block_bytes: u32) -> u8 {
@@ -148,6 +152,11 @@ impl Work {
         matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite)
     }
 
+    /// Whether it is COMPARE AND WRITE, whose data are those to compare and those to write.
+    pub fn has_halves(&self) -> bool {
+        self.kind == Kind::CompareAndWrite
+    }
+
     /// Whether it is UNMAP.
     pub fn is_unmap(&self) -> bool {
         matches!(self.kind, Kind::Unmap { .. })
@@ -205,7 +214,10 @@ impl Work {
                     _ => Stage::Write,
                 };
             }
-            Kind::Unmap { .. } => run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING),
+            Kind::Unmap { .. } => {
+                run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING);
+                run.next_descriptor(data);
+            }
         }
         Ok(run)
     }
@@ -297,7 +309,7 @@ impl Run {
         Ok(())
     }
 
-    /// UNMAP: goes on to the next descriptor that names blocks, once those of the present one are done.
+    /// UNMAP: goes on to the next descriptor that names blocks, where those of the present one are done.
     fn next_descriptor(&mut self, data: &[u8]) {
         while self.done_blocks == self.extent.blocks {
             self.done_descriptors += 1;

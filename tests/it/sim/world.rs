@@ -6,15 +6,20 @@ use std::sync::Arc;
 
 use lunette::bdev::{Bdev, ChannelState};
 use lunette::buf::{Class, Pool};
-use lunette::control::access::Rules;
-use lunette::control::catalog::TargetSpec;
+use lunette::control::access::InitiatorGroup;
+use lunette::control::auth::Auth;
+use lunette::control::done::Done;
+use lunette::control::options;
+use lunette::control::portals::{Portal, PortalGroup};
+use lunette::control::registry::BdevSpec;
+use lunette::control::targets::NewTarget;
 use lunette::control::{Config as ControlConfig, Control, Origin, Random};
-use lunette::id::{BarrierId, ReactorId, UnitId};
+use lunette::id::{BarrierId, ReactorId};
 use lunette::net::Wait;
 use lunette::reactor::message::{Change, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Bug, Census, Planted, Reactor, Setup, Sizes};
-use lunette::scsi::view::{LunNumber, Mapping};
+use lunette::scsi::view::LunNumber;
 use lunette::sim::disk::{Disk, Note};
 use lunette::sim::net::{Plug, SimNet, Wire};
 use lunette::sim::no_waker;
@@ -123,28 +128,34 @@ impl World {
             net: SimNet::new(),
             inbox,
             reactors: lanes,
-            portals: vec![address(3260)],
             random: Box::new(SeededRandom(rng.fork())),
-            nop_in: options.nop_in,
-            discovery_chap: None,
+            options: options::Options { nop_in: options.nop_in, ..options::Options::default() },
         });
         let mut disks = Vec::new();
-        let mut mappings = Vec::new();
+        let mut luns = Vec::new();
         for (index, disk) in options.disks.iter().enumerate() {
-            let disk = Disk::new(&format!("disk{index}"), disk.blocks, disk.block_bytes, rng.fork());
+            let disk = Disk::new(&disk_name(index), disk.blocks, disk.block_bytes, rng.fork());
             let bdev: Arc<dyn Bdev> = Arc::new(disk.clone());
-            let unit = control.add_unit(bdev, "sim").expect("a unit");
-            mappings.push(Mapping { number: lun(index), unit, read_only: false });
+            let (product, recipe, bases) = ("sim".to_owned(), String::new(), Vec::new());
+            control.register_bdev(BdevSpec { bdev, product, recipe, bases }).expect("a bdev");
+            luns.push((disk_name(index), Some(lun(index))));
             disks.push(disk);
         }
-        let spec = TargetSpec {
+        let portals = vec![Portal::without_listener(address(3260))];
+        let group = PortalGroup { tag: 1, portals, is_private: false, is_started: true, discovery: None };
+        control.add_portal_group(group).expect("a portal group");
+        control.create_initiator_group(InitiatorGroup::any(1)).expect("an initiator group");
+        let target = NewTarget {
             name: TARGET.to_owned(),
             alias: String::new(),
-            mappings,
-            portals: Vec::new(),
-            rules: Rules::OPEN,
+            luns,
+            maps: vec![(1, 1)],
+            auth: Auth::default(),
+            demands_header_digest: false,
+            demands_data_digest: false,
+            queue_depth: 64,
         };
-        control.add_target(spec).expect("a target");
+        control.create_target(&target).expect("a target");
         World {
             rng,
             now: Tick::from_ns(1),
@@ -185,7 +196,7 @@ impl World {
     /// A new connection to the target.
     pub(super) fn connect(&mut self, capacity_bytes: usize) -> Wire {
         let (wire, plug) = Wire::new(capacity_bytes);
-        let origin = Origin { peer: address(40000), local: address(3260), portal: 0 };
+        let origin = Origin { peer: address(40000), local: address(3260), portal_group: 1 };
         self.control.accepted(plug, origin, self.now);
         wire
     }
@@ -258,7 +269,7 @@ impl World {
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks });
                     }
                 }
-                Change::Reset { .. } | Change::Reservations(_) => {}
+                Change::Reset { .. } | Change::Reservations(_) | Change::RemoveUnit { .. } => {}
             }
         } else if let ToReactor::AddUnit { view, .. } = &message {
             core.sizes.push(Limit { barrier: None, unit: view.id.index(), blocks: view.blocks });
@@ -296,18 +307,17 @@ impl World {
     pub(super) fn resize(&mut self, unit: usize, blocks: u64) {
         self.has_resized = true;
         self.disks[unit].tell_blocks(blocks);
-        self.control.reread_unit(unit_id(unit)).expect("a unit that is served");
+        self.control.reread_bdev(&disk_name(unit), Done::nobody()).expect("a bdev that is served");
     }
 
     /// Takes a LUN away, or gives it back.
     pub(super) fn map(&mut self, unit: usize, is_mapped: bool) {
         if is_mapped {
-            let mapping = Mapping { number: lun(unit), unit: unit_id(unit), read_only: false };
             // Refused where it is there.
-            let _ = self.control.add_lun(TARGET, mapping);
+            let _ = self.control.add_lun(TARGET, &disk_name(unit), Some(lun(unit)));
         } else {
             self.has_removed = true;
-            let _ = self.control.remove_lun(TARGET, lun(unit));
+            let _ = self.control.remove_lun(TARGET, lun(unit), Done::nobody());
         }
     }
 
@@ -398,8 +408,8 @@ pub(super) fn lun(unit: usize) -> LunNumber {
     LunNumber(u16::try_from(unit).unwrap_or(u16::MAX))
 }
 
-fn unit_id(unit: usize) -> UnitId {
-    UnitId(u32::try_from(unit).unwrap_or(u32::MAX))
+fn disk_name(unit: usize) -> String {
+    format!("disk{unit}")
 }
 
 fn address(port: u16) -> SocketAddr {

@@ -1,0 +1,190 @@
+//! Changes that wait: for barriers, for sessions that end, for reactors that let go of a unit.
+//!
+//! A change has parts; when the last is done it is complete and who asked is told. Who asked is told at once where a device
+//! keeps IO for too long, and after a while in any case; the change goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::done::{Done, Outcome};
+use super::error::{ChangeError, What};
+use crate::bdev::Bdev;
+use crate::id::{ReactorId, SessionId, UnitId};
+use crate::limits::CHANGES_MAX;
+use crate::time::Tick;
+
+/// A change under way.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct ChangeId(u64);
+
+/// A target on its way out.
+#[derive(Debug)]
+struct Leaving {
+    target: String,
+    /// Its sessions are ended then.
+    end_at: Option<Tick>,
+    /// Who asked is answered then.
+    answer_at: Option<Tick>,
+}
+
+#[derive(Debug)]
+struct Change {
+    parts: usize,
+    is_clean: bool,
+    done: Option<Done>,
+    bdevs: Vec<Arc<dyn Bdev>>,
+    leaving: Option<Leaving>,
+}
+
+/// What is left to be done when a change is complete.
+#[derive(Debug)]
+pub(super) enum After {
+    Nothing,
+    /// The target can be forgotten.
+    Forget(String),
+}
+
+/// The changes under way.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    changes: BTreeMap<ChangeId, Change>,
+    last: u64,
+    sessions: BTreeMap<SessionId, ChangeId>,
+    units: BTreeMap<UnitId, (ChangeId, BTreeSet<ReactorId>)>,
+}
+
+impl Pending {
+    /// Whether another one may begin.
+    pub(super) fn check_room(&self) -> Result<(), ChangeError> {
+        if self.changes.len() < CHANGES_MAX {
+            Ok(())
+        } else {
+            Err(ChangeError::TooMany { what: What::Change, most: CHANGES_MAX })
+        }
+    }
+
+    /// A change with one part, its beginning: to be ended by [`Pending::part_done`] when all others were added.
+    pub(super) fn begin(&mut self, done: Done) -> ChangeId {
+        self.last += 1;
+        let id = ChangeId(self.last);
+        let change = Change { parts: 1, is_clean: true, done: Some(done), bdevs: Vec::new(), leaving: None };
+        self.changes.insert(id, change);
+        id
+    }
+
+    /// A barrier belongs to it.
+    pub(super) fn add_part(&mut self, id: ChangeId) {
+        if let Some(change) = self.changes.get_mut(&id) {
+            change.parts += 1;
+        }
+    }
+
+    /// It is complete only when this session is gone.
+    pub(super) fn add_session(&mut self, id: ChangeId, session: SessionId) {
+        self.sessions.insert(session, id);
+        self.add_part(id);
+    }
+
+    /// It is complete only when each of `reactors` has let go of this unit.
+    pub(super) fn add_unit(&mut self, id: ChangeId, unit: UnitId, reactors: BTreeSet<ReactorId>) {
+        self.units.insert(unit, (id, reactors));
+        self.add_part(id);
+    }
+
+    /// Who asked gets this device.
+    pub(super) fn add_bdev(&mut self, id: ChangeId, bdev: Arc<dyn Bdev>) {
+        let Some(change) = self.changes.get_mut(&id) else { return };
+        if change.done.is_some() {
+            change.bdevs.push(bdev);
+        } else {
+            close(bdev);
+        }
+    }
+
+    /// The change is the end of a target.
+    pub(super) fn set_leaving(&mut self, id: ChangeId, target: String, end_at: Tick, answer_at: Tick) {
+        if let Some(change) = self.changes.get_mut(&id) {
+            change.leaving = Some(Leaving { target, end_at: Some(end_at), answer_at: Some(answer_at) });
+        }
+    }
+
+    /// A part is done.
+    pub(super) fn part_done(&mut self, id: ChangeId, is_clean: bool) -> After {
+        let Some(change) = self.changes.get_mut(&id) else { return After::Nothing };
+        change.parts -= 1;
+        change.is_clean &= is_clean;
+        if change.parts > 0 {
+            if !is_clean {
+                change.answer();
+            }
+            return After::Nothing;
+        }
+        let Some(mut change) = self.changes.remove(&id) else { return After::Nothing };
+        change.answer();
+        change.leaving.map_or(After::Nothing, |leaving| After::Forget(leaving.target))
+    }
+
+    /// A session is gone.
+    pub(super) fn session_gone(&mut self, session: SessionId) -> After {
+        self.sessions.remove(&session).map_or(After::Nothing, |id| self.part_done(id, true))
+    }
+
+    /// A reactor has let go of a unit. The change that waits for it, if it was the last.
+    pub(super) fn released(&mut self, unit: UnitId, reactor: ReactorId) -> Option<ChangeId> {
+        let (id, reactors) = self.units.get_mut(&unit)?;
+        reactors.remove(&reactor);
+        if !reactors.is_empty() {
+            return None;
+        }
+        let id = *id;
+        self.units.remove(&unit);
+        Some(id)
+    }
+
+    /// Units that a reactor has to let go of still.
+    pub(super) fn held_by(&self, reactor: ReactorId) -> Vec<UnitId> {
+        let held = self.units.iter().filter(|(_, (_, reactors))| reactors.contains(&reactor));
+        held.map(|(&unit, _)| unit).collect()
+    }
+
+    /// When [`Pending::expire`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Tick> {
+        let leaving = self.changes.values().filter_map(|change| change.leaving.as_ref());
+        leaving.flat_map(|leaving| [leaving.end_at, leaving.answer_at]).flatten().min()
+    }
+
+    /// Answers those who have waited long enough. Returns sessions that are to be ended now.
+    pub(super) fn expire(&mut self, now: Tick) -> Vec<SessionId> {
+        let mut ended = Vec::new();
+        for (id, change) in &mut self.changes {
+            let Some(leaving) = &mut change.leaving else { continue };
+            if leaving.end_at.take_if(|at| *at <= now).is_some() {
+                let of_target = self.sessions.iter().filter(|(_, waits)| *waits == id);
+                ended.extend(of_target.map(|(&session, _)| session));
+            }
+            if leaving.answer_at.take_if(|at| *at <= now).is_some() {
+                change.is_clean = false;
+                change.answer();
+            }
+        }
+        ended
+    }
+}
+
+impl Change {
+    fn answer(&mut self) {
+        let bdevs = std::mem::take(&mut self.bdevs);
+        match self.done.take() {
+            Some(done) => done.call(Outcome { is_clean: self.is_clean, bdevs }),
+            None => bdevs.into_iter().for_each(close),
+        }
+    }
+}
+
+/// Drops a device that nobody waits for any more, where that may block.
+fn close(bdev: Arc<dyn Bdev>) {
+    let closing = std::thread::Builder::new().name("bdev-close".to_owned());
+    if let Err(error) = closing.spawn(move || drop(bdev)) {
+        tracing::error!(%error, "no thread to close a bdev on: control did it");
+    }
+}
