@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use lunette::bdev::error::{Fault, Kind, Rule};
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
 use lunette::id::ReactorId;
-use lunette::scsi::view::{LunNumber, Mapping};
+use lunette::scsi::view::LunNumber;
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::scsi::cdb;
@@ -143,8 +143,8 @@ fn a_cache_that_is_switched_off_is_flushed_and_written_through() {
     let ops = Ops::default();
     let bdev = Arc::new(Cached { inner, ops: Arc::clone(&ops) });
     world.control(move |control| {
-        let unit = control.add_unit(bdev, "cached disk").unwrap();
-        control.add_lun(TARGET, Mapping { number: LunNumber(9), unit, read_only: false }).unwrap();
+        control.register_bdev(harness::spec(bdev)).unwrap();
+        control.add_lun(TARGET, "disk9", Some(LunNumber(9))).unwrap();
     });
     let told = || std::mem::take(&mut *ops.lock().unwrap());
     let [mut one, mut other] = ["a", "b"].map(|name| {
