@@ -28,6 +28,7 @@ use lunette::iscsi::chap::Account;
 use lunette::net::kernel::KernelNet;
 use lunette::reactor::message::NopInTimes;
 use lunette::reactor::{Idle, Planted};
+use lunette::time::Tick;
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::session::Completion;
 use lunette_initiator::socket::Wire;
@@ -130,11 +131,12 @@ impl World {
     /// Begins a change that takes its time.
     pub(crate) fn change(
         &self,
-        change: impl FnOnce(&mut Control<KernelNet>, Done) -> Result<(), ChangeError> + Send + 'static,
+        change: impl FnOnce(&mut Control<KernelNet>, Done, Tick) -> Result<(), ChangeError> + Send + 'static,
     ) -> mpsc::Receiver<Outcome> {
         let (outcome, done) = mpsc::sync_channel(1);
-        self.control(move |control| change(control, Done::new(move |ended| drop(outcome.send(ended)))))
-            .unwrap();
+        let call = Done::new(move |ended| drop(outcome.send(ended)));
+        let begun = self.remote.call(move |control, now| change(control, call, now));
+        begun.expect("the daemon runs").unwrap();
         done
     }
 

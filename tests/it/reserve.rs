@@ -232,7 +232,11 @@ fn what_reserve_has_taken_ends_with_its_session_and_with_a_reset() {
     good(&b.run(read(0, 8)).unwrap());
     assert_eq!(legacy(&mut b, cdb::reserve_6()), status::GOOD);
     let mut a = Client::connect(world.address(), config("a")).unwrap();
-    assert_eq!(sense(&a.run(read(0, 8)).unwrap()), (6, 0x29, 0x07), "a unit attention goes before a conflict");
+    assert_eq!(
+        sense(&a.run(read(0, 8)).unwrap()),
+        (6, 0x29, 0x07),
+        "a unit attention goes before a conflict"
+    );
     conflict(&a.run(read(0, 8)).unwrap());
     assert_eq!(a.task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap(), 0);
     told(&mut a, (6, 0x29, 0x03));

@@ -322,7 +322,7 @@ fn a_lun_removed_under_io() {
     let write = client.session().command(write(1, 0, 8)).unwrap();
     let read = client.session().command(read(64, 8)).unwrap();
     client.ping(b"").unwrap();
-    let done = world.change(|control, done| control.remove_lun(TARGET, LunNumber(0), done));
+    let done = world.change(|control, done, _| control.remove_lun(TARGET, LunNumber(0), done));
     attention(&mut client, 1, (0x6, 0x3f, 0x0e));
     assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (0x5, 0x25, 0x00));
     assert!(client.session().is_sent(write));

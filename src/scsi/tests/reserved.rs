@@ -24,9 +24,9 @@ fn reserved(kind: Option<Type>) -> UnitView {
         None => vec![Request::LegacyReserve],
         Some(kind) => vec![Request::RegisterAndIgnore { new_key: 7 }, Request::Reserve { key: 7, kind }],
     };
-    let state = requests.iter().fold(State::default(), |state, request| {
-        state.out(request, &from, None).unwrap().next.unwrap()
-    });
+    let state = requests
+        .iter()
+        .fold(State::default(), |state, request| state.out(request, &from, None).unwrap().next.unwrap());
     UnitView { permits: Permits::new(Arc::new(state)), ..unit() }
 }
 
@@ -88,7 +88,8 @@ fn a_reserved_bit_is_refused_before_a_conflict_and_a_bad_address_after() {
 #[test]
 fn a_unit_attention_goes_first_and_a_conflict_stays_one() {
     let (target, free, unit) = (target(), unit(), reserved(Some(Type::WriteExclusive)));
-    let place = |unit| Place { nexus: OTHER, target: &target, number: LunNumber(0), unit: Some((unit, false)) };
+    let place =
+        |unit| Place { nexus: OTHER, target: &target, number: LunNumber(0), unit: Some((unit, false)) };
     let mut attentions = Attentions::new();
     attentions.push(Ua::RegistrationsPreempted);
     let told = admit(CONFLICT, &cdb(&WRITE), &place(&unit), Some(&mut attentions));
