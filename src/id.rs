@@ -10,6 +10,11 @@ pub struct ReactorId(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
+/// An I_T nexus (initiator name, ISID, target, portal group), for the life of the process: unlike a session it is the same
+/// after a new login, and reservations are made in its name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct NexusId(pub u32);
+
 /// A logical unit (an exported bdev): an index, the same on every reactor, and above it which tenancy of the index, so that
 /// what outlives a unit does not take its successor for it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]

@@ -95,7 +95,9 @@ const _: () = assert!(SESSIONS_MAX <= CONNS_MAX as usize, "one reactor can have 
 /// Logical units of one target.
 pub const TARGET_LUNS_MAX: usize = 1024;
 /// Unit attentions that wait for one nexus at one logical unit; one entry per code.
-pub const ATTENTIONS_MAX: usize = 8;
+pub const ATTENTIONS_MAX: usize = 10;
+/// Registrations (PERSISTENT RESERVE OUT) of one logical unit; one more is refused with 55h/04h.
+pub const REGISTRATIONS_MAX: usize = 1024;
 
 /// Commands a session may have outstanding when it begins, and always.
 pub const WINDOW_MIN: u32 = 8;
@@ -166,6 +168,16 @@ pub const LAST_FLUSH_NS: u64 = 5 * SECOND_NS;
 pub const IDLE_SCAN_NS: u64 = 60 * SECOND_NS;
 /// Functions, barriers and session ends that may wait for devices at once, beyond which room is made anew.
 pub const WAITS: usize = 64;
+/// Reactors of one process: a set of them is one word.
+pub const REACTORS_MAX: usize = 128;
+/// Holds that the commands of one reactor may have or wait for; a command beyond is answered BUSY. What a home reactor has
+/// still to tell of them is kept in their records, this many for each reactor: there is no queue beside the ports.
+pub const HOLDS_MAX: u32 = 128;
+/// A hold that is not granted in so long is refused, and the command of one that is not over in so long ended.
+pub const HOLD_NS: u64 = 25 * SECOND_NS;
+const _: () = assert!(HOLDS_MAX >= WINDOW_MAX, "one session alone is never answered BUSY for that");
+const _: () = assert!(HOLD_NS > DRAIN_NS + SWALLOW_NS, "a device that can be fenced does not cost the hold");
+
 /// Memory for one reactor's buffers, unless the operator says otherwise.
 pub const POOL_BYTES: usize = 128 * 1024 * 1024;
 /// The least that makes sense: a few buffers of each size in either pool.

@@ -119,8 +119,28 @@ impl Rig {
         Io { tag: Rig::tag(index), op: Op::Read { lba, blocks }, data }
     }
 
+    fn unmap(index: usize, lba: u64, blocks: u32) -> Io {
+        Io { tag: Rig::tag(index), op: Op::Unmap { lba, blocks }, data: None }
+    }
+
+    fn zero(index: usize, lba: u64, blocks: u32, fua: bool, may_unmap: bool) -> Io {
+        Io { tag: Rig::tag(index), op: Op::WriteZeroes { lba, blocks, fua, may_unmap }, data: None }
+    }
+
     fn flush(index: usize) -> Io {
         Io { tag: Rig::tag(index), op: Op::Flush, data: None }
+    }
+
+    /// Asserts that the blocks from `lba` on hold these bytes, each all over.
+    #[track_caller]
+    fn assert_blocks(&mut self, lba: u64, expected: &[u8]) {
+        let io = self.read(0, lba, u32::try_from(expected.len()).expect("few"));
+        let done = self.run(io);
+        assert_eq!(done.result, Ok(()));
+        let data = done.data.expect("a read");
+        for (block, byte) in data.chunks(self.block_bytes).zip(expected) {
+            assert!(block.iter().all(|b| b == byte), "all {byte:02X}");
+        }
     }
 
     #[track_caller]

@@ -16,7 +16,7 @@ use crate::time::Tick;
 pub struct Delays {
     /// Reads.
     pub read_ns: u64,
-    /// Writes.
+    /// Writes, unmaps and writes of zeroes.
     pub write_ns: u64,
     /// Flushes.
     pub flush_ns: u64,
@@ -39,6 +39,10 @@ impl Delay {
 impl Bdev for Delay {
     fn info(&self) -> Info {
         self.inner.info()
+    }
+
+    fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.inner.probe()
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
@@ -99,7 +103,7 @@ impl Channel for DelayChannel {
         self.last = now;
         let delay_ns = match io.op {
             Op::Read { .. } => self.delays.read_ns,
-            Op::Write { .. } => self.delays.write_ns,
+            Op::Write { .. } | Op::Unmap { .. } | Op::WriteZeroes { .. } => self.delays.write_ns,
             Op::Flush => self.delays.flush_ns,
         };
         let tag = io.tag;

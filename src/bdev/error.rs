@@ -22,10 +22,14 @@ pub enum Kind {
     Any,
     /// Reads.
     Read,
-    /// Writes.
+    /// Writes that carry data.
     Write,
     /// Flushes.
     Flush,
+    /// Unmaps.
+    Unmap,
+    /// Writes of zeroes.
+    WriteZeroes,
 }
 
 /// What happens to an IO that meets a rule.
@@ -61,12 +65,14 @@ impl Rule {
     }
 
     fn meets(&self, op: Op) -> bool {
-        let (kind, extent) = match op {
-            Op::Read { lba, blocks } => (Kind::Read, Some((lba, blocks))),
-            Op::Write { lba, blocks, .. } => (Kind::Write, Some((lba, blocks))),
-            Op::Flush => (Kind::Flush, None),
+        let kind = match op {
+            Op::Read { .. } => Kind::Read,
+            Op::Write { .. } => Kind::Write,
+            Op::Flush => Kind::Flush,
+            Op::Unmap { .. } => Kind::Unmap,
+            Op::WriteZeroes { .. } => Kind::WriteZeroes,
         };
-        let touches = extent.is_none_or(|(lba, blocks)| {
+        let touches = op.extent().is_none_or(|(lba, blocks)| {
             let last = lba.saturating_add(u64::from(blocks).saturating_sub(1));
             lba <= self.last_lba && last >= self.first_lba
         });
@@ -195,6 +201,10 @@ impl Faulty {
 impl Bdev for Faulty {
     fn info(&self) -> Info {
         self.inner.info()
+    }
+
+    fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        self.inner.probe()
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

@@ -7,13 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::instant::{InstantChannel, Perform};
 use super::medium::Medium;
-use super::queue::{DoneQueue, extent_bytes};
-use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use super::queue::extent_bytes;
+use super::{Bdev, Channel, Info, IoError, Op, Unmap};
 use crate::buf::{Hugepages, MapFailed, Memory, Pages};
 use crate::id::ReactorId;
-use crate::slab::Key;
-use crate::time::Tick;
 
 /// What to make a RAM disk of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,71 +119,28 @@ impl Bdev for Malloc {
             write_cache: false,
             rotational: false,
             uuid: self.shared.uuid,
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
         }
     }
 
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        Box::new(MallocChannel { shared: Arc::clone(&self.shared), done: DoneQueue::new() })
+        Box::new(InstantChannel::new(Arc::clone(&self.shared)))
     }
 }
 
-#[derive(Debug)]
-struct MallocChannel {
-    shared: Arc<Shared>,
-    done: DoneQueue,
-}
-
-impl Shared {
+impl Perform for Shared {
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
-        let (lba, blocks) = match op {
-            Op::Read { lba, blocks } | Op::Write { lba, blocks, .. } => (lba, blocks),
-            Op::Flush => return Ok(()),
-        };
+        let Some((lba, blocks)) = op.extent() else { return Ok(()) };
         let extent = extent_bytes(lba, blocks, self.block_bytes, self.blocks.load(Ordering::Relaxed))?;
-        let data = &mut data.expect("a read or write comes with memory")[..extent.len()];
+        let (start, bytes) = (extent.start, extent.len());
+        let data = data.map(|data| &mut data[..bytes]);
         match op {
-            Op::Read { .. } => self.medium.read(extent.start, data),
-            Op::Write { .. } | Op::Flush => self.medium.write(extent.start, data),
+            Op::Read { .. } => self.medium.read(start, data.expect("a read comes with memory")),
+            Op::Write { .. } => self.medium.write(start, data.expect("a write comes with memory")),
+            Op::Unmap { .. } | Op::WriteZeroes { .. } => self.medium.zero(start, bytes),
+            Op::Flush => {}
         }
         Ok(())
-    }
-}
-
-impl Channel for MallocChannel {
-    fn state(&self) -> ChannelState {
-        ChannelState::Ready
-    }
-
-    /// # Panics
-    /// Where a read or write has no memory, or less than its extent.
-    fn submit(&mut self, mut io: Io, _now: Tick) -> Result<(), Refused> {
-        if self.done.is_full() {
-            return Err(Refused::Full(io));
-        }
-        let result = self.shared.perform(io.op, io.data.as_deref_mut());
-        self.done.push(Done { tag: io.tag, data: io.data, result });
-        Ok(())
-    }
-
-    fn kick(&mut self) {}
-
-    fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
-        self.done.poll(out, max);
-    }
-
-    /// It was done when it was submitted.
-    fn cancel(&mut self, _tag: Key) {}
-
-    fn fence(&mut self) -> Fence {
-        Fence::Fenced
-    }
-
-    fn wake(&self) -> Wake {
-        if self.done.is_empty() { Wake::Idle } else { Wake::MustPoll }
-    }
-
-    fn in_flight(&self) -> u32 {
-        self.done.len()
     }
 }
 

@@ -49,6 +49,16 @@ impl Medium {
         unsafe { store(from.as_ptr(), to, from.len()) }
     }
 
+    /// Makes `bytes` from `offset` on zeroes. Both are multiples of 8.
+    ///
+    /// # Panics
+    /// Where that is not within the memory.
+    pub(super) fn zero(&self, offset: usize, bytes: usize) {
+        let to = self.at(offset, bytes);
+        // SAFETY: `at` checked that `bytes` from here on are mapped, and no reference to them exists.
+        unsafe { clear(to, bytes) }
+    }
+
     fn at(&self, offset: usize, bytes: usize) -> NonNull<u8> {
         let end = offset.checked_add(bytes).expect("an extent ends within the address space");
         assert!(end <= self.memory.bytes(), "{end} is beyond the medium");
@@ -91,8 +101,25 @@ unsafe fn move_bytes(from: *const u8, to: *mut u8, bytes: usize) {
     }
 }
 
+/// # Safety
+/// `to` is valid for writes of `bytes`. Other cores may touch them.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clear(to: NonNull<u8>, bytes: usize) {
+    // SAFETY: it touches exactly the range of the caller's promise; the direction flag is clear by the ABI, no flag and
+    // no stack is used.
+    unsafe {
+        std::arch::asm!(
+            "rep stosb",
+            inout("rcx") bytes => _,
+            inout("rdi") to.as_ptr() => _,
+            in("al") 0_u8,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 #[cfg(not(target_arch = "x86_64"))]
-use portable::{load, store};
+use portable::{clear, load, store};
 
 /// The copy by atomics, for other processors; built for tests everywhere.
 #[cfg(any(test, not(target_arch = "x86_64")))]
@@ -124,6 +151,15 @@ mod portable {
             unsafe { AtomicU64::from_ptr(to.add(at).cast().as_ptr()) }.store(word, Ordering::Relaxed);
         }
     }
+
+    /// # Safety
+    /// `to` is valid and aligned for `bytes`, whole words; others touch it by atomic words only.
+    pub(super) unsafe fn clear(to: NonNull<u8>, bytes: usize) {
+        for at in (0..bytes).step_by(WORD_BYTES) {
+            // SAFETY: within `bytes` of a range that is valid, aligned and touched by atomics only.
+            unsafe { AtomicU64::from_ptr(to.add(at).cast().as_ptr()) }.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +180,11 @@ mod tests {
         assert_eq!(all[..512], [0; 512]);
         assert_eq!(all[512..1536], pattern(1024));
         assert_eq!(all[1536..], [0; 2560]);
+        medium.zero(1024, 256);
+        medium.read(0, &mut all);
+        assert_eq!(all[512..1024], pattern(1024)[..512]);
+        assert_eq!(all[1024..1280], [0; 256]);
+        assert_eq!(all[1280..1536], pattern(1024)[768..]);
     }
 
     #[test]
@@ -157,6 +198,11 @@ mod tests {
         unsafe { portable::load(memory.base(), to[1..].as_mut_ptr(), 1024) };
         assert_eq!((to[0], to[1025]), (0xFF, 0xFF));
         assert_eq!(to[1..1025], from[1..]);
+        // SAFETY: as above.
+        unsafe { portable::clear(memory.base().add(8), 1016) };
+        // SAFETY: as above.
+        unsafe { portable::load(memory.base(), to[1..].as_mut_ptr(), 1024) };
+        assert_eq!((&to[1..9], &to[9..1025]), (&from[1..9], &[0; 1016][..]));
     }
 
     #[test]

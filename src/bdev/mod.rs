@@ -18,6 +18,8 @@
 
 pub mod delay;
 pub mod error;
+pub mod file;
+mod instant;
 pub mod malloc;
 mod medium;
 pub mod null;
@@ -26,6 +28,7 @@ mod queue;
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
 
+use std::error::Error;
 use std::fmt::Debug;
 use std::os::fd::RawFd;
 
@@ -34,12 +37,16 @@ use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
 
+/// The most that one [`Op::Unmap`] or [`Op::WriteZeroes`] covers: who has more to clear cuts it up, so that no single
+/// submission keeps a reactor busy for long.
+pub const ZERO_BYTES_MAX: u32 = 8 * 1024 * 1024;
+
 /// What a device is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Info {
     /// The operator's name for it, unique in the process.
     pub name: String,
-    /// Capacity, in blocks of `block_bytes`; at least 1.
+    /// Capacity, in blocks of `block_bytes`; 0 while the medium is not there ([`Bdev::probe`]).
     pub blocks: u64,
     /// Logical block size: a power of two, 512 to 4096.
     pub block_bytes: u32,
@@ -53,6 +60,17 @@ pub struct Info {
     pub rotational: bool,
     /// 16 random bytes that name the medium for ever (an RFC 9562 UUID).
     pub uuid: [u8; 16],
+    /// What [`Op::Unmap`] does; none where the device cannot.
+    pub unmap: Option<Unmap>,
+}
+
+/// How a device deallocates blocks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unmap {
+    /// Space is freed in units of so many blocks, counted from block 0; less than a whole one may free nothing. At least 1.
+    pub granularity_blocks: u32,
+    /// Every unmapped block reads as zeroes from then on, whether or not its space was freed.
+    pub reads_zeroes: bool,
 }
 
 /// A device that can be opened by any number of reactors.
@@ -62,6 +80,11 @@ pub trait Bdev: Send + Sync + Debug {
     /// A channel for `reactor`, made on the reactor's own thread. It returns at once, perhaps still
     /// [`ChannelState::Opening`].
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel>;
+    /// Looks at the medium: opens it where that was not done, or reads its size anew; [`Bdev::info`] tells what came of
+    /// it. An error says what to do. It may block for as long as the device likes: for helper threads only.
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(())
+    }
 }
 
 /// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;
@@ -86,6 +109,38 @@ pub enum Op {
     },
     /// Done only when every write that was done before is on stable storage.
     Flush,
+    /// Free the blocks' space, as far as the device does ([`Info::unmap`]); it counts as a write of what they then hold.
+    /// Of at most [`ZERO_BYTES_MAX`].
+    Unmap {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+    },
+    /// Make the blocks zeroes, of at most [`ZERO_BYTES_MAX`]. Every device can.
+    WriteZeroes {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+        /// Done only when on stable storage.
+        fua: bool,
+        /// The blocks' space may be freed; else it stays, or becomes, theirs.
+        may_unmap: bool,
+    },
+}
+
+impl Op {
+    /// The first block and how many: none for a flush, which is about all of them.
+    pub const fn extent(self) -> Option<(u64, u32)> {
+        match self {
+            Op::Read { lba, blocks }
+            | Op::Write { lba, blocks, .. }
+            | Op::Unmap { lba, blocks }
+            | Op::WriteZeroes { lba, blocks, .. } => Some((lba, blocks)),
+            Op::Flush => None,
+        }
+    }
 }
 
 /// One operation on its way to a device, with its memory.
@@ -95,7 +150,7 @@ pub struct Io {
     pub tag: Key,
     /// What to do.
     pub op: Op,
-    /// The memory, at least as long as the extent; none for a flush.
+    /// The memory, at least as long as the extent; only for reads and writes.
     pub data: Option<Buf>,
 }
 
@@ -115,6 +170,8 @@ pub enum IoError {
     ReadOnly,
     /// A flush failed earlier: what was written may be lost.
     FlushFailed,
+    /// The device cannot do that ([`Info::unmap`]).
+    Unsupported,
     /// Given up because asked to ([`Channel::cancel`]); nothing more will reach the medium.
     Cancelled,
     /// The device is gone.

@@ -3,17 +3,24 @@
 //! A read does fill its buffer. Left alone, that would hold what another initiator sent or read before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::queue::{DoneQueue, extent_bytes};
-use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use super::instant::{InstantChannel, Perform};
+use super::queue::extent_bytes;
+use super::{Bdev, Channel, Info, IoError, Op, Unmap};
 use crate::id::ReactorId;
-use crate::slab::Key;
-use crate::time::Tick;
 
 /// A null device.
 #[derive(Debug)]
 pub struct Null {
-    info: Arc<Info>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// But for its size.
+    info: Info,
+    blocks: AtomicU64,
 }
 
 impl Null {
@@ -28,92 +35,57 @@ impl Null {
             write_cache: false,
             rotational: false,
             uuid,
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
         };
-        Null { info: Arc::new(info) }
+        Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
+    }
+
+    /// Makes it larger or smaller; IOs submitted from now on meet the new size.
+    pub fn resize(&self, blocks: u64) {
+        self.shared.blocks.store(blocks, Ordering::Relaxed);
     }
 }
 
 impl Bdev for Null {
     fn info(&self) -> Info {
-        Info::clone(&self.info)
+        Info { blocks: self.shared.blocks.load(Ordering::Relaxed), ..self.shared.info.clone() }
     }
 
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        Box::new(NullChannel { info: Arc::clone(&self.info), done: DoneQueue::new() })
+        Box::new(InstantChannel::new(Arc::clone(&self.shared)))
     }
 }
 
-#[derive(Debug)]
-struct NullChannel {
-    info: Arc<Info>,
-    done: DoneQueue,
-}
-
-impl NullChannel {
+impl Perform for Shared {
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
-        let extent = |lba, blocks| extent_bytes(lba, blocks, self.info.block_bytes, self.info.blocks);
-        match op {
-            Op::Read { lba, blocks } => {
-                let bytes = extent(lba, blocks)?.len();
-                data.expect("a read comes with memory")[..bytes].fill(0);
-            }
-            Op::Write { lba, blocks, .. } => {
-                extent(lba, blocks)?;
-            }
-            Op::Flush => {}
+        let Some((lba, blocks)) = op.extent() else { return Ok(()) };
+        let size = self.blocks.load(Ordering::Relaxed);
+        let bytes = extent_bytes(lba, blocks, self.info.block_bytes, size)?.len();
+        if let Op::Read { .. } = op {
+            data.expect("a read comes with memory")[..bytes].fill(0);
         }
         Ok(())
-    }
-}
-
-impl Channel for NullChannel {
-    fn state(&self) -> ChannelState {
-        ChannelState::Ready
-    }
-
-    /// # Panics
-    /// Where a read has no memory, or less than its extent.
-    fn submit(&mut self, mut io: Io, _now: Tick) -> Result<(), Refused> {
-        if self.done.is_full() {
-            return Err(Refused::Full(io));
-        }
-        let result = self.perform(io.op, io.data.as_deref_mut());
-        self.done.push(Done { tag: io.tag, data: io.data, result });
-        Ok(())
-    }
-
-    fn kick(&mut self) {}
-
-    fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
-        self.done.poll(out, max);
-    }
-
-    fn cancel(&mut self, _tag: Key) {}
-
-    fn fence(&mut self) -> Fence {
-        Fence::Fenced
-    }
-
-    fn wake(&self) -> Wake {
-        if self.done.is_empty() { Wake::Idle } else { Wake::MustPoll }
-    }
-
-    fn in_flight(&self) -> u32 {
-        self.done.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bdev::Io;
     use crate::bdev::contract::{Made, Subject, suite};
     use crate::buf::{Class, Pool};
+    use crate::slab::Key;
+    use crate::time::Tick;
 
     const KEY: Key = Key { index: 0, generation: 0 };
 
     #[test]
     fn passes_the_contract() {
-        let make = || Made { bdev: Arc::new(Null::new("Null0".to_owned(), 100, 512, [7; 16])), resize: None };
+        let make = || {
+            let disk = Arc::new(Null::new("Null0".to_owned(), 100, 512, [7; 16]));
+            let bdev = Arc::clone(&disk);
+            Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks))) }
+        };
         suite(&Subject { name: "null", make: &make, keeps_data: false });
     }
 

@@ -26,6 +26,7 @@ use crate::control::{Control, options};
 use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
+use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
 use crate::time::SECOND_NS;
 
@@ -60,6 +61,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
+        planted: Planted::default(),
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),

@@ -56,9 +56,12 @@ impl<N: Net> Control<N> {
         let unit = self.catalog.registry.find(name)?.unit;
         let view = unit.map(|unit| self.catalog.registry.reread(unit)).transpose()?;
         let id = self.pending.begin(done);
-        let shown = view.map_or(Ok(()), |view| self.show_unit(view, Some(id)));
-        self.part_done(id, true);
-        shown
+        // The change has one part, its beginning: the barrier takes that over.
+        let is_sent = view.map_or(Ok(false), |view| self.show_unit(view, None, Then::Part(id)));
+        if is_sent != Ok(true) {
+            self.part_done(id, true);
+        }
+        is_sent.map(drop)
     }
 
     /// Takes a bdev out of service, and what is made of it first: its LUNs go, commands at them end, and when every reactor
@@ -232,18 +235,25 @@ impl<N: Net> Control<N> {
     /// # Errors
     /// No such unit.
     pub fn replace_unit(&mut self, view: UnitView) -> Result<(), ChangeError> {
-        self.show_unit(view, None)
+        self.show_unit(view, None, Then::Nothing).map(drop)
     }
 
-    fn show_unit(&mut self, view: UnitView, id: Option<ChangeId>) -> Result<(), ChangeError> {
+    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows. False where
+    /// nothing does: the view is as it was, or every reactor has stopped.
+    pub(super) fn show_unit(
+        &mut self,
+        view: UnitView,
+        except: Option<SessionId>,
+        then: Then,
+    ) -> Result<bool, ChangeError> {
         let view = Arc::new(view);
         let old = self.catalog.registry.replace(Arc::clone(&view))?;
-        if old != view {
-            let attention = attention(&old, &view);
-            let is_drained = takes_away(&old, &view);
-            self.change(Change::Unit { view, attention, is_drained }, id);
+        if old == view {
+            return Ok(false);
         }
-        Ok(())
+        let attention = attention(&old, &view);
+        let is_drained = takes_away(&old, &view);
+        Ok(self.barrier(Change::Unit { view, attention, except, is_drained }, then))
     }
 
     /// Ends a session; its initiator may log in again.
@@ -277,14 +287,11 @@ impl<N: Net> Control<N> {
 
     /// A barrier, perhaps as part of a change that somebody waits for.
     fn change(&mut self, change: Change, id: Option<ChangeId>) {
-        if self.outbox.running().next().is_none() {
-            return;
-        }
-        let then = id.map_or(Then::Nothing, |id| {
+        if self.barrier(change, id.map_or(Then::Nothing, Then::Part))
+            && let Some(id) = id
+        {
             self.pending.add_part(id);
-            Then::Part(id)
-        });
-        self.barrier(change, then);
+        }
     }
 
     /// A part of a change is done.
@@ -326,9 +333,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         Some(Ua::CapacityChanged)
     } else if old.identity != new.identity {
         Some(Ua::InquiryChanged)
-    } else if (old.read_only, old.write_cache, old.descriptor_sense)
-        != (new.read_only, new.write_cache, new.descriptor_sense)
-    {
+    } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
     } else {
         None
@@ -339,6 +344,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
 fn takes_away(old: &UnitView, new: &UnitView) -> bool {
     new.blocks < old.blocks
         || new.block_bytes != old.block_bytes
-        || (new.read_only && !old.read_only)
+        || (new.is_write_protected() && !old.is_write_protected())
+        || (new.is_write_through() && !old.is_write_through())
         || (new.medium != Medium::Ready && old.medium == Medium::Ready)
 }

@@ -9,7 +9,9 @@ use crate::net::Net;
 use crate::reactor::message::{
     Change, EndReason, Event, TmfAsk, TmfOutcome, TmfTicket, ToControl, ToReactor,
 };
+use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
+use crate::scsi::sense::Sense;
 use crate::time::{SECOND_NS, Tick};
 
 impl<N: Net> Control<N> {
@@ -42,6 +44,7 @@ impl<N: Net> Control<N> {
             ToControl::Tmf { reactor, ticket, session, request } => {
                 self.tmf(reactor, ticket, session, request)
             }
+            ToControl::Ask(ask) => self.asked(&ask),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {
@@ -93,19 +96,28 @@ impl<N: Net> Control<N> {
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
 
-    /// Sends a barrier to every reactor that runs.
-    pub(super) fn barrier(&mut self, change: Change, then: Then) {
+    /// Sends a barrier to every reactor that runs; whether there is one.
+    pub(super) fn barrier(&mut self, change: Change, then: Then) -> bool {
         if self.outbox.running().next().is_none() {
-            return;
+            return false;
         }
         let id = self.keeper.begin(self.outbox.running(), then);
         self.outbox.broadcast(|| ToReactor::Barrier { id, change: change.clone() });
+        true
     }
 
     fn barrier_finished(&mut self, finished: Finished) {
         match finished.then {
             Then::Nothing => {}
             Then::Part(id) => self.part_done(id, finished.outcome == TmfOutcome::Complete),
+            Then::Answer { reactor, ticket, is_flushed } => {
+                let outcome = match finished.outcome {
+                    TmfOutcome::Complete => Outcome::GOOD,
+                    // A device keeps an IO of before the change, which is in force all the same.
+                    TmfOutcome::Rejected => Outcome::check(Sense::INTERNAL_FAILURE),
+                };
+                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed });
+            }
             Then::AnswerTmf { reactor, ticket, end_target } => {
                 self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
                 // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::pending::ChangeId;
 use crate::id::{BarrierId, ReactorId};
 use crate::limits::BARRIERS_MAX;
-use crate::reactor::message::{TmfOutcome, TmfTicket};
+use crate::reactor::message::{TaskTicket, TmfOutcome, TmfTicket};
 
 /// What happens once every reactor has acknowledged.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +25,15 @@ pub enum Then {
         ticket: TmfTicket,
         /// TARGET COLD RESET: the sessions of this target end after the answer (RFC 7143 §11.5.1).
         end_target: Option<String>,
+    },
+    /// A command that control was asked about is answered.
+    Answer {
+        /// Who asked.
+        reactor: ReactorId,
+        /// Where the answer belongs.
+        ticket: TaskTicket,
+        /// The unit is flushed first.
+        is_flushed: bool,
     },
 }
 

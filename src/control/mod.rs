@@ -8,6 +8,7 @@
 //! [`message::ToReactor::Adopt`]: crate::reactor::message::ToReactor::Adopt
 
 pub mod access;
+mod asks;
 pub mod auth;
 mod catalog;
 mod changes;

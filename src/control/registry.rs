@@ -159,7 +159,7 @@ impl Registry {
         };
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(unit::view(id, &info, unit::identity(&info, &product)));
+        let view = Arc::new(unit::view(id, &info, unit::identity(&info, &product), None));
         slot.unit = Some(Unit { view, bdev: name.clone() });
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.unit = Some(id);
@@ -199,7 +199,7 @@ impl Registry {
         };
         let info = entry.spec.bdev.info();
         unit::check(&info)?;
-        Ok(unit::view(id, &info, unit.view.identity.clone()))
+        Ok(unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes)))
     }
 
     /// Replaces a unit's view; returns the former one.

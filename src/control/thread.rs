@@ -21,13 +21,13 @@ use super::portals::{Listening, Portal, PortalGroup};
 use super::{Config, Control, Origin, Random, options};
 use crate::buf::{Hugepages, Pages};
 use crate::id::ReactorId;
-use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, TO_CONTROL_MAX};
+use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, REACTORS_MAX, TO_CONTROL_MAX};
 use crate::net::kernel::KernelNet;
 use crate::net::listen::{Accepted, accept};
 use crate::net::wake::{KernelWaker, WakeFd, wake_pair};
 use crate::net::{Net, Wait, Waker as _};
 use crate::reactor::port::channel;
-use crate::reactor::{Idle, Recipe, Running, SpawnError, spawn};
+use crate::reactor::{Idle, Planted, Recipe, Running, SpawnError, spawn};
 use crate::time::Tick;
 
 /// What the daemon is made of.
@@ -43,6 +43,8 @@ pub struct Options {
     pub pool_bytes: usize,
     /// What holds for every target.
     pub iscsi: options::Options,
+    /// The bug planted in its reactors, where a test wants to see itself fail.
+    pub planted: Planted,
 }
 
 /// Why the daemon does not start.
@@ -54,6 +56,9 @@ pub enum StartError {
     /// No epoll, eventfd or pipe.
     #[error("the kernel refused what every daemon needs: {0}")]
     Kernel(#[from] io::Error),
+    /// More CPUs than there can be reactors.
+    #[error("{0} CPUs were given, and {REACTORS_MAX} reactors are the most: give fewer with --cores")]
+    TooManyCores(usize),
     /// A reactor did not come up.
     #[error("cannot start {0}; --mem-size and --hugepages decide what it asks for")]
     Reactor(#[from] SpawnError),
@@ -180,11 +185,19 @@ impl Daemon {
         for fd in [wake.raw(), signals.as_raw_fd()] {
             net.register(fd)?;
         }
-        let (mut senders, mut reactors) = (Vec::new(), Vec::new());
-        for (index, &cpu) in (0u16..).zip(&options.cores) {
+        if options.cores.len() > REACTORS_MAX {
+            return Err(StartError::TooManyCores(options.cores.len()));
+        }
+        // All of them first: each reactor can send to every other.
+        let (mut senders, mut inboxes) = (Vec::new(), Vec::new());
+        for _ in &options.cores {
             let (waker, wake) = wake_pair()?;
             let (sender, inbox) = channel(MAILBOX, Arc::new(waker));
             senders.push(sender);
+            inboxes.push((wake, inbox));
+        }
+        let mut reactors = Vec::new();
+        for ((index, &cpu), (wake, inbox)) in (0u16..).zip(&options.cores).zip(inboxes) {
             let recipe = Recipe {
                 id: ReactorId(index),
                 cpu: Some(cpu),
@@ -195,6 +208,8 @@ impl Daemon {
                 wake,
                 epoch,
                 to_control: to_control.clone(),
+                peers: senders.clone(),
+                planted: options.planted,
             };
             reactors.push(spawn(recipe)?);
         }

@@ -3,7 +3,7 @@
 use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
-use crate::scsi::view::{Identity, Medium, UnitView};
+use crate::scsi::view::{Identity, Medium, Modes, UnitView};
 
 /// Whether SCSI can show the device as it is.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
@@ -20,8 +20,11 @@ pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
     Err(ChangeError::Unfit { name: info.name.clone(), what })
 }
 
-/// A unit as its device is at this moment.
-pub(super) fn view(id: UnitId, info: &Info, identity: Identity) -> UnitView {
+/// A unit as its device is at this moment. What MODE SELECT has set stays set, as far as the device can still do it.
+pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Modes>) -> UnitView {
+    let default = Modes::new(info.write_cache);
+    let modes =
+        modes.map_or(default, |modes| Modes { write_cache: modes.write_cache && info.write_cache, ..modes });
     UnitView {
         id,
         blocks: info.blocks,
@@ -31,7 +34,8 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity) -> UnitView {
         read_only: info.read_only,
         write_cache: info.write_cache,
         rotational: info.rotational,
-        descriptor_sense: false,
+        modes,
+        unmap: info.unmap,
         medium: Medium::Ready,
     }
 }
@@ -81,6 +85,7 @@ mod tests {
                 0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x41, 0xd0, 0xa7, 0x65, 0x00, 0xa0, 0xc9, 0x1e, 0x6b,
                 0xf6,
             ],
+            unmap: None,
         }
     }
 

@@ -7,35 +7,14 @@ use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::Keeps;
 use crate::iscsi::wire::Residual;
 use crate::limits;
-use crate::scsi::sense::Sense;
 use crate::scsi::view::LunNumber;
-use crate::scsi::{Plan, Status, cdb::Cdb};
+use crate::scsi::work::Run;
+use crate::scsi::{Plan, cdb::Cdb};
+
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
-/// How a command ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outcome {
-    /// SCSI status.
-    pub status: Status,
-    /// Sense data, with CHECK CONDITION.
-    pub sense: Option<Sense>,
-}
-
-impl Outcome {
-    /// GOOD.
-    pub const GOOD: Outcome = Outcome::of(Status::Good);
-
-    /// A status without sense.
-    pub const fn of(status: Status) -> Outcome {
-        Outcome { status, sense: None }
-    }
-
-    /// CHECK CONDITION with `sense`.
-    pub const fn check(sense: Sense) -> Outcome {
-        Outcome { status: Status::CheckCondition, sense: Some(sense) }
-    }
-}
+pub use crate::scsi::Outcome;
 
 /// Where a task stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +36,17 @@ pub struct Piece {
     pub buf: Buf,
     /// Offset of its first byte in the command's data.
     pub start: u32,
+}
+
+/// A command that is worked off in steps, or the part of it whose data have come.
+#[derive(Debug)]
+pub struct Job {
+    /// Where it stands.
+    pub run: Run,
+    /// The data that came with it.
+    pub data: Option<Buf>,
+    /// What was read last, or is to be written next.
+    pub scratch: Option<Buf>,
 }
 
 /// An R2T whose data have not all come.
@@ -168,6 +158,9 @@ pub struct Task {
     /// Data-In PDUs and R2Ts so far (they share one sequence in ExpDataSN).
     pub data_sn: Sn,
 
+    /// A command that is worked off in steps: what is being done now.
+    pub job: Option<Job>,
+
     /// The duty to end it.
     pub obligation: Obligation,
     /// IOs the device has.
@@ -214,6 +207,7 @@ impl Task {
             queued_bytes: 0,
             parked: None,
             data_sn: Sn(0),
+            job: None,
             obligation: Obligation::new(),
             ios: 0,
             outcome: None,

@@ -1,21 +1,17 @@
-//! Commands at work: from their turn, through the device, to their end.
+//! Commands at work: from their turn to their end.
 
-use crate::bdev::{Done, Io, IoError, Op};
+use crate::bdev::{Done, IoError, Op};
 use crate::buf::Buf;
-use crate::id::UnitId;
-use crate::iscsi::conn::{Request, Solicit};
+use crate::iscsi::conn::Request;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::{Outcome, Phase};
-use crate::limits;
+use crate::iscsi::task::Outcome;
 use crate::net::Net;
 use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
-use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
-use crate::reactor::unit::{self, Handed};
 use crate::scsi::attention::Ua;
 use crate::scsi::sense::Sense;
-use crate::scsi::{self, Access, Extent, Plan, Status, table};
+use crate::scsi::{self, Plan, Status, table};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -70,9 +66,15 @@ impl<N: Net> Reactor<N> {
                 self.activate(conn);
                 self.run_queued(conn, now);
             }
-            Plan::Read(_) | Plan::Write(_) if moves_bytes == 0 => self.end(conn, key, Outcome::GOOD, now),
+            Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
+            Plan::Read(_) | Plan::Write(_) | Plan::Work(_)
+                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) =>
+            {
+                self.end(conn, key, Outcome::GOOD, now);
+            }
+            Plan::Work(_) | Plan::Ask { .. } if moves_bytes == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(_) => self.advance_write(conn, key, now),
+            Plan::Write(_) | Plan::Work(_) | Plan::Ask { .. } => self.advance_write(conn, key, now),
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
                     return self.end(conn, key, Outcome::GOOD, now);
@@ -86,7 +88,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
-    fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
+    pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
         if let Some(link) = self.conns.get_mut(conn) {
             link.conn.decide(key, outcome, &mut self.tables.cx(now));
         }
@@ -108,259 +110,6 @@ impl<N: Net> Reactor<N> {
         {
             self.run(conn, key, now);
         }
-    }
-
-    /// Asks the device for the next pieces of a READ.
-    pub(super) fn advance_read(&mut self, conn: Key, key: Key, now: Tick) {
-        loop {
-            let Some(link) = self.conns.get_mut(conn) else { return };
-            let Some(task) = self.tables.tasks.get(key) else { return };
-            let (Plan::Read(extent), Some(unit)) = (task.plan, task.unit) else { return };
-            let left = task.moves_bytes.saturating_sub(task.read_bytes);
-            if left == 0 || task.ios >= limits::PLAN_IOS || task.outcome.is_some() {
-                return;
-            }
-            if link.conn.is_clogged() {
-                link.has_stalled_reads = true;
-                return;
-            }
-            let Some(view) = self.tables.view(unit) else {
-                return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
-            };
-            let block_bytes = view.block_bytes;
-            let bytes = left.min(limits::PIECE_BYTES_MAX);
-            let blocks = bytes.div_ceil(block_bytes);
-            let offset = task.read_bytes;
-            let Some(buf) = self.tables.solicited.take((blocks * block_bytes) as usize) else {
-                return self.go_hungry(conn, key);
-            };
-            if let Some(task) = self.tables.tasks.get_mut(key) {
-                task.read_bytes += bytes;
-            }
-            let op = Op::Read { lba: extent.lba + u64::from(offset / block_bytes), blocks };
-            self.submit(conn, key, unit, op, Some(buf), offset, bytes, now);
-        }
-    }
-
-    /// Moves a WRITE on: hands a full piece to the device, takes a buffer for the next, asks for its data.
-    pub(super) fn advance_write(&mut self, conn: Key, key: Key, now: Tick) {
-        if planted!(self, PartialWrite)
-            && self
-                .tables
-                .tasks
-                .get(key)
-                .is_some_and(|task| task.unsolicited.is_some() && task.outcome.is_none())
-            && let Some(link) = self.conns.get_mut(conn)
-            && let Some((buf, start)) = link.conn.take_piece(key, &mut self.tables.cx(now))
-        {
-            return self.write_piece(conn, key, buf, start, now);
-        }
-        loop {
-            let Some(link) = self.conns.get_mut(conn) else { return };
-            let mut cx = self.tables.cx(now);
-            let solicit = link.conn.solicit(key, &mut cx);
-            match solicit {
-                Solicit::Asked => break,
-                Solicit::NeedsBuffer(bytes) => {
-                    if cx.tasks.get(key).is_none_or(|task| task.ios >= limits::PLAN_IOS) {
-                        break;
-                    }
-                    let Some(buf) = cx.solicited.take(bytes) else { return self.go_hungry(conn, key) };
-                    link.conn.give_buffer(key, buf, &mut cx);
-                }
-                Solicit::PieceFull => {
-                    let Some((buf, start)) = link.conn.take_piece(key, &mut cx) else { break };
-                    self.write_piece(conn, key, buf, start, now);
-                }
-            }
-        }
-        if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
-            self.activate(conn);
-        }
-    }
-
-    fn write_piece(&mut self, conn: Key, key: Key, buf: Buf, start: u32, now: Tick) {
-        let Some(task) = self.tables.tasks.get(key) else { return };
-        let (Plan::Write(extent), Some(unit)) = (task.plan, task.unit) else { return };
-        let Some(view) = self.tables.view(unit) else {
-            return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
-        };
-        let block_bytes = view.block_bytes;
-        let bytes = u32::try_from(buf.len()).unwrap_or(0);
-        let op = Op::Write {
-            lba: extent.lba + u64::from(start / block_bytes),
-            blocks: bytes / block_bytes,
-            fua: extent.fua && !planted!(self, FuaDropped),
-        };
-        self.submit(conn, key, unit, op, Some(buf), start, bytes, now);
-    }
-
-    /// Puts a task into the queue for a buffer.
-    fn go_hungry(&mut self, conn: Key, key: Key) {
-        if let Some(task) = self.tables.tasks.get_mut(key)
-            && !task.is_waiting_for_buffer
-        {
-            task.is_waiting_for_buffer = true;
-            self.hungry.push_back((conn, key));
-        }
-    }
-
-    /// Lets those that wait for a buffer try again, in order, until one finds none.
-    pub(super) fn feed(&mut self, now: Tick) {
-        for _ in 0..self.hungry.len() {
-            let Some((conn, key)) = self.hungry.pop_front() else { return };
-            let Some(task) = self.tables.tasks.get_mut(key) else { continue };
-            task.is_waiting_for_buffer = false;
-            let is_read = matches!(task.plan, Plan::Read(_));
-            let before = self.hungry.len();
-            if is_read {
-                self.advance_read(conn, key, now);
-            } else {
-                self.advance_write(conn, key, now);
-            }
-            if self.hungry.len() > before {
-                // It keeps its place.
-                if let Some(last) = self.hungry.pop_back() {
-                    self.hungry.push_front(last);
-                }
-                return;
-            }
-        }
-    }
-
-    /// Moves stalled READs on, now that less waits to be sent.
-    pub(super) fn unstall(&mut self, conn: Key, now: Tick) {
-        let Some(link) = self.conns.get_mut(conn) else { return };
-        link.has_stalled_reads = false;
-        let mut at = link.conn.tasks().first();
-        while let Some(key) = at {
-            let Some(task) = self.tables.tasks.get(key) else { break };
-            at = self.tables.tasks.next(key);
-            if task.phase == Phase::Running && matches!(task.plan, Plan::Read(_)) {
-                self.advance_read(conn, key, now);
-            }
-        }
-        if at.is_some()
-            && let Some(link) = self.conns.get_mut(conn)
-        {
-            // The next one ended meanwhile: those behind it have their turn with the next send.
-            link.has_stalled_reads = true;
-            self.activate(conn);
-        }
-    }
-
-    /// Hands an IO to the unit's channel, or parks it where there is no room.
-    #[expect(clippy::too_many_arguments, reason = "they are the fields of the record that is made here")]
-    fn submit(
-        &mut self,
-        conn: Key,
-        task: Key,
-        unit: UnitId,
-        op: Op,
-        data: Option<Buf>,
-        offset: u32,
-        bytes: u32,
-        now: Tick,
-    ) {
-        let Some(link) = self.conns.get(conn) else { return };
-        let session = link.conn.session();
-        self.serial += 1;
-        let serial = self.serial;
-        let record =
-            InFlight { task, conn, session, unit, op, offset, bytes, serial, parked: None, next: None };
-        let Ok(key) = self.tables.ios.insert(record) else {
-            // Cannot be: the slab holds PLAN_IOS for every task.
-            return self.end(conn, task, Outcome::of(Status::Busy), now);
-        };
-        if let Some(record) = self.tables.ios.get_mut(key) {
-            record.parked = Some(Io { tag: key, op, data });
-        }
-        if let Some(task) = self.tables.tasks.get_mut(task) {
-            task.ios += 1;
-        }
-        let Some(slot) = unit::of(&mut self.units, unit) else {
-            return self.finish(key, None, Err(IoError::Gone), now);
-        };
-        if !slot.is_busy {
-            slot.is_busy = true;
-            self.busy.push(unit);
-        }
-        if slot.has_parked() {
-            slot.park(key, &mut self.tables);
-        } else {
-            self.try_submit(unit, key, false, now);
-        }
-    }
-
-    /// Checks an IO's permission once more, and hands it over. Whether it need not be parked any more.
-    fn try_submit(&mut self, unit: UnitId, key: Key, is_retry: bool, now: Tick) -> bool {
-        if let Err(sense) = self.recheck(key) {
-            self.refuse(key, sense, now);
-            return true;
-        }
-        let Some(slot) = unit::of(&mut self.units, unit) else { return true };
-        match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
-            Handed::Taken => true,
-            Handed::Gone => {
-                self.finish(key, None, Err(IoError::Gone), now);
-                true
-            }
-            Handed::NoRoom if is_retry => {
-                slot.repark(key, &mut self.tables);
-                false
-            }
-            Handed::NoRoom => {
-                slot.park(key, &mut self.tables);
-                false
-            }
-        }
-    }
-
-    /// Tries parked IOs again, in order.
-    pub(super) fn resubmit(&mut self, unit: UnitId, now: Tick) {
-        while let Some(slot) = unit::of(&mut self.units, unit)
-            && let Some(key) = slot.unpark(&mut self.tables)
-        {
-            if !self.try_submit(unit, key, true, now) {
-                return;
-            }
-        }
-    }
-
-    /// Size, write protection and readiness may have changed since the command was admitted.
-    fn recheck(&self, key: Key) -> Result<(), Sense> {
-        let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
-        let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
-        else {
-            return Err(Sense::COMMAND_ABORTED);
-        };
-        let place = link.conn.place(task.number, &self.tables.views);
-        if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
-            // The LUN leads to another unit by now.
-            return Err(Sense::NO_SUCH_UNIT);
-        }
-        if planted!(self, NoRecheckAtSubmit) {
-            return Ok(());
-        }
-        match record.op {
-            Op::Read { lba, blocks } => {
-                scsi::recheck(Extent { lba, blocks, fua: false }, Access::Read, &place)
-            }
-            Op::Write { lba, blocks, fua } => {
-                scsi::recheck(Extent { lba, blocks, fua }, Access::Write, &place)
-            }
-            Op::Flush if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
-            Op::Flush => Ok(()),
-        }
-    }
-
-    /// An IO ends before the device has seen it.
-    fn refuse(&mut self, key: Key, sense: Sense, now: Tick) {
-        let Some(record) = self.tables.ios.remove(key) else { return };
-        if let Some(task) = self.tables.tasks.get_mut(record.task) {
-            task.ios -= 1;
-        }
-        self.end(record.conn, record.task, Outcome::check(sense), now);
     }
 
     /// A completion has come.
@@ -392,6 +141,9 @@ impl<N: Net> Reactor<N> {
                 now,
             );
         }
+        if task.job.is_some() {
+            return self.io_finished(record.conn, record.task, data, now);
+        }
         match (record.op, data) {
             (Op::Read { .. }, Some(mut data)) => {
                 data.truncate(record.bytes as usize);
@@ -408,28 +160,7 @@ impl<N: Net> Reactor<N> {
                     self.advance_write(record.conn, record.task, now);
                 }
             }
-            (Op::Flush | Op::Read { .. }, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
-        }
-    }
-
-    /// A piece of a READ has come: it is queued in order.
-    fn read_came(&mut self, conn: Key, key: Key, offset: u32, data: Buf, now: Tick) {
-        let Some(link) = self.conns.get_mut(conn) else { return };
-        let Some(task) = self.tables.tasks.get_mut(key) else { return };
-        if offset != task.queued_bytes && !planted!(self, PiecesOutOfOrder) {
-            task.parked = Some((offset, data));
-            return;
-        }
-        let parked = task.parked.take();
-        link.conn.data_in(key, data, &mut self.tables.cx(now));
-        if let Some((_, data)) = parked {
-            link.conn.data_in(key, data, &mut self.tables.cx(now));
-        }
-        self.activate(conn);
-        if self.tables.tasks.get(key).is_some() {
-            self.advance_read(conn, key, now);
-        } else {
-            self.run_queued(conn, now);
+            (_, _) => self.end(record.conn, record.task, Outcome::GOOD, now),
         }
     }
 }

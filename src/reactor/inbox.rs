@@ -57,6 +57,9 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
+            ToReactor::Answered { asked, outcome, is_flushed } => {
+                self.answered(asked, outcome, is_flushed, now);
+            }
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {
@@ -69,6 +72,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::Stop => self.stopping = Some(now),
+            ToReactor::Peer(message) => self.hear(message, now),
         }
     }
 
@@ -77,11 +81,12 @@ impl<N: Net> Reactor<N> {
         self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key)
     }
 
-    /// Queues a unit attention for every session that maps the unit.
-    fn attend(&mut self, unit: UnitId, attention: Ua) {
+    /// Queues a unit attention for every session that maps the unit, perhaps except one.
+    fn attend(&mut self, unit: UnitId, attention: Ua, except: Option<SessionId>) {
         for index in 0..self.conn_slots() {
             if let Some(key) = self.conns.key_at(index)
                 && let Some(link) = self.conns.get_mut(key)
+                && except != Some(link.conn.session())
             {
                 link.conn.attend(unit, attention);
             }
@@ -149,11 +154,11 @@ impl<N: Net> Reactor<N> {
             Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
-                    units.iter().for_each(|unit| self.attend(*unit, attention));
+                    units.iter().for_each(|unit| self.attend(*unit, attention, None));
                 }
                 self.wait_for(What::Units { units, before }, Then::Acknowledge(id), now);
             }
-            Change::Unit { view, attention, is_drained } => {
+            Change::Unit { view, attention, except, is_drained } => {
                 let unit = view.id;
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && let Some(old) = slot.replace(view)
@@ -161,7 +166,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
                 if let Some(attention) = attention {
-                    self.attend(unit, attention);
+                    self.attend(unit, attention, except);
                 }
                 if is_drained {
                     self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
@@ -195,16 +200,17 @@ impl<N: Net> Reactor<N> {
                 if let Some(unit) = unit::of(&mut self.units, unit) {
                     unit.is_leaving = true;
                 }
-                // What waits for room in it finds it gone.
+                // What waits for room in it, or for a hold, finds it gone.
                 self.resubmit(unit, now);
+                self.retry_held(unit, now);
                 self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
-                self.let_go(unit);
+                self.let_unit_go(unit);
             }
         }
     }
 
     /// Closes the channel of a unit that is leaving, if nothing is in it, and forgets the unit.
-    pub(super) fn let_go(&mut self, id: UnitId) {
+    pub(super) fn let_unit_go(&mut self, id: UnitId) {
         if unit::of(&mut self.units, id).is_some_and(|unit| unit.may_go())
             && let Some(unit) = self.units.get_mut(id.index()).and_then(Option::take)
         {
@@ -234,25 +240,26 @@ impl<N: Net> Reactor<N> {
     /// Gives up IOs that no device has.
     pub(super) fn drop_parked(&mut self, is_given_up: impl Fn(&InFlight) -> bool, now: Tick) {
         for id in 0..self.units.len() {
-            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut).filter(|unit| unit.has_parked())
-            else {
-                continue;
-            };
-            let mut given_up = unit.take_parked(&mut self.tables, &is_given_up);
-            while let Some(record) = given_up {
-                given_up = self.tables.ios.get(record).and_then(|io| io.next);
-                self.finish(record, None, Err(IoError::Cancelled), now);
+            let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut) else { continue };
+            let tables = &mut self.tables;
+            for given_up in [&mut unit.parked, &mut unit.held].map(|list| list.take(tables, &is_given_up)) {
+                let mut given_up = given_up;
+                while let Some(record) = given_up {
+                    given_up = self.tables.ios.get(record).and_then(|io| io.next);
+                    self.finish(record, None, Err(IoError::Cancelled), now);
+                }
             }
         }
     }
 
-    /// The end of a drain: once the connections are gone or the time is over, devices flush, and the reactor stops.
+    /// The end of a drain: once the connections are gone, and the holds that other reactors may have from this one, or the
+    /// time is over, devices flush, and the reactor stops. The others do not count on it any more then.
     pub(super) fn stop_when_drained(&mut self, now: Tick) {
         let Some(until) = self.stopping else { return };
         if self.is_flushed {
             return;
         }
-        if !self.conns.is_empty() {
+        if !self.conns.is_empty() || self.holds.is_needed() {
             if now < until {
                 return;
             }
@@ -269,6 +276,7 @@ impl<N: Net> Reactor<N> {
             }
             Some(give_up_at) if self.busy.is_empty() || now >= give_up_at => {
                 self.is_flushed = true;
+                self.leave(self.busy.is_empty());
                 self.tell(ToControl::Stopped { reactor: self.id });
             }
             Some(_) => {}

@@ -1,4 +1,4 @@
-//! What control and the reactors say to each other, over bounded queues ([`crate::reactor::port`]).
+//! What control and the reactors, and reactors among themselves, say to each other, over bounded queues ([`crate::reactor::port`]).
 //!
 //! Everything here may be allocated and dropped by control only: a reactor that is done with something that owns
 //! memory sends it back ([`ToControl::Retired`]).
@@ -9,7 +9,9 @@ use crate::bdev::Bdev;
 use crate::id::{BarrierId, ReactorId, SessionId, UnitId};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
+use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
+use crate::scsi::cdb::Cdb;
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
 
@@ -59,7 +61,7 @@ pub enum EndReason {
     Removed,
 }
 
-/// Control to reactor.
+/// To a reactor: from control, but for the last.
 #[derive(Debug)]
 pub enum ToReactor<H> {
     /// Serve this connection from now on.
@@ -106,6 +108,15 @@ pub enum ToReactor<H> {
         /// How it went.
         outcome: TmfOutcome,
     },
+    /// A command that control was asked about is decided.
+    Answered {
+        /// The command.
+        asked: TaskTicket,
+        /// How it ends.
+        outcome: Outcome,
+        /// Before that the unit is to be flushed.
+        is_flushed: bool,
+    },
     /// Ask every session to log out (Async Message, event 1), then stop when they are gone or at the deadline.
     Drain {
         /// Seconds the initiators get, as told to them.
@@ -113,6 +124,79 @@ pub enum ToReactor<H> {
     },
     /// Stop now: close what is left, give everything back.
     Stop,
+    /// From another reactor.
+    Peer(PeerMessage),
+}
+
+/// A hold, for the life of the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoldId {
+    /// The reactor whose command asked for it.
+    pub owner: ReactorId,
+    /// Its record there.
+    pub key: Key,
+}
+
+/// What a hold covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoldRange {
+    /// The logical unit.
+    pub unit: UnitId,
+    /// First block.
+    pub lba: u64,
+    /// How many.
+    pub blocks: u32,
+}
+
+/// Reactor to reactor, never by way of control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PeerMessage {
+    /// To the unit's home: a command wants a hold.
+    HoldAsk {
+        /// Its name.
+        hold: HoldId,
+        /// What it covers.
+        range: HoldRange,
+    },
+    /// From the home to every reactor: from now on give no device an IO of others in the range, and say when none has one
+    /// any more.
+    HoldApply {
+        /// Its name.
+        hold: HoldId,
+        /// What it covers.
+        range: HoldRange,
+    },
+    /// To the home, in answer to that.
+    HoldApplied {
+        /// Which.
+        hold: HoldId,
+        /// Who.
+        reactor: ReactorId,
+        /// Whether all IOs came back; else a device kept one beyond the deadline, and the hold is refused.
+        is_clean: bool,
+    },
+    /// From the home to the owner: all reactors have applied it.
+    HoldGranted {
+        /// Which.
+        hold: HoldId,
+    },
+    /// From the owner to the home: it is over, or not wanted any more.
+    HoldRelease {
+        /// Which.
+        hold: HoldId,
+    },
+    /// From the home to all who know of it, the owner last: it is over. Not granted before, it is refused by this.
+    HoldDrop {
+        /// Which.
+        hold: HoldId,
+    },
+    /// This reactor has stopped. It applies no holds any more, and those it was home to are forgotten.
+    Left {
+        /// Who.
+        reactor: ReactorId,
+        /// Whether its devices have given everything back.
+        is_clean: bool,
+    },
 }
 
 /// Where the answer of a task management function belongs.
@@ -122,6 +206,32 @@ pub struct TmfTicket {
     pub conn: Key,
     /// Initiator task tag of the request.
     pub itt: u32,
+}
+
+/// Which command control was asked about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TaskTicket {
+    /// Its connection, on the asking reactor.
+    pub conn: Key,
+    /// The command.
+    pub task: Key,
+}
+
+/// A command that changes what a logical unit is to everybody, to be decided by control.
+#[derive(Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub reactor: ReactorId,
+    /// Where the answer belongs.
+    pub ticket: TaskTicket,
+    /// The session the command came in.
+    pub session: SessionId,
+    /// The logical unit it is for.
+    pub unit: UnitId,
+    /// The command.
+    pub cdb: Cdb,
+    /// Its parameter list, as much of it as came.
+    pub parameters: Box<[u8]>,
 }
 
 /// How a function that went through control ended.
@@ -150,8 +260,10 @@ pub enum Change {
     Unit {
         /// The new view.
         view: Arc<UnitView>,
-        /// For every session that maps the unit.
+        /// For every session that maps the unit, …
         attention: Option<Ua>,
+        /// … but the one that has asked for the change.
+        except: Option<SessionId>,
         /// Wait for the device.
         is_drained: bool,
     },
@@ -217,6 +329,8 @@ pub enum ToControl {
         /// What it held of it, to be dropped.
         bdev: Arc<dyn Bdev>,
     },
+    /// A command to be decided. Answered by [`ToReactor::Answered`].
+    Ask(Box<Ask>),
     /// Something an operator may want to know.
     Event(Event),
     /// Memory that control gave and shall free.

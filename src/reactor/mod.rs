@@ -14,16 +14,20 @@
 
 mod atomics;
 mod exec;
+mod hold;
 mod inbox;
 pub mod message;
 mod planted;
 pub mod port;
 mod spawn;
+mod submit;
 mod tables;
 mod tmf;
+mod transfer;
 mod turn;
 mod unit;
 mod wait;
+mod work;
 
 pub use planted::Planted;
 #[cfg(feature = "sim")]

@@ -30,6 +30,12 @@ pub enum Bug {
     PiecesOutOfOrder,
     /// The buffer of an aborted WRITE is never given back.
     BufferLeak,
+    /// COMPARE AND WRITE and ORWRITE go ahead without a hold.
+    HoldNotTaken,
+    /// Whatever goes to the device goes in spite of another command's hold.
+    HoldNotHonoured,
+    /// UNMAP and WRITE SAME of zeroes go to the device in spite of another command's hold.
+    HoldNotHonouredByUnmap,
     /// Immediate data are written at once, before the data that follow have come.
     PartialWrite,
 }
@@ -66,8 +72,10 @@ pub struct Census {
     pub items: usize,
     /// Device IOs, in flight or waiting for room.
     pub ios: usize,
-    /// Functions, barriers and session ends that wait for devices.
+    /// Functions, barriers, session ends and holds that wait for devices.
     pub waits: usize,
+    /// Holds: asked for, in force, and in a home's list.
+    pub holds: usize,
 }
 
 #[cfg(feature = "sim")]
@@ -80,6 +88,7 @@ impl<N: crate::net::Net> crate::reactor::turn::Reactor<N> {
             items: self.tables.tx.len(),
             ios: self.tables.ios.len(),
             waits: self.waits.len(),
+            holds: self.holds.count(),
         }
     }
 

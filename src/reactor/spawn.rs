@@ -44,12 +44,16 @@ pub struct Recipe {
     pub pool_bytes: usize,
     /// The start of time.
     pub epoch: Instant,
-    /// Messages from control.
+    /// Messages from control and from other reactors.
     pub inbox: Receiver<ToReactor<OwnedFd>>,
     /// What wakes it for them.
     pub wake: WakeFd,
     /// Messages to control.
     pub to_control: Sender<ToControl>,
+    /// Messages to each reactor, in their order; its own is not used.
+    pub peers: Vec<Sender<ToReactor<OwnedFd>>>,
+    /// The bug planted in it.
+    pub planted: Planted,
 }
 
 /// Why a reactor could not start.
@@ -108,10 +112,11 @@ pub fn spawn(recipe: Recipe) -> Result<Running, SpawnError> {
             net,
             inbox: recipe.inbox,
             to_control: recipe.to_control,
+            peers: recipe.peers,
             unsolicited: Pool::new(unsolicited, &classes),
             solicited: Pool::new(solicited, &classes),
             sizes: Sizes::default(),
-            planted: Planted::default(),
+            planted: recipe.planted,
         });
         drop(ready.send(Ok(())));
         run(reactor, recipe.idle, &recipe.wake, recipe.epoch);

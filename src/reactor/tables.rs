@@ -13,7 +13,7 @@ use crate::scsi::view::UnitView;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
-/// An IO that was submitted, or waits for room in its channel.
+/// An IO that was submitted, or waits for room in its channel or for the end of a hold.
 #[derive(Debug)]
 pub(super) struct InFlight {
     /// The command, which may have ended meanwhile.
@@ -28,10 +28,12 @@ pub(super) struct InFlight {
     pub(super) bytes: u32,
     /// Counts submissions: an IO with a lower number is older.
     pub(super) serial: u64,
-    /// The IO itself while the channel has no room for it; the device does not have it then.
+    /// The IO itself while it waits for room in the channel or for a hold; the device does not have it then.
     pub(super) parked: Option<Io>,
-    /// The next parked IO of the unit.
+    /// The next in the list of parked IOs that it is in.
     pub(super) next: Option<Key>,
+    /// The hold under which it is made.
+    pub(super) hold: Option<Key>,
 }
 
 /// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.

@@ -11,6 +11,7 @@ use crate::iscsi::error::Fatal;
 use crate::iscsi::tx::Batch;
 use crate::limits;
 use crate::net::{Net, Readiness, Rx, Tx, Wait};
+use crate::reactor::hold::Holds;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
@@ -40,10 +41,12 @@ pub struct Setup<N: Net> {
     pub id: ReactorId,
     /// Its network.
     pub net: N,
-    /// Messages from control.
+    /// Messages from control and from other reactors.
     pub inbox: Receiver<ToReactor<N::Handle>>,
     /// Messages to control.
     pub to_control: Sender<ToControl>,
+    /// Messages to each reactor, in their order; its own is not used. A reactor that is alone needs none.
+    pub peers: Vec<Sender<ToReactor<N::Handle>>>,
     /// Buffers for data that come unasked.
     pub unsolicited: Pool,
     /// Buffers for data that were asked for.
@@ -61,6 +64,8 @@ pub struct Reactor<N: Net> {
     pub(super) net: N,
     inbox: Receiver<ToReactor<N::Handle>>,
     to_control: Sender<ToControl>,
+    pub(super) peers: Vec<Sender<ToReactor<N::Handle>>>,
+    pub(super) holds: Holds,
     /// Messages that control's full queue did not take.
     backlog: VecDeque<ToControl>,
     lost_events: u64,
@@ -94,11 +99,14 @@ impl<N: Net> Reactor<N> {
     pub fn new(setup: Setup<N>) -> Reactor<N> {
         let sizes = setup.sizes;
         let conns = sizes.conns as usize;
+        let reactors = setup.peers.len();
         Reactor {
             id: setup.id,
             net: setup.net,
             inbox: setup.inbox,
             to_control: setup.to_control,
+            peers: setup.peers,
+            holds: Holds::new(reactors),
             backlog: VecDeque::with_capacity(limits::MAILBOX),
             lost_events: 0,
             conns: Slab::new(sizes.conns),
@@ -107,7 +115,7 @@ impl<N: Net> Reactor<N> {
             busy: Vec::new(),
             active: Vec::with_capacity(conns),
             next_active: Vec::with_capacity(conns),
-            waits: Vec::with_capacity(limits::WAITS),
+            waits: Vec::with_capacity(limits::WAITS + Holds::waits_max(reactors)),
             hungry: VecDeque::with_capacity(sizes.spare_window as usize),
             serial: 0,
             stopping: None,
@@ -130,6 +138,7 @@ impl<N: Net> Reactor<N> {
         worked |= self.serve(now);
         self.timers(now, worked);
         self.settle_waits(now);
+        self.settle_holds(now);
         self.stop_when_drained(now);
         // Last, as all of the above give buffers back, and a reactor that waits in the kernel feeds nobody.
         self.feed(now);
@@ -182,7 +191,7 @@ impl<N: Net> Reactor<N> {
                     unit.is_busy = false;
                 }
                 self.busy.swap_remove(index);
-                self.let_go(id);
+                self.let_unit_go(id);
             }
         }
         worked
@@ -371,6 +380,9 @@ impl<N: Net> Reactor<N> {
         for waiting in &self.waits {
             deadline = deadline.min(waiting.look_at);
         }
+        if let Some(at) = self.holds.look_at(&self.tables.tasks) {
+            deadline = deadline.min(at);
+        }
         if let Some(at) = self.stopping {
             deadline = deadline.min(at);
         }
@@ -379,7 +391,7 @@ impl<N: Net> Reactor<N> {
             match unit.and_then(|unit| unit.channel.as_ref()).map(|channel| channel.wake()) {
                 Some(Wake::MustPoll) => return Wait::Poll,
                 // It has nothing in flight and refused all the same: only another try tells when that is over.
-                Some(Wake::Idle) if unit.is_some_and(Unit::has_parked) => return Wait::Poll,
+                Some(Wake::Idle) if unit.is_some_and(Unit::needs_room) => return Wait::Poll,
                 Some(Wake::At(at)) => deadline = deadline.min(at),
                 Some(Wake::Fd(_) | Wake::Idle) | None => {}
             }
@@ -392,15 +404,31 @@ impl<N: Net> Reactor<N> {
 
     /// Waits in the kernel until something happens, or `wait` is over.
     pub fn wait(&mut self, wait: Wait) {
-        if wait != Wait::Poll && self.inbox.may_sleep() {
+        if wait != Wait::Poll && self.watch_channels() && self.inbox.may_sleep() {
             self.net.ready(&mut self.ready, wait);
             self.inbox.awake();
         }
     }
 
+    /// Makes the descriptors of channels with IO in flight end a wait. Whether all of them do; else polling has to.
+    fn watch_channels(&mut self) -> bool {
+        for id in &self.busy {
+            let Some(unit) = unit::of(&mut self.units, *id) else { continue };
+            let Some(Wake::Fd(fd)) = unit.channel.as_ref().map(|channel| channel.wake()) else { continue };
+            if unit.watched == Some(fd) {
+                continue;
+            }
+            if self.net.register(fd).is_err() {
+                return false;
+            }
+            unit.watched = Some(fd);
+        }
+        true
+    }
+
     /// Whether the reactor has stopped for good.
     pub fn is_stopped(&self) -> bool {
-        self.is_flushed && self.backlog.is_empty()
+        self.is_flushed && self.backlog.is_empty() && self.holds.has_said_farewell()
     }
 
     /// Tells control, now or in a later turn.

@@ -1,5 +1,6 @@
-//! A reactor's side of a logical unit: its channel, opened at first use, and the IOs that wait for room in it.
+//! A reactor's side of a logical unit: its channel, opened at first use, and the IOs that wait for room in it or for holds.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bdev::{Bdev, Channel, ChannelState, Refused};
@@ -14,26 +15,31 @@ pub(super) struct Unit {
     pub(super) id: UnitId,
     bdev: Arc<dyn Bdev>,
     pub(super) channel: Option<Box<dyn Channel>>,
-    /// IOs parked in `Tables::ios`, oldest first.
-    first: Option<Key>,
-    last: Option<Key>,
+    /// IOs that wait for room in the channel.
+    pub(super) parked: ParkedList,
+    /// IOs that wait for the end of a hold.
+    pub(super) held: ParkedList,
     /// It is in the reactor's list of units to poll.
     pub(super) is_busy: bool,
     pub(super) needs_kick: bool,
+    /// The channel's descriptor that ends a wait of this reactor.
+    pub(super) watched: Option<RawFd>,
     /// It is to be let go of as soon as nothing is in the device.
     pub(super) is_leaving: bool,
 }
 
 impl Unit {
     pub(super) fn new(id: UnitId, bdev: Arc<dyn Bdev>) -> Unit {
+        let (parked, held) = (ParkedList::default(), ParkedList::default());
         Unit {
             id,
             bdev,
             channel: None,
-            first: None,
-            last: None,
+            parked,
+            held,
             is_busy: false,
             needs_kick: false,
+            watched: None,
             is_leaving: false,
         }
     }
@@ -41,7 +47,8 @@ impl Unit {
     /// Whether it is to be let go of and can be: nothing is in the device, nothing waits for it.
     pub(super) fn may_go(&self) -> bool {
         self.is_leaving
-            && !self.has_parked()
+            && self.parked.len() == 0
+            && self.held.len() == 0
             && self.channel.as_ref().is_none_or(|channel| channel.in_flight() == 0)
     }
 
@@ -51,13 +58,13 @@ impl Unit {
     }
 
     /// Whether an IO waits for room.
-    pub(super) fn has_parked(&self) -> bool {
-        self.first.is_some()
+    pub(super) fn needs_room(&self) -> bool {
+        self.parked.len() > 0
     }
 
     /// Whether the channel has something that polling may end.
     pub(super) fn is_pending(&self) -> bool {
-        self.has_parked()
+        self.needs_room()
             || self
                 .channel
                 .as_ref()
@@ -68,55 +75,34 @@ impl Unit {
     pub(super) fn channel(&mut self, reactor: ReactorId) -> &mut Box<dyn Channel> {
         self.channel.get_or_insert_with(|| self.bdev.open(reactor))
     }
+}
 
-    /// Puts an IO, whose record in `ios` has it in `parked`, behind the others.
-    pub(super) fn park(&mut self, key: Key, tables: &mut Tables) {
+/// IOs that no device has, oldest first: a list through their records in `Tables::ios`, each of which has its IO in `parked`.
+#[derive(Debug, Default)]
+pub(super) struct ParkedList {
+    first: Option<Key>,
+    last: Option<Key>,
+    len: usize,
+}
+
+impl ParkedList {
+    /// How many.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts an IO behind the others.
+    pub(super) fn push(&mut self, key: Key, tables: &mut Tables) {
         match self.last.and_then(|last| tables.ios.get_mut(last)) {
             Some(last) => last.next = Some(key),
             None => self.first = Some(key),
         }
         self.last = Some(key);
+        self.len += 1;
     }
 
-    /// The oldest parked IO, taken out of the queue.
-    pub(super) fn unpark(&mut self, tables: &mut Tables) -> Option<Key> {
-        let key = self.first?;
-        let next = tables.ios.get_mut(key).and_then(|io| io.next.take());
-        self.first = next;
-        if next.is_none() {
-            self.last = None;
-        }
-        Some(key)
-    }
-
-    /// Takes the parked IOs that `is_given_up` accepts out of the queue: a chain of records, oldest first.
-    pub(super) fn take_parked(
-        &mut self,
-        tables: &mut Tables,
-        is_given_up: &impl Fn(&InFlight) -> bool,
-    ) -> Option<Key> {
-        let mut at = self.first.take();
-        self.last = None;
-        let mut taken: Option<Key> = None;
-        let mut taken_last: Option<Key> = None;
-        while let Some(key) = at {
-            let Some(io) = tables.ios.get_mut(key) else { break };
-            at = io.next.take();
-            if !is_given_up(io) {
-                self.park(key, tables);
-                continue;
-            }
-            match taken_last.and_then(|last| tables.ios.get_mut(last)) {
-                Some(last) => last.next = Some(key),
-                None => taken = Some(key),
-            }
-            taken_last = Some(key);
-        }
-        taken
-    }
-
-    /// Puts an IO back in front.
-    pub(super) fn repark(&mut self, key: Key, tables: &mut Tables) {
+    /// Puts an IO in front.
+    pub(super) fn push_front(&mut self, key: Key, tables: &mut Tables) {
         if let Some(io) = tables.ios.get_mut(key) {
             io.next = self.first;
         }
@@ -124,6 +110,34 @@ impl Unit {
             self.last = Some(key);
         }
         self.first = Some(key);
+        self.len += 1;
+    }
+
+    /// The oldest IO, taken out.
+    pub(super) fn pop(&mut self, tables: &mut Tables) -> Option<Key> {
+        let key = self.first?;
+        let next = tables.ios.get_mut(key).and_then(|io| io.next.take());
+        self.first = next;
+        if next.is_none() {
+            self.last = None;
+        }
+        self.len -= 1;
+        Some(key)
+    }
+
+    /// Takes the IOs that `is_given_up` accepts out: a chain of records, oldest first.
+    pub(super) fn take(
+        &mut self,
+        tables: &mut Tables,
+        is_given_up: &impl Fn(&InFlight) -> bool,
+    ) -> Option<Key> {
+        let mut taken = ParkedList::default();
+        for _ in 0..self.len {
+            let Some(key) = self.pop(tables) else { break };
+            let is_taken = tables.ios.get(key).is_some_and(is_given_up);
+            if is_taken { &mut taken } else { &mut *self }.push(key, tables);
+        }
+        taken.first
     }
 }
 

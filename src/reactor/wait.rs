@@ -1,4 +1,5 @@
-//! Waiting for devices to give back what was aborted: task management functions, barriers and session ends.
+//! Waiting for devices to give back what was aborted or is in the way: task management functions, barriers, session ends
+//! and holds.
 //!
 //! Only what the *device* has counts; commands that wait for data, buffers or a channel hold nothing up.
 
@@ -9,7 +10,7 @@ use crate::id::{BarrierId, SessionId, UnitId};
 use crate::iscsi::conn::TmfReply;
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{Event, TmfTicket, ToControl};
+use crate::reactor::message::{Event, HoldId, HoldRange, TmfTicket, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
@@ -26,6 +27,8 @@ pub(super) enum What {
     Session { session: SessionId, unit: Option<UnitId>, before: u64 },
     /// Those at these units, older than this, of every session.
     Units { units: Arc<[UnitId]>, before: u64 },
+    /// Those that touch a hold's range; it keeps newer ones away.
+    Range(HoldRange),
 }
 
 impl What {
@@ -36,6 +39,7 @@ impl What {
                 io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
             }
             What::Units { units, before } => io.serial < *before && units.contains(&io.unit),
+            What::Range(range) => range.meets(io),
         }
     }
 }
@@ -49,6 +53,8 @@ pub(super) enum Then {
     Acknowledge(BarrierId),
     /// A session has ended for good.
     Drained(SessionId),
+    /// A hold is in force here.
+    HoldApplied(HoldId),
 }
 
 /// Something that waits.
@@ -63,6 +69,13 @@ pub(super) struct Waiting {
     /// When time changes something.
     pub(super) look_at: Tick,
     is_fenced: bool,
+}
+
+impl Waiting {
+    /// Whether nobody but this hold waits.
+    pub(super) fn is_for_hold(&self, id: HoldId) -> bool {
+        matches!(self.then, Then::HoldApplied(hold) if hold == id)
+    }
 }
 
 impl<N: Net> Reactor<N> {
@@ -182,6 +195,7 @@ impl<N: Net> Reactor<N> {
             }
             Then::Acknowledge(id) => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean }),
             Then::Drained(session) => self.tell(ToControl::SessionDrained { session }),
+            Then::HoldApplied(id) => self.hold_applied(id, is_clean),
         }
     }
 

@@ -18,6 +18,12 @@ pub enum Ua {
     NexusLoss,
     /// MODE PARAMETERS CHANGED, 2Ah/01h.
     ModeChanged,
+    /// RESERVATIONS PREEMPTED, 2Ah/03h: another nexus cleared all registrations.
+    ReservationsPreempted,
+    /// RESERVATIONS RELEASED, 2Ah/04h.
+    ReservationsReleased,
+    /// REGISTRATIONS PREEMPTED, 2Ah/05h: another nexus took this one's registration away.
+    RegistrationsPreempted,
     /// CAPACITY DATA HAS CHANGED, 2Ah/09h.
     CapacityChanged,
     /// COMMANDS CLEARED BY ANOTHER INITIATOR, 2Fh/00h.
@@ -39,6 +45,9 @@ impl Ua {
             Ua::UnitReset => (0x29, 0x03),
             Ua::NexusLoss => (0x29, 0x07),
             Ua::ModeChanged => (0x2a, 0x01),
+            Ua::ReservationsPreempted => (0x2a, 0x03),
+            Ua::ReservationsReleased => (0x2a, 0x04),
+            Ua::RegistrationsPreempted => (0x2a, 0x05),
             Ua::CapacityChanged => (0x2a, 0x09),
             Ua::CommandsCleared => (0x2f, 0x00),
             Ua::InquiryChanged => (0x3f, 0x03),
@@ -66,8 +75,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of five others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 6);
+// Invariant: one 29h condition and each of eight others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 9);
 
 impl Attentions {
     /// Nothing is owed.
@@ -136,13 +145,16 @@ impl Attentions {
 mod tests {
     use super::*;
 
-    const ALL: [Ua; 10] = [
+    const ALL: [Ua; 13] = [
         Ua::PowerOnOrReset,
         Ua::PowerOn,
         Ua::TargetReset,
         Ua::UnitReset,
         Ua::NexusLoss,
         Ua::ModeChanged,
+        Ua::ReservationsPreempted,
+        Ua::ReservationsReleased,
+        Ua::RegistrationsPreempted,
         Ua::CapacityChanged,
         Ua::CommandsCleared,
         Ua::InquiryChanged,
@@ -167,6 +179,9 @@ mod tests {
                 (6, 0x29, 0x03),
                 (6, 0x29, 0x07),
                 (6, 0x2a, 0x01),
+                (6, 0x2a, 0x03),
+                (6, 0x2a, 0x04),
+                (6, 0x2a, 0x05),
                 (6, 0x2a, 0x09),
                 (6, 0x2f, 0x00),
                 (6, 0x3f, 0x03),
@@ -216,7 +231,7 @@ mod tests {
         for _ in 0..2000 {
             let mut attentions = Attentions::new();
             let mut reset = false;
-            for _ in 0..12 {
+            for _ in 0..24 {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 let ua = ALL[(seed >> 16) as usize % ALL.len()];
                 reset |= ua.rank().is_some();

@@ -79,17 +79,28 @@ pub(super) fn synchronize_cache_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, 
     flush(extent_16(cdb), unit)
 }
 
-/// `length_byte` is where the CDB's TRANSFER LENGTH begins.
 fn transfer(extent: Extent, length_byte: u8, access: Access, unit: Served<'_>) -> Result<Plan, Sense> {
+    check_transfer(extent, length_byte, access, unit)?;
+    Ok(match access {
+        Access::Read => Plan::Read(extent),
+        Access::Write => Plan::Write(extent),
+    })
+}
+
+/// The same as [`check`], and the extent's data are not more than one command may move. `length_byte` is where the CDB's
+/// TRANSFER LENGTH begins.
+pub(super) fn check_transfer(
+    extent: Extent,
+    length_byte: u8,
+    access: Access,
+    unit: Served<'_>,
+) -> Result<(), Sense> {
     check(extent, access, unit)?;
     if u64::from(extent.blocks) * u64::from(unit.view.block_bytes) > u64::from(TRANSFER_BYTES_MAX) {
         // SBC-4: more than MAXIMUM TRANSFER LENGTH.
         return Err(Sense::invalid_byte(length_byte));
     }
-    Ok(match access {
-        Access::Read => Plan::Read(extent),
-        Access::Write => Plan::Write(extent),
-    })
+    Ok(())
 }
 
 /// The whole cache is flushed, whatever the extent, and before status even with IMMED: an error is then reported by the
@@ -108,14 +119,14 @@ fn extent_6(cdb: &Cdb) -> Extent {
     Extent { lba, blocks, fua: false }
 }
 
-fn extent_10(cdb: &Cdb) -> Extent {
+pub(super) fn extent_10(cdb: &Cdb) -> Extent {
     Extent { lba: u64::from(cdb.be32(2)), blocks: u32::from(cdb.be16(7)), fua: cdb.byte(1) & FUA != 0 }
 }
 
-fn extent_12(cdb: &Cdb) -> Extent {
+pub(super) fn extent_12(cdb: &Cdb) -> Extent {
     Extent { lba: u64::from(cdb.be32(2)), blocks: cdb.be32(6), fua: cdb.byte(1) & FUA != 0 }
 }
 
-fn extent_16(cdb: &Cdb) -> Extent {
+pub(super) fn extent_16(cdb: &Cdb) -> Extent {
     Extent { lba: cdb.be64(2), blocks: cdb.be32(10), fua: cdb.byte(1) & FUA != 0 }
 }

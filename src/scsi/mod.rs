@@ -22,10 +22,13 @@ pub mod attention;
 pub mod cdb;
 mod lun;
 mod medium;
+mod power;
 pub mod report;
+pub mod reserve;
 pub mod sense;
 pub mod table;
 pub mod view;
+pub mod work;
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +39,7 @@ use crate::scsi::report::Report;
 use crate::scsi::sense::Sense;
 use crate::scsi::table::Run;
 use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
+use crate::scsi::work::Work;
 
 pub use crate::scsi::medium::TRANSFER_BYTES_MAX;
 
@@ -73,6 +77,30 @@ impl Status {
     }
 }
 
+/// How a command ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// SCSI status.
+    pub status: Status,
+    /// Sense data, with CHECK CONDITION.
+    pub sense: Option<Sense>,
+}
+
+impl Outcome {
+    /// GOOD.
+    pub const GOOD: Outcome = Outcome::of(Status::Good);
+
+    /// A status without sense.
+    pub const fn of(status: Status) -> Outcome {
+        Outcome { status, sense: None }
+    }
+
+    /// CHECK CONDITION with `sense`.
+    pub const fn check(sense: Sense) -> Outcome {
+        Outcome { status: Status::CheckCondition, sense: Some(sense) }
+    }
+}
+
 /// Blocks that a command reads or writes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
@@ -99,6 +127,13 @@ pub enum Plan {
     Write(Extent),
     /// Make what was written durable.
     Flush,
+    /// A sequence of device IOs.
+    Work(Work),
+    /// Control decides, given the CDB and so many bytes of parameter list.
+    Ask {
+        /// PARAMETER LIST LENGTH.
+        parameter_bytes: u32,
+    },
 }
 
 /// Data a plan moves, in bytes, as the CDB asks (the initiator's expected length may differ: residuals).
@@ -129,12 +164,33 @@ impl Plan {
         let bytes = |extent: &Extent| {
             u64::from(extent.blocks) * place.unit.map_or(0, |(view, _)| u64::from(view.block_bytes))
         };
+        let out = |bytes| if bytes > 0 { Transfer::Out(bytes) } else { Transfer::None };
         match self {
             Plan::End(_) | Plan::Refuse(_) | Plan::Flush => Transfer::None,
             Plan::Report(report) => Transfer::In(u64::from(report.bytes_max())),
             Plan::Read(extent) => Transfer::In(bytes(extent)),
             Plan::Write(extent) => Transfer::Out(bytes(extent)),
+            Plan::Work(work) => out(work.data_bytes(place.unit.map_or(0, |(view, _)| view.block_bytes))),
+            Plan::Ask { parameter_bytes } => out(u64::from(*parameter_bytes)),
         }
+    }
+
+    /// Whether data that come with the command are taken block by block: what is no whole block is not written.
+    pub fn is_in_blocks(&self) -> bool {
+        match self {
+            Plan::Write(_) => true,
+            Plan::Work(work) => work.is_piecewise(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether data of the initiator's could have been dropped because of this plan: it is final then.
+fn is_final(plan: Plan) -> bool {
+    match plan {
+        Plan::Refuse(_) => true,
+        Plan::End(status) => status != Status::Good,
+        _ => false,
     }
 }
 
@@ -172,12 +228,7 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
             attentions.clear(Ua::LunsChanged);
         }
     }
-    match plan {
-        Plan::Refuse(_) => plan,
-        Plan::End(_) | Plan::Report(_) | Plan::Read(_) | Plan::Write(_) | Plan::Flush => {
-            self::plan(cdb, place)
-        }
-    }
+    if is_final(plan) { plan } else { self::plan(cdb, place) }
 }
 
 /// Whether this piece of a command may still be submitted: the medium may have gone, shrunk or become read-only since.
@@ -198,7 +249,8 @@ impl<'a> Served<'a> {
     /// The logical unit at this place; one that is being removed is there no more.
     fn at(place: &Place<'a>) -> Option<Served<'a>> {
         let (view, read_only) = place.unit?;
-        (view.medium != Medium::Removed).then_some(Served { view, read_only: read_only || view.read_only })
+        (view.medium != Medium::Removed)
+            .then_some(Served { view, read_only: read_only || view.is_write_protected() })
     }
 }
 

@@ -22,6 +22,8 @@ pub enum SenseKey {
     DataProtect,
     /// Bh.
     AbortedCommand,
+    /// Eh.
+    Miscompare,
 }
 
 impl SenseKey {
@@ -36,15 +38,18 @@ impl SenseKey {
             SenseKey::UnitAttention => 0x6,
             SenseKey::DataProtect => 0x7,
             SenseKey::AbortedCommand => 0xb,
+            SenseKey::Miscompare => 0xe,
         }
     }
 }
 
-/// Which field of the CDB is wrong (the field pointer of SPC-5 §4.4).
+/// Which field of the CDB or of the parameter list is wrong (the field pointer of SPC-5 §4.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FieldPointer {
-    /// Byte of the CDB.
-    pub byte: u8,
+    /// Of the CDB (C/D), else of the parameter list.
+    pub is_in_cdb: bool,
+    /// Byte of it.
+    pub byte: u16,
     /// The field's leftmost bit, 7 to 0, where it is narrower than its bytes.
     pub bit: Option<u8>,
 }
@@ -58,9 +63,9 @@ pub struct Sense {
     pub asc: u8,
     /// ADDITIONAL SENSE CODE QUALIFIER.
     pub ascq: u8,
-    /// INFORMATION: the LBA the trouble is at.
+    /// INFORMATION: the LBA the trouble is at, or the offset of a byte that differs.
     pub information: Option<u64>,
-    /// The CDB field at fault, with ILLEGAL REQUEST only.
+    /// The field at fault, with ILLEGAL REQUEST only.
     pub field: Option<FieldPointer>,
 }
 
@@ -83,6 +88,12 @@ impl Sense {
     pub const INVALID_FIELD: Sense = Sense::new(SenseKey::IllegalRequest, 0x24, 0x00);
     /// LOGICAL UNIT NOT SUPPORTED.
     pub const NO_SUCH_UNIT: Sense = Sense::new(SenseKey::IllegalRequest, 0x25, 0x00);
+    /// INVALID FIELD IN PARAMETER LIST.
+    pub const INVALID_PARAMETER: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x00);
+    /// PARAMETER LIST LENGTH ERROR.
+    pub const PARAMETER_LIST_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x1a, 0x00);
+    /// MISCOMPARE DURING VERIFY OPERATION.
+    pub const MISCOMPARE: Sense = Sense::new(SenseKey::Miscompare, 0x1d, 0x00);
     /// SAVING PARAMETERS NOT SUPPORTED.
     pub const SAVING_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x39, 0x00);
     /// WRITE PROTECTED.
@@ -118,12 +129,27 @@ impl Sense {
 
     /// INVALID FIELD IN CDB, the field being one or more whole bytes from `byte` on.
     pub const fn invalid_byte(byte: u8) -> Sense {
-        Sense { field: Some(FieldPointer { byte, bit: None }), ..Sense::INVALID_FIELD }
+        let byte = byte as u16;
+        Sense { field: Some(FieldPointer { is_in_cdb: true, byte, bit: None }), ..Sense::INVALID_FIELD }
     }
 
     /// INVALID FIELD IN CDB, the field beginning at `bit` (7 to 0) of `byte`.
     pub const fn invalid_bit(byte: u8, bit: u8) -> Sense {
-        Sense { field: Some(FieldPointer { byte, bit: Some(bit) }), ..Sense::INVALID_FIELD }
+        let byte = byte as u16;
+        Sense { field: Some(FieldPointer { is_in_cdb: true, byte, bit: Some(bit) }), ..Sense::INVALID_FIELD }
+    }
+
+    /// INVALID FIELD IN PARAMETER LIST, the field being one or more whole bytes from `byte` on.
+    pub const fn invalid_parameter(byte: u16) -> Sense {
+        Sense { field: Some(FieldPointer { is_in_cdb: false, byte, bit: None }), ..Sense::INVALID_PARAMETER }
+    }
+
+    /// INVALID FIELD IN PARAMETER LIST, the field beginning at `bit` (7 to 0) of `byte`.
+    pub const fn invalid_parameter_bit(byte: u16, bit: u8) -> Sense {
+        Sense {
+            field: Some(FieldPointer { is_in_cdb: false, byte, bit: Some(bit) }),
+            ..Sense::INVALID_PARAMETER
+        }
     }
 
     /// What an initiator is told of a device IO that failed.
@@ -134,6 +160,8 @@ impl Sense {
             IoError::OutOfRange => Sense::LBA_OUT_OF_RANGE,
             IoError::ReadOnly => Sense::WRITE_PROTECTED,
             IoError::FlushFailed => Sense::WRITE_ERROR,
+            // What was planned on the device's word that it can.
+            IoError::Unsupported => Sense::INTERNAL_FAILURE,
             IoError::Cancelled => Sense::COMMAND_ABORTED,
             IoError::Gone => Sense::NOT_READY,
         }
@@ -187,10 +215,12 @@ impl Sense {
 }
 
 impl FieldPointer {
-    /// Sense key specific data: SKSV, C/D (always the CDB), BPV and BIT POINTER, FIELD POINTER.
+    /// Sense key specific data: SKSV, C/D, BPV and BIT POINTER, FIELD POINTER.
     fn encode(self) -> [u8; 3] {
+        let which = if self.is_in_cdb { 0xc0 } else { 0x80 };
         let bit = self.bit.map_or(0, |bit| 0x08 | (bit & 0x07));
-        [0xc0 | bit, 0, self.byte]
+        let [high, low] = self.byte.to_be_bytes();
+        [which | bit, high, low]
     }
 }
 
@@ -201,7 +231,7 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 const fn medium_error(op: Op) -> Sense {
     match op {
         Op::Read { .. } => Sense::READ_ERROR,
-        Op::Write { .. } | Op::Flush => Sense::WRITE_ERROR,
+        Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => Sense::WRITE_ERROR,
     }
 }
 
@@ -252,8 +282,10 @@ mod tests {
             encoded(Sense::invalid_bit(9, 2), true),
             [0x72, 5, 0x24, 0, 0, 0, 0, 8, 2, 6, 0, 0, 0xca, 0, 9, 0]
         );
-        let both =
-            Sense { field: Some(FieldPointer { byte: 2, bit: None }), ..Sense::LBA_OUT_OF_RANGE.at(9) };
+        let both = Sense {
+            field: Some(FieldPointer { is_in_cdb: true, byte: 2, bit: None }),
+            ..Sense::LBA_OUT_OF_RANGE.at(9)
+        };
         assert_eq!(
             encoded(both, true),
             [
@@ -278,6 +310,7 @@ mod tests {
         assert_eq!(codes(IoError::OutOfRange, read), (0x5, 0x21, 0x00, None));
         assert_eq!(codes(IoError::ReadOnly, write), (0x7, 0x27, 0x00, None));
         assert_eq!(codes(IoError::FlushFailed, write), (0x3, 0x0c, 0x00, None));
+        assert_eq!(codes(IoError::Unsupported, Op::Unmap { lba: 0, blocks: 1 }), (0x4, 0x44, 0x00, None));
         assert_eq!(codes(IoError::Cancelled, read), (0xb, 0x00, 0x00, None));
         assert_eq!(codes(IoError::Gone, read), (0x2, 0x04, 0x00, None));
     }

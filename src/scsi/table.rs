@@ -6,9 +6,11 @@
 use std::fmt::{Debug, Formatter};
 
 use crate::scsi::cdb::Cdb;
-use crate::scsi::report::{capacity, inquiry, luns, mode, opcodes, request_sense};
+use crate::scsi::report::{
+    capacity, defects, functions, inquiry, lba_status, luns, mode, opcodes, port_groups, request_sense,
+};
 use crate::scsi::sense::Sense;
-use crate::scsi::{Plan, Served, medium};
+use crate::scsi::{Plan, Served, medium, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +56,10 @@ pub(super) enum Run {
     Always(fn(&Cdb, Option<Served<'_>>) -> Result<Plan, Sense>),
 }
 
+/// MODE SELECT(6).
+pub(crate) const MODE_SELECT_6: u8 = 0x15;
+/// MODE SELECT(10).
+pub(crate) const MODE_SELECT_10: u8 = 0x55;
 /// REPORT LUNS.
 pub(crate) const REPORT_LUNS: u8 = 0xa0;
 
@@ -118,11 +124,15 @@ const READ_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const WRITE_BITS: &[(usize, u8)] = &[(1, 0x07)];
 /// What is left of those in 16 bytes.
 const LONG_BITS: &[(usize, u8)] = &[(1, 0x06)];
+/// Bit 3 was EBP, bit 0 RelAdr: obsolete.
+const VERIFY_BITS: &[(usize, u8)] = &[(1, 0x09)];
+/// PBDATA and LBDATA, and RelAdr: obsolete.
+const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 /// SYNC_NV and RelAdr: obsolete.
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 19] = {
+static ROWS: [Row; 41] = {
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
     [
@@ -132,7 +142,13 @@ static ROWS: [Row; 19] = {
         row("WRITE(6)", Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
         // Bit 1 was CMDDT: obsolete.
         row("INQUIRY", In, &[0x12, 0x01, 0xff, 0xff, 0xff, 0], &[LUN, (1, 0x02)], Always(inquiry::plan)),
+        // RTD and SP: there are no saved values, and nothing is reverted to defaults.
+        row("MODE SELECT(6)", Out, &[MODE_SELECT_6, 0x10, 0, 0, 0xff, 0], &[LUN], Unit(mode::plan_select_6)),
         row("MODE SENSE(6)", In, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], &[LUN], Unit(mode::plan_6)),
+        row("START STOP UNIT", Nothing, &[0x1b, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
+        // Bit 1 was a persistent prevention: obsolete.
+        row("PREVENT ALLOW MEDIUM REMOVAL", Nothing, &[0x1e, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
+            Unit(power::prevent_allow_medium_removal)),
         // RelAdr, LOGICAL BLOCK ADDRESS and PMI: obsolete.
         row("READ CAPACITY(10)", In, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[(1, 0x01), (2, 0xff), (3, 0xff), (4, 0xff), (5, 0xff), (8, 0x01)], Unit(capacity::plan_10)),
@@ -140,31 +156,74 @@ static ROWS: [Row; 19] = {
             READ_BITS, Unit(medium::read_10)),
         row("WRITE(10)", Out, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             WRITE_BITS, Unit(medium::write_10)),
+        row("WRITE AND VERIFY(10)", Out, &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            VERIFY_BITS, Unit(work::write_and_verify_10)),
+        row("VERIFY(10)", Out, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            VERIFY_BITS, Unit(work::verify_10)),
+        // RelAdr: obsolete.
+        row("PRE-FETCH(10)", Nothing, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            &[(1, 0x01)], Unit(work::pre_fetch_10)),
         row("SYNCHRONIZE CACHE(10)", Nothing, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SYNC_BITS, Unit(medium::synchronize_cache_10)),
+        row("READ DEFECT DATA(10)", In, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(defects::plan_10)),
+        row("WRITE SAME(10)", Out, &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+            SAME_BITS, Unit(work::write_same_10)),
+        row("UNMAP", Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap)),
+        row("MODE SELECT(10)", Out, &[MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_select_10)),
         row("MODE SENSE(10)", In, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_10)),
         row("READ(16)", In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::read_16)),
+        row("COMPARE AND WRITE", Out,
+            &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x3f, 0],
+            LONG_BITS, Unit(work::compare_and_write)),
         row("WRITE(16)", Out,
             &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::write_16)),
+        row("ORWRITE(16)", Out,
+            &[0x8b, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            LONG_BITS, Unit(work::orwrite_16)),
+        row("WRITE AND VERIFY(16)", Out,
+            &[0x8e, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            VERIFY_BITS, Unit(work::write_and_verify_16)),
+        row("VERIFY(16)", Out,
+            &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            VERIFY_BITS, Unit(work::verify_16)),
+        row("PRE-FETCH(16)", Nothing,
+            &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            &[], Unit(work::pre_fetch_16)),
         row("SYNCHRONIZE CACHE(16)", Nothing,
             &[0x91, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             SYNC_BITS, Unit(medium::synchronize_cache_16)),
+        row("WRITE SAME(16)", Out,
+            &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            LONG_BITS, Unit(work::write_same_16)),
         // LOGICAL BLOCK ADDRESS and PMI: obsolete.
         action("READ CAPACITY(16)", In,
             &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[(2, 0xff), (3, 0xff), (4, 0xff), (5, 0xff), (6, 0xff), (7, 0xff), (8, 0xff), (9, 0xff), (14, 0x01)],
             Unit(capacity::plan_16)),
+        action("GET LBA STATUS(16)", In,
+            &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            &[], Unit(lba_status::plan)),
         row("REPORT LUNS", In, &[REPORT_LUNS, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[], Always(luns::plan)),
+        action("REPORT TARGET PORT GROUPS", In,
+            &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(port_groups::plan)),
         action("REPORT SUPPORTED OPERATION CODES", In,
             &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(opcodes::plan)),
+        action("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", In,
+            &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(functions::plan)),
         row("READ(12)", In, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             READ_BITS, Unit(medium::read_12)),
         row("WRITE(12)", Out, &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             WRITE_BITS, Unit(medium::write_12)),
+        row("WRITE AND VERIFY(12)", Out, &[0xae, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            VERIFY_BITS, Unit(work::write_and_verify_12)),
+        row("VERIFY(12)", Out, &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            VERIFY_BITS, Unit(work::verify_12)),
+        row("READ DEFECT DATA(12)", In, &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+            &[], Unit(defects::plan_12)),
     ]
 };
 

@@ -1,5 +1,6 @@
 //! What control publishes of targets and logical units, and reactors read.
 
+use crate::bdev::Unmap;
 use crate::id::UnitId;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
@@ -32,6 +33,29 @@ pub enum Medium {
     Removed,
 }
 
+/// The changeable fields of the mode pages: one set per logical unit, shared by every nexus (MLUS=0, SPC-5 §7.5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Modes {
+    /// WCE of the caching page: what was written may wait in the device's volatile cache. Never set where there is none.
+    pub write_cache: bool,
+    /// D_SENSE of the control page: sense data in descriptor format.
+    pub descriptor_sense: bool,
+    /// SWP of the control page: WRITE PROTECTED for everybody.
+    pub write_protect: bool,
+    /// The informational exceptions control page without its header. It is kept and shown; there is never an exception to
+    /// report.
+    pub exceptions: [u8; 10],
+}
+
+impl Modes {
+    /// The default values, for a device with or without a volatile write cache.
+    pub const fn new(write_cache: bool) -> Modes {
+        // DEXCPT.
+        let exceptions = [0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        Modes { write_cache, descriptor_sense: false, write_protect: false, exceptions }
+    }
+}
+
 /// A logical unit as the hot path reads it. Replaced whole, by a barrier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnitView {
@@ -47,14 +71,29 @@ pub struct UnitView {
     pub identity: Identity,
     /// WRITE PROTECTED for everybody.
     pub read_only: bool,
-    /// WCE of the caching mode page: the device has a volatile write cache.
+    /// The device has a volatile write cache; whether it may be used is [`Modes::write_cache`].
     pub write_cache: bool,
     /// Shown in VPD B1h.
     pub rotational: bool,
-    /// D_SENSE of the control mode page: sense data in descriptor format.
-    pub descriptor_sense: bool,
+    /// What MODE SELECT has set.
+    pub modes: Modes,
+    /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
+    pub unmap: Option<Unmap>,
     /// Whether media commands can be served.
     pub medium: Medium,
+}
+
+impl UnitView {
+    /// Whether every write must be durable before it is answered: there is a volatile cache that may not be used (WCE=0,
+    /// SBC-4).
+    pub fn is_write_through(&self) -> bool {
+        self.write_cache && !self.modes.write_cache
+    }
+
+    /// WRITE PROTECTED for everybody: the device refuses writes, or SWP is set.
+    pub fn is_write_protected(&self) -> bool {
+        self.read_only || self.modes.write_protect
+    }
 }
 
 /// A logical unit's place in a target.

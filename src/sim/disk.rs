@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::rng::Rng;
-use crate::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use crate::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Unmap, Wake};
 use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
@@ -19,11 +19,17 @@ pub type Stamp = u64;
 /// The stamp of a block that no one write has made: content of several, or of none.
 pub const TORN: Stamp = u64::MAX;
 
+/// The stamp of a block that was unmapped or written with zeroes.
+pub const ZEROES: Stamp = u64::MAX - 1;
+
 /// Distance between the eight-byte words of a block, so that each is unlike the others.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Writes a stamped block.
 pub fn fill(block: &mut [u8], stamp: Stamp) {
+    if stamp == ZEROES {
+        return block.fill(0);
+    }
     let mut word = stamp;
     for bytes in block.chunks_exact_mut(8) {
         bytes.copy_from_slice(&word.to_le_bytes());
@@ -33,6 +39,9 @@ pub fn fill(block: &mut [u8], stamp: Stamp) {
 
 /// The stamp of a block; [`TORN`] where it is not all of one piece.
 pub fn stamp_of(block: &[u8]) -> Stamp {
+    if block.iter().all(|byte| *byte == 0) {
+        return ZEROES;
+    }
     let mut words = block.chunks_exact(8).map(|bytes| bytes.try_into().map_or(TORN, u64::from_le_bytes));
     let Some(stamp) = words.next() else { return TORN };
     let mut expected = stamp;
@@ -245,7 +254,8 @@ impl Shared {
                 let stamps = (lba..lba + u64::from(blocks)).map(|lba| self.content(lba)).collect();
                 self.flying[at].stamps = stamps;
             }
-            Op::Write { lba, fua, .. } => {
+            Op::Write { lba, .. } | Op::Unmap { lba, .. } | Op::WriteZeroes { lba, .. } => {
+                let fua = matches!(op, Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. });
                 let stamps = std::mem::take(&mut self.flying[at].stamps);
                 for (lba, stamp) in (lba..).zip(stamps) {
                     if !fails || self.rng.one_in(2) {
@@ -256,9 +266,9 @@ impl Shared {
             Op::Flush if fails => {}
             Op::Flush => self.flush(serial),
         }
-        let error = match op {
-            Op::Flush => IoError::FlushFailed,
-            Op::Read { lba, .. } | Op::Write { lba, .. } => IoError::Medium { lba: Some(lba) },
+        let error = match op.extent() {
+            None => IoError::FlushFailed,
+            Some((lba, _)) => IoError::Medium { lba: Some(lba) },
         };
         self.flying[at].result = Some(if fails { Err(error) } else { Ok(()) });
     }
@@ -307,6 +317,7 @@ impl Bdev for Disk {
             write_cache: true,
             rotational: false,
             uuid,
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
         }
     }
 
@@ -340,10 +351,8 @@ impl Channel for DiskChannel {
         if shared.flying.len() >= shared.queue_max {
             return Err(Refused::Full(io));
         }
-        let end = match io.op {
-            Op::Read { lba, blocks } | Op::Write { lba, blocks, .. } => lba.saturating_add(u64::from(blocks)),
-            Op::Flush => 0,
-        };
+        let end = io.op.extent().map_or(0, |(lba, blocks)| lba.saturating_add(u64::from(blocks)));
+        let is_beyond = end > shared.durable.len() as u64;
         if end > shared.limits.get(&self.reactor).copied().unwrap_or(u64::MAX) {
             let reactor = self.reactor;
             shared.notes.push(Note::Beyond { reactor, op: io.op });
@@ -352,11 +361,14 @@ impl Channel for DiskChannel {
             (Op::Write { blocks, .. }, Some(data)) => {
                 data.chunks_exact(self.block_bytes).take(blocks as usize).map(stamp_of).collect()
             }
+            (Op::Unmap { blocks, .. } | Op::WriteZeroes { blocks, .. }, _) if !is_beyond => {
+                vec![ZEROES; blocks as usize]
+            }
             _ => Vec::new(),
         };
         let latency_ns_max = shared.latency_ns_max;
         let due = now.after_ns(1000 + shared.rng.below(latency_ns_max));
-        let result = (end > shared.durable.len() as u64).then_some(Err(IoError::OutOfRange));
+        let result = is_beyond.then_some(Err(IoError::OutOfRange));
         shared.serial += 1;
         let serial = shared.serial;
         let (reactor, tag, op) = (self.reactor, io.tag, io.op);

@@ -3,7 +3,8 @@
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
 use lunette::scsi::cdb::Cdb;
-use lunette::scsi::view::{LunNumber, Medium, UnitView};
+use lunette::scsi::view::{LunNumber, Medium, Modes, UnitView};
+use lunette::scsi::work::{Step, Work};
 use lunette::scsi::{
     Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report, table,
 };
@@ -19,7 +20,12 @@ pub(super) fn one(data: &[u8]) {
         block_bytes: source.pick(&[512, 4096]),
         physical_block_bytes: 4096,
         read_only: source.once_in(4),
-        descriptor_sense: source.once_in(2),
+        modes: Modes {
+            descriptor_sense: source.once_in(2),
+            write_protect: source.once_in(8),
+            ..Modes::new(true)
+        },
+        unmap: None,
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
         ..views::unit()
     };
@@ -72,7 +78,46 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 assert!((8..=out.len()).contains(&bytes), "{sense:?} takes {bytes} bytes");
             }
         }
-        Plan::End(_) | Plan::Flush => {}
+        Plan::Work(work) => steps_are_right(cdb, &work, place, room),
+        Plan::Ask { parameter_bytes } if [0x15, 0x55].contains(&cdb.opcode()) => {
+            // A list as long as the CDB says, out of its own bytes.
+            let list: Vec<u8> =
+                cdb.bytes.into_iter().cycle().skip(room % 16).take(parameter_bytes as usize).collect();
+            if let Some((unit, _)) = place.unit {
+                let _ = report::mode::select(cdb, &list, unit);
+            }
+        }
+        Plan::End(_) | Plan::Flush | Plan::Ask { .. } => {}
+    }
+}
+
+/// Works a command off with data of any length, on a medium of zeroes.
+fn steps_are_right(cdb: &Cdb, work: &Work, place: &Place<'_>, room: usize) {
+    let (unit, _) = place.unit.expect("without a unit nothing is worked on");
+    let mut bytes = usize::try_from(work.data_bytes(unit.block_bytes)).unwrap().min(64 * 1024);
+    if room.is_multiple_of(4) {
+        bytes = bytes.min(room / 4);
+    }
+    let data: Vec<u8> = (0..bytes).map(|at| cdb.bytes[at % 16]).collect();
+    let Ok(mut run) = work.begin(0, &data, place) else { return };
+    for _ in 0..300 {
+        let (lba, blocks, access) = match run.step() {
+            Step::Done => return,
+            Step::Hold { lba, blocks } | Step::Read { lba, blocks } => (lba, blocks, Access::Read),
+            Step::Write { lba, blocks, .. }
+            | Step::WriteZeroes { lba, blocks, .. }
+            | Step::Unmap { lba, blocks } => (lba, blocks, Access::Write),
+        };
+        assert!(blocks > 0, "{cdb:02x?}: a step of nothing");
+        extent_is_right(cdb, Extent { lba, blocks, fua: false }, access, place);
+        let is_data = matches!(run.step(), Step::Read { .. } | Step::Write { .. });
+        let mut scratch = vec![0; if is_data { (blocks * unit.block_bytes) as usize } else { 0 }];
+        if matches!(run.step(), Step::Write { .. }) {
+            run.fill(&data, &mut scratch);
+        }
+        if run.finished(&data, &scratch).is_err() {
+            return;
+        }
     }
 }
 

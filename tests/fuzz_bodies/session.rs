@@ -7,7 +7,7 @@ use lunette::iscsi::negotiate::DEFAULTS;
 use lunette::iscsi::params::Params;
 use lunette::limits::PIECE_BYTES_MAX;
 use lunette::scsi::attention::Ua;
-use lunette::scsi::view::{Medium, UnitView};
+use lunette::scsi::view::{Medium, Modes, UnitView};
 use lunette::time::MS_NS;
 
 use super::source::Source;
@@ -109,7 +109,7 @@ fn change(world: &mut World, source: &mut Source<'_>) {
         blocks: source.pick(&[views::BLOCKS, views::BLOCKS, 100]),
         read_only: source.once_in(4),
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
-        descriptor_sense: source.once_in(2),
+        modes: Modes { descriptor_sense: source.once_in(2), ..Modes::new(true) },
         ..views::unit()
     };
     let attention = source.pick(&[None, Some(Ua::CapacityChanged), Some(Ua::LunsChanged)]);

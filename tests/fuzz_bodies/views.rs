@@ -1,7 +1,7 @@
 //! The target and the logical unit of every body.
 
 use lunette::id::UnitId;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 pub(super) const BLOCK_BYTES: u32 = 512;
@@ -37,7 +37,8 @@ pub(super) fn unit() -> UnitView {
         read_only: false,
         write_cache: true,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(true),
+        unmap: None,
         medium: Medium::Ready,
     }
 }

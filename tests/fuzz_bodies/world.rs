@@ -24,6 +24,7 @@ use lunette::reactor::message::{
 };
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Planted, Reactor, Setup, Sizes};
+use lunette::scsi::Outcome;
 use lunette::scsi::attention::Ua;
 use lunette::scsi::view::{TargetView, UnitView};
 use lunette::time::{SECOND_NS, Tick};
@@ -97,6 +98,7 @@ impl World {
             net: FakeNet::new(Rc::clone(&wires)),
             inbox,
             to_control,
+            peers: Vec::new(),
             unsolicited: pools[0].clone(),
             solicited: pools[1].clone(),
             sizes: Sizes { conns: 8, spare_window: 128, staging_bytes: 64 << 10 },
@@ -181,7 +183,7 @@ impl World {
 
     /// The logical unit's view becomes this.
     pub(super) fn show(&mut self, view: UnitView, attention: Option<Ua>, is_drained: bool) {
-        self.barrier(Change::Unit { view: Arc::new(view), attention, is_drained }, None);
+        self.barrier(Change::Unit { view: Arc::new(view), attention, except: None, is_drained }, None);
     }
 
     /// Ends the youngest session, if it has not ended.
@@ -232,6 +234,13 @@ impl World {
                     if let Some(asked) = ticket {
                         self.tell(ToReactor::TmfEnded { asked, outcome });
                     }
+                }
+                ToControl::Ask(ask) => {
+                    self.tell(ToReactor::Answered {
+                        asked: ask.ticket,
+                        outcome: Outcome::GOOD,
+                        is_flushed: ask.parameters.len() % 2 == 1,
+                    });
                 }
                 ToControl::Event(_) | ToControl::Retired(_) | ToControl::UnitReleased { .. } => {}
                 ToControl::Stopped { .. } => panic!("nobody stopped it"),

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lunette::bdev::delay::{Delay, Delays};
 use lunette::bdev::error::{Fault, Faults, Faulty, Kind, Rule, RuleId};
 use lunette::bdev::malloc::{Malloc, Recipe};
 use lunette::bdev::{Bdev, ChannelState};
@@ -25,8 +26,8 @@ use lunette::control::thread::{Daemon, Options, Remote};
 use lunette::id::ReactorId;
 use lunette::iscsi::chap::Account;
 use lunette::net::kernel::KernelNet;
-use lunette::reactor::Idle;
 use lunette::reactor::message::NopInTimes;
+use lunette::reactor::{Idle, Planted};
 use lunette::time::Tick;
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::session::Completion;
@@ -55,6 +56,9 @@ pub(crate) struct Setup {
     /// What has to be proved to the target, and in discovery.
     pub(crate) chap: Chap,
     pub(crate) discovery_chap: Chap,
+    pub(crate) planted: Planted,
+    /// How slow the disks are.
+    pub(crate) delays: Delays,
 }
 
 impl Default for Setup {
@@ -69,6 +73,8 @@ impl Default for Setup {
             accounts: Vec::new(),
             chap: Chap::Either,
             discovery_chap: Chap::Either,
+            planted: Planted::default(),
+            delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
         }
     }
 }
@@ -214,6 +220,7 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
             discovery: Auth { chap: setup.discovery_chap, group: 1 },
             ..options::Options::default()
         },
+        planted: setup.planted,
     })
     .unwrap();
     let control = daemon.control();
@@ -221,6 +228,7 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         .zip(setup.disks)
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
+            let bdev = Arc::new(Delay::new(bdev, setup.delays));
             let name = bdev.info().name;
             control.register_bdev(spec(bdev)).unwrap();
             Disk { name, medium, faults }

@@ -3,6 +3,7 @@
 
 mod data;
 mod docs;
+mod file;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
@@ -13,5 +14,6 @@ mod objects;
 mod rpc;
 mod session;
 mod sim;
+mod swap;
 mod tidy;
 mod tmf;

@@ -21,9 +21,9 @@ use lunette::limits;
 use lunette::net::wake::{KernelWaker, wake_pair};
 use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
-use lunette::reactor::{Idle, Recipe, Running, spawn};
+use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::{Client, Config};
@@ -157,10 +157,16 @@ impl World {
         let (to_control, from_reactors) = channel(limits::MAILBOX, Arc::new(waker));
         let view = Arc::new(unit_view());
         let epoch = Instant::now();
-        let start = |number| {
+        let port = |_| {
             let (waker, wake): (KernelWaker, _) = wake_pair().unwrap();
             let (sender, inbox) = channel(limits::MAILBOX, Arc::new(waker));
+            (sender, (inbox, wake))
+        };
+        let (senders, ports): (Vec<Sender<ToReactor<OwnedFd>>>, Vec<_>) = (0..reactors).map(port).unzip();
+        let start = |(number, (inbox, wake)): (u16, _)| {
+            let sender = senders[usize::from(number)].clone();
             let running = spawn(Recipe {
+                planted: Planted::default(),
                 id: ReactorId(number),
                 cpu: None,
                 idle: Idle::Park,
@@ -170,12 +176,13 @@ impl World {
                 inbox,
                 wake,
                 to_control: to_control.clone(),
+                peers: senders.clone(),
             });
             sender.send(ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&disk) }).unwrap();
             (sender, running.unwrap())
         };
         World {
-            reactors: (0..reactors).map(start).collect(),
+            reactors: (0..reactors).zip(ports).map(start).collect(),
             from_reactors,
             target: Arc::new(target_view()),
             view,
@@ -238,6 +245,7 @@ impl World {
             let change = Change::Unit {
                 view: Arc::clone(&self.view),
                 attention: Some(Ua::CapacityChanged),
+                except: None,
                 is_drained: false,
             };
             sender.send(ToReactor::Barrier { id: BarrierId(self.next_barrier), change }).unwrap();
@@ -292,7 +300,8 @@ fn unit_view() -> UnitView {
         read_only: false,
         write_cache: false,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(false),
+        unmap: None,
         medium: Medium::Ready,
     }
 }

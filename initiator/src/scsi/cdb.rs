@@ -184,6 +184,60 @@ pub fn synchronize_cache_16(lba: u64, blocks: u32) -> Cdb {
     sixteen(0x91, 0, lba, blocks)
 }
 
+/// WRITE AND VERIFY (16); BYTCHK 01b where it `compares`.
+#[must_use]
+pub fn write_and_verify_16(lba: u64, blocks: u32, compares: bool) -> Cdb {
+    sixteen(0x8e, u8::from(compares) << 1, lba, blocks)
+}
+
+/// VERIFY (16), with BYTCHK: 0 nothing, 1 all blocks, 3 one block for all.
+#[must_use]
+pub fn verify_16(lba: u64, blocks: u32, byte_check: u8) -> Cdb {
+    sixteen(0x8f, byte_check << 1, lba, blocks)
+}
+
+/// WRITE SAME (16).
+#[must_use]
+pub fn write_same_16(lba: u64, blocks: u32, unmap: bool) -> Cdb {
+    sixteen(0x93, u8::from(unmap) << 3, lba, blocks)
+}
+
+/// COMPARE AND WRITE.
+#[must_use]
+pub fn compare_and_write(lba: u64, blocks: u8) -> Cdb {
+    let mut cdb = sixteen(0x89, 0, lba, 0);
+    cdb[13] = blocks;
+    cdb
+}
+
+/// ORWRITE (16).
+#[must_use]
+pub fn orwrite_16(lba: u64, blocks: u32) -> Cdb {
+    sixteen(0x8b, 0, lba, blocks)
+}
+
+/// UNMAP, with so many bytes of [`unmap_list`].
+#[must_use]
+pub fn unmap(list_bytes: u16) -> Cdb {
+    ten(0x42, 0, 0, list_bytes)
+}
+
+/// The parameter list of UNMAP: first blocks and counts.
+#[must_use]
+pub fn unmap_list(extents: &[(u64, u32)]) -> Vec<u8> {
+    let descriptors = u16::try_from(16 * extents.len()).unwrap_or(u16::MAX);
+    let mut list = Vec::with_capacity(8 + usize::from(descriptors));
+    list.extend((descriptors + 6).to_be_bytes());
+    list.extend(descriptors.to_be_bytes());
+    list.extend([0; 4]);
+    for (lba, blocks) in extents {
+        list.extend(lba.to_be_bytes());
+        list.extend(blocks.to_be_bytes());
+        list.extend([0; 4]);
+    }
+    list
+}
+
 fn sixteen(opcode: u8, flags: u8, lba: u64, blocks: u32) -> Cdb {
     let mut cdb = build(&[opcode, flags]);
     cdb[2..10].copy_from_slice(&lba.to_be_bytes());
@@ -223,6 +277,12 @@ mod tests {
             (read_16(0x0102_0304_0506_0708, 9, none), &[0x88, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 9]),
             (write_16(1, 2, none), &[0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
             (synchronize_cache_10(1, 2), &[0x35, 0, 0, 0, 0, 1, 0, 0, 2]),
+            (write_and_verify_16(1, 2, true), &[0x8e, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
+            (verify_16(1, 2, 3), &[0x8f, 6, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
+            (write_same_16(1, 2, true), &[0x93, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
+            (compare_and_write(0x0102, 3), &[0x89, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3]),
+            (orwrite_16(1, 2), &[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
+            (unmap(0x0118), &[0x42, 0, 0, 0, 0, 0, 0, 1, 0x18]),
             (synchronize_cache_16(1, 2), &[0x91, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2]),
         ] {
             let mut expected = [0; 16];
@@ -230,5 +290,7 @@ mod tests {
             assert_eq!(cdb, expected);
         }
         assert_eq!(test_unit_ready(), [0; 16]);
+        let list = [0, 22, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 3, 0, 0, 0, 0];
+        assert_eq!(unmap_list(&[(0x0102, 3)]), list);
     }
 }

@@ -1,7 +1,7 @@
 //! The cases, each of one promise of the traits.
 
 use super::{Rig, Subject};
-use crate::bdev::{Fence, IoError, Wake};
+use crate::bdev::{Fence, IoError, Wake, ZERO_BYTES_MAX};
 use crate::id::ReactorId;
 
 type Case = fn(&Subject<'_>);
@@ -11,6 +11,8 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("each submission ends in one Done, with its tag and its memory", each_ends_once),
     ("what is written is read", read_your_writes),
     ("writes touch their extent only", extents),
+    ("zeroes are written to their extent only, with every flag", write_zeroes),
+    ("what is unmapped reads as info says, its neighbours as they were", unmap),
     ("channels see each other's writes", two_channels),
     ("a flush ends", flush),
     ("a full queue gives the IO back unharmed, and recovers", full),
@@ -32,6 +34,7 @@ fn info(subject: &Subject<'_>) {
     assert!(info.physical_block_bytes.is_power_of_two());
     assert!(info.physical_block_bytes >= info.block_bytes);
     assert!(!info.name.is_empty());
+    assert!(info.unmap.is_none_or(|unmap| unmap.granularity_blocks >= 1));
 }
 
 fn each_ends_once(subject: &Subject<'_>) {
@@ -101,6 +104,51 @@ fn extents(subject: &Subject<'_>) {
     }
 }
 
+fn write_zeroes(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    for (fua, may_unmap) in [(false, false), (false, true), (true, false), (true, true)] {
+        let io = rig.write(0, 8, 16, 0xAA);
+        rig.run(io);
+        for (lba, blocks) in [(9, 1), (12, 8)] {
+            let done = rig.run(Rig::zero(1, lba, blocks, fua, may_unmap));
+            assert_eq!((done.result, done.data.is_none()), (Ok(()), true));
+        }
+        if subject.keeps_data {
+            let mut expected = [0xAA; 16];
+            expected[1] = 0;
+            expected[4..12].fill(0);
+            rig.assert_blocks(8, &expected);
+        }
+    }
+    // As much as one may cover, on devices that large.
+    let info = rig.made.bdev.info();
+    let most = ZERO_BYTES_MAX / info.block_bytes;
+    let blocks = most.min(u32::try_from(info.blocks).unwrap_or(most));
+    assert_eq!(rig.run(Rig::zero(2, 0, blocks, false, false)).result, Ok(()));
+    rig.assert_blocks(8, &[0; 16]);
+}
+
+fn unmap(subject: &Subject<'_>) {
+    let mut rig = Rig::new(subject);
+    let info = rig.made.bdev.info();
+    let io = rig.write(0, 8, 16, 0xAA);
+    rig.run(io);
+    let Some(unmap) = info.unmap else {
+        assert_eq!(rig.run(Rig::unmap(1, 9, 1)).result, Err(IoError::Unsupported));
+        return;
+    };
+    for (lba, blocks) in [(9, 1), (12, 8)] {
+        let done = rig.run(Rig::unmap(1, lba, blocks));
+        assert_eq!((done.result, done.data.is_none()), (Ok(()), true));
+    }
+    if subject.keeps_data && unmap.reads_zeroes {
+        let mut expected = [0xAA; 16];
+        expected[1] = 0;
+        expected[4..12].fill(0);
+        rig.assert_blocks(8, &expected);
+    }
+}
+
 fn two_channels(subject: &Subject<'_>) {
     if !subject.keeps_data {
         return;
@@ -108,10 +156,8 @@ fn two_channels(subject: &Subject<'_>) {
     let mut rig = Rig::new(subject);
     let io = rig.write(0, 3, 2, 0x5A);
     rig.run(io);
-    let io = rig.read(0, 3, 2);
     rig.channel = rig.made.bdev.open(ReactorId(1));
-    let done = rig.run(io);
-    assert!(done.data.expect("a read").iter().all(|byte| *byte == 0x5A));
+    rig.assert_blocks(3, &[0x5A; 2]);
 }
 
 fn flush(subject: &Subject<'_>) {
@@ -143,11 +189,14 @@ fn out_of_range(subject: &Subject<'_>) {
         assert_eq!(rig.run(io).result, Err(IoError::OutOfRange), "write {lba}+{count}");
         let io = rig.read(0, lba, count);
         assert_eq!(rig.run(io).result, Err(IoError::OutOfRange), "read {lba}+{count}");
+        let zero = Rig::zero(0, lba, count, false, true);
+        assert_eq!(rig.run(zero).result, Err(IoError::OutOfRange), "zeroes {lba}+{count}");
+        if rig.made.bdev.info().unmap.is_some() {
+            let unmap = Rig::unmap(0, lba, count);
+            assert_eq!(rig.run(unmap).result, Err(IoError::OutOfRange), "unmap {lba}+{count}");
+        }
     }
-    let io = rig.read(0, blocks - 1, 1);
-    let done = rig.run(io);
-    assert_eq!(done.result, Ok(()));
-    assert!(done.data.expect("a read").iter().all(|byte| *byte != 0xDD));
+    rig.assert_blocks(blocks - 1, &[0]);
 }
 
 fn shrink(subject: &Subject<'_>) {

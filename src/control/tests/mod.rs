@@ -1,5 +1,7 @@
 //! Control as a whole: logins to adoptions, reinstatement, barriers, floods, stopping.
 
+mod asks;
+mod objects;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};

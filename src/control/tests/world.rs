@@ -138,9 +138,10 @@ impl Bdev for Disk {
             block_bytes: 512,
             physical_block_bytes: 512,
             read_only: false,
-            write_cache: false,
+            write_cache: true,
             rotational: false,
             uuid: [self.0; 16],
+            unmap: None,
         }
     }
 

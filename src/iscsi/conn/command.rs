@@ -13,7 +13,7 @@ use crate::limits;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::LunNumber;
-use crate::scsi::{self, Plan, Status, Transfer};
+use crate::scsi::{self, Status, Transfer};
 use crate::slab::Key;
 
 /// Task attribute ORDERED (RFC 7143 §11.3.1).
@@ -80,9 +80,10 @@ impl Conn {
         if !unsolicited_ok {
             task.outcome = Some(Outcome::check(Sense::UNEXPECTED_UNSOLICITED_DATA));
         }
-        if let Plan::Write(_) = plan {
-            // What is written is whole blocks.
-            task.moves_bytes -= task.moves_bytes % block_bytes;
+        if let Transfer::Out(_) = transfer {
+            if plan.is_in_blocks() {
+                task.moves_bytes -= task.moves_bytes % block_bytes;
+            }
             if task.outcome.is_none() && task.moves_bytes > 0 && (immediate_bytes > 0 || !command.is_final) {
                 let piece_bytes = task.moves_bytes.min(limits::PIECE_BYTES_MAX);
                 match cx.unsolicited.take(piece_bytes as usize) {
@@ -183,7 +184,7 @@ impl Conn {
             residual,
         };
         let is_descriptor =
-            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.descriptor_sense);
+            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
         self.push(TxItem::Response { bhs: response.encode(), sense, keeps }, cx);
     }

@@ -12,7 +12,7 @@ use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -69,7 +69,8 @@ impl World {
             read_only: false,
             write_cache: false,
             rotational: false,
-            descriptor_sense: false,
+            modes: Modes::new(false),
+            unmap: None,
             medium: Medium::Ready,
         };
         let setup = ConnSetup {

@@ -203,6 +203,7 @@ impl Conn {
         let Some(task) = cx.tasks.get_mut(key) else { return };
         task.piece = None;
         task.parked = None;
+        task.job = None;
         task.outcome = Some(Outcome::of(Status::TaskAborted));
         if task.phase == Phase::Early && is_told {
             // Answered in its turn: ExpCmdSN does not cover it yet, and its PDU may still be arriving.

@@ -32,7 +32,12 @@ pub(super) fn fill_16(unit: &UnitView, writer: &mut Writer<'_>) {
     writer.put(&unit.block_bytes.to_be_bytes());
     // No protection information; LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT, four bits.
     writer.put(&[0, physical_exponent(unit)]);
-    // LBPME 0, LBA 0 aligned.
+    // LBPME and LBPRZ; LBA 0 is aligned.
+    let provisioning = match unit.unmap {
+        None => 0,
+        Some(unmap) => 0x80 | if unmap.reads_zeroes { 0x40 } else { 0 },
+    };
+    writer.put(&[provisioning, 0]);
     writer.zeros_to(32);
 }
 

@@ -3,10 +3,14 @@
 //! One file per command family, each with the command's `plan` and its data.
 
 pub(super) mod capacity;
+pub(super) mod defects;
+pub(super) mod functions;
 pub(super) mod inquiry;
+pub(super) mod lba_status;
 pub(super) mod luns;
-pub(super) mod mode;
+pub mod mode;
 pub(super) mod opcodes;
+pub(super) mod port_groups;
 pub(super) mod request_sense;
 mod vpd;
 mod writer;
@@ -33,6 +37,10 @@ enum Kind {
     Capacity16,
     Mode(mode::Request),
     Opcodes(opcodes::Request),
+    Functions { is_extended: bool },
+    PortGroups { is_extended: bool },
+    Defects(defects::Request),
+    LbaStatus { lba: u64 },
 }
 
 impl Report {
@@ -74,7 +82,11 @@ fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, wri
         (Kind::Capacity10, Some(unit)) => capacity::fill_10(unit.view, writer),
         (Kind::Capacity16, Some(unit)) => capacity::fill_16(unit.view, writer),
         (Kind::Mode(request), Some(unit)) => mode::fill(request, unit, writer),
+        (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
         (Kind::Opcodes(request), Some(_)) => opcodes::fill(request, writer),
-        (Kind::Capacity10 | Kind::Capacity16 | Kind::Mode(_) | Kind::Opcodes(_), None) => {}
+        (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
+        (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
+        (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
+        (_, None) => {}
     }
 }

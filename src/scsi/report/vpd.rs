@@ -4,6 +4,7 @@ use crate::scsi::medium::TRANSFER_BYTES_MAX;
 use crate::scsi::report::inquiry::{DISK, NOWHERE};
 use crate::scsi::report::writer::Writer;
 use crate::scsi::view::{TargetView, UnitView};
+use crate::scsi::work;
 
 type Body = fn(&UnitView, &TargetView, &mut Writer<'_>);
 
@@ -122,12 +123,23 @@ fn extended_inquiry(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     writer.zeros_to(64);
 }
 
-/// Block limits. None is reported for what is not supported: COMPARE AND WRITE, UNMAP, WRITE SAME, WRITE ATOMIC.
+/// Block limits. No limit is told for what is not supported, WRITE ATOMIC, and for what has none, PRE-FETCH.
 fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     let granularity = u16::try_from(blocks(unit.physical_block_bytes, unit)).unwrap_or(u16::MAX);
-    writer.put(&[0, 0]);
+    // WSNZ: a WRITE SAME of no blocks is refused.
+    writer.put(&[0x01, work::compare_and_write_blocks_max(unit.block_bytes)]);
     writer.put(&granularity.to_be_bytes());
     writer.put(&blocks(TRANSFER_BYTES_MAX, unit).to_be_bytes());
+    writer.zeros(8);
+    if let Some(unmap) = unit.unmap {
+        writer.put(&work::UNMAP_BLOCKS_MAX.to_be_bytes());
+        writer.put(&work::UNMAP_DESCRIPTORS_MAX.to_be_bytes());
+        writer.put(&unmap.granularity_blocks.to_be_bytes());
+        // UGAVALID: the first unit begins at LBA 0.
+        writer.put(&[0x80, 0, 0, 0]);
+    }
+    writer.zeros_to(36);
+    writer.put(&u64::from(blocks(work::WRITE_SAME_BYTES_MAX, unit)).to_be_bytes());
     writer.zeros_to(64);
 }
 
@@ -137,9 +149,16 @@ fn block_characteristics(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_
     writer.zeros_to(64);
 }
 
-/// Logical block provisioning: fully provisioned, no way to unmap.
-fn provisioning(_: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
-    writer.zeros_to(8);
+/// Logical block provisioning: fully provisioned and no way to unmap, or thin.
+fn provisioning(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    const LBPU_LBPWS_LBPWS10: u8 = 0xe0;
+    // LBPRZ 001b: unmapped blocks read as zeroes.
+    const LBPRZ: u8 = 0x04;
+    const THIN: u8 = 0x02;
+    writer.put(&match unit.unmap {
+        None => [0; 4],
+        Some(unmap) => [0, LBPU_LBPWS_LBPWS10 | if unmap.reads_zeroes { LBPRZ } else { 0 }, THIN, 0],
+    });
 }
 
 fn serial(unit: &UnitView) -> &[u8] {

@@ -1,6 +1,8 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod modes;
+mod opcodes;
 mod plans;
 mod random;
 mod refusals;
@@ -11,11 +13,11 @@ use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
-fn unit() -> UnitView {
+pub(in crate::scsi) fn unit() -> UnitView {
     UnitView {
         id: UnitId(3),
         blocks: 1000,
@@ -31,12 +33,13 @@ fn unit() -> UnitView {
         read_only: false,
         write_cache: false,
         rotational: false,
-        descriptor_sense: false,
+        modes: Modes::new(false),
+        unmap: None,
         medium: Medium::Ready,
     }
 }
 
-fn target() -> TargetView {
+pub(in crate::scsi) fn target() -> TargetView {
     let mapping = |number| Mapping { number: LunNumber(number), unit: UnitId(3), read_only: false };
     TargetView {
         name: "iqn.2026-11.example:disk".to_owned(),
@@ -50,7 +53,7 @@ fn target() -> TargetView {
 }
 
 /// A CDB, padded as in the header.
-fn cdb(bytes: &[u8]) -> Cdb {
+pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
     let mut padded = [0; 16];
     padded[..bytes.len()].copy_from_slice(bytes);
     Cdb::new(padded)

@@ -13,23 +13,23 @@ fn codes(sense: Sense) -> (u8, u8, u8, Option<u64>) {
 
 /// INVALID FIELD IN CDB at this byte, and bit if there is one.
 #[track_caller]
-fn invalid_field(bytes: &[u8], byte: u8, bit: Option<u8>) {
+fn invalid_field(bytes: &[u8], byte: u16, bit: Option<u8>) {
     let sense = refused(bytes, &unit());
     assert_eq!(codes(sense), (0x5, 0x24, 0x00, None), "{bytes:02x?}");
-    assert_eq!(sense.field, Some(FieldPointer { byte, bit }), "{bytes:02x?}");
+    assert_eq!(sense.field, Some(FieldPointer { is_in_cdb: true, byte, bit }), "{bytes:02x?}");
 }
 
 #[test]
 fn unknown_operation_codes() {
-    for opcode in [0x01, 0x15, 0x1b, 0x42, 0x5e, 0x7f, 0x89, 0xff] {
+    for opcode in [0x01, 0x04, 0x1d, 0x42, 0x4d, 0x7f, 0x83, 0xff] {
         assert_eq!(codes(refused(&[opcode], &unit())), (0x5, 0x20, 0x00, None));
     }
 }
 
 #[test]
 fn unknown_service_actions_point_at_the_field() {
-    invalid_field(&[0x9e, 0x12], 1, Some(4));
-    invalid_field(&[0xa3, 0x0a], 1, Some(4));
+    invalid_field(&[0x9e, 0x13], 1, Some(4));
+    invalid_field(&[0xa3, 0x0b], 1, Some(4));
 }
 
 #[test]
@@ -99,11 +99,17 @@ fn more_than_the_maximum_transfer_length() {
     };
     // 4096 blocks of 4096 bytes are 16 MiB.
     assert!(matches!(planned(&[0x28, 0, 0, 0, 0, 0, 0, 0x10, 0x00, 0], &big), Plan::Read(_)));
-    assert_eq!(pointed(&[0x28, 0, 0, 0, 0, 0, 0, 0x10, 0x01, 0]), Some(FieldPointer { byte: 7, bit: None }));
-    assert_eq!(pointed(&[0xaa, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]), Some(FieldPointer { byte: 6, bit: None }));
+    assert_eq!(
+        pointed(&[0x28, 0, 0, 0, 0, 0, 0, 0x10, 0x01, 0]),
+        Some(FieldPointer { is_in_cdb: true, byte: 7, bit: None })
+    );
+    assert_eq!(
+        pointed(&[0xaa, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]),
+        Some(FieldPointer { is_in_cdb: true, byte: 6, bit: None })
+    );
     assert_eq!(
         pointed(&[0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0]),
-        Some(FieldPointer { byte: 10, bit: None })
+        Some(FieldPointer { is_in_cdb: true, byte: 10, bit: None })
     );
 }
 

@@ -1,6 +1,7 @@
 //! Parameter data, byte by byte.
 
 use super::{answered, target, unit};
+use crate::bdev::Unmap;
 use crate::limits::{PARAMETER_BYTES_MAX, TARGET_LUNS_MAX};
 use crate::scsi::view::{LunNumber, Mapping, Medium, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
@@ -13,7 +14,7 @@ fn page(code: u8, unit: &UnitView) -> Vec<u8> {
 #[test]
 fn standard_inquiry() {
     let mut want = Vec::new();
-    want.extend([0x00, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02]);
+    want.extend([0x00, 0x00, 0x06, 0x12, 91, 0x10, 0x00, 0x02]);
     want.extend(b"LUNETTE RAM disk        0.1 ");
     want.extend([0; 22]);
     want.extend([0x00, 0xa0, 0x09, 0x60, 0x04, 0x60, 0x05, 0xc0, 0x04, 0xc0, 0x06, 0x00]);
@@ -30,7 +31,7 @@ fn inquiry_nowhere() {
     let removed = UnitView { medium: Medium::Removed, ..unit() };
     for unit in [None, Some(&removed)] {
         let data = answered(&[0x12, 0, 0, 0, 36, 0], unit, None);
-        assert_eq!(data[..8], [0x7f, 0x00, 0x06, 0x12, 91, 0x00, 0x00, 0x02]);
+        assert_eq!(data[..8], [0x7f, 0x00, 0x06, 0x12, 91, 0x10, 0x00, 0x02]);
         assert_eq!(data[8..], [b' '; 28]);
         assert_eq!(answered(&[0x12, 1, 0, 0, 36, 0], unit, None), [0x7f, 0x00, 0x00, 0x01, 0x00]);
     }
@@ -91,13 +92,31 @@ fn extended_inquiry() {
     assert_eq!(page(0x86, &UnitView { write_cache: true, ..unit() }), want);
 }
 
+/// Space is freed in units of 64 KiB.
+fn thin() -> UnitView {
+    UnitView { unmap: Some(Unmap { granularity_blocks: 128, reads_zeroes: true }), ..unit() }
+}
+
 #[test]
 fn block_limits() {
-    let mut want = [0; 64];
-    want[..12].copy_from_slice(&[0x00, 0xb0, 0x00, 0x3c, 0, 0, 0, 8, 0x00, 0x00, 0x80, 0x00]);
+    #[rustfmt::skip]
+    let mut want = [
+        0x00, 0xb0, 0x00, 0x3c,
+        0x01, 255, 0, 8, // WSNZ, COMPARE AND WRITE of a byte's worth, granularity
+        0x00, 0x00, 0x80, 0x00, 0, 0, 0, 0, 0, 0, 0, 0, // MAXIMUM TRANSFER LENGTH 16 MiB
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // no UNMAP
+        0, 0, 0, 0, 0x00, 0x20, 0x00, 0x00, // MAXIMUM WRITE SAME LENGTH 1 GiB
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     assert_eq!(page(0xb0, &unit()), want);
+
+    want[20..36].copy_from_slice(&[0x00, 0x10, 0x00, 0x00, 0, 0, 1, 0, 0, 0, 0, 128, 0x80, 0, 0, 0]);
+    assert_eq!(page(0xb0, &thin()), want);
+
     let large = UnitView { block_bytes: 4096, ..unit() };
-    want[6..12].copy_from_slice(&[0, 1, 0x00, 0x00, 0x10, 0x00]);
+    want[4..12].copy_from_slice(&[0x01, 32, 0, 1, 0x00, 0x00, 0x10, 0x00]);
+    want[20..36].fill(0);
+    want[36..44].copy_from_slice(&[0, 0, 0, 0, 0x00, 0x04, 0x00, 0x00]);
     assert_eq!(page(0xb0, &large), want);
 }
 
@@ -109,6 +128,9 @@ fn block_characteristics_and_provisioning() {
     want[5] = 0;
     assert_eq!(page(0xb1, &UnitView { rotational: true, ..unit() }), want);
     assert_eq!(page(0xb2, &unit()), [0x00, 0xb2, 0x00, 0x04, 0, 0, 0, 0]);
+    assert_eq!(page(0xb2, &thin()), [0x00, 0xb2, 0x00, 0x04, 0, 0xe4, 0x02, 0]);
+    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };
+    assert_eq!(page(0xb2, &stale), [0x00, 0xb2, 0x00, 0x04, 0, 0xe0, 0x02, 0]);
 }
 
 #[test]
@@ -162,6 +184,12 @@ fn read_capacity() {
     let mut want = [0; 32];
     want[..14].copy_from_slice(&[0, 0, 0, 0, 0, 0, 3, 0xe7, 0, 0, 2, 0, 0, 3]);
     assert_eq!(answered(&long, Some(&unit()), None), want);
+    want[14] = 0xc0;
+    assert_eq!(answered(&long, Some(&thin()), None), want, "LBPME and LBPRZ");
+    want[14] = 0x80;
+    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };
+    assert_eq!(answered(&long, Some(&stale), None), want, "LBPME alone");
+    want[14] = 0;
 
     let huge = UnitView { blocks: 0x1_0000_0001, block_bytes: 4096, physical_block_bytes: 4096, ..unit() };
     assert_eq!(answered(&[0x25], Some(&huge), None), [0xff, 0xff, 0xff, 0xff, 0, 0, 0x10, 0]);
@@ -180,132 +208,51 @@ fn read_capacity() {
     }
 }
 
-const CACHING: [u8; 20] = [0x08, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const CONTROL: [u8; 12] = [0x0a, 10, 0x20, 0x10, 0, 0x40, 0, 0, 0, 0, 0, 0];
-const EXCEPTIONS: [u8; 12] = [0x1c, 10, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const SHORT: [u8; 8] = [0, 0, 3, 0xe8, 0, 0, 2, 0];
-
 #[test]
-fn mode_sense_6() {
-    let sense = |bytes: &[u8]| answered(bytes, Some(&unit()), None);
-    let all = [&[55, 0, 0x10, 8][..], &SHORT, &CACHING, &CONTROL, &EXCEPTIONS].concat();
-    assert_eq!(sense(&[0x1a, 0, 0x3f, 0, 255, 0]), all);
-    assert_eq!(sense(&[0x1a, 0, 0x3f, 0xff, 255, 0]), all, "all subpages");
-    assert_eq!(sense(&[0x1a, 0, 0xbf, 0, 255, 0]), all, "default values");
-    assert_eq!(sense(&[0x1a, 0, 0x3f, 0, 4, 0]), all[..4]);
-    assert_eq!(sense(&[0x1a, 8, 0x08, 0, 255, 0]), [&[23, 0, 0x10, 0][..], &CACHING].concat());
-    assert_eq!(sense(&[0x1a, 8, 0x0a, 0xff, 255, 0]), [&[15, 0, 0x10, 0][..], &CONTROL].concat());
-    assert_eq!(sense(&[0x1a, 8, 0x1c, 0, 255, 0]), [&[15, 0, 0x10, 0][..], &EXCEPTIONS].concat());
-    assert_eq!(
-        sense(&[0x1a, 8, 0x7f, 0, 255, 0]),
-        [&[47, 0, 0x10, 0, 0x08, 18][..], &[0; 18], &[0x0a, 10], &[0; 10], &[0x1c, 10], &[0; 10]].concat(),
-        "nothing is changeable"
-    );
-}
-
-#[test]
-fn mode_sense_10() {
-    let sense = |bytes: &[u8]| answered(bytes, Some(&unit()), None);
-    assert_eq!(
-        sense(&[0x5a, 0, 0x0a, 0, 0, 0, 0, 1, 0, 0]),
-        [&[0, 26, 0, 0x10, 0, 0, 0, 8][..], &SHORT, &CONTROL].concat()
-    );
-    assert_eq!(
-        sense(&[0x5a, 0x10, 0x0a, 0, 0, 0, 0, 1, 0, 0]),
-        [
-            &[0, 34, 0, 0x10, 1, 0, 0, 16][..],
-            &[0, 0, 0, 0, 0, 0, 3, 0xe8],
-            &[0, 0, 0, 0, 0, 0, 2, 0],
-            &CONTROL
-        ]
-        .concat()
-    );
-    assert_eq!(
-        sense(&[0x5a, 0x18, 0x0a, 0, 0, 0, 0, 0, 10, 0]),
-        [0, 18, 0, 0x10, 0, 0, 0, 0, 0x0a, 10],
-        "without block descriptor there is no long one"
-    );
-}
-
-#[test]
-fn mode_pages_show_the_logical_unit() {
-    let unit = UnitView {
-        read_only: true,
-        write_cache: true,
-        descriptor_sense: true,
-        blocks: 0x1_0000_0000,
-        block_bytes: 4096,
-        ..unit()
+fn lba_status() {
+    let ask = |lba: u8, length| {
+        let cdb = [0x9e, 0x12, 0, 0, 0, 0, 0, 0, 3, lba, 0, 0, 0, length, 0, 0];
+        answered(&cdb, Some(&unit()), None)
     };
-    let data = answered(&[0x1a, 0, 0x3f, 0, 255, 0], Some(&unit), None);
-    assert_eq!(data[..15], [55, 0, 0x90, 8, 0xff, 0xff, 0xff, 0xff, 0, 0, 0x10, 0, 0x08, 18, 0x04]);
-    assert_eq!(data[32..36], [0x0a, 10, 0x24, 0x10]);
-}
-
-#[test]
-fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0, 152,
-        0x00, 0, 0, 0, 0, 0, 0, 6,
-        0x03, 0, 0, 0, 0, 0, 0, 6,
-        0x08, 0, 0, 0, 0, 0, 0, 6,
-        0x0a, 0, 0, 0, 0, 0, 0, 6,
-        0x12, 0, 0, 0, 0, 0, 0, 6,
-        0x1a, 0, 0, 0, 0, 0, 0, 6,
-        0x25, 0, 0, 0, 0, 0, 0, 10,
-        0x28, 0, 0, 0, 0, 0, 0, 10,
-        0x2a, 0, 0, 0, 0, 0, 0, 10,
-        0x35, 0, 0, 0, 0, 0, 0, 10,
-        0x5a, 0, 0, 0, 0, 0, 0, 10,
-        0x88, 0, 0, 0, 0, 0, 0, 16,
-        0x8a, 0, 0, 0, 0, 0, 0, 16,
-        0x91, 0, 0, 0, 0, 0, 0, 16,
-        0x9e, 0, 0, 0x10, 0, 1, 0, 16,
-        0xa0, 0, 0, 0, 0, 0, 0, 12,
-        0xa3, 0, 0, 0x0c, 0, 1, 0, 12,
-        0xa8, 0, 0, 0, 0, 0, 0, 12,
-        0xaa, 0, 0, 0, 0, 0, 0, 12,
+        0, 0, 0, 20, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 3, 0xe0, 0, 0, 0, 8, 0, 0, 0, 0,
     ];
-    let ask = |options, length: u8| [0xa3, 0x0c, options, 0, 0, 0, 0, 0, 4, length, 0, 0];
-    assert_eq!(answered(&ask(0, 0), Some(&unit()), None), want);
-    let mut short = ask(0, 10);
-    short[8] = 0;
-    assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
-
-    let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 19 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x01, 0x7c]);
-    assert_eq!(
-        with_timeouts[284..304],
-        [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
-    );
+    assert_eq!(ask(0xe0, 255), want);
+    assert_eq!(ask(0xe0, 24), want);
+    assert_eq!(ask(0xe0, 18), want[..18]);
+    let huge = UnitView { blocks: 0x1_0000_0009, ..unit() };
+    let cdb = [0x9e, 0x12, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 24, 0, 0];
+    #[rustfmt::skip]
+    let want = [
+        0, 0, 0, 20, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
+    ];
+    assert_eq!(answered(&cdb, Some(&huge), None), want, "as many as the field can say");
 }
 
 #[test]
-fn one_operation_code() {
-    let ask = |options, opcode, action| {
-        answered(&[0xa3, 0x0c, options, opcode, 0, action, 0, 0, 1, 0, 0, 0], Some(&unit()), None)
-    };
-    let read = [0, 3, 0, 10, 0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0];
-    assert_eq!(ask(1, 0x28, 0), read);
-    assert_eq!(ask(3, 0x28, 0), read);
-    let capacity = [0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
-    assert_eq!(ask(2, 0x9e, 0x10), capacity);
-    assert_eq!(ask(3, 0x9e, 0x10), capacity);
-    assert_eq!(
-        ask(0x82, 0xa3, 0x0c),
-        [
-            0, 0x83, 0, 12, 0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0x0a, 0, 0,
-            0, 0, 0, 0, 0, 0, 0, 0
-        ]
-    );
-    let unsupported = [0, 1, 0, 0];
-    assert_eq!(ask(1, 0xff, 0), unsupported);
-    assert_eq!(ask(0x82, 0x9e, 0x12), unsupported);
-    assert_eq!(ask(2, 0xff, 0), unsupported);
-    assert_eq!(ask(3, 0x28, 1), unsupported);
-    assert_eq!(ask(3, 0x9e, 0), unsupported);
-    let wide = [0xa3, 0x0c, 2, 0x9e, 0x01, 0x10, 0, 0, 1, 0, 0, 0];
-    assert_eq!(answered(&wide, Some(&unit()), None), unsupported, "a service action of more than a byte");
+fn defects() {
+    let unit = unit();
+    let short = |request| answered(&[0x37, 0, request, 0, 0, 0, 0, 0, 32, 0], Some(&unit), None);
+    assert_eq!(short(0x00), [0, 0x00, 0, 0]);
+    assert_eq!(short(0x1d), [0, 0x1d, 0, 0], "both lists, in physical sector format");
+    let long = |request| answered(&[0xb7, request, 0, 0, 0, 9, 0, 0, 0, 32, 0, 0], Some(&unit), None);
+    assert_eq!(long(0x0b), [0, 0x0b, 0, 0, 0, 0, 0, 0], "the grown list, in long block format");
+}
+
+#[test]
+fn task_management_functions() {
+    let ask = |repd| answered(&[0xa3, 0x0d, repd, 0, 0, 0, 0, 0, 0, 64, 0, 0], Some(&unit()), None);
+    assert_eq!(ask(0), [0xd8, 0, 0, 0]);
+    assert_eq!(ask(0x80), [0xd8, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn target_port_groups() {
+    let ask =
+        |format: u8| answered(&[0xa3, format | 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], Some(&unit()), None);
+    assert_eq!(ask(0x00), [0, 0, 0, 12, 0x00, 0x01, 0x03, 0x04, 0, 0, 0, 1, 0, 0, 0x01, 0x02]);
+    assert_eq!(ask(0x20), [0, 0, 0, 16, 0x10, 0, 0, 0, 0x00, 0x01, 0x03, 0x04, 0, 0, 0, 1, 0, 0, 0x01, 0x02]);
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use lunette::buf::Hugepages;
 use lunette::control::options;
 use lunette::control::thread::{Daemon, Options, Remote};
-use lunette::reactor::Idle;
+use lunette::reactor::{Idle, Planted};
 use lunette::rpc::config::Plan;
 use lunette::rpc::context::{Context, LogLevel, Parts, Stage};
 use lunette::rpc::server::{Server, Socket};
@@ -74,6 +74,7 @@ impl Managed {
                 hugepages: Hugepages::Off,
                 pool_bytes: 16 << 20,
                 iscsi: options::Options::default(),
+                planted: Planted::default(),
             })
             .unwrap();
             started.send(daemon.remote()).unwrap();

@@ -239,8 +239,12 @@ impl Chaos {
         let unit = self.world.rng.index(self.world.disks.len());
         let (lba, blocks) = self.extent(unit);
         let what = match self.world.rng.below(20) {
-            0..9 => What::Write { lba, blocks, fua: self.world.rng.one_in(4) },
-            9..16 => What::Read { lba, blocks },
+            0..6 => What::Write { lba, blocks, fua: self.world.rng.one_in(4) },
+            6 => What::WriteAndVerify { lba, blocks },
+            7 => What::Same { lba, blocks },
+            8 => What::Zero { lba, blocks, is_unmap: self.world.rng.one_in(2) },
+            9 | 10 => What::Swap { lba, old: self.world.oracle.held(unit, lba) },
+            11..16 => What::Read { lba, blocks },
             16..18 => What::Sync,
             18 => What::TestUnitReady,
             _ => self.world.rng.pick(&[What::Inquiry, What::ReportLuns, What::ReadCapacity]),

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use lunette::sim::disk::{Stamp, TORN};
+use lunette::sim::disk::{Stamp, TORN, ZEROES};
 
 /// Steps of the world so far.
 pub(super) type Step = u64;
 
 #[derive(Debug, Clone)]
 struct Version {
+    op: u64,
     stamp: Stamp,
     start: Step,
     end: Option<Step>,
@@ -27,6 +28,23 @@ struct Version {
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     blocks: BTreeMap<(usize, u64), Vec<Version>>,
+    /// What each block holds, in the order in which writes reached the device.
+    media: BTreeMap<(usize, u64), Stamp>,
+    /// COMPARE AND WRITE: by the block and the stamp it writes, the stamp it must replace.
+    swaps: BTreeMap<(usize, u64, Stamp), Stamp>,
+}
+
+/// What a write makes of its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Each its own stamp.
+    Own,
+    /// All the same stamp.
+    Same,
+    /// Zeroes, which no stamp tells from others'.
+    Zero,
+    /// Each its own stamp, if the block held this one.
+    Instead(Stamp),
 }
 
 /// The stamp that a write gives a block.
@@ -34,9 +52,15 @@ pub(super) fn stamp(op: u64, lba: u64) -> Stamp {
     op << 16 | lba
 }
 
+/// The stamp that WRITE SAME gives all of its blocks.
+pub(super) fn same_stamp(op: u64) -> Stamp {
+    op << 16 | 0xffff
+}
+
 impl Oracle {
     fn versions(&mut self, unit: usize, lba: u64) -> &mut Vec<Version> {
         let first = Version {
+            op: 0,
             stamp: 0,
             start: 0,
             end: Some(0),
@@ -49,10 +73,26 @@ impl Oracle {
     }
 
     /// A write was issued.
-    pub(super) fn write_begins(&mut self, unit: usize, lba: u64, blocks: u32, op: u64, now: Step) {
+    pub(super) fn write_begins(
+        &mut self,
+        unit: usize,
+        lba: u64,
+        blocks: u32,
+        (op, content): (u64, Content),
+        now: Step,
+    ) {
         for lba in lba..lba + u64::from(blocks) {
+            let stamp = match content {
+                Content::Own | Content::Instead(_) => stamp(op, lba),
+                Content::Same => same_stamp(op),
+                Content::Zero => ZEROES,
+            };
+            if let Content::Instead(old) = content {
+                self.swaps.insert((unit, lba, stamp), old);
+            }
             self.versions(unit, lba).push(Version {
-                stamp: stamp(op, lba),
+                op,
+                stamp,
                 start: now,
                 end: None,
                 superseded_at: None,
@@ -75,7 +115,7 @@ impl Oracle {
     ) {
         for lba in lba..lba + u64::from(blocks) {
             let versions = self.versions(unit, lba);
-            let Some(at) = versions.iter().position(|version| version.stamp == stamp(op, lba)) else {
+            let Some(at) = versions.iter().position(|version| version.op == op) else {
                 continue;
             };
             versions[at].end.get_or_insert(now);
@@ -93,8 +133,8 @@ impl Oracle {
 
     /// A write of a session that is over can land no more.
     pub(super) fn write_given_up(&mut self, op: u64, now: Step) {
-        for ((_, lba), versions) in &mut self.blocks {
-            if let Some(version) = versions.iter_mut().find(|version| version.stamp == stamp(op, *lba)) {
+        for versions in self.blocks.values_mut() {
+            if let Some(version) = versions.iter_mut().find(|version| version.op == op) {
                 version.end.get_or_insert(now);
             }
         }
@@ -124,16 +164,19 @@ impl Oracle {
         now: Step,
     ) -> Result<(), String> {
         let versions = self.versions(unit, lba);
-        let Some(read) = versions.iter().find(|version| version.stamp == found).cloned() else {
+        // Zeroes may be of several writes: then the oldest that may be there still, as that says least.
+        let is_there = |version: &&Version| version.superseded_at.is_none_or(|at| at > start);
+        let mut written = versions.iter().filter(|version| version.stamp == found).peekable();
+        if written.peek().is_none() {
             return Err(format!(
                 "unit {unit} block {lba} read as {found:#x}, which nobody wrote there: {versions:?}"
             ));
-        };
-        if read.superseded_at.is_some_and(|at| at <= start) {
+        }
+        let Some(read) = written.filter(is_there).min_by_key(|version| version.start).cloned() else {
             return Err(format!(
                 "unit {unit} block {lba} read at {start}..{now} as {found:#x}, superseded before: {versions:?}"
             ));
-        }
+        };
         supersede(versions, read.start, now);
         for other in versions.iter_mut() {
             // It can land no more, and it is not there.
@@ -144,28 +187,42 @@ impl Oracle {
         Ok(())
     }
 
+    /// What a block holds.
+    pub(super) fn held(&self, unit: usize, lba: u64) -> Stamp {
+        self.media.get(&(unit, lba)).copied().unwrap_or(0)
+    }
+
     /// A block of a write has reached the medium.
     pub(super) fn landed(&mut self, unit: usize, lba: u64, stamp: Stamp, now: Step) -> Result<(), String> {
         if stamp == TORN {
             return Err(format!("unit {unit} block {lba}: the device was given what nobody wrote"));
         }
-        match self.versions(unit, lba).iter().find(|version| version.stamp == stamp) {
-            None => Err(format!(
-                "unit {unit} block {lba}: {stamp:#x} was written, not meant for there, or long ended"
-            )),
-            Some(version) if version.end.is_some_and(|end| end < now) => {
-                Err(format!("unit {unit} block {lba}: landed at {now}, after its end: {version:?}"))
-            }
-            Some(_) => Ok(()),
+        let held = self.media.insert((unit, lba), stamp).unwrap_or(0);
+        if let Some(expected) = self.swaps.get(&(unit, lba, stamp))
+            && *expected != held
+        {
+            return Err(format!(
+                "unit {unit} block {lba}: a COMPARE AND WRITE that found {expected:#x} replaced {held:#x}"
+            ));
         }
+        let mut meant = self.versions(unit, lba).iter().filter(|version| version.stamp == stamp).peekable();
+        if meant.peek().is_none() {
+            return Err(format!(
+                "unit {unit} block {lba}: {stamp:#x} was written, not meant for there, or long ended"
+            ));
+        }
+        if meant.all(|version| version.end.is_some_and(|end| end < now)) {
+            return Err(format!("unit {unit} block {lba}: {stamp:#x} landed at {now}, after its end"));
+        }
+        Ok(())
     }
 
     /// What the unit would hold after a power cut.
     pub(super) fn after_power_cut(&self, unit: usize, contents: &[Stamp]) -> Result<(), String> {
         for (&(_, lba), versions) in self.blocks.range((unit, 0)..=(unit, u64::MAX)) {
             let found = usize::try_from(lba).ok().and_then(|at| contents.get(at)).copied().unwrap_or(TORN);
-            let version = versions.iter().find(|version| version.stamp == found);
-            if version.is_none_or(|version| version.is_durably_superseded) {
+            let mut meant = versions.iter().filter(|version| version.stamp == found);
+            if meant.all(|version| version.is_durably_superseded) {
                 return Err(format!(
                     "unit {unit} block {lba} after a power cut: {found:#x}, of {versions:?}"
                 ));
@@ -206,10 +263,10 @@ mod tests {
     #[test]
     fn a_read_finds_the_last_write_or_one_at_work() {
         let mut oracle = Oracle::default();
-        oracle.write_begins(0, 5, 1, 1, 10);
+        oracle.write_begins(0, 5, 1, (1, Content::Own), 10);
         oracle.read(0, 5, 0, 11, 12).unwrap();
         oracle.write_ends(0, 5, 1, 1, Some(false), 20);
-        oracle.write_begins(0, 5, 1, 2, 21);
+        oracle.write_begins(0, 5, 1, (2, Content::Own), 21);
         oracle.read(0, 5, stamp(1, 5), 22, 23).unwrap();
         oracle.read(0, 5, stamp(2, 5), 22, 24).unwrap();
         assert!(oracle.read(0, 5, stamp(1, 5), 25, 26).is_err(), "the newer one has been seen");
@@ -220,7 +277,7 @@ mod tests {
     #[test]
     fn a_failed_write_is_either_and_then_fixed() {
         let mut oracle = Oracle::default();
-        oracle.write_begins(0, 0, 1, 1, 10);
+        oracle.write_begins(0, 0, 1, (1, Content::Own), 10);
         oracle.write_ends(0, 0, 1, 1, None, 20);
         assert!(oracle.landed(0, 0, stamp(1, 0), 20).is_ok());
         assert!(oracle.landed(0, 0, stamp(1, 0), 21).is_err(), "a ghost");
@@ -229,9 +286,32 @@ mod tests {
     }
 
     #[test]
+    fn a_swap_replaces_what_it_found() {
+        let mut oracle = Oracle::default();
+        oracle.write_begins(0, 3, 1, (1, Content::Instead(0)), 10);
+        oracle.landed(0, 3, stamp(1, 3), 11).unwrap();
+        oracle.write_begins(0, 3, 1, (2, Content::Zero), 12);
+        oracle.landed(0, 3, ZEROES, 13).unwrap();
+        oracle.write_begins(0, 3, 1, (3, Content::Instead(stamp(1, 3))), 12);
+        assert!(oracle.landed(0, 3, stamp(3, 3), 14).is_err(), "it was zero by then");
+    }
+
+    #[test]
+    fn zeroes_may_be_of_any_write_of_zeroes() {
+        let mut oracle = Oracle::default();
+        oracle.write_begins(0, 3, 1, (1, Content::Same), 10);
+        oracle.write_ends(0, 3, 1, 1, Some(false), 11);
+        oracle.write_begins(0, 3, 1, (2, Content::Zero), 12);
+        oracle.read(0, 3, same_stamp(1), 13, 14).unwrap();
+        oracle.read(0, 3, ZEROES, 15, 16).unwrap();
+        assert!(oracle.read(0, 3, same_stamp(1), 17, 18).is_err());
+        assert!(oracle.landed(0, 3, ZEROES, 13).is_ok());
+    }
+
+    #[test]
     fn only_what_is_synced_or_forced_survives() {
         let mut oracle = Oracle::default();
-        oracle.write_begins(0, 0, 1, 1, 10);
+        oracle.write_begins(0, 0, 1, (1, Content::Own), 10);
         oracle.write_ends(0, 0, 1, 1, Some(false), 20);
         oracle.after_power_cut(0, &[0]).unwrap();
         oracle.synced(0, 15);
@@ -239,7 +319,7 @@ mod tests {
         oracle.synced(0, 25);
         assert!(oracle.after_power_cut(0, &[0]).is_err());
         oracle.after_power_cut(0, &[stamp(1, 0)]).unwrap();
-        oracle.write_begins(0, 0, 1, 2, 30);
+        oracle.write_begins(0, 0, 1, (2, Content::Own), 30);
         oracle.write_ends(0, 0, 1, 2, Some(true), 40);
         assert!(oracle.after_power_cut(0, &[stamp(1, 0)]).is_err());
     }

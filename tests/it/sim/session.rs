@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lunette::sim::disk::{fill, stamp_of};
+use lunette::sim::disk::{Stamp, fill, stamp_of};
 use lunette::sim::net::Wire;
 use lunette_initiator::config::Config;
 use lunette_initiator::scsi::cdb::{self, Flags};
@@ -10,19 +10,67 @@ use lunette_initiator::scsi::{Sense, sense_key, status};
 use lunette_initiator::session::{Attribute, Completion, Function, Tmf};
 use lunette_initiator::{Command, Data, Event, Initiator, lun as lun_field};
 
-use super::oracle::{Step, stamp};
+use super::oracle::{Content, Step, same_stamp, stamp};
 use super::world::World;
 
 /// What a command does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
-    Read { lba: u64, blocks: u32 },
-    Write { lba: u64, blocks: u32, fua: bool },
+    Read {
+        lba: u64,
+        blocks: u32,
+    },
+    Write {
+        lba: u64,
+        blocks: u32,
+        fua: bool,
+    },
+    /// WRITE AND VERIFY, with a comparison.
+    WriteAndVerify {
+        lba: u64,
+        blocks: u32,
+    },
+    /// WRITE SAME of a block that is not zero.
+    Same {
+        lba: u64,
+        blocks: u32,
+    },
+    /// WRITE SAME of zeroes, or UNMAP.
+    Zero {
+        lba: u64,
+        blocks: u32,
+        is_unmap: bool,
+    },
+    /// COMPARE AND WRITE of one block, if it holds `old`.
+    Swap {
+        lba: u64,
+        old: Stamp,
+    },
     Sync,
     TestUnitReady,
     Inquiry,
     ReportLuns,
     ReadCapacity,
+}
+
+impl What {
+    /// The blocks it writes, and what.
+    fn writes(self) -> Option<(u64, u32, Content)> {
+        Some(match self {
+            What::Write { lba, blocks, .. } | What::WriteAndVerify { lba, blocks } => {
+                (lba, blocks, Content::Own)
+            }
+            What::Same { lba, blocks } => (lba, blocks, Content::Same),
+            What::Zero { lba, blocks, .. } => (lba, blocks, Content::Zero),
+            What::Swap { lba, old } => (lba, 1, Content::Instead(old)),
+            _ => return None,
+        })
+    }
+
+    /// GOOD says that it is on stable storage.
+    fn is_forced(self) -> bool {
+        matches!(self, What::Write { fua: true, .. } | What::WriteAndVerify { .. })
+    }
 }
 
 /// A command that has not ended.
@@ -138,11 +186,31 @@ impl World {
                 Command::read(lun, cdb::read_16(lba, blocks, Flags::default()), blocks * block_bytes)
             }
             What::Write { lba, blocks, fua } => {
-                let mut bytes = vec![0; (blocks * block_bytes) as usize];
-                for (lba, block) in (lba..).zip(bytes.chunks_exact_mut(block_bytes as usize)) {
-                    fill(block, stamp(op, lba));
-                }
+                let bytes = stamped(op, lba, blocks, block_bytes);
                 Command::write(lun, cdb::write_16(lba, blocks, Flags { fua, ..Flags::default() }), bytes)
+            }
+            What::WriteAndVerify { lba, blocks } => {
+                let bytes = stamped(op, lba, blocks, block_bytes);
+                Command::write(lun, cdb::write_and_verify_16(lba, blocks, true), bytes)
+            }
+            What::Same { lba, blocks } => {
+                let mut block = vec![0; block_bytes as usize];
+                fill(&mut block, same_stamp(op));
+                Command::write(lun, cdb::write_same_16(lba, blocks, false), block)
+            }
+            What::Zero { lba, blocks, is_unmap: false } => {
+                Command::write(lun, cdb::write_same_16(lba, blocks, true), vec![0; block_bytes as usize])
+            }
+            What::Zero { lba, blocks, is_unmap: true } => {
+                let list = cdb::unmap_list(&[(lba, blocks)]);
+                Command::write(lun, cdb::unmap(u16::try_from(list.len()).unwrap_or(0)), list)
+            }
+            What::Swap { lba, old } => {
+                let mut both = vec![0; 2 * block_bytes as usize];
+                let (compared, written) = both.split_at_mut(block_bytes as usize);
+                fill(compared, old);
+                fill(written, stamp(op, lba));
+                Command::write(lun, cdb::compare_and_write(lba, 1), both)
             }
             What::Sync => Command::new(lun, cdb::synchronize_cache_16(0, 0), Data::None),
             What::TestUnitReady => Command::new(lun, cdb::test_unit_ready(), Data::None),
@@ -154,8 +222,8 @@ impl World {
         let now = self.step;
         let itt = self.sessions[index].initiator.command(command).ok()?;
         self.op_last = op;
-        if let What::Write { lba, blocks, .. } = what {
-            self.oracle.write_begins(unit, lba, blocks, op, now);
+        if let Some((lba, blocks, content)) = what.writes() {
+            self.oracle.write_begins(unit, lba, blocks, (op, content), now);
             let (client, session) = (self.sessions[index].client, self.sessions[index].id);
             self.unended[client].insert(op, (session, unit));
         }
@@ -286,6 +354,8 @@ impl World {
             (sense_key::MEDIUM_ERROR, _) => self.has_failed,
             (sense_key::ILLEGAL_REQUEST, Some(0x21)) => self.has_resized,
             (sense_key::ILLEGAL_REQUEST, Some(0x25)) => self.has_removed,
+            // Somebody may have written between; whether a swap that is GOOD replaced what it found, the oracle knows.
+            (sense_key::MISCOMPARE, _) => matches!(op.what, What::Swap { .. } | What::WriteAndVerify { .. }),
             (0 | sense_key::UNIT_ATTENTION | sense_key::ABORTED_COMMAND, _) => true,
             _ => false,
         };
@@ -295,10 +365,11 @@ impl World {
         if is_good {
             self.good(index, &op)?;
         }
-        self.write_ended(index, tag, op, is_good.then_some(matches!(op.what, What::Write { fua: true, .. })));
+        self.write_ended(index, tag, op, is_good.then_some(op.what.is_forced()));
         if is_good {
             match op.what {
                 What::Read { lba, blocks } => self.check_read(op, lba, blocks, &completion.data)?,
+                What::Swap { lba, old } => self.oracle.read(op.unit, lba, old, op.start, self.step)?,
                 What::Sync => self.oracle.synced(op.unit, op.start),
                 _ => {}
             }
@@ -337,7 +408,7 @@ impl World {
     }
 
     fn write_ended(&mut self, index: usize, tag: u64, op: Op, good: Option<bool>) {
-        if let What::Write { lba, blocks, .. } = op.what {
+        if let Some((lba, blocks, _)) = op.what.writes() {
             self.oracle.write_ends(op.unit, lba, blocks, tag, good, self.step);
             let client = self.sessions[index].client;
             self.unended[client].remove(&tag);
@@ -383,4 +454,13 @@ impl World {
             self.lose(index);
         }
     }
+}
+
+/// Blocks with the stamps of a write.
+fn stamped(op: u64, lba: u64, blocks: u32, block_bytes: u32) -> Vec<u8> {
+    let mut bytes = vec![0; (blocks * block_bytes) as usize];
+    for (lba, block) in (lba..).zip(bytes.chunks_exact_mut(block_bytes as usize)) {
+        fill(block, stamp(op, lba));
+    }
+    bytes
 }

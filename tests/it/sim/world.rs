@@ -113,10 +113,15 @@ impl World {
         let mut rng = Rng::new(seed);
         let (control_inbox, inbox) = channel(8192, no_waker());
         let mut lanes = Vec::new();
+        let ports: Vec<_> = (0..options.reactors).map(|_| channel(1024, no_waker())).collect();
+        // What reactors say to each other needs no delay of the world's: their turns come in any order.
+        let peers: Vec<_> = ports.iter().map(|(sender, _)| Sender::clone(sender)).collect();
+        let mut ports = ports.into_iter();
         let cores = (0..options.reactors).map(|id| {
             let (lane, from_control) = channel(1024, no_waker());
             lanes.push(lane);
-            core(ReactorId(id), from_control, &options)
+            let (inbox, receiver) = ports.next().expect("one a reactor");
+            core(ReactorId(id), from_control, (inbox, receiver), peers.clone(), &options)
         });
         let cores = cores.collect();
         let mut control = Control::new(ControlConfig {
@@ -336,6 +341,7 @@ impl World {
             items: sum.items + one.items,
             ios: sum.ios + one.ios,
             waits: sum.waits + one.waits,
+            holds: sum.holds + one.holds,
         })
     }
 
@@ -345,19 +351,25 @@ impl World {
     }
 }
 
-fn core(id: ReactorId, from_control: Receiver<ToReactor<Plug>>, options: &Options) -> Core {
+fn core(
+    id: ReactorId,
+    from_control: Receiver<ToReactor<Plug>>,
+    (inbox, receiver): (Sender<ToReactor<Plug>>, Receiver<ToReactor<Plug>>),
+    peers: Vec<Sender<ToReactor<Plug>>>,
+    options: &Options,
+) -> Core {
     const CLASSES: [usize; 4] = [4096, 16384, 65536, 262_144];
     let classes: Vec<Class> =
         CLASSES.iter().zip(options.buffers).map(|(&bytes, count)| Class { bytes, count }).collect();
     let pool = || Pool::ordinary(&classes).expect("memory");
     let pools = [pool(), pool()];
-    let (inbox, receiver) = channel(1024, no_waker());
     let (to_control, outbox) = channel(1024, no_waker());
     let reactor = Reactor::new(Setup {
         id,
         net: SimNet::new(),
         inbox: receiver,
         to_control,
+        peers,
         unsolicited: pools[0].clone(),
         solicited: pools[1].clone(),
         sizes: Sizes { conns: 32, spare_window: 128, staging_bytes: 256 << 10 },

@@ -1,12 +1,19 @@
-//! MODE SENSE(6) and (10) (SPC-5).
+//! Mode parameters (SPC-5 §7.5): MODE SENSE(6) and (10) here, MODE SELECT in `select`, the pages in `pages`.
 //!
-//! Nothing is changeable and nothing can be saved: there is no MODE SELECT yet.
+//! What can be changed is changed for every nexus; nothing is saved beyond the life of the process.
+
+mod pages;
+mod select;
+
+pub use select::select;
+pub(in crate::scsi) use select::{plan_6 as plan_select_6, plan_10 as plan_select_10};
 
 use crate::scsi::cdb::Cdb;
+use crate::scsi::report::mode::pages::{PAGES, Page};
 use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer};
 use crate::scsi::sense::Sense;
-use crate::scsi::view::UnitView;
+use crate::scsi::view::{Modes, UnitView};
 use crate::scsi::{Plan, Served};
 
 /// What is asked for.
@@ -14,10 +21,18 @@ use crate::scsi::{Plan, Served};
 pub(super) struct Request {
     header: Header,
     block_descriptor: BlockDescriptor,
-    /// PC 01b: masks of what can be changed, in place of values.
-    changeable: bool,
+    values: Values,
     /// PAGE CODE, known.
     page: u8,
+}
+
+/// PAGE CONTROL. There are no saved values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Values {
+    Current,
+    /// Masks of what can be changed, in place of values.
+    Changeable,
+    Default,
 }
 
 /// The mode parameter header's format.
@@ -34,13 +49,7 @@ enum BlockDescriptor {
     Long,
 }
 
-const CACHING: u8 = 0x08;
-const CONTROL: u8 = 0x0a;
-const EXCEPTIONS: u8 = 0x1c;
 const ALL_PAGES: u8 = 0x3f;
-/// The pages there are, in the order they are returned (SPC-5: ascending).
-const PAGES: [u8; 3] = [CACHING, CONTROL, EXCEPTIONS];
-
 /// SUBPAGE CODE FFh: all subpages. There is none but 00h.
 const ALL_SUBPAGES: u8 = 0xff;
 
@@ -66,16 +75,19 @@ fn disabled(cdb: &Cdb) -> bool {
 
 fn request(cdb: &Cdb, header: Header, block_descriptor: BlockDescriptor) -> Result<Request, Sense> {
     let (control, page, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3f, cdb.byte(3));
-    if control == 0b11 {
-        return Err(Sense::SAVING_NOT_SUPPORTED);
-    }
-    if page != ALL_PAGES && !PAGES.contains(&page) {
+    let values = match control {
+        0b00 => Values::Current,
+        0b01 => Values::Changeable,
+        0b10 => Values::Default,
+        _ => return Err(Sense::SAVING_NOT_SUPPORTED),
+    };
+    if page != ALL_PAGES && Page::find(page).is_none() {
         return Err(Sense::invalid_bit(2, 5));
     }
     if subpage != 0 && subpage != ALL_SUBPAGES {
         return Err(Sense::invalid_byte(3));
     }
-    Ok(Request { header, block_descriptor, changeable: control == 0b01, page })
+    Ok(Request { header, block_descriptor, values, page })
 }
 
 pub(super) fn fill(request: Request, unit: Served<'_>, writer: &mut Writer<'_>) {
@@ -92,10 +104,13 @@ pub(super) fn fill(request: Request, unit: Served<'_>, writer: &mut Writer<'_>) 
         Header::Ten => writer.put(&[0, 0, 0, specific, long_lba, 0, 0, descriptor_bytes]),
     }
     block_descriptor(request.block_descriptor, unit.view, writer);
-    for page in PAGES {
-        if request.page == page || request.page == ALL_PAGES {
-            put_page(page, request.changeable, unit.view, writer);
-        }
+    for page in PAGES.iter().filter(|page| [page.code, ALL_PAGES].contains(&request.page)) {
+        let bytes = match request.values {
+            Values::Current => page.of(&unit.view.modes),
+            Values::Changeable => page.changeable(unit.view),
+            Values::Default => page.of(&Modes::new(unit.view.write_cache)),
+        };
+        writer.put(&bytes[..page.bytes]);
     }
     // MODE DATA LENGTH does not count itself.
     match request.header {
@@ -120,55 +135,4 @@ fn block_descriptor(format: BlockDescriptor, unit: &UnitView, writer: &mut Write
             writer.put(&unit.block_bytes.to_be_bytes());
         }
     }
-}
-
-fn put_page(page: u8, changeable: bool, unit: &UnitView, writer: &mut Writer<'_>) {
-    match page {
-        CACHING => put_values(&caching(unit), changeable, writer),
-        CONTROL => put_values(&control(unit), changeable, writer),
-        _ => put_values(&exceptions(), changeable, writer),
-    }
-}
-
-/// The page, or its header and a mask that lets nothing be changed.
-fn put_values(page: &[u8], changeable: bool, writer: &mut Writer<'_>) {
-    if changeable {
-        writer.put(&page[..2]);
-        writer.zeros(page.len() - 2);
-    } else {
-        writer.put(page);
-    }
-}
-
-/// Caching (SBC-4): WCE as the device has it.
-fn caching(unit: &UnitView) -> [u8; 20] {
-    let mut page = [0; 20];
-    page[0] = CACHING;
-    page[1] = 18;
-    page[2] = if unit.write_cache { 0x04 } else { 0 };
-    page
-}
-
-/// Control (SPC-5).
-fn control(unit: &UnitView) -> [u8; 12] {
-    let d_sense = if unit.descriptor_sense { 0x04 } else { 0 };
-    [
-        CONTROL,
-        10,
-        0x20 | d_sense, // TST 001b: a task set per I_T nexus.
-        0x10,           // QUEUE ALGORITHM MODIFIER 1: simple commands may pass one another. QERR 00b.
-        0,              // No unit attention interlock, SWP 0.
-        0x40,           // TAS: a command that another nexus aborts ends in TASK ABORTED.
-        0,
-        0,
-        0,
-        0, // BUSY TIMEOUT PERIOD undefined.
-        0,
-        0,
-    ]
-}
-
-/// Informational exceptions control (SPC-5): DEXCPT, as there is nothing to warn of.
-fn exceptions() -> [u8; 12] {
-    [EXCEPTIONS, 10, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }

@@ -1,0 +1,180 @@
+//! A disk that is a regular file or a block device, by io_uring.
+//!
+//! Each channel has a ring of its own; all of them use one open file description, past the page cache (O_DIRECT) where
+//! the file system lets us. Opening and looking at the size may block and are for a helper thread ([`Bdev::probe`]); a
+//! channel makes no other system call than `io_uring_enter`, which does not wait.
+//!
+//! What it reports as done is durable when it was written with FUA or flushed since; O_DIRECT alone is not. A failed
+//! flush **latches** for all channels: what the kernel could not write it may have forgotten, and a second fsync would
+//! say that all is well. From then on only reads are served, until the disk is made anew.
+//!
+//! It cannot be fenced: what the kernel has, it keeps until the device answers.
+
+mod channel;
+mod job;
+mod lock;
+mod open;
+mod ring;
+mod sysfs;
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+pub use self::open::OpenError;
+
+use self::channel::FileChannel;
+use self::open::{Habits, Medium};
+use super::{Bdev, Channel, Info, Unmap};
+use crate::id::ReactorId;
+
+/// Block size of a regular file, unless given.
+const BLOCK_BYTES: u32 = 512;
+/// Five seconds for another opener: a daemon that is restarted meets its predecessor.
+const HABITS: Habits = Habits { lock_tries: 51, direct: true };
+
+/// When a write is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cache {
+    /// When the system has it; a flush or FUA makes it durable.
+    WriteBack,
+    /// When it is durable.
+    WriteThrough,
+}
+
+/// What to make a disk of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recipe {
+    /// The operator's name for it.
+    pub name: String,
+    /// The file or block device.
+    pub path: PathBuf,
+    /// Where no such file is, make one of this size: sparse. One that is there must have it, or be empty.
+    pub create_bytes: Option<u64>,
+    /// 512, 1024, 2048 or 4096; unless given 512 for files, and a block device's own.
+    pub block_bytes: Option<u32>,
+    /// When a write is done.
+    pub cache: Cache,
+    /// Writes are refused, and the file is opened for reading only.
+    pub read_only: bool,
+    /// What names the medium, where that was saved; else it is made from the machine, the device and the inode.
+    pub uuid: Option<[u8; 16]>,
+}
+
+impl Recipe {
+    fn is_write_through(&self) -> bool {
+        self.cache == Cache::WriteThrough
+    }
+}
+
+/// A disk that is a file. Until its medium was opened by [`Bdev::probe`] it has no blocks, and its channels are opening.
+#[derive(Debug)]
+pub struct FileDisk {
+    shared: Arc<Shared>,
+    #[expect(clippy::disallowed_types, reason = "helper threads only: one probe at a time")]
+    probing: std::sync::Mutex<()>,
+    habits: Habits,
+}
+
+#[derive(Debug)]
+struct Shared {
+    recipe: Recipe,
+    medium: OnceLock<Arc<Medium>>,
+    /// 0 until there is a medium.
+    blocks: AtomicU64,
+    flush_failed: AtomicBool,
+}
+
+impl Shared {
+    fn is_flush_failed(&self) -> bool {
+        self.flush_failed.load(Ordering::Acquire)
+    }
+}
+
+/// Block sizes that there are.
+fn check_block_bytes(block_bytes: u32) -> Result<(), OpenError> {
+    if matches!(block_bytes, 512 | 1024 | 2048 | 4096) {
+        return Ok(());
+    }
+    Err(OpenError::BlockBytes(block_bytes))
+}
+
+impl FileDisk {
+    /// A disk that is not open yet. It touches nothing.
+    pub fn new(recipe: Recipe) -> Result<FileDisk, OpenError> {
+        let block_bytes = recipe.block_bytes.unwrap_or(BLOCK_BYTES);
+        check_block_bytes(block_bytes)?;
+        if let Some(bytes) = recipe.create_bytes
+            && (bytes == 0 || !bytes.is_multiple_of(u64::from(block_bytes)))
+        {
+            return Err(OpenError::CreateBytes { bytes, block_bytes });
+        }
+        let (medium, blocks, flush_failed) = (OnceLock::new(), AtomicU64::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { recipe, medium, blocks, flush_failed });
+        Ok(FileDisk { shared, probing: Default::default(), habits: HABITS })
+    }
+
+    /// Opens the medium, or reads the size of an open one anew. It may block: for helper threads.
+    pub fn open_or_rescan(&self) -> Result<(), OpenError> {
+        let _alone = self.probing.lock();
+        let shared = &self.shared;
+        let Some(medium) = shared.medium.get() else {
+            let (medium, blocks) = open::open(&shared.recipe, self.habits)?;
+            shared.blocks.store(blocks, Ordering::Relaxed);
+            shared.medium.get_or_init(|| Arc::new(medium));
+            return Ok(());
+        };
+        let bytes = medium.bytes().map_err(|errno| OpenError::System {
+            path: shared.recipe.path.clone(),
+            what: "read the size",
+            source: errno.into(),
+        })?;
+        shared.blocks.store(bytes / u64::from(medium.block_bytes), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the page cache is in between, as the file system has no direct IO; none while it is not open.
+    pub fn is_buffered(&self) -> Option<bool> {
+        Some(!self.shared.medium.get()?.is_direct)
+    }
+
+    /// Whether a flush has failed: then only reads are served, until the disk is made anew.
+    pub fn is_flush_failed(&self) -> bool {
+        self.shared.is_flush_failed()
+    }
+}
+
+impl Bdev for FileDisk {
+    fn info(&self) -> Info {
+        let Shared { recipe, medium, blocks, .. } = &*self.shared;
+        let medium = medium.get();
+        let block_bytes =
+            medium.map_or(recipe.block_bytes.unwrap_or(BLOCK_BYTES), |medium| medium.block_bytes);
+        let unmap = medium.and_then(|medium| medium.hole_bytes).map(|bytes| {
+            let granularity_blocks = u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(1).max(1);
+            Unmap { granularity_blocks, reads_zeroes: true }
+        });
+        Info {
+            name: recipe.name.clone(),
+            blocks: blocks.load(Ordering::Relaxed),
+            block_bytes,
+            physical_block_bytes: medium.map_or(block_bytes, |medium| medium.physical_block_bytes),
+            read_only: recipe.read_only,
+            write_cache: recipe.cache == Cache::WriteBack && !recipe.read_only,
+            rotational: medium.is_some_and(|medium| medium.rotational),
+            uuid: medium.map_or(recipe.uuid.unwrap_or_default(), |medium| medium.uuid),
+            unmap,
+        }
+    }
+
+    fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
+        Box::new(FileChannel::new(Arc::clone(&self.shared)))
+    }
+
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.open_or_rescan()?)
+    }
+}

@@ -1,0 +1,391 @@
+//! Opening a file or a block device: one opener, past the page cache where that works, and what is to be known of it.
+//!
+//! Everything here may block for as long as the file system likes: it runs on helper threads, never on control or on a
+//! reactor.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+use sha2::{Digest, Sha256};
+
+use super::job::ZERO_WRITE_BYTES;
+use super::{Recipe, lock, ring, sysfs};
+use crate::buf::{MapFailed, Memory, Pages};
+
+/// Between two looks whether another opener is gone.
+const LOCK_RETRY: Duration = Duration::from_millis(100);
+
+/// How a disk is opened; tests do it otherwise.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    /// Another opener has so many times 100 ms to leave, less one.
+    pub(super) lock_tries: u32,
+    /// Past the page cache, where that works.
+    pub(super) direct: bool,
+}
+
+/// Why a disk cannot be opened, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not a size that SCSI has.
+    #[error("a block has 512, 1024, 2048 or 4096 bytes, not {0}")]
+    BlockBytes(u32),
+    /// A new file of that size would end within a block, or have none.
+    #[error("{bytes} bytes are not a whole number of blocks of {block_bytes} bytes")]
+    CreateBytes {
+        /// Asked for.
+        bytes: u64,
+        /// The block size.
+        block_bytes: u32,
+    },
+    /// There is nothing.
+    #[error("{} does not exist; it will be used when it appears, or is made where a size is given", .0.display())]
+    Missing(PathBuf),
+    /// Neither a regular file nor a block device.
+    #[error("{} is neither a regular file nor a block device", .0.display())]
+    NotADisk(PathBuf),
+    /// Not even one block.
+    #[error("{} has {bytes} bytes, less than one block of {block_bytes}; give a size to make a disk of it", .path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// The block size.
+        block_bytes: u32,
+    },
+    /// It is there, and of another size than the one to make.
+    #[error("{} is there already and has {bytes} bytes, not {wanted_bytes}; leave the size out to use it as it is", .path.display())]
+    OtherSize {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        bytes: u64,
+        /// What was asked for.
+        wanted_bytes: u64,
+    },
+    /// A block device that is mounted.
+    #[error("{} is mounted on {at}; unmount it first", .path.display())]
+    Mounted {
+        /// The device.
+        path: PathBuf,
+        /// Where.
+        at: String,
+    },
+    /// A block device that something else has.
+    #[error("{} is in use (swap, LVM, RAID, or another process that claims it); release it first", .0.display())]
+    Busy(PathBuf),
+    /// A file that something else has.
+    #[error("{} is locked: another lunette or a virtual machine uses it, or it is given twice", .0.display())]
+    Locked(PathBuf),
+    /// A block device whose logical blocks are larger than asked for.
+    #[error("{} has blocks of {device_bytes} bytes; it cannot be served with blocks of {block_bytes}", .path.display())]
+    DeviceBlocks {
+        /// The device.
+        path: PathBuf,
+        /// Its own.
+        device_bytes: u32,
+        /// Asked for.
+        block_bytes: u32,
+    },
+    /// The kernel does not let us use io_uring.
+    #[error(
+        "io_uring cannot be used: {0}; see the sysctl kernel.io_uring_disabled and the container's seccomp profile"
+    )]
+    IoUring(#[source] io::Error),
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] MapFailed),
+    /// The system said no.
+    #[error("{}: cannot {what}: {source}", .path.display())]
+    System {
+        /// The file.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// An open file or block device. It stays open, and locked, as long as this lives.
+pub(super) struct Medium {
+    pub(super) fd: OwnedFd,
+    pub(super) is_direct: bool,
+    pub(super) block_bytes: u32,
+    pub(super) physical_block_bytes: u32,
+    pub(super) rotational: bool,
+    pub(super) uuid: [u8; 16],
+    /// The unit in which space is freed, in bytes; none where it cannot be.
+    pub(super) hole_bytes: Option<u64>,
+    /// At least [`ZERO_WRITE_BYTES`] that nobody writes: the kernel's one page of zeroes, again and again.
+    pub(super) zeroes: Memory,
+    is_device: bool,
+}
+
+/// Opens what the recipe says, and tells its size in blocks.
+pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), OpenError> {
+    let path = recipe.path.as_path();
+    let failed = |what| move |errno: Errno| system(path, what, errno.into());
+    ring::build(1).map_err(OpenError::IoUring)?;
+    let (fd, mut is_direct) = open_alone(recipe, habits)?;
+    let stat = rustix::fs::fstat(&fd).map_err(failed("read the attributes"))?;
+    let is_device = file_type(&stat) == FileType::BlockDevice;
+    let block_bytes = block_bytes(recipe, &fd, is_device)?;
+    if let Some(wanted_bytes) = recipe.create_bytes.filter(|_| !is_device) {
+        make(path, &fd, wanted_bytes)?;
+    }
+    if is_direct && !reads_directly(&fd, block_bytes as usize) {
+        let flags = rustix::fs::fcntl_getfl(&fd).map_err(failed("read the flags"))?;
+        rustix::fs::fcntl_setfl(&fd, flags - OFlags::DIRECT).map_err(failed("set the flags"))?;
+        is_direct = false;
+    }
+    let at = if is_device { stat.st_rdev } else { stat.st_dev };
+    let physical_bytes = if is_device {
+        rustix::fs::ioctl_blkpbszget(&fd).unwrap_or(block_bytes)
+    } else {
+        u32::try_from(stat.st_blksize).unwrap_or(block_bytes)
+    };
+    let medium = Medium {
+        is_direct,
+        block_bytes,
+        physical_block_bytes: physical_block_bytes(physical_bytes, block_bytes),
+        rotational: sysfs::queue_number(at, "rotational") == Some(1),
+        uuid: recipe.uuid.unwrap_or_else(|| uuid(&stat, is_device)),
+        hole_bytes: if recipe.read_only { None } else { hole_bytes(&fd, &stat, is_device) },
+        zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary)?,
+        is_device,
+        fd,
+    };
+    let bytes = medium.bytes().map_err(failed("read the size"))?;
+    let blocks = bytes / u64::from(block_bytes);
+    if blocks == 0 {
+        return Err(OpenError::Empty { path: path.to_owned(), bytes, block_bytes });
+    }
+    Ok((medium, blocks))
+}
+
+impl Medium {
+    /// How long it is at this moment.
+    pub(super) fn bytes(&self) -> Result<u64, Errno> {
+        if self.is_device {
+            rustix::fs::seek(&self.fd, SeekFrom::End(0))
+        } else {
+            let stat = rustix::fs::fstat(&self.fd)?;
+            u64::try_from(stat.st_size).map_err(|_| Errno::OVERFLOW)
+        }
+    }
+
+    /// A medium of any descriptor at all, for tests of errors.
+    #[cfg(test)]
+    pub(super) fn of(fd: OwnedFd, is_direct: bool) -> Medium {
+        Medium {
+            fd,
+            is_direct,
+            block_bytes: 512,
+            physical_block_bytes: 512,
+            rotational: false,
+            uuid: [7; 16],
+            hole_bytes: Some(512),
+            zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary).expect("memory for a test"),
+            is_device: false,
+        }
+    }
+}
+
+impl fmt::Debug for Medium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Medium")
+            .field("fd", &self.fd)
+            .field("is_direct", &self.is_direct)
+            .finish_non_exhaustive()
+    }
+}
+
+fn system(path: &Path, what: &'static str, source: io::Error) -> OpenError {
+    OpenError::System { path: path.to_owned(), what, source }
+}
+
+fn file_type(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Opens it so that nobody else does: a block device claimed (O_EXCL), a file locked.
+fn open_alone(recipe: &Recipe, habits: Habits) -> Result<(OwnedFd, bool), OpenError> {
+    let path = recipe.path.as_path();
+    for tries_left in (0..habits.lock_tries.max(1)).rev() {
+        let (kind, device) = match rustix::fs::stat(path) {
+            Ok(stat) => (file_type(&stat), stat.st_rdev),
+            // On devtmpfs a missing device is not a file to make.
+            Err(Errno::NOENT) if recipe.create_bytes.is_some() && !is_in_dev(path) => {
+                (FileType::RegularFile, 0)
+            }
+            Err(Errno::NOENT) => return Err(OpenError::Missing(path.to_owned())),
+            Err(errno) => return Err(system(path, "look at it", errno.into())),
+        };
+        let mut flags = if recipe.read_only { OFlags::RDONLY } else { OFlags::RDWR } | OFlags::CLOEXEC;
+        match kind {
+            FileType::BlockDevice => flags |= OFlags::EXCL,
+            FileType::RegularFile if recipe.create_bytes.is_some() => flags |= OFlags::CREATE,
+            FileType::RegularFile => {}
+            _ => return Err(OpenError::NotADisk(path.to_owned())),
+        }
+        match open_once(path, flags, habits.direct) {
+            Err(Errno::BUSY) if kind == FileType::BlockDevice => {
+                if let Some(at) = sysfs::mount_point(device) {
+                    return Err(OpenError::Mounted { path: path.to_owned(), at });
+                }
+            }
+            Err(errno) => return Err(system(path, "open it", errno.into())),
+            Ok(opened) if kind == FileType::BlockDevice => return Ok(opened),
+            Ok(opened) => {
+                let is_ours = lock::try_lock(opened.0.as_fd(), recipe.read_only)
+                    .map_err(|source| system(path, "lock it", source))?;
+                if is_ours {
+                    return Ok(opened);
+                }
+            }
+        }
+        if tries_left > 0 {
+            rest();
+        } else if kind == FileType::BlockDevice {
+            return Err(OpenError::Busy(path.to_owned()));
+        }
+    }
+    Err(OpenError::Locked(path.to_owned()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a helper thread waits for another process")]
+fn rest() {
+    std::thread::sleep(LOCK_RETRY);
+}
+
+fn is_in_dev(path: &Path) -> bool {
+    path.starts_with("/dev") && !path.starts_with("/dev/shm")
+}
+
+/// Whether it was opened past the page cache.
+fn open_once(path: &Path, flags: OFlags, direct: bool) -> Result<(OwnedFd, bool), Errno> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    if direct {
+        match rustix::fs::open(path, flags | OFlags::DIRECT, mode) {
+            Err(Errno::INVAL) => {}
+            opened => return Ok((opened?, true)),
+        }
+    }
+    Ok((rustix::fs::open(path, flags, mode)?, false))
+}
+
+fn block_bytes(recipe: &Recipe, fd: &OwnedFd, is_device: bool) -> Result<u32, OpenError> {
+    if !is_device {
+        return Ok(recipe.block_bytes.unwrap_or(super::BLOCK_BYTES));
+    }
+    let device_bytes = rustix::fs::ioctl_blksszget(fd)
+        .map_err(|errno| system(&recipe.path, "read the block size", errno.into()))?;
+    let block_bytes = recipe.block_bytes.unwrap_or(device_bytes);
+    super::check_block_bytes(block_bytes)?;
+    if block_bytes < device_bytes {
+        return Err(OpenError::DeviceBlocks { path: recipe.path.clone(), device_bytes, block_bytes });
+    }
+    Ok(block_bytes)
+}
+
+/// Gives a new file its size, for good. One with data is left alone.
+fn make(path: &Path, fd: &OwnedFd, wanted_bytes: u64) -> Result<(), OpenError> {
+    let failed = |errno: Errno| system(path, "make it", errno.into());
+    let stat = rustix::fs::fstat(fd).map_err(failed)?;
+    let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+    if bytes == wanted_bytes {
+        return Ok(());
+    }
+    if bytes > 0 {
+        return Err(OpenError::OtherSize { path: path.to_owned(), bytes, wanted_bytes });
+    }
+    rustix::fs::ftruncate(fd, wanted_bytes).map_err(failed)?;
+    rustix::fs::fsync(fd).map_err(failed)?;
+    // Its name must last, too.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        rustix::fs::open(parent, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    rustix::fs::fsync(directory.map_err(failed)?).map_err(failed)
+}
+
+/// Whether a block can be read past the page cache: only trying tells of all file systems.
+fn reads_directly(fd: &OwnedFd, block_bytes: usize) -> bool {
+    let mut memory = [0; 3 * 4096];
+    // What lies at a multiple of 512 only is what the rest of a short transfer meets.
+    let at = memory.as_ptr().align_offset(4096) + block_bytes;
+    rustix::io::pread(fd, &mut memory[at..at + block_bytes], block_bytes as u64).is_ok()
+}
+
+fn physical_block_bytes(bytes: u32, block_bytes: u32) -> u32 {
+    if bytes.is_power_of_two() { bytes.clamp(block_bytes, 4096) } else { block_bytes }
+}
+
+/// The unit in which holes are punched, where they can be.
+fn hole_bytes(fd: &OwnedFd, stat: &Stat, is_device: bool) -> Option<u64> {
+    if is_device {
+        // PUNCH_HOLE on a block device is an unmapping write of zeroes.
+        let can = sysfs::queue_number(stat.st_rdev, "write_zeroes_max_bytes")? > 0
+            && sysfs::queue_number(stat.st_rdev, "discard_max_bytes")? > 0;
+        return can.then(|| sysfs::queue_number(stat.st_rdev, "discard_granularity").unwrap_or(0));
+    }
+    // Behind the end there is nothing to lose.
+    let end = u64::try_from(stat.st_size).ok()?.checked_next_multiple_of(1 << 20)?;
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(fd, flags, end + (1 << 20), 1 << 20).ok()?;
+    u64::try_from(stat.st_blksize).ok()
+}
+
+/// Names the medium: this machine's, on that device, with that inode; or by what the device is called for life. Never
+/// by a path, and never the same on two machines.
+fn uuid(stat: &Stat, is_device: bool) -> [u8; 16] {
+    let machine = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .find(|id| !id.trim().is_empty());
+    let medium = if is_device {
+        sysfs::serial(stat.st_rdev).unwrap_or_else(|| format!("device {:x}", stat.st_rdev))
+    } else {
+        format!("inode {} on {:x}", stat.st_ino, stat.st_dev)
+    };
+    uuid_of(machine.unwrap_or_default().trim(), &medium)
+}
+
+/// RFC 9562 §5.8: version 8, made as we like.
+fn uuid_of(machine: &str, medium: &str) -> [u8; 16] {
+    let hash = Sha256::new().chain_update("lunette disk\0").chain_update(machine).chain_update("\0");
+    let hash = hash.chain_update(medium).finalize();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&hash[..16]);
+    uuid[6] = (uuid[6] & 0x0f) | 0x80;
+    uuid[8] = (uuid[8] & 0x3f) | 0x80;
+    uuid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_the_machines_and_the_mediums() {
+        let uuid = uuid_of("machine", "inode 7 on 801");
+        assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (8, 2));
+        assert_eq!(uuid, uuid_of("machine", "inode 7 on 801"));
+        assert_ne!(uuid, uuid_of("other", "inode 7 on 801"));
+        assert_ne!(uuid, uuid_of("machine", "inode 8 on 801"));
+    }
+
+    #[test]
+    fn physical_blocks_are_what_scsi_can_say() {
+        assert_eq!(physical_block_bytes(4096, 512), 4096);
+        assert_eq!(physical_block_bytes(512, 4096), 4096);
+        assert_eq!(physical_block_bytes(1 << 20, 512), 4096);
+        assert_eq!(physical_block_bytes(3000, 512), 512);
+    }
+}

@@ -1,0 +1,48 @@
+//! Commands that change what a logical unit is to everybody: reactors ask, control decides.
+
+use super::Control;
+use super::keeper::Then;
+use crate::net::Net;
+use crate::reactor::message::{Ask, ToReactor};
+use crate::scsi::report::mode;
+use crate::scsi::sense::Sense;
+use crate::scsi::table::{MODE_SELECT_6, MODE_SELECT_10};
+use crate::scsi::view::UnitView;
+use crate::scsi::{Outcome, Status};
+
+impl<N: Net> Control<N> {
+    /// A command that a reactor asks about. It is answered exactly once: here, or when a barrier has ended.
+    pub(super) fn asked(&mut self, ask: &Ask) {
+        let decided = match ask.cdb.opcode() {
+            MODE_SELECT_6 | MODE_SELECT_10 => self.mode_select(ask),
+            _ => Some(Outcome::check(Sense::INVALID_OPCODE)),
+        };
+        if let Some(outcome) = decided {
+            let answer = ToReactor::Answered { asked: ask.ticket, outcome, is_flushed: false };
+            self.outbox.send(ask.reactor, answer);
+        }
+    }
+
+    /// MODE SELECT (SPC-5 §6.12): the new modes hold for everybody before it is answered, and all other nexuses are told. A
+    /// cache that is switched off is flushed once no write that relied on it is left in the device.
+    fn mode_select(&mut self, ask: &Ask) -> Option<Outcome> {
+        let Some(old) = self.catalog.registry.view(ask.unit) else {
+            return Some(Outcome::check(Sense::NO_SUCH_UNIT));
+        };
+        let modes = match mode::select(&ask.cdb, &ask.parameters, old) {
+            Ok(modes) if modes == old.modes => return Some(Outcome::GOOD),
+            Ok(modes) => modes,
+            Err(sense) => return Some(Outcome::check(sense)),
+        };
+        if self.keeper.is_full() {
+            return Some(Outcome::of(Status::Busy));
+        }
+        let view = UnitView { modes, ..UnitView::clone(old) };
+        let is_flushed = view.is_write_through() && !old.is_write_through();
+        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
+        match self.show_unit(view, Some(ask.session), then) {
+            Ok(true) => None,
+            Ok(false) | Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! IOs on their way into a unit's channel: checked once more, handed over, or parked where there is no room.
+
+use crate::bdev::{Io, IoError, Op};
+use crate::buf::Buf;
+use crate::id::UnitId;
+use crate::iscsi::task::Outcome;
+use crate::net::Net;
+use crate::reactor::planted::planted;
+use crate::reactor::tables::InFlight;
+use crate::reactor::turn::Reactor;
+use crate::reactor::unit::{self, Handed};
+use crate::scsi::sense::Sense;
+use crate::scsi::view::UnitView;
+use crate::scsi::{self, Access, Extent, Status};
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// Hands an IO to the unit's channel, or parks it where there is no room.
+    #[expect(clippy::too_many_arguments, reason = "they are the fields of the record that is made here")]
+    pub(super) fn submit(
+        &mut self,
+        conn: Key,
+        task: Key,
+        unit: UnitId,
+        op: Op,
+        data: Option<Buf>,
+        offset: u32,
+        bytes: u32,
+        now: Tick,
+    ) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let session = link.conn.session();
+        self.serial += 1;
+        let serial = self.serial;
+        let hold = self.holds.granted_to(task);
+        let record =
+            InFlight { task, conn, session, unit, op, offset, bytes, serial, parked: None, next: None, hold };
+        let Ok(key) = self.tables.ios.insert(record) else {
+            // Cannot be: the slab holds PLAN_IOS for every task.
+            return self.end(conn, task, Outcome::of(Status::Busy), now);
+        };
+        if let Some(record) = self.tables.ios.get_mut(key) {
+            record.parked = Some(Io { tag: key, op, data });
+        }
+        if let Some(task) = self.tables.tasks.get_mut(task) {
+            task.ios += 1;
+        }
+        self.enter(unit, key, now);
+    }
+
+    /// An IO comes to its unit, or comes back to it from a hold: behind those that wait for room. One that is made under
+    /// a hold passes them, as they may be waiting for the end of that very hold.
+    pub(super) fn enter(&mut self, unit: UnitId, key: Key, now: Tick) {
+        let Some(slot) = unit::of(&mut self.units, unit) else {
+            return self.finish(key, None, Err(IoError::Gone), now);
+        };
+        if !slot.is_busy {
+            slot.is_busy = true;
+            self.busy.push(unit);
+        }
+        let is_urgent = self.tables.ios.get(key).is_some_and(|io| io.hold.is_some());
+        if slot.needs_room() && !is_urgent {
+            slot.parked.push(key, &mut self.tables);
+        } else {
+            self.try_submit(unit, key, is_urgent, now);
+        }
+    }
+
+    /// Checks an IO's permission once more, and hands it over. Whether it need not wait for room any more; where it must,
+    /// whether it is the first to.
+    fn try_submit(&mut self, unit: UnitId, key: Key, is_first: bool, now: Tick) -> bool {
+        if let Err(sense) = self.recheck(key) {
+            self.refuse(key, sense, now);
+            return true;
+        }
+        self.write_through(unit, key);
+        let is_held = self.is_held(key);
+        let Some(slot) = unit::of(&mut self.units, unit) else { return true };
+        if is_held {
+            slot.held.push(key, &mut self.tables);
+            return true;
+        }
+        match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
+            Handed::Taken => true,
+            Handed::Gone => {
+                self.finish(key, None, Err(IoError::Gone), now);
+                true
+            }
+            Handed::NoRoom if is_first => {
+                slot.parked.push_front(key, &mut self.tables);
+                false
+            }
+            Handed::NoRoom => {
+                slot.parked.push(key, &mut self.tables);
+                false
+            }
+        }
+    }
+
+    /// A write to a device whose volatile cache is switched off is durable before it is answered (SBC-4, WCE=0). It is made
+    /// so here and not earlier, as the mode may have changed while the IO was parked.
+    fn write_through(&mut self, unit: UnitId, key: Key) {
+        if planted!(self, FuaDropped) || !self.tables.view(unit).is_some_and(UnitView::is_write_through) {
+            return;
+        }
+        if let Some(io) = self.tables.ios.get_mut(key).and_then(|record| record.parked.as_mut())
+            && let Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } = &mut io.op
+        {
+            *fua = true;
+        }
+    }
+
+    /// Tries parked IOs again, in order.
+    pub(super) fn resubmit(&mut self, unit: UnitId, now: Tick) {
+        while let Some(slot) = unit::of(&mut self.units, unit)
+            && let Some(key) = slot.parked.pop(&mut self.tables)
+        {
+            if !self.try_submit(unit, key, true, now) {
+                return;
+            }
+        }
+    }
+
+    /// Size, write protection and readiness may have changed since the command was admitted.
+    fn recheck(&self, key: Key) -> Result<(), Sense> {
+        let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
+        let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
+        else {
+            return Err(Sense::COMMAND_ABORTED);
+        };
+        let place = link.conn.place(task.number, &self.tables.views);
+        if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
+            // The LUN leads to another unit by now.
+            return Err(Sense::NO_SUCH_UNIT);
+        }
+        if planted!(self, NoRecheckAtSubmit) {
+            return Ok(());
+        }
+        let access = if matches!(record.op, Op::Read { .. }) { Access::Read } else { Access::Write };
+        match record.op.extent() {
+            Some((lba, blocks)) => scsi::recheck(Extent { lba, blocks, fua: false }, access, &place),
+            None if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
+            None => Ok(()),
+        }
+    }
+
+    /// An IO ends before the device has seen it.
+    fn refuse(&mut self, key: Key, sense: Sense, now: Tick) {
+        let Some(record) = self.tables.ios.remove(key) else { return };
+        if let Some(task) = self.tables.tasks.get_mut(record.task) {
+            task.ios -= 1;
+        }
+        self.end(record.conn, record.task, Outcome::check(sense), now);
+    }
+}

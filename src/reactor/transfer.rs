@@ -1,0 +1,183 @@
+//! READ and WRITE, piece by piece, and waiting for buffers.
+
+use crate::bdev::Op;
+use crate::buf::Buf;
+use crate::iscsi::conn::Solicit;
+use crate::iscsi::task::{Outcome, Phase, Task};
+use crate::limits;
+use crate::net::Net;
+use crate::reactor::planted::planted;
+use crate::reactor::turn::Reactor;
+use crate::scsi::Plan;
+use crate::scsi::sense::Sense;
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// Asks the device for the next pieces of a READ.
+    pub(super) fn advance_read(&mut self, conn: Key, key: Key, now: Tick) {
+        loop {
+            let Some(link) = self.conns.get_mut(conn) else { return };
+            let Some(task) = self.tables.tasks.get(key) else { return };
+            let (Plan::Read(extent), Some(unit)) = (task.plan, task.unit) else { return };
+            let left = task.moves_bytes.saturating_sub(task.read_bytes);
+            if left == 0 || task.ios >= limits::PLAN_IOS || task.outcome.is_some() {
+                return;
+            }
+            if link.conn.is_clogged() {
+                link.has_stalled_reads = true;
+                return;
+            }
+            let Some(view) = self.tables.view(unit) else {
+                return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+            };
+            let block_bytes = view.block_bytes;
+            let bytes = left.min(limits::PIECE_BYTES_MAX);
+            let blocks = bytes.div_ceil(block_bytes);
+            let offset = task.read_bytes;
+            let Some(buf) = self.tables.solicited.take((blocks * block_bytes) as usize) else {
+                return self.go_hungry(conn, key);
+            };
+            if let Some(task) = self.tables.tasks.get_mut(key) {
+                task.read_bytes += bytes;
+            }
+            let op = Op::Read { lba: extent.lba + u64::from(offset / block_bytes), blocks };
+            self.submit(conn, key, unit, op, Some(buf), offset, bytes, now);
+        }
+    }
+
+    /// A piece of a READ has come: it is queued in order.
+    pub(super) fn read_came(&mut self, conn: Key, key: Key, offset: u32, data: Buf, now: Tick) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        if offset != task.queued_bytes && !planted!(self, PiecesOutOfOrder) {
+            task.parked = Some((offset, data));
+            return;
+        }
+        let parked = task.parked.take();
+        link.conn.data_in(key, data, &mut self.tables.cx(now));
+        if let Some((_, data)) = parked {
+            link.conn.data_in(key, data, &mut self.tables.cx(now));
+        }
+        self.activate(conn);
+        if self.tables.tasks.get(key).is_some() {
+            self.advance_read(conn, key, now);
+        } else {
+            self.run_queued(conn, now);
+        }
+    }
+
+    /// Moves a WRITE on: hands a full piece to the device, takes a buffer for the next, asks for its data.
+    pub(super) fn advance_write(&mut self, conn: Key, key: Key, now: Tick) {
+        if planted!(self, PartialWrite)
+            && self
+                .tables
+                .tasks
+                .get(key)
+                .is_some_and(|task| task.unsolicited.is_some() && task.outcome.is_none())
+            && let Some(link) = self.conns.get_mut(conn)
+            && let Some((buf, start)) = link.conn.take_piece(key, &mut self.tables.cx(now))
+        {
+            return self.write_piece(conn, key, buf, start, now);
+        }
+        loop {
+            let Some(link) = self.conns.get_mut(conn) else { return };
+            let mut cx = self.tables.cx(now);
+            let solicit = link.conn.solicit(key, &mut cx);
+            match solicit {
+                Solicit::Asked => break,
+                Solicit::NeedsBuffer(bytes) => {
+                    // A command that is worked off in steps takes one piece at a time.
+                    let is_busy = |task: &Task| task.ios >= limits::PLAN_IOS || task.job.is_some();
+                    if cx.tasks.get(key).is_none_or(is_busy) {
+                        break;
+                    }
+                    let Some(buf) = cx.solicited.take(bytes) else { return self.go_hungry(conn, key) };
+                    link.conn.give_buffer(key, buf, &mut cx);
+                }
+                Solicit::PieceFull => {
+                    let Some((buf, start)) = link.conn.take_piece(key, &mut cx) else { break };
+                    self.write_piece(conn, key, buf, start, now);
+                }
+            }
+        }
+        if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
+            self.activate(conn);
+        }
+    }
+
+    /// A piece of the data that come with a command is full.
+    fn write_piece(&mut self, conn: Key, key: Key, buf: Buf, start: u32, now: Tick) {
+        let Some(task) = self.tables.tasks.get(key) else { return };
+        let (Plan::Write(extent), Some(unit)) = (task.plan, task.unit) else {
+            return self.data_came(conn, key, Some(buf), start, now);
+        };
+        let Some(view) = self.tables.view(unit) else {
+            return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+        };
+        let block_bytes = view.block_bytes;
+        let bytes = u32::try_from(buf.len()).unwrap_or(0);
+        let op = Op::Write {
+            lba: extent.lba + u64::from(start / block_bytes),
+            blocks: bytes / block_bytes,
+            fua: extent.fua && !planted!(self, FuaDropped),
+        };
+        self.submit(conn, key, unit, op, Some(buf), start, bytes, now);
+    }
+
+    /// Puts a task into the queue for a buffer.
+    pub(super) fn go_hungry(&mut self, conn: Key, key: Key) {
+        if let Some(task) = self.tables.tasks.get_mut(key)
+            && !task.is_waiting_for_buffer
+        {
+            task.is_waiting_for_buffer = true;
+            self.hungry.push_back((conn, key));
+        }
+    }
+
+    /// Lets those that wait for a buffer try again, in order, until one finds none.
+    pub(super) fn feed(&mut self, now: Tick) {
+        for _ in 0..self.hungry.len() {
+            let Some((conn, key)) = self.hungry.pop_front() else { return };
+            let Some(task) = self.tables.tasks.get_mut(key) else { continue };
+            task.is_waiting_for_buffer = false;
+            let (is_read, is_at_work) = (matches!(task.plan, Plan::Read(_)), task.job.is_some());
+            let before = self.hungry.len();
+            if is_read {
+                self.advance_read(conn, key, now);
+            } else if is_at_work {
+                self.work_on(conn, key, now);
+            } else {
+                self.advance_write(conn, key, now);
+            }
+            if self.hungry.len() > before {
+                // It keeps its place.
+                if let Some(last) = self.hungry.pop_back() {
+                    self.hungry.push_front(last);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Moves stalled READs on, now that less waits to be sent.
+    pub(super) fn unstall(&mut self, conn: Key, now: Tick) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        link.has_stalled_reads = false;
+        let mut at = link.conn.tasks().first();
+        while let Some(key) = at {
+            let Some(task) = self.tables.tasks.get(key) else { break };
+            at = self.tables.tasks.next(key);
+            if task.phase == Phase::Running && matches!(task.plan, Plan::Read(_)) {
+                self.advance_read(conn, key, now);
+            }
+        }
+        if at.is_some()
+            && let Some(link) = self.conns.get_mut(conn)
+        {
+            // The next one ended meanwhile: those behind it have their turn with the next send.
+            link.has_stalled_reads = true;
+            self.activate(conn);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Commands that are worked off in steps ([`scsi::work`]), and those that control decides.
+
+use crate::bdev::Op;
+use crate::buf::Buf;
+use crate::iscsi::task::{Job, Outcome};
+use crate::net::Net;
+use crate::reactor::message::{Ask, TaskTicket, ToControl};
+use crate::reactor::turn::Reactor;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::UnitView;
+use crate::scsi::work::Step;
+use crate::scsi::{Plan, Status};
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// The data that a command waited for are there: all of them, or one piece that begins at `start`.
+    pub(super) fn data_came(&mut self, conn: Key, key: Key, data: Option<Buf>, start: u32, now: Tick) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        match task.plan {
+            Plan::Work(work) => {
+                let place = link.conn.place(task.number, &self.tables.views);
+                match work.begin(start, data.as_deref().unwrap_or(&[]), &place) {
+                    Ok(run) => {
+                        task.job = Some(Job { run, data, scratch: None });
+                        self.work_on(conn, key, now);
+                    }
+                    Err(sense) => self.end(conn, key, Outcome::check(sense), now),
+                }
+            }
+            Plan::Ask { .. } => {
+                let Some(unit) = task.unit else {
+                    return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+                };
+                let (cdb, session) = (task.cdb, link.conn.session());
+                // A change of configuration, so it may allocate.
+                let parameters = data.as_deref().unwrap_or(&[]).into();
+                let ticket = TaskTicket { conn, task: key };
+                let reactor = self.id;
+                self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
+            }
+            _ => {}
+        }
+    }
+
+    /// Does a command's next step.
+    pub(super) fn work_on(&mut self, conn: Key, key: Key, now: Tick) {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        let Some(unit) = task.unit else { return };
+        let Some(job) = &mut task.job else { return };
+        let step = job.run.step();
+        let (op, blocks) = match step {
+            Step::Done => return self.worked_off(conn, key, now),
+            Step::WriteZeroes { lba, blocks, may_unmap } => {
+                (Some(Op::WriteZeroes { lba, blocks, fua: false, may_unmap }), 0)
+            }
+            Step::Unmap { lba, blocks } => (Some(Op::Unmap { lba, blocks }), 0),
+            // The buffer comes before the hold: those that wait for the hold have buffers.
+            Step::Hold { blocks, .. } => (None, blocks),
+            Step::Read { lba, blocks } => (Some(Op::Read { lba, blocks }), blocks),
+            Step::Write { lba, blocks, fua } => (Some(Op::Write { lba, blocks, fua }), blocks),
+        };
+        let mut scratch = None;
+        if blocks > 0 {
+            let Some(view) = self.tables.views.get(unit.index()).and_then(Option::as_ref) else {
+                return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+            };
+            let bytes = blocks as usize * view.block_bytes as usize;
+            let kept = job.scratch.take().filter(|scratch| scratch.len() >= bytes);
+            let Some(mut buf) = kept.or_else(|| self.tables.solicited.take(bytes)) else {
+                return self.go_hungry(conn, key);
+            };
+            buf.truncate(bytes);
+            scratch = Some(buf);
+        }
+        match (op, step) {
+            (None, Step::Hold { lba, blocks }) => {
+                job.scratch = scratch;
+                self.ask_hold(conn, key, unit, lba, blocks, now);
+            }
+            (Some(op), step) => {
+                if let (Step::Write { .. }, Some(scratch)) = (step, &mut scratch) {
+                    job.run.fill(job.data.as_deref().unwrap_or(&[]), scratch);
+                }
+                self.submit(conn, key, unit, op, scratch, 0, 0, now);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// A step's IO has come back, with what it read or wrote.
+    pub(super) fn io_finished(&mut self, conn: Key, key: Key, scratch: Option<Buf>, now: Tick) {
+        if let Some(job) = self.tables.tasks.get_mut(key).and_then(|task| task.job.as_mut()) {
+            job.scratch = scratch;
+        }
+        self.step_finished(conn, key, now);
+    }
+
+    /// A step is done: its IO has come back, or its hold is granted.
+    pub(super) fn step_finished(&mut self, conn: Key, key: Key, now: Tick) {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        let Some(job) = &mut task.job else { return };
+        let (data, scratch) = (job.data.as_deref(), job.scratch.as_deref());
+        match job.run.finished(data.unwrap_or(&[]), scratch.unwrap_or(&[])) {
+            Ok(()) => self.work_on(conn, key, now),
+            Err(sense) => self.end(conn, key, Outcome::check(sense), now),
+        }
+    }
+
+    /// A run is over: the command, too, unless more of its data are to come.
+    fn worked_off(&mut self, conn: Key, key: Key, now: Tick) {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        task.job = None;
+        let is_over = !task.plan.is_in_blocks() || task.submitted_bytes >= task.moves_bytes;
+        let (unit, is_unmap) = (task.unit, matches!(task.plan, Plan::Work(work) if work.is_unmap()));
+        self.release_hold(key);
+        match unit {
+            // An unmapping is not done with force unit access.
+            Some(unit) if is_unmap && self.tables.view(unit).is_some_and(UnitView::is_write_through) => {
+                self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);
+            }
+            _ if is_over => self.end(conn, key, Outcome::GOOD, now),
+            _ => self.advance_write(conn, key, now),
+        }
+    }
+
+    /// Control has decided a command.
+    pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
+        let TaskTicket { conn, task: key } = ticket;
+        let Some(task) = self.tables.tasks.get(key) else { return };
+        match task.unit {
+            Some(unit) if is_flushed && outcome.status == Status::Good && task.outcome.is_none() => {
+                self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);
+            }
+            _ => self.end(conn, key, outcome, now),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! REPORT SUPPORTED OPERATION CODES, byte by byte.
+
+use super::{answered, unit};
+
+#[test]
+fn all_operation_codes() {
+    #[rustfmt::skip]
+    let want = [
+        0, 0, 0x01, 0x48,
+        0x00, 0, 0, 0, 0, 0, 0, 6,
+        0x03, 0, 0, 0, 0, 0, 0, 6,
+        0x08, 0, 0, 0, 0, 0, 0, 6,
+        0x0a, 0, 0, 0, 0, 0, 0, 6,
+        0x12, 0, 0, 0, 0, 0, 0, 6,
+        0x15, 0, 0, 0, 0, 0, 0, 6,
+        0x1a, 0, 0, 0, 0, 0, 0, 6,
+        0x1b, 0, 0, 0, 0, 0, 0, 6,
+        0x1e, 0, 0, 0, 0, 0, 0, 6,
+        0x25, 0, 0, 0, 0, 0, 0, 10,
+        0x28, 0, 0, 0, 0, 0, 0, 10,
+        0x2a, 0, 0, 0, 0, 0, 0, 10,
+        0x2e, 0, 0, 0, 0, 0, 0, 10,
+        0x2f, 0, 0, 0, 0, 0, 0, 10,
+        0x34, 0, 0, 0, 0, 0, 0, 10,
+        0x35, 0, 0, 0, 0, 0, 0, 10,
+        0x37, 0, 0, 0, 0, 0, 0, 10,
+        0x41, 0, 0, 0, 0, 0, 0, 10,
+        0x42, 0, 0, 0, 0, 0, 0, 10,
+        0x55, 0, 0, 0, 0, 0, 0, 10,
+        0x5a, 0, 0, 0, 0, 0, 0, 10,
+        0x88, 0, 0, 0, 0, 0, 0, 16,
+        0x89, 0, 0, 0, 0, 0, 0, 16,
+        0x8a, 0, 0, 0, 0, 0, 0, 16,
+        0x8b, 0, 0, 0, 0, 0, 0, 16,
+        0x8e, 0, 0, 0, 0, 0, 0, 16,
+        0x8f, 0, 0, 0, 0, 0, 0, 16,
+        0x90, 0, 0, 0, 0, 0, 0, 16,
+        0x91, 0, 0, 0, 0, 0, 0, 16,
+        0x93, 0, 0, 0, 0, 0, 0, 16,
+        0x9e, 0, 0, 0x10, 0, 1, 0, 16,
+        0x9e, 0, 0, 0x12, 0, 1, 0, 16,
+        0xa0, 0, 0, 0, 0, 0, 0, 12,
+        0xa3, 0, 0, 0x0a, 0, 1, 0, 12,
+        0xa3, 0, 0, 0x0c, 0, 1, 0, 12,
+        0xa3, 0, 0, 0x0d, 0, 1, 0, 12,
+        0xa8, 0, 0, 0, 0, 0, 0, 12,
+        0xaa, 0, 0, 0, 0, 0, 0, 12,
+        0xae, 0, 0, 0, 0, 0, 0, 12,
+        0xaf, 0, 0, 0, 0, 0, 0, 12,
+        0xb7, 0, 0, 0, 0, 0, 0, 12,
+    ];
+    let ask = |options, length: u8| [0xa3, 0x0c, options, 0, 0, 0, 0, 0, 4, length, 0, 0];
+    assert_eq!(answered(&ask(0, 0), Some(&unit()), None), want);
+    let mut short = ask(0, 10);
+    short[8] = 0;
+    assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
+
+    let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
+    assert_eq!(with_timeouts.len(), 4 + 41 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x03, 0x34]);
+    assert_eq!(
+        with_timeouts[604..624],
+        [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+}
+
+#[test]
+fn one_operation_code() {
+    let ask = |options, opcode, action| {
+        answered(&[0xa3, 0x0c, options, opcode, 0, action, 0, 0, 1, 0, 0, 0], Some(&unit()), None)
+    };
+    let read = [0, 3, 0, 10, 0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0];
+    assert_eq!(ask(1, 0x28, 0), read);
+    assert_eq!(ask(3, 0x28, 0), read);
+    let capacity = [0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
+    assert_eq!(ask(2, 0x9e, 0x10), capacity);
+    assert_eq!(ask(3, 0x9e, 0x10), capacity);
+    assert_eq!(
+        ask(0x82, 0xa3, 0x0c),
+        [
+            0, 0x83, 0, 12, 0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0x0a, 0, 0,
+            0, 0, 0, 0, 0, 0, 0, 0
+        ]
+    );
+    let unsupported = [0, 1, 0, 0];
+    assert_eq!(ask(1, 0xff, 0), unsupported);
+    assert_eq!(ask(0x82, 0x9e, 0x13), unsupported);
+    assert_eq!(ask(2, 0xff, 0), unsupported);
+    assert_eq!(ask(3, 0x28, 1), unsupported);
+    assert_eq!(ask(3, 0x9e, 0), unsupported);
+    let wide = [0xa3, 0x0c, 2, 0x9e, 0x01, 0x10, 0, 0, 1, 0, 0, 0];
+    assert_eq!(answered(&wide, Some(&unit()), None), unsupported, "a service action of more than a byte");
+}

@@ -1,0 +1,131 @@
+//! From CDBs to [`Work`].
+
+use super::{Kind, WRITE_SAME_BYTES_MAX, Work, can_unmap, compare_and_write_blocks_max};
+use crate::scsi::cdb::Cdb;
+use crate::scsi::medium::{self, extent_10, extent_12, extent_16};
+use crate::scsi::sense::Sense;
+use crate::scsi::{Access, Extent, Plan, Served, Status};
+
+/// What VERIFY and WRITE AND VERIFY compare (SBC-4, BYTCHK).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ByteCheck {
+    Nothing,
+    Data,
+    OneBlock,
+}
+
+fn byte_check(cdb: &Cdb) -> Result<ByteCheck, Sense> {
+    match cdb.byte(1) >> 1 & 0b11 {
+        0b00 => Ok(ByteCheck::Nothing),
+        0b01 => Ok(ByteCheck::Data),
+        0b11 => Ok(ByteCheck::OneBlock),
+        _ => Err(Sense::invalid_bit(1, 2)),
+    }
+}
+
+pub(in crate::scsi) fn verify_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    verify(cdb, extent_10(cdb), 7, unit)
+}
+
+pub(in crate::scsi) fn verify_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    verify(cdb, extent_12(cdb), 6, unit)
+}
+
+pub(in crate::scsi) fn verify_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    verify(cdb, extent_16(cdb), 10, unit)
+}
+
+fn verify(cdb: &Cdb, extent: Extent, length_byte: u8, unit: Served<'_>) -> Result<Plan, Sense> {
+    let kind = match byte_check(cdb)? {
+        ByteCheck::Nothing => Kind::Verify,
+        ByteCheck::Data => Kind::Compare,
+        ByteCheck::OneBlock => Kind::CompareEach,
+    };
+    let extent = Extent { fua: false, ..extent };
+    if kind == Kind::Compare {
+        medium::check_transfer(extent, length_byte, Access::Read, unit)?;
+    } else {
+        medium::check(extent, Access::Read, unit)?;
+    }
+    Ok(Plan::Work(Work { kind, extent }))
+}
+
+pub(in crate::scsi) fn write_and_verify_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_and_verify(cdb, extent_10(cdb), 7, unit)
+}
+
+pub(in crate::scsi) fn write_and_verify_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_and_verify(cdb, extent_12(cdb), 6, unit)
+}
+
+pub(in crate::scsi) fn write_and_verify_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_and_verify(cdb, extent_16(cdb), 10, unit)
+}
+
+/// The medium is what is verified, so the blocks go to it first: each write is forced.
+fn write_and_verify(cdb: &Cdb, extent: Extent, length_byte: u8, unit: Served<'_>) -> Result<Plan, Sense> {
+    let compares = match byte_check(cdb)? {
+        ByteCheck::Nothing => false,
+        ByteCheck::Data => true,
+        ByteCheck::OneBlock => return Err(Sense::invalid_bit(1, 2)),
+    };
+    medium::check_transfer(extent, length_byte, Access::Write, unit)?;
+    Ok(Plan::Work(Work { kind: Kind::WriteVerify { compares }, extent: Extent { fua: true, ..extent } }))
+}
+
+pub(in crate::scsi) fn orwrite_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    let extent = extent_16(cdb);
+    medium::check_transfer(extent, 10, Access::Write, unit)?;
+    Ok(Plan::Work(Work { kind: Kind::OrWrite, extent }))
+}
+
+pub(in crate::scsi) fn compare_and_write(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    let extent = Extent { blocks: u32::from(cdb.byte(13)), ..extent_16(cdb) };
+    if cdb.byte(13) > compare_and_write_blocks_max(unit.view.block_bytes) {
+        return Err(Sense::invalid_byte(13));
+    }
+    medium::check(extent, Access::Write, unit)?;
+    Ok(Plan::Work(Work { kind: Kind::CompareAndWrite, extent }))
+}
+
+pub(in crate::scsi) fn write_same_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_same(cdb, extent_10(cdb), 7, true, unit)
+}
+
+pub(in crate::scsi) fn write_same_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_same(cdb, extent_16(cdb), 10, cdb.byte(1) & 0x01 == 0, unit)
+}
+
+fn write_same(
+    cdb: &Cdb,
+    extent: Extent,
+    length_byte: u8,
+    has_data: bool,
+    unit: Served<'_>,
+) -> Result<Plan, Sense> {
+    let unmap = cdb.byte(1) & 0x08 != 0;
+    if unmap && !can_unmap(unit.view) {
+        return Err(Sense::invalid_bit(1, 3));
+    }
+    let bytes = u64::from(extent.blocks) * u64::from(unit.view.block_bytes);
+    // WSNZ of VPD B0h: no length does not stand for the rest of the medium.
+    if extent.blocks == 0 || bytes > u64::from(WRITE_SAME_BYTES_MAX) {
+        return Err(Sense::invalid_byte(length_byte));
+    }
+    let extent = Extent { fua: false, ..extent };
+    medium::check(extent, Access::Write, unit)?;
+    Ok(Plan::Work(Work { kind: Kind::WriteSame { unmap, has_data }, extent }))
+}
+
+pub(in crate::scsi) fn pre_fetch_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    pre_fetch(extent_10(cdb), unit)
+}
+
+pub(in crate::scsi) fn pre_fetch_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    pre_fetch(extent_16(cdb), unit)
+}
+
+/// SBC-4 §5.16: GOOD says that not all of the blocks are in a cache now; there is no cache of ours to put them into.
+fn pre_fetch(extent: Extent, unit: Served<'_>) -> Result<Plan, Sense> {
+    medium::check(extent, Access::Read, unit).map(|()| Plan::End(Status::Good))
+}

@@ -1,0 +1,169 @@
+//! CDBs to plans: data lengths, limits, refusals.
+
+use super::{planned, thin, work};
+use crate::scsi::sense::Sense;
+use crate::scsi::tests::unit;
+use crate::scsi::view::UnitView;
+use crate::scsi::work::{Kind, Work, compare_and_write_blocks_max};
+use crate::scsi::{Access, Extent, Plan, Status};
+
+const fn extent(lba: u64, blocks: u32, fua: bool) -> Extent {
+    Extent { lba, blocks, fua }
+}
+
+/// What a plan refuses with.
+#[track_caller]
+fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
+    match planned(bytes, unit) {
+        Plan::Refuse(sense) => sense,
+        other => panic!("{bytes:02x?} is not refused but {other:?}"),
+    }
+}
+
+#[test]
+fn verify_of_every_length() {
+    let unit = thin();
+    for (byte_1, kind, bytes) in
+        [(0x10, Kind::Verify, 0), (0x12, Kind::Compare, 3 * 512), (0x16, Kind::CompareEach, 512)]
+    {
+        for cdb in [
+            &[0x2f, byte_1, 0, 1, 2, 3, 0, 0, 3, 0][..],
+            &[0xaf, byte_1, 0, 1, 2, 3, 0, 0, 0, 3, 0, 0],
+            &[0x8f, byte_1, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 3, 0, 0],
+        ] {
+            let work = work(cdb, &unit);
+            assert_eq!(work, Work { kind, extent: extent(0x1_0203, 3, false) });
+            assert_eq!((work.data_bytes(512), work.access()), (bytes, Access::Read));
+            assert_eq!(work.is_piecewise(), kind == Kind::Compare);
+        }
+    }
+    assert_eq!(refused(&[0x2f, 0x04, 0, 0, 0, 0, 0, 0, 1, 0], &unit), Sense::invalid_bit(1, 2), "BYTCHK 10b");
+    // One block for none: nothing to compare, no data.
+    assert_eq!(work(&[0x2f, 0x06, 0, 0, 0, 0, 0, 0, 0, 0], &unit).data_bytes(512), 0);
+}
+
+#[test]
+fn verify_moves_no_more_than_one_command_may_but_reads_what_it_likes() {
+    let unit = thin();
+    // 8001h blocks are more than 16 MiB.
+    let cdb = |byte_1| [0xaf, byte_1, 0, 0, 0, 0, 0, 0, 0x80, 0x01, 0, 0];
+    assert_eq!(refused(&cdb(0x02), &unit), Sense::invalid_byte(6));
+    assert_eq!(work(&cdb(0x00), &unit).data_bytes(512), 0);
+    assert_eq!(work(&cdb(0x06), &unit).data_bytes(512), 512);
+    let beyond = [0xaf, 0, 0, 0x20, 0, 0, 0, 0, 0, 1, 0, 0];
+    assert_eq!(refused(&beyond, &unit), Sense::LBA_OUT_OF_RANGE.at(0x20_0000));
+    let read_only = UnitView { read_only: true, ..unit };
+    assert_eq!(work(&cdb(0x00), &read_only).access(), Access::Read, "a verify changes nothing");
+}
+
+#[test]
+fn write_and_verify_is_forced_to_the_medium() {
+    let unit = thin();
+    for (byte_1, compares) in [(0x10, false), (0x12, true)] {
+        for cdb in [
+            &[0x2e, byte_1, 0, 1, 2, 3, 0, 0, 2, 0][..],
+            &[0xae, byte_1, 0, 1, 2, 3, 0, 0, 0, 2, 0, 0],
+            &[0x8e, byte_1, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 2, 0, 0],
+        ] {
+            let work = work(cdb, &unit);
+            assert_eq!(
+                work,
+                Work { kind: Kind::WriteVerify { compares }, extent: extent(0x1_0203, 2, true) }
+            );
+            assert_eq!(
+                (work.data_bytes(512), work.access(), work.is_piecewise()),
+                (1024, Access::Write, true)
+            );
+        }
+    }
+    assert_eq!(refused(&[0x2e, 0x06, 0, 0, 0, 0, 0, 0, 1, 0], &unit), Sense::invalid_bit(1, 2));
+    let read_only = UnitView { read_only: true, ..unit };
+    assert_eq!(refused(&[0x2e, 0, 0, 0, 0, 0, 0, 0, 1, 0], &read_only), Sense::WRITE_PROTECTED);
+}
+
+#[test]
+fn orwrite_has_as_much_data_as_blocks() {
+    let orwrite = [0x8b, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 4, 0, 0];
+    let work = work(&orwrite, &thin());
+    assert_eq!(work, Work { kind: Kind::OrWrite, extent: extent(9, 4, true) });
+    assert_eq!((work.data_bytes(512), work.is_piecewise()), (2048, true));
+    assert_eq!(
+        refused(&[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0], &thin()),
+        Sense::invalid_byte(10)
+    );
+}
+
+#[test]
+fn compare_and_write_has_both_halves_in_one_buffer() {
+    let swap = |blocks| [0x89, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, blocks, 0, 0];
+    let unit = thin();
+    let work = work(&swap(3), &unit);
+    assert_eq!(work, Work { kind: Kind::CompareAndWrite, extent: extent(9, 3, true) });
+    assert_eq!((work.data_bytes(512), work.is_piecewise(), work.access()), (3072, false, Access::Write));
+    let max = [512, 1024, 2048, 4096].map(compare_and_write_blocks_max);
+    assert_eq!(max, [255, 128, 64, 32], "one byte, or 128 KiB");
+    let large = UnitView { block_bytes: 4096, ..unit };
+    assert!(matches!(planned(&swap(32), &large), Plan::Work(_)));
+    assert_eq!(refused(&swap(33), &large), Sense::invalid_byte(13));
+}
+
+#[test]
+fn write_same_with_and_without_data() {
+    let unit = thin();
+    let same = |kind, blocks| Plan::Work(Work { kind, extent: extent(5, blocks, false) });
+    let with = |unmap| Kind::WriteSame { unmap, has_data: true };
+    let none = Kind::WriteSame { unmap: true, has_data: false };
+    let short = |byte_1| [0x41, byte_1, 0, 0, 0, 5, 0, 0, 7, 0];
+    let long = |byte_1| [0x93, byte_1, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 7, 0, 0];
+    assert_eq!(planned(&short(0x00), &unit), same(with(false), 7));
+    assert_eq!(planned(&short(0x08), &unit), same(with(true), 7));
+    assert_eq!(planned(&long(0x08), &unit), same(with(true), 7));
+    assert_eq!(planned(&long(0x09), &unit), same(none, 7), "NDOB");
+    let bytes = |bytes: &[u8]| work(bytes, &unit).data_bytes(512);
+    assert_eq!((bytes(&short(0)), bytes(&long(0)), bytes(&long(0x09))), (512, 512, 0));
+    // WRITE SAME(10) has no NDOB: that bit was RELADR.
+    assert_eq!(planned(&short(0x01), &unit), same(with(false), 7));
+}
+
+#[test]
+fn write_same_within_its_limits() {
+    let unit = thin();
+    let long = |byte_1, blocks: u32| {
+        let [a, b, c, d] = blocks.to_be_bytes();
+        [0x93, byte_1, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, 0, 0]
+    };
+    assert!(matches!(planned(&long(0, 0x20_0000), &unit), Plan::Work(_)), "1 GiB");
+    let larger = UnitView { blocks: 0x40_0000, ..thin() };
+    assert_eq!(refused(&long(0, 0x20_0001), &larger), Sense::invalid_byte(10), "MAXIMUM WRITE SAME LENGTH");
+    assert_eq!(refused(&long(0, 0), &unit), Sense::invalid_byte(10), "WSNZ");
+    assert_eq!(refused(&[0x41, 0, 0, 0, 0, 0, 0, 0, 0, 0], &unit), Sense::invalid_byte(7), "WSNZ");
+    assert_eq!(refused(&long(0x10, 1), &unit), Sense::invalid_bit(1, 4), "ANCHOR");
+    let thick = super::unit();
+    assert_eq!(refused(&long(0x08, 1), &thick), Sense::invalid_bit(1, 3), "UNMAP where nothing is unmapped");
+    assert!(matches!(planned(&long(0x01, 1), &thick), Plan::Work(_)), "NDOB without UNMAP");
+}
+
+#[test]
+fn unmap_needs_a_unit_that_can() {
+    let unmap = [0x42, 0, 0, 0, 0, 0, 0, 0x01, 0x18, 0];
+    let work = work(&unmap, &thin());
+    assert!(work.is_unmap() && !work.is_piecewise());
+    assert_eq!((work.data_bytes(512), work.access()), (0x118, Access::Write));
+    assert_eq!(refused(&unmap, &unit()), Sense::INVALID_OPCODE);
+    assert_eq!(refused(&unmap, &UnitView { read_only: true, ..thin() }), Sense::WRITE_PROTECTED);
+    assert_eq!(refused(&[0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0], &thin()), Sense::invalid_bit(1, 0), "ANCHOR");
+}
+
+#[test]
+fn pre_fetch_does_nothing_within_the_medium() {
+    let unit = thin();
+    assert_eq!(planned(&[0x34, 0x02, 0, 0, 0, 0, 0, 0, 0, 0], &unit), Plan::End(Status::Good));
+    assert_eq!(
+        planned(&[0x90, 0, 0, 0, 0, 0, 0, 0x1f, 0xff, 0xff, 0, 0, 0, 1, 0, 0], &unit),
+        Plan::End(Status::Good)
+    );
+    assert_eq!(
+        refused(&[0x34, 0, 0, 0x1f, 0xff, 0xff, 0, 0, 2, 0], &unit),
+        Sense::LBA_OUT_OF_RANGE.at(0x20_0000)
+    );
+}
