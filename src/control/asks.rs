@@ -41,8 +41,8 @@ impl<N: Net> Control<N> {
         let is_flushed = view.is_write_through() && !old.is_write_through();
         let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
         match self.show_unit(view, Some(ask.session), then) {
-            Ok(true) => None,
-            Ok(false) | Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
+            Ok(_) => None,
+            Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
         }
     }
 }

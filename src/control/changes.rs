@@ -56,12 +56,12 @@ impl<N: Net> Control<N> {
         let unit = self.catalog.registry.find(name)?.unit;
         let view = unit.map(|unit| self.catalog.registry.reread(unit)).transpose()?;
         let id = self.pending.begin(done);
-        // The change has one part, its beginning: the barrier takes that over.
-        let is_sent = view.map_or(Ok(false), |view| self.show_unit(view, None, Then::Part(id)));
-        if is_sent != Ok(true) {
-            self.part_done(id, true);
+        let shown = view.map_or(Ok(false), |view| self.show_unit(view, None, Then::Part(id)));
+        if let Ok(true) = shown {
+            self.pending.add_part(id);
         }
-        is_sent.map(drop)
+        self.part_done(id, true);
+        shown.map(drop)
     }
 
     /// Takes a bdev out of service, and what is made of it first: its LUNs go, commands at them end, and when every reactor
@@ -238,8 +238,8 @@ impl<N: Net> Control<N> {
         self.show_unit(view, None, Then::Nothing).map(drop)
     }
 
-    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows. False where
-    /// nothing does: the view is as it was, or every reactor has stopped.
+    /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows. Whether
+    /// it will: nothing does where the view is as it was.
     pub(super) fn show_unit(
         &mut self,
         view: UnitView,

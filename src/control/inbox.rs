@@ -96,7 +96,7 @@ impl<N: Net> Control<N> {
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
 
-    /// Sends a barrier to every reactor that runs; whether there is one.
+    /// Sends a barrier to every reactor that runs. Whether there is one, so that `then` will follow.
     pub(super) fn barrier(&mut self, change: Change, then: Then) -> bool {
         if self.outbox.running().next().is_none() {
             return false;
@@ -109,7 +109,6 @@ impl<N: Net> Control<N> {
     fn barrier_finished(&mut self, finished: Finished) {
         match finished.then {
             Then::Nothing => {}
-            Then::Part(id) => self.part_done(id, finished.outcome == TmfOutcome::Complete),
             Then::Answer { reactor, ticket, is_flushed } => {
                 let outcome = match finished.outcome {
                     TmfOutcome::Complete => Outcome::GOOD,
@@ -118,6 +117,7 @@ impl<N: Net> Control<N> {
                 };
                 self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed });
             }
+            Then::Part(id) => self.part_done(id, finished.outcome == TmfOutcome::Complete),
             Then::AnswerTmf { reactor, ticket, end_target } => {
                 self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
                 // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.

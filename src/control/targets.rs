@@ -63,9 +63,6 @@ pub struct TargetInfo<'a> {
 /// LUNs have 14 bits (SAM-5 §4.7.7.1, flat space addressing).
 pub const LUN_MAX: u16 = 16383;
 
-/// Asymmetric access is not told yet: all ports are of one group.
-const PORT_GROUP: u16 = 1;
-
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) name: String,
@@ -223,11 +220,13 @@ impl Target {
         }
         for tag in tags {
             if self.port(tag).is_none() {
+                let relative_port = relative_port();
                 self.ports.push(Arc::new(TargetView {
                     name: self.name.clone(),
                     alias: self.alias.clone(),
-                    relative_port: relative_port(),
-                    port_group: PORT_GROUP,
+                    relative_port,
+                    // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
+                    port_group: relative_port,
                     portal_group: tag,
                     portals: told.clone(),
                     mappings: self.mappings.clone(),

@@ -279,9 +279,9 @@ impl<N: Net> Reactor<N> {
                     self.drop_parked(|io| io.task == task, now);
                     self.end(conn, task, Outcome::check(Sense::COMMAND_ABORTED), now);
                 }
-                self.let_go(key, now);
+                self.give_back(key, now);
             }
-            Phase::Over => self.let_go(key, now),
+            Phase::Over => self.give_back(key, now),
             Phase::Released if is_home_gone => drop(self.holds.own.remove(key)),
             Phase::Asked | Phase::Granted | Phase::Released => {}
         }
@@ -294,7 +294,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Gives a hold that is over back, unless a device has an IO under it.
-    fn let_go(&mut self, key: Key, now: Tick) {
+    fn give_back(&mut self, key: Key, now: Tick) {
         let Some(own) = self.holds.own.get(key) else { return };
         let home = self.holds.home_of(own.range.unit);
         if self.tables.ios.iter().any(|(_, io)| io.hold == Some(key) && io.parked.is_none()) {

@@ -320,6 +320,8 @@ pub enum ToControl {
         /// What is asked.
         request: TmfAsk,
     },
+    /// A command to be decided. Answered by [`ToReactor::Answered`].
+    Ask(Box<Ask>),
     /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
     UnitReleased {
         /// Which.
@@ -329,8 +331,6 @@ pub enum ToControl {
         /// What it held of it, to be dropped.
         bdev: Arc<dyn Bdev>,
     },
-    /// A command to be decided. Answered by [`ToReactor::Answered`].
-    Ask(Box<Ask>),
     /// Something an operator may want to know.
     Event(Event),
     /// Memory that control gave and shall free.

@@ -53,7 +53,8 @@ impl<N: Net> Reactor<N> {
     /// a hold passes them, as they may be waiting for the end of that very hold.
     pub(super) fn enter(&mut self, unit: UnitId, key: Key, now: Tick) {
         let Some(slot) = unit::of(&mut self.units, unit) else {
-            return self.finish(key, None, Err(IoError::Gone), now);
+            // It was removed, and the reactor has let go of it already.
+            return self.refuse(key, Sense::NO_SUCH_UNIT, now);
         };
         if !slot.is_busy {
             slot.is_busy = true;

@@ -30,13 +30,12 @@ pub(super) struct Unit {
 
 impl Unit {
     pub(super) fn new(id: UnitId, bdev: Arc<dyn Bdev>) -> Unit {
-        let (parked, held) = (ParkedList::default(), ParkedList::default());
         Unit {
             id,
             bdev,
             channel: None,
-            parked,
-            held,
+            parked: ParkedList::default(),
+            held: ParkedList::default(),
             is_busy: false,
             needs_kick: false,
             watched: None,
@@ -47,8 +46,7 @@ impl Unit {
     /// Whether it is to be let go of and can be: nothing is in the device, nothing waits for it.
     pub(super) fn may_go(&self) -> bool {
         self.is_leaving
-            && self.parked.len() == 0
-            && self.held.len() == 0
+            && self.parked.len() + self.held.len() == 0
             && self.channel.as_ref().is_none_or(|channel| channel.in_flight() == 0)
     }
 

@@ -228,9 +228,8 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         .zip(setup.disks)
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
-            let bdev = Arc::new(Delay::new(bdev, setup.delays));
             let name = bdev.info().name;
-            control.register_bdev(spec(bdev)).unwrap();
+            control.register_bdev(spec(Arc::new(Delay::new(bdev, setup.delays)))).unwrap();
             Disk { name, medium, faults }
         })
         .collect();

@@ -10,6 +10,7 @@ mod fuzz_smoke;
 mod harness;
 mod hostile;
 mod login;
+mod modes;
 mod objects;
 mod rpc;
 mod session;

@@ -69,6 +69,7 @@ impl Managed {
         let (started, is_started) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let daemon = Daemon::start(Options {
+                planted: lunette::reactor::Planted::default(),
                 cores: vec![0],
                 idle: Idle::Park,
                 hugepages: Hugepages::Off,

@@ -314,10 +314,11 @@ impl Chaos {
                 let blocks = self.world.rng.pick(&[3, 8, most / 2, most]);
                 self.world.resize(unit, blocks);
             }
-            14 => {
-                let is_mapped = self.world.rng.one_in(2);
-                self.world.map(unit, is_mapped);
-            }
+            14 => match self.world.rng.below(4) {
+                0 | 1 => self.world.map(unit, true),
+                2 => self.world.map(unit, false),
+                _ => self.world.pull(unit),
+            },
             15 => {
                 let index = self.world.rng.index(self.world.cores.len());
                 self.world.cores[index].stalled_until = self.world.step + 20 + self.world.rng.below(80);
@@ -402,6 +403,7 @@ impl Chaos {
     fn calm(&mut self, is_empty: bool) -> Result<(), String> {
         let until = self.world.now.after_ns(200 * SECOND_NS);
         loop {
+            self.world.restore();
             let has_moved = self.round()?;
             if has_moved {
                 continue;

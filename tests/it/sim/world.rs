@@ -14,12 +14,12 @@ use lunette::control::portals::{Portal, PortalGroup};
 use lunette::control::registry::BdevSpec;
 use lunette::control::targets::NewTarget;
 use lunette::control::{Config as ControlConfig, Control, Origin, Random};
-use lunette::id::{BarrierId, ReactorId};
+use lunette::id::{BarrierId, ReactorId, UnitId};
 use lunette::net::Wait;
 use lunette::reactor::message::{Change, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Bug, Census, Planted, Reactor, Setup, Sizes};
-use lunette::scsi::view::LunNumber;
+use lunette::scsi::view::{LunNumber, Mapping};
 use lunette::sim::disk::{Disk, Note};
 use lunette::sim::net::{Plug, SimNet, Wire};
 use lunette::sim::no_waker;
@@ -93,6 +93,8 @@ pub(super) struct World {
     pub(super) control: Control<SimNet>,
     control_inbox: Sender<ToControl>,
     pub(super) disks: Vec<Disk>,
+    /// The disk of each unit there has been.
+    units: BTreeMap<UnitId, usize>,
     pub(super) options: Options,
     pub(super) oracle: Oracle,
     pub(super) sessions: Vec<Session>,
@@ -135,9 +137,7 @@ impl World {
         let mut luns = Vec::new();
         for (index, disk) in options.disks.iter().enumerate() {
             let disk = Disk::new(&disk_name(index), disk.blocks, disk.block_bytes, rng.fork());
-            let bdev: Arc<dyn Bdev> = Arc::new(disk.clone());
-            let (product, recipe, bases) = ("sim".to_owned(), String::new(), Vec::new());
-            control.register_bdev(BdevSpec { bdev, product, recipe, bases }).expect("a bdev");
+            register(&mut control, &disk, &disk_name(index));
             luns.push((disk_name(index), Some(lun(index))));
             disks.push(disk);
         }
@@ -164,6 +164,7 @@ impl World {
             control,
             control_inbox,
             disks,
+            units: BTreeMap::new(),
             options,
             oracle: Oracle::default(),
             sessions: Vec::new(),
@@ -260,20 +261,33 @@ impl World {
         if let ToReactor::Barrier { id, change } = &message {
             match change {
                 Change::Unit { view, .. } => {
-                    core.sizes.push(Limit { barrier: Some(*id), unit: view.id.index(), blocks: view.blocks });
+                    if let Some(&unit) = self.units.get(&view.id) {
+                        core.sizes.push(Limit { barrier: Some(*id), unit, blocks: view.blocks });
+                    }
                 }
                 Change::Target { target, .. } => {
                     for unit in 0..self.disks.len() {
-                        let is_mapped = target.mappings.iter().any(|mapping| mapping.unit.index() == unit);
+                        let is_it = |mapping: &Mapping| self.units.get(&mapping.unit) == Some(&unit);
+                        let is_mapped = target.mappings.iter().any(is_it);
                         let blocks = if is_mapped { u64::MAX } else { 0 };
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks });
                     }
                 }
-                Change::Reset { .. } | Change::RemoveUnit { .. } => {}
+                Change::RemoveUnit { unit } => {
+                    if let Some(&unit) = self.units.get(unit) {
+                        core.mapped.push(Limit { barrier: Some(*id), unit, blocks: 0 });
+                    }
+                }
+                Change::Reset { .. } => {}
             }
-        } else if let ToReactor::AddUnit { view, .. } = &message {
-            core.sizes.push(Limit { barrier: None, unit: view.id.index(), blocks: view.blocks });
-            core.mapped.push(Limit { barrier: None, unit: view.id.index(), blocks: u64::MAX });
+        } else if let ToReactor::AddUnit { view, bdev } = &message {
+            let name = bdev.info().name;
+            let unit = (0..self.disks.len()).find(|&unit| disk_name(unit) == name);
+            if let Some(unit) = unit {
+                self.units.insert(view.id, unit);
+                core.sizes.push(Limit { barrier: None, unit, blocks: view.blocks });
+                core.mapped.push(Limit { barrier: None, unit, blocks: u64::MAX });
+            }
         }
         assert!(core.inbox.send(message).is_ok(), "a reactor's inbox holds what a world can say");
         let id = ReactorId(u16::try_from(index).unwrap_or(0));
@@ -307,12 +321,23 @@ impl World {
     pub(super) fn resize(&mut self, unit: usize, blocks: u64) {
         self.has_resized = true;
         self.disks[unit].tell_blocks(blocks);
-        self.control.reread_bdev(&disk_name(unit), Done::nobody()).expect("a bdev that is served");
+        // Refused where it has been pulled out: it is read again when it comes back.
+        let _ = self.control.reread_bdev(&disk_name(unit), Done::nobody());
     }
 
-    /// Takes a LUN away, or gives it back.
+    /// Takes a disk out of service, LUN and all, until [`World::map`] brings it back.
+    pub(super) fn pull(&mut self, unit: usize) {
+        self.has_removed = true;
+        // Refused where it is going already, or gone.
+        let _ = self.control.unregister_bdev(&disk_name(unit), Done::nobody());
+    }
+
+    /// Takes a LUN away, or gives it back; a disk that has been pulled out first comes back too, once it is gone.
     pub(super) fn map(&mut self, unit: usize, is_mapped: bool) {
         if is_mapped {
+            if self.control.bdev(&disk_name(unit)).is_none() {
+                register(&mut self.control, &self.disks[unit], &disk_name(unit));
+            }
             // Refused where it is there.
             let _ = self.control.add_lun(TARGET, &disk_name(unit), Some(lun(unit)));
         } else {
@@ -328,9 +353,13 @@ impl World {
             disk.set_queue_max(64);
             disk.fail_next(0);
             self.resize(unit, self.options.disks[unit].blocks);
-            self.map(unit, true);
         }
         self.cores.iter_mut().for_each(|core| core.stalled_until = 0);
+    }
+
+    /// Every disk is there and every LUN leads to its own, as soon as what was pulled out is gone.
+    pub(super) fn restore(&mut self) {
+        (0..self.disks.len()).for_each(|unit| self.map(unit, true));
     }
 
     /// What all reactors hold together.
@@ -406,6 +435,13 @@ fn acknowledged(limits: &mut Vec<Limit>, barrier: BarrierId) {
 /// The LUN that leads to a unit.
 pub(super) fn lun(unit: usize) -> LunNumber {
     LunNumber(u16::try_from(unit).unwrap_or(u16::MAX))
+}
+
+fn register(control: &mut Control<SimNet>, disk: &Disk, name: &str) {
+    let bdev: Arc<dyn Bdev> = Arc::new(disk.clone());
+    let (product, recipe, bases) = ("sim".to_owned(), String::new(), Vec::new());
+    let registered = control.register_bdev(BdevSpec { bdev, product, recipe, bases });
+    assert_eq!(registered, Ok(()), "{name} is not there");
 }
 
 fn disk_name(unit: usize) -> String {
