@@ -182,3 +182,16 @@ const _: () = assert!(HOLD_NS > DRAIN_NS + SWALLOW_NS, "a device that can be fen
 pub const POOL_BYTES: usize = 128 * 1024 * 1024;
 /// The least that makes sense: a few buffers of each size in either pool.
 pub const POOL_BYTES_MIN: usize = 8 * 1024 * 1024;
+
+/// Connections of the JSON-RPC socket; more are turned away.
+pub const RPC_CONNS_MAX: usize = 64;
+/// Bytes of one JSON-RPC request or batch.
+pub const RPC_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Levels of arrays and objects in one; the parser recurses.
+pub const RPC_DEPTH_MAX: usize = 64;
+/// Calls in one batch.
+pub const RPC_BATCH_CALLS_MAX: usize = 8192;
+/// A JSON-RPC request that was begun has to be complete after so long.
+pub const RPC_REQUEST_NS: u64 = 60 * SECOND_NS;
+/// A client that takes nothing of its answer for so long is given up.
+pub const RPC_SEND_NS: u64 = 30 * SECOND_NS;

@@ -79,9 +79,15 @@ pub struct Serve {
     /// What to log: off, error, warn, info, debug, trace; or json: info, one JSON object a line
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log: String,
-    /// Not there yet: the JSON-RPC socket
+    /// Take SPDK's JSON-RPC calls at this UNIX socket; `lunette rpc` sends them
     #[arg(short = 'r', long, value_name = "PATH")]
     pub rpc_socket: Option<PathBuf>,
+    /// Serve what this file says: calls that were saved by lunette_save_config or spdk-rpc save_config
+    #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "mallocs", "nulls"])]
+    pub config: Option<PathBuf>,
+    /// Serve nothing until framework_start_init is called: options can be set before
+    #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "mallocs", "nulls"])]
+    pub wait_for_rpc: bool,
     /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; LUNs count from 0
     #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
     pub mallocs: Vec<Disk>,

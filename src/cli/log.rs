@@ -9,8 +9,12 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Failed;
+use crate::rpc::context::LogLevel;
 
 /// Lines that may wait to be written; more are dropped and counted.
 const LINES_MAX: usize = 1024;
@@ -52,12 +56,22 @@ impl<'a> MakeWriter<'a> for Lines {
 
 /// The log; writes what is left when dropped.
 #[derive(Debug)]
-pub(super) struct Log(Lines);
+pub(super) struct Log {
+    lines: Lines,
+    level: LogLevel,
+}
+
+impl Log {
+    /// How much is logged, to be changed.
+    pub(super) fn level(&self) -> LogLevel {
+        self.level.clone()
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
         let (done, is_done) = sync_channel(1);
-        if self.0.sender.try_send(Line::Flush(done)).is_ok() {
+        if self.lines.sender.try_send(Line::Flush(done)).is_ok() {
             let _ = is_done.recv_timeout(FLUSH);
         }
     }
@@ -74,15 +88,20 @@ pub(super) fn start(what: &str) -> Result<Log, Failed> {
     let lost = Arc::clone(&lines.lost);
     let writer = std::thread::Builder::new().name("log".to_owned());
     writer.spawn(move || write(&receiver, &lost)).map_err(Failed::failure)?;
-    let builder =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(lines.clone()).with_target(false);
+    let (filter, handle) = reload::Layer::new(level);
+    let layer = tracing_subscriber::fmt::layer().with_writer(lines.clone()).with_target(false);
+    let registry = tracing_subscriber::registry().with(filter);
     // It fails only where somebody has set a subscriber already, as a test may have.
     let _ = if is_json {
-        builder.json().flatten_event(true).try_init()
+        registry.with(layer.json().flatten_event(true)).try_init()
     } else {
-        builder.with_ansi(io::stderr().is_terminal()).try_init()
+        registry.with(layer.with_ansi(io::stderr().is_terminal())).try_init()
     };
-    Ok(Log(lines))
+    let apply = move |level| {
+        // It fails only where nobody logs any more.
+        let _ = handle.reload(level);
+    };
+    Ok(Log { lines, level: LogLevel::new(level, apply) })
 }
 
 fn write(receiver: &Receiver<Line>, lost: &AtomicU64) {

@@ -7,6 +7,8 @@ pub mod cores;
 pub mod disk;
 mod hints;
 mod log;
+mod management;
+pub mod rpc;
 mod secrets;
 mod serve;
 
@@ -36,6 +38,8 @@ struct Cli {
 enum Command {
     /// Serve disks.
     Serve(Box<args::Serve>),
+    /// Call a running daemon by its JSON-RPC socket.
+    Rpc(rpc::Rpc),
 }
 
 /// Why a command ends early. Its text says what to do.
@@ -60,11 +64,14 @@ impl Failed {
 /// Runs the command that the process was started with.
 #[expect(clippy::print_stderr, reason = "the command's own voice")]
 pub fn run() -> ExitCode {
-    let Cli { command: Command::Serve(args) } = Cli::parse();
-    match serve::serve(&args) {
+    let (name, result) = match Cli::parse().command {
+        Command::Serve(args) => ("serve", serve::serve(&args)),
+        Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Usage(text)) => {
-            eprintln!("lunette: {text}\nTry 'lunette serve --help'.");
+            eprintln!("lunette: {text}\nTry 'lunette {name} --help'.");
             ExitCode::from(2)
         }
         Err(Failed::Failure(text)) => {

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Serve;
 use super::disk::Disk;
+use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::malloc::{self, Malloc};
@@ -34,10 +35,13 @@ const MIB: usize = 1024 * 1024;
 /// Serves until asked to stop.
 pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let log = log::start(&args.log)?;
-    if args.rpc_socket.is_some() {
-        return Err(Failed::usage("--rpc-socket: the JSON-RPC socket is not there yet; leave it out"));
-    }
+    let management = Management::prepare(args)?;
     let disks = disks(args)?;
+    if disks.is_empty() && management.is_none() {
+        return Err(Failed::usage(
+            "nothing to serve: give --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
+        ));
+    }
     let allowed =
         cores::allowed().map_err(|error| Failed::failure(format!("which CPUs may be used: {error}")))?;
     let cores = match &args.cores {
@@ -51,7 +55,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
-    let portals = args.portals().into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
+    let portals = if disks.is_empty() { Vec::new() } else { args.portals() };
+    let portals = portals.into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
     let portals = portals.map_err(Failed::failure)?;
     abort_on_panic();
     raise_descriptor_limit();
@@ -70,15 +75,26 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     })
     .map_err(Failed::failure)?;
     let luns = disks.len();
-    let target =
-        share(daemon.control(), args, Share { disks, portals, account, auth }).map_err(Failed::usage)?;
-    let portals = daemon.portals();
-    announce(args, &portals, &target, luns)?;
-    if let Some(path) = &args.ready_file {
-        write_ready_file(path, &portals)
-            .map_err(|error| Failed::failure(format!("--ready-file {}: {error}", path.display())))?;
+    if luns > 0 {
+        let target = share(daemon.control(), args, Share { disks, portals, account, auth });
+        let target = target.map_err(Failed::usage)?;
+        announce(args, &daemon.portals(), &target, luns)?;
     }
-    if !daemon.run() {
+    let managed = match management {
+        None => {
+            ready(args, &daemon.portals())?;
+            None
+        }
+        Some(management) => {
+            let (remote, owned) = (daemon.remote(), args.clone());
+            let is_ready =
+                move || ready(&owned, &remote.call(|control, _| portals_of(control)).unwrap_or_default());
+            Some(management.start(&daemon.remote(), args, log.level(), is_ready)?)
+        }
+    };
+    let is_clean = daemon.run();
+    managed.map_or(Ok(()), Managed::end)?;
+    if !is_clean {
         return Err(Failed::failure("stopped, but a device kept IO that it had been given"));
     }
     tracing::info!("stopped");
@@ -158,9 +174,6 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
         disks.push((Arc::new(Null::new(name, blocks, block_bytes, random_uuid())), "null disk"));
     }
-    if disks.is_empty() {
-        return Err(Failed::usage("nothing to serve: give --demo, --malloc disk0:256M or --null disk0:1G"));
-    }
     Ok(disks)
 }
 
@@ -231,6 +244,17 @@ fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> 
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
         _ => Ok(()),
     }
+}
+
+fn portals_of<N: Net>(control: &Control<N>) -> Vec<SocketAddr> {
+    control.portal_groups().flat_map(|group| &group.portals).map(|portal| portal.address).collect()
+}
+
+/// Tells who waits that everything is served.
+fn ready(args: &Serve, portals: &[SocketAddr]) -> Result<(), Failed> {
+    let Some(path) = &args.ready_file else { return Ok(()) };
+    write_ready_file(path, portals)
+        .map_err(|error| Failed::failure(format!("--ready-file {}: {error}", path.display())))
 }
 
 /// Whole or not at all: who waits for it reads it as soon as it is there.

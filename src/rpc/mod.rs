@@ -1,1 +1,18 @@
-//! JSON-RPC 2.0 over a UNIX socket, with SPDK's method names. Not there yet: `serve --rpc-socket` says so.
+//! JSON-RPC 2.0 over a UNIX socket, with SPDK's method names, parameters and error codes, so that the tools people have
+//! drive lunette unchanged.
+//!
+//! [`server`] reads and answers on threads of its own, [`envelope`] knows the protocol, [`methods`] is the table of what
+//! can be called, [`config`] replays and writes files of calls. Calls change what is served through
+//! [`crate::control::thread::Remote`]; whatever may block happens on the socket's threads.
+
+pub mod config;
+pub mod context;
+mod devices;
+pub mod envelope;
+pub mod fault;
+pub mod json;
+pub mod methods;
+mod orders;
+pub mod params;
+pub mod server;
+mod types;

@@ -6,6 +6,7 @@
 
 mod cdb;
 mod deframe;
+mod json;
 mod keys;
 mod login;
 mod pdu;
@@ -18,9 +19,10 @@ mod world;
 type Body = fn(&[u8]);
 
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, Body); 5] = [
+pub(crate) const BODIES: [(&str, Body); 6] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
+    ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),
     ("session", session::one),

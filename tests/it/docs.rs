@@ -43,6 +43,54 @@ fn compliance_lists_every_key_and_no_other() {
     }
 }
 
+/// The page that the table of methods makes.
+fn rpc_page() -> String {
+    use lunette::rpc::methods::{self, When};
+    use lunette::rpc::params::Need;
+    let mut page = String::from(
+        "# JSON-RPC calls\n\nMade from the table in `src/rpc/methods`; `UPDATE_DOCS=1 cargo test --test it docs::` writes it anew.\n\
+         Parameters that are not bold may be left out. \"Startup\" is before `framework_start_init` (with `--wait-for-rpc`, and in files),\n\
+         \"runtime\" after it.\n",
+    );
+    for method in methods::all() {
+        let when = match method.when {
+            When::Startup => "startup",
+            When::Runtime => "runtime",
+            When::Always => "startup and runtime",
+        };
+        page.push_str(&format!("\n## {}\n\n{} ({when})\n", method.name, method.about));
+        if !method.fields.is_empty() {
+            page.push_str("\n| parameter | type | |\n|---|---|---|\n");
+        }
+        for field in method.fields {
+            let name = match field.need {
+                Need::Required => format!("**{}**", field.name),
+                _ => field.name.to_owned(),
+            };
+            let default = match field.need {
+                Need::Default(value) if !value.contains('(') => format!("; {value} unless given"),
+                _ => String::new(),
+            };
+            page.push_str(&format!("| {name} | {}{default} |{} |\n", (field.kind)(), field.doc));
+        }
+    }
+    page
+}
+
+#[test]
+fn the_page_of_calls_is_what_the_table_makes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rpc.md");
+    let page = rpc_page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let there = std::fs::read_to_string(&path).unwrap_or_default();
+    for (there, made) in there.lines().zip(page.lines()) {
+        assert_eq!(there, made, "docs/rpc.md: UPDATE_DOCS=1 cargo test --test it docs:: writes it");
+    }
+    assert_eq!(there, page);
+}
+
 #[test]
 fn the_guide_names_every_option_of_serve() {
     let help =

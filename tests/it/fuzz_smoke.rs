@@ -84,6 +84,11 @@ fn deframe() {
 }
 
 #[test]
+fn json() {
+    smoke("json");
+}
+
+#[test]
 fn keys() {
     smoke("keys");
 }

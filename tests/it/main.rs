@@ -12,6 +12,7 @@ mod hostile;
 mod login;
 mod modes;
 mod objects;
+mod rpc;
 mod session;
 mod sim;
 mod swap;

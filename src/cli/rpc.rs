@@ -1,0 +1,120 @@
+//! `lunette rpc`: one call to a daemon, its answer printed.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Failed;
+use crate::rpc::envelope::Stream;
+use crate::rpc::json::Json;
+
+/// Where SPDK's clients look too.
+pub const SOCKET: &str = "/var/tmp/spdk.sock";
+
+/// `lunette rpc`.
+#[derive(Clone, Debug, Args)]
+pub struct Rpc {
+    /// The daemon's socket
+    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+    /// What to call; rpc_get_methods lists what there is
+    pub method: String,
+    /// Its parameters, a JSON object; - reads them from standard input
+    #[arg(value_name = "JSON")]
+    pub params: Option<String>,
+}
+
+/// Calls and prints.
+pub(super) fn rpc(args: &Rpc) -> Result<(), Failed> {
+    let params = match args.params.as_deref() {
+        None => Json::Null,
+        Some("-") => {
+            let mut text = String::new();
+            io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failed::failure(format!("standard input: {error}")))?;
+            params(&text)?
+        }
+        Some(text) => params(text)?,
+    };
+    let mut request = String::from(r#"{"jsonrpc":"2.0","id":1,"method":"#);
+    Json::from(args.method.as_str()).write(&mut request);
+    if params != Json::Null {
+        request.push_str(",\"params\":");
+        params.write(&mut request);
+    }
+    request.push('}');
+    let answer = exchange(&args.socket, &request)?;
+    let answer = Json::parse(&answer).map_err(|error| Failed::failure(format!("the answer: {error}")))?;
+    if let Some(error) = answer.member("error") {
+        return Err(Failed::failure(refusal(&args.method, error)));
+    }
+    let mut out = String::new();
+    match answer.member("result") {
+        // A name is wanted as it is, by scripts.
+        Some(Json::String(text)) => out.push_str(text),
+        Some(result) => result.write_pretty(&mut out),
+        None => return Err(Failed::failure(format!("the answer has no result: {answer}"))),
+    }
+    out.push('\n');
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
+        _ => Ok(()),
+    }
+}
+
+fn params(text: &str) -> Result<Json, Failed> {
+    let help = r#"the parameters are to be a JSON object, as '{"name":"disk0"}'"#;
+    match Json::parse(text) {
+        Ok(params @ (Json::Object(_) | Json::Array(_))) => Ok(params),
+        Ok(other) => Err(Failed::usage(format!("{help}, not {}", other.kind()))),
+        Err(error) => Err(Failed::usage(format!("{help}: {error}"))),
+    }
+}
+
+/// Sends a request and takes its answer.
+fn exchange(socket: &Path, request: &str) -> Result<String, Failed> {
+    let failed = |error: io::Error| Failed::failure(format!("{}: {error}{}", socket.display(), hint(&error)));
+    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    stream.write_all(request.as_bytes()).map_err(failed)?;
+    let (mut values, mut chunk) = (Stream::answers(), vec![0; 64 * 1024]);
+    loop {
+        if let Some(answer) = values.next_value().map_err(|fault| Failed::failure(fault.text()))? {
+            return Ok(answer);
+        }
+        match stream.read(&mut chunk).map_err(failed)? {
+            0 => {
+                return Err(Failed::failure(format!(
+                    "{}: the daemon ended the connection without an answer",
+                    socket.display()
+                )));
+            }
+            bytes => values.received(&chunk[..bytes]),
+        }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "; no daemon has made this socket: start one with 'lunette serve --rpc-socket PATH', or name another with -s"
+        }
+        io::ErrorKind::ConnectionRefused => "; the daemon that made this socket is gone: start it again",
+        io::ErrorKind::PermissionDenied => "; only who runs the daemon may command it: try as that user",
+        _ => "",
+    }
+}
+
+fn refusal(method: &str, error: &Json) -> String {
+    let text = |name| match error.member(name) {
+        Some(Json::String(text)) => Some(text.clone()),
+        Some(other) => Some(other.to_string()),
+        None => None,
+    };
+    let (code, message) = (text("code").unwrap_or_default(), text("message").unwrap_or_default());
+    let detail = text("data").map(|data| format!(": {data}")).unwrap_or_default();
+    format!("{method}: {message}{detail} (code {code})")
+}

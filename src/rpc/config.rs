@@ -1,0 +1,300 @@
+//! Files of calls, in SPDK's form: what rebuilds the state, subsystem by subsystem.
+//!
+//! A file is checked as a whole before the first call is made, and portals take connections in only when every call has
+//! succeeded: an error anywhere serves nothing. What is saved and loaded is saved again byte by byte.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::context::Context;
+use super::fault::Fault;
+use super::json::{Json, object};
+use super::methods::{self, When, auth, initiator, options, portal, target};
+use crate::control::Control;
+use crate::control::portals::PortalGroup;
+use crate::net::kernel::KernelNet;
+
+/// What SPDK's tools look for, each with those it depends on, which stand before it. The state is in two of them.
+pub const SUBSYSTEMS: &[(&str, &[&str])] = &[
+    ("iobuf", &[]),
+    ("sock", &[]),
+    ("accel", &["iobuf"]),
+    ("keyring", &[]),
+    ("bdev", &["accel", "keyring", "sock", "iobuf"]),
+    ("scheduler", &[]),
+    ("scsi", &["bdev"]),
+    ("iscsi", &["scsi", "sock"]),
+];
+
+/// The calls that rebuild a subsystem; none where there is no such.
+pub(super) fn of(context: &Context, name: &str) -> Result<Option<Json>, Fault> {
+    let Some((name, _)) = SUBSYSTEMS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
+    context.control(|control, _| calls(control, name)).map(Some)
+}
+
+/// The calls that rebuild everything.
+pub(super) fn all(context: &Context) -> Result<Json, Fault> {
+    // In one turn of control's, so that the parts belong together.
+    let subsystems = context.control(|control, _| {
+        let one = |(name, _): &(&'static str, _)| {
+            object! { "subsystem": *name, "config": calls(control, name) }
+        };
+        SUBSYSTEMS.iter().map(one).collect::<Json>()
+    })?;
+    Ok(object! { "subsystems": subsystems })
+}
+
+fn calls(control: &Control<KernelNet>, subsystem: &str) -> Json {
+    match subsystem {
+        "bdev" => bdev_calls(control),
+        "iscsi" => iscsi_calls(control),
+        _ => Json::Array(Vec::new()),
+    }
+}
+
+fn call(method: &str, params: Json) -> Json {
+    object! { "method": method, "params": params }
+}
+
+fn bdev_calls(control: &Control<KernelNet>) -> Json {
+    // What came by the command line comes by it again.
+    let recipes = control.bdevs().filter_map(|entry| Json::parse(&entry.spec.recipe).ok());
+    recipes.chain([object! { "method": "bdev_wait_for_examine" }]).collect()
+}
+
+fn iscsi_calls(control: &Control<KernelNet>) -> Json {
+    let options = [call("iscsi_set_options", options::describe(control.options()))];
+    let portals = control.portal_groups().map(|group| {
+        let mut params = portal::describe(group);
+        if !group.is_started {
+            params.push("wait", true);
+        }
+        call("iscsi_create_portal_group", params)
+    });
+    let initiators = control.initiator_groups().map(initiator::describe);
+    let initiators = initiators.map(|params| call("iscsi_create_initiator_group", params));
+    let targets = control.targets().map(|target| call("iscsi_create_target_node", target::describe(&target)));
+    let auth = control.auth_groups().map(|group| call("iscsi_create_auth_group", auth::describe(group)));
+    let portal_auth = control.portal_groups().filter_map(portal_auth_call);
+    options
+        .into_iter()
+        .chain(portals)
+        .chain(initiators)
+        .chain(targets)
+        .chain(auth)
+        .chain(portal_auth)
+        .collect()
+}
+
+/// SPDK does not save what discovery sessions have to prove at a portal group.
+fn portal_auth_call(group: &PortalGroup) -> Option<Json> {
+    let auth = group.discovery?;
+    let (disable_chap, require_chap, mutual_chap) = auth.chap.switches();
+    let params = object! {
+        "tag": group.tag,
+        "disable_chap": disable_chap,
+        "require_chap": require_chap,
+        "mutual_chap": mutual_chap,
+        "chap_group": auth.group,
+    };
+    Some(call("iscsi_portal_group_set_auth", params))
+}
+
+/// A call in a file.
+#[derive(Clone, PartialEq, Debug)]
+struct Step {
+    /// Where it stands, for people.
+    place: String,
+    method: String,
+    params: Json,
+    when: When,
+}
+
+impl Step {
+    fn failed(&self, fault: &Fault) -> String {
+        format!("{}: {}: {}", self.place, self.method, fault.text())
+    }
+}
+
+/// A file that was read and whose calls could all be made, as far as they tell by themselves.
+#[derive(Clone, PartialEq, Default, Debug)]
+pub struct Plan {
+    steps: Vec<Step>,
+}
+
+impl Plan {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What is wrong and where, for people.
+    pub fn read(path: &Path) -> Result<Plan, String> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Plan::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// As [`Plan::read`].
+    pub fn parse(text: &str) -> Result<Plan, String> {
+        let root = Json::parse(text).map_err(|error| error.to_string())?;
+        let Some(Json::Array(subsystems)) = root.member("subsystems") else {
+            return Err("it is not an object with an array \"subsystems\"".to_owned());
+        };
+        let mut steps = Vec::new();
+        for (index, subsystem) in subsystems.iter().enumerate() {
+            let place = match subsystem.member("subsystem").and_then(Json::text) {
+                Some(name) => format!("subsystem {name}"),
+                None => format!("subsystem number {}", index + 1),
+            };
+            match subsystem.member("config") {
+                None | Some(Json::Null) => {}
+                Some(Json::Array(elements)) => read_calls(elements, &place, &mut steps)?,
+                Some(other) => {
+                    return Err(format!("{place}: config is to be an array, not {}", other.kind()));
+                }
+            }
+        }
+        Ok(Plan { steps })
+    }
+
+    /// Makes the calls: first those that belong before `framework_start_init`, then the others, each in the order of the
+    /// file. `context` is still at [`super::context::Stage::Startup`]; where `starts` it has left that afterwards.
+    ///
+    /// # Errors
+    /// The first that failed, for people. Whatever was built is to be thrown away with the daemon.
+    pub fn run(self, context: &Context, starts: bool) -> Result<(), String> {
+        context.hold_portals();
+        let (early, late): (Vec<Step>, Vec<Step>) =
+            self.steps.into_iter().partition(|step| step.when != When::Runtime);
+        make(early, context)?;
+        if !starts && late.is_empty() {
+            return context.release_portals().map_err(|fault| fault.text());
+        }
+        context.start();
+        make(late, context)?;
+        context.release_portals().map_err(|fault| fault.text())
+    }
+}
+
+fn make(steps: Vec<Step>, context: &Context) -> Result<(), String> {
+    for step in steps {
+        methods::call(context, &step.method, step.params.clone()).map_err(|fault| step.failed(&fault))?;
+    }
+    Ok(())
+}
+
+fn read_calls(elements: &[Json], place: &str, steps: &mut Vec<Step>) -> Result<(), String> {
+    for (index, element) in elements.iter().enumerate() {
+        let place = format!("{place}, call {}", index + 1);
+        match element {
+            // A batch.
+            Json::Array(calls) => read_calls(calls, &place, steps)?,
+            Json::Object(members) => {
+                let Some(method) = element.member("method").and_then(Json::text) else {
+                    return Err(format!("{place}: it has no method"));
+                };
+                if let Some((name, _)) = members.iter().find(|(name, _)| name != "method" && name != "params")
+                {
+                    return Err(format!("{place}: {method}: a call has method and params, not {name:?}"));
+                }
+                let params = element.member("params").cloned().unwrap_or(Json::Null);
+                let mut step = Step { place, method: method.to_owned(), params, when: When::Always };
+                step.when =
+                    methods::check(method, step.params.clone()).map_err(|fault| step.failed(&fault))?;
+                steps.push(step);
+            }
+            other => return Err(format!("{place}: a call is an object, not {}", other.kind())),
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file so that there is always a whole one: the old or the new. It holds secrets, so others cannot read it.
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".new-{}", std::process::id()));
+    let temporary = Path::new(&name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let written = (|| {
+        let mut file = File::from(rustix::fs::open(temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(temporary, path)
+    })();
+    if written.is_err() {
+        // What is left of it helps nobody; the error says what is wrong.
+        let _ = std::fs::remove_file(temporary);
+    }
+    written?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        Plan::parse(text).unwrap_err()
+    }
+
+    /// A file with one subsystem.
+    fn file(calls: &str) -> String {
+        format!(
+            r#"{{"subsystems":[{{"subsystem":"sock","config":null}},{{"subsystem":"bdev","config":[{calls}]}}]}}"#
+        )
+    }
+
+    #[test]
+    fn calls_are_found_in_order() {
+        let text = file(
+            r#"{"method":"bdev_wait_for_examine"},
+               [{"method":"log_set_level","params":{"level":"INFO"}},{"method":"bdev_examine","params":{"name":"a"}}]"#,
+        );
+        let steps = Plan::parse(&text).unwrap().steps;
+        let seen: Vec<_> =
+            steps.iter().map(|step| (step.place.as_str(), step.method.as_str(), step.when)).collect();
+        assert_eq!(
+            seen,
+            [
+                ("subsystem bdev, call 1", "bdev_wait_for_examine", When::Runtime),
+                ("subsystem bdev, call 2, call 1", "log_set_level", When::Always),
+                ("subsystem bdev, call 2, call 2", "bdev_examine", When::Runtime),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place() {
+        for (calls, expected) in [
+            (r#"{"params":{}}"#, "subsystem bdev, call 1: it has no method"),
+            ("7", "subsystem bdev, call 1: a call is an object, not a number"),
+            (
+                r#"{"method":"bdev_wait_for_examine"},{"method":"bdev_melloc_create"}"#,
+                "subsystem bdev, call 2: bdev_melloc_create: Method not found",
+            ),
+            (
+                r#"{"method":"bdev_examine","params":{"nmae":"a"}}"#,
+                "subsystem bdev, call 1: bdev_examine: Invalid parameters: there is no parameter \"nmae\"; there are name",
+            ),
+            (
+                r#"{"method":"bdev_examine","parms":{"name":"a"}}"#,
+                "subsystem bdev, call 1: bdev_examine: a call has method and params, not \"parms\"",
+            ),
+        ] {
+            assert_eq!(refused(&file(calls)), expected);
+        }
+        assert_eq!(refused("[]"), "it is not an object with an array \"subsystems\"");
+        assert_eq!(
+            refused(r#"{"subsystems":[{"config":{}}]}"#),
+            "subsystem number 1: config is to be an array, not an object"
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! What calls work on: the daemon, and how far it has started.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+
+use tracing::level_filters::LevelFilter;
+
+use super::devices::Devices;
+use super::fault::Fault;
+use crate::buf::Hugepages;
+use crate::control::Control;
+use crate::control::done::{Done, Outcome};
+use crate::control::error::ChangeError;
+use crate::control::thread::Remote;
+use crate::net::kernel::KernelNet;
+use crate::time::Tick;
+
+/// How far the daemon has started.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// Options can be set, nothing can be served.
+    Startup,
+    /// `framework_start_init` was called, or nobody asked to wait for it.
+    Runtime,
+}
+
+/// How much is logged.
+#[derive(Clone)]
+pub struct LogLevel {
+    level: Arc<Mutex<LevelFilter>>,
+    apply: Arc<dyn Fn(LevelFilter) + Send + Sync>,
+}
+
+impl LogLevel {
+    /// It is `level` now; `apply` changes it.
+    pub fn new(level: LevelFilter, apply: impl Fn(LevelFilter) + Send + Sync + 'static) -> LogLevel {
+        LogLevel { level: Arc::new(Mutex::new(level)), apply: Arc::new(apply) }
+    }
+
+    pub(super) fn get(&self) -> LevelFilter {
+        *lock(&self.level)
+    }
+
+    pub(super) fn set(&self, level: LevelFilter) {
+        *lock(&self.level) = level;
+        (self.apply)(level);
+    }
+}
+
+impl std::fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LogLevel").field(&self.get()).finish()
+    }
+}
+
+/// What calls work on.
+#[derive(Debug)]
+pub struct Context {
+    control: Remote,
+    stage: Mutex<Stage>,
+    stage_changed: Condvar,
+    pub(super) devices: Devices,
+    /// Portal groups that are to start when everything else is there; none where they start at once.
+    held_portals: Mutex<Option<Vec<u16>>>,
+    /// Where `lunette_save_config` writes to unless told.
+    pub(super) config_file: Option<PathBuf>,
+    /// What RAM disks are made of.
+    pub(super) hugepages: Hugepages,
+    pub(super) log: LogLevel,
+}
+
+/// What a [`Context`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// A daemon that will run.
+    pub control: Remote,
+    /// At [`Stage::Startup`] it waits for `framework_start_init`.
+    pub stage: Stage,
+    /// The file that was loaded: where `lunette_save_config` writes to unless told.
+    pub config_file: Option<PathBuf>,
+    /// What RAM disks are made of.
+    pub hugepages: Hugepages,
+    /// How much is logged.
+    pub log: LogLevel,
+}
+
+impl Context {
+    /// Of these.
+    pub fn new(parts: Parts) -> Context {
+        Context {
+            control: parts.control,
+            stage: Mutex::new(parts.stage),
+            stage_changed: Condvar::new(),
+            devices: Devices::default(),
+            held_portals: Mutex::new(None),
+            config_file: parts.config_file,
+            hugepages: parts.hugepages,
+            log: parts.log,
+        }
+    }
+
+    /// Runs `change` on control's thread.
+    pub(super) fn control<R: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Tick) -> R + Send + 'static,
+    ) -> Result<R, Fault> {
+        self.control.call(change).ok_or_else(Fault::stopped)
+    }
+
+    /// Starts `change` on control's thread and waits until it is complete everywhere.
+    pub(super) fn control_and_wait(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Tick, Done) -> Result<(), ChangeError> + Send + 'static,
+    ) -> Result<Result<Outcome, ChangeError>, Fault> {
+        let (ended, end) = mpsc::sync_channel(1);
+        // Who waits may have gone.
+        let done = Done::new(move |outcome| drop(ended.send(outcome)));
+        if let Err(error) = self.control(|control, now| change(control, now, done))? {
+            return Ok(Err(error));
+        }
+        end.recv().map(Ok).map_err(|_| Fault::stopped())
+    }
+
+    /// From now on portal groups are created without being started.
+    pub(super) fn hold_portals(&self) {
+        *lock(&self.held_portals) = Some(Vec::new());
+    }
+
+    /// Whether a portal group that is created now may start; else it will by [`Context::release_portals`].
+    pub(super) fn may_start_portals(&self, tag: u16) -> bool {
+        lock(&self.held_portals).as_mut().map(|held| held.push(tag)).is_none()
+    }
+
+    /// Starts the portal groups that were held back.
+    pub(super) fn release_portals(&self) -> Result<(), Fault> {
+        let held = lock(&self.held_portals).take().unwrap_or_default();
+        self.control(move |control, _| {
+            for tag in held {
+                // One that was deleted since needs no start.
+                let _ = control.start_portal_group(tag);
+            }
+        })
+    }
+
+    /// Asks the daemon to stop, as SIGTERM does.
+    pub(super) fn drain(&self) {
+        self.control.drain();
+    }
+
+    /// How far the daemon has started.
+    pub fn stage(&self) -> Stage {
+        *lock(&self.stage)
+    }
+
+    /// It has started.
+    pub(super) fn start(&self) {
+        *lock(&self.stage) = Stage::Runtime;
+        self.stage_changed.notify_all();
+    }
+
+    /// Waits until it has.
+    pub(super) fn wait_started(&self) {
+        let guard = lock(&self.stage);
+        let waited = self.stage_changed.wait_while(guard, |stage| *stage < Stage::Runtime);
+        drop(waited);
+    }
+}
+
+/// Each change under these locks is one assignment: a thread that panicked with one has left nothing half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,170 @@
+//! The bdevs that calls made, as what they are: to resize one, to order faults of it.
+//!
+//! Control has the bdevs themselves; here are only handles, by name, forgotten when control has forgotten the bdev.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use rustix::io::Errno;
+
+use super::context::{Context, lock};
+use super::fault::Fault;
+use super::json::{Json, object};
+use super::orders::Orders;
+use crate::bdev::Bdev;
+use crate::bdev::malloc::Malloc;
+use crate::control::error::{ChangeError, What};
+use crate::control::registry::BdevSpec;
+
+/// A bdev that more can be done with than to serve it.
+#[derive(Clone, Debug)]
+pub(super) enum Device {
+    /// It can be resized.
+    Malloc(Arc<Malloc>),
+    /// Faults can be ordered.
+    Error(Arc<Orders>),
+}
+
+/// The handles.
+#[derive(Debug, Default)]
+pub(super) struct Devices(Mutex<BTreeMap<String, Device>>);
+
+/// A bdev that was made and is to be registered.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) bdev: Arc<dyn Bdev>,
+    pub(super) device: Option<Device>,
+    /// SPDK's name for its kind.
+    pub(super) product: &'static str,
+    /// The call that makes it again.
+    pub(super) method: &'static str,
+    /// That call's parameters.
+    pub(super) params: Json,
+    /// What it is made of.
+    pub(super) bases: Vec<String>,
+}
+
+impl Context {
+    /// Registers a bdev with control and keeps its handle; gives back its name.
+    pub(super) fn register(&self, made: Made) -> Result<String, Fault> {
+        let name = made.bdev.info().name;
+        let recipe = object! { "method": made.method, "params": made.params }.to_string();
+        let spec = BdevSpec { bdev: made.bdev, product: made.product.to_owned(), recipe, bases: made.bases };
+        // Nobody is to forget the handle between the two steps.
+        let mut devices = lock(&self.devices.0);
+        self.control(|control, _| control.register_bdev(spec))?.map_err(|error| bdev_fault(&error))?;
+        devices.extend(made.device.map(|device| (name.clone(), device)));
+        Ok(name)
+    }
+
+    /// A name of this kind that is free: Malloc0, Malloc1 and so on.
+    pub(super) fn free_name(&self, kind: &'static str) -> Result<String, Fault> {
+        self.control(move |control, _| {
+            (0u32..).map(|number| format!("{kind}{number}")).find(|name| control.bdev(name).is_none())
+        })?
+        .ok_or_else(|| Fault::internal("there are no names left"))
+    }
+
+    /// A bdev to make another one of.
+    pub(super) fn base(&self, name: &str) -> Result<Arc<dyn Bdev>, Fault> {
+        let owned = name.to_owned();
+        self.control(move |control, _| control.bdev(&owned).map(|entry| Arc::clone(&entry.spec.bdev)))?
+            .ok_or_else(|| no_bdev(name))
+    }
+
+    /// The handle of a bdev.
+    pub(super) fn device(&self, name: &str) -> Result<Device, Fault> {
+        lock(&self.devices.0).get(name).cloned().ok_or_else(|| no_bdev(name))
+    }
+
+    /// Takes a bdev out of service that this method made, and what is made of it; answers when no device has IO of it.
+    pub(super) fn unregister(&self, name: &str, method: &'static str) -> Result<(), Fault> {
+        let wanted = name.to_owned();
+        let outcome = self.control_and_wait(move |control, _, done| {
+            let entry = control.bdev(&wanted).filter(|entry| is_made_by(method, &entry.spec.recipe));
+            // As with SPDK, each kind's calls know their own kind only.
+            let name = entry.map(|entry| entry.name.clone()).ok_or_else(|| missing(&wanted))?;
+            control.unregister_bdev(&name, done)
+        })?;
+        let outcome = outcome.map_err(|error| bdev_fault(&error))?;
+        if !outcome.is_clean {
+            tracing::warn!(bdev = name, "removed, but a device keeps IO of it");
+        }
+        self.forget_devices()
+    }
+
+    /// Forgets the handles of bdevs that are gone.
+    fn forget_devices(&self) -> Result<(), Fault> {
+        let mut devices = lock(&self.devices.0);
+        let names: Vec<String> =
+            self.control(|control, _| control.bdevs().map(|entry| entry.name.clone()).collect())?;
+        devices.retain(|name, _| names.contains(name));
+        Ok(())
+    }
+
+    /// After a resize: initiators are told, and what makes the bdev again says the new size.
+    pub(super) fn resized(&self, name: &str, member: &str, value: Json) -> Result<(), Fault> {
+        let (name, member) = (name.to_owned(), member.to_owned());
+        let outcome = self.control_and_wait(move |control, _, done| {
+            let entry = control.bdev(&name).ok_or_else(|| missing(&name))?;
+            let recipe = replaced(&entry.spec.recipe, &member, value);
+            control.set_recipe(&name, recipe)?;
+            control.reread_bdev(&name, done)
+        })?;
+        outcome.map(drop).map_err(|error| bdev_fault(&error))
+    }
+}
+
+fn missing(name: &str) -> ChangeError {
+    ChangeError::Missing { what: What::Bdev, name: name.to_owned() }
+}
+
+fn is_made_by(method: &str, recipe: &str) -> bool {
+    let recipe = Json::parse(recipe).unwrap_or(Json::Null);
+    recipe.member("method").and_then(Json::text) == Some(method)
+}
+
+/// A recipe with one parameter changed.
+fn replaced(recipe: &str, member: &str, value: Json) -> String {
+    let mut recipe = Json::parse(recipe).unwrap_or(Json::Null);
+    if let Some(old) = recipe.member_mut("params").and_then(|params| params.member_mut(member)) {
+        *old = value;
+    }
+    recipe.to_string()
+}
+
+/// What SPDK answers to a bdev that is not there.
+pub(super) fn no_bdev(name: &str) -> Fault {
+    Fault::errno(Errno::NODEV, format_args!("there is no bdev {name}"))
+}
+
+/// What SPDK answers where a bdev cannot be changed: errnos.
+pub(super) fn bdev_fault(error: &ChangeError) -> Fault {
+    let errno = match error {
+        ChangeError::Missing { .. } => Errno::NODEV,
+        ChangeError::Exists { .. } => Errno::EXIST,
+        ChangeError::Leaving { .. } | ChangeError::Mapped(_) => Errno::BUSY,
+        ChangeError::Claimed { .. } => Errno::PERM,
+        ChangeError::TooMany { .. } => Errno::NOMEM,
+        ChangeError::Stopping => return Fault::stopped(),
+        _ => Errno::INVAL,
+    };
+    Fault::errno(errno, error)
+}
+
+/// The block sizes and counts that a bdev may have.
+pub(super) fn check_blocks(blocks: u64, block_bytes: u32) -> Result<(), Fault> {
+    if blocks == 0 {
+        return Err(Fault::errno(Errno::INVAL, "num_blocks: a disk has at least one block"));
+    }
+    if !matches!(block_bytes, 512 | 1024 | 2048 | 4096) {
+        return Err(Fault::errno(
+            Errno::INVAL,
+            format_args!("block_size: a block has 512, 1024, 2048 or 4096 bytes, not {block_bytes}"),
+        ));
+    }
+    blocks
+        .checked_mul(block_bytes.into())
+        .map(drop)
+        .ok_or_else(|| Fault::errno(Errno::INVAL, "num_blocks: so many bytes have no addresses"))
+}

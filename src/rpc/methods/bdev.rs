@@ -1,0 +1,201 @@
+//! What holds for bdevs of every kind.
+
+use std::time::{Duration, Instant};
+
+use super::{Method, Outcome, method};
+use crate::bdev::Info;
+use crate::control::Control;
+use crate::control::registry::Entry;
+use crate::net::kernel::KernelNet;
+use crate::rpc::context::Context;
+use crate::rpc::devices::no_bdev;
+use crate::rpc::json::{Json, object};
+use crate::rpc::params::{Nothing, params};
+use crate::rpc::types::{Ignored, Uuid};
+
+pub(super) const METHODS: &[Method] = &[
+    method!("bdev_get_bdevs", Runtime, GetBdevs, get_bdevs, "Describes all bdevs, or one."),
+    method!(
+        "bdev_examine",
+        Runtime,
+        Examine,
+        examine,
+        "SPDK looks for bdevs on a bdev; lunette has no such kinds."
+    ),
+    method!(
+        "bdev_wait_for_examine",
+        Runtime,
+        Nothing,
+        wait_for_examine,
+        "Answers when bdevs are complete; here each is when its call was answered."
+    ),
+    method!("bdev_set_options", Startup, SetOptions, set_options, "SPDK's memory pools; lunette has others."),
+];
+
+params! {
+    /// Of `bdev_get_bdevs`.
+    pub(super) struct GetBdevs {
+        /// Only this one: its name or UUID.
+        name: Option<String>,
+        /// With a name: how many milliseconds to wait for it to appear.
+        timeout: u64 = 0,
+    }
+}
+
+/// A bdev that is waited for is looked for so often.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Nobody waits longer: the client has given up.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
+    let Some(name) = params.name else {
+        return context
+            .control(|control, _| control.bdevs().map(|entry| describe(control, entry)).collect::<Json>());
+    };
+    let until = Instant::now() + Duration::from_millis(params.timeout).min(WAIT_MAX);
+    loop {
+        let wanted = name.clone();
+        let found =
+            context.control(move |control, _| control.bdev(&wanted).map(|entry| describe(control, entry)))?;
+        if let Some(found) = found {
+            return Ok(Json::Array(vec![found]));
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(no_bdev(&name));
+        }
+        std::thread::sleep(left.min(LOOK_EVERY));
+    }
+}
+
+/// A bdev as SPDK shows one.
+fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
+    let info: Info = entry.spec.bdev.info();
+    let is_claimed = control.bdevs().any(|other| other.spec.bases.contains(&entry.name));
+    let blocks_of_physical = u64::from(info.physical_block_bytes / info.block_bytes.max(1));
+    let mut members = object! {
+        "name": &entry.name,
+        "aliases": Json::Array(vec![Json::from(Uuid(info.uuid).to_string())]),
+        "product_name": &entry.spec.product,
+        "block_size": info.block_bytes,
+        "num_blocks": info.blocks,
+        "preferred_write_alignment": blocks_of_physical,
+        "preferred_write_granularity": blocks_of_physical,
+        "optimal_write_size": 0u64,
+        "preferred_unmap_alignment": blocks_of_physical,
+        "preferred_unmap_granularity": blocks_of_physical,
+        "uuid": Uuid(info.uuid).to_string(),
+        "assigned_rate_limits": object! {
+            "rw_ios_per_sec": 0u64,
+            "rw_mbytes_per_sec": 0u64,
+            "r_mbytes_per_sec": 0u64,
+            "w_mbytes_per_sec": 0u64,
+        },
+        "claimed": is_claimed,
+    };
+    if is_claimed {
+        members.push("claim_type", "exclusive_write");
+    }
+    members.push("zoned", false);
+    members.push("supported_io_types", io_types(&info));
+    members.push("driver_specific", driver_specific(&entry.spec.recipe));
+    members
+}
+
+/// SPDK's list of what a bdev can do, in its order.
+fn io_types(info: &Info) -> Json {
+    object! {
+        "read": true,
+        "write": !info.read_only,
+        "unmap": false,
+        "flush": true,
+        "reset": true,
+        "nvme_admin": false,
+        "nvme_io": false,
+        "nvme_io_md": false,
+        "write_zeroes": !info.read_only,
+        "zcopy": false,
+        "get_zone_info": false,
+        "zone_management": false,
+        "zone_append": false,
+        "compare": !info.read_only,
+        "compare_and_write": !info.read_only,
+        "abort": true,
+        "seek_hole": false,
+        "seek_data": false,
+        "copy": false,
+        "nvme_iov_md": false,
+        "nvme_nssr": false,
+        "write_uncorrectable": false,
+    }
+}
+
+/// What SPDK shows of a bdev of its kind: most of the parameters that it was made with.
+fn driver_specific(recipe: &str) -> Json {
+    let recipe = Json::parse(recipe).unwrap_or(Json::Null);
+    let param = |name: &'static str| {
+        recipe.member("params").and_then(|params| params.member(name)).cloned().unwrap_or(Json::Null)
+    };
+    let shown = |names: &[&'static str]| {
+        Json::Object(names.iter().map(|&name| (name.to_owned(), param(name))).collect())
+    };
+    let (kind, members) = match recipe.member("method").and_then(Json::text) {
+        Some("bdev_delay_create") => (
+            "delay",
+            shown(&[
+                "name",
+                "base_bdev_name",
+                "avg_read_latency",
+                "p99_read_latency",
+                "avg_write_latency",
+                "p99_write_latency",
+            ]),
+        ),
+        Some("bdev_passthru_create") => ("passthru", shown(&["name", "base_bdev_name"])),
+        Some("bdev_error_create") => ("error_disk", object! { "base_bdev": param("base_name") }),
+        Some("bdev_aio_create") => ("aio", shown(&["filename", "readonly", "fallocate"])),
+        Some("bdev_uring_create") => ("uring", shown(&["filename"])),
+        _ => return Json::Object(Vec::new()),
+    };
+    Json::Object(vec![(kind.to_owned(), members)])
+}
+
+params! {
+    /// Of `bdev_examine`.
+    pub(super) struct Examine {
+        /// Its name.
+        name: String,
+    }
+}
+
+fn examine(context: &Context, params: Examine) -> Outcome {
+    let wanted = params.name.clone();
+    match context.control(move |control, _| control.bdev(&wanted).is_some())? {
+        true => Ok(Json::Bool(true)),
+        false => Err(no_bdev(&params.name)),
+    }
+}
+
+fn wait_for_examine(_: &Context, _: Nothing) -> Outcome {
+    Ok(Json::Bool(true))
+}
+
+params! {
+    /// Of `bdev_set_options`.
+    pub(super) struct SetOptions {
+        /// SPDK's.
+        bdev_io_pool_size: Ignored,
+        /// SPDK's.
+        bdev_io_cache_size: Ignored,
+        /// SPDK's.
+        bdev_auto_examine: Ignored,
+        /// SPDK's.
+        iobuf_small_cache_size: Ignored,
+        /// SPDK's.
+        iobuf_large_cache_size: Ignored,
+    }
+}
+
+fn set_options(_: &Context, _: SetOptions) -> Outcome {
+    Ok(Json::Bool(true))
+}

@@ -1,0 +1,141 @@
+//! Initiator groups: who may come.
+
+use super::{Method, Outcome, iscsi_fault, method};
+use crate::control::access::{InitiatorGroup, NameRule, Netmask};
+use crate::control::error::ChangeError;
+use crate::rpc::context::Context;
+use crate::rpc::fault::Fault;
+use crate::rpc::json::{Json, object};
+use crate::rpc::params::{Nothing, Take, Wrong, params};
+
+pub(super) const METHODS: &[Method] = &[
+    method!(
+        "iscsi_get_initiator_groups",
+        Runtime,
+        Nothing,
+        get_initiator_groups,
+        "Lists the initiator groups."
+    ),
+    method!(
+        "iscsi_create_initiator_group",
+        Runtime,
+        CreateInitiatorGroup,
+        create_initiator_group,
+        "Says under a tag who may come, and from where."
+    ),
+    method!(
+        "iscsi_delete_initiator_group",
+        Runtime,
+        InitiatorGroupTag,
+        delete_initiator_group,
+        "Deletes an initiator group and the maps that name it. Sessions stay."
+    ),
+    method!(
+        "iscsi_initiator_group_add_initiators",
+        Runtime,
+        ChangeInitiators,
+        add_initiators,
+        "Adds initiators and netmasks to a group: all of them or none."
+    ),
+    method!(
+        "iscsi_initiator_group_remove_initiators",
+        Runtime,
+        ChangeInitiators,
+        remove_initiators,
+        "Removes initiators and netmasks from a group: all of them or none. Sessions stay."
+    ),
+];
+
+impl Take for NameRule {
+    fn kind() -> String {
+        "an initiator's name, a pattern with * and ?, or ANY; ! before it keeps out".to_owned()
+    }
+
+    fn take(json: Json) -> Result<NameRule, Wrong> {
+        NameRule::parse(&String::take(json)?).map_err(Wrong::new)
+    }
+}
+
+impl Take for Netmask {
+    fn kind() -> String {
+        "ADDRESS/BITS, an address, or ANY".to_owned()
+    }
+
+    fn take(json: Json) -> Result<Netmask, Wrong> {
+        Netmask::parse(&String::take(json)?).map_err(Wrong::new)
+    }
+}
+
+params! {
+    /// Of `iscsi_create_initiator_group`.
+    pub(super) struct CreateInitiatorGroup {
+        /// Its tag.
+        tag: u32,
+        /// Initiators; the first that fits counts.
+        initiators: Vec<NameRule>,
+        /// Where they have to come from: any of these.
+        netmasks: Vec<Netmask>,
+    }
+}
+
+params! {
+    /// Of calls about an initiator group.
+    pub(super) struct InitiatorGroupTag {
+        /// Its tag.
+        tag: u32,
+    }
+}
+
+params! {
+    /// Of calls that change an initiator group.
+    pub(super) struct ChangeInitiators {
+        /// Its tag.
+        tag: u32,
+        /// Initiators, as they were written.
+        initiators: Vec<NameRule> = Vec::new(),
+        /// Netmasks, as they were written.
+        netmasks: Vec<Netmask> = Vec::new(),
+    }
+}
+
+fn create_initiator_group(context: &Context, params: CreateInitiatorGroup) -> Outcome {
+    let CreateInitiatorGroup { tag, initiators, netmasks } = params;
+    for (name, is_empty) in [("initiators", initiators.is_empty()), ("netmasks", netmasks.is_empty())] {
+        if is_empty {
+            return Err(Fault::params(format_args!("{name}: nobody could come; [\"ANY\"] lets everybody")));
+        }
+    }
+    let group = InitiatorGroup { tag, initiators, netmasks };
+    answer(context.control(|control, _| control.create_initiator_group(group))?)
+}
+
+fn delete_initiator_group(context: &Context, InitiatorGroupTag { tag }: InitiatorGroupTag) -> Outcome {
+    answer(context.control(move |control, _| control.delete_initiator_group(tag))?)
+}
+
+fn add_initiators(context: &Context, params: ChangeInitiators) -> Outcome {
+    let ChangeInitiators { tag, initiators, netmasks } = params;
+    answer(context.control(move |control, _| control.add_initiators(tag, initiators, netmasks))?)
+}
+
+fn remove_initiators(context: &Context, params: ChangeInitiators) -> Outcome {
+    let ChangeInitiators { tag, initiators, netmasks } = params;
+    answer(context.control(move |control, _| control.remove_initiators(tag, &initiators, &netmasks))?)
+}
+
+fn answer(result: Result<(), ChangeError>) -> Outcome {
+    result.map(|()| Json::Bool(true)).map_err(|error| iscsi_fault(&error))
+}
+
+fn get_initiator_groups(context: &Context, _: Nothing) -> Outcome {
+    context.control(|control, _| control.initiator_groups().map(describe).collect::<Json>())
+}
+
+/// As the call takes it.
+pub(in crate::rpc) fn describe(group: &InitiatorGroup) -> Json {
+    object! {
+        "tag": group.tag,
+        "initiators": group.initiators.iter().map(NameRule::text).collect::<Json>(),
+        "netmasks": group.netmasks.iter().map(Netmask::text).collect::<Json>(),
+    }
+}

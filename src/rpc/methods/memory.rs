@@ -1,0 +1,203 @@
+//! Disks of memory and of nothing: `bdev_malloc_*` and `bdev_null_*`.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::{Method, Outcome, method};
+use crate::bdev::malloc::{Malloc, MallocError, Recipe};
+use crate::bdev::null::Null;
+use crate::rpc::context::Context;
+use crate::rpc::devices::{Device, Made, check_blocks};
+use crate::rpc::fault::Fault;
+use crate::rpc::json::{Json, object};
+use crate::rpc::params::params;
+use crate::rpc::types::{Ignored, Off, Uuid};
+
+pub(super) const METHODS: &[Method] = &[
+    method!(
+        "bdev_malloc_create",
+        Runtime,
+        MallocCreate,
+        malloc_create,
+        "Makes a RAM disk and answers with its name. It is resident only as far as it was written."
+    ),
+    method!("bdev_malloc_delete", Runtime, Name, malloc_delete, "Deletes a RAM disk, its LUNs first."),
+    method!(
+        "bdev_null_create",
+        Runtime,
+        NullCreate,
+        null_create,
+        "Makes a disk that keeps nothing and answers with its name."
+    ),
+    method!("bdev_null_delete", Runtime, Name, null_delete, "Deletes a null disk, its LUNs first."),
+    method!(
+        "lunette_bdev_resize",
+        Runtime,
+        Resize,
+        resize,
+        "Changes the size of a RAM disk, within what was set aside; initiators are told."
+    ),
+];
+
+params! {
+    /// Of `bdev_*_delete`.
+    pub(super) struct Name {
+        /// Its name.
+        name: String,
+    }
+}
+
+params! {
+    /// Of `bdev_malloc_create`.
+    pub(super) struct MallocCreate {
+        /// Its name; Malloc0, Malloc1 and so on where none is given.
+        name: Option<String>,
+        /// How many blocks it has.
+        num_blocks: u64,
+        /// Bytes of a block: 512 or 4096.
+        block_size: u32,
+        /// How many blocks lunette_bdev_resize can make it; addresses are set aside for them, not memory.
+        lunette_num_blocks_max: Option<u64>,
+        /// What names the medium to initiators; a new random one where none is given, as the data are new.
+        uuid: Option<Uuid>,
+        /// SPDK's: IO is not to cross such boundaries.
+        optimal_io_boundary: Ignored,
+        /// SPDK's: metadata of each block.
+        md_size: Off,
+        /// SPDK's: where metadata are.
+        md_interleave: Off,
+        /// SPDK's: protection information.
+        dif_type: Off,
+        /// SPDK's: where protection information is.
+        dif_is_head_of_md: Off,
+        /// SPDK's: the format of protection information.
+        dif_pi_format: Off,
+        /// SPDK's: bytes of a physical block. It is the logical one here.
+        physical_block_size: Ignored,
+        /// SPDK's: which node the memory is of.
+        numa_id: Ignored,
+    }
+}
+
+fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
+    let (blocks, block_bytes) = (params.num_blocks, params.block_size);
+    let Uuid(uuid) = params.uuid.unwrap_or_else(Uuid::random);
+    let name = match params.name {
+        Some(name) => name,
+        None => context.free_name("Malloc")?,
+    };
+    check_blocks(blocks, block_bytes)?;
+    let blocks_max = params.lunette_num_blocks_max.unwrap_or(blocks);
+    let recipe =
+        Recipe { name: name.clone(), blocks, blocks_max, block_bytes, uuid, hugepages: context.hugepages };
+    let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
+    let made = Made {
+        bdev: Arc::clone(&disk) as _,
+        device: Some(Device::Malloc(disk)),
+        product: "Malloc disk",
+        method: "bdev_malloc_create",
+        params: object! {
+            "name": name,
+            "num_blocks": blocks,
+            "block_size": block_bytes,
+            "lunette_num_blocks_max": blocks_max,
+            "uuid": Uuid(uuid).to_string(),
+        },
+        bases: Vec::new(),
+    };
+    context.register(made).map(Json::from)
+}
+
+fn malloc_fault(error: &MallocError) -> Fault {
+    let errno = match error {
+        MallocError::Memory(_) => Errno::NOMEM,
+        _ => Errno::INVAL,
+    };
+    Fault::errno(errno, error)
+}
+
+params! {
+    /// Of `lunette_bdev_resize`.
+    pub(super) struct Resize {
+        /// Its name.
+        name: String,
+        /// How many blocks it is to have.
+        num_blocks: u64,
+    }
+}
+
+fn resize(context: &Context, params: Resize) -> Outcome {
+    match context.device(&params.name)? {
+        Device::Malloc(disk) => disk.resize(params.num_blocks).map_err(|error| malloc_fault(&error))?,
+        Device::Error(_) => {
+            return Err(Fault::errno(Errno::OPNOTSUPP, "resize what it is made of"));
+        }
+    }
+    context.resized(&params.name, "num_blocks", Json::from(params.num_blocks))?;
+    Ok(Json::Bool(true))
+}
+
+fn malloc_delete(context: &Context, params: Name) -> Outcome {
+    context.unregister(&params.name, "bdev_malloc_create")?;
+    Ok(Json::Bool(true))
+}
+
+params! {
+    /// Of `bdev_null_create`.
+    pub(super) struct NullCreate {
+        /// Its name.
+        name: String,
+        /// How many blocks it has.
+        num_blocks: u64,
+        /// Bytes of a block: 512, 1024, 2048 or 4096.
+        block_size: u32,
+        /// What names the medium to initiators; random where none is given.
+        uuid: Option<Uuid>,
+        /// SPDK's: bytes of a physical block. It is the logical one here.
+        physical_block_size: Ignored,
+        /// SPDK's: metadata of each block.
+        md_size: Off,
+        /// SPDK's: protection information.
+        dif_type: Off,
+        /// SPDK's: the format of protection information.
+        dif_pi_format: Off,
+        /// SPDK's: where protection information is.
+        dif_is_head_of_md: Off,
+        /// SPDK's: a hint about writes.
+        preferred_write_granularity: Ignored,
+        /// SPDK's: a hint about writes.
+        preferred_write_alignment: Ignored,
+        /// SPDK's: a hint about writes.
+        optimal_write_size: Ignored,
+        /// SPDK's: a hint about unmapping.
+        preferred_unmap_granularity: Ignored,
+        /// SPDK's: a hint about unmapping.
+        preferred_unmap_alignment: Ignored,
+    }
+}
+
+fn null_create(context: &Context, params: NullCreate) -> Outcome {
+    let (blocks, block_bytes) = (params.num_blocks, params.block_size);
+    check_blocks(blocks, block_bytes)?;
+    let Uuid(uuid) = params.uuid.unwrap_or_else(Uuid::random);
+    let made = Made {
+        bdev: Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid)),
+        device: None,
+        product: "Null disk",
+        method: "bdev_null_create",
+        params: object! {
+            "name": params.name,
+            "num_blocks": blocks,
+            "block_size": block_bytes,
+            "uuid": Uuid(uuid).to_string(),
+        },
+        bases: Vec::new(),
+    };
+    context.register(made).map(Json::from)
+}
+
+fn null_delete(context: &Context, params: Name) -> Outcome {
+    context.unregister(&params.name, "bdev_null_create")?;
+    Ok(Json::Bool(true))
+}

@@ -1,0 +1,164 @@
+//! The table of everything that can be called. A method stands in it once, with its parameters; calling it, listing it
+//! and its documentation come from there.
+
+pub(super) mod auth;
+mod bdev;
+mod connection;
+mod framework;
+pub(super) mod initiator;
+mod log;
+mod lunette;
+mod memory;
+pub(super) mod options;
+pub(super) mod portal;
+pub(super) mod target;
+mod wrapper;
+
+use super::context::{Context, Stage};
+use super::fault::Fault;
+use super::json::Json;
+use super::params::Field;
+use crate::control::error::ChangeError;
+
+/// How a call ends.
+pub(super) type Outcome = Result<Json, Fault>;
+
+/// When a method can be called.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// Before `framework_start_init`.
+    Startup,
+    /// After it.
+    Runtime,
+    /// At any time.
+    Always,
+}
+
+impl When {
+    fn allows(self, stage: Stage) -> bool {
+        match self {
+            When::Startup => stage == Stage::Startup,
+            When::Runtime => stage == Stage::Runtime,
+            When::Always => true,
+        }
+    }
+}
+
+/// A method.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// Its name.
+    pub name: &'static str,
+    /// When it can be called.
+    pub when: When,
+    /// Its parameters.
+    pub fields: &'static [Field],
+    /// What it does.
+    pub about: &'static str,
+    /// Reads the parameters and says what is wrong with them.
+    check: fn(Json) -> Result<(), Fault>,
+    run: fn(&Context, Json) -> Outcome,
+}
+
+/// A row: `name, when, type of the parameters, handler, what it does`.
+macro_rules! method {
+    ($name:literal, $when:ident, $params:ty, $handler:path, $about:literal) => {
+        $crate::rpc::methods::Method {
+            name: $name,
+            when: $crate::rpc::methods::When::$when,
+            fields: <$params as $crate::rpc::params::Params>::FIELDS,
+            about: $about,
+            check: |params| $crate::rpc::params::read::<$params>(params).map(drop),
+            run: |context, params| $handler(context, $crate::rpc::params::read::<$params>(params)?),
+        }
+    };
+}
+use method;
+
+/// The families, each with its rows.
+const FAMILIES: &[&[Method]] = &[
+    framework::METHODS,
+    log::METHODS,
+    bdev::METHODS,
+    memory::METHODS,
+    wrapper::METHODS,
+    options::METHODS,
+    portal::METHODS,
+    initiator::METHODS,
+    auth::METHODS,
+    target::METHODS,
+    connection::METHODS,
+    lunette::METHODS,
+];
+
+/// Every method.
+pub fn all() -> impl Iterator<Item = &'static Method> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// Calls a method.
+///
+/// # Errors
+/// There is no such method, not at this stage, or it refuses.
+pub fn call(context: &Context, name: &str, params: Json) -> Result<Json, Fault> {
+    let method = find(name)?;
+    if !method.when.allows(context.stage()) {
+        return Err(Fault::new(
+            Fault::INVALID_STATE,
+            match method.when {
+                When::Startup => {
+                    "Method may only be called before framework is initialized. Use --wait-for-rpc command line \
+                     parameter and then issue this RPC before the framework_start_init RPC."
+                }
+                _ => {
+                    "Method may only be called after framework is initialized using framework_start_init RPC."
+                }
+            },
+        ));
+    }
+    (method.run)(context, params)
+}
+
+/// Says whether a call could be made, as far as its name and parameters tell; gives back when.
+///
+/// # Errors
+/// There is no such method, or it has no such parameters.
+pub fn check(name: &str, params: Json) -> Result<When, Fault> {
+    let method = find(name)?;
+    (method.check)(params)?;
+    Ok(method.when)
+}
+
+fn find(name: &str) -> Result<&'static Method, Fault> {
+    all()
+        .find(|method| method.name == name)
+        .ok_or_else(|| Fault::new(Fault::METHOD_NOT_FOUND, "Method not found"))
+}
+
+/// What SPDK answers where the iSCSI side cannot be changed: always the same code.
+fn iscsi_fault(error: &ChangeError) -> Fault {
+    match error {
+        ChangeError::Stopping => Fault::stopped(),
+        error => Fault::params(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_method_stands_there_once_and_is_documented() {
+        let mut names: Vec<_> = all().map(|method| method.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for method in all() {
+            assert!(method.about.ends_with('.'), "{}", method.name);
+            for field in method.fields {
+                assert!(field.doc.ends_with('.'), "{}: {}", method.name, field.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The JSON-RPC socket: a thread that accepts, and one for each connection, up to a bound.
+//!
+//! These threads may block (opening a disk, syncing a file, a client that does not read): control, reactors and other
+//! clients do not notice. As with SPDK a lock file beside the socket says whether a daemon lives there, so that the
+//! socket of one that died is replaced and that of one that lives is not.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+
+use super::context::Context;
+use super::envelope::{Call, Id, Request, Stream, answer};
+use super::fault::Fault;
+use super::methods;
+use crate::limits::{RPC_CONNS_MAX, RPC_REQUEST_NS, RPC_SEND_NS};
+
+/// Only who runs the daemon may command it.
+const SOCKET_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+/// A client that sent no JSON has so long to take the answer before its connection is closed.
+const LINGER: Duration = Duration::from_secs(1);
+/// When nothing can be accepted (no descriptors), the next try comes after so long.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A daemon lives there.
+    #[error("{0}: another daemon has this socket; stop it, or choose another --rpc-socket")]
+    InUse(PathBuf),
+    /// There is something else.
+    #[error("{0}: it is there and is not a socket; choose another --rpc-socket")]
+    NotASocket(PathBuf),
+    /// The system refuses.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A socket that is bound and not served yet. Its files go with it.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Holds the lock as long as it is open.
+    _lock: File,
+}
+
+impl Socket {
+    /// Takes the socket at `path`.
+    ///
+    /// # Errors
+    /// A daemon that lives there, or whatever the system has against it.
+    pub fn bind(path: &Path) -> Result<Socket, BindError> {
+        let failed = |path: &Path, source| BindError::Io { path: path.to_owned(), source };
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock_path = PathBuf::from(lock_path);
+        let lock = lock(&lock_path).map_err(|source| failed(&lock_path, source))?;
+        let Some(lock) = lock else { return Err(BindError::InUse(path.to_owned())) };
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
+                return Err(BindError::NotASocket(path.to_owned()));
+            }
+            // SPDK locks as well; this is for servers that do not.
+            Ok(_) if UnixStream::connect(path).is_ok() => return Err(BindError::InUse(path.to_owned())),
+            Ok(_) => std::fs::remove_file(path).map_err(|source| failed(path, source))?,
+            Err(_) => {}
+        }
+        let listener = listen(path).map_err(|source| failed(path, source))?;
+        Ok(Socket { listener, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Serves it.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn serve(self, context: Arc<Context>) -> io::Result<Server> {
+        let shared = Arc::new(Shared::default());
+        let server = Server { socket: self, shared: Arc::clone(&shared) };
+        let listener = server.socket.listener.try_clone()?;
+        let thread = std::thread::Builder::new().name("rpc".to_owned());
+        thread.spawn(move || accept(&listener, &context, &shared))?;
+        Ok(server)
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // The lock file goes too: who opens it now finds another one, or none, at its path and tries again.
+        let mut lock_path = self.path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(lock_path);
+    }
+}
+
+/// A socket that is served. Dropping it ends its connections.
+#[derive(Debug)]
+pub struct Server {
+    socket: Socket,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        // Ends the wait in accept.
+        let _ = rustix::net::shutdown(&self.socket.listener, Shutdown::Both);
+        for conn in self.shared.conns.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = conn.1.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    is_over: AtomicBool,
+    /// For its numbers.
+    accepted: AtomicUsize,
+    /// Those that are served, by number.
+    conns: Mutex<Vec<(usize, UnixStream)>>,
+}
+
+/// The lock of a path, if nobody has it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    loop {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = File::from(rustix::fs::open(path, flags, SOCKET_MODE)?);
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // Whoever had it may have removed the file in between: then it locks nobody out.
+        let is_there = std::fs::metadata(path);
+        if is_there.is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino())) {
+            return Ok(Some(file));
+        }
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let address = SocketAddrUnix::new(path)?;
+    let socket: OwnedFd =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // Before it has a name: nobody else gets in for a moment.
+    fchmod(&socket, SOCKET_MODE)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn accept(listener: &UnixListener, context: &Arc<Context>, shared: &Arc<Shared>) {
+    loop {
+        let accepted = listener.accept();
+        if shared.is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        match accepted {
+            Ok((stream, _)) => {
+                if let Err(error) = start(stream, context, shared) {
+                    tracing::warn!(%error, "a JSON-RPC client was turned away");
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept JSON-RPC clients at the moment");
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+}
+
+/// Gives a connection its thread.
+fn start(mut stream: UnixStream, context: &Arc<Context>, shared: &Arc<Shared>) -> io::Result<()> {
+    stream.set_write_timeout(Some(Duration::from_nanos(RPC_SEND_NS)))?;
+    let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
+    let conns = || shared.conns.lock().unwrap_or_else(PoisonError::into_inner);
+    if conns().len() >= RPC_CONNS_MAX {
+        let fault =
+            Fault::internal(format_args!("{RPC_CONNS_MAX} clients are connected, and no more may be"));
+        // It fits into an empty socket's buffer.
+        stream
+            .write_all(format!("{}\n", answer(&Id::default(), Err(fault)).unwrap_or_default()).as_bytes())?;
+        return Err(io::Error::other("there are too many"));
+    }
+    conns().push((number, stream.try_clone()?));
+    let (context, kept) = (Arc::clone(context), Arc::clone(shared));
+    let thread = std::thread::Builder::new().name(format!("rpc-{number}"));
+    let spawned = thread.spawn(move || {
+        if let Err(error) = serve(&mut stream, &context) {
+            tracing::info!(%error, "a JSON-RPC connection was closed");
+        }
+        kept.conns.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != number);
+    });
+    if spawned.is_err() {
+        conns().retain(|(other, _)| *other != number);
+    }
+    spawned.map(drop)
+}
+
+/// Serves a connection to its end.
+fn serve(stream: &mut UnixStream, context: &Context) -> io::Result<()> {
+    let mut values = Stream::requests();
+    let mut chunk = vec![0; READ_BYTES];
+    // When a request that has begun has to be complete.
+    let mut due = None;
+    loop {
+        let left = due.map(|due: Instant| due.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            return Err(io::Error::new(ErrorKind::TimedOut, "half a request came and no more"));
+        }
+        stream.set_read_timeout(left)?;
+        let bytes = match stream.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(bytes) => bytes,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut
+                ) =>
+            {
+                continue;
+            }
+            // A client that has its answer may go without a word.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && !values.is_amid() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        values.received(&chunk[..bytes]);
+        let fault = loop {
+            match values.next_value() {
+                Ok(None) => break None,
+                Ok(Some(text)) => match handle(&text, context, stream)? {
+                    None => due = None,
+                    Some(fault) => break Some(fault),
+                },
+                Err(fault) => break Some(fault),
+            }
+        };
+        if let Some(fault) = fault {
+            return close(stream, fault);
+        }
+        if values.is_amid() {
+            due = due.or_else(|| Some(Instant::now() + Duration::from_nanos(RPC_REQUEST_NS)));
+        }
+    }
+}
+
+/// Answers what was no JSON, and nothing after it.
+fn close(stream: &mut UnixStream, fault: Fault) -> io::Result<()> {
+    let error = io::Error::new(ErrorKind::InvalidData, fault.text());
+    send(stream, answer(&Id::default(), Err(fault)), "\n")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    // The client may still be sending: it shall see the answer, not a broken pipe.
+    let (until, mut chunk) = (Instant::now() + LINGER, vec![0; READ_BYTES]);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+            break;
+        }
+        if !matches!(stream.read(&mut chunk), Ok(1..)) {
+            break;
+        }
+    }
+    Err(error)
+}
+
+/// Does what a whole value asks for and answers it. Gives back the fault that ends the connection.
+fn handle(text: &str, context: &Context, stream: &mut UnixStream) -> io::Result<Option<Fault>> {
+    match Request::parse(text) {
+        Err(fault) if fault.code == Fault::PARSE_ERROR => return Ok(Some(fault)),
+        Err(fault) => send(stream, answer(&Id::default(), Err(fault)), "\n")?,
+        Ok(Request::One(text)) => send(stream, call(text, context), "\n")?,
+        Ok(Request::Batch(calls)) => {
+            // Each answer is sent before the next call, so that no batch makes an answer that fills memory.
+            let mut before = "[";
+            for text in calls {
+                if let Some(answer) = call(text, context) {
+                    stream.write_all(before.as_bytes())?;
+                    send(stream, Some(answer), "")?;
+                    before = ",";
+                }
+            }
+            if before == "," {
+                stream.write_all(b"]\n")?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn send(stream: &mut UnixStream, answer: Option<String>, end: &str) -> io::Result<()> {
+    let Some(mut answer) = answer else { return Ok(()) };
+    answer.push_str(end);
+    stream.write_all(answer.as_bytes())
+}
+
+/// One call's answer.
+fn call(text: &str, context: &Context) -> Option<String> {
+    let Call { id, method, params } = match Call::parse(text) {
+        Ok(call) => call,
+        Err((id, fault)) => return answer(&id, Err(fault)),
+    };
+    let outcome = methods::call(context, &method, params);
+    if let Err(fault) = &outcome {
+        tracing::info!(method, code = fault.code, "JSON-RPC call refused: {}", fault.text());
+    }
+    answer(&id, outcome)
+}

@@ -1,0 +1,7 @@
+//! The JSON-RPC socket: literal requests and answers, over a UNIX socket, of a daemon of this process.
+
+mod config;
+mod daemon;
+mod hostile;
+mod objects;
+mod wire;

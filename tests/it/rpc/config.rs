@@ -1,0 +1,186 @@
+//! Files of calls: what is saved, loaded and saved again, and what a wrong one does not do.
+
+use std::process::{Command, Output, Stdio};
+
+use lunette::rpc::config::Plan;
+use serde_json::{Value, json};
+
+use super::daemon::{Folder, Managed};
+
+/// Makes one of everything that is saved.
+fn fill(daemon: &Managed) {
+    for (method, params) in [
+        (
+            "iscsi_set_options",
+            r#"{"node_base":"iqn.2026-11.io.example","nop_in_interval":7,"nop_timeout":9}"#,
+        ),
+        ("framework_start_init", "{}"),
+        ("bdev_malloc_create", r#"{"num_blocks":2048,"block_size":512}"#),
+        ("bdev_malloc_create", r#"{"name":"M\u00e9","num_blocks":8,"block_size":4096}"#),
+        ("bdev_null_create", r#"{"name":"N0","num_blocks":4096,"block_size":512}"#),
+        ("bdev_passthru_create", r#"{"name":"P0","base_bdev_name":"N0"}"#),
+        ("bdev_error_create", r#"{"base_name":"P0"}"#),
+        (
+            "bdev_delay_create",
+            r#"{"name":"D0","base_bdev_name":"EE_P0","avg_read_latency":1,"p99_read_latency":2,
+                "avg_write_latency":3,"p99_write_latency":4}"#,
+        ),
+        ("iscsi_create_portal_group", r#"{"tag":1,"portals":[{"host":"127.0.0.1","port":"0"}]}"#),
+        (
+            "iscsi_create_portal_group",
+            r#"{"tag":7,"portals":[{"host":"127.0.0.1","port":0}],"private":true,"wait":true}"#,
+        ),
+        ("iscsi_portal_group_set_auth", r#"{"tag":7,"require_chap":true,"chap_group":3}"#),
+        (
+            "iscsi_create_initiator_group",
+            r#"{"tag":2,"initiators":["!iqn.bad","ANY"],"netmasks":["127.0.0.0/8"]}"#,
+        ),
+        ("iscsi_create_auth_group", r#"{"tag":3,"secrets":[{"user":"u","secret":"correct-horse-12"}]}"#),
+        (
+            "iscsi_create_target_node",
+            r#"{"name":"disk1","alias_name":"","pg_ig_maps":[{"pg_tag":1,"ig_tag":2}],
+                "luns":[{"bdev_name":"Malloc0","lun_id":5},{"bdev_name":"D0"}],"queue_depth":1,
+                "require_chap":true,"chap_group":3,"header_digest":true}"#,
+        ),
+        ("iscsi_set_discovery_auth", r#"{"disable_chap":true}"#),
+    ] {
+        daemon.ok(method, params);
+    }
+}
+
+/// What the daemon would save, and what it saves.
+fn saved(daemon: &Managed) -> String {
+    assert_eq!(daemon.ok("lunette_save_config", "{}"), true);
+    std::fs::read_to_string(daemon.folder.path("config.json")).unwrap()
+}
+
+#[test]
+fn what_is_saved_and_loaded_is_saved_again_byte_by_byte() {
+    let daemon = Managed::waiting();
+    fill(&daemon);
+    let first = saved(&daemon);
+    let mode = std::os::unix::fs::MetadataExt::mode(&daemon.folder.path("config.json").metadata().unwrap());
+    assert_eq!(mode & 0o777, 0o600, "there are secrets in it");
+    let uuid = |daemon: &Managed| daemon.ok("bdev_get_bdevs", r#"{"name":"Malloc0"}"#)[0]["uuid"].clone();
+    let uuid_before = uuid(&daemon);
+    let folder = daemon.stop();
+
+    let plan = Plan::read(&folder.path("config.json")).unwrap();
+    let daemon = Managed::try_start(folder, Some(plan)).unwrap();
+    assert_eq!(uuid(&daemon), uuid_before);
+    assert_eq!(saved(&daemon), first);
+    let whole: Value = serde_json::from_str(&first).unwrap();
+    assert_eq!(daemon.ok("lunette_get_config", "{}"), whole);
+    // As SPDK's client puts it together.
+    let one = |subsystem: Value| {
+        let name = &subsystem["subsystem"];
+        let params = json!({"name": name, "with_batches": false}).to_string();
+        json!({"subsystem": name, "config": daemon.ok("framework_get_config", &params)})
+    };
+    let listed = daemon.ok("framework_get_subsystems", "{}");
+    let together: Vec<Value> = listed.as_array().unwrap().iter().cloned().map(one).collect();
+    assert_eq!(json!({"subsystems": together}), whole);
+    assert_eq!(std::fs::read_dir(daemon.folder.path("")).unwrap().count(), 3);
+}
+
+#[test]
+fn files_are_saved_where_they_are_wanted_or_not_at_all() {
+    let daemon = Managed::start();
+    let nowhere = daemon.folder.path("no/such/folder").display().to_string();
+    let refused = daemon.refused("lunette_save_config", &json!({"filename": nowhere}).to_string());
+    assert_eq!(refused, (-2, format!("No such file or directory: {nowhere}")));
+    let relative = daemon.refused("lunette_save_config", r#"{"filename":"x.json"}"#);
+    assert_eq!(relative.0, -32602);
+    let there = daemon.folder.path("there.json");
+    std::fs::write(&there, "old").unwrap();
+    daemon.ok("lunette_save_config", &json!({"filename": there}).to_string());
+    assert!(std::fs::read_to_string(there).unwrap().starts_with("{\n  \"subsystems\": ["));
+}
+
+/// A port that was free a moment ago.
+fn port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_call_that_fails_is_named_and_nobody_was_served() {
+    let port = port();
+    let text = json!({"subsystems": [
+        {"subsystem": "bdev", "config": [
+            {"method": "bdev_null_create", "params": {"name": "N0", "num_blocks": 8, "block_size": 512}},
+        ]},
+        {"subsystem": "iscsi", "config": [
+            {"method": "iscsi_create_portal_group",
+             "params": {"tag": 1, "portals": [{"host": "127.0.0.1", "port": port.to_string()}]}},
+            {"method": "iscsi_create_target_node",
+             "params": {"name": "d", "alias_name": "", "pg_ig_maps": [{"pg_tag": 1, "ig_tag": 1}],
+                        "luns": [{"bdev_name": "N0", "lun_id": 0}], "queue_depth": 1}},
+        ]},
+    ]});
+    let plan = Plan::parse(&text.to_string()).unwrap();
+    let error = Managed::try_start(Folder::new(), Some(plan)).unwrap_err();
+    assert_eq!(
+        error,
+        "subsystem iscsi, call 2: iscsi_create_target_node: Invalid parameters: there is no initiator group 1"
+    );
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+}
+
+/// `lunette` with these arguments, its standard input a text.
+fn lunette(args: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lunette"));
+    let command = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn the_command_prints_results_and_says_why_there_is_none() {
+    let daemon = Managed::start();
+    let socket = daemon.socket().display().to_string();
+    let rpc = |args: &[&str], input: &str| lunette(&[&["rpc", "-s", &socket], args].concat(), input);
+
+    let made = rpc(&["bdev_null_create", r#"{"name":"N0","num_blocks":8,"block_size":512}"#], "");
+    assert_eq!((made.status.code(), text(&made.stdout), text(&made.stderr)), (Some(0), "N0\n", ""));
+    let made = rpc(&["bdev_null_create", "-"], "{\"name\":\"N1\",\n\"num_blocks\":8,\"block_size\":512}\n");
+    assert_eq!((made.status.code(), text(&made.stdout)), (Some(0), "N1\n"));
+    let listed = rpc(&["iscsi_get_stats"], "");
+    let expected = "{\n  \"invalid\": 0,\n  \"running\": 0,\n  \"exiting\": 0,\n  \"exited\": 0\n}\n";
+    assert_eq!((listed.status.code(), text(&listed.stdout)), (Some(0), expected));
+
+    let refused = rpc(&["bdev_null_delete", r#"{"name":"N2"}"#], "");
+    let why = "lunette: bdev_null_delete: No such device: there is no bdev N2 (code -19)\n";
+    assert_eq!((refused.status.code(), text(&refused.stdout), text(&refused.stderr)), (Some(1), "", why));
+    let wrong = rpc(&["bdev_null_delete", "{name}"], "");
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).starts_with("lunette: the parameters are to be a JSON object"));
+
+    drop(daemon.stop());
+    let nobody = rpc(&["rpc_get_methods"], "");
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(text(&nobody.stderr).contains("no daemon has made this socket: start one with"));
+}
+
+#[test]
+fn serve_refuses_a_wrong_file_before_anything_else() {
+    let folder = Folder::new();
+    let file = folder.path("config.json").display().to_string();
+    let socket = folder.path("rpc.sock").display().to_string();
+    let call =
+        json!({"method": "bdev_null_create", "params": {"name": "N0", "num_blcks": 8, "block_size": 512}});
+    let config = json!({"subsystems": [{"subsystem": "bdev", "config": [call]}]});
+    std::fs::write(&file, config.to_string()).unwrap();
+    let refused = lunette(&["serve", "-c", &file, "-r", &socket], "");
+    assert_eq!(refused.status.code(), Some(1));
+    let begin = format!(
+        "lunette: {file}: subsystem bdev, call 1: bdev_null_create: Invalid parameters: there is no parameter \
+         \"num_blcks\"; there are name, num_blocks"
+    );
+    assert!(text(&refused.stderr).starts_with(&begin), "{}", text(&refused.stderr));
+    assert!(!folder.path("rpc.sock").exists());
+}

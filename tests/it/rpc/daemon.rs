@@ -1,0 +1,209 @@
+//! A daemon with a JSON-RPC socket and nothing else, and a client that writes what the test says.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use lunette::buf::Hugepages;
+use lunette::control::options;
+use lunette::control::thread::{Daemon, Options, Remote};
+use lunette::reactor::Idle;
+use lunette::rpc::config::Plan;
+use lunette::rpc::context::{Context, LogLevel, Parts, Stage};
+use lunette::rpc::server::{Server, Socket};
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+
+use crate::harness::SOON;
+
+/// A folder of its own, gone at the end.
+#[derive(Debug)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    pub(super) fn new() -> Folder {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("lunette-rpc-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The daemon.
+#[derive(Debug)]
+pub(super) struct Managed {
+    pub(super) folder: Folder,
+    server: Option<Server>,
+    remote: Remote,
+    thread: Option<JoinHandle<bool>>,
+}
+
+impl Managed {
+    /// One that is in full service.
+    pub(super) fn start() -> Managed {
+        Managed::try_start(Folder::new(), Some(Plan::default())).unwrap()
+    }
+
+    /// One that waits for `framework_start_init`.
+    pub(super) fn waiting() -> Managed {
+        Managed::try_start(Folder::new(), None).unwrap()
+    }
+
+    /// One that makes a file's calls first, or what is wrong with them.
+    pub(super) fn try_start(folder: Folder, plan: Option<Plan>) -> Result<Managed, String> {
+        let (started, is_started) = mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let daemon = Daemon::start(Options {
+                planted: lunette::reactor::Planted::default(),
+                cores: vec![0],
+                idle: Idle::Park,
+                hugepages: Hugepages::Off,
+                pool_bytes: 16 << 20,
+                iscsi: options::Options::default(),
+            })
+            .unwrap();
+            started.send(daemon.remote()).unwrap();
+            daemon.run()
+        });
+        let remote = is_started.recv().expect("the daemon starts");
+        let mut managed = Managed { folder, server: None, remote: remote.clone(), thread: Some(thread) };
+        let context = Arc::new(Context::new(Parts {
+            control: remote,
+            stage: Stage::Startup,
+            config_file: Some(managed.folder.path("config.json")),
+            hugepages: Hugepages::Off,
+            log: LogLevel::new(LevelFilter::INFO, |_| {}),
+        }));
+        if let Some(plan) = plan {
+            plan.run(&context, true)?;
+        }
+        let socket = Socket::bind(&managed.socket()).unwrap();
+        managed.server = Some(socket.serve(context).unwrap());
+        Ok(managed)
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.folder.path("rpc.sock")
+    }
+
+    pub(super) fn connect(&self) -> Wire {
+        Wire::connect(&self.socket())
+    }
+
+    /// One call on a connection of its own: its result, or its error.
+    pub(super) fn call(&self, method: &str, params: &str) -> Result<Value, Value> {
+        self.connect().call(method, params)
+    }
+
+    /// A call that has to succeed.
+    pub(super) fn ok(&self, method: &str, params: &str) -> Value {
+        self.call(method, params).unwrap_or_else(|error| panic!("{method} {params}: {error}"))
+    }
+
+    /// A call that has to be refused: code and message, with what is said beside it.
+    pub(super) fn refused(&self, method: &str, params: &str) -> (i64, String) {
+        let error = self.call(method, params).expect_err("it is to be refused");
+        let text = error["message"].as_str().unwrap();
+        let detail = error["data"].as_str().map(|data| format!(": {data}")).unwrap_or_default();
+        (error["code"].as_i64().unwrap(), format!("{text}{detail}"))
+    }
+
+    /// Asks it to stop and waits until it has, its sessions ended first.
+    pub(super) fn stop(mut self) -> Folder {
+        self.end();
+        std::mem::replace(&mut self.folder, Folder(PathBuf::new()))
+    }
+
+    fn end(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        self.remote.call(|control, now| {
+            let sessions: Vec<_> = control.sessions().iter().map(|(id, _)| id).collect();
+            sessions.into_iter().for_each(|id| control.end_session(id, now));
+        });
+        self.remote.drain();
+        let is_clean = thread.join();
+        self.server = None;
+        if !std::thread::panicking() {
+            assert!(is_clean.unwrap(), "a reactor did not stop");
+            assert!(!self.socket().exists(), "the socket is left behind");
+        }
+    }
+}
+
+impl Drop for Managed {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) stream: UnixStream,
+    read: Vec<u8>,
+}
+
+impl Wire {
+    pub(super) fn connect(socket: &Path) -> Wire {
+        let stream = UnixStream::connect(socket).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        Wire { stream, read: Vec::new() }
+    }
+
+    pub(super) fn send(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The next answer, without the newline that ends it.
+    pub(super) fn line(&mut self) -> String {
+        self.try_line().expect("an answer")
+    }
+
+    /// None where the connection was closed.
+    pub(super) fn try_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                assert!(line.is_ascii());
+                return Some(String::from_utf8(line).unwrap().trim_end().to_owned());
+            }
+            let mut chunk = [0; 4096];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return None,
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Ok(bytes) => self.read.extend_from_slice(&chunk[..bytes]),
+                Err(error) => panic!("no answer in time: {error}"),
+            }
+        }
+    }
+
+    /// Nothing more will be sent; what the daemon says to its end.
+    pub(super) fn rest(mut self) -> Vec<String> {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+        std::iter::from_fn(|| self.try_line()).collect()
+    }
+
+    pub(super) fn call(&mut self, method: &str, params: &str) -> Result<Value, Value> {
+        self.send(&format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#));
+        let answer: Value = serde_json::from_str(&self.line()).unwrap();
+        match answer.get("error") {
+            Some(error) => Err(error.clone()),
+            None => Ok(answer["result"].clone()),
+        }
+    }
+}
