@@ -175,6 +175,23 @@ impl Plan {
         }
     }
 
+    /// Whether the initiator may expect to move so many bytes, whatever the CDB says: then there is a residual.
+    ///
+    /// # Errors
+    /// COMPARE AND WRITE: where its halves end is not known unless both agree. The field at fault is the CDB's NUMBER OF
+    /// LOGICAL BLOCKS.
+    pub fn check_expected(&self, expected_bytes: u32, place: &Place<'_>) -> Result<(), Sense> {
+        let block_bytes = place.unit.map_or(0, |(view, _)| view.block_bytes);
+        match self {
+            Plan::Work(work)
+                if work.has_halves() && work.data_bytes(block_bytes) != u64::from(expected_bytes) =>
+            {
+                Err(Sense::invalid_byte(13))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether data that come with the command are taken block by block: what is no whole block is not written.
     pub fn is_in_blocks(&self) -> bool {
         match self {

@@ -114,6 +114,21 @@ impl FileChannel {
         }
     }
 
+    /// Goes on with everything that has come back.
+    fn collect(&mut self) {
+        while let Link::Ready(ring) = &mut self.link
+            && let Some(came) = ring.came()
+        {
+            match came {
+                Came::Sync(result) => self.synced(result),
+                Came::Flight(key, result) => {
+                    let Some(next) = ring.job(key).map(|job| job.came(result)) else { continue };
+                    self.go_on(key, next);
+                }
+            }
+        }
+    }
+
     /// Begins a sync where one is wanted and none at work.
     fn sync(&mut self) {
         let Link::Ready(ring) = &mut self.link else { return };
@@ -175,25 +190,24 @@ impl Channel for FileChannel {
     }
 
     fn kick(&mut self) {
-        if let Link::Ready(ring) = &mut self.link {
+        if let Link::Ready(ring) = &mut self.link
+            && ring.has_unsubmitted()
+        {
             ring.submit();
         }
     }
 
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
         self.connect();
-        while let Link::Ready(ring) = &mut self.link
-            && let Some(came) = ring.came()
+        self.collect();
+        if let Link::Ready(ring) = &mut self.link
+            && self.ended.is_empty()
+            && ring.is_owed()
         {
-            match came {
-                Came::Sync(result) => self.synced(result),
-                Came::Flight(key, result) => {
-                    let Some(next) = ring.job(key).map(|job| job.came(result)) else { continue };
-                    self.go_on(key, next);
-                }
-            }
+            ring.submit();
+            self.collect();
         }
-        // What goes on, and what the kernel kept for a call.
+        // What goes on.
         self.kick();
         self.ended.poll(out, max);
     }

@@ -167,15 +167,14 @@ impl Ring {
         self.unsubmitted += 1;
     }
 
-    /// Tells the kernel of what was asked for, and lets it finish what it kept for this call.
+    /// Whether the kernel has completions that it hands over at the next [`Ring::submit`] only.
+    pub(super) fn is_owed(&mut self) -> bool {
+        let queue = self.uring.submission();
+        queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// Tells the kernel of what was asked for, and lets it hand over what it kept.
     pub(super) fn submit(&mut self) {
-        let (taskrun, overflow) = {
-            let queue = self.uring.submission();
-            (queue.taskrun(), queue.cq_overflow())
-        };
-        if self.unsubmitted == 0 && !taskrun && !overflow {
-            return;
-        }
         // It fails when the kernel is short of memory or was interrupted: the next turn tries again.
         if let Ok(count) = self.uring.submit() {
             self.unsubmitted = self.unsubmitted.saturating_sub(count);

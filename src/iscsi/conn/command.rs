@@ -70,7 +70,8 @@ impl Conn {
             task.unsolicited = Some(Sn(0));
         }
         let unsolicited_ok = self.unsolicited_is_allowed(command, immediate_bytes);
-        match agree(transfer, command) {
+        let is_agreed = plan.check_expected(command.expected_bytes, &place);
+        match is_agreed.and_then(|()| agree(transfer, command)) {
             Ok((moves, residual)) => {
                 task.moves_bytes = moves;
                 task.residual = residual;

@@ -139,7 +139,7 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
         writer.put(&[0x80, 0, 0, 0]);
     }
     writer.zeros_to(36);
-    writer.put(&u64::from(blocks(work::WRITE_SAME_BYTES_MAX, unit)).to_be_bytes());
+    writer.put(&u64::from(work::WRITE_SAME_BLOCKS_MAX).to_be_bytes());
     writer.zeros_to(64);
 }
 

@@ -24,8 +24,9 @@ use crate::scsi::{Access, Extent, Place, Served, medium};
 
 pub use unmap::{UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX};
 
-/// MAXIMUM WRITE SAME LENGTH of VPD B0h, in bytes.
-pub const WRITE_SAME_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+/// MAXIMUM WRITE SAME LENGTH of VPD B0h. libiscsi's conformance tests write and read in one command what a longer one would
+/// cover.
+pub const WRITE_SAME_BLOCKS_MAX: u32 = 32 * 1024;
 
 /// Blocks that one COMPARE AND WRITE may concern: both halves of its data go into one buffer, and the field has 8 bits.
 pub fn compare_and_write_blocks_max(block_bytes: u32) -> u8 {
@@ -149,6 +150,11 @@ impl Work {
     /// buffer.
     pub fn is_piecewise(&self) -> bool {
         matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite)
+    }
+
+    /// Whether it is COMPARE AND WRITE, whose data are those to compare and those to write.
+    pub fn has_halves(&self) -> bool {
+        self.kind == Kind::CompareAndWrite
     }
 
     /// Whether it is UNMAP.

@@ -1,6 +1,6 @@
 //! From CDBs to [`Work`].
 
-use super::{Kind, WRITE_SAME_BYTES_MAX, Work, can_unmap, compare_and_write_blocks_max};
+use super::{Kind, WRITE_SAME_BLOCKS_MAX, Work, can_unmap, compare_and_write_blocks_max};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::medium::{self, extent_10, extent_12, extent_16};
 use crate::scsi::sense::Sense;
@@ -107,9 +107,8 @@ fn write_same(
     if unmap && !can_unmap(unit.view) {
         return Err(Sense::invalid_bit(1, 3));
     }
-    let bytes = u64::from(extent.blocks) * u64::from(unit.view.block_bytes);
     // WSNZ of VPD B0h: no length does not stand for the rest of the medium.
-    if extent.blocks == 0 || bytes > u64::from(WRITE_SAME_BYTES_MAX) {
+    if extent.blocks == 0 || extent.blocks > WRITE_SAME_BLOCKS_MAX {
         return Err(Sense::invalid_byte(length_byte));
     }
     let extent = Extent { fua: false, ..extent };

@@ -3,9 +3,9 @@
 use super::{planned, thin, work};
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::unit;
-use crate::scsi::view::UnitView;
+use crate::scsi::view::{LunNumber, UnitView};
 use crate::scsi::work::{Kind, Work, compare_and_write_blocks_max};
-use crate::scsi::{Access, Extent, Plan, Status};
+use crate::scsi::{Access, Extent, Place, Plan, Status};
 
 const fn extent(lba: u64, blocks: u32, fua: bool) -> Extent {
     Extent { lba, blocks, fua }
@@ -108,6 +108,21 @@ fn compare_and_write_has_both_halves_in_one_buffer() {
 }
 
 #[test]
+fn compare_and_write_wants_the_initiator_to_agree_on_its_length() {
+    let (target, unit) = (crate::scsi::tests::target(), thin());
+    let place = Place { target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let check = |cdb: &[u8], expected| planned(cdb, &unit).check_expected(expected, &place);
+    let swap = |blocks| [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, blocks, 0, 0];
+    assert_eq!(check(&swap(2), 2048), Ok(()));
+    assert_eq!(check(&swap(2), 1024), Err(Sense::invalid_byte(13)));
+    assert_eq!(check(&swap(2), 2560), Err(Sense::invalid_byte(13)));
+    // 256 blocks do not fit the field, and are none.
+    assert_eq!(check(&swap(0), 0), Ok(()));
+    assert_eq!(check(&swap(0), 262_144), Err(Sense::invalid_byte(13)));
+    assert_eq!(check(&[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0], 1024), Ok(()), "others have residuals");
+}
+
+#[test]
 fn write_same_with_and_without_data() {
     let unit = thin();
     let same = |kind, blocks| Plan::Work(Work { kind, extent: extent(5, blocks, false) });
@@ -132,9 +147,8 @@ fn write_same_within_its_limits() {
         let [a, b, c, d] = blocks.to_be_bytes();
         [0x93, byte_1, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, 0, 0]
     };
-    assert!(matches!(planned(&long(0, 0x20_0000), &unit), Plan::Work(_)), "1 GiB");
-    let larger = UnitView { blocks: 0x40_0000, ..thin() };
-    assert_eq!(refused(&long(0, 0x20_0001), &larger), Sense::invalid_byte(10), "MAXIMUM WRITE SAME LENGTH");
+    assert!(matches!(planned(&long(0, 0x8000), &unit), Plan::Work(_)));
+    assert_eq!(refused(&long(0, 0x8001), &unit), Sense::invalid_byte(10), "MAXIMUM WRITE SAME LENGTH");
     assert_eq!(refused(&long(0, 0), &unit), Sense::invalid_byte(10), "WSNZ");
     assert_eq!(refused(&[0x41, 0, 0, 0, 0, 0, 0, 0, 0, 0], &unit), Sense::invalid_byte(7), "WSNZ");
     assert_eq!(refused(&long(0x10, 1), &unit), Sense::invalid_bit(1, 4), "ANCHOR");
