@@ -28,6 +28,7 @@ mod pace;
 pub mod pending;
 pub mod placement;
 pub mod portals;
+mod probe;
 pub mod registry;
 pub mod sessions;
 pub mod targets;
