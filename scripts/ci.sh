@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc sim hostile clients conformance vm idle)
+ALL=("${QUICK[@]}" no_alloc sim hostile clients rpc conformance vm idle)
 FULL=("${ALL[@]}" fuzz)
 
 # Stages that may say "cannot run here", each with the reason. Empty: everything must run.
@@ -36,7 +36,7 @@ stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-de
 
 stage_scripts() { # the scripts themselves: they parse, and what judges others can be shown to say no
   local file
-  for file in .ci/run scripts/*.sh scripts/lab/*.sh scripts/lab/guest/* scripts/lab/labs/*.sh; do bash -n "$file"; done
+  for file in .ci/run scripts/*.sh scripts/rpc/*.sh scripts/lab/*.sh scripts/lab/guest/* scripts/lab/labs/*.sh; do bash -n "$file"; done
   python3 -c 'import ast, sys
 for name in sys.argv[1:]: ast.parse(open(name).read(), name)' scripts/*.py scripts/lab/*.py scripts/lab/labs/*.py
   checks python3 scripts/conformance.py --self-test
@@ -79,6 +79,13 @@ stage_fuzz() { # 10 million executions of every target, as many targets at once 
 stage_clients() { # iscsi-ls, iscsi-inq, qemu-img and their like
   release_binary; host_packages
   checks python3 scripts/clients.py
+}
+
+stage_rpc() { # SPDK's own clients, spdk-rpc and spdk-cli, drive the JSON-RPC socket
+  local venv=$OUT/spdk
+  release_binary; host_packages
+  [[ -x $venv/bin/spdk-cli ]] || { python3 -m venv "$venv" && "$venv/bin/pip" install -q spdk==26.9 configshell-fb==2.0.3; }
+  checks python3 scripts/spdk_rpc.py --bin "$venv/bin"
 }
 
 stage_conformance() { # libiscsi's suite against lunette, compared with conformance.toml, and tgt beside it

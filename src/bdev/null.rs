@@ -3,6 +3,7 @@
 //! A read does fill its buffer. Left alone, that would hold what another initiator sent or read before.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::instant::{InstantChannel, Perform};
 use super::queue::extent_bytes;
@@ -12,7 +13,14 @@ use crate::id::ReactorId;
 /// A null device.
 #[derive(Debug)]
 pub struct Null {
-    info: Arc<Info>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// But for its size.
+    info: Info,
+    blocks: AtomicU64,
 }
 
 impl Null {
@@ -29,24 +37,30 @@ impl Null {
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
         };
-        Null { info: Arc::new(info) }
+        Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
+    }
+
+    /// Makes it larger or smaller; IOs submitted from now on meet the new size.
+    pub fn resize(&self, blocks: u64) {
+        self.shared.blocks.store(blocks, Ordering::Relaxed);
     }
 }
 
 impl Bdev for Null {
     fn info(&self) -> Info {
-        Info::clone(&self.info)
+        Info { blocks: self.shared.blocks.load(Ordering::Relaxed), ..self.shared.info.clone() }
     }
 
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        Box::new(InstantChannel::new(Arc::clone(&self.info)))
+        Box::new(InstantChannel::new(Arc::clone(&self.shared)))
     }
 }
 
-impl Perform for Info {
+impl Perform for Shared {
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
         let Some((lba, blocks)) = op.extent() else { return Ok(()) };
-        let bytes = extent_bytes(lba, blocks, self.block_bytes, self.blocks)?.len();
+        let size = self.blocks.load(Ordering::Relaxed);
+        let bytes = extent_bytes(lba, blocks, self.info.block_bytes, size)?.len();
         if let Op::Read { .. } = op {
             data.expect("a read comes with memory")[..bytes].fill(0);
         }
@@ -67,7 +81,11 @@ mod tests {
 
     #[test]
     fn passes_the_contract() {
-        let make = || Made { bdev: Arc::new(Null::new("Null0".to_owned(), 100, 512, [7; 16])), resize: None };
+        let make = || {
+            let disk = Arc::new(Null::new("Null0".to_owned(), 100, 512, [7; 16]));
+            let bdev = Arc::clone(&disk);
+            Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks))) }
+        };
         suite(&Subject { name: "null", make: &make, keeps_data: false });
     }
 

@@ -22,6 +22,7 @@ mod groups;
 mod inbox;
 pub mod keeper;
 mod logins;
+pub mod nexuses;
 pub mod options;
 mod outbox;
 mod pace;
@@ -30,6 +31,7 @@ pub mod placement;
 pub mod portals;
 mod probe;
 pub mod registry;
+mod reserve;
 pub mod sessions;
 pub mod targets;
 pub mod thread;
@@ -105,6 +107,7 @@ pub struct Control<N: Net> {
     catalog: Catalog,
     sessions: Sessions,
     keeper: Keeper,
+    reserving: reserve::Reserving,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -128,6 +131,7 @@ impl<N: Net> Control<N> {
             outbox: Outbox::new(config.reactors),
             catalog: Catalog::new(config.options),
             keeper: Keeper::default(),
+            reserving: reserve::Reserving::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

@@ -200,6 +200,11 @@ impl Registry {
         self.unit(id).map(|unit| &unit.view)
     }
 
+    /// Every unit as it is now.
+    pub(super) fn views(&self) -> impl Iterator<Item = &Arc<UnitView>> {
+        self.slots.iter().filter_map(|slot| slot.unit.as_ref()).map(|unit| &unit.view)
+    }
+
     /// What a unit is made of.
     pub(super) fn entry_of(&self, id: UnitId) -> Option<&Entry> {
         let unit = self.unit(id)?;
@@ -219,7 +224,8 @@ impl Registry {
             Medium::NotReady => entry.identity(&info),
             Medium::Ready | Medium::Removed => old.identity.clone(),
         };
-        Ok(unit::view(id, &info, identity, Some(old.modes)))
+        let view = unit::view(id, &info, identity, Some(old.modes));
+        Ok(UnitView { permits: old.permits.clone(), ..view })
     }
 
     /// Replaces a unit's view; returns the former one.

@@ -116,12 +116,14 @@ impl<N: Net> Reactor<N> {
         let setup = |key| ConnSetup {
             key,
             session,
+            nexus: adopt.nexus,
             target: adopt.target,
             params: adopt.params,
             stat_sn: adopt.stat_sn,
             exp_cmd_sn: adopt.exp_cmd_sn,
             cid: adopt.cid,
             attention: adopt.attention,
+            owed: adopt.owed,
             is_gated: adopt.is_gated && !planted!(self, GhostWrite),
             ask_ns: adopt.nop_in.ask_ns,
             close_ns: adopt.nop_in.close_ns,
@@ -160,7 +162,9 @@ impl<N: Net> Reactor<N> {
             }
             Change::Unit { view, attention, except, is_drained } => {
                 let unit = view.id;
+                // Not of a unit that was removed, which has no view any more.
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
+                    && slot.as_ref().is_some_and(|old| old.id == unit)
                     && let Some(old) = slot.replace(view)
                 {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
@@ -174,6 +178,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
                 }
             }
+            Change::Reservations(change) => self.reserve(id, change, now),
             Change::Target { target, attention, drained } => {
                 for index in 0..self.conn_slots() {
                     let Some(key) = self.conns.key_at(index) else { continue };

@@ -12,7 +12,9 @@ use super::fault::Fault;
 use super::json::{Json, object};
 use super::orders::Orders;
 use crate::bdev::Bdev;
+use crate::bdev::file::FileDisk;
 use crate::bdev::malloc::Malloc;
+use crate::bdev::null::Null;
 use crate::control::error::{ChangeError, What};
 use crate::control::registry::BdevSpec;
 
@@ -21,6 +23,10 @@ use crate::control::registry::BdevSpec;
 pub(super) enum Device {
     /// It can be resized.
     Malloc(Arc<Malloc>),
+    /// It can be resized.
+    Null(Arc<Null>),
+    /// It can be looked at anew.
+    File(Arc<FileDisk>),
     /// Faults can be ordered.
     Error(Arc<Orders>),
 }
@@ -65,6 +71,15 @@ impl Context {
         .ok_or_else(|| Fault::internal("there are no names left"))
     }
 
+    /// Refuses a name that is taken, before anything is made that would have it.
+    pub(super) fn check_free(&self, name: &str) -> Result<(), Fault> {
+        let wanted = name.to_owned();
+        match self.control(move |control, _| control.bdev(&wanted).is_some())? {
+            true => Err(Fault::errno(Errno::EXIST, format_args!("there is a bdev {name} already"))),
+            false => Ok(()),
+        }
+    }
+
     /// A bdev to make another one of.
     pub(super) fn base(&self, name: &str) -> Result<Arc<dyn Bdev>, Fault> {
         let owned = name.to_owned();
@@ -102,16 +117,35 @@ impl Context {
         Ok(())
     }
 
-    /// After a resize: initiators are told, and what makes the bdev again says the new size.
-    pub(super) fn resized(&self, name: &str, member: &str, value: Json) -> Result<(), Fault> {
-        let (name, member) = (name.to_owned(), member.to_owned());
-        let outcome = self.control_and_wait(move |control, _, done| {
-            let entry = control.bdev(&name).ok_or_else(|| missing(&name))?;
-            let recipe = replaced(&entry.spec.recipe, &member, value);
-            control.set_recipe(&name, recipe)?;
-            control.reread_bdev(&name, done)
+    /// After a resize: what makes the bdev again says the new size, and initiators are told.
+    pub(super) fn resized(&self, name: &str, member: &'static str, value: Json) -> Result<(), Fault> {
+        let wanted = name.to_owned();
+        let set = self.control(move |control, _| {
+            let entry = control.bdev(&wanted).ok_or_else(|| missing(&wanted))?;
+            let recipe = replaced(&entry.spec.recipe, member, value);
+            control.set_recipe(&wanted, recipe)
         })?;
-        outcome.map(drop).map_err(|error| bdev_fault(&error))
+        set.map_err(|error| bdev_fault(&error))?;
+        self.reread(name)
+    }
+
+    /// Initiators are told what a bdev, and what is made of it, is like now.
+    pub(super) fn reread(&self, name: &str) -> Result<(), Fault> {
+        let mut names = vec![name.to_owned()];
+        let mut at = 0;
+        while let Some(name) = names.get(at).cloned() {
+            let over = self.control(move |control, _| {
+                let users = control.bdevs().filter(|entry| entry.spec.bases.contains(&name));
+                users.map(|entry| entry.name.clone()).collect::<Vec<_>>()
+            })?;
+            names.extend(over);
+            at += 1;
+        }
+        for name in names {
+            let told = self.control_and_wait(move |control, _, done| control.reread_bdev(&name, done))?;
+            told.map_err(|error| bdev_fault(&error))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,7 @@
 //! The types that parameters have.
 
+use std::path::PathBuf;
+
 use super::json::Json;
 use super::params::{Take, Wrong};
 use crate::control::Random as _;
@@ -29,6 +31,20 @@ impl Take for String {
             Json::String(value) => Ok(value),
             other => Err(Wrong::kind::<String>(&other)),
         }
+    }
+}
+
+impl Take for PathBuf {
+    fn kind() -> String {
+        "a path".to_owned()
+    }
+
+    fn take(json: Json) -> Result<PathBuf, Wrong> {
+        let text = String::take(json)?;
+        if text.is_empty() || text.contains('\0') {
+            return Err(Wrong::new(format_args!("{text:?} is no path")));
+        }
+        Ok(PathBuf::from(text))
     }
 }
 

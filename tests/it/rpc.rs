@@ -2,6 +2,7 @@
 
 mod config;
 mod daemon;
+mod files;
 mod hostile;
 mod objects;
 mod wire;

@@ -107,7 +107,7 @@ fn io_types(info: &Info) -> Json {
     object! {
         "read": true,
         "write": !info.read_only,
-        "unmap": false,
+        "unmap": info.unmap.is_some() && !info.read_only,
         "flush": true,
         "reset": true,
         "nvme_admin": false,

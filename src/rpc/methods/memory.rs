@@ -5,10 +5,11 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::{Method, Outcome, method};
+use crate::bdev::Bdev as _;
 use crate::bdev::malloc::{Malloc, MallocError, Recipe};
 use crate::bdev::null::Null;
 use crate::rpc::context::Context;
-use crate::rpc::devices::{Device, Made, check_blocks};
+use crate::rpc::devices::{Device, Made, check_blocks, no_bdev};
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
@@ -32,11 +33,18 @@ pub(super) const METHODS: &[Method] = &[
     ),
     method!("bdev_null_delete", Runtime, Name, null_delete, "Deletes a null disk, its LUNs first."),
     method!(
+        "bdev_null_resize",
+        Runtime,
+        NullResize,
+        null_resize,
+        "Changes a null disk's size; initiators are told."
+    ),
+    method!(
         "lunette_bdev_resize",
         Runtime,
         Resize,
         resize,
-        "Changes the size of a RAM disk, within what was set aside; initiators are told."
+        "Changes the size of a null disk, or of a RAM disk within what was set aside; initiators are told."
     ),
 ];
 
@@ -130,8 +138,13 @@ params! {
 fn resize(context: &Context, params: Resize) -> Outcome {
     match context.device(&params.name)? {
         Device::Malloc(disk) => disk.resize(params.num_blocks).map_err(|error| malloc_fault(&error))?,
-        Device::Error(_) => {
-            return Err(Fault::errno(Errno::OPNOTSUPP, "resize what it is made of"));
+        Device::Null(disk) => {
+            check_blocks(params.num_blocks, disk.info().block_bytes)?;
+            disk.resize(params.num_blocks);
+        }
+        Device::File(_) | Device::Error(_) => {
+            let detail = "a file is resized by its own means and then looked at with bdev_aio_rescan";
+            return Err(Fault::errno(Errno::OPNOTSUPP, detail));
         }
     }
     context.resized(&params.name, "num_blocks", Json::from(params.num_blocks))?;
@@ -181,9 +194,10 @@ fn null_create(context: &Context, params: NullCreate) -> Outcome {
     let (blocks, block_bytes) = (params.num_blocks, params.block_size);
     check_blocks(blocks, block_bytes)?;
     let Uuid(uuid) = params.uuid.unwrap_or_else(Uuid::random);
+    let disk = Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid));
     let made = Made {
-        bdev: Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid)),
-        device: None,
+        bdev: Arc::clone(&disk) as _,
+        device: Some(Device::Null(disk)),
         product: "Null disk",
         method: "bdev_null_create",
         params: object! {
@@ -199,5 +213,32 @@ fn null_create(context: &Context, params: NullCreate) -> Outcome {
 
 fn null_delete(context: &Context, params: Name) -> Outcome {
     context.unregister(&params.name, "bdev_null_create")?;
+    Ok(Json::Bool(true))
+}
+
+params! {
+    /// Of `bdev_null_resize`.
+    pub(super) struct NullResize {
+        /// Its name.
+        name: String,
+        /// Its new size, in MiB.
+        new_size: u64,
+    }
+}
+
+fn null_resize(context: &Context, params: NullResize) -> Outcome {
+    let Device::Null(disk) = context.device(&params.name)? else { return Err(no_bdev(&params.name)) };
+    let info = disk.info();
+    let blocks = params.new_size.saturating_mul(1024 * 1024) / u64::from(info.block_bytes);
+    if blocks < info.blocks {
+        // SPDK's rule; lunette_bdev_resize makes it smaller.
+        return Err(Fault::errno(
+            Errno::INVAL,
+            format_args!("new_size: it has {} blocks already", info.blocks),
+        ));
+    }
+    check_blocks(blocks, info.block_bytes)?;
+    disk.resize(blocks);
+    context.resized(&params.name, "num_blocks", Json::from(blocks))?;
     Ok(Json::Bool(true))
 }

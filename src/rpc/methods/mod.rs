@@ -4,6 +4,7 @@
 pub(super) mod auth;
 mod bdev;
 mod connection;
+mod file;
 mod framework;
 pub(super) mod initiator;
 mod log;
@@ -81,6 +82,7 @@ const FAMILIES: &[&[Method]] = &[
     log::METHODS,
     bdev::METHODS,
     memory::METHODS,
+    file::METHODS,
     wrapper::METHODS,
     options::METHODS,
     portal::METHODS,

@@ -1,5 +1,6 @@
 //! Bdevs made of others: `bdev_delay_*`, `bdev_error_*`, `bdev_passthru_*`.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -80,6 +81,10 @@ impl Bdev for Named {
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         self.inner.open(reactor)
+    }
+
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.inner.probe()
     }
 }
 

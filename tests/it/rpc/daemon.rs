@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use lunette::buf::Hugepages;
 use lunette::control::options;
 use lunette::control::thread::{Daemon, Options, Remote};
-use lunette::reactor::Idle;
+use lunette::reactor::{Idle, Planted};
 use lunette::rpc::config::Plan;
 use lunette::rpc::context::{Context, LogLevel, Parts, Stage};
 use lunette::rpc::server::{Server, Socket};
@@ -69,7 +69,7 @@ impl Managed {
         let (started, is_started) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let daemon = Daemon::start(Options {
-                planted: lunette::reactor::Planted::default(),
+                planted: Planted::default(),
                 cores: vec![0],
                 idle: Idle::Park,
                 hugepages: Hugepages::Off,

@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""SPDK's own clients against lunette: spdk-rpc builds a LUN from an empty daemon, spdk-cli shows the tree.
+
+spdk_rpc.py [--bin FOLDER]     FOLDER holds spdk-rpc and spdk-cli (packages spdk and configshell-fb); else they are on PATH
+"""
+import argparse
+import filecmp
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+from clients import round_trip
+from harness import BINARY, ROOT, Checks, Target, expect, free_port, run, wait_until
+
+TARGET = "iqn.2016-06.io.spdk:disk1"
+SECRET = "correct-horse-12"
+UUID = "f81d4fae-7dec-41d0-a765-00a0c91e6bf6"
+
+
+class Managed(Target):
+    """`lunette serve` with nothing but a socket; what it serves comes by calls."""
+
+    name = "lunette"
+    iqn = TARGET
+
+    def __init__(self, clients, options=()):
+        self.clients, self.options = clients, options
+
+    def start(self):
+        self.socket = os.path.join(self.work, "rpc.sock")
+        self.serve(*self.options)
+
+    def serve(self, *options):
+        self.spawn([BINARY, "serve", "-r", self.socket, "--idle", "park", "-m", "0x3", *options])
+        wait_until("socket", 10, lambda: self.alive() and self.accepts())
+        self.lunette("rpc_get_methods")  # is answered once --config has been loaded
+
+    def accepts(self):
+        with socket.socket(socket.AF_UNIX) as s:
+            return s.connect_ex(self.socket) == 0
+
+    def restart(self, *options):
+        status, _ = self.stop(10)
+        expect(status == 0, f"it ended with {status}")
+        self.serve(*options)
+
+    def rpc(self, *argv, status=0):
+        """Output of spdk-rpc."""
+        return run(os.path.join(self.clients, "spdk-rpc"), "-s", self.socket, *argv, status=status)
+
+    def json(self, *argv):
+        return json.loads(self.rpc(*argv))
+
+    def lunette(self, *argv, status=0):
+        return run(BINARY, "rpc", "-s", self.socket, *argv, status=status)
+
+    def cli(self, command):
+        return run(os.path.join(self.clients, "spdk-cli"), "-s", self.socket, command)
+
+    def path(self, name):
+        return os.path.join(self.work, name)
+
+
+def build(target):
+    """A LUN, by spdk-rpc alone."""
+    expect(target.json("bdev_get_bdevs") == [], "it is not empty")
+    expect(target.rpc("bdev_malloc_create", "-b", "M0", "-u", UUID, "64", "512").strip() == "M0", "the name")
+    target.portals = [f"127.0.0.1:{free_port()}"]
+    target.rpc("iscsi_create_portal_group", "1", target.portals[0])
+    target.rpc("iscsi_create_initiator_group", "2", "ANY", "127.0.0.0/8")
+    target.rpc("iscsi_create_target_node", "disk1", "Data Disk1", "M0:0", "1:2", "64", "-d")
+    node = target.json("iscsi_get_target_nodes")
+    expect(node[0]["name"] == TARGET and node[0]["luns"] == [{"bdev_name": "M0", "lun_id": 0}], f"{node}")
+    out = run("iscsi-ls", "-s", f"iscsi://{target.portals[0]}")
+    expect(f"Target:{TARGET}" in out and re.search(r"Lun:0\s+Type:DIRECT_ACCESS \(Size:6", out), f"no disk in {out!r}")
+
+
+def bdevs(target):
+    """One of each kind, with the words that spdk-rpc has for them."""
+    file = target.path("disk.img")
+    with open(file, "wb") as f:
+        f.truncate(1 << 20)
+    expect(target.rpc("bdev_null_create", "Null0", "100", "4096").strip() == "Null0", "null")
+    expect(target.rpc("bdev_aio_create", file, "aio0", "512").strip() == "aio0", "aio")
+    expect(target.rpc("bdev_delay_create", "-b", "Null0", "-d", "D0", "-r", "1", "-t", "2", "-w", "3", "-n", "4").strip() == "D0",
+           "delay")
+    target.rpc("bdev_error_create", "D0")
+    target.rpc("bdev_error_inject_error", "EE_D0", "read", "failure", "-n", "3")
+    expect(target.rpc("bdev_passthru_create", "-b", "EE_D0", "-p", "P0").strip() == "P0", "passthru")
+    os.truncate(file, 2 << 20)
+    target.rpc("bdev_aio_rescan", "aio0")
+    shown = {bdev["name"]: bdev for bdev in target.json("bdev_get_bdevs")}
+    expect(sorted(shown) == ["D0", "EE_D0", "M0", "Null0", "P0", "aio0"], f"{sorted(shown)}")
+    expect(shown["aio0"]["num_blocks"] == 4096 and shown["Null0"]["num_blocks"] == 25600, "sizes")
+    expect(shown["M0"]["uuid"] == UUID and shown["Null0"]["claimed"] and not shown["P0"]["claimed"], "claims")
+    target.rpc("iscsi_target_node_add_lun", TARGET, "aio0", "-i", "7")
+    target.rpc("bdev_null_resize", "Null0", "200")
+    return f"{len(shown)} bdevs"
+
+
+def groups(target):
+    """Every call about groups and targets that spdk-rpc has and lunette too."""
+    second = free_port()
+    target.rpc("iscsi_create_portal_group", "-p", "-w", "5", f"127.0.0.1:{second}")
+    target.rpc("iscsi_start_portal_group", "5")
+    target.rpc("iscsi_create_initiator_group", "6", "iqn.2026-11.io.example:a iqn.2026-11.io.example:b", "10.0.0.0/8 127.0.0.1/32")
+    target.rpc("iscsi_initiator_group_add_initiators", "6", "-n", "iqn.2026-11.io.example:c", "-m", "192.0.2.0/24")
+    target.rpc("iscsi_initiator_group_remove_initiators", "6", "-n", "iqn.2026-11.io.example:a", "-m", "10.0.0.0/8")
+    group = [group for group in target.json("iscsi_get_initiator_groups") if group["tag"] == 6][0]
+    expect(group["initiators"] == ["iqn.2026-11.io.example:b", "iqn.2026-11.io.example:c"], f"{group}")
+    expect(group["netmasks"] == ["127.0.0.1/32", "192.0.2.0/24"], f"{group}")
+    target.rpc("iscsi_target_node_add_pg_ig_maps", TARGET, "5:6")
+    target.rpc("iscsi_target_node_remove_pg_ig_maps", TARGET, "5:6")
+    target.rpc("iscsi_create_auth_group", "3", "-c", f"user:u secret:{SECRET}")
+    target.rpc("iscsi_auth_group_add_secret", "3", "-u", "v", "-s", SECRET, "-m", "t", "-r", SECRET[::-1])
+    target.rpc("iscsi_auth_group_remove_secret", "3", "-u", "v")
+    target.rpc("iscsi_portal_group_set_auth", "5", "-r", "-g", "3")
+    target.rpc("iscsi_set_discovery_auth", "-d")
+    target.rpc("iscsi_target_node_set_auth", TARGET, "-g", "3", "-r")
+    run("iscsi-inq", f"iscsi://{target.portals[0]}/{TARGET}/0", status="fail")
+    run("iscsi-inq", f"iscsi://u%{SECRET}@{target.portals[0]}/{TARGET}/0")
+    target.rpc("iscsi_target_node_set_auth", TARGET, "-d")
+    for get in ("iscsi_get_options", "iscsi_get_auth_groups", "iscsi_get_portal_groups", "iscsi_get_connections", "iscsi_get_stats",
+                "scsi_get_devices", "spdk_get_version", "framework_get_subsystems", "log_get_flags", "log_get_print_level"):
+        target.json(get)
+
+
+def codes(target):
+    """Scripts test for SPDK's error codes."""
+    for code, argv in ((-17, ("bdev_malloc_create", "-b", "M0", "1", "512")), (-19, ("bdev_malloc_delete", "nothing")),
+                       (-19, ("bdev_get_bdevs", "-b", "nothing")), (-22, ("bdev_malloc_create", "1", "520")),
+                       (-2, ("iscsi_delete_target_node", "iqn.2026-11.io.example:x")), (-1, ("iscsi_set_options",)),
+                       (-2, ("bdev_aio_create", "/nothing/here", "x", "512")), (-1, ("bdev_passthru_create", "-b", "Null0", "-p", "x")),
+                       (-32602, ("iscsi_delete_portal_group", "99")), (-32601, ("bdev_raid_get_bdevs", "all"))):
+        out = target.rpc(*argv, status=1)
+        expect(f'"code": {code},' in out, f"{argv}: {out[-300:]}")
+
+
+def tree(target):
+    """What spdk-cli shows on one page."""
+    out = target.cli("ls")
+    for line in (rf"o- M0 \.+ \[{UUID}, Size=64.0M", r"o- aio0 ", r"o- initiator_group2 ", r"o- portal_group1 ", r"host=127.0.0.1, port=\d+",
+                 rf"o- {TARGET} \.+ \[Id: \d+, QueueDepth: 64\]", r"o- lun 0 \.+ \[M0\]", r"o- lun 7 \.+ \[aio0\]",
+                 r"o- portal_group1 - initiator_group2", r"o- group3 \.+ \[Secrets: 1\]", r"o- node_base: iqn.2016-06.io.spdk"):
+        expect(re.search(line, out), f"no {line!r} in\n{out}")
+    target.cli("/bdevs/malloc create 8 512 FromCli")
+    expect(re.search(r"o- FromCli ", target.cli("/bdevs/malloc ls")), "created by spdk-cli")
+    target.cli("/bdevs/malloc delete FromCli")
+    expect("FromCli" not in target.cli("/bdevs ls"), "deleted by spdk-cli")
+    return f"{len(out.splitlines())} lines"
+
+
+def save(target, name):
+    with open(target.path(name), "w") as f:
+        f.write(target.rpc("save_config"))
+    return target.path(name)
+
+
+def saved_again(target):
+    """save, restart, save; and the same once more by SPDK's load_config."""
+    first = save(target, "first.json")
+    target.restart("-c", first)
+    expect(filecmp.cmp(first, save(target, "second.json"), shallow=False), "another configuration after --config")
+    target.restart("-w")
+    expect("framework_start_init" in target.json("rpc_get_methods", "-c"), "it did not wait")
+    out = target.rpc("load_config", "-j", first)
+    expect("skipped" not in out, out)
+    expect(filecmp.cmp(first, save(target, "third.json"), shallow=False), "another configuration after load_config")
+    return f"{os.path.getsize(first)} bytes"
+
+
+def deleted(target):
+    """Everything away again, while an initiator reads."""
+    client = subprocess.Popen(["iscsi-perf", "-m", "4", "-t", "60", target.url()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              stdin=subprocess.DEVNULL)
+    try:
+        os.set_blocking(client.stdout.fileno(), False)
+        wait_until("reads under way", 20, lambda: b"iops" in (client.stdout.read() or b""))
+        expect(target.json("iscsi_get_connections")[0]["target_node_name"] == "disk1", "the connection")
+        target.rpc("bdev_malloc_delete", "M0")
+        target.rpc("iscsi_delete_target_node", TARGET)
+    finally:
+        client.kill()
+        client.wait()
+    for group in ("1", "5"):
+        target.rpc("iscsi_delete_portal_group", group)
+    for group in ("2", "6"):
+        target.rpc("iscsi_delete_initiator_group", group)
+    target.rpc("iscsi_delete_auth_group", "3")
+    target.rpc("bdev_null_delete", "Null0")
+    target.rpc("bdev_aio_delete", "aio0")
+    for get in ("bdev_get_bdevs", "iscsi_get_target_nodes", "iscsi_get_portal_groups", "iscsi_get_initiator_groups", "iscsi_get_auth_groups"):
+        expect(target.json(get) == [], f"{get} is not empty")
+
+
+def kill(target):
+    target.rpc("spdk_kill_instance", "SIGTERM")
+    expect(target.process.wait(timeout=10) == 0, "the exit code")
+    expect(not os.path.exists(target.socket), "the socket is left behind")
+    out = target.lunette("rpc_get_methods", status=1)
+    expect("no daemon has made this socket" in out, out)
+
+
+def setups(target):
+    """The set-up scripts that we hand out."""
+    os.environ["LUNETTE"] = BINARY
+    scripts = os.path.join(ROOT, "scripts/rpc")
+    secret = target.path("secret")
+    with open(secret, "w") as f:
+        f.write(SECRET)
+    ports = [free_port() for _ in range(3)]
+    expect(len(set(ports)) == 3, "one port twice")
+
+    # Each on an empty daemon, and looked at before that ends.
+    def look(name, port, argv, urls, not_urls=()):
+        os.environ["PORTAL"] = f"127.0.0.1:{port}"
+        run(os.path.join(scripts, name), target.socket, *argv)
+        for url in urls:
+            run("iscsi-inq", *url)
+        for url in not_urls:
+            run("iscsi-inq", *url, status="fail")
+
+    iqn = "iqn.2026-11.io.lunette"
+    look("ram-disk-chap.sh", ports[0], [secret], [[f"iscsi://host%{SECRET}@127.0.0.1:{ports[0]}/{iqn}:ram/0"]],
+         [[f"iscsi://127.0.0.1:{ports[0]}/{iqn}:ram/0"]])
+    target.restart()
+    hosts = ["iqn.2026-11.io.example:a", "iqn.2026-11.io.example:b"]
+    at = f"iscsi://127.0.0.1:{ports[1]}/{iqn}"
+    look("two-luns-two-hosts.sh", ports[1], hosts,
+         [["-i", hosts[0], f"{at}:host1/0"], ["-i", hosts[0], f"{at}:host1/1"], ["-i", hosts[1], f"{at}:host2/1"]],
+         [["-i", hosts[1], f"{at}:host1/0"]])
+    target.restart()
+    config = target.path("config.json")
+    at = f"iscsi://127.0.0.1:{ports[2]}/{iqn}:file/0"
+    look("file-disk.sh", ports[2], [target.path("disk.img"), str(1 << 24), config], [[at]])
+    target.restart("-c", config)
+    run("iscsi-inq", at)
+
+
+def main():
+    args = argparse.ArgumentParser()
+    args.add_argument("--bin", default="")
+    clients = args.parse_args().bin
+    for name in ("spdk-rpc", "spdk-cli"):
+        if not shutil.which(os.path.join(clients, name)):
+            print(f"{name} is not there: pip install spdk configshell-fb, then --bin FOLDER")
+            return 77
+    checks = Checks()
+    check = checks.check
+    with Managed(clients) as target:
+        check("a LUN from an empty daemon", build, target)
+        check("an image there and back", round_trip, target, 1, 0.5)
+        check("bdevs of each kind", bdevs, target)
+        check("groups and targets", groups, target)
+        check("error codes", codes, target)
+        check("spdk-cli ls", tree, target)
+        check("save, restart, save", saved_again, target)
+        check("everything deleted under load", deleted, target)
+        check("spdk_kill_instance", kill, target)
+    with Managed(clients) as target:
+        check("set-up scripts", setups, target)
+    return checks.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

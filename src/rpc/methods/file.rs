@@ -1,0 +1,200 @@
+//! Disks that are files or block devices, under SPDK's two names: `bdev_aio_*` and `bdev_uring_*`. Both are the same here.
+//!
+//! What blocks, opening above all, happens on the caller's thread of the socket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::memory::Name;
+use super::{Method, Outcome, method};
+use crate::bdev::Bdev as _;
+use crate::bdev::file::{Cache, FileDisk, OpenError, Recipe};
+use crate::rpc::context::Context;
+use crate::rpc::devices::{Device, Made, no_bdev};
+use crate::rpc::fault::Fault;
+use crate::rpc::json::{Json, object};
+use crate::rpc::params::params;
+use crate::rpc::types::{Ignored, Uuid};
+
+pub(super) const METHODS: &[Method] = &[
+    method!(
+        "bdev_aio_create",
+        Runtime,
+        AioCreate,
+        aio_create,
+        "Makes a disk of a file or block device and answers with its name."
+    ),
+    method!("bdev_aio_rescan", Runtime, Name, aio_rescan, "Reads its size anew; initiators are told."),
+    method!("bdev_aio_delete", Runtime, Name, aio_delete, "Closes it, its LUNs first. The data stay."),
+    method!(
+        "bdev_uring_create",
+        Runtime,
+        UringCreate,
+        uring_create,
+        "Makes a disk of a file or block device and answers with its name."
+    ),
+    method!("bdev_uring_rescan", Runtime, Name, uring_rescan, "Reads its size anew; initiators are told."),
+    method!("bdev_uring_delete", Runtime, Name, uring_delete, "Closes it, its LUNs first. The data stay."),
+];
+
+params! {
+    /// Of `bdev_aio_create`.
+    pub(super) struct AioCreate {
+        /// Its name.
+        name: String,
+        /// The file or block device; absolute.
+        filename: PathBuf,
+        /// Bytes of a block: 512, 1024, 2048 or 4096; 512 for files and a block device's own unless given.
+        block_size: u32 = 0,
+        /// Writes are refused, and the file is opened for reading only.
+        readonly: bool = false,
+        /// SPDK's: unmapping frees space. Here it does wherever the file system can.
+        fallocate: Ignored,
+        /// What names the medium to initiators; made of the machine, the device and the inode unless given.
+        uuid: Option<Uuid>,
+        /// SPDK's: how IO is submitted.
+        nowait: Ignored,
+        /// Where no such file is, one of so many bytes is made.
+        lunette_create_size: Option<u64>,
+        /// Writes are answered when they are on stable storage.
+        lunette_write_through: bool = false,
+    }
+}
+
+params! {
+    /// Of `bdev_uring_create`.
+    pub(super) struct UringCreate {
+        /// Its name.
+        name: String,
+        /// The file or block device; absolute.
+        filename: PathBuf,
+        /// Bytes of a block: 512, 1024, 2048 or 4096; 512 for files and a block device's own unless given.
+        block_size: u32 = 0,
+        /// What names the medium to initiators; made of the machine, the device and the inode unless given.
+        uuid: Option<Uuid>,
+        /// Where no such file is, one of so many bytes is made.
+        lunette_create_size: Option<u64>,
+        /// Writes are answered when they are on stable storage.
+        lunette_write_through: bool = false,
+    }
+}
+
+/// What each of SPDK's two kinds is here.
+struct Kind {
+    create: &'static str,
+    product: &'static str,
+}
+
+const AIO: Kind = Kind { create: "bdev_aio_create", product: "AIO disk" };
+const URING: Kind = Kind { create: "bdev_uring_create", product: "URING bdev" };
+
+fn aio_create(context: &Context, params: AioCreate) -> Outcome {
+    create(context, &AIO, params)
+}
+
+fn uring_create(context: &Context, params: UringCreate) -> Outcome {
+    let UringCreate { name, filename, block_size, uuid, lunette_create_size, lunette_write_through } = params;
+    let params = AioCreate {
+        name,
+        filename,
+        block_size,
+        readonly: false,
+        fallocate: Ignored,
+        uuid,
+        nowait: Ignored,
+        lunette_create_size,
+        lunette_write_through,
+    };
+    create(context, &URING, params)
+}
+
+fn create(context: &Context, kind: &Kind, params: AioCreate) -> Outcome {
+    // SPDK's daemon takes a relative path where it stands, which no client knows.
+    if !params.filename.is_absolute() {
+        return Err(Fault::errno(
+            Errno::INVAL,
+            format_args!("filename: {} is not absolute", params.filename.display()),
+        ));
+    }
+    // Before the file is opened, and perhaps made.
+    context.check_free(&params.name)?;
+    let disk = FileDisk::new(Recipe {
+        name: params.name.clone(),
+        path: params.filename.clone(),
+        create_bytes: params.lunette_create_size,
+        block_bytes: (params.block_size != 0).then_some(params.block_size),
+        cache: if params.lunette_write_through { Cache::WriteThrough } else { Cache::WriteBack },
+        read_only: params.readonly,
+        uuid: params.uuid.map(|Uuid(uuid)| uuid),
+    });
+    let disk = Arc::new(disk.map_err(|error| fault(&error))?);
+    disk.open_or_rescan().map_err(|error| fault(&error))?;
+    let info = disk.info();
+    if disk.is_buffered() == Some(true) {
+        tracing::warn!(bdev = info.name, "the file system has no direct IO: the page cache is in between");
+    }
+    // The size that the file was made with is not saved: from now on it has its own.
+    let mut saved = object! {
+        "name": params.name,
+        "filename": params.filename.to_string_lossy().into_owned(),
+        "block_size": info.block_bytes,
+    };
+    if kind.create == AIO.create {
+        saved.push("readonly", params.readonly);
+        saved.push("fallocate", info.unmap.is_some());
+    }
+    saved.push("uuid", Uuid(info.uuid).to_string());
+    if params.lunette_write_through {
+        saved.push("lunette_write_through", true);
+    }
+    let made = Made {
+        bdev: Arc::clone(&disk) as _,
+        device: Some(Device::File(disk)),
+        product: kind.product,
+        method: kind.create,
+        params: saved,
+        bases: Vec::new(),
+    };
+    context.register(made).map(Json::from)
+}
+
+/// SPDK passes on the errno of open(2).
+fn fault(error: &OpenError) -> Fault {
+    let errno = match error {
+        OpenError::Missing(_) => Errno::NOENT,
+        OpenError::Mounted { .. } | OpenError::Busy(_) | OpenError::Locked(_) => Errno::BUSY,
+        OpenError::Memory(_) => Errno::NOMEM,
+        OpenError::IoUring(source) | OpenError::System { source, .. } => {
+            Errno::from_io_error(source).unwrap_or(Errno::IO)
+        }
+        _ => Errno::INVAL,
+    };
+    Fault::errno(errno, error)
+}
+
+fn aio_rescan(context: &Context, params: Name) -> Outcome {
+    rescan(context, &params.name)
+}
+
+fn uring_rescan(context: &Context, params: Name) -> Outcome {
+    rescan(context, &params.name)
+}
+
+fn rescan(context: &Context, name: &str) -> Outcome {
+    let Device::File(disk) = context.device(name)? else { return Err(no_bdev(name)) };
+    disk.open_or_rescan().map_err(|error| fault(&error))?;
+    context.reread(name)?;
+    Ok(Json::Bool(true))
+}
+
+fn aio_delete(context: &Context, params: Name) -> Outcome {
+    context.unregister(&params.name, AIO.create)?;
+    Ok(Json::Bool(true))
+}
+
+fn uring_delete(context: &Context, params: Name) -> Outcome {
+    context.unregister(&params.name, URING.create)?;
+    Ok(Json::Bool(true))
+}
