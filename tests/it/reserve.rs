@@ -337,7 +337,7 @@ fn nothing_of_a_fenced_node_lands() {
 }
 
 #[test]
-fn preempt_and_abort_gives_up_writes_whose_data_never_come() {
+fn who_is_aborted_is_told_so_and_then_of_its_registration() {
     let world = on_two_reactors();
     let mut b = world.client("b");
     let offer = Offer { initial_r2t: Some(true), immediate_data: Some(false), ..Offer::usual() };
@@ -347,8 +347,11 @@ fn preempt_and_abort_gives_up_writes_whose_data_never_come() {
     good(&out(&mut a, RESERVE, EXCLUSIVE_ACCESS, A, 0));
     let held = world.disks[0].order(Kind::Write, Fault::Hold, 1);
     let write = a.session().command(write(1, 0, 8)).unwrap();
-    a.ping(b"").unwrap();
-    assert_eq!(world.disks[0].faults.left(held), 0);
+    // Its data are asked for first.
+    until("the device has it", || {
+        a.ping(b"").unwrap();
+        world.disks[0].faults.left(held) == 0
+    });
     good(&out(&mut b, PREEMPT_AND_ABORT, EXCLUSIVE_ACCESS, B, A));
     assert_eq!(a.completion(write).unwrap().status, status::TASK_ABORTED);
     told(&mut a, REGISTRATIONS_PREEMPTED);
