@@ -108,18 +108,23 @@ impl FileKind {
     }
 }
 
-/// Of a file or block device that is open. The size it was made with is left out: from now on it has its own.
+/// Of a file or block device. The size it was made with is left out: from now on it has its own. What is not known of it
+/// until it is open is as it was given.
 pub fn file(info: &Info, made_of: &file::Recipe, kind: FileKind) -> String {
     let mut params = object! {
         "name": &info.name,
         "filename": made_of.path.to_string_lossy().into_owned(),
-        "block_size": info.block_bytes,
     };
+    let is_open = info.blocks > 0;
+    if let Some(block_bytes) = made_of.block_bytes.or(is_open.then_some(info.block_bytes)) {
+        params.push("block_size", block_bytes);
+    }
     if kind == FileKind::Aio {
         params.push("readonly", made_of.read_only);
-        params.push("fallocate", info.unmap.is_some());
     }
-    params.push("uuid", uuid_text(&info.uuid));
+    if let Some(uuid) = made_of.uuid.or(is_open.then_some(info.uuid)) {
+        params.push("uuid", uuid_text(&uuid));
+    }
     if made_of.cache == Cache::WriteThrough {
         params.push("lunette_write_through", true);
     }

@@ -149,7 +149,7 @@ fn driver_specific(recipe: &Recipe) -> Json {
         "bdev_delay_create" => ("delay", shown(DELAY)),
         "bdev_passthru_create" => ("passthru", shown(&["name", "base_bdev_name"])),
         "bdev_error_create" => ("error_disk", object! { "base_bdev": param("base_name") }),
-        "bdev_aio_create" => ("aio", shown(&["filename", "readonly", "fallocate"])),
+        "bdev_aio_create" => ("aio", shown(&["filename", "readonly"])),
         "bdev_uring_create" => ("uring", shown(&["filename"])),
         _ => return Json::Object(Vec::new()),
     };

@@ -122,7 +122,14 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         uuid: params.uuid.map(|Uuid(uuid)| uuid),
     };
     let disk = Arc::new(FileDisk::new(made_of.clone()).map_err(|error| fault(&error))?);
-    disk.open_or_rescan().map_err(|error| fault(&error))?;
+    match disk.open_or_rescan() {
+        Ok(()) => {}
+        // As the daemon starts, the file system may not be mounted yet: the disk comes up when it is.
+        Err(error @ OpenError::Missing(_)) if context.is_loading() => {
+            tracing::warn!(bdev = made_of.name, %error, "the disk is not ready");
+        }
+        Err(error) => return Err(fault(&error)),
+    }
     if disk.is_buffered() == Some(true) {
         tracing::warn!(bdev = made_of.name, "the file system has no direct IO: the page cache is in between");
     }
