@@ -8,6 +8,7 @@ pub mod disk;
 mod hints;
 mod log;
 mod management;
+mod planted;
 pub mod rpc;
 mod secrets;
 mod serve;

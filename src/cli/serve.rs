@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::args::Serve;
 use super::disk::Disk;
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, secrets};
+use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
@@ -26,7 +26,6 @@ use crate::control::{Control, options};
 use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
-use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
 use crate::time::SECOND_NS;
 
@@ -61,7 +60,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
-        planted: Planted::default(),
+        planted: planted::from_environment()?,
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),
