@@ -46,10 +46,11 @@ record() { "$recorder" "127.0.0.1:$port" "$iqn" "$work/journal" --wait 120 "$@";
 guest_failed() { echo "lab: $*; the guest says:"; tail -20 "$work/guest.log"; return 1; }
 
 log_is_cut() { # BINARY SEED RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
-  local binary=$1 seed=$2 load=(); shift 2
+  local binary=$1 seed=$2 load=() recording first; shift 2
   while [[ $1 != -- ]]; do load+=("$1"); shift; done; shift
   boot "$binary" log unsafe "$@"
-  record --seconds "${SECONDS_LOG:-10}" --seed "$seed" "${load[@]}" || { guest_failed recorder; return 1; }
+  record --seconds "${SECONDS_LOG:-10}" --seed "$seed" "${load[@]}" & recording=$! children+=("$recording")
+  wait -n -p first "$recording" "$guest" && [[ $first = "$recording" ]] || { guest_failed recorder; return 1; }
   : >"/dev/tcp/127.0.0.1/$end_port"
   wait "$guest" || { guest_failed "the guest ended with $?"; return 1; }
   "$lab/powercut.py" log "$work/journal" "$work/log.img" --points "${POINTS:-200}" --seed "$seed"

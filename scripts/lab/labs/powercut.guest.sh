@@ -8,8 +8,8 @@ case $DISK in
   log)
     modprobe -a dm_mod dm_log_writes || die "no dm-log-writes"
     log=$(drive lablog) || exit 1
-    dmsetup create --noudevrules --noudevsync cut --table "0 $(blockdev --getsz "$data") log-writes $data $log" || die dmsetup
-    create="\"filename\":\"/dev/mapper/cut\"" ;;
+    cut=$(mapped cut "0 $(blockdev --getsz "$data") log-writes $data $log") || die "$cut"
+    create="\"filename\":\"$cut\"" ;;
   file)
     # The journal commits by itself only after the whole test: so long nothing but a sync makes metadata durable.
     mkdir -p /tmp/d; mount -o commit=600 "$data" /tmp/d || die mount
