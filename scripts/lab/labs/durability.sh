@@ -63,7 +63,7 @@ power_is_cut() { # BINARY ROUND RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
   boot "$binary" file "$cache" "$@"
   record --seconds 60 --cut --seed "$round" "${load[@]}" >"$work/recorder.log" & recording=$! children+=("$recording")
   wait_for 150 "$recording" grep -q writing "$work/recorder.log" || { guest_failed "nothing was written"; return 1; }
-  sleep "0.$((RANDOM % 10))"; sleep "$((RANDOM % 3))"
+  sleep "$((1 + RANDOM % 3)).$((RANDOM % 10))"
   kill -9 "$(<"$qemu_pid")"
   wait "$recording" || { guest_failed "recorder: $(<"$work/recorder.log")"; return 1; }
   wait "$guest" || true # it was killed
