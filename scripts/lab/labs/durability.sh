@@ -119,7 +119,7 @@ survives_kills() {
   for ((kill = 1; kill <= ${KILLS:-3}; kill++)); do
     # The guest says when it writes again: each kill meets a load.
     wait_for 120 "$guest" grep -q "load $kill" "$work/guest.log" || { guest_failed "no load before kill $kill"; return 1; }
-    kill -9 "$server"; wait "$server" || true
+    kill -9 "$server"; { wait "$server" || true; } 2>"$work/killed"
     rm -f "$work/ready"
     sleep "0.$((RANDOM % 10))"
     start_host_lunette || return 1
