@@ -27,6 +27,8 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 pub const SESSIONS_MAX: usize = 4096;
 /// Nexuses remembered after their sessions, so that a new session is told of I_T NEXUS LOSS.
 pub const KNOWN_NEXUSES_MAX: usize = 8192;
+/// Unit attentions that a nexus without a session is owed, at all its logical units together.
+pub const OWED_MAX: usize = 64;
 /// Targets.
 pub const TARGETS_MAX: usize = 1024;
 /// Pairs of portal group and initiator group of one target.

@@ -6,21 +6,36 @@ use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
 use crate::scsi::report::mode;
 use crate::scsi::sense::Sense;
-use crate::scsi::table::{MODE_SELECT_6, MODE_SELECT_10};
+use crate::scsi::table::{self, MODE_SELECT_6, MODE_SELECT_10};
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
 
 impl<N: Net> Control<N> {
     /// A command that a reactor asks about. It is answered exactly once: here, or when a barrier has ended.
-    pub(super) fn asked(&mut self, ask: &Ask) {
-        let decided = match ask.cdb.opcode() {
-            MODE_SELECT_6 | MODE_SELECT_10 => self.mode_select(ask),
-            _ => Some(Outcome::check(Sense::INVALID_OPCODE)),
-        };
-        if let Some(outcome) = decided {
-            let answer = ToReactor::Answered { asked: ask.ticket, outcome, is_flushed: false };
-            self.outbox.send(ask.reactor, answer);
+    pub(super) fn asked(&mut self, ask: Box<Ask>) {
+        match ask.cdb.opcode() {
+            _ if !self.may(&ask) => self.answer(&ask, Outcome::of(Status::ReservationConflict)),
+            MODE_SELECT_6 | MODE_SELECT_10 => {
+                if let Some(outcome) = self.mode_select(&ask) {
+                    self.answer(&ask, outcome);
+                }
+            }
+            _ => self.reserve(ask),
         }
+    }
+
+    /// Decides a command.
+    pub(super) fn answer(&mut self, ask: &Ask, outcome: Outcome) {
+        let answer = ToReactor::Answered { asked: ask.ticket, outcome, is_flushed: false };
+        self.outbox.send(ask.reactor, answer);
+    }
+
+    /// Whether reservations let the command through. They did when it was admitted.
+    fn may(&self, ask: &Ask) -> bool {
+        let Some(view) = self.catalog.registry.view(ask.unit) else { return true };
+        let Ok(row) = table::find(&ask.cdb) else { return true };
+        let nexus = self.sessions.nexus_of(ask.session);
+        nexus.is_none_or(|nexus| view.permits.allows(nexus, row.class.of(&ask.cdb)))
     }
 
     /// MODE SELECT (SPC-5 §6.12): the new modes hold for everybody before it is answered, and all other nexuses are told. A

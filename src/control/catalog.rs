@@ -46,6 +46,11 @@ impl Targets {
         self.all.iter().find(|target| target.name == name)
     }
 
+    /// The target port with this relative target port identifier.
+    pub(super) fn port(&self, relative_port: u16) -> Option<&Arc<TargetView>> {
+        self.all.iter().flat_map(|target| &target.ports).find(|view| view.relative_port == relative_port)
+    }
+
     /// A target that can be changed.
     pub(super) fn find(&mut self, name: &str) -> Result<&mut Target, ChangeError> {
         let folded = name.to_lowercase();

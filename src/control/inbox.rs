@@ -30,6 +30,7 @@ impl<N: Net> Control<N> {
                 if let Some(known) = self.sessions.get(session) {
                     self.log.session_down(session, known, now);
                 }
+                self.nexus_lost(session);
                 self.sessions.ended(session);
             }
             ToControl::SessionDrained { session } => {
@@ -44,7 +45,7 @@ impl<N: Net> Control<N> {
             ToControl::Tmf { reactor, ticket, session, request } => {
                 self.tmf(reactor, ticket, session, request)
             }
-            ToControl::Ask(ask) => self.asked(&ask),
+            ToControl::Ask(ask) => self.asked(ask),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {
@@ -92,6 +93,7 @@ impl<N: Net> Control<N> {
         units.sort_unstable();
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.name.clone());
+        self.reset_reservations(&units);
         let change = Change::Reset { units: units.into(), attention };
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
@@ -110,12 +112,13 @@ impl<N: Net> Control<N> {
         match finished.then {
             Then::Nothing => {}
             Then::Answer { reactor, ticket, is_flushed } => {
-                let outcome = match finished.outcome {
-                    TmfOutcome::Complete => Outcome::GOOD,
-                    // A device keeps an IO of before the change, which is in force all the same.
-                    TmfOutcome::Rejected => Outcome::check(Sense::INTERNAL_FAILURE),
-                };
+                let outcome = changed(finished.outcome);
                 self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed });
+            }
+            Then::Reserved { unit, reactor, ticket } => {
+                let outcome = changed(finished.outcome);
+                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+                self.reserve_next(unit);
             }
             Then::Part(id) => self.part_done(id, finished.outcome == TmfOutcome::Complete),
             Then::AnswerTmf { reactor, ticket, end_target } => {
@@ -165,5 +168,14 @@ impl<N: Net> Control<N> {
     /// Reactors that have not stopped: a device keeps IO of them.
     pub fn running(&self) -> Vec<ReactorId> {
         self.outbox.running().collect()
+    }
+}
+
+/// How a command ends whose barrier is over.
+fn changed(outcome: TmfOutcome) -> Outcome {
+    match outcome {
+        TmfOutcome::Complete => Outcome::GOOD,
+        // A device keeps an IO of before the change, which is in force all the same.
+        TmfOutcome::Rejected => Outcome::check(Sense::INTERNAL_FAILURE),
     }
 }

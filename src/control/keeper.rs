@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pending::ChangeId;
-use crate::id::{BarrierId, ReactorId};
+use crate::id::{BarrierId, ReactorId, UnitId};
 use crate::limits::BARRIERS_MAX;
 use crate::reactor::message::{TaskTicket, TmfOutcome, TmfTicket};
 
@@ -34,6 +34,15 @@ pub enum Then {
         ticket: TaskTicket,
         /// The unit is flushed first.
         is_flushed: bool,
+    },
+    /// A change of a unit's reservations is answered, and the next one decided.
+    Reserved {
+        /// The unit.
+        unit: UnitId,
+        /// Who asked.
+        reactor: ReactorId,
+        /// Where the answer belongs.
+        ticket: TaskTicket,
     },
 }
 

@@ -149,6 +149,7 @@ impl<N: Net> Control<N> {
         let adopt = Adopt {
             handle: self.net.release(entrance.sock),
             session: admission.session,
+            nexus: admission.nexus,
             target,
             params: established.params,
             stat_sn: established.stat_sn,
@@ -156,10 +157,12 @@ impl<N: Net> Control<N> {
             cid: established.cid,
             leftover: established.leftover,
             attention: admission.attention,
+            owed: admission.owed,
             is_gated: admission.is_gated,
             nop_in: self.catalog.options.nop_in,
         };
         self.outbox.send(admission.reactor, ToReactor::Adopt(Box::new(adopt)));
+        self.forget_nexuses();
     }
 
     /// Closes a connection, takes back what it was granted, and says why.

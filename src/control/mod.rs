@@ -22,6 +22,7 @@ mod groups;
 mod inbox;
 pub mod keeper;
 mod logins;
+pub mod nexuses;
 pub mod options;
 mod outbox;
 mod pace;
@@ -29,6 +30,7 @@ pub mod pending;
 pub mod placement;
 pub mod portals;
 pub mod registry;
+mod reserve;
 pub mod sessions;
 pub mod targets;
 pub mod thread;
@@ -104,6 +106,7 @@ pub struct Control<N: Net> {
     catalog: Catalog,
     sessions: Sessions,
     keeper: Keeper,
+    reserving: reserve::Reserving,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -127,6 +130,7 @@ impl<N: Net> Control<N> {
             outbox: Outbox::new(config.reactors),
             catalog: Catalog::new(config.options),
             keeper: Keeper::default(),
+            reserving: reserve::Reserving::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

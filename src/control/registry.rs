@@ -186,6 +186,11 @@ impl Registry {
         self.unit(id).map(|unit| &unit.view)
     }
 
+    /// Every unit as it is now.
+    pub(super) fn views(&self) -> impl Iterator<Item = &Arc<UnitView>> {
+        self.slots.iter().filter_map(|slot| slot.unit.as_ref()).map(|unit| &unit.view)
+    }
+
     /// What a unit is made of.
     pub(super) fn entry_of(&self, id: UnitId) -> Option<&Entry> {
         let unit = self.unit(id)?;
@@ -199,7 +204,8 @@ impl Registry {
         };
         let info = entry.spec.bdev.info();
         unit::check(&info)?;
-        Ok(unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes)))
+        let view = unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes));
+        Ok(UnitView { permits: unit.view.permits.clone(), ..view })
     }
 
     /// Replaces a unit's view; returns the former one.

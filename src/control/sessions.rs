@@ -16,10 +16,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Origin;
+use super::nexuses::Nexuses;
 use super::placement::{Load, place};
-use crate::id::{ReactorId, SessionId};
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::login::Refusal;
-use crate::limits::{KNOWN_NEXUSES_MAX, SESSIONS_MAX};
+use crate::limits::SESSIONS_MAX;
 use crate::reactor::message::{CloseCause, EndReason};
 use crate::scsi::attention::Ua;
 use crate::slab::Key;
@@ -86,16 +87,20 @@ pub enum Step {
 }
 
 /// How a session is to be adopted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Admission {
     /// By whom.
     pub reactor: ReactorId,
     /// Under which name.
     pub session: SessionId,
+    /// Whose it is.
+    pub nexus: NexusId,
     /// Nothing is submitted until the gate opens.
     pub is_gated: bool,
     /// What it is told at each logical unit first.
     pub attention: Ua,
+    /// What else arose while its nexus had no session.
+    pub owed: Vec<(UnitId, Ua)>,
 }
 
 /// The table.
@@ -110,8 +115,7 @@ pub struct Sessions {
     id_last: u64,
     reactor_count: usize,
     count_max: usize,
-    known: BTreeSet<Nexus>,
-    known_order: VecDeque<Nexus>,
+    nexuses: Nexuses,
     steps: VecDeque<Step>,
 }
 
@@ -126,8 +130,7 @@ impl Sessions {
             id_last: 0,
             reactor_count: reactor_count.max(1),
             count_max: count_max.min(SESSIONS_MAX),
-            known: BTreeSet::new(),
-            known_order: VecDeque::new(),
+            nexuses: Nexuses::default(),
             steps: VecDeque::new(),
         }
     }
@@ -196,10 +199,12 @@ impl Sessions {
             return None;
         }
         let is_gated = !before.is_empty();
-        let attention = if self.remember(&nexus) { Ua::NexusLoss } else { Ua::PowerOnOrReset };
+        let arrival = self.nexuses.arrive(&nexus);
+        let attention = if arrival.has_come { Ua::NexusLoss } else { Ua::PowerOnOrReset };
         let session = self.all.get_mut(&id)?;
         session.state = State::Live { is_gated };
-        Some(Admission { reactor: session.reactor, session: id, is_gated, attention })
+        let reactor = session.reactor;
+        Some(Admission { reactor, session: id, nexus: arrival.id, is_gated, attention, owed: arrival.owed })
     }
 
     /// The session's connection broke before it was adopted.
@@ -285,6 +290,35 @@ impl Sessions {
         self.all.iter().filter_map(is_of).collect()
     }
 
+    /// The number of a session's nexus; none before the session is admitted for the first time.
+    pub fn nexus_of(&self, id: SessionId) -> Option<NexusId> {
+        self.nexuses.find(&self.all.get(&id)?.nexus)
+    }
+
+    /// The number of a nexus, which need not have come yet.
+    pub fn know(&mut self, nexus: &Nexus) -> NexusId {
+        self.nexuses.know(nexus)
+    }
+
+    /// Whether the session is served by its reactor and is to be.
+    pub fn is_live(&self, id: SessionId) -> bool {
+        matches!(self.state(id), Some(State::Live { .. }))
+    }
+
+    /// A unit attention has arisen: where the nexus has no session that is served, its next one will be told.
+    pub fn owe(&mut self, id: NexusId, unit: UnitId, ua: Ua) {
+        let Some(nexus) = self.nexuses.get(id) else { return };
+        if !self.of_nexus(nexus).into_iter().any(|session| self.is_live(session)) {
+            self.nexuses.owe(id, unit, ua);
+        }
+    }
+
+    /// Forgets a nexus where too many are known. One that has a session or that `is_needed` is not forgotten.
+    pub fn forget(&mut self, is_needed: impl Fn(NexusId) -> bool) {
+        let by_nexus = &self.by_nexus;
+        self.nexuses.forget(|id, nexus| by_nexus.contains_key(nexus) || is_needed(id));
+    }
+
     /// From now on there is room for so many; those that are there stay.
     pub fn set_count_max(&mut self, count_max: usize) {
         self.count_max = count_max.min(SESSIONS_MAX);
@@ -352,20 +386,6 @@ impl Sessions {
             load.same_initiator += u32::from(session.nexus.initiator == nexus.initiator);
         }
         loads
-    }
-
-    /// Whether the nexus had a session before; it has had one from now on.
-    fn remember(&mut self, nexus: &Nexus) -> bool {
-        if !self.known.insert(nexus.clone()) {
-            return true;
-        }
-        self.known_order.push_back(nexus.clone());
-        if self.known_order.len() > KNOWN_NEXUSES_MAX
-            && let Some(oldest) = self.known_order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        false
     }
 }
 

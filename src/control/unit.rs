@@ -3,6 +3,7 @@
 use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
+use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, Medium, Modes, UnitView};
 
 /// Whether SCSI can show the device as it is.
@@ -36,6 +37,7 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Mo
         rotational: info.rotational,
         modes,
         unmap: info.unmap,
+        permits: Permits::default(),
         medium: Medium::Ready,
     }
 }

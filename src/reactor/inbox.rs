@@ -116,12 +116,14 @@ impl<N: Net> Reactor<N> {
         let setup = |key| ConnSetup {
             key,
             session,
+            nexus: adopt.nexus,
             target: adopt.target,
             params: adopt.params,
             stat_sn: adopt.stat_sn,
             exp_cmd_sn: adopt.exp_cmd_sn,
             cid: adopt.cid,
             attention: adopt.attention,
+            owed: adopt.owed,
             is_gated: adopt.is_gated && !planted!(self, GhostWrite),
             ask_ns: adopt.nop_in.ask_ns,
             close_ns: adopt.nop_in.close_ns,
@@ -174,6 +176,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
                 }
             }
+            Change::Reservations(change) => self.reserve(id, change, now),
             Change::Target { target, attention, drained } => {
                 for index in 0..self.conn_slots() {
                     let Some(key) = self.conns.key_at(index) else { continue };

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::bdev::Bdev;
-use crate::id::{BarrierId, ReactorId, SessionId, UnitId};
+use crate::id::{BarrierId, NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::scsi::Outcome;
@@ -22,6 +22,8 @@ pub struct Adopt<H> {
     pub handle: H,
     /// The session; it has this one connection.
     pub session: SessionId,
+    /// Its nexus.
+    pub nexus: NexusId,
     /// The target it is with.
     pub target: Arc<TargetView>,
     /// What login agreed on.
@@ -36,6 +38,8 @@ pub struct Adopt<H> {
     pub leftover: Vec<u8>,
     /// A unit attention to be queued at each logical unit of the target.
     pub attention: Ua,
+    /// What else arose at logical units while the nexus had no session.
+    pub owed: Vec<(UnitId, Ua)>,
     /// IO of the nexus's former session is still in a device: accept commands, but submit nothing until
     /// [`ToReactor::OpenGate`].
     pub is_gated: bool,
@@ -267,6 +271,8 @@ pub enum Change {
         /// Wait for the device.
         is_drained: bool,
     },
+    /// A logical unit's reservations change.
+    Reservations(Reserve),
     /// The view of a target at one of its portal groups is replaced (LUNs added or removed). Sessions keep what they have
     /// at LUNs that stay.
     Target {
@@ -283,6 +289,23 @@ pub enum Change {
         /// Which.
         unit: UnitId,
     },
+}
+
+/// A change of a logical unit's reservations. A reactor gives up the tasks that are to be aborted, shows the new view, tells who
+/// is to be told, and acknowledges when no device has an IO any more that the view does not permit, or that was aborted,
+/// where `is_drained` asks for that.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    /// The view with the new permits.
+    pub view: Arc<UnitView>,
+    /// Who is told what.
+    pub attentions: Arc<[(NexusId, Ua)]>,
+    /// Whose tasks at the unit are aborted: with TASK ABORTED (TAS = 1), those of the nexus that asks in silence.
+    pub aborts: Arc<[NexusId]>,
+    /// The command that asks and who has it: it is not aborted.
+    pub by: Option<(ReactorId, TaskTicket)>,
+    /// Wait for the device.
+    pub is_drained: bool,
 }
 
 /// Reactor to control.

@@ -19,6 +19,7 @@ mod inbox;
 pub mod message;
 mod planted;
 pub mod port;
+mod reserve;
 mod spawn;
 mod submit;
 mod tables;

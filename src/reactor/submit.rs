@@ -30,12 +30,25 @@ impl<N: Net> Reactor<N> {
         now: Tick,
     ) {
         let Some(link) = self.conns.get(conn) else { return };
-        let session = link.conn.session();
+        let (session, nexus) = (link.conn.session(), link.conn.nexus());
         self.serial += 1;
         let serial = self.serial;
         let hold = self.holds.granted_to(task);
-        let record =
-            InFlight { task, conn, session, unit, op, offset, bytes, serial, parked: None, next: None, hold };
+        let record = InFlight {
+            task,
+            conn,
+            session,
+            nexus,
+            unit,
+            op,
+            offset,
+            bytes,
+            serial,
+            parked: None,
+            next: None,
+            hold,
+            is_forbidden: false,
+        };
         let Ok(key) = self.tables.ios.insert(record) else {
             // Cannot be: the slab holds PLAN_IOS for every task.
             return self.end(conn, task, Outcome::of(Status::Busy), now);
@@ -54,7 +67,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn enter(&mut self, unit: UnitId, key: Key, now: Tick) {
         let Some(slot) = unit::of(&mut self.units, unit) else {
             // It was removed, and the reactor has let go of it already.
-            return self.refuse(key, Sense::NO_SUCH_UNIT, now);
+            return self.refuse(key, Outcome::check(Sense::NO_SUCH_UNIT), now);
         };
         if !slot.is_busy {
             slot.is_busy = true;
@@ -71,8 +84,8 @@ impl<N: Net> Reactor<N> {
     /// Checks an IO's permission once more, and hands it over. Whether it need not wait for room any more; where it must,
     /// whether it is the first to.
     fn try_submit(&mut self, unit: UnitId, key: Key, is_first: bool, now: Tick) -> bool {
-        if let Err(sense) = self.recheck(key) {
-            self.refuse(key, sense, now);
+        if let Err(outcome) = self.recheck(key) {
+            self.refuse(key, outcome, now);
             return true;
         }
         self.write_through(unit, key);
@@ -123,35 +136,41 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Size, write protection and readiness may have changed since the command was admitted.
-    fn recheck(&self, key: Key) -> Result<(), Sense> {
+    /// Size, write protection, readiness and reservations may have changed since the command was admitted. A flush does
+    /// nothing to a medium that another nexus could mind.
+    fn recheck(&self, key: Key) -> Result<(), Outcome> {
         let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
         let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
         else {
-            return Err(Sense::COMMAND_ABORTED);
+            return Err(Outcome::check(Sense::COMMAND_ABORTED));
         };
         let place = link.conn.place(task.number, &self.tables.views);
         if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
             // The LUN leads to another unit by now.
-            return Err(Sense::NO_SUCH_UNIT);
+            return Err(Outcome::check(Sense::NO_SUCH_UNIT));
         }
         if planted!(self, NoRecheckAtSubmit) {
             return Ok(());
         }
-        let access = if matches!(record.op, Op::Read { .. }) { Access::Read } else { Access::Write };
+        let access = access(&record.op);
         match record.op.extent() {
             Some((lba, blocks)) => scsi::recheck(Extent { lba, blocks, fua: false }, access, &place),
-            None if place.unit.is_none() => Err(Sense::NO_SUCH_UNIT),
+            None if place.unit.is_none() => Err(Outcome::check(Sense::NO_SUCH_UNIT)),
             None => Ok(()),
         }
     }
 
     /// An IO ends before the device has seen it.
-    fn refuse(&mut self, key: Key, sense: Sense, now: Tick) {
+    fn refuse(&mut self, key: Key, outcome: Outcome, now: Tick) {
         let Some(record) = self.tables.ios.remove(key) else { return };
         if let Some(task) = self.tables.tasks.get_mut(record.task) {
             task.ios -= 1;
         }
-        self.end(record.conn, record.task, Outcome::check(sense), now);
+        self.end(record.conn, record.task, outcome, now);
     }
+}
+
+/// What an IO that has an extent wants of the medium.
+pub(super) fn access(op: &Op) -> Access {
+    if matches!(op, Op::Read { .. }) { Access::Read } else { Access::Write }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::bdev::{Io, Op};
 use crate::buf::Pool;
-use crate::id::{SessionId, UnitId};
+use crate::id::{NexusId, SessionId, UnitId};
 use crate::iscsi::conn::Cx;
 use crate::iscsi::task::Tasks;
 use crate::iscsi::tx::Queued;
@@ -20,6 +20,7 @@ pub(super) struct InFlight {
     pub(super) task: Key,
     pub(super) conn: Key,
     pub(super) session: SessionId,
+    pub(super) nexus: NexusId,
     pub(super) unit: UnitId,
     pub(super) op: Op,
     /// Where its data stand in the command's.
@@ -34,6 +35,8 @@ pub(super) struct InFlight {
     pub(super) next: Option<Key>,
     /// The hold under which it is made.
     pub(super) hold: Option<Key>,
+    /// The device had it when its nexus lost leave to make it.
+    pub(super) is_forbidden: bool,
 }
 
 /// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.

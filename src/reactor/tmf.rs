@@ -98,7 +98,7 @@ impl<N: Net> Reactor<N> {
             let Some(conn) = self.conns.key_at(index) else { continue };
             for unit in units {
                 while let Some(link) = self.conns.get_mut(conn)
-                    && let Some(task) = link.conn.next_to_abort(*unit, &self.tables.cx(now))
+                    && let Some(task) = link.conn.next_to_abort(*unit, None, &self.tables.cx(now))
                 {
                     link.conn.abort(task, true, &mut self.tables.cx(now));
                     self.drop_parked(|io| io.task == task, now);

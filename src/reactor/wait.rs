@@ -27,6 +27,8 @@ pub(super) enum What {
     Session { session: SessionId, unit: Option<UnitId>, before: u64 },
     /// Those at these units, older than this, of every session.
     Units { units: Arc<[UnitId]>, before: u64 },
+    /// Those at this unit that a change of its reservations has forbidden.
+    Forbidden { unit: UnitId },
     /// Those that touch a hold's range; it keeps newer ones away.
     Range(HoldRange),
 }
@@ -39,6 +41,7 @@ impl What {
                 io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
             }
             What::Units { units, before } => io.serial < *before && units.contains(&io.unit),
+            What::Forbidden { unit } => io.is_forbidden && io.unit == *unit,
             What::Range(range) => range.meets(io),
         }
     }

@@ -33,9 +33,11 @@ pub mod work;
 #[cfg(test)]
 mod tests;
 
+use crate::id::NexusId;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::report::Report;
+use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
 use crate::scsi::table::Run;
 use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
@@ -150,6 +152,8 @@ pub enum Transfer {
 /// Which nexus and logical unit a command is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
+    /// Whose command it is.
+    pub nexus: NexusId,
     /// The target the session is with.
     pub target: &'a TargetView,
     /// The LUN asked for, as it came.
@@ -220,6 +224,16 @@ pub enum Access {
     Write,
 }
 
+impl Access {
+    /// What reservations make of it.
+    pub const fn class(self) -> Class {
+        match self {
+            Access::Read => Class::Read,
+            Access::Write => Class::Write,
+        }
+    }
+}
+
 /// What the command will do, as things stand. Called when it arrives, before its data are placed.
 pub fn plan(cdb: &Cdb, place: &Place<'_>) -> Plan {
     decide(cdb, place).unwrap_or_else(Plan::Refuse)
@@ -248,10 +262,17 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
     if is_final(plan) { plan } else { self::plan(cdb, place) }
 }
 
-/// Whether this piece of a command may still be submitted: the medium may have gone, shrunk or become read-only since.
-pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Sense> {
-    let unit = Served::at(place).ok_or(Sense::NO_SUCH_UNIT)?;
-    medium::check(piece, access, unit)
+/// Whether this piece of a command may still be submitted: the medium may have gone, shrunk or become read-only since, or
+/// another nexus may have reserved it.
+///
+/// # Errors
+/// How the command ends.
+pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Outcome> {
+    let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
+    if !unit.view.permits.allows(place.nexus, access.class()) {
+        return Err(Outcome::of(Status::ReservationConflict));
+    }
+    medium::check(piece, access, unit).map_err(Outcome::check)
 }
 
 /// A logical unit that is there to serve.
@@ -283,6 +304,9 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
         Run::Unit(run) => {
             let unit = unit.ok_or(Sense::NO_SUCH_UNIT)?;
             row.check(cdb)?;
+            if !unit.view.permits.allows(place.nexus, row.class.of(cdb)) {
+                return Ok(Plan::End(Status::ReservationConflict));
+            }
             run(cdb, unit)
         }
     }

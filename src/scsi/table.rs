@@ -8,7 +8,9 @@ use std::fmt::{Debug, Formatter};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::report::{
     capacity, defects, functions, inquiry, lba_status, luns, mode, opcodes, port_groups, request_sense,
+    reservations,
 };
+use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
 use crate::scsi::{Plan, Served, medium, power, work};
 
@@ -31,6 +33,8 @@ pub struct Row {
     pub action: Option<u8>,
     /// As SPC and SBC write it.
     pub name: &'static str,
+    /// What reservations make of it.
+    pub class: Class,
     /// Where its data go.
     pub direction: Direction,
     /// CDB USAGE DATA (SPC-5), as long as the CDB: bits that are evaluated, after the operation code itself; a
@@ -132,97 +136,132 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 41] = {
+static ROWS: [Row; 57] = {
+    use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
     [
-        row("TEST UNIT READY", Nothing, &[0x00, 0, 0, 0, 0, 0], &[LUN], Unit(medium::test_unit_ready)),
-        row("REQUEST SENSE", In, &[0x03, 0x01, 0, 0, 0xff, 0], &[LUN], Always(request_sense::plan)),
-        row("READ(6)", In, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::read_6)),
-        row("WRITE(6)", Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
+        row("TEST UNIT READY", C::Status, Nothing, &[0x00, 0, 0, 0, 0, 0], &[LUN], Unit(medium::test_unit_ready)),
+        row("REQUEST SENSE", C::Always, In, &[0x03, 0x01, 0, 0, 0xff, 0], &[LUN], Always(request_sense::plan)),
+        row("READ(6)", C::Read, In, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::read_6)),
+        row("WRITE(6)", C::Write, Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
         // Bit 1 was CMDDT: obsolete.
-        row("INQUIRY", In, &[0x12, 0x01, 0xff, 0xff, 0xff, 0], &[LUN, (1, 0x02)], Always(inquiry::plan)),
+        row("INQUIRY", C::Always, In, &[0x12, 0x01, 0xff, 0xff, 0xff, 0], &[LUN, (1, 0x02)], Always(inquiry::plan)),
         // RTD and SP: there are no saved values, and nothing is reverted to defaults.
-        row("MODE SELECT(6)", Out, &[MODE_SELECT_6, 0x10, 0, 0, 0xff, 0], &[LUN], Unit(mode::plan_select_6)),
-        row("MODE SENSE(6)", In, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], &[LUN], Unit(mode::plan_6)),
-        row("START STOP UNIT", Nothing, &[0x1b, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
+        row("MODE SELECT(6)", C::Write, Out, &[MODE_SELECT_6, 0x10, 0, 0, 0xff, 0], &[LUN], Unit(mode::plan_select_6)),
+        // The LUN and third parties; reservation identification and extent lists, all of SPC-2: what is asked of a third
+        // party or an extent is refused with the request.
+        row("RESERVE(6)", C::Always, Nothing, &[0x16, 0x11, 0, 0, 0, 0], &[(1, 0xee), (2, 0xff), (3, 0xff), (4, 0xff)],
+            Unit(reserve::plan)),
+        row("RELEASE(6)", C::Always, Nothing, &[0x17, 0x11, 0, 0, 0, 0], &[(1, 0xee), (2, 0xff), (3, 0xff), (4, 0xff)],
+            Unit(reserve::plan)),
+        row("MODE SENSE(6)", C::Read, In, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], &[LUN], Unit(mode::plan_6)),
+        row("START STOP UNIT", C::StartStop, Nothing, &[0x1b, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
         // Bit 1 was a persistent prevention: obsolete.
-        row("PREVENT ALLOW MEDIUM REMOVAL", Nothing, &[0x1e, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
+        row("PREVENT ALLOW MEDIUM REMOVAL", C::Prevent, Nothing, &[0x1e, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
             Unit(power::prevent_allow_medium_removal)),
         // RelAdr, LOGICAL BLOCK ADDRESS and PMI: obsolete.
-        row("READ CAPACITY(10)", In, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        row("READ CAPACITY(10)", C::Status, In, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             &[(1, 0x01), (2, 0xff), (3, 0xff), (4, 0xff), (5, 0xff), (8, 0x01)], Unit(capacity::plan_10)),
-        row("READ(10)", In, &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("READ(10)", C::Read, In, &[0x28, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             READ_BITS, Unit(medium::read_10)),
-        row("WRITE(10)", Out, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("WRITE(10)", C::Write, Out, &[0x2a, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             WRITE_BITS, Unit(medium::write_10)),
-        row("WRITE AND VERIFY(10)", Out, &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("WRITE AND VERIFY(10)", C::Write, Out, &[0x2e, 0x16, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             VERIFY_BITS, Unit(work::write_and_verify_10)),
-        row("VERIFY(10)", Out, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("VERIFY(10)", C::Read, Out, &[0x2f, 0x16, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             VERIFY_BITS, Unit(work::verify_10)),
         // RelAdr: obsolete.
-        row("PRE-FETCH(10)", Nothing, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("PRE-FETCH(10)", C::Read, Nothing, &[0x34, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             &[(1, 0x01)], Unit(work::pre_fetch_10)),
-        row("SYNCHRONIZE CACHE(10)", Nothing, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("SYNCHRONIZE CACHE(10)", C::Write, Nothing, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SYNC_BITS, Unit(medium::synchronize_cache_10)),
-        row("READ DEFECT DATA(10)", In, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(defects::plan_10)),
-        row("WRITE SAME(10)", Out, &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("READ DEFECT DATA(10)", C::Read, In, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(defects::plan_10)),
+        row("WRITE SAME(10)", C::Write, Out, &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SAME_BITS, Unit(work::write_same_10)),
-        row("UNMAP", Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap)),
-        row("MODE SELECT(10)", Out, &[MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_select_10)),
-        row("MODE SENSE(10)", In, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_10)),
-        row("READ(16)", In,
+        row("UNMAP", C::Write, Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap)),
+        row("MODE SELECT(10)", C::Write, Out, &[MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_select_10)),
+        row("RESERVE(10)", C::Always, Nothing, &[0x56, 0x11, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[(1, 0x02), (2, 0xff), (3, 0xff), (7, 0xff), (8, 0xff)], Unit(reserve::plan)),
+        row("RELEASE(10)", C::Always, Nothing, &[0x57, 0x11, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[(1, 0x02), (2, 0xff), (3, 0xff), (7, 0xff), (8, 0xff)], Unit(reserve::plan)),
+        row("MODE SENSE(10)", C::Read, In, &[0x5a, 0x18, 0xff, 0xff, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_10)),
+        action("PERSISTENT RESERVE IN, READ KEYS", C::Persistent, In, &[0x5e, 0x00, 0, 0, 0, 0, 0, 0xff, 0xff, 0],
+            &[], Unit(reservations::plan)),
+        action("PERSISTENT RESERVE IN, READ RESERVATION", C::Persistent, In, &[0x5e, 0x01, 0, 0, 0, 0, 0, 0xff, 0xff, 0],
+            &[], Unit(reservations::plan)),
+        action("PERSISTENT RESERVE IN, REPORT CAPABILITIES", C::Persistent, In, &[0x5e, 0x02, 0, 0, 0, 0, 0, 0xff, 0xff, 0],
+            &[], Unit(reservations::plan)),
+        action("PERSISTENT RESERVE IN, READ FULL STATUS", C::Persistent, In, &[0x5e, 0x03, 0, 0, 0, 0, 0, 0xff, 0xff, 0],
+            &[], Unit(reservations::plan)),
+        action("PERSISTENT RESERVE OUT, REGISTER", C::Persistent, Out,
+            &[0x5f, 0x00, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, RESERVE", C::Persistent, Out,
+            &[0x5f, 0x01, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, RELEASE", C::Persistent, Out,
+            &[0x5f, 0x02, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, CLEAR", C::Persistent, Out,
+            &[0x5f, 0x03, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, PREEMPT", C::Persistent, Out,
+            &[0x5f, 0x04, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, PREEMPT AND ABORT", C::Persistent, Out,
+            &[0x5f, 0x05, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, REGISTER AND IGNORE EXISTING KEY", C::Persistent, Out,
+            &[0x5f, 0x06, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("PERSISTENT RESERVE OUT, REGISTER AND MOVE", C::Persistent, Out,
+            &[0x5f, 0x07, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        row("READ(16)", C::Read, In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::read_16)),
-        row("COMPARE AND WRITE", Out,
+        row("COMPARE AND WRITE", C::Write, Out,
             &[0x89, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0x3f, 0],
             LONG_BITS, Unit(work::compare_and_write)),
-        row("WRITE(16)", Out,
+        row("WRITE(16)", C::Write, Out,
             &[0x8a, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::write_16)),
-        row("ORWRITE(16)", Out,
+        row("ORWRITE(16)", C::Write, Out,
             &[0x8b, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(work::orwrite_16)),
-        row("WRITE AND VERIFY(16)", Out,
+        row("WRITE AND VERIFY(16)", C::Write, Out,
             &[0x8e, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             VERIFY_BITS, Unit(work::write_and_verify_16)),
-        row("VERIFY(16)", Out,
+        row("VERIFY(16)", C::Read, Out,
             &[0x8f, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             VERIFY_BITS, Unit(work::verify_16)),
-        row("PRE-FETCH(16)", Nothing,
+        row("PRE-FETCH(16)", C::Read, Nothing,
             &[0x90, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             &[], Unit(work::pre_fetch_16)),
-        row("SYNCHRONIZE CACHE(16)", Nothing,
+        row("SYNCHRONIZE CACHE(16)", C::Write, Nothing,
             &[0x91, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             SYNC_BITS, Unit(medium::synchronize_cache_16)),
-        row("WRITE SAME(16)", Out,
+        row("WRITE SAME(16)", C::Write, Out,
             &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(work::write_same_16)),
         // LOGICAL BLOCK ADDRESS and PMI: obsolete.
-        action("READ CAPACITY(16)", In,
+        action("READ CAPACITY(16)", C::Status, In,
             &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[(2, 0xff), (3, 0xff), (4, 0xff), (5, 0xff), (6, 0xff), (7, 0xff), (8, 0xff), (9, 0xff), (14, 0x01)],
             Unit(capacity::plan_16)),
-        action("GET LBA STATUS(16)", In,
+        action("GET LBA STATUS(16)", C::Read, In,
             &[0x9e, 0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[], Unit(lba_status::plan)),
-        row("REPORT LUNS", In, &[REPORT_LUNS, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        row("REPORT LUNS", C::Always, In, &[REPORT_LUNS, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[], Always(luns::plan)),
-        action("REPORT TARGET PORT GROUPS", In,
+        action("REPORT TARGET PORT GROUPS", C::Status, In,
             &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(port_groups::plan)),
-        action("REPORT SUPPORTED OPERATION CODES", In,
+        action("REPORT SUPPORTED OPERATION CODES", C::Read, In,
             &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(opcodes::plan)),
-        action("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", In,
+        action("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", C::Read, In,
             &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(functions::plan)),
-        row("READ(12)", In, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+        row("READ(12)", C::Read, In, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             READ_BITS, Unit(medium::read_12)),
-        row("WRITE(12)", Out, &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+        row("WRITE(12)", C::Write, Out, &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             WRITE_BITS, Unit(medium::write_12)),
-        row("WRITE AND VERIFY(12)", Out, &[0xae, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+        row("WRITE AND VERIFY(12)", C::Write, Out, &[0xae, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             VERIFY_BITS, Unit(work::write_and_verify_12)),
-        row("VERIFY(12)", Out, &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+        row("VERIFY(12)", C::Read, Out, &[0xaf, 0x16, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             VERIFY_BITS, Unit(work::verify_12)),
-        row("READ DEFECT DATA(12)", In, &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+        row("READ DEFECT DATA(12)", C::Read, In, &[0xb7, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[], Unit(defects::plan_12)),
     ]
 };
@@ -246,25 +285,27 @@ const fn index() -> [(u8, u8); 256] {
 
 const fn row(
     name: &'static str,
+    class: Class,
     direction: Direction,
     usage: &'static [u8],
     ignored: &[(usize, u8)],
     run: Run,
 ) -> Row {
     let reserved = reserved(usage, ignored, 0);
-    Row { opcode: usage[0], action: None, name, direction, usage, reserved, run }
+    Row { opcode: usage[0], action: None, name, class, direction, usage, reserved, run }
 }
 
 /// A row of an operation code with service actions.
 const fn action(
     name: &'static str,
+    class: Class,
     direction: Direction,
     usage: &'static [u8],
     ignored: &[(usize, u8)],
     run: Run,
 ) -> Row {
     let reserved = reserved(usage, ignored, 0x1f);
-    Row { opcode: usage[0], action: Some(usage[1] & 0x1f), name, direction, usage, reserved, run }
+    Row { opcode: usage[0], action: Some(usage[1] & 0x1f), name, class, direction, usage, reserved, run }
 }
 
 /// The bits that no one uses, and none of those that are ignored. `second` is used in byte 1 beside the usage data.

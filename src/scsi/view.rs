@@ -2,6 +2,7 @@
 
 use crate::bdev::Unmap;
 use crate::id::UnitId;
+use crate::scsi::reserve::Permits;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -79,6 +80,8 @@ pub struct UnitView {
     pub modes: Modes,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
+    /// Who may do what with it.
+    pub permits: Permits,
     /// Whether media commands can be served.
     pub medium: Medium,
 }

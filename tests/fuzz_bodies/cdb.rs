@@ -1,8 +1,10 @@
 //! CDBs: planned, admitted, answered, checked again.
 
+use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
 use lunette::scsi::cdb::Cdb;
+use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{LunNumber, Medium, Modes, UnitView};
 use lunette::scsi::work::{Step, Work};
 use lunette::scsi::{
@@ -26,6 +28,7 @@ pub(super) fn one(data: &[u8]) {
             ..Modes::new(true)
         },
         unmap: None,
+        permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
         ..views::unit()
     };
@@ -34,6 +37,7 @@ pub(super) fn one(data: &[u8]) {
     let number = if source.once_in(8) { LunNumber::decode(&source.array()) } else { number };
     let mapping = number.and_then(|number| target.mapping(number));
     let place = Place {
+        nexus: NexusId(1),
         target: &target,
         number: number.unwrap_or(LunNumber::NOWHERE),
         unit: mapping.map(|(_, mapping)| (&unit, mapping.read_only)),

@@ -1,6 +1,9 @@
 //! The target and the logical unit of every body.
 
-use lunette::id::UnitId;
+use std::sync::Arc;
+
+use lunette::id::{NexusId, UnitId};
+use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
@@ -39,6 +42,18 @@ pub(super) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(true),
         unmap: None,
+        permits: Permits::default(),
         medium: Medium::Ready,
     }
+}
+
+/// What is permitted while somebody else has the unit by RESERVE.
+pub(super) fn reserved() -> Permits {
+    let from = Nexus {
+        id: NexusId(2),
+        initiator: InitiatorPort::new("iqn.2026-11.io.example:b", [0; 6]),
+        target_port: 1,
+    };
+    let effect = State::default().out(&Request::LegacyReserve, &from, None).unwrap();
+    Permits::new(Arc::new(effect.next.unwrap()))
 }

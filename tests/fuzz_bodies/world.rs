@@ -14,7 +14,7 @@ use lunette::bdev::error::{Fault, Faults, Faulty, Kind, Rule, RuleId};
 use lunette::bdev::malloc::{Malloc, Recipe};
 use lunette::bdev::{Bdev, IoError};
 use lunette::buf::{Class, Hugepages, Pool};
-use lunette::id::{BarrierId, ReactorId, SessionId};
+use lunette::id::{BarrierId, NexusId, ReactorId, SessionId};
 use lunette::iscsi::params::Params;
 use lunette::iscsi::sn::Sn;
 use lunette::limits;
@@ -151,6 +151,7 @@ impl World {
         let adopt = Adopt {
             handle,
             session,
+            nexus: NexusId(u32::try_from(session.0).unwrap_or(u32::MAX)),
             target: Arc::clone(&self.target),
             params,
             stat_sn: Sn(u32::MAX),
@@ -158,6 +159,7 @@ impl World {
             cid: 0,
             leftover: leftover.to_vec(),
             attention: Ua::PowerOn,
+            owed: Vec::new(),
             is_gated: false,
             nop_in: NopInTimes { ask_ns: times(5), close_ns: times(10) },
         };

@@ -12,6 +12,7 @@ mod hostile;
 mod login;
 mod modes;
 mod objects;
+mod reserve;
 mod rpc;
 mod session;
 mod sim;

@@ -11,7 +11,7 @@ use lunette::bdev::error::{Faults, Faulty};
 use lunette::bdev::malloc::{Malloc, Recipe as MallocRecipe};
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Refused, Wake};
 use lunette::buf::Hugepages;
-use lunette::id::{BarrierId, ReactorId, SessionId, UnitId};
+use lunette::id::{BarrierId, NexusId, ReactorId, SessionId, UnitId};
 use lunette::iscsi::login::{
     Access, Authority, Claim, Granted, Login, Progress, Refusal, TargetAccess, Which,
 };
@@ -23,6 +23,7 @@ use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, To
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
+use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use lunette::slab::Key;
 use lunette::time::Tick;
@@ -205,6 +206,7 @@ impl World {
         let adopt = Adopt {
             handle: OwnedFd::from(socket),
             session: login.granted.session,
+            nexus: NexusId(1),
             target: login.target.unwrap(),
             params: login.params,
             stat_sn: login.stat_sn,
@@ -212,6 +214,7 @@ impl World {
             cid: login.cid,
             leftover: login.leftover,
             attention: Ua::PowerOn,
+            owed: Vec::new(),
             is_gated: false,
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
         };
@@ -302,6 +305,7 @@ fn unit_view() -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        permits: Permits::default(),
         medium: Medium::Ready,
     }
 }

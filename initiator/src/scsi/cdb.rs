@@ -238,6 +238,43 @@ pub fn unmap_list(extents: &[(u64, u32)]) -> Vec<u8> {
     list
 }
 
+/// PERSISTENT RESERVE IN: 0 keys, 1 reservation, 2 capabilities, 3 full status.
+#[must_use]
+pub fn persistent_reserve_in(action: u8, allocation_bytes: u16) -> Cdb {
+    let [high, low] = allocation_bytes.to_be_bytes();
+    build(&[0x5e, action & 0x1f, 0, 0, 0, 0, 0, high, low, 0])
+}
+
+/// PERSISTENT RESERVE OUT: 0 register, 1 reserve, 2 release, 3 clear, 4 preempt, 5 preempt and abort, 6 register and ignore
+/// the existing key, 7 register and move.
+#[must_use]
+pub fn persistent_reserve_out(action: u8, kind: u8, list_bytes: u32) -> Cdb {
+    let mut cdb = build(&[0x5f, action & 0x1f, kind & 0x0f]);
+    cdb[5..9].copy_from_slice(&list_bytes.to_be_bytes());
+    cdb
+}
+
+/// Its parameter list, but for REGISTER AND MOVE: RESERVATION KEY and SERVICE ACTION RESERVATION KEY.
+#[must_use]
+pub fn persistent_reserve_out_list(key: u64, action_key: u64) -> Vec<u8> {
+    let mut list = vec![0; 24];
+    list[..8].copy_from_slice(&key.to_be_bytes());
+    list[8..16].copy_from_slice(&action_key.to_be_bytes());
+    list
+}
+
+/// RESERVE (6).
+#[must_use]
+pub fn reserve_6() -> Cdb {
+    build(&[0x16])
+}
+
+/// RELEASE (6).
+#[must_use]
+pub fn release_6() -> Cdb {
+    build(&[0x17])
+}
+
 fn sixteen(opcode: u8, flags: u8, lba: u64, blocks: u32) -> Cdb {
     let mut cdb = build(&[opcode, flags]);
     cdb[2..10].copy_from_slice(&lba.to_be_bytes());

@@ -1,3 +1,5 @@
+mod system;
+
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;

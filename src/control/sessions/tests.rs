@@ -1,6 +1,7 @@
 //! Orders in which sessions of one nexus begin, end and drain.
 
 use super::*;
+use crate::limits::KNOWN_NEXUSES_MAX;
 
 fn nexus(initiator: &str, isid: u8) -> Nexus {
     Nexus {
@@ -154,6 +155,7 @@ fn old_nexuses_are_forgotten_in_order() {
         let attention = sessions.admit(id).unwrap().attention;
         sessions.ended(id);
         sessions.drained(id);
+        sessions.forget(|_| false);
         attention
     };
     assert_eq!(visit("first"), Ua::PowerOnOrReset);

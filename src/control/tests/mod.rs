@@ -2,6 +2,7 @@
 
 mod asks;
 mod objects;
+mod reserve;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};

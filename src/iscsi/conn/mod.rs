@@ -20,7 +20,7 @@ pub use data_out::Solicit;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
-use crate::id::{SessionId, UnitId};
+use crate::id::{NexusId, SessionId, UnitId};
 use crate::iscsi::conn::deframe::{Deframer, Payload, Then, To};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
@@ -85,6 +85,8 @@ pub struct ConnSetup {
     pub key: Key,
     /// The session.
     pub session: SessionId,
+    /// Its nexus.
+    pub nexus: NexusId,
     /// The target.
     pub target: Arc<TargetView>,
     /// What login agreed on.
@@ -97,6 +99,8 @@ pub struct ConnSetup {
     pub cid: u16,
     /// A unit attention for each logical unit.
     pub attention: Ua,
+    /// Further ones, which arose while the nexus had no session.
+    pub owed: Vec<(UnitId, Ua)>,
     /// Commands wait until [`Conn::open_gate`].
     pub is_gated: bool,
     /// Silence before a NOP-In asks, in nanoseconds; 0: never.
@@ -110,6 +114,7 @@ pub struct ConnSetup {
 pub struct Conn {
     key: Key,
     session: SessionId,
+    nexus: NexusId,
     target: Arc<TargetView>,
     /// By index in the target's mappings.
     attentions: Vec<Attentions>,
@@ -140,9 +145,10 @@ impl Conn {
     pub fn new(setup: ConnSetup, now: Tick) -> Conn {
         let mut attentions = vec![Attentions::new(); setup.target.mappings.len()];
         attentions.iter_mut().for_each(|attentions| attentions.push(setup.attention));
-        Conn {
+        let mut conn = Conn {
             key: setup.key,
             session: setup.session,
+            nexus: setup.nexus,
             target: setup.target,
             attentions,
             params: setup.params,
@@ -161,12 +167,19 @@ impl Conn {
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
-        }
+        };
+        setup.owed.into_iter().for_each(|(unit, ua)| conn.attend(unit, ua));
+        conn
     }
 
     /// The session.
     pub fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Its nexus.
+    pub fn nexus(&self) -> NexusId {
+        self.nexus
     }
 
     /// The target.
@@ -446,7 +459,8 @@ impl Conn {
             let view = view_of(units, mapping.unit)?;
             Some((view, mapping.read_only))
         });
-        crate::scsi::Place { target: &self.target, number: number.unwrap_or(LunNumber(u16::MAX)), unit }
+        let number = number.unwrap_or(LunNumber(u16::MAX));
+        crate::scsi::Place { nexus: self.nexus, target: &self.target, number, unit }
     }
 
     /// What the nexus has yet to be told at `number`.
@@ -466,8 +480,8 @@ impl Conn {
             let view = view_of(units, mapping.unit)?;
             Some((view, mapping.read_only))
         });
-        let place =
-            crate::scsi::Place { target: &self.target, number: number.unwrap_or(LunNumber(u16::MAX)), unit };
+        let number = number.unwrap_or(LunNumber(u16::MAX));
+        let place = crate::scsi::Place { nexus: self.nexus, target: &self.target, number, unit };
         (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
     }
 

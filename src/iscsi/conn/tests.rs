@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Conn, ConnSetup, Cx, Request, Solicit};
 use crate::buf::{Class, Pool};
-use crate::id::{SessionId, UnitId};
+use crate::id::{NexusId, SessionId, UnitId};
 use crate::iscsi::error::Fatal;
 use crate::iscsi::negotiate::DEFAULTS;
 use crate::iscsi::sn::Sn;
@@ -12,6 +12,7 @@ use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
+use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -71,17 +72,20 @@ impl World {
             rotational: false,
             modes: Modes::new(false),
             unmap: None,
+            permits: Permits::default(),
             medium: Medium::Ready,
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },
             session: SessionId(1),
+            nexus: NexusId(1),
             target: Arc::new(target),
             params: DEFAULTS,
             stat_sn: Sn(100),
             exp_cmd_sn: Sn(1),
             cid: 0,
             attention: Ua::PowerOn,
+            owed: Vec::new(),
             is_gated: false,
             ask_ns: 0,
             close_ns: 0,

@@ -182,11 +182,13 @@ impl Conn {
         self.waiting_first(is_covered, cx)
     }
 
-    /// The next task of `unit` that is not aborted yet.
-    pub fn next_to_abort(&self, unit: UnitId, cx: &Cx<'_>) -> Option<Key> {
+    /// The next task of `unit` that is not aborted yet, and not `except`.
+    pub fn next_to_abort(&self, unit: UnitId, except: Option<Key>, cx: &Cx<'_>) -> Option<Key> {
+        let spared = except.and_then(|key| cx.tasks.get(key));
         let is_covered = |task: &Task| {
             let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
-            task.unit == Some(unit) && task.phase != Phase::Swallowing && !is_told
+            let is_spared = spared.is_some_and(|spared| std::ptr::eq(spared, task));
+            task.unit == Some(unit) && task.phase != Phase::Swallowing && !is_told && !is_spared
         };
         self.waiting_first(is_covered, cx)
     }

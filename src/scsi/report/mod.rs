@@ -12,12 +12,14 @@ pub mod mode;
 pub(super) mod opcodes;
 pub(super) mod port_groups;
 pub(super) mod request_sense;
+pub(super) mod reservations;
 mod vpd;
 mod writer;
 
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::report::writer::Writer;
+use crate::scsi::reserve::In;
 use crate::scsi::{Place, Plan, Served};
 
 /// Which parameter data, and how much of them is wanted.
@@ -41,6 +43,7 @@ enum Kind {
     PortGroups { is_extended: bool },
     Defects(defects::Request),
     LbaStatus { lba: u64 },
+    Reservations(In),
 }
 
 impl Report {
@@ -87,6 +90,7 @@ fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, wri
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
         (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
+        (Kind::Reservations(what), Some(unit)) => reservations::fill(what, unit.view, writer),
         (_, None) => {}
     }
 }

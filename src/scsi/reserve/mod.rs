@@ -24,6 +24,7 @@ pub use crate::scsi::reserve::out::{Effect, Refusal};
 pub use crate::scsi::reserve::permits::Permits;
 pub use crate::scsi::reserve::port::InitiatorPort;
 pub use crate::scsi::reserve::report::In;
+pub(super) use crate::scsi::reserve::request::plan;
 pub use crate::scsi::reserve::request::{Request, parameter_bytes};
 pub use crate::scsi::reserve::state::{Nexus, State};
 

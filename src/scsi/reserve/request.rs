@@ -3,6 +3,7 @@
 use crate::scsi::cdb::Cdb;
 use crate::scsi::reserve::{InitiatorPort, Type};
 use crate::scsi::sense::Sense;
+use crate::scsi::{Plan, Served};
 
 /// RESERVE(6).
 const RESERVE_6: u8 = 0x16;
@@ -105,6 +106,11 @@ pub fn parameter_bytes(cdb: &Cdb) -> Result<u32, Sense> {
         _ => bytes == 24,
     };
     if is_legal { Ok(bytes) } else { Err(Sense::PARAMETER_LIST_LENGTH) }
+}
+
+/// Control decides on these commands.
+pub(in crate::scsi) fn plan(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+    parameter_bytes(cdb).map(|parameter_bytes| Plan::Ask { parameter_bytes })
 }
 
 impl Request {

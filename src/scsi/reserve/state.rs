@@ -68,6 +68,11 @@ impl State {
         self.held == Held::Free
     }
 
+    /// Whether anything here is in the name of this nexus.
+    pub fn names(&self, nexus: NexusId) -> bool {
+        self.position(nexus).is_ok() || self.legacy_holder() == Some(nexus)
+    }
+
     /// Whether commands of this class are served for this nexus. [`Class::StartStop`] and [`Class::Prevent`] are taken for
     /// what is stricter: see [`Class::of`].
     pub fn allows(&self, nexus: NexusId, class: Class) -> bool {

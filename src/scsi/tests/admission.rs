@@ -1,10 +1,11 @@
 //! When a command's turn has come: unit attentions, and what has changed since its plan was made.
 
 use super::{answered, cdb, planned, target, unit};
+use crate::id::NexusId;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{LunNumber, Medium, UnitView};
-use crate::scsi::{Access, Extent, Place, Plan, Status, admit, recheck};
+use crate::scsi::{Access, Extent, Outcome, Place, Plan, Status, admit, recheck};
 
 const READ: [u8; 10] = [0x28, 0, 0, 0, 3, 0xe7, 0, 0, 1, 0];
 const WRITE: [u8; 10] = [0x2a, 0, 0, 0, 3, 0xe7, 0, 0, 1, 0];
@@ -15,7 +16,7 @@ const REQUEST_SENSE: [u8; 6] = [0x03, 0, 0, 0, 252, 0];
 /// Planned at one time, admitted at another.
 fn admitted(bytes: &[u8], then: &UnitView, now: &UnitView, attentions: Option<&mut Attentions>) -> Plan {
     let target = target();
-    let place = Place { target: &target, number: LunNumber(0), unit: Some((now, false)) };
+    let place = Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((now, false)) };
     admit(planned(bytes, then), &cdb(bytes), &place, attentions)
 }
 
@@ -108,13 +109,16 @@ fn each_piece_is_checked() {
     let target = target();
     let piece = Extent { lba: 990, blocks: 10, fua: false };
     let check = |unit: Option<(&UnitView, bool)>, access| {
-        recheck(piece, access, &Place { target: &target, number: LunNumber(0), unit })
+        recheck(piece, access, &Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit })
     };
     let unit = unit();
     assert_eq!(check(Some((&unit, false)), Access::Write), Ok(()));
-    assert_eq!(check(Some((&unit, true)), Access::Write), Err(Sense::WRITE_PROTECTED));
+    assert_eq!(check(Some((&unit, true)), Access::Write), Err(Outcome::check(Sense::WRITE_PROTECTED)));
     assert_eq!(check(Some((&unit, true)), Access::Read), Ok(()));
-    assert_eq!(check(None, Access::Read), Err(Sense::NO_SUCH_UNIT));
+    assert_eq!(check(None, Access::Read), Err(Outcome::check(Sense::NO_SUCH_UNIT)));
     let smaller = UnitView { blocks: 995, ..unit };
-    assert_eq!(check(Some((&smaller, false)), Access::Read), Err(Sense::LBA_OUT_OF_RANGE.at(995)));
+    assert_eq!(
+        check(Some((&smaller, false)), Access::Read),
+        Err(Outcome::check(Sense::LBA_OUT_OF_RANGE.at(995)))
+    );
 }

@@ -7,11 +7,13 @@ mod plans;
 mod random;
 mod refusals;
 mod reports;
+mod reserved;
 
-use crate::id::UnitId;
+use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
@@ -35,6 +37,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        permits: Permits::default(),
         medium: Medium::Ready,
     }
 }
@@ -62,13 +65,16 @@ pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
 /// The plan for `bytes` at `unit`.
 fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
     let target = target();
-    plan(&cdb(bytes), &Place { target: &target, number: LunNumber(0), unit: Some((unit, false)) })
+    plan(
+        &cdb(bytes),
+        &Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((unit, false)) },
+    )
 }
 
 /// The plan for `bytes` where there is no logical unit.
 fn planned_nowhere(bytes: &[u8]) -> Plan {
     let target = target();
-    plan(&cdb(bytes), &Place { target: &target, number: LunNumber(9), unit: None })
+    plan(&cdb(bytes), &Place { nexus: NexusId(1), target: &target, number: LunNumber(9), unit: None })
 }
 
 /// How `bytes` are refused.
@@ -82,7 +88,12 @@ fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
 /// The parameter data that `bytes` ask for.
 fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Attentions>) -> Vec<u8> {
     let target = target();
-    let place = Place { target: &target, number: LunNumber(0), unit: unit.map(|unit| (unit, false)) };
+    let place = Place {
+        nexus: NexusId(1),
+        target: &target,
+        number: LunNumber(0),
+        unit: unit.map(|unit| (unit, false)),
+    };
     let Plan::Report(report) = plan(&cdb(bytes), &place) else {
         panic!("{bytes:02x?} makes no report");
     };

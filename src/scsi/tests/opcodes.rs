@@ -6,13 +6,15 @@ use super::{answered, unit};
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x01, 0x48,
+        0, 0, 0x01, 0xc8,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
         0x08, 0, 0, 0, 0, 0, 0, 6,
         0x0a, 0, 0, 0, 0, 0, 0, 6,
         0x12, 0, 0, 0, 0, 0, 0, 6,
         0x15, 0, 0, 0, 0, 0, 0, 6,
+        0x16, 0, 0, 0, 0, 0, 0, 6,
+        0x17, 0, 0, 0, 0, 0, 0, 6,
         0x1a, 0, 0, 0, 0, 0, 0, 6,
         0x1b, 0, 0, 0, 0, 0, 0, 6,
         0x1e, 0, 0, 0, 0, 0, 0, 6,
@@ -27,7 +29,21 @@ fn all_operation_codes() {
         0x41, 0, 0, 0, 0, 0, 0, 10,
         0x42, 0, 0, 0, 0, 0, 0, 10,
         0x55, 0, 0, 0, 0, 0, 0, 10,
+        0x56, 0, 0, 0, 0, 0, 0, 10,
+        0x57, 0, 0, 0, 0, 0, 0, 10,
         0x5a, 0, 0, 0, 0, 0, 0, 10,
+        0x5e, 0, 0, 0, 0, 1, 0, 10,
+        0x5e, 0, 0, 1, 0, 1, 0, 10,
+        0x5e, 0, 0, 2, 0, 1, 0, 10,
+        0x5e, 0, 0, 3, 0, 1, 0, 10,
+        0x5f, 0, 0, 0, 0, 1, 0, 10,
+        0x5f, 0, 0, 1, 0, 1, 0, 10,
+        0x5f, 0, 0, 2, 0, 1, 0, 10,
+        0x5f, 0, 0, 3, 0, 1, 0, 10,
+        0x5f, 0, 0, 4, 0, 1, 0, 10,
+        0x5f, 0, 0, 5, 0, 1, 0, 10,
+        0x5f, 0, 0, 6, 0, 1, 0, 10,
+        0x5f, 0, 0, 7, 0, 1, 0, 10,
         0x88, 0, 0, 0, 0, 0, 0, 16,
         0x89, 0, 0, 0, 0, 0, 0, 16,
         0x8a, 0, 0, 0, 0, 0, 0, 16,
@@ -49,17 +65,17 @@ fn all_operation_codes() {
         0xaf, 0, 0, 0, 0, 0, 0, 12,
         0xb7, 0, 0, 0, 0, 0, 0, 12,
     ];
-    let ask = |options, length: u8| [0xa3, 0x0c, options, 0, 0, 0, 0, 0, 4, length, 0, 0];
+    let ask = |options, length: u8| [0xa3, 0x0c, options, 0, 0, 0, 0, 0, 5, length, 0, 0];
     assert_eq!(answered(&ask(0, 0), Some(&unit()), None), want);
     let mut short = ask(0, 10);
     short[8] = 0;
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 41 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x03, 0x34]);
+    assert_eq!(with_timeouts.len(), 4 + 57 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x04, 0x74]);
     assert_eq!(
-        with_timeouts[604..624],
+        with_timeouts[924..944],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 }

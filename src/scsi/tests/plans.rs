@@ -1,6 +1,7 @@
 //! Commands that are done, not refused.
 
 use super::{cdb, planned, planned_nowhere, target, unit};
+use crate::id::NexusId;
 use crate::scsi::view::LunNumber;
 use crate::scsi::{Extent, Place, Plan, Status, Transfer, plan};
 
@@ -82,7 +83,8 @@ fn caches_are_flushed() {
 #[test]
 fn transfers_are_as_long_as_the_cdb_says() {
     let (target, unit) = (target(), unit());
-    let place = Place { target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
     let transfer = |bytes: &[u8]| plan(&cdb(bytes), &place).transfer(&place);
     assert_eq!(transfer(&[0, 0, 0, 0, 0, 0]), Transfer::None);
     assert_eq!(transfer(&[0xff]), Transfer::None);

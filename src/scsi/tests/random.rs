@@ -1,6 +1,7 @@
 //! Hostile CDBs: nothing panics, nothing is longer than it says.
 
 use super::{target, unit};
+use crate::id::NexusId;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::cdb::Cdb;
@@ -54,7 +55,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
             }
             let cdb = Cdb::new(bytes);
             let unit = units.get(random.next() as usize % 5).map(|unit| (unit, round % 2 == 0));
-            let place = Place { target: &target, number: LunNumber(0), unit };
+            let place = Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit };
             let mut attentions = Attentions::new();
             if random.next().is_multiple_of(4) {
                 attentions.push(Ua::LunsChanged);

@@ -1,6 +1,7 @@
 //! Each way to be refused, with its sense codes and field pointer.
 
 use super::{planned, planned_nowhere, refused, target, unit};
+use crate::id::NexusId;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::{FieldPointer, Sense};
 use crate::scsi::view::{LunNumber, Medium, UnitView};
@@ -124,7 +125,7 @@ fn write_protected() {
 
     // Through a read-only mapping too.
     let (target, unit) = (target(), unit());
-    let place = Place { target: &target, number: LunNumber(0), unit: Some((&unit, true)) };
+    let place = Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, true)) };
     let mut write = [0; 16];
     write[0] = 0x2a;
     assert_eq!(plan(&Cdb::new(write), &place), Plan::Refuse(Sense::WRITE_PROTECTED));

@@ -2,6 +2,7 @@
 
 use super::{answered, target, unit};
 use crate::bdev::Unmap;
+use crate::id::NexusId;
 use crate::limits::{PARAMETER_BYTES_MAX, TARGET_LUNS_MAX};
 use crate::scsi::view::{LunNumber, Mapping, Medium, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
@@ -72,7 +73,8 @@ fn the_longest_identification_fits() {
     let mut unit = unit();
     unit.identity.serial = "s".repeat(64);
     let target = TargetView { name: "n".repeat(300), ..target() };
-    let place = Place { target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
     let Plan::Report(report) = plan(&super::cdb(&[0x12, 1, 0x83, 0xff, 0xff]), &place) else { panic!() };
     let mut out = [0; 1024];
     let length = report::fill(&report, &place, None, &mut out);
@@ -166,7 +168,7 @@ fn the_longest_list_of_luns_fits() {
     let mut target = target();
     let mapping = |number| Mapping { number: LunNumber(number), ..target.mappings[0] };
     target.mappings = (0..16_384).step_by(16_384 / TARGET_LUNS_MAX).map(mapping).collect();
-    let place = Place { target: &target, number: LunNumber(0), unit: None };
+    let place = Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: None };
     let Plan::Report(report) = plan(&super::cdb(&[0xa0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]), &place)
     else {
         panic!()

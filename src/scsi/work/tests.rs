@@ -5,6 +5,7 @@ mod runs;
 
 use super::{Run, Step, Work};
 use crate::bdev::Unmap;
+use crate::id::NexusId;
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::{cdb, target, unit};
 use crate::scsi::view::{LunNumber, UnitView};
@@ -19,7 +20,10 @@ fn thin() -> UnitView {
 /// The plan for `bytes` at `unit`.
 fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
     let target = target();
-    plan(&cdb(bytes), &Place { target: &target, number: LunNumber(0), unit: Some((unit, false)) })
+    plan(
+        &cdb(bytes),
+        &Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((unit, false)) },
+    )
 }
 
 /// The work that `bytes` are.
@@ -34,7 +38,11 @@ fn work(bytes: &[u8], unit: &UnitView) -> Work {
 /// Begins with data that stand at `start_bytes` of the command's.
 fn begin(work: &Work, start_bytes: u32, data: &[u8], unit: &UnitView) -> Result<Run, Sense> {
     let target = target();
-    work.begin(start_bytes, data, &Place { target: &target, number: LunNumber(0), unit: Some((unit, false)) })
+    work.begin(
+        start_bytes,
+        data,
+        &Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((unit, false)) },
+    )
 }
 
 /// Does the steps of `bytes` with `data` on a medium that begins at LBA 0, and returns them.

@@ -69,13 +69,12 @@ impl Managed {
         let (started, is_started) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let daemon = Daemon::start(Options {
-                planted: lunette::reactor::Planted::default(),
+                planted: Planted::default(),
                 cores: vec![0],
                 idle: Idle::Park,
                 hugepages: Hugepages::Off,
                 pool_bytes: 16 << 20,
                 iscsi: options::Options::default(),
-                planted: Planted::default(),
             })
             .unwrap();
             started.send(daemon.remote()).unwrap();

@@ -278,7 +278,7 @@ impl World {
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks: 0 });
                     }
                 }
-                Change::Reset { .. } => {}
+                Change::Reset { .. } | Change::Reservations(_) => {}
             }
         } else if let ToReactor::AddUnit { view, bdev } = &message {
             let name = bdev.info().name;

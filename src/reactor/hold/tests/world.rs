@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::Phase;
 use crate::buf::{Class, Pool};
-use crate::id::{ReactorId, SessionId, UnitId};
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::negotiate::DEFAULTS;
 use crate::iscsi::sn::Sn;
 use crate::limits;
@@ -13,6 +13,7 @@ use crate::reactor::message::{Adopt, EndReason, NopInTimes, ToControl, ToReactor
 use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
 use crate::scsi::attention::Ua;
+use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
@@ -67,6 +68,7 @@ fn unit_view(id: u32) -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        permits: Permits::default(),
         medium: Medium::Ready,
     }
 }
@@ -171,6 +173,7 @@ impl World {
         let adopt = Adopt {
             handle: plug,
             session: id,
+            nexus: NexusId(u32::try_from(id.0).unwrap()),
             target: Arc::new(target),
             params: DEFAULTS,
             stat_sn: Sn(1),
@@ -178,6 +181,7 @@ impl World {
             cid: 0,
             leftover: Vec::new(),
             attention: Ua::PowerOn,
+            owed: Vec::new(),
             is_gated: false,
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
         };

@@ -1,6 +1,7 @@
 //! CDBs to plans: data lengths, limits, refusals.
 
 use super::{planned, thin, work};
+use crate::id::NexusId;
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::unit;
 use crate::scsi::view::{LunNumber, UnitView};
@@ -110,7 +111,8 @@ fn compare_and_write_has_both_halves_in_one_buffer() {
 #[test]
 fn compare_and_write_wants_the_initiator_to_agree_on_its_length() {
     let (target, unit) = (crate::scsi::tests::target(), thin());
-    let place = Place { target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
     let check = |cdb: &[u8], expected| planned(cdb, &unit).check_expected(expected, &place);
     let swap = |blocks| [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, blocks, 0, 0];
     assert_eq!(check(&swap(2), 2048), Ok(()));

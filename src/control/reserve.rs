@@ -1,0 +1,168 @@
+//! Reservations (SPC-5 §5.14): the state of each logical unit is in its view; what changes it comes here, is decided by
+//! [`State::out`](crate::scsi::reserve::State::out) and put in force by a barrier.
+//!
+//! Of one unit one change at a time is in flight; those behind it wait. Their number is bounded by the sessions' windows.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::Control;
+use super::keeper::Then;
+use super::sessions;
+use crate::id::{NexusId, SessionId, UnitId};
+use crate::net::Net;
+use crate::reactor::message::{Ask, Change, Reserve};
+use crate::scsi::reserve::{Effect, InitiatorPort, Nexus, Permits, Refusal, Request, State};
+use crate::scsi::sense::Sense;
+use crate::scsi::view::UnitView;
+use crate::scsi::{Outcome, Status};
+
+/// A change in flight.
+#[derive(Debug)]
+struct InFlight {
+    /// Whose tasks it aborts: what they ask for until then is aborted, or comes at a bad time.
+    aborts: Arc<[NexusId]>,
+    /// What comes next.
+    waiting: VecDeque<Box<Ask>>,
+}
+
+/// The units whose reservations are being changed.
+#[derive(Debug, Default)]
+pub(super) struct Reserving {
+    units: BTreeMap<UnitId, InFlight>,
+}
+
+impl<N: Net> Control<N> {
+    /// PERSISTENT RESERVE OUT, RESERVE or RELEASE. It is answered exactly once, unless its session is over.
+    pub(super) fn reserve(&mut self, ask: Box<Ask>) {
+        let nexus = self.sessions.nexus_of(ask.session);
+        let is_busy = match self.reserving.units.get_mut(&ask.unit) {
+            None => false,
+            // PREEMPT AND ABORT has ended it, or is about to: its reactor ignores this answer then.
+            Some(change) if nexus.is_some_and(|nexus| change.aborts.contains(&nexus)) => true,
+            Some(change) => return change.waiting.push_back(ask),
+        };
+        if is_busy || self.keeper.is_full() {
+            return self.answer(&ask, Outcome::of(Status::Busy));
+        }
+        // One whose initiator is gone does nothing any more.
+        if self.sessions.is_live(ask.session)
+            && let Some(outcome) = self.decide(&ask).unwrap_or_else(Some)
+        {
+            self.answer(&ask, outcome);
+        }
+    }
+
+    /// The change of a unit's reservations that was in flight is in force.
+    pub(super) fn reserve_next(&mut self, unit: UnitId) {
+        let Some(change) = self.reserving.units.remove(&unit) else { return };
+        for ask in change.waiting {
+            // Behind the first that is a change the others wait again, in order.
+            self.asked(ask);
+        }
+    }
+
+    /// A session has ended: what its nexus has by RESERVE is free (SPC-2 §5.5.2).
+    pub(super) fn nexus_lost(&mut self, session: SessionId) {
+        if let Some(nexus) = self.sessions.nexus_of(session) {
+            self.free(|view| view.permits.state().nexus_lost(nexus));
+        }
+    }
+
+    /// These units are about to be reset: what anybody has by RESERVE is free. Reactors hear of it before the reset.
+    pub(super) fn reset_reservations(&mut self, units: &[UnitId]) {
+        self.free(|view| if units.contains(&view.id) { view.permits.state().reset() } else { None });
+    }
+
+    /// Forgets a nexus where too many are known: one that has neither session nor registration.
+    pub(super) fn forget_nexuses(&mut self) {
+        let catalog = &self.catalog;
+        self.sessions.forget(|nexus| catalog.registry.views().any(|view| view.permits.state().names(nexus)));
+    }
+
+    fn free(&mut self, next: impl Fn(&UnitView) -> Option<State>) {
+        let views: Vec<_> = self.catalog.registry.views().map(Arc::clone).collect();
+        for old in views {
+            if let Some(next) = next(&old) {
+                self.enforce(&old, Effect { next: Some(next), ..Effect::default() }, None);
+            }
+        }
+    }
+
+    /// Decides a command; none where a barrier has to end first.
+    fn decide(&mut self, ask: &Ask) -> Result<Option<Outcome>, Outcome> {
+        let none = Outcome::check(Sense::NO_SUCH_UNIT);
+        let old = Arc::clone(self.catalog.registry.view(ask.unit).ok_or(none)?);
+        let request = Request::read(&ask.cdb, &ask.parameters).map_err(Outcome::check)?;
+        let from = self.registrant(ask.session).ok_or(none)?;
+        let destination = self.destination(&request, ask.unit);
+        let effect = old.permits.state().out(&request, &from, destination.as_ref());
+        let effect = effect.map_err(|refusal| match refusal {
+            Refusal::Conflict => Outcome::of(Status::ReservationConflict),
+            Refusal::Check(sense) => Outcome::check(sense),
+        })?;
+        if effect.next.is_none() {
+            return Ok(Some(Outcome::GOOD));
+        }
+        self.enforce(&old, effect, Some(ask));
+        self.forget_nexuses();
+        Ok(None)
+    }
+
+    /// The nexus of a session, as registrations name it.
+    fn registrant(&self, session: SessionId) -> Option<Nexus> {
+        let id = self.sessions.nexus_of(session)?;
+        let sessions::Nexus { initiator, isid, target, portal_group } = &self.sessions.get(session)?.nexus;
+        let target_port = self.catalog.targets.get(target)?.port(*portal_group)?.relative_port;
+        Some(Nexus { id, initiator: InitiatorPort::new(initiator, *isid), target_port })
+    }
+
+    /// The nexus that REGISTER AND MOVE names, which need not have come yet; its target port has to lead to the unit.
+    fn destination(&mut self, request: &Request, unit: UnitId) -> Option<Nexus> {
+        let Request::RegisterAndMove { initiator, target_port, .. } = request else { return None };
+        let target = self.catalog.targets.port(*target_port)?;
+        if !target.mappings.iter().any(|mapping| mapping.unit == unit) {
+            return None;
+        }
+        let nexus = sessions::Nexus {
+            initiator: initiator.name.to_string(),
+            isid: initiator.isid,
+            target: target.name.clone(),
+            portal_group: target.portal_group,
+        };
+        Some(Nexus {
+            id: self.sessions.know(&nexus),
+            initiator: initiator.clone(),
+            target_port: *target_port,
+        })
+    }
+
+    /// Puts a change in force; `by` is answered when that is done.
+    fn enforce(&mut self, old: &UnitView, effect: Effect, by: Option<&Ask>) {
+        let Effect { next: Some(next), attentions, aborts, drains } = effect else { return };
+        let unit = old.id;
+        let view = Arc::new(UnitView { permits: Permits::new(Arc::new(next)), ..old.clone() });
+        if self.catalog.registry.replace(Arc::clone(&view)).is_err() {
+            return;
+        }
+        for (nexus, ua) in &attentions {
+            self.sessions.owe(*nexus, unit, *ua);
+        }
+        let aborts: Arc<[NexusId]> = aborts.into();
+        let change = Reserve {
+            view,
+            attentions: attentions.into(),
+            aborts: Arc::clone(&aborts),
+            by: by.map(|ask| (ask.reactor, ask.ticket)),
+            is_drained: drains || !aborts.is_empty(),
+        };
+        let then = match by {
+            Some(ask) => {
+                self.reserving.units.insert(unit, InFlight { aborts, waiting: VecDeque::new() });
+                Then::Reserved { unit, reactor: ask.reactor, ticket: ask.ticket }
+            }
+            None => Then::Nothing,
+        };
+        self.barrier(Change::Reservations(change), then);
+    }
+}

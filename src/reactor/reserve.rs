@@ -1,0 +1,90 @@
+//! A reactor's part in a change of reservations (SPC-5 §5.14): control decides, each reactor fences.
+
+use crate::id::{BarrierId, NexusId, ReactorId, UnitId};
+use crate::net::Net;
+use crate::reactor::message::{Reserve, Retired, TaskTicket, ToControl};
+use crate::reactor::submit::access;
+use crate::reactor::turn::Reactor;
+use crate::reactor::unit;
+use crate::reactor::wait::{Then, What};
+use crate::scsi::reserve::Permits;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// Puts the change in force: from here on no command is admitted and no IO submitted that it does not permit.
+    pub(super) fn reserve(&mut self, id: BarrierId, change: Reserve, now: Tick) {
+        let Reserve { view, attentions, aborts, by, is_drained } = change;
+        let unit = view.id;
+        if is_drained {
+            self.forbid(unit, &view.permits, &aborts);
+        }
+        // Before a command that waited behind an aborted one can start.
+        if let Some(slot) = self.tables.views.get_mut(unit.index())
+            && slot.as_ref().is_some_and(|old| old.id == unit)
+            && let Some(old) = slot.replace(view)
+        {
+            self.tell(ToControl::Retired(Retired::Unit(old)));
+        }
+        if !aborts.is_empty() {
+            self.abort_of(unit, &aborts, by, now);
+        }
+        if !attentions.is_empty() {
+            for index in 0..self.conn_slots() {
+                let Some(key) = self.conns.key_at(index) else { continue };
+                let Some(link) = self.conns.get_mut(key) else { continue };
+                let told = link.conn.nexus();
+                for (_, ua) in attentions.iter().filter(|(nexus, _)| *nexus == told) {
+                    link.conn.attend(unit, *ua);
+                }
+            }
+        }
+        if is_drained {
+            self.drain_for(What::Forbidden { unit }, Then::Acknowledge(id), now);
+        } else {
+            self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
+        }
+    }
+
+    /// Marks what devices have and shall no longer have, and asks for the early end of what is aborted.
+    fn forbid(&mut self, unit: UnitId, permits: &Permits, aborts: &[NexusId]) {
+        for index in 0..u32::try_from(self.tables.ios.capacity()).unwrap_or(u32::MAX) {
+            let Some(key) = self.tables.ios.key_at(index) else { continue };
+            let Some(io) = self.tables.ios.get_mut(key) else { continue };
+            if io.unit != unit || io.parked.is_some() {
+                continue;
+            }
+            let is_aborted = aborts.contains(&io.nexus);
+            let may_stay = io.op.extent().is_none() || permits.allows(io.nexus, access(&io.op).class());
+            io.is_forbidden |= is_aborted || !may_stay;
+            if is_aborted
+                && let Some(channel) = unit::of(&mut self.units, unit).and_then(|unit| unit.channel.as_mut())
+            {
+                channel.cancel(key);
+            }
+        }
+    }
+
+    /// Gives up the tasks of these nexuses at a unit: PREEMPT AND ABORT (SPC-5 §5.14.11.2.7). SAM-5 §5.6: TAS = 1 has
+    /// other nexuses told; what a nexus does to itself it knows.
+    fn abort_of(&mut self, unit: UnitId, aborts: &[NexusId], by: Option<(ReactorId, TaskTicket)>, now: Tick) {
+        let by = by.filter(|(reactor, _)| *reactor == self.id).map(|(_, ticket)| ticket);
+        for index in 0..self.conn_slots() {
+            let Some(conn) = self.conns.key_at(index) else { continue };
+            if !self.conns.get(conn).is_some_and(|link| aborts.contains(&link.conn.nexus())) {
+                continue;
+            }
+            let own = by.filter(|ticket| ticket.conn == conn);
+            let spared = own.map(|ticket| ticket.task);
+            while let Some(link) = self.conns.get_mut(conn)
+                && let Some(task) = link.conn.next_to_abort(unit, spared, &self.tables.cx(now))
+            {
+                link.conn.abort(task, own.is_none(), &mut self.tables.cx(now));
+                self.drop_parked(|io| io.task == task, now);
+            }
+            self.run_queued(conn, now);
+            if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
+                self.activate(conn);
+            }
+        }
+    }
+}
