@@ -61,7 +61,15 @@ head -c 24M /dev/urandom >/tmp/m/before; sync /tmp/m/before
 sum=$(sha256sum </tmp/m/before)
 size() { cat "/sys/block/$grows/size"; }
 is_size() { [[ $(size) = "$1" ]]; }
-(for ((i = 0; i < 400; i++)); do [[ -e /tmp/resized ]] || head -c 64K /dev/urandom >/tmp/m/meanwhile$((i % 8)) && sync "/tmp/m/meanwhile$((i % 8))" || exit 1; done) & writer=$!
+write_meanwhile() {
+  local number=0
+  while [[ ! -e /tmp/resized ]]; do
+    head -c 64K /dev/urandom >"/tmp/m/meanwhile$((number % 8))" && sync "/tmp/m/meanwhile$((number % 8))" || return 1
+    number=$((number + 1))
+  done
+  echo "$number" >/tmp/meanwhile
+}
+write_meanwhile & writer=$!
 truncate -s 128M /tmp/d/grows.img
 check "bdev_aio_rescan" rpc bdev_aio_rescan '{"name":"grows"}'
 kernel_says "the initiator is told" "Capacity data has changed"
@@ -69,10 +77,12 @@ scan
 if until_true 10 is_size 262144; then ok "the kernel sees 128 MiB"; else bad "the kernel sees $(size) sectors"; fi
 check "resize2fs while it is mounted and written" resize2fs "/dev/$grows"
 touch /tmp/resized
-if wait "$writer"; then ok "the writes meanwhile"; else bad "a write meanwhile failed"; fi
+if wait "$writer"; then ok "the $(</tmp/meanwhile) writes meanwhile"; else bad "a write meanwhile failed"; fi
+step "fill"
 check "what would not have fitted before" dd if=/dev/urandom of=/tmp/m/after bs=1M count=60 conv=fsync status=none
 after=$(sha256sum </tmp/m/after)
 umount /tmp/m || die umount
+step "look at it"
 check "e2fsck" e2fsck -fn "/dev/$grows"
 mount "/dev/$grows" /tmp/m || die remount
 if [[ $(sha256sum </tmp/m/before) = "$sum" && $(sha256sum </tmp/m/after) = "$after" ]]; then ok "the files are as written"; else bad "a file differs"; fi

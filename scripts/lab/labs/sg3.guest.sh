@@ -32,15 +32,15 @@ for disk in "$file" "$ram"; do
   try "$disk: names" 0 'Addressed logical unit' 'designator type: (NAA|EUI-64|UUID)' 'Target port' 'designator type: SCSI name string' -- sg_vpd -p di "$disk"
   try "$disk: extended INQUIRY" 0 'SIMPSUP=1' -- sg_vpd -p ei "$disk"
   try "$disk: limits" 0 'Maximum compare and write length: [1-9]' 'Maximum unmap LBA count: [1-9]' 'Maximum transfer length: [1-9]' -- sg_vpd -p bl "$disk"
-  try "$disk: characteristics" 0 'rotation' -- sg_vpd -p bdc "$disk"
+  try "$disk: characteristics" 0 'Non-rotating|Nominal rotation rate|rotation rate not reported' -- sg_vpd -p bdc "$disk"
   try "$disk: provisioning" 0 'Unmap command supported \(LBPU\): 1' 'Write same \(16\).*LBPWS\): 1' -- sg_vpd -p lbpv "$disk"
-  try "$disk: no such page" $ILLEGAL -- sg_vpd -p 0x77 "$disk"
+  try "$disk: no such page" $ILLEGAL 'Invalid field in cdb' -- sg_raw -r 96 "$disk" 12 01 77 00 60 00
   try "$disk: sg_luns" 0 'Lun list length = 16 .*2 lun entr' '0000000000000000' '0001000000000000' -- sg_luns "$disk"
   try "$disk: sg_opcodes" 0 'Compare and write' 'Unmap' 'Write same\(16\)' 'Persistent reserve out' 'Synchronize cache\(16\)' -- sg_opcodes "$disk"
-  try "$disk: sg_opcodes of one" 0 'Command supported' -- sg_opcodes --opcode=0x89 "$disk"
-  try "$disk: sg_opcodes of none" 0 'not supported' -- sg_opcodes --opcode=0x04 "$disk"
+  try "$disk: sg_opcodes of one" 0 'Command is supported' -- sg_opcodes --opcode=0x89 "$disk"
+  try "$disk: sg_opcodes of none" 0 'Command is NOT supported' -- sg_opcodes --opcode=0x04 "$disk"
   try "$disk: sg_opcodes of functions" 0 'Abort task' 'Logical unit reset' -- sg_opcodes --tmf "$disk"
-  try "$disk: sg_modes" 0 'Caching' 'Control' 'Informational exceptions' 'WriteProtect=0' 'DpoFua=1' -- sg_modes -a "$disk"
+  try "$disk: sg_modes" 0 'Caching' 'Control' 'Informational exceptions' 'WP=0' 'DpoFua=1' -- sg_modes -a "$disk"
   try "$disk: sg_modes, no such page" $ILLEGAL -- sg_modes -p 0x0f "$disk"
   try "$disk: sg_rtpg" 0 'target port group asymmetric access state' -- sg_rtpg "$disk"
   try "$disk: sg_get_lba_status" 0 -- sg_get_lba_status "$disk"
@@ -106,10 +106,11 @@ done
 
 # --- the cache, by the kernel's MODE SELECT
 cache=$(echo "/sys/block/${file#/dev/}/device/scsi_disk/"*/cache_type)
-try "sg_modes: the cache is on" 0 'WCE' -- sg_modes -p 8 "$file"
+try "sg_modes: the cache is on" 0 '^ 00 +[08]8 12 04' -- sg_modes -p 8 "$file"
 [[ $(<"$cache") = "write back" ]] && ok "the kernel sees a write-back cache" || bad "cache_type is $(<"$cache")"
 echo "write through" >"$cache"
 [[ $(<"$cache") = "write through" ]] && ok "the cache is switched off" || bad "cache_type is $(<"$cache")"
+try "sg_modes: the cache is off" 0 '^ 00 +[08]8 12 00' -- sg_modes -p 8 "$file"
 echo "write back" >"$cache"
 [[ $(<"$cache") = "write back" ]] && ok "and on" || bad "cache_type is $(<"$cache")"
 
