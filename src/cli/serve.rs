@@ -12,7 +12,7 @@ use super::args::Serve;
 use super::disk::Disk;
 use super::files::{self, File};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, secrets};
+use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
@@ -28,7 +28,6 @@ use crate::control::{Control, options};
 use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
-use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
 use crate::rpc::recipes;
 use crate::time::SECOND_NS;
@@ -64,7 +63,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
-        planted: Planted::default(),
+        planted: planted::from_environment()?,
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),
