@@ -5,9 +5,11 @@
 pub mod args;
 pub mod cores;
 pub mod disk;
+mod files;
 mod hints;
 mod log;
 mod management;
+mod planted;
 pub mod rpc;
 mod secrets;
 mod serve;

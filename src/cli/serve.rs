@@ -1,5 +1,6 @@
 //! `lunette serve`: the daemon, put together from its switches.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,8 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Serve;
 use super::disk::Disk;
+use super::files::{self, File};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, secrets};
+use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
 use crate::bdev::malloc::{self, Malloc};
@@ -27,7 +29,6 @@ use crate::control::{Control, options};
 use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
-use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
 use crate::rpc::recipes;
 use crate::time::SECOND_NS;
@@ -41,7 +42,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let disks = disks(args)?;
     if disks.is_empty() && management.is_none() {
         return Err(Failed::usage(
-            "nothing to serve: give --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
+            "nothing to serve: give a file or device, --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
         ));
     }
     let allowed =
@@ -63,7 +64,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
-        planted: Planted::default(),
+        planted: planted::from_environment()?,
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),
@@ -163,8 +164,13 @@ struct Product {
 /// The disks asked for.
 fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let demo = Disk { name: "demo".to_owned(), blocks: 512 * 1024, block_bytes: 512 };
-    let demo = (args.demo && args.mallocs.is_empty() && args.nulls.is_empty()).then_some(&demo);
+    let asked_for = args.mallocs.iter().chain(&args.nulls);
+    let names: BTreeSet<String> = asked_for.map(|disk| disk.name.clone()).collect();
+    let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
+    for File { disk, .. } in files::open(args, names)? {
+        disks.push((disk, "AIO disk"));
+    }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
             name: disk.name.clone(),
@@ -242,7 +248,7 @@ fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> 
     for portal in portals {
         text.push_str(&format!("listening on {portal}\n"));
     }
-    if args.demo
+    if (args.demo || !args.paths.is_empty())
         && let Some(&portal) = portals.first()
     {
         text.push_str("\nTo reach it:\n");
