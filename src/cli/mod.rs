@@ -9,6 +9,7 @@ mod files;
 mod hints;
 mod log;
 mod management;
+mod planted;
 pub mod rpc;
 mod secrets;
 mod serve;

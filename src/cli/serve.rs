@@ -12,7 +12,7 @@ use super::args::Serve;
 use super::disk::Disk;
 use super::files::{self, File};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, secrets};
+use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
@@ -28,8 +28,8 @@ use crate::control::{Control, options};
 use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
-use crate::reactor::Planted;
 use crate::reactor::message::NopInTimes;
+use crate::rpc::recipes;
 use crate::time::SECOND_NS;
 
 const MIB: usize = 1024 * 1024;
@@ -63,7 +63,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
-        planted: Planted::default(),
+        planted: planted::from_environment()?,
         cores,
         idle: args.idle.into(),
         hugepages: args.hugepages.into(),
@@ -118,9 +118,9 @@ struct Share {
 /// Serves it: one target, with one group of each kind. Returns the target's name.
 fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result<String, ChangeError> {
     let mut luns = Vec::new();
-    for (bdev, product) in share.disks {
+    for Product { bdev, product, recipe } in share.disks {
         luns.push((bdev.info().name, None));
-        let (product, recipe, bases) = (product.to_owned(), String::new(), Vec::new());
+        let (product, bases) = (product.to_owned(), Vec::new());
         control.register_bdev(BdevSpec { bdev, product, recipe, bases })?;
     }
     let mut initiators = InitiatorGroup::any(GROUP.into());
@@ -152,8 +152,12 @@ fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result
     })
 }
 
-/// A disk and its product name.
-type Product = (Arc<dyn Bdev>, &'static str);
+/// A disk, its product name and what makes it again.
+struct Product {
+    bdev: Arc<dyn Bdev>,
+    product: &'static str,
+    recipe: String,
+}
 
 /// The disks asked for.
 fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
@@ -176,10 +180,13 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
         };
         let bdev = Malloc::new(recipe)
             .map_err(|error| Failed::failure(format!("no memory for the RAM disk {}: {error}", disk.name)))?;
-        disks.push((Arc::new(bdev), "RAM disk"));
+        let recipe = recipes::malloc(&bdev.info(), disk.blocks);
+        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk", recipe });
     }
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
-        disks.push((Arc::new(Null::new(name, blocks, block_bytes, random_uuid())), "null disk"));
+        let bdev = Null::new(name, blocks, block_bytes, random_uuid());
+        let recipe = recipes::null(&bdev.info());
+        disks.push(Product { bdev: Arc::new(bdev), product: "null disk", recipe });
     }
     Ok(disks)
 }

@@ -142,6 +142,24 @@ impl<N: Net> Control<N> {
         Ok(())
     }
 
+    /// Asks a target's sessions to log out, those that came by one portal group or all: for moving initiators elsewhere. Who
+    /// does not stays.
+    ///
+    /// # Errors
+    /// No such target.
+    pub fn ask_logout(&mut self, target: &str, portal_group: Option<u16>) -> Result<(), ChangeError> {
+        let name = self.catalog.targets.find(target)?.name.clone();
+        for session in self.sessions.of_target(&name) {
+            let Some(known) = self.sessions.get(session) else { continue };
+            let is_meant = portal_group.is_none_or(|tag| known.nexus.portal_group == tag);
+            if is_meant && matches!(known.state, State::Live { .. }) {
+                let ask = ToReactor::AskLogout { session, seconds: DELETE_SECONDS };
+                self.outbox.send(known.reactor, ask);
+            }
+        }
+        Ok(())
+    }
+
     fn see_off(&mut self, session: SessionId, id: ChangeId) {
         let Some(known) = self.sessions.get(session) else { return };
         match known.state {
