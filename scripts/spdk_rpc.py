@@ -241,6 +241,18 @@ def setups(target):
     run("iscsi-inq", at)
 
 
+def from_switches(target):
+    """What the command line serves is saved as calls are, and comes back from the file."""
+    shown = {bdev["name"]: bdev["product_name"] for bdev in target.json("bdev_get_bdevs")}
+    expect(shown == {"disk0": "Malloc disk", "null0": "Null disk"}, f"{shown}")
+    first = save(target, "first.json")
+    target.restart("-c", first)
+    expect(filecmp.cmp(first, save(target, "second.json"), shallow=False), "another configuration")
+    portal = target.json("iscsi_get_portal_groups")[0]["portals"][0]
+    out = run("iscsi-ls", "-s", f"iscsi://{portal['host']}:{portal['port']}")
+    expect("Lun:0 " in out and "Lun:1 " in out, out)
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--bin", default="")
@@ -263,6 +275,8 @@ def main():
         check("spdk_kill_instance", kill, target)
     with Managed(clients) as target:
         check("set-up scripts", setups, target)
+    with Managed(clients, ["--malloc", "disk0:8M", "--null", "null0:1G:4096", "--portal", "127.0.0.1:0"]) as target:
+        check("switches, save, restart, save", from_switches, target)
     return checks.finish()
 
 

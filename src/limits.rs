@@ -59,6 +59,10 @@ pub const CHAP_SECRET_BYTES_MAX: usize = 1024;
 pub const UNITS_MAX: u32 = 4096;
 /// Block devices, those included that are part of others.
 pub const BDEVS_MAX: usize = 4096;
+/// Media that were not found are looked for again so often.
+pub const PROBE_NS: u64 = SECOND_NS;
+/// Media that are looked for at once.
+pub const PROBES_MAX: usize = 64;
 /// Changes that wait for devices or sessions at once.
 pub const CHANGES_MAX: usize = 256;
 /// Seconds that initiators get to log out of a target that is deleted.

@@ -1,6 +1,6 @@
 //! A RAM disk: memory of the process, gone at its end.
 //!
-//! Data are copied when an IO is submitted; the next poll brings its [`Done`], in order. All reactors copy from and
+//! Data are copied when an IO is submitted; the next poll brings its [`Done`](super::Done), in order. All reactors copy from and
 //! into the same memory without a lock, so there is no atomicity across cores: a read that meets a write on another
 //! core may see part of it. One core's IOs are never mixed.
 

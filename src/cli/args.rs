@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::disk::Disk;
+use super::disk::{self, Disk};
+use crate::bdev::file::Cache;
 use crate::buf::Hugepages;
 use crate::reactor::Idle;
 
@@ -54,9 +55,42 @@ impl From<HugepagesArg> for Hugepages {
     }
 }
 
+/// `--cache`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum CacheArg {
+    /// A write is done when the system has it; initiators flush what must last.
+    Back,
+    /// A write is done when it is on stable storage.
+    Through,
+}
+
+impl From<CacheArg> for Cache {
+    fn from(arg: CacheArg) -> Cache {
+        match arg {
+            CacheArg::Back => Cache::WriteBack,
+            CacheArg::Through => Cache::WriteThrough,
+        }
+    }
+}
+
 /// `lunette serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// Files or block devices to serve; LUNs count from 0
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Make each PATH that is not there: a sparse file of this size, as 10G
+    #[arg(long, value_name = "SIZE", requires = "paths", value_parser = disk::size)]
+    pub size: Option<u64>,
+    /// PATHs are for reading only
+    #[arg(long, requires = "paths", conflicts_with = "size")]
+    pub read_only: bool,
+    /// When a write to a PATH is done
+    #[arg(long, value_enum, default_value = "back", value_name = "HOW")]
+    pub cache: CacheArg,
+    /// Bytes of a block of each PATH: 512, 1024, 2048 or 4096 [default: 512 for files, a device's own]
+    #[arg(long, value_name = "BYTES", requires = "paths", value_parser = disk::block)]
+    pub block_size: Option<u32>,
     /// Serve a 256 MiB RAM disk on 127.0.0.1:3260 and print how to reach it
     #[arg(long)]
     pub demo: bool,
@@ -83,12 +117,12 @@ pub struct Serve {
     #[arg(short = 'r', long, value_name = "PATH")]
     pub rpc_socket: Option<PathBuf>,
     /// Serve what this file says: calls that were saved by lunette_save_config or spdk-rpc save_config
-    #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "mallocs", "nulls"])]
+    #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub config: Option<PathBuf>,
     /// Serve nothing until framework_start_init is called: options can be set before
-    #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "mallocs", "nulls"])]
+    #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub wait_for_rpc: bool,
-    /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; LUNs count from 0
+    /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; its LUNs come after those of PATHs
     #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
     pub mallocs: Vec<Disk>,
     /// A disk that keeps nothing, as null0:1T. Repeatable; its LUNs come after those of --malloc

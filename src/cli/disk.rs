@@ -1,4 +1,4 @@
-//! `--malloc` and `--null`: `NAME:SIZE[:BLOCK]`.
+//! Disks in words: `NAME:SIZE[:BLOCK]` of `--malloc` and `--null`, `--size`, `--block-size`.
 
 use std::str::FromStr;
 
@@ -28,6 +28,9 @@ pub enum DiskError {
     /// Not a block size.
     #[error("a block has 512 or 4096 bytes, not {0}")]
     Block(String),
+    /// Not a block size of files.
+    #[error("a block has 512, 1024, 2048 or 4096 bytes, not {0}")]
+    FileBlock(String),
     /// Half a block at the end, or nothing.
     #[error("{size_bytes} bytes are not a number of blocks of {block_bytes} bytes, at least one")]
     Blocks {
@@ -61,6 +64,18 @@ impl FromStr for Disk {
         }
         Ok(Disk { name: name.to_owned(), blocks: size_bytes / u64::from(block_bytes), block_bytes })
     }
+}
+
+/// `--size`.
+pub(super) fn size(text: &str) -> Result<u64, DiskError> {
+    size_bytes(text).filter(|&bytes| bytes > 0).ok_or_else(|| DiskError::Size(text.to_owned()))
+}
+
+/// `--block-size`.
+pub(super) fn block(text: &str) -> Result<u32, DiskError> {
+    let bytes = size_bytes(text).and_then(|bytes| u32::try_from(bytes).ok());
+    let bytes = bytes.filter(|bytes| matches!(bytes, 512 | 1024 | 2048 | 4096));
+    bytes.ok_or_else(|| DiskError::FileBlock(text.to_owned()))
 }
 
 /// `4096`, `64K`, `256M`, `256MiB`, `1G`, `2T`: all powers of 1024.
@@ -105,6 +120,20 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(size_bytes(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn files() {
+        assert_eq!((size("10G"), size("513")), (Ok(10_737_418_240), Ok(513)));
+        assert_eq!(size("0"), Err(DiskError::Size("0".to_owned())));
+        assert_eq!(size("ten"), Err(DiskError::Size("ten".to_owned())));
+        assert_eq!(
+            (block("512"), block("1k"), block("4K"), block("4096")),
+            (Ok(512), Ok(1024), Ok(4096), Ok(4096))
+        );
+        for wrong in ["0", "8K", "520", "", "4G", "-512"] {
+            assert_eq!(block(wrong), Err(DiskError::FileBlock(wrong.to_owned())));
         }
     }
 

@@ -5,6 +5,7 @@
 pub mod args;
 pub mod cores;
 pub mod disk;
+mod files;
 mod hints;
 mod log;
 mod management;

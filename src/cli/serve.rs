@@ -1,5 +1,6 @@
 //! `lunette serve`: the daemon, put together from its switches.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,6 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Serve;
 use super::disk::Disk;
+use super::files::{self, File};
 use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
@@ -27,6 +29,7 @@ use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
 use crate::reactor::message::NopInTimes;
+use crate::rpc::recipes;
 use crate::time::SECOND_NS;
 
 const MIB: usize = 1024 * 1024;
@@ -38,7 +41,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let disks = disks(args)?;
     if disks.is_empty() && management.is_none() {
         return Err(Failed::usage(
-            "nothing to serve: give --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
+            "nothing to serve: give a file or device, --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
         ));
     }
     let allowed =
@@ -115,9 +118,9 @@ struct Share {
 /// Serves it: one target, with one group of each kind. Returns the target's name.
 fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result<String, ChangeError> {
     let mut luns = Vec::new();
-    for (bdev, product) in share.disks {
+    for Product { bdev, product, recipe } in share.disks {
         luns.push((bdev.info().name, None));
-        let (product, recipe, bases) = (product.to_owned(), String::new(), Vec::new());
+        let (product, bases) = (product.to_owned(), Vec::new());
         control.register_bdev(BdevSpec { bdev, product, recipe, bases })?;
     }
     let mut initiators = InitiatorGroup::any(GROUP.into());
@@ -149,14 +152,23 @@ fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result
     })
 }
 
-/// A disk and its product name.
-type Product = (Arc<dyn Bdev>, &'static str);
+/// A disk, its product name and what makes it again.
+struct Product {
+    bdev: Arc<dyn Bdev>,
+    product: &'static str,
+    recipe: String,
+}
 
 /// The disks asked for.
 fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let demo = Disk { name: "demo".to_owned(), blocks: 512 * 1024, block_bytes: 512 };
-    let demo = (args.demo && args.mallocs.is_empty() && args.nulls.is_empty()).then_some(&demo);
+    let asked_for = args.mallocs.iter().chain(&args.nulls);
+    let names: BTreeSet<String> = asked_for.map(|disk| disk.name.clone()).collect();
+    let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
+    for File { disk, .. } in files::open(args, names)? {
+        disks.push((disk, "AIO disk"));
+    }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
             name: disk.name.clone(),
@@ -168,10 +180,13 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
         };
         let bdev = Malloc::new(recipe)
             .map_err(|error| Failed::failure(format!("no memory for the RAM disk {}: {error}", disk.name)))?;
-        disks.push((Arc::new(bdev), "RAM disk"));
+        let recipe = recipes::malloc(&bdev.info(), disk.blocks);
+        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk", recipe });
     }
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
-        disks.push((Arc::new(Null::new(name, blocks, block_bytes, random_uuid())), "null disk"));
+        let bdev = Null::new(name, blocks, block_bytes, random_uuid());
+        let recipe = recipes::null(&bdev.info());
+        disks.push(Product { bdev: Arc::new(bdev), product: "null disk", recipe });
     }
     Ok(disks)
 }
@@ -231,7 +246,7 @@ fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> 
     for portal in portals {
         text.push_str(&format!("listening on {portal}\n"));
     }
-    if args.demo
+    if (args.demo || !args.paths.is_empty())
         && let Some(&portal) = portals.first()
     {
         text.push_str("\nTo reach it:\n");

@@ -24,8 +24,10 @@ impl<N: Net> Control<N> {
     /// # Errors
     /// Name or UUID taken, a base that is not there, is part of another bdev or is served; too many.
     pub fn register_bdev(&mut self, spec: BdevSpec) -> Result<(), ChangeError> {
+        let mut stand_in = [0; 16];
+        self.random.fill(&mut stand_in);
         let targets = &self.catalog.targets;
-        self.catalog.registry.register(spec, |unit| targets.is_mapped(unit))
+        self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))
     }
 
     /// The block device of this name, or whose UUID this is in its usual form.
@@ -46,22 +48,24 @@ impl<N: Net> Control<N> {
         self.catalog.registry.set_recipe(name, recipe)
     }
 
-    /// Shows a bdev as it is now: to be called when it was resized. Initiators are told; `done` when no IO of before is left in
-    /// a device, where something was taken away.
+    /// Shows a bdev, and what is made of it, as it is now: to be called when it was resized, or its medium found. Initiators are
+    /// told; `done` when no IO of before is left in a device, where something was taken away.
     ///
     /// # Errors
     /// No such bdev, or it can no longer be served.
     pub fn reread_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
         self.pending.check_room()?;
-        let unit = self.catalog.registry.find(name)?.unit;
-        let view = unit.map(|unit| self.catalog.registry.reread(unit)).transpose()?;
+        let registry = &self.catalog.registry;
+        let units = registry.with_users(name)?.into_iter().filter_map(|name| registry.get(&name)?.unit);
+        let views = units.map(|unit| registry.reread(unit)).collect::<Result<Vec<_>, _>>()?;
         let id = self.pending.begin(done);
-        let shown = view.map_or(Ok(false), |view| self.show_unit(view, None, Then::Part(id)));
-        if let Ok(true) = shown {
-            self.pending.add_part(id);
+        for view in views {
+            if let Ok(true) = self.show_unit(view, None, Then::Part(id)) {
+                self.pending.add_part(id);
+            }
         }
         self.part_done(id, true);
-        shown.map(drop)
+        Ok(())
     }
 
     /// Takes a bdev out of service, and what is made of it first: its LUNs go, commands at them end, and when every reactor
@@ -135,6 +139,24 @@ impl<N: Net> Control<N> {
         self.pending.set_leaving(id, name, end_at, now.after_ns(DELETE_NS));
         self.run_steps(now);
         self.part_done(id, true);
+        Ok(())
+    }
+
+    /// Asks a target's sessions to log out, those that came by one portal group or all: for moving initiators elsewhere. Who
+    /// does not stays.
+    ///
+    /// # Errors
+    /// No such target.
+    pub fn ask_logout(&mut self, target: &str, portal_group: Option<u16>) -> Result<(), ChangeError> {
+        let name = self.catalog.targets.find(target)?.name.clone();
+        for session in self.sessions.of_target(&name) {
+            let Some(known) = self.sessions.get(session) else { continue };
+            let is_meant = portal_group.is_none_or(|tag| known.nexus.portal_group == tag);
+            if is_meant && matches!(known.state, State::Live { .. }) {
+                let ask = ToReactor::AskLogout { session, seconds: DELETE_SECONDS };
+                self.outbox.send(known.reactor, ask);
+            }
+        }
         Ok(())
     }
 

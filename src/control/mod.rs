@@ -29,6 +29,7 @@ mod pace;
 pub mod pending;
 pub mod placement;
 pub mod portals;
+mod probe;
 pub mod registry;
 mod reserve;
 pub mod sessions;

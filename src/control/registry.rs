@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use super::error::{ChangeError, What};
 use super::unit;
-use crate::bdev::Bdev;
+use crate::bdev::{Bdev, Info};
 use crate::id::UnitId;
 use crate::limits::{BDEVS_MAX, UNITS_MAX};
-use crate::scsi::view::UnitView;
+use crate::scsi::view::{Identity, Medium, UnitView};
 
 /// A block device to be had.
 #[derive(Clone, Debug)]
@@ -37,7 +37,19 @@ pub struct Entry {
     pub unit: Option<UnitId>,
     /// It is being unregistered.
     pub is_leaving: bool,
+    /// Stands for the UUID of a medium that has not been found yet.
+    stand_in: [u8; 16],
 }
+
+impl Entry {
+    fn identity(&self, info: &Info) -> Identity {
+        let uuid = if info.uuid == NIL { self.stand_in } else { info.uuid };
+        unit::identity(&Info { uuid, ..info.clone() }, &self.spec.product)
+    }
+}
+
+/// No UUID (RFC 9562 §5.9).
+const NIL: [u8; 16] = [0; 16];
 
 /// A logical unit.
 #[derive(Debug)]
@@ -100,10 +112,11 @@ impl Registry {
         }
     }
 
-    /// `is_mapped`: whether a LUN leads to this unit.
+    /// `stand_in` is random, for a medium that has no UUID yet; `is_mapped`: whether a LUN leads to this unit.
     pub(super) fn register(
         &mut self,
         mut spec: BdevSpec,
+        stand_in: [u8; 16],
         is_mapped: impl Fn(UnitId) -> bool,
     ) -> Result<(), ChangeError> {
         let info = spec.bdev.info();
@@ -111,7 +124,8 @@ impl Registry {
             return Err(ChangeError::exists(What::Bdev, info.name));
         }
         let uuid = uuid_text(&info.uuid);
-        if self.get(&uuid).is_some() {
+        // Of media that have not been found yet nothing is known.
+        if info.uuid != NIL && self.get(&uuid).is_some() {
             return Err(ChangeError::exists(What::Bdev, uuid));
         }
         if self.entries.len() >= BDEVS_MAX {
@@ -125,7 +139,7 @@ impl Registry {
             }
             base.clone_from(&entry.name);
         }
-        self.entries.push(Entry { name: info.name, spec, unit: None, is_leaving: false });
+        self.entries.push(Entry { name: info.name, spec, unit: None, is_leaving: false, stand_in });
         Ok(())
     }
 
@@ -146,7 +160,7 @@ impl Registry {
         }
         let info = entry.spec.bdev.info();
         unit::check(&info)?;
-        let (name, product) = (entry.name.clone(), entry.spec.product.clone());
+        let (name, identity) = (entry.name.clone(), entry.identity(&info));
         let index = match self.slots.iter().position(|slot| slot.unit.is_none()) {
             Some(index) => index,
             None => {
@@ -159,7 +173,7 @@ impl Registry {
         };
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(unit::view(id, &info, unit::identity(&info, &product), None));
+        let view = Arc::new(unit::view(id, &info, identity, None));
         slot.unit = Some(Unit { view, bdev: name.clone() });
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.unit = Some(id);
@@ -204,8 +218,14 @@ impl Registry {
         };
         let info = entry.spec.bdev.info();
         unit::check(&info)?;
-        let view = unit::view(id, &info, unit.view.identity.clone(), Some(unit.view.modes));
-        Ok(UnitView { permits: unit.view.permits.clone(), ..view })
+        let old = &unit.view;
+        // Who it is, is known only when its medium has been found.
+        let identity = match old.medium {
+            Medium::NotReady => entry.identity(&info),
+            Medium::Ready | Medium::Removed => old.identity.clone(),
+        };
+        let view = unit::view(id, &info, identity, Some(old.modes));
+        Ok(UnitView { permits: old.permits.clone(), ..view })
     }
 
     /// Replaces a unit's view; returns the former one.
@@ -217,8 +237,8 @@ impl Registry {
         Ok(std::mem::replace(&mut unit.view, view))
     }
 
-    /// Marks a bdev and all that are made of it as leaving; returns their names, what is made of others first.
-    pub(super) fn leave(&mut self, name: &str) -> Result<Vec<String>, ChangeError> {
+    /// The name of a bdev and of all that are made of it, what is made of others after those.
+    pub(super) fn with_users(&self, name: &str) -> Result<Vec<String>, ChangeError> {
         let mut names = vec![self.find(name)?.name.clone()];
         let mut at = 0;
         while let Some(name) = names.get(at) {
@@ -228,6 +248,17 @@ impl Registry {
             names.extend(new);
             at += 1;
         }
+        Ok(names)
+    }
+
+    /// The bdevs whose medium has not been found yet.
+    pub(super) fn absent(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| !entry.is_leaving && entry.spec.bdev.info().blocks == 0)
+    }
+
+    /// Marks a bdev and all that are made of it as leaving; returns their names, what is made of others first.
+    pub(super) fn leave(&mut self, name: &str) -> Result<Vec<String>, ChangeError> {
+        let mut names = self.with_users(name)?;
         for entry in self.entries.iter_mut().filter(|entry| names.contains(&entry.name)) {
             entry.is_leaving = true;
         }
@@ -276,7 +307,7 @@ mod tests {
     fn registry(bdevs: &[(&str, &[&str])]) -> Registry {
         let mut registry = Registry::default();
         for (number, (name, bases)) in (0..).zip(bdevs) {
-            registry.register(spec(name, number, bases), |_| false).unwrap();
+            registry.register(spec(name, number, bases), [9; 16], |_| false).unwrap();
         }
         registry
     }
@@ -296,7 +327,7 @@ mod tests {
     fn names_and_media_are_unique_and_bases_are_used_once() {
         let mut registry = registry(&[("a", &[]), ("b", &[]), ("over a", &["a"])]);
         let mut add = |name, number, bases: &[&str], is_mapped: bool| {
-            registry.register(spec(name, number, bases), |_| is_mapped)
+            registry.register(spec(name, number, bases), [9; 16], |_| is_mapped)
         };
         assert_eq!(add("a", 9, &[], false), Err(ChangeError::exists(What::Bdev, "a")));
         let uuid = "01010101-0101-0101-0101-010101010101";
@@ -307,9 +338,9 @@ mod tests {
         assert_eq!(registry.unit_of("a"), Err(claimed));
         registry.unit_of("b").unwrap();
         let mapped = ChangeError::Mapped("b".to_owned());
-        assert_eq!(registry.register(spec("c", 9, &["b"]), |_| true), Err(mapped));
+        assert_eq!(registry.register(spec("c", 9, &["b"]), [9; 16], |_| true), Err(mapped));
         // A unit that no LUN leads to any more does no harm.
-        registry.register(spec("c", 9, &["b"]), |_| false).unwrap();
+        registry.register(spec("c", 9, &["b"]), [9; 16], |_| false).unwrap();
     }
 
     #[test]

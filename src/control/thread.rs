@@ -15,9 +15,9 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::done::{Done, Outcome};
 use super::error::ChangeError;
 use super::portals::{Listening, Portal, PortalGroup};
+use super::probe::Prober;
 use super::{Config, Control, Origin, Random, options};
 use crate::buf::{Hugepages, Pages};
 use crate::id::ReactorId;
@@ -102,25 +102,6 @@ impl Remote {
         returned.recv().ok()
     }
 
-    /// Runs a change that takes its time, and waits until it is complete. None where the daemon has stopped.
-    ///
-    /// # Errors
-    /// As `change` says.
-    pub fn call_until_done<E: Send + 'static>(
-        &self,
-        change: impl FnOnce(&mut Control<KernelNet>, Done, Tick) -> Result<(), E> + Send + 'static,
-    ) -> Option<Result<Outcome, E>> {
-        let (outcome, done) = mpsc::sync_channel(1);
-        let done_call = Done::new(move |ended| {
-            // Who asked may have gone.
-            let _ = outcome.send(ended);
-        });
-        match self.call(move |control, now| change(control, done_call, now))? {
-            Ok(()) => done.recv().ok().map(Ok),
-            Err(error) => Some(Err(error)),
-        }
-    }
-
     /// Drains the daemon as SIGTERM does.
     pub fn drain(&self) {
         self.order(Box::new(|daemon, now| daemon.drain(now)));
@@ -164,6 +145,7 @@ pub struct Daemon {
     reactors: Vec<Running>,
     remote: Remote,
     orders: mpsc::Receiver<Order>,
+    prober: Prober,
     epoch: Instant,
 }
 
@@ -226,7 +208,17 @@ impl Daemon {
             tracing::info!("not enough free hugepages: buffers are ordinary memory");
         }
         let reserve = File::open("/dev/null").ok();
-        Ok(Daemon { control, wake, signals, reserve, reactors, remote, orders, epoch })
+        Ok(Daemon {
+            control,
+            wake,
+            signals,
+            reserve,
+            reactors,
+            remote,
+            orders,
+            prober: Prober::default(),
+            epoch,
+        })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -255,11 +247,13 @@ impl Daemon {
                 order(&mut self, now);
             }
             self.accept(now);
+            self.probe(now);
             self.control.turn(now);
             if self.control.has_stopped() {
                 break;
             }
-            let wait = match self.control.next_deadline() {
+            let deadlines = [self.control.next_deadline(), self.prober.deadline()];
+            let wait = match deadlines.into_iter().flatten().min() {
                 None => Wait::Forever,
                 Some(deadline) => match deadline.since_ns(self.now()) {
                     0 => Wait::Poll,
@@ -282,6 +276,23 @@ impl Daemon {
 
     fn now(&self) -> Tick {
         Tick::from_ns(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Looks for media that are not there yet.
+    fn probe(&mut self, now: Tick) {
+        for (name, bdev) in self.prober.due(&self.control, now) {
+            let (remote, named) = (self.remote.clone(), name.clone());
+            let probe = move || {
+                let probed = bdev.probe();
+                drop(bdev);
+                remote.order(Box::new(move |daemon, _| {
+                    daemon.prober.probed(&mut daemon.control, &name, probed)
+                }));
+            };
+            if let Err(error) = std::thread::Builder::new().name("bdev-probe".to_owned()).spawn(probe) {
+                self.prober.probed(&mut self.control, &named, Err(error.into()));
+            }
+        }
     }
 
     fn read_signals(&mut self, now: Tick) {

@@ -6,15 +6,13 @@ use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, Medium, Modes, UnitView};
 
-/// Whether SCSI can show the device as it is.
+/// Whether SCSI can show the device as it is. One that holds no block is not ready: its medium has not been found yet.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
     let is_block = |bytes: u32| bytes.is_power_of_two() && bytes >= 512;
     let what = if !is_block(info.block_bytes) || info.block_bytes > 4096 {
         "the block size is not 512, 1024, 2048 or 4096 bytes"
     } else if !is_block(info.physical_block_bytes) || info.physical_block_bytes < info.block_bytes {
         "the physical block size is not a power of two of at least the block size"
-    } else if info.blocks == 0 {
-        "it holds no block"
     } else {
         return Ok(());
     };
@@ -38,7 +36,7 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Mo
         modes,
         unmap: info.unmap,
         permits: Permits::default(),
-        medium: Medium::Ready,
+        medium: if info.blocks > 0 { Medium::Ready } else { Medium::NotReady },
     }
 }
 
@@ -111,7 +109,6 @@ mod tests {
     fn devices_that_scsi_cannot_show_are_refused() {
         assert_eq!(check(&info()), Ok(()));
         for unfit in [
-            Info { blocks: 0, ..info() },
             Info { block_bytes: 256, ..info() },
             Info { block_bytes: 520, ..info() },
             Info { block_bytes: 8192, physical_block_bytes: 8192, ..info() },

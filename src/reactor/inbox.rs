@@ -162,7 +162,9 @@ impl<N: Net> Reactor<N> {
             }
             Change::Unit { view, attention, except, is_drained } => {
                 let unit = view.id;
+                // Not of a unit that was removed, which has no view any more.
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
+                    && slot.as_ref().is_some_and(|old| old.id == unit)
                     && let Some(old) = slot.replace(view)
                 {
                     self.tell(ToControl::Retired(Retired::Unit(old)));

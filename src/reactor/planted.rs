@@ -36,6 +36,10 @@ pub enum Bug {
     HoldNotHonoured,
     /// UNMAP and WRITE SAME of zeroes go to the device in spite of another command's hold.
     HoldNotHonouredByUnmap,
+    /// A reservation that has come since a command was admitted is overlooked when its IO is submitted.
+    PermitsNotRechecked,
+    /// A change of reservations is acknowledged while devices still have what it forbids.
+    ReserveReplyBeforeDrain,
     /// Immediate data are written at once, before the data that follow have come.
     PartialWrite,
 }

@@ -3,6 +3,7 @@
 use crate::id::{BarrierId, NexusId, ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Reserve, Retired, TaskTicket, ToControl};
+use crate::reactor::planted::planted;
 use crate::reactor::submit::access;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit;
@@ -38,7 +39,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
-        if is_drained {
+        if is_drained && !planted!(self, ReserveReplyBeforeDrain) {
             self.drain_for(What::Forbidden { unit }, Then::Acknowledge(id), now);
         } else {
             self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::fault::Fault;
 use super::json::{Json, object};
 use super::methods::{self, When, auth, initiator, options, portal, target};
+use super::recipes::Recipe;
 use crate::control::Control;
 use crate::control::portals::PortalGroup;
 use crate::net::kernel::KernelNet;
@@ -60,8 +61,7 @@ fn call(method: &str, params: Json) -> Json {
 }
 
 fn bdev_calls(control: &Control<KernelNet>) -> Json {
-    // What came by the command line comes by it again.
-    let recipes = control.bdevs().filter_map(|entry| Json::parse(&entry.spec.recipe).ok());
+    let recipes = control.bdevs().filter_map(|entry| Recipe::parse(&entry.spec.recipe).into_call());
     recipes.chain([object! { "method": "bdev_wait_for_examine" }]).collect()
 }
 

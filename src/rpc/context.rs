@@ -126,6 +126,11 @@ impl Context {
         *lock(&self.held_portals) = Some(Vec::new());
     }
 
+    /// Whether a file is being loaded.
+    pub(super) fn is_loading(&self) -> bool {
+        lock(&self.held_portals).is_some()
+    }
+
     /// Whether a portal group that is created now may start; else it will by [`Context::release_portals`].
     pub(super) fn may_start_portals(&self, tag: u16) -> bool {
         lock(&self.held_portals).as_mut().map(|held| held.push(tag)).is_none()

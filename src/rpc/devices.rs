@@ -9,8 +9,9 @@ use rustix::io::Errno;
 
 use super::context::{Context, lock};
 use super::fault::Fault;
-use super::json::{Json, object};
+use super::json::Json;
 use super::orders::Orders;
+use super::recipes::Recipe;
 use crate::bdev::Bdev;
 use crate::bdev::file::FileDisk;
 use crate::bdev::malloc::Malloc;
@@ -40,12 +41,8 @@ pub(super) struct Devices(Mutex<BTreeMap<String, Device>>);
 pub(super) struct Made {
     pub(super) bdev: Arc<dyn Bdev>,
     pub(super) device: Option<Device>,
-    /// SPDK's name for its kind.
-    pub(super) product: &'static str,
-    /// The call that makes it again.
-    pub(super) method: &'static str,
-    /// That call's parameters.
-    pub(super) params: Json,
+    /// What makes it again.
+    pub(super) recipe: String,
     /// What it is made of.
     pub(super) bases: Vec<String>,
 }
@@ -54,8 +51,8 @@ impl Context {
     /// Registers a bdev with control and keeps its handle; gives back its name.
     pub(super) fn register(&self, made: Made) -> Result<String, Fault> {
         let name = made.bdev.info().name;
-        let recipe = object! { "method": made.method, "params": made.params }.to_string();
-        let spec = BdevSpec { bdev: made.bdev, product: made.product.to_owned(), recipe, bases: made.bases };
+        let product = Recipe::parse(&made.recipe).product().unwrap_or_default().to_owned();
+        let spec = BdevSpec { bdev: made.bdev, product, recipe: made.recipe, bases: made.bases };
         // Nobody is to forget the handle between the two steps.
         let mut devices = lock(&self.devices.0);
         self.control(|control, _| control.register_bdev(spec))?.map_err(|error| bdev_fault(&error))?;
@@ -96,7 +93,8 @@ impl Context {
     pub(super) fn unregister(&self, name: &str, method: &'static str) -> Result<(), Fault> {
         let wanted = name.to_owned();
         let outcome = self.control_and_wait(move |control, _, done| {
-            let entry = control.bdev(&wanted).filter(|entry| is_made_by(method, &entry.spec.recipe));
+            let entry =
+                control.bdev(&wanted).filter(|entry| Recipe::parse(&entry.spec.recipe).method() == method);
             // As with SPDK, each kind's calls know their own kind only.
             let name = entry.map(|entry| entry.name.clone()).ok_or_else(|| missing(&wanted))?;
             control.unregister_bdev(&name, done)
@@ -122,8 +120,8 @@ impl Context {
         let wanted = name.to_owned();
         let set = self.control(move |control, _| {
             let entry = control.bdev(&wanted).ok_or_else(|| missing(&wanted))?;
-            let recipe = replaced(&entry.spec.recipe, member, value);
-            control.set_recipe(&wanted, recipe)
+            let recipe = Recipe::parse(&entry.spec.recipe).with(member, value);
+            control.set_recipe(&wanted, recipe.to_string())
         })?;
         set.map_err(|error| bdev_fault(&error))?;
         self.reread(name)
@@ -151,20 +149,6 @@ impl Context {
 
 fn missing(name: &str) -> ChangeError {
     ChangeError::Missing { what: What::Bdev, name: name.to_owned() }
-}
-
-fn is_made_by(method: &str, recipe: &str) -> bool {
-    let recipe = Json::parse(recipe).unwrap_or(Json::Null);
-    recipe.member("method").and_then(Json::text) == Some(method)
-}
-
-/// A recipe with one parameter changed.
-fn replaced(recipe: &str, member: &str, value: Json) -> String {
-    let mut recipe = Json::parse(recipe).unwrap_or(Json::Null);
-    if let Some(old) = recipe.member_mut("params").and_then(|params| params.member_mut(member)) {
-        *old = value;
-    }
-    recipe.to_string()
 }
 
 /// What SPDK answers to a bdev that is not there.

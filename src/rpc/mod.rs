@@ -14,5 +14,6 @@ pub mod json;
 pub mod methods;
 mod orders;
 pub mod params;
+pub mod recipes;
 pub mod server;
 mod types;

@@ -81,6 +81,8 @@ pub(super) trait Take: Sized {
 pub(super) trait Params: Sized {
     /// All there are.
     const FIELDS: &'static [Field];
+    /// Whether others are overlooked.
+    const IS_OPEN: bool = false;
     /// Reads them.
     fn read(members: &mut Unread) -> Result<Self, Wrong>;
 }
@@ -101,7 +103,9 @@ fn object<P: Params>(json: Json) -> Result<P, Wrong> {
     let mut members = Unread(members);
     // Before anything that is missing: it may be the same one, misspelt.
     let is_known = |name: &str| P::FIELDS.iter().any(|field| field.name == name);
-    if let Some((name, _)) = members.0.iter().find(|(name, _)| !is_known(name)) {
+    if !P::IS_OPEN
+        && let Some((name, _)) = members.0.iter().find(|(name, _)| !is_known(name))
+    {
         return Err(unknown(name, P::FIELDS));
     }
     P::read(&mut members)
@@ -144,6 +148,19 @@ impl Params for Nothing {
 
     fn read(_: &mut Unread) -> Result<Nothing, Wrong> {
         Ok(Nothing)
+    }
+}
+
+/// The parameters of a method that looks at none.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) struct Anything;
+
+impl Params for Anything {
+    const FIELDS: &'static [Field] = &[];
+    const IS_OPEN: bool = true;
+
+    fn read(_: &mut Unread) -> Result<Anything, Wrong> {
+        Ok(Anything)
     }
 }
 

@@ -99,6 +99,11 @@ fn login() {
 }
 
 #[test]
+fn reserve() {
+    smoke("reserve");
+}
+
+#[test]
 fn session() {
     smoke("session");
 }

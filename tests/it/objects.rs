@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use lunette::bdev::Bdev;
 use lunette::bdev::error::{Fault, Kind};
+use lunette::bdev::file::{Cache, FileDisk, Recipe};
 use lunette::control::access::{InitiatorGroup, NameRule, Netmask};
 use lunette::control::connections::Phase;
 use lunette::control::done::Done;
@@ -14,7 +15,7 @@ use lunette::scsi::view::LunNumber;
 use lunette_initiator::pdu::response::Async;
 use lunette_initiator::session::Event;
 use lunette_initiator::socket::SocketError;
-use lunette_initiator::{Client, Config};
+use lunette_initiator::{Client, Config, lun};
 
 use crate::harness::{
     SOON, Setup, TARGET, World, config, disk, pattern, read, sense, spec, target, test_unit_ready, until,
@@ -202,6 +203,37 @@ fn a_bdev_taken_away_under_io_is_let_go_of_when_its_io_is_back() {
     assert_eq!(medium.info().blocks, 2048);
     until("the new LUN is served", || other.run(read(0, 8)).unwrap().is_good());
     assert_eq!(sense(&other.run(read(2048, 8)).unwrap()), (0x5, 0x21, 0x00));
+}
+
+#[test]
+fn a_disk_whose_file_is_missing_is_not_ready_and_comes_up_by_itself() {
+    let path = std::env::temp_dir().join(format!("lunette-it-{}-late", std::process::id()));
+    let recipe = Recipe {
+        name: "late".to_owned(),
+        path: path.clone(),
+        create_bytes: None,
+        block_bytes: None,
+        cache: Cache::WriteBack,
+        read_only: false,
+        uuid: None,
+    };
+    let world = World::start(Setup::default());
+    let disk = Arc::new(FileDisk::new(recipe).unwrap());
+    world.control(|control| {
+        control.register_bdev(spec(disk)).unwrap();
+        control.add_lun(TARGET, "late", None).unwrap();
+    });
+    let mut client = world.client("a");
+    until("the LUN is there", || {
+        let end = client.run(test_unit_ready(1)).unwrap();
+        !end.is_good() && sense(&end) == (0x2, 0x04, 0x00)
+    });
+    std::fs::write(&path, vec![0x5a; 1 << 20]).unwrap();
+    until("it is ready", || client.run(test_unit_ready(1)).unwrap().is_good());
+    client.set_lun(lun::from_number(1));
+    assert!(client.read(2040, 8).unwrap() == vec![0x5a; 4096]);
+    client.set_lun(0);
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

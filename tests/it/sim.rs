@@ -6,7 +6,9 @@ mod bugs;
 mod cells;
 mod chaos;
 mod oracle;
+mod reserve;
 mod session;
+mod views;
 mod world;
 
 use std::time::Instant;

@@ -10,6 +10,7 @@
 //!
 //! It cannot be fenced: what the kernel has, it keeps until the device answers.
 
+mod aside;
 mod channel;
 mod job;
 mod lock;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+pub use self::aside::Opening;
 pub use self::open::OpenError;
 
 use self::channel::FileChannel;

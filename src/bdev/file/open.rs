@@ -46,6 +46,9 @@ pub enum OpenError {
     /// There is nothing.
     #[error("{} does not exist; it will be used when it appears, or is made where a size is given", .0.display())]
     Missing(PathBuf),
+    /// A directory.
+    #[error("{} is a directory; give a file in it", .0.display())]
+    Directory(PathBuf),
     /// Neither a regular file nor a block device.
     #[error("{} is neither a regular file nor a block device", .0.display())]
     NotADisk(PathBuf),
@@ -101,6 +104,9 @@ pub enum OpenError {
     /// No memory.
     #[error(transparent)]
     Memory(#[from] MapFailed),
+    /// No thread to open it on.
+    #[error("cannot start a thread to open it on: {0}")]
+    Thread(#[source] io::Error),
     /// The system said no.
     #[error("{}: cannot {what}: {source}", .path.display())]
     System {
@@ -233,6 +239,7 @@ fn open_alone(recipe: &Recipe, habits: Habits) -> Result<(OwnedFd, bool), OpenEr
             FileType::BlockDevice => flags |= OFlags::EXCL,
             FileType::RegularFile if recipe.create_bytes.is_some() => flags |= OFlags::CREATE,
             FileType::RegularFile => {}
+            FileType::Directory => return Err(OpenError::Directory(path.to_owned())),
             _ => return Err(OpenError::NotADisk(path.to_owned())),
         }
         match open_once(path, flags, habits.direct) {

@@ -45,7 +45,7 @@ fn add_portals(catalog: &mut Catalog, group: PortalGroup) {
 fn catalog() -> Catalog {
     let mut catalog = Catalog::new(Options::default());
     for (number, name) in (0..).zip(["d0", "d1"]) {
-        catalog.registry.register(bdev(name, number), |_| false).unwrap();
+        catalog.registry.register(bdev(name, number), [9; 16], |_| false).unwrap();
     }
     add_portals(&mut catalog, portal_group(1, &["192.0.2.1:3260", "0.0.0.0:3261", "[::]:3262"]));
     add_portals(&mut catalog, portal_group(2, &["192.0.2.2:3260"]));

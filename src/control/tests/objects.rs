@@ -1,19 +1,22 @@
 //! Objects that come and go: what reactors are told, and when who asked is answered.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 
 use super::world::{ALICE, TARGET, World, bdev, login, normal, portal_group, status, target};
 use super::{SUCCESS, acknowledge};
+use crate::bdev::{Bdev, Channel, Info};
 use crate::control::done::{Done, Outcome};
 use crate::control::error::{ChangeError, What};
 use crate::control::options::Options;
+use crate::control::probe::Prober;
 use crate::control::registry::BdevSpec;
 use crate::id::{ReactorId, UnitId};
 use crate::limits::{DELETE_NS, DELETE_SECONDS};
 use crate::reactor::message::{Change, EndReason, ToControl, ToReactor};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::LunNumber;
-use crate::time::SECOND_NS;
+use crate::scsi::view::{LunNumber, Medium};
+use crate::time::{SECOND_NS, Tick};
 
 /// Somebody who waits for a change.
 fn waiter() -> (Done, mpsc::Receiver<Outcome>) {
@@ -210,6 +213,80 @@ fn a_portal_group_leads_to_what_is_mapped_to_it() {
     assert_eq!(world.control.sessions().count(), 2);
     world.control.remove_maps(TARGET, &[(2, 1)]).unwrap();
     assert_eq!(log_in(&mut world, 2), [2, 3]);
+}
+
+/// A disk whose medium comes later.
+#[derive(Debug)]
+struct Late(&'static str, Arc<AtomicU64>);
+
+impl Late {
+    fn spec(name: &'static str, blocks: &Arc<AtomicU64>, bases: &[&str]) -> BdevSpec {
+        BdevSpec {
+            bdev: Arc::new(Late(name, Arc::clone(blocks))),
+            product: name.to_owned(),
+            recipe: String::new(),
+            bases: bases.iter().map(|&base| base.to_owned()).collect(),
+        }
+    }
+}
+
+impl Bdev for Late {
+    fn info(&self) -> Info {
+        let blocks = self.1.load(Ordering::Relaxed);
+        let uuid = if blocks > 0 { [self.0.as_bytes()[0]; 16] } else { [0; 16] };
+        Info { name: self.0.to_owned(), blocks, uuid, ..bdev(0).bdev.info() }
+    }
+
+    fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
+        unreachable!("control opens no channel")
+    }
+}
+
+#[test]
+fn a_disk_without_medium_is_not_ready_and_is_looked_for_until_it_is() {
+    let mut world = World::new(1);
+    let blocks = Arc::new(AtomicU64::new(0));
+    let mut prober = Prober::default();
+    let now = |seconds: u64| Tick::from_ns(seconds * SECOND_NS);
+    assert!(prober.due(&world.control, now(1)).is_empty());
+    assert_eq!(prober.deadline(), None);
+    world.control.register_bdev(Late::spec("late", &blocks, &[])).unwrap();
+    world.control.add_lun(TARGET, "late", None).unwrap();
+    let Some(ToReactor::AddUnit { view, .. }) = world.reactors[0].receive() else { panic!() };
+    assert_eq!((view.medium, view.blocks), (Medium::NotReady, 0));
+    assert_ne!(view.identity.serial, "0".repeat(32), "it is not taken for another that is missing");
+    acknowledge(&mut world, 0, true);
+    let due = |prober: &mut Prober, world: &World, seconds| -> Vec<String> {
+        prober.due(&world.control, now(seconds)).into_iter().map(|(name, _)| name).collect()
+    };
+    assert_eq!(due(&mut prober, &world, 2), ["late"]);
+    assert_eq!(prober.deadline(), None, "a thread is looking");
+    assert_eq!(due(&mut prober, &world, 4), [""; 0]);
+    prober.probed(&mut world.control, "late", Err("no such file".into()));
+    assert_eq!((due(&mut prober, &world, 4), prober.deadline()), (vec![], Some(now(5))));
+    assert_eq!(due(&mut prober, &world, 5), ["late"]);
+    blocks.store(64, Ordering::Relaxed);
+    prober.probed(&mut world.control, "late", Ok(()));
+    let Change::Unit { view: found, attention, .. } = acknowledge(&mut world, 0, true) else { panic!() };
+    assert_eq!((found.medium, found.blocks, attention), (Medium::Ready, 64, Some(Ua::CapacityChanged)));
+    assert_eq!(found.identity.serial, "6c".repeat(16));
+    assert_eq!((due(&mut prober, &world, 9), prober.deadline()), (vec![], None));
+}
+
+#[test]
+fn what_is_made_of_a_bdev_is_read_again_with_it() {
+    let mut world = World::new(1);
+    let blocks = Arc::new(AtomicU64::new(8));
+    world.control.register_bdev(Late::spec("base", &blocks, &[])).unwrap();
+    world.control.register_bdev(Late::spec("over", &blocks, &["base"])).unwrap();
+    world.control.add_lun(TARGET, "over", None).unwrap();
+    assert!(matches!(world.reactors[0].receive(), Some(ToReactor::AddUnit { .. })));
+    acknowledge(&mut world, 0, true);
+    blocks.store(16, Ordering::Relaxed);
+    let (done, answered) = waiter();
+    world.control.reread_bdev("base", done).unwrap();
+    let Change::Unit { view, .. } = acknowledge(&mut world, 0, true) else { panic!() };
+    assert_eq!((view.blocks, answer(&answered)), (16, Some(true)));
 }
 
 #[test]

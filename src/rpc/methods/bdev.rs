@@ -11,7 +11,8 @@ use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
-use crate::rpc::types::{Ignored, Uuid};
+use crate::rpc::recipes::Recipe;
+use crate::rpc::types::Uuid;
 
 pub(super) const METHODS: &[Method] = &[
     method!("bdev_get_bdevs", Runtime, GetBdevs, get_bdevs, "Describes all bdevs, or one."),
@@ -29,7 +30,6 @@ pub(super) const METHODS: &[Method] = &[
         wait_for_examine,
         "Answers when bdevs are complete; here each is when its call was answered."
     ),
-    method!("bdev_set_options", Startup, SetOptions, set_options, "SPDK's memory pools; lunette has others."),
 ];
 
 params! {
@@ -71,12 +71,13 @@ fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
 /// A bdev as SPDK shows one.
 fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     let info: Info = entry.spec.bdev.info();
+    let recipe = Recipe::parse(&entry.spec.recipe);
     let is_claimed = control.bdevs().any(|other| other.spec.bases.contains(&entry.name));
     let blocks_of_physical = u64::from(info.physical_block_bytes / info.block_bytes.max(1));
     let mut members = object! {
         "name": &entry.name,
         "aliases": Json::Array(vec![Json::from(Uuid(info.uuid).to_string())]),
-        "product_name": &entry.spec.product,
+        "product_name": recipe.product().unwrap_or(&entry.spec.product),
         "block_size": info.block_bytes,
         "num_blocks": info.blocks,
         "preferred_write_alignment": blocks_of_physical,
@@ -98,7 +99,7 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     }
     members.push("zoned", false);
     members.push("supported_io_types", io_types(&info));
-    members.push("driver_specific", driver_specific(&entry.spec.recipe));
+    members.push("driver_specific", driver_specific(&recipe));
     members
 }
 
@@ -131,30 +132,25 @@ fn io_types(info: &Info) -> Json {
 }
 
 /// What SPDK shows of a bdev of its kind: most of the parameters that it was made with.
-fn driver_specific(recipe: &str) -> Json {
-    let recipe = Json::parse(recipe).unwrap_or(Json::Null);
-    let param = |name: &'static str| {
-        recipe.member("params").and_then(|params| params.member(name)).cloned().unwrap_or(Json::Null)
-    };
+fn driver_specific(recipe: &Recipe) -> Json {
+    let param = |name| recipe.param(name).cloned().unwrap_or(Json::Null);
     let shown = |names: &[&'static str]| {
         Json::Object(names.iter().map(|&name| (name.to_owned(), param(name))).collect())
     };
-    let (kind, members) = match recipe.member("method").and_then(Json::text) {
-        Some("bdev_delay_create") => (
-            "delay",
-            shown(&[
-                "name",
-                "base_bdev_name",
-                "avg_read_latency",
-                "p99_read_latency",
-                "avg_write_latency",
-                "p99_write_latency",
-            ]),
-        ),
-        Some("bdev_passthru_create") => ("passthru", shown(&["name", "base_bdev_name"])),
-        Some("bdev_error_create") => ("error_disk", object! { "base_bdev": param("base_name") }),
-        Some("bdev_aio_create") => ("aio", shown(&["filename", "readonly", "fallocate"])),
-        Some("bdev_uring_create") => ("uring", shown(&["filename"])),
+    const DELAY: &[&str] = &[
+        "name",
+        "base_bdev_name",
+        "avg_read_latency",
+        "p99_read_latency",
+        "avg_write_latency",
+        "p99_write_latency",
+    ];
+    let (kind, members) = match recipe.method() {
+        "bdev_delay_create" => ("delay", shown(DELAY)),
+        "bdev_passthru_create" => ("passthru", shown(&["name", "base_bdev_name"])),
+        "bdev_error_create" => ("error_disk", object! { "base_bdev": param("base_name") }),
+        "bdev_aio_create" => ("aio", shown(&["filename", "readonly"])),
+        "bdev_uring_create" => ("uring", shown(&["filename"])),
         _ => return Json::Object(Vec::new()),
     };
     Json::Object(vec![(kind.to_owned(), members)])
@@ -177,25 +173,5 @@ fn examine(context: &Context, params: Examine) -> Outcome {
 }
 
 fn wait_for_examine(_: &Context, _: Nothing) -> Outcome {
-    Ok(Json::Bool(true))
-}
-
-params! {
-    /// Of `bdev_set_options`.
-    pub(super) struct SetOptions {
-        /// SPDK's.
-        bdev_io_pool_size: Ignored,
-        /// SPDK's.
-        bdev_io_cache_size: Ignored,
-        /// SPDK's.
-        bdev_auto_examine: Ignored,
-        /// SPDK's.
-        iobuf_small_cache_size: Ignored,
-        /// SPDK's.
-        iobuf_large_cache_size: Ignored,
-    }
-}
-
-fn set_options(_: &Context, _: SetOptions) -> Outcome {
     Ok(Json::Bool(true))
 }

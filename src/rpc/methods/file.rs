@@ -14,8 +14,9 @@ use crate::bdev::file::{Cache, FileDisk, OpenError, Recipe};
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Device, Made, no_bdev};
 use crate::rpc::fault::Fault;
-use crate::rpc::json::{Json, object};
+use crate::rpc::json::Json;
 use crate::rpc::params::params;
+use crate::rpc::recipes::{self, FileKind};
 use crate::rpc::types::{Ignored, Uuid};
 
 pub(super) const METHODS: &[Method] = &[
@@ -81,17 +82,8 @@ params! {
     }
 }
 
-/// What each of SPDK's two kinds is here.
-struct Kind {
-    create: &'static str,
-    product: &'static str,
-}
-
-const AIO: Kind = Kind { create: "bdev_aio_create", product: "AIO disk" };
-const URING: Kind = Kind { create: "bdev_uring_create", product: "URING bdev" };
-
 fn aio_create(context: &Context, params: AioCreate) -> Outcome {
-    create(context, &AIO, params)
+    create(context, FileKind::Aio, params)
 }
 
 fn uring_create(context: &Context, params: UringCreate) -> Outcome {
@@ -107,10 +99,10 @@ fn uring_create(context: &Context, params: UringCreate) -> Outcome {
         lunette_create_size,
         lunette_write_through,
     };
-    create(context, &URING, params)
+    create(context, FileKind::Uring, params)
 }
 
-fn create(context: &Context, kind: &Kind, params: AioCreate) -> Outcome {
+fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     // SPDK's daemon takes a relative path where it stands, which no client knows.
     if !params.filename.is_absolute() {
         return Err(Fault::errno(
@@ -120,41 +112,31 @@ fn create(context: &Context, kind: &Kind, params: AioCreate) -> Outcome {
     }
     // Before the file is opened, and perhaps made.
     context.check_free(&params.name)?;
-    let disk = FileDisk::new(Recipe {
-        name: params.name.clone(),
-        path: params.filename.clone(),
+    let made_of = Recipe {
+        name: params.name,
+        path: params.filename,
         create_bytes: params.lunette_create_size,
         block_bytes: (params.block_size != 0).then_some(params.block_size),
         cache: if params.lunette_write_through { Cache::WriteThrough } else { Cache::WriteBack },
         read_only: params.readonly,
         uuid: params.uuid.map(|Uuid(uuid)| uuid),
-    });
-    let disk = Arc::new(disk.map_err(|error| fault(&error))?);
-    disk.open_or_rescan().map_err(|error| fault(&error))?;
-    let info = disk.info();
-    if disk.is_buffered() == Some(true) {
-        tracing::warn!(bdev = info.name, "the file system has no direct IO: the page cache is in between");
-    }
-    // The size that the file was made with is not saved: from now on it has its own.
-    let mut saved = object! {
-        "name": params.name,
-        "filename": params.filename.to_string_lossy().into_owned(),
-        "block_size": info.block_bytes,
     };
-    if kind.create == AIO.create {
-        saved.push("readonly", params.readonly);
-        saved.push("fallocate", info.unmap.is_some());
+    let disk = Arc::new(FileDisk::new(made_of.clone()).map_err(|error| fault(&error))?);
+    match disk.open_or_rescan() {
+        Ok(()) => {}
+        // As the daemon starts, the file system may not be mounted yet: the disk comes up when it is.
+        Err(error @ OpenError::Missing(_)) if context.is_loading() => {
+            tracing::warn!(bdev = made_of.name, %error, "the disk is not ready");
+        }
+        Err(error) => return Err(fault(&error)),
     }
-    saved.push("uuid", Uuid(info.uuid).to_string());
-    if params.lunette_write_through {
-        saved.push("lunette_write_through", true);
+    if disk.is_buffered() == Some(true) {
+        tracing::warn!(bdev = made_of.name, "the file system has no direct IO: the page cache is in between");
     }
     let made = Made {
+        recipe: recipes::file(&disk.info(), &made_of, kind),
         bdev: Arc::clone(&disk) as _,
         device: Some(Device::File(disk)),
-        product: kind.product,
-        method: kind.create,
-        params: saved,
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
@@ -190,11 +172,11 @@ fn rescan(context: &Context, name: &str) -> Outcome {
 }
 
 fn aio_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, AIO.create)?;
+    context.unregister(&params.name, FileKind::Aio.method())?;
     Ok(Json::Bool(true))
 }
 
 fn uring_delete(context: &Context, params: Name) -> Outcome {
-    context.unregister(&params.name, URING.create)?;
+    context.unregister(&params.name, FileKind::Uring.method())?;
     Ok(Json::Bool(true))
 }

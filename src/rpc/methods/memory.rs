@@ -11,8 +11,9 @@ use crate::bdev::null::Null;
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Device, Made, check_blocks, no_bdev};
 use crate::rpc::fault::Fault;
-use crate::rpc::json::{Json, object};
+use crate::rpc::json::Json;
 use crate::rpc::params::params;
+use crate::rpc::recipes;
 use crate::rpc::types::{Ignored, Off, Uuid};
 
 pub(super) const METHODS: &[Method] = &[
@@ -101,17 +102,9 @@ fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
         Recipe { name: name.clone(), blocks, blocks_max, block_bytes, uuid, hugepages: context.hugepages };
     let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
     let made = Made {
+        recipe: recipes::malloc(&disk.info(), blocks_max),
         bdev: Arc::clone(&disk) as _,
         device: Some(Device::Malloc(disk)),
-        product: "Malloc disk",
-        method: "bdev_malloc_create",
-        params: object! {
-            "name": name,
-            "num_blocks": blocks,
-            "block_size": block_bytes,
-            "lunette_num_blocks_max": blocks_max,
-            "uuid": Uuid(uuid).to_string(),
-        },
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
@@ -194,18 +187,11 @@ fn null_create(context: &Context, params: NullCreate) -> Outcome {
     let (blocks, block_bytes) = (params.num_blocks, params.block_size);
     check_blocks(blocks, block_bytes)?;
     let Uuid(uuid) = params.uuid.unwrap_or_else(Uuid::random);
-    let disk = Arc::new(Null::new(params.name.clone(), blocks, block_bytes, uuid));
+    let disk = Arc::new(Null::new(params.name, blocks, block_bytes, uuid));
     let made = Made {
+        recipe: recipes::null(&disk.info()),
         bdev: Arc::clone(&disk) as _,
         device: Some(Device::Null(disk)),
-        product: "Null disk",
-        method: "bdev_null_create",
-        params: object! {
-            "name": params.name,
-            "num_blocks": blocks,
-            "block_size": block_bytes,
-            "uuid": Uuid(uuid).to_string(),
-        },
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)

@@ -12,6 +12,7 @@ mod lunette;
 mod memory;
 pub(super) mod options;
 pub(super) mod portal;
+mod spdk;
 pub(super) mod target;
 mod wrapper;
 
@@ -91,6 +92,7 @@ const FAMILIES: &[&[Method]] = &[
     target::METHODS,
     connection::METHODS,
     lunette::METHODS,
+    spdk::METHODS,
 ];
 
 /// Every method.

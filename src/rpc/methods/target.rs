@@ -58,6 +58,13 @@ pub(super) const METHODS: &[Method] = &[
         "Changes what initiators have to prove to a target from now on."
     ),
     method!(
+        "iscsi_target_node_request_logout",
+        Runtime,
+        RequestLogout,
+        request_logout,
+        "Asks a target's initiators to log out: for moving them elsewhere. Who does not stays."
+    ),
+    method!(
         "scsi_get_devices",
         Runtime,
         Nothing,
@@ -253,6 +260,20 @@ fn set_auth(context: &Context, params: SetAuth) -> Outcome {
         .map_err(|error| iscsi_fault(&error))?;
     let auth = Auth { chap, group: params.chap_group };
     answer(context.control(move |control, _| control.set_target_auth(&params.name, auth))?)
+}
+
+params! {
+    /// Of `iscsi_target_node_request_logout`.
+    pub(super) struct RequestLogout {
+        /// The target.
+        name: String,
+        /// Only sessions that came by this portal group; all where none is given.
+        pg_tag: Option<u16>,
+    }
+}
+
+fn request_logout(context: &Context, params: RequestLogout) -> Outcome {
+    answer(context.control(move |control, _| control.ask_logout(&params.name, params.pg_tag))?)
 }
 
 fn get_target_nodes(context: &Context, _: Nothing) -> Outcome {

@@ -17,6 +17,7 @@ use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::orders::Orders;
 use crate::rpc::params::params;
+use crate::rpc::recipes::recipe;
 use crate::rpc::types::{Ignored, Off, Uuid, choice};
 
 pub(super) const METHODS: &[Method] = &[
@@ -125,17 +126,18 @@ fn delay_create(context: &Context, params: DelayCreate) -> Outcome {
     let made = Made {
         bdev: named(Arc::new(Delay::new(inner, delays)), &params.name, uuid),
         device: None,
-        product: "delay",
-        method: "bdev_delay_create",
-        params: object! {
-            "base_bdev_name": &params.base_bdev_name,
-            "name": params.name,
-            "uuid": uuid.to_string(),
-            "avg_read_latency": params.avg_read_latency,
-            "p99_read_latency": params.p99_read_latency,
-            "avg_write_latency": params.avg_write_latency,
-            "p99_write_latency": params.p99_write_latency,
-        },
+        recipe: recipe(
+            "bdev_delay_create",
+            object! {
+                "base_bdev_name": &params.base_bdev_name,
+                "name": params.name,
+                "uuid": uuid.to_string(),
+                "avg_read_latency": params.avg_read_latency,
+                "p99_read_latency": params.p99_read_latency,
+                "avg_write_latency": params.avg_write_latency,
+                "p99_write_latency": params.p99_write_latency,
+            },
+        ),
         bases: vec![params.base_bdev_name],
     };
     context.register(made).map(Json::from)
@@ -176,9 +178,10 @@ fn error_create(context: &Context, params: ErrorCreate) -> Outcome {
     let made = Made {
         bdev: named(Arc::new(Faulty::new(inner, faults)), &format!("EE_{}", params.base_name), uuid),
         device: Some(Device::Error(Arc::new(orders))),
-        product: "Error Injection Disk",
-        method: "bdev_error_create",
-        params: object! { "base_name": &params.base_name, "uuid": uuid.to_string() },
+        recipe: recipe(
+            "bdev_error_create",
+            object! { "base_name": &params.base_name, "uuid": uuid.to_string() },
+        ),
         bases: vec![params.base_name],
     };
     context.register(made)?;
@@ -286,13 +289,14 @@ fn passthru_create(context: &Context, params: PassthruCreate) -> Outcome {
     let made = Made {
         bdev: named(inner, &params.name, uuid),
         device: None,
-        product: "passthru",
-        method: "bdev_passthru_create",
-        params: object! {
-            "base_bdev_name": &params.base_bdev_name,
-            "name": params.name,
-            "uuid": uuid.to_string(),
-        },
+        recipe: recipe(
+            "bdev_passthru_create",
+            object! {
+                "base_bdev_name": &params.base_bdev_name,
+                "name": params.name,
+                "uuid": uuid.to_string(),
+            },
+        ),
         bases: vec![params.base_bdev_name],
     };
     context.register(made).map(Json::from)

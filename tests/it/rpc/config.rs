@@ -97,6 +97,64 @@ fn files_are_saved_where_they_are_wanted_or_not_at_all() {
     assert!(std::fs::read_to_string(there).unwrap().starts_with("{\n  \"subsystems\": ["));
 }
 
+#[test]
+fn a_file_that_spdk_wrote_is_taken() {
+    let call = |method: &str, params: Value| json!({"method": method, "params": params});
+    let text = json!({"subsystems": [
+        {"subsystem": "keyring", "config": []},
+        {"subsystem": "accel", "config": [call("accel_set_options", json!({"small_cache_size": 128, "task_count": 2048}))]},
+        {"subsystem": "iobuf", "config": [call("iobuf_set_options", json!({"small_pool_count": 8192}))]},
+        {"subsystem": "sock", "config": [
+            call("sock_set_default_impl", json!({"impl_name": "posix"})),
+            call("sock_impl_set_options", json!({"impl_name": "posix", "recv_buf_size": 2_097_152})),
+        ]},
+        {"subsystem": "vmd", "config": null},
+        {"subsystem": "bdev", "config": [
+            call("bdev_set_options", json!({"bdev_io_pool_size": 65535, "bdev_auto_examine": true})),
+            call("bdev_raid_set_options", json!({"process_window_size_kb": 1024})),
+            call("bdev_nvme_set_options", json!({"action_on_timeout": "none", "timeout_us": 0})),
+            call("bdev_nvme_set_hotplug", json!({"period_us": 100_000, "enable": false})),
+            call("bdev_malloc_create", json!({"name": "Malloc0", "num_blocks": 2048, "block_size": 512,
+                "physical_block_size": 512, "uuid": "f81d4fae-7dec-41d0-a765-00a0c91e6bf6",
+                "optimal_io_boundary": 0, "md_size": 0, "dif_type": 0, "dif_is_head_of_md": false, "dif_pi_format": 0})),
+            json!({"method": "bdev_wait_for_examine"}),
+        ]},
+        {"subsystem": "scsi", "config": null},
+        {"subsystem": "iscsi", "config": [
+            call("iscsi_set_options", json!({"node_base": "iqn.2016-06.io.spdk", "max_sessions": 128,
+                "max_connections_per_session": 2, "max_queue_depth": 64, "default_time2wait": 2,
+                "default_time2retain": 20, "first_burst_length": 8192, "immediate_data": true,
+                "allow_duplicated_isid": false, "error_recovery_level": 0, "nop_timeout": 60, "nop_in_interval": 30,
+                "disable_chap": false, "require_chap": false, "mutual_chap": false, "chap_group": 0,
+                "max_large_datain_per_connection": 64, "max_r2t_per_connection": 4, "pdu_pool_size": 36864,
+                "immediate_data_pool_size": 16384, "data_out_pool_size": 2048})),
+            call("iscsi_create_portal_group",
+                json!({"tag": 1, "portals": [{"host": "127.0.0.1", "port": "0"}], "private": false})),
+            call("iscsi_create_initiator_group", json!({"tag": 1, "initiators": ["ANY"], "netmasks": ["127.0.0.0/8"]})),
+            call("iscsi_create_target_node", json!({"name": "iqn.2016-06.io.spdk:disk1", "alias_name": "d1",
+                "pg_ig_maps": [{"pg_tag": 1, "ig_tag": 1}], "luns": [{"bdev_name": "Malloc0", "lun_id": 0}],
+                "queue_depth": 64, "disable_chap": true, "require_chap": false, "mutual_chap": false, "chap_group": 0,
+                "header_digest": false, "data_digest": false})),
+        ]},
+        {"subsystem": "scheduler", "config": [call("framework_set_scheduler", json!({"name": "static"}))]},
+    ]});
+    let daemon = Managed::try_start(Folder::new(), Some(Plan::parse(&text.to_string()).unwrap())).unwrap();
+    assert_eq!(
+        daemon.ok("iscsi_get_target_nodes", "{}")[0]["luns"],
+        json!([{"bdev_name": "Malloc0", "lun_id": 0}])
+    );
+    let options = daemon.ok("iscsi_get_options", "{}");
+    for (name, expected) in [
+        ("max_sessions", 128),
+        ("default_time2retain", 20),
+        ("first_burst_length", 8192),
+        ("nop_in_interval", 30),
+        ("nop_timeout", 60),
+    ] {
+        assert_eq!(options[name], expected, "{name}");
+    }
+}
+
 /// A port that was free a moment ago.
 fn port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

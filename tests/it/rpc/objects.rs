@@ -1,7 +1,7 @@
 //! What calls make: bdevs, groups, targets, and that an initiator finds them.
 
 use lunette_initiator::scsi::{cdb, status};
-use lunette_initiator::{Auth, Chap, Client, Config, Data};
+use lunette_initiator::{Auth, Chap, Client, Config, Data, Event};
 use serde_json::json;
 
 use super::daemon::Managed;
@@ -238,6 +238,65 @@ fn bdevs_are_made_of_bdevs_and_go_with_them() {
     assert_eq!(names(&daemon), ["M0", "D0"]);
     daemon.ok("bdev_malloc_delete", r#"{"name":"M0"}"#);
     assert_eq!(names(&daemon), Vec::<String>::new());
+}
+
+#[test]
+fn sizes_change_and_are_kept() {
+    let daemon = Managed::start();
+    let malloc = r#"{"name":"M0","num_blocks":2048,"block_size":512,"lunette_num_blocks_max":4096}"#;
+    daemon.ok("bdev_malloc_create", malloc);
+    daemon.ok("bdev_null_create", r#"{"name":"N0","num_blocks":2048,"block_size":512}"#);
+    daemon.ok("bdev_passthru_create", r#"{"base_bdev_name":"N0","name":"P0"}"#);
+    let size = |name: &str| {
+        daemon.ok("bdev_get_bdevs", &format!(r#"{{"name":"{name}"}}"#))[0]["num_blocks"].as_u64().unwrap()
+    };
+    daemon.ok("lunette_bdev_resize", r#"{"name":"M0","num_blocks":4096}"#);
+    daemon.ok("bdev_null_resize", r#"{"name":"N0","new_size":2}"#);
+    assert_eq!((size("M0"), size("N0"), size("P0")), (4096, 4096, 4096));
+    let saved = daemon.ok("framework_get_config", r#"{"name":"bdev"}"#);
+    assert_eq!(
+        (&saved[0]["params"]["num_blocks"], &saved[1]["params"]["num_blocks"]),
+        (&json!(4096), &json!(4096))
+    );
+    for (method, params, expected) in [
+        (
+            "lunette_bdev_resize",
+            r#"{"name":"M0","num_blocks":4097}"#,
+            (-22, "Invalid argument: 4097 blocks are not between 1 and 4096"),
+        ),
+        (
+            "bdev_null_resize",
+            r#"{"name":"N0","new_size":1}"#,
+            (-22, "Invalid argument: new_size: it has 4096 blocks already"),
+        ),
+        ("bdev_null_resize", r#"{"name":"M0","new_size":9}"#, (-19, "No such device: there is no bdev M0")),
+    ] {
+        assert_eq!(daemon.refused(method, params), (expected.0, expected.1.to_owned()), "{params}");
+    }
+    assert_eq!(size("M0"), 4096);
+    daemon.ok("lunette_bdev_resize", r#"{"name":"N0","num_blocks":1}"#);
+    assert_eq!((size("N0"), size("P0")), (1, 1));
+}
+
+#[test]
+fn initiators_are_asked_to_log_out() {
+    let daemon = Managed::start();
+    let portal = build(&daemon);
+    let mut client = login(&portal, "a");
+    let ask = |group: u32| {
+        let params = format!(r#"{{"name":"{TARGET}","pg_tag":{group}}}"#);
+        assert_eq!(daemon.ok("iscsi_target_node_request_logout", &params), true);
+    };
+    // It came by another group: nothing is said to it before the answer to a ping.
+    ask(9);
+    client.ping(b"still there").unwrap();
+    assert!(client.next_event().is_none());
+    ask(1);
+    let event = client.wait_event(SOON).unwrap();
+    assert!(matches!(event, Some(Event::Async(..))), "{event:?}");
+    client.logout().unwrap();
+    let refused = daemon.refused("iscsi_target_node_request_logout", r#"{"name":"x"}"#);
+    assert_eq!(refused, (-32602, "Invalid parameters: there is no target x".to_owned()));
 }
 
 #[test]

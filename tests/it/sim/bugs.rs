@@ -50,4 +50,6 @@ bugs! {
     hold_not_taken: HoldNotTaken,
     hold_not_honoured: HoldNotHonoured,
     hold_not_honoured_by_unmap: HoldNotHonouredByUnmap,
+    permits_not_rechecked: PermitsNotRechecked,
+    reserve_reply_before_drain: ReserveReplyBeforeDrain,
 }

@@ -11,6 +11,7 @@ use lunette_initiator::config::{Config, Offer};
 use lunette_initiator::lun as lun_field;
 use lunette_initiator::session::{Attribute, Function, Tmf};
 
+use super::reserve::{self, Habit};
 use super::session::What;
 use super::world::{DiskOptions, Options, TARGET, World};
 
@@ -33,6 +34,9 @@ pub(super) struct Chaos {
     hot_blocks: u64,
     /// Disks end an IO in one of so many steps that could.
     laziness: u64,
+    habit: Habit,
+    /// The volatile cache is switched off and on.
+    selects: bool,
 }
 
 /// Lives through a seed. The hash of all that happened, or what went wrong.
@@ -117,8 +121,9 @@ impl Chaos {
                 _ => 15 * SECOND_NS,
             });
         }
+        let (habit, selects) = (Habit::draw(&mut rng), rng.one_in(4));
         world.rng = rng;
-        Chaos { world, clients, fault_every, depth, hot_blocks, laziness }
+        Chaos { world, clients, fault_every, depth, hot_blocks, laziness, habit, selects }
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -239,6 +244,13 @@ impl Chaos {
         let unit = self.world.rng.index(self.world.disks.len());
         let (lba, blocks) = self.extent(unit);
         let what = match self.world.rng.below(20) {
+            _ if self.habit != Habit::Never && self.world.rng.one_in(8) => {
+                let client = self.world.sessions[index].client;
+                reserve::draw(&mut self.world.rng, self.habit, client, self.clients.len())
+            }
+            _ if self.selects && self.world.rng.one_in(24) => {
+                What::Select { write_cache: self.world.rng.one_in(3) }
+            }
             0..6 => What::Write { lba, blocks, fua: self.world.rng.one_in(4) },
             6 => What::WriteAndVerify { lba, blocks },
             7 => What::Same { lba, blocks },
@@ -496,6 +508,9 @@ impl Chaos {
         }
         self.calm(false)?;
         for unit in 0..self.world.disks.len() {
+            if self.habit != Habit::Never {
+                self.unreserve(unit)?;
+            }
             for _ in 0..8 {
                 self.ask_all(unit, What::TestUnitReady)?;
             }
@@ -522,7 +537,7 @@ impl Chaos {
     }
 
     /// Every client asks the same; who got GOOD?
-    fn ask_all(&mut self, unit: usize, what: What) -> Result<Vec<bool>, String> {
+    pub(super) fn ask_all(&mut self, unit: usize, what: What) -> Result<Vec<bool>, String> {
         let mut sessions: Vec<usize> = self.clients.iter().filter_map(|client| client.session).collect();
         sessions.retain(|index| !self.world.sessions[*index].is_over);
         for index in &sessions {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lunette::scsi::reserve::Class;
 use lunette::sim::disk::{Stamp, fill, stamp_of};
 use lunette::sim::net::Wire;
 use lunette_initiator::config::Config;
@@ -11,6 +12,7 @@ use lunette_initiator::session::{Attribute, Completion, Function, Tmf};
 use lunette_initiator::{Command, Data, Event, Initiator, lun as lun_field};
 
 use super::oracle::{Content, Step, same_stamp, stamp};
+use super::reserve;
 use super::world::World;
 
 /// What a command does.
@@ -51,6 +53,16 @@ pub(super) enum What {
     Inquiry,
     ReportLuns,
     ReadCapacity,
+    /// PERSISTENT RESERVE OUT.
+    ReserveOut(reserve::Out),
+    /// RESERVE(6) or RELEASE(6).
+    Reserve {
+        is_release: bool,
+    },
+    /// MODE SELECT of WCE.
+    Select {
+        write_cache: bool,
+    },
 }
 
 impl What {
@@ -70,6 +82,21 @@ impl What {
     /// GOOD says that it is on stable storage.
     fn is_forced(self) -> bool {
         matches!(self, What::Write { fua: true, .. } | What::WriteAndVerify { .. })
+    }
+
+    /// GOOD says so too, where the volatile cache is switched off. What gives blocks back is no write.
+    fn is_cached(self) -> bool {
+        matches!(self, What::Write { .. } | What::Same { .. } | What::Swap { .. })
+    }
+
+    /// What reservations make of it.
+    fn class(self) -> Class {
+        match self {
+            What::Read { .. } => Class::Read,
+            What::TestUnitReady | What::ReadCapacity => Class::Status,
+            What::Inquiry | What::ReportLuns | What::ReserveOut(_) | What::Reserve { .. } => Class::Always,
+            _ => Class::Write,
+        }
     }
 }
 
@@ -129,6 +156,7 @@ impl World {
         while self.unended.len() <= client {
             self.unended.push(BTreeMap::new());
         }
+        self.names.insert(config.initiator_name.clone(), client);
         let wire = self.connect(capacity_bytes);
         self.session_last += 1;
         self.sessions.push(Session {
@@ -217,11 +245,17 @@ impl World {
             What::Inquiry => Command::read(lun, cdb::inquiry(255), 255),
             What::ReportLuns => Command::read(lun, cdb::report_luns(0, 4096), 4096),
             What::ReadCapacity => Command::read(lun, cdb::read_capacity_16(32), 32),
+            What::ReserveOut(out) => out.command(lun),
+            What::Reserve { is_release } => reserve::legacy(lun, is_release),
+            What::Select { write_cache } => select(lun, write_cache),
         };
         let command = Command { attribute, immediate, ..command.tagged(op) };
         let now = self.step;
         let itt = self.sessions[index].initiator.command(command).ok()?;
         self.op_last = op;
+        self.askers.insert(op, self.sessions[index].client);
+        self.has_reserved |= matches!(what, What::ReserveOut(_) | What::Reserve { .. });
+        self.has_selected |= matches!(what, What::Select { .. });
         if let Some((lba, blocks, content)) = what.writes() {
             self.oracle.write_begins(unit, lba, blocks, (op, content), now);
             let (client, session) = (self.sessions[index].client, self.sessions[index].id);
@@ -346,11 +380,21 @@ impl World {
             status::BUSY,
             status::TASK_SET_FULL,
             status::TASK_ABORTED,
+            status::RESERVATION_CONFLICT,
         ];
         if completion.response != 0 || !known.contains(&status) {
             return Err(format!("session {id}: op {tag} {op:?} ended in {completion:?}"));
         }
+        self.check_permission(index, tag, op, status)?;
         let is_explained = match (key, sense.map(|sense| sense.asc.0)) {
+            (sense_key::UNIT_ATTENTION, Some(0x2a)) => match sense.map_or(0, |sense| sense.asc.1) {
+                0x01 => self.has_selected,
+                0x03..=0x05 => self.has_reserved,
+                0x09 => self.has_resized,
+                _ => false,
+            },
+            // A type that is not the reservation's, or nobody to be preempted.
+            (sense_key::ILLEGAL_REQUEST, Some(0x26)) => matches!(op.what, What::ReserveOut(_)),
             (sense_key::MEDIUM_ERROR, _) => self.has_failed,
             (sense_key::ILLEGAL_REQUEST, Some(0x21)) => self.has_resized,
             (sense_key::ILLEGAL_REQUEST, Some(0x25)) => self.has_removed,
@@ -365,7 +409,8 @@ impl World {
         if is_good {
             self.good(index, &op)?;
         }
-        self.write_ended(index, tag, op, is_good.then_some(op.what.is_forced()));
+        let is_written_through = op.what.is_cached() && self.published.is_write_through(op.unit, op.start);
+        self.write_ended(index, tag, op, is_good.then_some(op.what.is_forced() || is_written_through));
         if is_good {
             match op.what {
                 What::Read { lba, blocks } => self.check_read(op, lba, blocks, &completion.data)?,
@@ -378,6 +423,28 @@ impl World {
             self.sessions[index].ended.push((tag, Some(completion)));
         }
         Ok(())
+    }
+
+    /// What was reserved while the command was at work says whether it could be served, and whether it could be refused.
+    fn check_permission(&self, index: usize, tag: u64, op: Op, status: u8) -> Result<(), String> {
+        let Session { id, client, .. } = self.sessions[index];
+        let class = op.what.class();
+        let (can_serve, can_refuse) = self.published.verdicts(op.unit, client, class, op.start);
+        let is_legal = match status {
+            status::GOOD => can_serve,
+            // Control decides on what changes reservations.
+            status::RESERVATION_CONFLICT if matches!(op.what, What::ReserveOut(_) | What::Reserve { .. }) => {
+                true
+            }
+            status::RESERVATION_CONFLICT => can_refuse,
+            _ => true,
+        };
+        if is_legal {
+            return Ok(());
+        }
+        Err(format!(
+            "session {id}: op {tag} {op:?} ended in {status:#x}, against what was reserved all the time"
+        ))
     }
 
     /// A command ended in GOOD: what must have gone before?
@@ -454,6 +521,15 @@ impl World {
             self.lose(index);
         }
     }
+}
+
+/// MODE SELECT(6) of the caching page.
+fn select(lun: u64, write_cache: bool) -> Command {
+    let mut list = vec![0; 24];
+    list[4..7].copy_from_slice(&[0x08, 18, if write_cache { 0x04 } else { 0 }]);
+    let mut cdb = [0; 16];
+    cdb[..5].copy_from_slice(&[0x15, 0x10, 0, 0, 24]);
+    Command::write(lun, cdb, list)
 }
 
 /// Blocks with the stamps of a write.

@@ -19,6 +19,7 @@ use lunette::net::Wait;
 use lunette::reactor::message::{Change, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Bug, Census, Planted, Reactor, Setup, Sizes};
+use lunette::scsi::Outcome;
 use lunette::scsi::view::{LunNumber, Mapping};
 use lunette::sim::disk::{Disk, Note};
 use lunette::sim::net::{Plug, SimNet, Wire};
@@ -28,6 +29,7 @@ use lunette::time::Tick;
 
 use super::oracle::{Oracle, Step};
 use super::session::Session;
+use super::views::Published;
 
 /// The one target.
 pub(super) const TARGET: &str = "iqn.2026-01.sim:t";
@@ -106,6 +108,12 @@ pub(super) struct World {
     pub(super) has_failed: bool,
     pub(super) has_resized: bool,
     pub(super) has_removed: bool,
+    pub(super) has_reserved: bool,
+    pub(super) has_selected: bool,
+    pub(super) published: Published,
+    /// The client of each initiator name, and that which asked for each op.
+    pub(super) names: BTreeMap<String, usize>,
+    pub(super) askers: BTreeMap<u64, usize>,
     hash: u64,
     pub(super) trace: Option<Vec<String>>,
 }
@@ -174,6 +182,11 @@ impl World {
             has_failed: false,
             has_resized: false,
             has_removed: false,
+            has_reserved: false,
+            has_selected: false,
+            published: Published::default(),
+            names: BTreeMap::new(),
+            askers: BTreeMap::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
         }
@@ -207,17 +220,20 @@ impl World {
         let now = self.now;
         let core = &mut self.cores[index];
         let mut worked = core.reactor.turn(now);
+        // What has landed in this turn has done so before what is acknowledged in it.
+        self.look()?;
         let id = ReactorId(u16::try_from(index).unwrap_or(0));
+        let (core, reactors) = (&mut self.cores[index], usize::from(self.options.reactors));
         while let Some(message) = core.outbox.receive() {
             worked = true;
-            if let ToControl::BarrierDone { id: barrier, .. } = &message {
+            if let ToControl::BarrierDone { id: barrier, is_clean, .. } = &message {
                 acknowledged(&mut core.sizes, *barrier);
                 acknowledged(&mut core.mapped, *barrier);
+                self.published.acknowledged(*barrier, *is_clean, reactors, self.step);
             }
             core.to_control.push_back(message);
         }
         self.limit(id);
-        self.look()?;
         Ok(worked)
     }
 
@@ -242,7 +258,13 @@ impl World {
         for (unit, disk) in self.disks.iter().enumerate() {
             for note in disk.take_notes() {
                 match note {
-                    Note::Landed { lba, stamp } => self.oracle.landed(unit, lba, stamp, self.step)?,
+                    Note::Landed { lba, stamp } => {
+                        self.oracle.landed(unit, lba, stamp, self.step)?;
+                        // Whose zeroes they are no stamp tells.
+                        if let Some(client) = self.askers.get(&(stamp >> 16)) {
+                            self.published.may_land(unit, *client)?;
+                        }
+                    }
                     Note::Beyond { reactor, op } => {
                         return Err(format!(
                             "unit {unit}: {op:?} by {reactor:?}, which had acknowledged its end"
@@ -258,7 +280,14 @@ impl World {
     pub(super) fn relay_down(&mut self, index: usize) -> bool {
         let core = &mut self.cores[index];
         let Some(message) = core.from_control.receive() else { return false };
+        let id = ReactorId(u16::try_from(index).unwrap_or(0));
+        if let ToReactor::Answered { asked, outcome, .. } = &message
+            && *outcome == Outcome::GOOD
+        {
+            self.published.answered((id, *asked), self.step);
+        }
         if let ToReactor::Barrier { id, change } = &message {
+            self.published.sent(*id, change, &self.units);
             match change {
                 Change::Unit { view, .. } => {
                     if let Some(&unit) = self.units.get(&view.id) {
@@ -285,12 +314,12 @@ impl World {
             let unit = (0..self.disks.len()).find(|&unit| disk_name(unit) == name);
             if let Some(unit) = unit {
                 self.units.insert(view.id, unit);
+                self.published.added(unit, view, self.step);
                 core.sizes.push(Limit { barrier: None, unit, blocks: view.blocks });
                 core.mapped.push(Limit { barrier: None, unit, blocks: u64::MAX });
             }
         }
         assert!(core.inbox.send(message).is_ok(), "a reactor's inbox holds what a world can say");
-        let id = ReactorId(u16::try_from(index).unwrap_or(0));
         self.limit(id);
         true
     }
@@ -305,6 +334,13 @@ impl World {
     /// Control's turn.
     pub(super) fn turn_control(&mut self) {
         self.control.turn(self.now);
+        for (id, session) in self.control.sessions().iter() {
+            if let Some(client) = self.names.get(&session.nexus.initiator)
+                && let Some(nexus) = self.control.sessions().nexus_of(id)
+            {
+                self.published.nexuses.insert(*client, nexus);
+            }
+        }
     }
 
     /// The next moment at which anything has to be done.

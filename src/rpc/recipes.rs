@@ -1,0 +1,132 @@
+//! How a bdev is made again: the call that does it, kept as text with the bdev, whether a call or the command line made it.
+
+use super::json::{Json, object};
+use crate::bdev::Info;
+use crate::bdev::file::{self, Cache};
+use crate::control::registry::uuid_text;
+
+/// What SPDK calls the kinds, by the calls that make them.
+const PRODUCTS: &[(&str, &str)] = &[
+    ("bdev_malloc_create", "Malloc disk"),
+    ("bdev_null_create", "Null disk"),
+    ("bdev_aio_create", "AIO disk"),
+    ("bdev_uring_create", "URING bdev"),
+    ("bdev_delay_create", "delay"),
+    ("bdev_error_create", "Error Injection Disk"),
+    ("bdev_passthru_create", "passthru"),
+];
+
+/// A recipe, read.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Recipe(Json);
+
+impl Recipe {
+    /// Of its text; of any other text it is one of nothing.
+    pub(super) fn parse(text: &str) -> Recipe {
+        Recipe(Json::parse(text).unwrap_or(Json::Null))
+    }
+
+    /// The call.
+    pub(super) fn method(&self) -> &str {
+        self.0.member("method").and_then(Json::text).unwrap_or_default()
+    }
+
+    /// One of its parameters.
+    pub(super) fn param(&self, name: &str) -> Option<&Json> {
+        self.0.member("params")?.member(name)
+    }
+
+    /// The recipe with one parameter changed.
+    pub(super) fn with(mut self, name: &str, value: Json) -> Recipe {
+        if let Some(old) = self.0.member_mut("params").and_then(|params| params.member_mut(name)) {
+            *old = value;
+        }
+        self
+    }
+
+    /// What SPDK calls its kind.
+    pub(super) fn product(&self) -> Option<&'static str> {
+        PRODUCTS.iter().find(|(method, _)| *method == self.method()).map(|(_, product)| *product)
+    }
+
+    /// The call, for a file; none where it makes nothing.
+    pub(super) fn into_call(self) -> Option<Json> {
+        (!self.method().is_empty()).then_some(self.0)
+    }
+}
+
+impl std::fmt::Display for Recipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A call as a recipe.
+pub(super) fn recipe(method: &str, params: Json) -> String {
+    object! { "method": method, "params": params }.to_string()
+}
+
+/// Of a RAM disk, which can be made as large as `blocks_max`.
+pub fn malloc(info: &Info, blocks_max: u64) -> String {
+    let params = object! {
+        "name": &info.name,
+        "num_blocks": info.blocks,
+        "block_size": info.block_bytes,
+        "lunette_num_blocks_max": blocks_max,
+        "uuid": uuid_text(&info.uuid),
+    };
+    recipe("bdev_malloc_create", params)
+}
+
+/// Of a null disk.
+pub fn null(info: &Info) -> String {
+    let params = object! {
+        "name": &info.name,
+        "num_blocks": info.blocks,
+        "block_size": info.block_bytes,
+        "uuid": uuid_text(&info.uuid),
+    };
+    recipe("bdev_null_create", params)
+}
+
+/// SPDK's two names for a disk that is a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// The usual one.
+    Aio,
+    /// The other one.
+    Uring,
+}
+
+impl FileKind {
+    /// The call that makes one.
+    pub(super) fn method(self) -> &'static str {
+        match self {
+            FileKind::Aio => "bdev_aio_create",
+            FileKind::Uring => "bdev_uring_create",
+        }
+    }
+}
+
+/// Of a file or block device. The size it was made with is left out: from now on it has its own. What is not known of it
+/// until it is open is as it was given.
+pub fn file(info: &Info, made_of: &file::Recipe, kind: FileKind) -> String {
+    let mut params = object! {
+        "name": &info.name,
+        "filename": made_of.path.to_string_lossy().into_owned(),
+    };
+    let is_open = info.blocks > 0;
+    if let Some(block_bytes) = made_of.block_bytes.or(is_open.then_some(info.block_bytes)) {
+        params.push("block_size", block_bytes);
+    }
+    if kind == FileKind::Aio {
+        params.push("readonly", made_of.read_only);
+    }
+    if let Some(uuid) = made_of.uuid.or(is_open.then_some(info.uuid)) {
+        params.push("uuid", uuid_text(&uuid));
+    }
+    if made_of.cache == Cache::WriteThrough {
+        params.push("lunette_write_through", true);
+    }
+    recipe(kind.method(), params)
+}
