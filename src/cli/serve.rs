@@ -14,6 +14,7 @@ use super::files::{self, File};
 use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
+use crate::bdev::count::Counted;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
 use crate::control::Random as _;
@@ -121,6 +122,7 @@ fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result
     for Product { bdev, product, recipe } in share.disks {
         luns.push((bdev.info().name, None));
         let (product, bases) = (product.to_owned(), Vec::new());
+        let bdev = Arc::new(Counted::new(bdev));
         control.register_bdev(BdevSpec { bdev, product, recipe, bases })?;
     }
     let mut initiators = InitiatorGroup::any(GROUP.into());
@@ -166,8 +168,9 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let names: BTreeSet<String> = asked_for.map(|disk| disk.name.clone()).collect();
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
-    for File { disk, .. } in files::open(args, names)? {
-        disks.push((disk, "AIO disk"));
+    for File { disk, made_of } in files::open(args, names)? {
+        let recipe = recipes::file(&disk.info(), &made_of, recipes::FileKind::Aio);
+        disks.push(Product { bdev: disk, product: "AIO disk", recipe });
     }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
