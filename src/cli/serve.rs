@@ -178,6 +178,7 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
             blocks: disk.blocks,
             blocks_max: disk.blocks,
             block_bytes: disk.block_bytes,
+            physical_block_bytes: disk.block_bytes,
             uuid: random_uuid(),
             hugepages: args.hugepages.into(),
         };
