@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """4 KiB reads and writes against lunette's RAM disk and against Debian's tgt, in turns, as a table.
 
-perf.py [--rounds N] [--seconds S] [--out FILE]
+perf.py [--rounds N] [--seconds S] [--record]
 
 Reads are iscsi-perf's, at random places; writes are `qemu-img bench`'s, one behind the other, as iscsi-perf has none. Both are one
 process with one session, and both are libiscsi, which is slower than lunette: what they count is a lower bound. tgt's disk is
 a file in /dev/shm, so that both targets serve memory; both disks are full before the first round. Each round runs every
 command against both, and who is first changes from round to round; the table has the medians, the least and the most of
-them, and the ratio of the medians. lunette runs as it does without options: one reactor, `--idle adaptive`.
+them, and the ratio of the medians. lunette runs as it does without options: one reactor, `--idle adaptive`. --record puts the
+table into README.md, where the last one stands.
 """
 import argparse
 import os
@@ -19,11 +20,13 @@ import sys
 import tempfile
 from contextlib import ExitStack
 
-from harness import Lunette, Tgt, expect, run
+from harness import ROOT, Lunette, Tgt, expect, run
 
 DISK_MIB = 256
 BLOCK_BYTES = 512
 IO_BYTES = 4096
+README = os.path.join(ROOT, "README.md")
+MARKS = ("<!-- written by scripts/perf.py --record -->\n", "<!-- end -->\n")
 
 
 def reads(depth):
@@ -96,19 +99,29 @@ def table(results):
     return "\n".join(lines) + "\n"
 
 
+def put(text, page):
+    """The page with this text between its marks."""
+    head, begin, rest = page.partition(MARKS[0])
+    _, end, tail = rest.partition(MARKS[1])
+    expect(begin and end, f"no {MARKS} in it")
+    return f"{head}{begin}{text}{end}{tail}"
+
+
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--rounds", type=int, default=5)
     a.add_argument("--seconds", type=int, default=4, help="of each command in each round")
-    a.add_argument("--out", help="a file that the table is written to as well")
+    a.add_argument("--record", action="store_true", help="puts the table into README.md")
     a = a.parse_args()
     tempfile.tempdir = "/dev/shm"  # tgt's disk
-    text = f"{machine()}; median of {a.rounds}, {a.seconds} s each\n\n"
+    text = f"{machine()}; medians of {a.rounds} rounds, {a.seconds} s for each command.\n\n"
     text += table(measure(a.rounds, a.seconds))
     print(f"\n{text}", end="")
-    if a.out:
-        with open(a.out, "w") as f:
-            f.write(text)
+    if a.record:
+        with open(README) as f:
+            page = put(text, f.read())
+        with open(README, "w") as f:
+            f.write(page)
 
 
 if __name__ == "__main__":
