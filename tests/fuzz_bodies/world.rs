@@ -109,6 +109,7 @@ impl World {
             blocks: views::BLOCKS,
             blocks_max: views::BLOCKS,
             block_bytes: views::BLOCK_BYTES,
+            physical_block_bytes: views::BLOCK_BYTES,
             uuid: [1; 16],
             hugepages: Hugepages::Off,
         };

@@ -181,6 +181,7 @@ impl World {
             blocks: BLOCKS,
             blocks_max: BLOCKS,
             block_bytes: 512,
+            physical_block_bytes: 512,
             uuid: [7; 16],
             hugepages: Hugepages::Off,
         };
