@@ -30,7 +30,7 @@ use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
 use crate::reactor::message::NopInTimes;
-use crate::rpc::recipes;
+use crate::rpc::recipes::{self, FileKind};
 use crate::time::SECOND_NS;
 
 const MIB: usize = 1024 * 1024;
@@ -168,8 +168,9 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let names: BTreeSet<String> = asked_for.map(|disk| disk.name.clone()).collect();
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
-    for File { disk, .. } in files::open(args, names)? {
-        disks.push((disk, "AIO disk"));
+    for File { disk, made_of } in files::open(args, names)? {
+        let recipe = recipes::file(&disk.info(), &made_of, FileKind::Aio);
+        disks.push(Product { bdev: disk, product: "AIO disk", recipe });
     }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {

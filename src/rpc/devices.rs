@@ -14,7 +14,6 @@ use super::orders::Orders;
 use super::recipes::Recipe;
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
-use crate::bdev::file::FileDisk;
 use crate::bdev::malloc::Malloc;
 use crate::bdev::null::Null;
 use crate::control::error::{ChangeError, What};
@@ -27,8 +26,6 @@ pub(super) enum Device {
     Malloc(Arc<Malloc>),
     /// It can be resized.
     Null(Arc<Null>),
-    /// It can be looked at anew.
-    File(Arc<FileDisk>),
     /// Faults can be ordered.
     Error(Arc<Orders>),
 }
@@ -90,9 +87,23 @@ impl Context {
             .ok_or_else(|| no_bdev(name))
     }
 
+    /// A bdev that this method made, or could have.
+    pub(super) fn made_by(&self, name: &str, method: &'static str) -> Result<Arc<dyn Bdev>, Fault> {
+        let wanted = name.to_owned();
+        self.control(move |control, _| {
+            let entry = control.bdev(&wanted)?;
+            (Recipe::parse(&entry.spec.recipe).method() == method).then(|| Arc::clone(&entry.spec.bdev))
+        })?
+        .ok_or_else(|| no_bdev(name))
+    }
+
     /// The handle of a bdev.
     pub(super) fn device(&self, name: &str) -> Result<Device, Fault> {
-        lock(&self.devices.0).get(name).cloned().ok_or_else(|| no_bdev(name))
+        if let Some(device) = lock(&self.devices.0).get(name) {
+            return Ok(device.clone());
+        }
+        self.base(name)?;
+        Err(Fault::errno(Errno::OPNOTSUPP, format_args!("bdev {name} is of a kind that cannot do this")))
     }
 
     /// Takes a bdev out of service that this method made, and what is made of it; answers when no device has IO of it.

@@ -12,7 +12,7 @@ use super::{Method, Outcome, method};
 use crate::bdev::Bdev as _;
 use crate::bdev::file::{Cache, FileDisk, OpenError, Recipe};
 use crate::rpc::context::Context;
-use crate::rpc::devices::{Device, Made, no_bdev};
+use crate::rpc::devices::Made;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::Json;
 use crate::rpc::params::params;
@@ -135,8 +135,8 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     }
     let made = Made {
         recipe: recipes::file(&disk.info(), &made_of, kind),
-        bdev: Arc::clone(&disk) as _,
-        device: Some(Device::File(disk)),
+        bdev: disk,
+        device: None,
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
@@ -157,16 +157,19 @@ fn fault(error: &OpenError) -> Fault {
 }
 
 fn aio_rescan(context: &Context, params: Name) -> Outcome {
-    rescan(context, &params.name)
+    rescan(context, &params.name, FileKind::Aio)
 }
 
 fn uring_rescan(context: &Context, params: Name) -> Outcome {
-    rescan(context, &params.name)
+    rescan(context, &params.name, FileKind::Uring)
 }
 
-fn rescan(context: &Context, name: &str) -> Outcome {
-    let Device::File(disk) = context.device(name)? else { return Err(no_bdev(name)) };
-    disk.open_or_rescan().map_err(|error| fault(&error))?;
+fn rescan(context: &Context, name: &str, kind: FileKind) -> Outcome {
+    let disk = context.made_by(name, kind.method())?;
+    disk.probe().map_err(|error| match error.downcast_ref() {
+        Some(error) => fault(error),
+        None => Fault::internal(error),
+    })?;
     context.reread(name)?;
     Ok(Json::Bool(true))
 }
