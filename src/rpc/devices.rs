@@ -26,8 +26,6 @@ pub(super) enum Device {
     Malloc(Arc<Malloc>),
     /// It can be resized.
     Null(Arc<Null>),
-    /// It has the size of its file.
-    File,
     /// Faults can be ordered.
     Error(Arc<Orders>),
 }
@@ -89,9 +87,23 @@ impl Context {
             .ok_or_else(|| no_bdev(name))
     }
 
+    /// A bdev that this method made, or could have.
+    pub(super) fn made_by(&self, name: &str, method: &'static str) -> Result<Arc<dyn Bdev>, Fault> {
+        let wanted = name.to_owned();
+        self.control(move |control, _| {
+            let entry = control.bdev(&wanted)?;
+            (Recipe::parse(&entry.spec.recipe).method() == method).then(|| Arc::clone(&entry.spec.bdev))
+        })?
+        .ok_or_else(|| no_bdev(name))
+    }
+
     /// The handle of a bdev.
     pub(super) fn device(&self, name: &str) -> Result<Device, Fault> {
-        lock(&self.devices.0).get(name).cloned().ok_or_else(|| no_bdev(name))
+        if let Some(device) = lock(&self.devices.0).get(name) {
+            return Ok(device.clone());
+        }
+        self.base(name)?;
+        Err(Fault::errno(Errno::OPNOTSUPP, format_args!("bdev {name} is of a kind that cannot do this")))
     }
 
     /// Takes a bdev out of service that this method made, and what is made of it; answers when no device has IO of it.

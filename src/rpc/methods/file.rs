@@ -13,7 +13,7 @@ use super::{Method, Outcome, method};
 use crate::bdev::Bdev as _;
 use crate::bdev::file::{Cache, FileDisk, OpenError, Recipe};
 use crate::rpc::context::Context;
-use crate::rpc::devices::{Device, Made, no_bdev};
+use crate::rpc::devices::Made;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::Json;
 use crate::rpc::params::params;
@@ -145,7 +145,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     let made = Made {
         recipe: recipes::file(&disk.info(), &made_of, kind),
         bdev: disk,
-        device: Some(Device::File),
+        device: None,
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
@@ -166,27 +166,20 @@ fn fault(error: &OpenError) -> Fault {
 }
 
 fn aio_rescan(context: &Context, params: Name) -> Outcome {
-    rescan(context, &params.name)
+    rescan(context, &params.name, FileKind::Aio)
 }
 
 fn uring_rescan(context: &Context, params: Name) -> Outcome {
-    rescan(context, &params.name)
+    rescan(context, &params.name, FileKind::Uring)
 }
 
-/// Also of disks that the command line made.
-fn rescan(context: &Context, name: &str) -> Outcome {
-    let wanted = name.to_owned();
-    let found = context.control(move |control, _| {
-        let entry = control.bdev(&wanted)?;
-        let is_file = FileKind::of(&entry.spec.recipe).is_some();
-        is_file.then(|| (entry.name.clone(), Arc::clone(&entry.spec.bdev)))
-    })?;
-    let (name, bdev) = found.ok_or_else(|| no_bdev(name))?;
-    bdev.probe().map_err(|error| match error.downcast_ref::<OpenError>() {
+fn rescan(context: &Context, name: &str, kind: FileKind) -> Outcome {
+    let disk = context.made_by(name, kind.method())?;
+    disk.probe().map_err(|error| match error.downcast_ref() {
         Some(error) => fault(error),
         None => Fault::internal(error),
     })?;
-    context.reread(&name)?;
+    context.reread(name)?;
     Ok(Json::Bool(true))
 }
 

@@ -186,6 +186,8 @@ impl Wire {
             match self.stream.read(&mut chunk) {
                 Ok(0) => return None,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // A read with a time limit is not begun again by the kernel.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Ok(bytes) => self.read.extend_from_slice(&chunk[..bytes]),
                 Err(error) => panic!("no answer in time: {error}"),
             }
