@@ -58,7 +58,7 @@ pub enum MallocError {
     Memory(#[from] MapFailed),
 }
 
-/// A RAM disk. It is resident only as far as it was written.
+/// A RAM disk. It is resident only as far as it was written and not unmapped since.
 #[derive(Debug)]
 pub struct Malloc {
     shared: Arc<Shared>,
@@ -158,7 +158,8 @@ impl Perform for Shared {
         match op {
             Op::Read { .. } => self.medium.read(start, data.expect("a read comes with memory")),
             Op::Write { .. } => self.medium.write(start, data.expect("a write comes with memory")),
-            Op::Unmap { .. } | Op::WriteZeroes { .. } => self.medium.zero(start, bytes),
+            Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => self.medium.free(start, bytes),
+            Op::WriteZeroes { .. } => self.medium.zero(start, bytes),
             Op::Flush => {}
         }
         Ok(())

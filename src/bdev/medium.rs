@@ -11,8 +11,12 @@
 
 use std::ptr::NonNull;
 
-use crate::buf::Memory;
+use rustix::mm::{Advice, madvise};
 
+use crate::buf::{Memory, Pages};
+
+/// What is given back at a time.
+const PAGE_BYTES: usize = 4096;
 /// Words of the portable copy.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 const WORD_BYTES: usize = 8;
@@ -57,6 +61,31 @@ impl Medium {
         let to = self.at(offset, bytes);
         // SAFETY: `at` checked that `bytes` from here on are mapped, and no reference to them exists.
         unsafe { clear(to, bytes) }
+    }
+
+    /// Makes `bytes` from `offset` on zeroes, as [`Medium::zero`] does, and gives the system the pages back that lie
+    /// wholly among them. Hugepages are kept: there may be none when they are wanted again.
+    ///
+    /// # Panics
+    /// Where that is not within the memory.
+    pub(super) fn free(&self, offset: usize, bytes: usize) {
+        let _ = self.at(offset, bytes);
+        let end = offset + bytes;
+        let (first, last) = (offset.next_multiple_of(PAGE_BYTES), end - end % PAGE_BYTES);
+        if self.memory.pages() == Pages::Ordinary && first < last && self.drop_pages(first, last - first) {
+            self.zero(offset, first - offset);
+            self.zero(last, end - last);
+        } else {
+            self.zero(offset, bytes);
+        }
+    }
+
+    /// Whether the kernel did it: where its pages are larger it may not.
+    fn drop_pages(&self, offset: usize, bytes: usize) -> bool {
+        let from = self.at(offset, bytes);
+        // SAFETY: `at` checked that `bytes` from here on are mapped, privately and of no file, so that they become
+        // zeroes; no reference to them exists, and who copies from or into them meanwhile finds old bytes or zeroes.
+        unsafe { madvise(from.as_ptr().cast(), bytes, Advice::LinuxDontNeed) }.is_ok()
     }
 
     fn at(&self, offset: usize, bytes: usize) -> NonNull<u8> {
@@ -185,6 +214,37 @@ mod tests {
         assert_eq!(all[512..1024], pattern(1024)[..512]);
         assert_eq!(all[1024..1280], [0; 256]);
         assert_eq!(all[1280..1536], pattern(1024)[768..]);
+    }
+
+    /// How many of the medium's first pages are resident.
+    fn resident(medium: &Medium, pages: usize) -> usize {
+        let mut present = vec![0u8; pages];
+        // SAFETY: so many pages are mapped, and there is a byte for each.
+        let result = unsafe {
+            libc::mincore(medium.memory.base().as_ptr().cast(), pages * PAGE_BYTES, present.as_mut_ptr())
+        };
+        assert_eq!(result, 0);
+        present.iter().filter(|&&page| page & 1 == 1).count()
+    }
+
+    #[test]
+    fn what_is_freed_is_zeroes_and_takes_no_memory() {
+        let medium = Medium::new(Memory::map(16 * 4096, Pages::Ordinary).unwrap());
+        medium.free(0, 16 * 4096);
+        assert_eq!(resident(&medium, 16), 0);
+        medium.write(0, &[7; 8 * 4096]);
+        assert_eq!(resident(&medium, 16), 8);
+        // From within page 1 to within page 6.
+        medium.free(4096 + 512, 5 * 4096);
+        assert_eq!(resident(&medium, 16), 4);
+        let mut all = vec![0xFF; 8 * 4096];
+        medium.read(0, &mut all);
+        assert_eq!(all[..4608], [7; 4608]);
+        assert_eq!(all[4608..4608 + 5 * 4096], [0; 5 * 4096]);
+        assert_eq!(all[4608 + 5 * 4096..], [7; 4096 + 3584]);
+        medium.free(512, 1024);
+        medium.read(0, &mut all);
+        assert_eq!((&all[..512], &all[512..1536], all[1536]), (&[7; 512][..], &[0; 1024][..], 7));
     }
 
     #[test]

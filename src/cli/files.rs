@@ -147,7 +147,7 @@ mod tests {
                 "/srv/disk.img is there already and has 512 bytes, not 1024; leave --size out to use it as it is",
             ),
             (
-                system(io::ErrorKind::PermissionDenied.into()),
+                system(ErrorKind::PermissionDenied.into()),
                 "/srv/disk.img: cannot open it: permission denied; run lunette as a user who may, or give --read-only \
                  where reading is enough",
             ),

@@ -30,7 +30,7 @@ use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
 use crate::reactor::message::NopInTimes;
-use crate::rpc::recipes;
+use crate::rpc::recipes::{self, FileKind};
 use crate::time::SECOND_NS;
 
 const MIB: usize = 1024 * 1024;
@@ -169,7 +169,7 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
     for File { disk, made_of } in files::open(args, names)? {
-        let recipe = recipes::file(&disk.info(), &made_of, recipes::FileKind::Aio);
+        let recipe = recipes::file(&disk.info(), &made_of, FileKind::Aio);
         disks.push(Product { bdev: disk, product: "AIO disk", recipe });
     }
     for disk in demo.into_iter().chain(&args.mallocs) {

@@ -14,7 +14,6 @@ use super::orders::Orders;
 use super::recipes::Recipe;
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
-use crate::bdev::file::FileDisk;
 use crate::bdev::malloc::Malloc;
 use crate::bdev::null::Null;
 use crate::control::error::{ChangeError, What};
@@ -27,8 +26,8 @@ pub(super) enum Device {
     Malloc(Arc<Malloc>),
     /// It can be resized.
     Null(Arc<Null>),
-    /// It can be looked at anew.
-    File(Arc<FileDisk>),
+    /// It has the size of its file.
+    File,
     /// Faults can be ordered.
     Error(Arc<Orders>),
 }

@@ -7,6 +7,7 @@ mod file;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
+mod hang;
 mod harness;
 mod hostile;
 mod login;
@@ -14,6 +15,7 @@ mod modes;
 mod objects;
 mod reserve;
 mod rpc;
+mod serve;
 mod session;
 mod sim;
 mod swap;

@@ -356,10 +356,10 @@ fn what_is_no_disk_is_refused() {
             empty.display()
         )
     );
-    for path in [directory.0.as_path(), Path::new("/dev/null")] {
-        let message = format!("{} is neither a regular file nor a block device", path.display());
-        assert_eq!(refused(recipe(path)), message);
-    }
+    let message = format!("{} is a directory; give a file in it", directory.0.display());
+    assert_eq!(refused(recipe(&directory.0)), message);
+    let message = "/dev/null is neither a regular file nor a block device";
+    assert_eq!(refused(recipe(Path::new("/dev/null"))), message);
     let odd = Recipe { block_bytes: Some(520), ..recipe(&empty) };
     assert_eq!(refused(odd), "a block has 512, 1024, 2048 or 4096 bytes, not 520");
 }

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -102,6 +103,9 @@ fn uring_create(context: &Context, params: UringCreate) -> Outcome {
     create(context, FileKind::Uring, params)
 }
 
+/// So long a file that is loaded waits for one disk to open: longer than a predecessor gets to leave it.
+const LOAD_PATIENCE: Duration = Duration::from_secs(10);
+
 fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     // SPDK's daemon takes a relative path where it stands, which no client knows.
     if !params.filename.is_absolute() {
@@ -122,21 +126,26 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         uuid: params.uuid.map(|Uuid(uuid)| uuid),
     };
     let disk = Arc::new(FileDisk::new(made_of.clone()).map_err(|error| fault(&error))?);
-    match disk.open_or_rescan() {
-        Ok(()) => {}
-        // As the daemon starts, the file system may not be mounted yet: the disk comes up when it is.
-        Err(error @ OpenError::Missing(_)) if context.is_loading() => {
+    // A device that hangs as the daemon starts must not keep the others from being served.
+    let patience = if context.is_loading() { LOAD_PATIENCE } else { Duration::MAX };
+    match disk.open_aside().map_err(|error| fault(&error))?.wait(patience) {
+        Some(Ok(())) => {}
+        None => {
+            tracing::warn!(bdev = made_of.name, "opening it takes long: it is not ready until that is done")
+        }
+        // The file system may not be mounted yet: the disk comes up when it is.
+        Some(Err(error @ OpenError::Missing(_))) if context.is_loading() => {
             tracing::warn!(bdev = made_of.name, %error, "the disk is not ready");
         }
-        Err(error) => return Err(fault(&error)),
+        Some(Err(error)) => return Err(fault(&error)),
     }
     if disk.is_buffered() == Some(true) {
         tracing::warn!(bdev = made_of.name, "the file system has no direct IO: the page cache is in between");
     }
     let made = Made {
         recipe: recipes::file(&disk.info(), &made_of, kind),
-        bdev: Arc::clone(&disk) as _,
-        device: Some(Device::File(disk)),
+        bdev: disk,
+        device: Some(Device::File),
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
@@ -164,10 +173,20 @@ fn uring_rescan(context: &Context, params: Name) -> Outcome {
     rescan(context, &params.name)
 }
 
+/// Also of disks that the command line made.
 fn rescan(context: &Context, name: &str) -> Outcome {
-    let Device::File(disk) = context.device(name)? else { return Err(no_bdev(name)) };
-    disk.open_or_rescan().map_err(|error| fault(&error))?;
-    context.reread(name)?;
+    let wanted = name.to_owned();
+    let found = context.control(move |control, _| {
+        let entry = control.bdev(&wanted)?;
+        let is_file = FileKind::of(&entry.spec.recipe).is_some();
+        is_file.then(|| (entry.name.clone(), Arc::clone(&entry.spec.bdev)))
+    })?;
+    let (name, bdev) = found.ok_or_else(|| no_bdev(name))?;
+    bdev.probe().map_err(|error| match error.downcast_ref::<OpenError>() {
+        Some(error) => fault(error),
+        None => Fault::internal(error),
+    })?;
+    context.reread(&name)?;
     Ok(Json::Bool(true))
 }
 

@@ -140,7 +140,7 @@ fn resize(context: &Context, params: Resize) -> Outcome {
             check_blocks(params.num_blocks, disk.info().block_bytes)?;
             disk.resize(params.num_blocks);
         }
-        Device::File(_) | Device::Error(_) => {
+        Device::File | Device::Error(_) => {
             let detail = "a file is resized by its own means and then looked at with bdev_aio_rescan";
             return Err(Fault::errno(Errno::OPNOTSUPP, detail));
         }
