@@ -54,8 +54,8 @@ pub(super) enum Habit {
 impl Habit {
     pub(super) fn draw(rng: &mut Rng) -> Habit {
         match rng.below(16) {
-            0..3 => Habit::Persistent,
-            3 => Habit::Legacy,
+            0..4 => Habit::Persistent,
+            4 | 5 => Habit::Legacy,
             _ => Habit::Never,
         }
     }
