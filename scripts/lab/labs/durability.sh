@@ -61,6 +61,7 @@ power_is_cut() { # BINARY ROUND RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
   ((round % 2)) || cache=none
   while [[ $1 != -- ]]; do load+=("$1"); shift; done; shift
   boot "$binary" file "$cache" "$@"
+  : >"$work/recorder.log" # not the round before's
   record --seconds 60 --cut --seed "$round" "${load[@]}" >"$work/recorder.log" & recording=$! children+=("$recording")
   wait_for 150 "$recording" grep -q writing "$work/recorder.log" || { guest_failed "nothing was written"; return 1; }
   sleep "$((1 + RANDOM % 3)).$((RANDOM % 10))"
