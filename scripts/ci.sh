@@ -13,14 +13,14 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc sim hostile clients rpc conformance vm idle)
+ALL=("${QUICK[@]}" no_alloc sim hostile clients rpc conformance vm sg3 durability idle)
 FULL=("${ALL[@]}" fuzz)
 
 # Stages that may say "cannot run here", each with the reason. Empty: everything must run.
 declare -A MAY_SKIP=()
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [hostile]=2400 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [hostile]=2400 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -98,11 +98,27 @@ stage_idle() { # CPU, memory and wake-up of a target that has nothing to do
   checks python3 scripts/idle.py
 }
 
-stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN
-  release_binary; host_packages
-  # Package lists that are missing or too old for the mirror: fetch them once and try again.
-  scripts/lab/build-guest.sh || { apt update && scripts/lab/build-guest.sh; }
+stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail
+  local rounds=1
+  [[ $CI_LEVEL != full ]] || rounds=10
+  release_binary; guest_image
   CHAP=1 DIGESTS=1 OUT=$OUT/vm scripts/lab/labs/initiator-lunette.sh
+  count 1 0 0
+  ROUNDS=$rounds OUT=$OUT/disks checks scripts/lab/labs/target.sh disks
+}
+
+stage_sg3() { # sg3_utils through the Linux kernel's initiator
+  release_binary; guest_image
+  OUT=$OUT/sg3 checks scripts/lab/labs/target.sh sg3
+}
+
+stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA
+  local rounds=2 kills=3 seconds=10
+  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60
+  release_binary; guest_image
+  cargo build --locked --release -p lunette-initiator --example recorder
+  cargo build --locked --features sim --bin lunette
+  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh
 }
 
 # --- what stages use ------------------------------------------------------------------------------
@@ -151,6 +167,12 @@ host_packages() { # Debian packages that are not there yet
   apt install -y --no-install-recommends qemu-system-x86
   apt install -y --no-install-recommends qemu-utils qemu-block-extra
   apt install -y --no-install-recommends libiscsi-bin tgt e2fsprogs bc strace python3
+}
+
+guest_image() { # for scripts/lab
+  host_packages
+  # Package lists that are missing or too old for the mirror: fetch them once and try again.
+  scripts/lab/build-guest.sh || { apt update && scripts/lab/build-guest.sh; }
 }
 
 # --- the runner -----------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ const USAGE: &str = "usage: recorder ADDRESS:PORT TARGET JOURNAL [options]
   --syncs PERCENT  of the commands that are SYNCHRONIZE CACHE (2)
   --reads PERCENT  of the commands that are READ (20)
   --seed N         (1)
+  --through        the target writes through: the journal says of every write that it has FUA
   --cut            the connection is to break before the time is over, and not to end otherwise";
 
 const MAGIC: u64 = 0x6c75_6e65_7474_6521;
@@ -47,6 +48,7 @@ struct Options {
     syncs: u64,
     reads: u64,
     seed: u64,
+    through: bool,
     cut: bool,
 }
 
@@ -82,11 +84,16 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         syncs: 2,
         reads: 20,
         seed: 1,
+        through: false,
         cut: false,
     };
     while let Some(name) = args.next() {
         if name == "--cut" {
             options.cut = true;
+            continue;
+        }
+        if name == "--through" {
+            options.through = true;
             continue;
         }
         let value = args.next().ok_or(format!("{name} lacks its value"))?;
@@ -129,6 +136,7 @@ struct Recorder {
     in_flight: Vec<(u64, Job)>,
     next_number: u64,
     random: u64,
+    through: bool,
     journal: String,
     written: u64,
     synced: u64,
@@ -202,6 +210,7 @@ impl Recorder {
             in_flight: Vec::new(),
             next_number: 1,
             random: options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            through: options.through,
             journal: format!("disk {slots} {blocks} {block_bytes}\n"),
             written: 0,
             synced: 0,
@@ -262,7 +271,9 @@ impl Recorder {
         let number = self.next_number;
         self.next_number += 1;
         let line = match job {
-            Job::Write { slot, fua } => writeln!(self.journal, "w {number} {slot} {}", u8::from(fua)),
+            Job::Write { slot, fua } => {
+                writeln!(self.journal, "w {number} {slot} {}", u8::from(fua || self.through))
+            }
             Job::Sync => writeln!(self.journal, "s {number}"),
             Job::Read { .. } => Ok(()),
         };

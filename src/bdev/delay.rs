@@ -210,6 +210,7 @@ mod tests {
                 blocks: 100,
                 blocks_max: 100,
                 block_bytes: 512,
+                physical_block_bytes: 512,
                 uuid: [7; 16],
                 hugepages: Hugepages::Off,
             };

@@ -25,6 +25,8 @@ pub struct Recipe {
     pub blocks_max: u64,
     /// 512 or 4096.
     pub block_bytes: u32,
+    /// What initiators are told of: a power of two from a block to 64 KiB.
+    pub physical_block_bytes: u32,
     /// What names the medium; a new random one unless the operator gave it, as the data are new.
     pub uuid: [u8; 16],
     /// What its memory is made of.
@@ -37,6 +39,9 @@ pub enum MallocError {
     /// Neither 512 nor 4096.
     #[error("a block has 512 or 4096 bytes, not {0}")]
     BlockBytes(u32),
+    /// No power of two from a block to 64 KiB.
+    #[error("a physical block has a power of two bytes, from a block to 65536, not {0}")]
+    PhysicalBlockBytes(u32),
     /// No blocks, or more than set aside.
     #[error("{blocks} blocks are not between 1 and {blocks_max}")]
     Blocks {
@@ -63,6 +68,7 @@ pub struct Malloc {
 struct Shared {
     name: String,
     block_bytes: u32,
+    physical_block_bytes: u32,
     uuid: [u8; 16],
     blocks_max: u64,
     /// Invariant: 1 to `blocks_max`, for which `medium` has room.
@@ -74,9 +80,13 @@ struct Shared {
 impl Malloc {
     /// Maps the memory and makes a disk of it: zeroed, nothing resident.
     pub fn new(recipe: Recipe) -> Result<Malloc, MallocError> {
-        let Recipe { name, blocks, blocks_max, block_bytes, uuid, hugepages } = recipe;
+        let Recipe { name, blocks, blocks_max, block_bytes, physical_block_bytes, uuid, hugepages } = recipe;
         if block_bytes != 512 && block_bytes != 4096 {
             return Err(MallocError::BlockBytes(block_bytes));
+        }
+        if !physical_block_bytes.is_power_of_two() || !(block_bytes..=1 << 16).contains(&physical_block_bytes)
+        {
+            return Err(MallocError::PhysicalBlockBytes(physical_block_bytes));
         }
         if blocks == 0 || blocks > blocks_max {
             return Err(MallocError::Blocks { blocks, blocks_max });
@@ -87,7 +97,18 @@ impl Malloc {
         let memory = Memory::map_preferring_huge(bytes, hugepages, Memory::map_untouched)?;
         let pages = memory.pages();
         let (blocks, medium) = (AtomicU64::new(blocks), Medium::new(memory));
-        Ok(Malloc { shared: Arc::new(Shared { name, block_bytes, uuid, blocks_max, blocks, medium, pages }) })
+        Ok(Malloc {
+            shared: Arc::new(Shared {
+                name,
+                block_bytes,
+                physical_block_bytes,
+                uuid,
+                blocks_max,
+                blocks,
+                medium,
+                pages,
+            }),
+        })
     }
 
     /// What its memory is made of.
@@ -114,7 +135,7 @@ impl Bdev for Malloc {
             name: self.shared.name.clone(),
             blocks: self.shared.blocks.load(Ordering::Relaxed),
             block_bytes: self.shared.block_bytes,
-            physical_block_bytes: self.shared.block_bytes,
+            physical_block_bytes: self.shared.physical_block_bytes,
             read_only: false,
             write_cache: false,
             rotational: false,
@@ -156,6 +177,7 @@ mod tests {
             blocks: 100,
             blocks_max: 200,
             block_bytes: 512,
+            physical_block_bytes: 512,
             uuid: [7; 16],
             hugepages: Hugepages::Off,
         }
@@ -165,7 +187,8 @@ mod tests {
     fn passes_the_contract() {
         for block_bytes in [512, 4096] {
             let make = || {
-                let disk = Arc::new(Malloc::new(Recipe { block_bytes, ..recipe() }).unwrap());
+                let recipe = Recipe { block_bytes, physical_block_bytes: 4096, ..recipe() };
+                let disk = Arc::new(Malloc::new(recipe).unwrap());
                 let bdev = Arc::clone(&disk);
                 Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
             };
@@ -180,6 +203,12 @@ mod tests {
             refused(Recipe { block_bytes: 520, ..recipe() }),
             "a block has 512 or 4096 bytes, not 520"
         );
+        for bytes in [0, 256, 1000, 1 << 17] {
+            assert_eq!(
+                refused(Recipe { physical_block_bytes: bytes, ..recipe() }),
+                format!("a physical block has a power of two bytes, from a block to 65536, not {bytes}")
+            );
+        }
         assert_eq!(refused(Recipe { blocks: 0, ..recipe() }), "0 blocks are not between 1 and 200");
         assert_eq!(refused(Recipe { blocks: 201, ..recipe() }), "201 blocks are not between 1 and 200");
         let huge = Recipe { blocks_max: u64::MAX, ..recipe() };

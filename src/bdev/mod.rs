@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod count;
 pub mod delay;
 pub mod error;
 pub mod file;
@@ -85,6 +86,12 @@ pub trait Bdev: Send + Sync + Debug {
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(())
     }
+    /// What was asked of it; none where nobody counts ([`count`]).
+    fn counts(&self) -> Option<count::Counts> {
+        None
+    }
+    /// Begins to count anew.
+    fn forget_counts(&self) {}
 }
 
 /// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;

@@ -14,6 +14,7 @@ use super::files::{self, File};
 use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, secrets};
 use crate::bdev::Bdev;
+use crate::bdev::count::Counted;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
 use crate::control::Random as _;
@@ -121,6 +122,7 @@ fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result
     for Product { bdev, product, recipe } in share.disks {
         luns.push((bdev.info().name, None));
         let (product, bases) = (product.to_owned(), Vec::new());
+        let bdev = Arc::new(Counted::new(bdev));
         control.register_bdev(BdevSpec { bdev, product, recipe, bases })?;
     }
     let mut initiators = InitiatorGroup::any(GROUP.into());
@@ -176,6 +178,7 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
             blocks: disk.blocks,
             blocks_max: disk.blocks,
             block_bytes: disk.block_bytes,
+            physical_block_bytes: disk.block_bytes,
             uuid: random_uuid(),
             hugepages: args.hugepages.into(),
         };

@@ -13,6 +13,7 @@ use super::json::Json;
 use super::orders::Orders;
 use super::recipes::Recipe;
 use crate::bdev::Bdev;
+use crate::bdev::count::Counted;
 use crate::bdev::malloc::Malloc;
 use crate::bdev::null::Null;
 use crate::control::error::{ChangeError, What};
@@ -51,7 +52,12 @@ impl Context {
     pub(super) fn register(&self, made: Made) -> Result<String, Fault> {
         let name = made.bdev.info().name;
         let product = Recipe::parse(&made.recipe).product().unwrap_or_default().to_owned();
-        let spec = BdevSpec { bdev: made.bdev, product, recipe: made.recipe, bases: made.bases };
+        let spec = BdevSpec {
+            bdev: Arc::new(Counted::new(made.bdev)),
+            product,
+            recipe: made.recipe,
+            bases: made.bases,
+        };
         // Nobody is to forget the handle between the two steps.
         let mut devices = lock(&self.devices.0);
         self.control(|control, _| control.register_bdev(spec))?.map_err(|error| bdev_fault(&error))?;

@@ -68,13 +68,16 @@ pub(super) fn recipe(method: &str, params: Json) -> String {
 
 /// Of a RAM disk, which can be made as large as `blocks_max`.
 pub fn malloc(info: &Info, blocks_max: u64) -> String {
-    let params = object! {
+    let mut params = object! {
         "name": &info.name,
         "num_blocks": info.blocks,
         "block_size": info.block_bytes,
         "lunette_num_blocks_max": blocks_max,
         "uuid": uuid_text(&info.uuid),
     };
+    if info.physical_block_bytes != info.block_bytes {
+        params.push("physical_block_size", info.physical_block_bytes);
+    }
     recipe("bdev_malloc_create", params)
 }
 

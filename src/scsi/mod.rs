@@ -183,7 +183,7 @@ impl Plan {
     ///
     /// # Errors
     /// COMPARE AND WRITE: where its halves end is not known unless both agree. The field at fault is the CDB's NUMBER OF
-    /// LOGICAL BLOCKS.
+    /// LOGICAL BLOCKS. WRITE SAME: its one block goes over many, so that one which is not meant so does most harm.
     pub fn check_expected(&self, expected_bytes: u32, place: &Place<'_>) -> Result<(), Sense> {
         let block_bytes = place.unit.map_or(0, |(view, _)| view.block_bytes);
         match self {
@@ -191,6 +191,11 @@ impl Plan {
                 if work.has_halves() && work.data_bytes(block_bytes) != u64::from(expected_bytes) =>
             {
                 Err(Sense::invalid_byte(13))
+            }
+            Plan::Work(work)
+                if work.is_write_same() && work.data_bytes(block_bytes) != u64::from(expected_bytes) =>
+            {
+                Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT)
             }
             _ => Ok(()),
         }

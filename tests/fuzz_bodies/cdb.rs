@@ -1,5 +1,6 @@
 //! CDBs: planned, admitted, answered, checked again.
 
+use lunette::bdev::Unmap;
 use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
@@ -27,7 +28,7 @@ pub(super) fn one(data: &[u8]) {
             write_protect: source.once_in(8),
             ..Modes::new(true)
         },
-        unmap: None,
+        unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
         permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
         ..views::unit()

@@ -10,6 +10,7 @@ mod json;
 mod keys;
 mod login;
 mod pdu;
+mod reserve;
 mod session;
 mod source;
 mod views;
@@ -19,12 +20,13 @@ mod world;
 type Body = fn(&[u8]);
 
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, Body); 6] = [
+pub(crate) const BODIES: [(&str, Body); 7] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
     ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),
+    ("reserve", reserve::one),
     ("session", session::one),
 ];
 

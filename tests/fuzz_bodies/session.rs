@@ -3,10 +3,12 @@
 
 mod peer;
 
+use lunette::bdev::Unmap;
 use lunette::iscsi::negotiate::DEFAULTS;
 use lunette::iscsi::params::Params;
 use lunette::limits::PIECE_BYTES_MAX;
 use lunette::scsi::attention::Ua;
+use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{Medium, Modes, UnitView};
 use lunette::time::MS_NS;
 
@@ -60,8 +62,9 @@ fn step(world: &mut World, peers: &mut Vec<Peer>, at: &mut usize, source: &mut S
     let index = *at % peers.len();
     let peer = &mut peers[index];
     match source.below(32) {
-        0..=4 => peer.read(world, source),
-        5..=9 => peer.write(world, source),
+        0..=3 => peer.read(world, source),
+        4..=7 => peer.write(world, source),
+        8 | 9 => peer.work(world, source),
         10..=14 => peer.data_out(world, source),
         15 => peer.nop(world, source),
         16 => peer.text(world, source),
@@ -87,6 +90,7 @@ fn step(world: &mut World, peers: &mut Vec<Peer>, at: &mut usize, source: &mut S
             let is_reset = source.once_in(2);
             world.wire(peer.wire, |wire| wire.end(is_reset));
         }
+        28 if source.once_in(3) => reserve(world, source),
         28 => change(world, source),
         29 if peers.len() < PEERS_MAX => {
             let peer = login(world, source);
@@ -109,9 +113,18 @@ fn change(world: &mut World, source: &mut Source<'_>) {
         blocks: source.pick(&[views::BLOCKS, views::BLOCKS, 100]),
         read_only: source.once_in(4),
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
-        modes: Modes { descriptor_sense: source.once_in(2), ..Modes::new(true) },
+        unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
+        modes: Modes { descriptor_sense: source.once_in(2), ..Modes::new(!source.once_in(4)) },
         ..views::unit()
     };
     let attention = source.pick(&[None, Some(Ua::CapacityChanged), Some(Ua::LunsChanged)]);
     world.show(view, attention, source.once_in(2));
+}
+
+/// Somebody else reserves the unit or frees it, with or without an end to what the peers have at work.
+fn reserve(world: &mut World, source: &mut Source<'_>) {
+    let permits = if source.once_in(2) { views::reserved() } else { Permits::default() };
+    let view = UnitView { permits, ..views::unit() };
+    let attention = source.pick(&[None, Some(Ua::RegistrationsPreempted)]);
+    world.reserve(view, attention, source.once_in(2));
 }

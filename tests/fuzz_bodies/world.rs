@@ -20,7 +20,7 @@ use lunette::iscsi::sn::Sn;
 use lunette::limits;
 use lunette::net::Waker;
 use lunette::reactor::message::{
-    Adopt, Change, EndReason, NopInTimes, TmfOutcome, TmfTicket, ToControl, ToReactor,
+    Adopt, Change, EndReason, NopInTimes, Reserve, TmfOutcome, TmfTicket, ToControl, ToReactor,
 };
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Planted, Reactor, Setup, Sizes};
@@ -109,6 +109,7 @@ impl World {
             blocks: views::BLOCKS,
             blocks_max: views::BLOCKS,
             block_bytes: views::BLOCK_BYTES,
+            physical_block_bytes: views::BLOCK_BYTES,
             uuid: [1; 16],
             hugepages: Hugepages::Off,
         };
@@ -151,7 +152,7 @@ impl World {
         let adopt = Adopt {
             handle,
             session,
-            nexus: NexusId(u32::try_from(session.0).unwrap_or(u32::MAX)),
+            nexus: nexus(session),
             target: Arc::clone(&self.target),
             params,
             stat_sn: Sn(u32::MAX),
@@ -186,6 +187,19 @@ impl World {
     /// The logical unit's view becomes this.
     pub(super) fn show(&mut self, view: UnitView, attention: Option<Ua>, is_drained: bool) {
         self.barrier(Change::Unit { view: Arc::new(view), attention, except: None, is_drained }, None);
+    }
+
+    /// The logical unit is reserved, or free, for all by this view; all live nexuses are told this, or lose their tasks.
+    pub(super) fn reserve(&mut self, view: UnitView, attention: Option<Ua>, is_aborted: bool) {
+        let all = || self.sessions.keys().map(|session| nexus(*session));
+        let change = Reserve {
+            view: Arc::new(view),
+            attentions: attention.map_or_else(Arc::default, |ua| all().map(|nexus| (nexus, ua)).collect()),
+            aborts: if is_aborted { all().collect() } else { Arc::default() },
+            by: None,
+            is_drained: true,
+        };
+        self.barrier(Change::Reservations(change), None);
     }
 
     /// Ends the youngest session, if it has not ended.
@@ -281,4 +295,9 @@ impl World {
             assert_eq!(pool.in_use_count(), 0, "buffers leak: {pool:?}");
         }
     }
+}
+
+/// Each session is a nexus of its own.
+fn nexus(session: SessionId) -> NexusId {
+    NexusId(u32::try_from(session.0).unwrap_or(u32::MAX))
 }

@@ -269,6 +269,7 @@ pub(crate) fn disk(number: u8, blocks: u64, block_bytes: u32) -> (Arc<Malloc>, F
         blocks,
         blocks_max: 2 * blocks,
         block_bytes,
+        physical_block_bytes: block_bytes,
         uuid: [number; 16],
         hugepages: Hugepages::Off,
     };

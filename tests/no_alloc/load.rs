@@ -1,22 +1,35 @@
 //! The mix of commands, and the sessions that send it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lunette::bdev::error::{Fault, Kind, Rule, RuleId};
 use lunette_initiator::scsi::{Sense, cdb, sense_key};
 use lunette_initiator::session::{Completion, Tmf};
 use lunette_initiator::socket::wait_any;
-use lunette_initiator::{Client, Command, Config, Data, Event, Offer};
+use lunette_initiator::{Client, Command, Config, Data, Event, Offer, lun};
 
-use crate::world::{BLOCKS, TARGET, World};
+use crate::world::{BLOCKS, LUNS, TARGET, World};
 
-const LUN: u64 = 0;
 const DEPTH: usize = 16;
 const BLOCK_BYTES: u32 = 512;
 const SMALL_BLOCKS: u32 = 8;
 const LARGE_BLOCKS: u32 = 256;
 /// The last transfer of the disk: a READ of it is held by the device, so that it can be aborted.
 const HELD_LBA: u64 = BLOCKS - SMALL_BLOCKS as u64;
+/// So many blocks WRITE SAME and UNMAP cover: several IOs.
+const SPREAD_BLOCKS: u32 = 1024;
+/// What else is done to the medium, one after another.
+const SPECIALS: [&str; 8] = [
+    "COMPARE AND WRITE",
+    "WRITE SAME",
+    "WRITE SAME of zeroes",
+    "UNMAP",
+    "VERIFY",
+    "VERIFY with a comparison",
+    "WRITE AND VERIFY",
+    "ORWRITE",
+];
 /// A step of the whole load, in commands: at each one rare thing is done.
 const STEP: u64 = 250;
 
@@ -37,12 +50,15 @@ pub(crate) struct Tally {
     aborts: u64,
     attentions: u64,
     refusals: u64,
+    on_file: u64,
+    miscompares: u64,
+    specials: [u64; SPECIALS.len()],
 }
 
 impl Tally {
     /// Each part by name, for a look at whether it is there at all.
-    pub(crate) fn parts(&self) -> [(&'static str, u64); 12] {
-        [
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let parts = [
             ("small reads", self.small_reads),
             ("large reads", self.large_reads),
             ("small immediate writes", self.immediate_writes),
@@ -55,7 +71,10 @@ impl Tally {
             ("aborts", self.aborts),
             ("unit attentions", self.attentions),
             ("submissions refused as full", self.refusals),
-        ]
+            ("commands at a file", self.on_file),
+            ("comparisons that failed", self.miscompares),
+        ];
+        parts.into_iter().chain(SPECIALS.into_iter().zip(self.specials))
     }
 
     pub(crate) fn since(&self, before: &Tally) -> Tally {
@@ -74,6 +93,9 @@ impl Tally {
             aborts: self.aborts - before.aborts,
             attentions: self.attentions - before.attentions,
             refusals: self.refusals - before.refusals,
+            on_file: self.on_file - before.on_file,
+            miscompares: self.miscompares - before.miscompares,
+            specials: std::array::from_fn(|which| self.specials[which] - before.specials[which]),
         }
     }
 }
@@ -93,7 +115,12 @@ struct Session {
 /// Two sessions on each of two reactors.
 pub(crate) struct Load {
     sessions: Vec<Session>,
-    patterns: [std::sync::Arc<Vec<u8>>; 2],
+    patterns: [Arc<Vec<u8>>; 2],
+    /// One block, two, and one of zeroes.
+    block: Arc<Vec<u8>>,
+    blocks: Arc<Vec<u8>>,
+    zeroes: Arc<Vec<u8>>,
+    unmaps: [bool; LUNS],
     tally: Tally,
     full: RuleId,
     armed: u32,
@@ -123,7 +150,11 @@ impl Load {
         Load {
             sessions: sessions.into_iter().collect(),
             patterns: [SMALL_BLOCKS, LARGE_BLOCKS]
-                .map(|blocks| std::sync::Arc::new(vec![0xa5; (blocks * BLOCK_BYTES) as usize])),
+                .map(|blocks| Arc::new(vec![0xa5; (blocks * BLOCK_BYTES) as usize])),
+            block: Arc::new(vec![0xa5; BLOCK_BYTES as usize]),
+            blocks: Arc::new(vec![0xa5; 2 * BLOCK_BYTES as usize]),
+            zeroes: Arc::new(vec![0; BLOCK_BYTES as usize]),
+            unmaps: std::array::from_fn(|lun| world.unmaps(lun)),
             tally: Tally::default(),
             full,
             armed: 0,
@@ -174,12 +205,12 @@ impl Load {
         let session = &mut self.sessions[index];
         match step % 4 {
             0 => {
-                session.client.session().ping(LUN, b"are you there?", step.is_multiple_of(8)).unwrap();
+                session.client.session().ping(0, b"are you there?", step.is_multiple_of(8)).unwrap();
                 session.in_flight += 1;
             }
             1 if session.held.is_none() => {
                 let read = Command::read(
-                    LUN,
+                    0,
                     cdb::read_16(HELD_LBA, SMALL_BLOCKS, cdb::Flags::default()),
                     SMALL_BLOCKS * BLOCK_BYTES,
                 );
@@ -187,7 +218,7 @@ impl Load {
                 session.held = Some((itt, false));
                 session.in_flight += 1;
             }
-            2 => world.attend(),
+            2 => world.attend((step / 4) as usize % LUNS),
             3 => {
                 let left = world.faults.left(self.full);
                 self.tally.refusals += u64::from(self.armed - left);
@@ -209,9 +240,36 @@ impl Load {
         let lba = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % places / u64::from(blocks) * u64::from(blocks);
         let flags = cdb::Flags::default();
         let tally = &mut self.tally;
-        let command = if turn.is_multiple_of(64) {
+        // One in five is at the file.
+        let number = usize::from(turn.is_multiple_of(5));
+        let lun = lun::from_number(number as u16);
+        tally.on_file += number as u64;
+        let command = if turn % 16 == 5 {
+            let which = (turn / 16) as usize % SPECIALS.len();
+            let which = if which == 3 && !self.unmaps[number] { 2 } else { which };
+            tally.specials[which] += 1;
+            let (one, two) = (Data::Out(Arc::clone(&self.block)), Data::Out(Arc::clone(&self.blocks)));
+            let eight = Data::Out(Arc::clone(&self.patterns[0]));
+            let lba = lba.min(places - u64::from(SPREAD_BLOCKS));
+            match which {
+                0 => Command::new(lun, cdb::compare_and_write(lba, 1), two),
+                1 => Command::new(lun, cdb::write_same_16(lba, SPREAD_BLOCKS, false), one),
+                2 => {
+                    let zeroes = Data::Out(Arc::clone(&self.zeroes));
+                    Command::new(lun, cdb::write_same_16(lba, SPREAD_BLOCKS, self.unmaps[number]), zeroes)
+                }
+                3 => {
+                    let list = cdb::unmap_list(&[(lba, SPREAD_BLOCKS), (lba, 1)]);
+                    Command::write(lun, cdb::unmap(list.len() as u16), list)
+                }
+                4 => Command::new(lun, cdb::verify_16(lba, LARGE_BLOCKS, 0), Data::None),
+                5 => Command::new(lun, cdb::verify_16(lba, SMALL_BLOCKS, 1), eight),
+                6 => Command::new(lun, cdb::write_and_verify_16(lba, SMALL_BLOCKS, false), eight),
+                _ => Command::new(lun, cdb::orwrite_16(lba, SMALL_BLOCKS), eight),
+            }
+        } else if turn.is_multiple_of(64) {
             tally.flushes += 1;
-            Command::new(LUN, cdb::synchronize_cache_16(0, 0), Data::None)
+            Command::new(lun, cdb::synchronize_cache_16(0, 0), Data::None)
         } else if is_write {
             let part = match (session.immediate, is_large) {
                 (true, false) => &mut tally.immediate_writes,
@@ -220,14 +278,14 @@ impl Load {
                 (false, true) => &mut tally.large_r2t_writes,
             };
             *part += 1;
-            let data = Data::Out(std::sync::Arc::clone(&self.patterns[usize::from(is_large)]));
-            Command::new(LUN, cdb::write_16(lba, blocks, flags), data)
+            let data = Data::Out(Arc::clone(&self.patterns[usize::from(is_large)]));
+            Command::new(lun, cdb::write_16(lba, blocks, flags), data)
         } else {
             let is_large = turn % 8 == 4;
             let blocks = if is_large { LARGE_BLOCKS } else { SMALL_BLOCKS };
             *(if is_large { &mut tally.large_reads } else { &mut tally.small_reads }) += 1;
             let lba = lba / u64::from(blocks) * u64::from(blocks);
-            Command::read(LUN, cdb::read_16(lba, blocks, flags), blocks * BLOCK_BYTES)
+            Command::read(lun, cdb::read_16(lba, blocks, flags), blocks * BLOCK_BYTES)
         };
         session.client.session().command(command).unwrap();
         session.in_flight += 1;
@@ -240,7 +298,7 @@ impl Load {
         if let Some((itt, false)) = session.held
             && session.client.session().is_sent(itt)
         {
-            session.client.session().task_management(Tmf::abort(LUN, itt)).unwrap();
+            session.client.session().task_management(Tmf::abort(0, itt)).unwrap();
             session.held = Some((itt, true));
             session.in_flight += 1;
             moved = true;
@@ -253,9 +311,11 @@ impl Load {
                     self.tally.commands += 1;
                     self.tally.on_reactor[session.reactor] += 1;
                     self.tally.with_digests += u64::from(session.digests);
-                    if !completion.is_good() {
+                    if has_sense(&completion, sense_key::MISCOMPARE) {
+                        self.tally.miscompares += 1;
+                    } else if !completion.is_good() {
                         self.tally.attentions += 1;
-                        assert!(is_attention(&completion), "{completion:?}");
+                        assert!(has_sense(&completion, sense_key::UNIT_ATTENTION), "{completion:?}");
                         if session.held.is_some_and(|(itt, _)| itt == completion.itt) {
                             session.held = None;
                         }
@@ -288,6 +348,6 @@ impl Load {
     }
 }
 
-fn is_attention(completion: &Completion) -> bool {
-    Sense::decode(&completion.sense).is_some_and(|sense| sense.key == sense_key::UNIT_ATTENTION)
+fn has_sense(completion: &Completion, key: u8) -> bool {
+    Sense::decode(&completion.sense).is_some_and(|sense| sense.key == key)
 }

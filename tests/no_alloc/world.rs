@@ -3,11 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lunette::bdev::error::{Faults, Faulty};
+use lunette::bdev::file::{self, Cache, FileDisk};
 use lunette::bdev::malloc::{Malloc, Recipe as MallocRecipe};
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Refused, Wake};
 use lunette::buf::Hugepages;
@@ -31,8 +33,9 @@ use lunette_initiator::{Client, Config};
 
 use crate::counting;
 
-const UNIT: UnitId = UnitId(0);
-/// The RAM disk: 64 MiB of 512-byte blocks.
+/// LUN 0 is a RAM disk, LUN 1 a file.
+pub(crate) const LUNS: usize = 2;
+/// Either: 64 MiB of 512-byte blocks.
 pub(crate) const BLOCKS: u64 = 131_072;
 pub(crate) const TARGET: &str = "iqn.2025-01.com.example:disk";
 
@@ -104,13 +107,46 @@ pub(crate) struct World {
     reactors: Vec<(Sender<ToReactor<OwnedFd>>, Running)>,
     from_reactors: Receiver<ToControl>,
     target: Arc<TargetView>,
-    view: Arc<UnitView>,
+    views: [Arc<UnitView>; LUNS],
     next_session: u64,
     next_barrier: u64,
     pub(crate) faults: Faults,
     pub(crate) is_planted: Arc<AtomicBool>,
     /// What reactors said that they should not have.
     pub(crate) complaints: Vec<String>,
+    _scratch: Scratch,
+}
+
+/// A file in the system's directory for such, gone with the world.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        Scratch(std::env::temp_dir().join(format!("lunette-no-alloc-{}", std::process::id())))
+    }
+
+    /// A disk that is this file, by io_uring.
+    fn disk(&self) -> Arc<dyn Bdev> {
+        let recipe = file::Recipe {
+            name: "file".to_owned(),
+            path: self.0.clone(),
+            create_bytes: Some(BLOCKS * 512),
+            block_bytes: Some(512),
+            cache: Cache::WriteBack,
+            read_only: false,
+            uuid: Some([8; 16]),
+        };
+        let disk = FileDisk::new(recipe).unwrap();
+        disk.probe().unwrap();
+        Arc::new(disk)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
 }
 
 struct Doorman<'a>(&'a World);
@@ -145,18 +181,20 @@ impl World {
             blocks: BLOCKS,
             blocks_max: BLOCKS,
             block_bytes: 512,
+            physical_block_bytes: 512,
             uuid: [7; 16],
             hugepages: Hugepages::Off,
         };
-        let disk: Arc<dyn Bdev> = Arc::new(Malloc::new(disk).unwrap());
+        let scratch = Scratch::new();
         let is_planted = Arc::new(AtomicBool::new(false));
-        let disk: Arc<dyn Bdev> = Arc::new(Probe {
-            inner: Arc::new(Faulty::new(disk, faults.clone())),
-            is_planted: Arc::clone(&is_planted),
-        });
+        let probed = |disk: Arc<dyn Bdev>| -> Arc<dyn Bdev> {
+            let inner = Arc::new(Faulty::new(disk, faults.clone()));
+            Arc::new(Probe { inner, is_planted: Arc::clone(&is_planted) })
+        };
+        let disks = [probed(Arc::new(Malloc::new(disk).unwrap())), probed(scratch.disk())];
         let (waker, _) = wake_pair().unwrap();
         let (to_control, from_reactors) = channel(limits::MAILBOX, Arc::new(waker));
-        let view = Arc::new(unit_view());
+        let views = [0, 1].map(|number| Arc::new(unit_view(number, &disks[usize::from(number)].info())));
         let epoch = Instant::now();
         let port = |_| {
             let (waker, wake): (KernelWaker, _) = wake_pair().unwrap();
@@ -179,19 +217,22 @@ impl World {
                 to_control: to_control.clone(),
                 peers: senders.clone(),
             });
-            sender.send(ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&disk) }).unwrap();
+            for (view, disk) in views.iter().zip(&disks) {
+                sender.send(ToReactor::AddUnit { view: Arc::clone(view), bdev: Arc::clone(disk) }).unwrap();
+            }
             (sender, running.unwrap())
         };
         World {
             reactors: (0..reactors).zip(ports).map(start).collect(),
             from_reactors,
             target: Arc::new(target_view()),
-            view,
+            views,
             next_session: 1,
             next_barrier: 1,
             faults,
             is_planted,
             complaints: Vec::new(),
+            _scratch: scratch,
         }
     }
 
@@ -241,12 +282,18 @@ impl World {
         }
     }
 
+    /// Whether blocks of this LUN can be given back.
+    pub(crate) fn unmaps(&self, lun: usize) -> bool {
+        self.views[lun].unmap.is_some()
+    }
+
     /// A barrier that owes every session a unit attention.
-    pub(crate) fn attend(&mut self) {
-        self.view = Arc::new(UnitView::clone(&self.view));
+    pub(crate) fn attend(&mut self, lun: usize) {
+        let view = &mut self.views[lun];
+        *view = Arc::new(UnitView::clone(view));
         for (sender, _) in &self.reactors {
             let change = Change::Unit {
-                view: Arc::clone(&self.view),
+                view: Arc::clone(view),
                 attention: Some(Ua::CapacityChanged),
                 except: None,
                 is_drained: false,
@@ -287,30 +334,35 @@ impl World {
     }
 }
 
-fn unit_view() -> UnitView {
+fn unit_view(number: u16, info: &Info) -> UnitView {
     UnitView {
-        id: UNIT,
+        id: UnitId(u32::from(number)),
         blocks: BLOCKS,
         block_bytes: 512,
-        physical_block_bytes: 512,
+        physical_block_bytes: info.physical_block_bytes,
         identity: Identity {
             vendor: *b"LUNETTE ",
-            product: *b"RAM disk        ",
+            product: *b"disk            ",
             revision: *b"0001",
             serial: "1".to_owned(),
             naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
         },
         read_only: false,
-        write_cache: false,
+        write_cache: info.write_cache,
         rotational: false,
-        modes: Modes::new(false),
-        unmap: None,
+        modes: Modes::new(info.write_cache),
+        unmap: info.unmap,
         permits: Permits::default(),
         medium: Medium::Ready,
     }
 }
 
 fn target_view() -> TargetView {
+    let mapping = |number: u16| Mapping {
+        number: LunNumber(number),
+        unit: UnitId(u32::from(number)),
+        read_only: false,
+    };
     TargetView {
         name: TARGET.to_owned(),
         alias: String::new(),
@@ -318,6 +370,6 @@ fn target_view() -> TargetView {
         port_group: 1,
         portal_group: 1,
         portals: Vec::new(),
-        mappings: vec![Mapping { number: LunNumber(0), unit: UNIT, read_only: false }],
+        mappings: [0, 1].map(mapping).into(),
     }
 }

@@ -4,7 +4,7 @@
 #   log      lunette in the guest over dm-log-writes; the log is cut at random points
 #   kill     lunette in the guest on a sparse file; QEMU is killed
 #   planted  log and kill with flush or FUA switched off in a test build: each has to find it
-# All parts unless some are named. Variables: ROUNDS (of kill: 2), KILLS (of restart: 3), POINTS (of log: 200), SECONDS_LOG (10);
+# All parts unless some are named. Variables: ROUNDS (of kill: 2), KILLS (of restart: 3), POINTS (of log: 200), LOG_SECONDS (10);
 # LUNETTE, PLANTED: the binary, and one built with --features sim; RECORDER: the example of the initiator.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
@@ -36,7 +36,7 @@ boot() { # BINARY DISK CACHE [run-guest options...]: in the background: $guest, 
   else
     mke2fs -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 "$work/data.img"
   fi
-  "$lab/../run-guest.sh" -t 240 -s "$(share_of "$binary")" -o "$out" -p "$port:3260" -p "$end_port:3261" -e DISK="$disk" \
+  "$lab/../run-guest.sh" -t 400 -s "$(share_of "$binary")" -o "$out" -p "$port:3260" -p "$end_port:3261" -e DISK="$disk" \
     -e IQN="$iqn" -e FILE_MIB="$FILE_MIB" "$@" "$lab/powercut.guest.sh" -- "${drives[@]}" -pidfile "$qemu_pid" >"$work/guest.log" 2>&1 & guest=$!
   guests+=("$guest")
 }
@@ -49,7 +49,7 @@ log_is_cut() { # BINARY SEED RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
   local binary=$1 seed=$2 load=() recording first; shift 2
   while [[ $1 != -- ]]; do load+=("$1"); shift; done; shift
   boot "$binary" log unsafe "$@"
-  record --seconds "${SECONDS_LOG:-10}" --seed "$seed" "${load[@]}" & recording=$! children+=("$recording")
+  record --seconds "${LOG_SECONDS:-10}" --seed "$seed" "${load[@]}" & recording=$! children+=("$recording")
   wait -n -p first "$recording" "$guest" && [[ $first = "$recording" ]] || { guest_failed recorder; return 1; }
   : >"/dev/tcp/127.0.0.1/$end_port"
   wait "$guest" || { guest_failed "the guest ended with $?"; return 1; }
@@ -77,7 +77,8 @@ power_is_cut() { # BINARY ROUND RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
 }
 
 part_log() {
-  check "power cut at ${POINTS:-200} points of a log of dm-log-writes" log_is_cut "$lunette" "${SEED:-1}" --
+  check "power cut at ${POINTS:-200} points of a log of dm-log-writes" log_is_cut "$lunette" 1 --
+  check "the same, writing through" log_is_cut "$lunette" 4 --through --fua 0 --syncs 0 -- -e CREATE='"lunette_write_through":true,'
 }
 
 part_kill() {

@@ -1,7 +1,7 @@
 # Runs in the guest: lunette serves one disk to the host until the host connects to port 3261, or cuts the power.
 #   DISK=log: the drive "labdata" below dm-log-writes, which logs to the drive "lablog"
 #   DISK=file: a sparse file of FILE_MIB on an ext4 on "labdata"; what is not synced is in the guest's memory only
-#   IQN: the target's name; LUNETTE_PLANT: the bug planted in a test build
+#   IQN: the target's name; CREATE: more parameters of the disk; LUNETTE_PLANT: the bug planted in a test build
 . lablib.sh
 data=$(drive labdata) || exit 1
 case $DISK in
@@ -17,7 +17,7 @@ case $DISK in
   *) die "DISK=$DISK" ;;
 esac
 start_lunette
-rpc bdev_aio_create "{\"name\":\"disk\",$create,\"block_size\":512}" || die "no disk"
+rpc bdev_aio_create "{\"name\":\"disk\",$CREATE$create,\"block_size\":512}" || die "no disk"
 serve "$IQN" disk
 step "serving $DISK${LUNETTE_PLANT:+ with $LUNETTE_PLANT planted}"
 socat -u TCP-LISTEN:3261 OPEN:/dev/null || die socat

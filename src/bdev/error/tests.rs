@@ -11,6 +11,7 @@ fn disk() -> Arc<Malloc> {
         blocks: 100,
         blocks_max: 100,
         block_bytes: 512,
+        physical_block_bytes: 512,
         uuid: [7; 16],
         hugepages: Hugepages::Off,
     };

@@ -82,8 +82,8 @@ params! {
         dif_is_head_of_md: Off,
         /// SPDK's: the format of protection information.
         dif_pi_format: Off,
-        /// SPDK's: bytes of a physical block. It is the logical one here.
-        physical_block_size: Ignored,
+        /// Bytes of a physical block, as initiators are told; a block's unless given.
+        physical_block_size: u32 = 0,
         /// SPDK's: which node the memory is of.
         numa_id: Ignored,
     }
@@ -98,8 +98,13 @@ fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
     };
     check_blocks(blocks, block_bytes)?;
     let blocks_max = params.lunette_num_blocks_max.unwrap_or(blocks);
+    let physical_block_bytes = match params.physical_block_size {
+        0 => block_bytes,
+        bytes => bytes,
+    };
+    let hugepages = context.hugepages;
     let recipe =
-        Recipe { name: name.clone(), blocks, blocks_max, block_bytes, uuid, hugepages: context.hugepages };
+        Recipe { name: name.clone(), blocks, blocks_max, block_bytes, physical_block_bytes, uuid, hugepages };
     let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
     let made = Made {
         recipe: recipes::malloc(&disk.info(), blocks_max),

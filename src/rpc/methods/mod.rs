@@ -7,6 +7,7 @@ mod connection;
 mod file;
 mod framework;
 pub(super) mod initiator;
+mod iostat;
 mod log;
 mod lunette;
 mod memory;
@@ -82,6 +83,7 @@ const FAMILIES: &[&[Method]] = &[
     framework::METHODS,
     log::METHODS,
     bdev::METHODS,
+    iostat::METHODS,
     memory::METHODS,
     file::METHODS,
     wrapper::METHODS,

@@ -157,6 +157,11 @@ impl Work {
         self.kind == Kind::CompareAndWrite
     }
 
+    /// Whether it is WRITE SAME.
+    pub fn is_write_same(&self) -> bool {
+        matches!(self.kind, Kind::WriteSame { .. })
+    }
+
     /// Whether it is UNMAP.
     pub fn is_unmap(&self) -> bool {
         matches!(self.kind, Kind::Unmap { .. })

@@ -77,7 +77,10 @@ impl Peer {
 
     pub(super) fn other_cdb(&mut self, world: &World, source: &mut Source<'_>) {
         let mut cdb: [u8; 16] = source.array();
-        cdb[0] = source.pick(&[0x00, 0x03, 0x12, 0x1a, 0x25, 0x35, 0x5a, 0x91, 0x9e, 0xa0, 0xa3, cdb[0]]);
+        cdb[0] = source.pick(&[
+            0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x34, 0x35, 0x37, 0x5a, 0x5e, 0x91, 0x9e, 0xa0, 0xa3,
+            0xb7, cdb[0],
+        ]);
         if source.once_in(2) {
             cdb[1..].fill(0);
             (cdb[4], cdb[8], cdb[13]) = (255, 255, 255);
@@ -85,6 +88,66 @@ impl Peer {
         let flags = source.pick(&[0x00, 0x40, 0x20, 0x60]);
         let expected = u32::from(source.byte()) * 8;
         self.command(world, source, cdb, flags, expected, 0);
+    }
+
+    /// A command that works on the medium in several steps, or about which control is asked, mostly with the data that it
+    /// takes: zeroes.
+    pub(super) fn work(&mut self, world: &World, source: &mut Source<'_>) {
+        let (lba, blocks) = extent(source);
+        let transfer = u32::from(blocks) * BLOCK_BYTES;
+        let mut cdb = [0; 16];
+        let mut bytes = 0;
+        match source.below(10) {
+            // VERIFY(10), WRITE AND VERIFY(10): without and with a comparison.
+            0 => {
+                cdb = rw_cdb(source.pick(&[0x2e, 0x2f]), lba, blocks);
+                cdb[1] = source.pick(&[0, 2, 6]);
+                bytes = match (cdb[0], cdb[1]) {
+                    (0x2f, 0) => 0,
+                    (0x2f, 6) => BLOCK_BYTES,
+                    _ => transfer,
+                };
+            }
+            // WRITE SAME(10) and (16), with and without UNMAP.
+            1 => {
+                cdb = rw_cdb(0x41, lba, blocks);
+                (cdb[1], bytes) = (source.pick(&[0, 8]), BLOCK_BYTES);
+            }
+            2 => {
+                cdb = long_cdb(0x93, lba, blocks);
+                (cdb[1], bytes) = source.pick(&[(0, BLOCK_BYTES), (8, BLOCK_BYTES), (1, 0), (9, 0)]);
+            }
+            // UNMAP: descriptors of nothing.
+            3 => {
+                (cdb[0], cdb[8], bytes) = (0x42, 40, 40);
+            }
+            // COMPARE AND WRITE.
+            4 | 5 => {
+                cdb = long_cdb(0x89, lba, 0);
+                cdb[13] = source.pick(&[1, 1, 8]);
+                bytes = 2 * u32::from(cdb[13]) * BLOCK_BYTES;
+            }
+            // ORWRITE(16).
+            6 => (cdb, bytes) = (long_cdb(0x8b, lba, blocks), transfer),
+            // PERSISTENT RESERVE OUT.
+            7 => {
+                (cdb[0], cdb[1], cdb[2], cdb[8], bytes) = (0x5f, source.byte() % 9, 1, 24, 24);
+            }
+            // RESERVE and RELEASE.
+            8 => cdb[0] = source.pick(&[0x16, 0x17, 0x56, 0x57]),
+            // MODE SELECT: of nothing, or cut short.
+            _ => {
+                (cdb[0], cdb[1]) = (source.pick(&[0x15, 0x55]), 0x10);
+                cdb[if cdb[0] == 0x15 { 4 } else { 8 }] = 8;
+                bytes = 8;
+            }
+        }
+        let expected = if source.once_in(16) { bytes / 2 } else { bytes };
+        let immediate_max =
+            expected.min(self.params.first_burst_bytes).min(self.params.recv_segment_bytes_max);
+        let immediate = if self.params.immediate_data { source.pick(&[0, immediate_max]) } else { 0 };
+        let flags = if bytes > 0 { 0x20 } else { 0 };
+        self.command(world, source, cdb, flags, expected, immediate);
     }
 
     fn command(
@@ -318,5 +381,14 @@ fn rw_cdb(opcode: u8, lba: u32, blocks: u16) -> [u8; 16] {
     cdb[0] = opcode;
     cdb[2..6].copy_from_slice(&lba.to_be_bytes());
     cdb[7..9].copy_from_slice(&blocks.to_be_bytes());
+    cdb
+}
+
+/// A CDB with eight bytes of address and four of length.
+fn long_cdb(opcode: u8, lba: u32, blocks: u16) -> [u8; 16] {
+    let mut cdb = [0; 16];
+    cdb[0] = opcode;
+    cdb[6..10].copy_from_slice(&lba.to_be_bytes());
+    cdb[12..14].copy_from_slice(&blocks.to_be_bytes());
     cdb
 }

@@ -15,7 +15,7 @@ fn fill(daemon: &Managed) {
             r#"{"node_base":"iqn.2026-11.io.example","nop_in_interval":7,"nop_timeout":9}"#,
         ),
         ("framework_start_init", "{}"),
-        ("bdev_malloc_create", r#"{"num_blocks":2048,"block_size":512}"#),
+        ("bdev_malloc_create", r#"{"num_blocks":2048,"block_size":512,"physical_block_size":4096}"#),
         ("bdev_malloc_create", r#"{"name":"M\u00e9","num_blocks":8,"block_size":4096}"#),
         ("bdev_null_create", r#"{"name":"N0","num_blocks":4096,"block_size":512}"#),
         ("bdev_passthru_create", r#"{"name":"P0","base_bdev_name":"N0"}"#),

@@ -241,6 +241,36 @@ fn bdevs_are_made_of_bdevs_and_go_with_them() {
 }
 
 #[test]
+fn what_initiators_do_is_counted() {
+    let daemon = Managed::start();
+    let portal = build(&daemon);
+    let mut client = login(&portal, "a");
+    client.command(cdb::test_unit_ready(), Data::None).unwrap();
+    for _ in 0..3 {
+        client.run(write(1, 0, 8)).unwrap();
+    }
+    client.run(read(0, 4)).unwrap();
+    let counted = |params: &str| {
+        let stat = daemon.ok("bdev_get_iostat", params);
+        assert_eq!(stat["tick_rate"], 1_000_000_000);
+        let names = ["name", "num_write_ops", "bytes_written", "num_read_ops", "bytes_read"];
+        stat["bdevs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|bdev| names.map(|name| bdev[name].clone()))
+            .collect::<Vec<_>>()
+    };
+    let m0 = [json!("M0"), json!(3), json!(3 * 4096), json!(1), json!(2048)];
+    let null0 = [json!("Null0"), json!(0), json!(0), json!(0), json!(0)];
+    assert_eq!(counted(r#"{"per_channel":false}"#), [m0.clone(), null0]);
+    assert_eq!(counted(r#"{"names":["M0"],"reset_mode":"all"}"#), [m0]);
+    assert_eq!(counted(r#"{"name":"M0"}"#)[0][1], 0);
+    daemon.ok("bdev_reset_iostat", "{}");
+    assert_eq!(daemon.refused("bdev_get_iostat", r#"{"name":"M1"}"#).0, -19);
+}
+
+#[test]
 fn sizes_change_and_are_kept() {
     let daemon = Managed::start();
     let malloc = r#"{"name":"M0","num_blocks":2048,"block_size":512,"lunette_num_blocks_max":4096}"#;

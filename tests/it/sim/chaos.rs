@@ -34,9 +34,9 @@ pub(super) struct Chaos {
     hot_blocks: u64,
     /// Disks end an IO in one of so many steps that could.
     laziness: u64,
-    habit: Habit,
+    pub(super) habit: Habit,
     /// The volatile cache is switched off and on.
-    selects: bool,
+    pub(super) selects: bool,
 }
 
 /// Lives through a seed. The hash of all that happened, or what went wrong.
@@ -127,9 +127,14 @@ impl Chaos {
     }
 
     fn live(&mut self) -> Result<(), String> {
-        let steps = 300 + self.world.rng.below(900);
+        let mut steps = 300 + self.world.rng.below(900);
         for client in 0..self.clients.len() {
             self.log_in(client);
+        }
+        if self.habit != Habit::Never || self.selects {
+            // Many answers are unit attentions, or that it is another's turn.
+            steps *= 2;
+            self.settle_in()?;
         }
         for _ in 0..steps {
             self.step()?;
@@ -244,7 +249,7 @@ impl Chaos {
         let unit = self.world.rng.index(self.world.disks.len());
         let (lba, blocks) = self.extent(unit);
         let what = match self.world.rng.below(20) {
-            _ if self.habit != Habit::Never && self.world.rng.one_in(8) => {
+            _ if self.habit != Habit::Never && self.world.rng.one_in(5) => {
                 let client = self.world.sessions[index].client;
                 reserve::draw(&mut self.world.rng, self.habit, client, self.clients.len())
             }
@@ -412,7 +417,7 @@ impl Chaos {
     }
 
     /// Everything runs, nothing new is asked: until nothing is outstanding (and, `is_empty`, nothing is left).
-    fn calm(&mut self, is_empty: bool) -> Result<(), String> {
+    pub(super) fn calm(&mut self, is_empty: bool) -> Result<(), String> {
         let until = self.world.now.after_ns(200 * SECOND_NS);
         loop {
             self.world.restore();
@@ -538,11 +543,21 @@ impl Chaos {
 
     /// Every client asks the same; who got GOOD?
     pub(super) fn ask_all(&mut self, unit: usize, what: What) -> Result<Vec<bool>, String> {
+        self.ask_each(unit, |_| what)
+    }
+
+    /// Every client asks something; who got GOOD?
+    pub(super) fn ask_each(
+        &mut self,
+        unit: usize,
+        what: impl Fn(usize) -> What,
+    ) -> Result<Vec<bool>, String> {
         let mut sessions: Vec<usize> = self.clients.iter().filter_map(|client| client.session).collect();
         sessions.retain(|index| !self.world.sessions[*index].is_over);
         for index in &sessions {
             self.world.sessions[*index].keeps_answers = true;
             self.world.sessions[*index].ended.clear();
+            let what = what(self.world.sessions[*index].client);
             self.world
                 .issue(*index, unit, what, Attribute::Simple, false)
                 .ok_or("a session that takes no command")?;

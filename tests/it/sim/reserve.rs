@@ -15,6 +15,8 @@ const PREEMPT: u8 = 4;
 const PREEMPT_AND_ABORT: u8 = 5;
 const REGISTER_AND_IGNORE: u8 = 6;
 
+/// Types, each as likely as the others.
+const KINDS: [u8; 6] = [1, 3, 5, 6, 7, 8];
 /// The key under which every client registers when all is over.
 const LAST_KEY: u64 = 0xff;
 
@@ -67,7 +69,7 @@ pub(super) fn draw(rng: &mut Rng, habit: Habit, client: usize, clients: usize) -
     }
     let key_of = |client: usize| client as u64 + 1;
     let own = key_of(client);
-    let (victim, kind) = (key_of(rng.index(clients)), rng.pick(&[1, 3, 5, 6, 7, 8]));
+    let (victim, kind) = (key_of(rng.index(clients)), rng.pick(&KINDS));
     let out = |action, key, other| What::ReserveOut(Out { action, kind, key, other });
     match rng.below(16) {
         0..4 => out(REGISTER_AND_IGNORE, 0, own),
@@ -84,6 +86,33 @@ pub(super) fn draw(rng: &mut Rng, habit: Habit, client: usize, clients: usize) -
 }
 
 impl Chaos {
+    /// What the random life begins with: mostly everybody is registered, somebody has the unit, and the cache is off.
+    pub(super) fn settle_in(&mut self) -> Result<(), String> {
+        self.calm(false)?;
+        for unit in 0..self.world.disks.len() {
+            self.ask_all(unit, What::TestUnitReady)?;
+            let (kind, holder) = (self.world.rng.pick(&KINDS), self.world.rng.index(4));
+            let own = |client: usize| client as u64 + 1;
+            let out = |action, key, other| What::ReserveOut(Out { action, kind, key, other });
+            if self.selects && self.world.rng.one_in(2) {
+                self.ask_all(unit, What::Select { write_cache: false })?;
+            }
+            match self.habit {
+                Habit::Persistent if !self.world.rng.one_in(4) => {
+                    self.ask_all(unit, What::TestUnitReady)?;
+                    self.ask_each(unit, |client| out(REGISTER_AND_IGNORE, 0, own(client)))?;
+                    // All but one try with a key that is not theirs.
+                    self.ask_all(unit, out(RESERVE, own(holder), 0))?;
+                }
+                Habit::Legacy => {
+                    self.ask_all(unit, What::Reserve { is_release: false })?;
+                }
+                Habit::Persistent | Habit::Never => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Whatever was reserved at a unit is so no more.
     pub(super) fn unreserve(&mut self, unit: usize) -> Result<(), String> {
         // Unit attentions stand in the way of what follows.

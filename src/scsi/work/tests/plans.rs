@@ -125,6 +125,19 @@ fn compare_and_write_wants_the_initiator_to_agree_on_its_length() {
 }
 
 #[test]
+fn write_same_wants_the_initiator_to_agree_on_its_length() {
+    let (target, unit) = (crate::scsi::tests::target(), thin());
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let check = |cdb: &[u8], expected| planned(cdb, &unit).check_expected(expected, &place);
+    let wrong = Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+    let short = [0x41, 0x08, 0, 0, 0, 5, 0, 0, 7, 0];
+    assert_eq!([0, 256, 512, 1024].map(|bytes| check(&short, bytes)), [wrong, wrong, Ok(()), wrong]);
+    let none = [0x93, 0x09, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 7, 0, 0];
+    assert_eq!([0, 512].map(|bytes| check(&none, bytes)), [Ok(()), wrong], "NDOB");
+}
+
+#[test]
 fn write_same_with_and_without_data() {
     let unit = thin();
     let same = |kind, blocks| Plan::Work(Work { kind, extent: extent(5, blocks, false) });
