@@ -86,7 +86,7 @@ fn an_open_and_a_flush_that_hang_hold_up_nobody_else() {
     let mut hung = world.client("hung");
     let rule = world.disks[1].order(Kind::Flush, Fault::Lose, 1);
     let sync = Command::new(lun::from_number(1), cdb::synchronize_cache_10(0, 0), Data::None);
-    hung.session().command(sync).unwrap();
+    let sync = hung.session().command(sync).unwrap();
     hung.ping(b"").unwrap();
     assert_eq!(world.disks[1].faults.left(rule), 0);
 
@@ -115,9 +115,9 @@ fn an_open_and_a_flush_that_hang_hold_up_nobody_else() {
     world.disks[1].faults.release(rule);
     let answered = Event::TmfResponse { itt: reset, response: COMPLETE };
     assert_eq!(early.wait_event(SOON).unwrap(), Some(answered));
-    // It was aborted by the other's reset: its own initiator hears of that, and of nothing else (TAS=0, SAM-5 §5.6).
+    // It was aborted by the other's reset (TASK ABORTED, TAS=1), and its initiator is told of that.
+    assert_eq!(hung.completion(sync).unwrap().status, 0x40);
     assert_eq!(sense(&hung.run(test_unit_ready(1)).unwrap()), (0x6, 0x29, 0x03));
-    assert_eq!(hung.next_event(), None);
 }
 
 /// An operator takes a disk away that hangs as it is opened, and its name is free at once.
