@@ -193,6 +193,7 @@ mod tests {
                 blocks: 100,
                 blocks_max: 200,
                 block_bytes: 512,
+                physical_block_bytes: 512,
                 uuid: [7; 16],
                 hugepages: Hugepages::Off,
             };
