@@ -22,6 +22,18 @@ pub enum ChangeError {
         /// Which.
         name: String,
     },
+    /// Two bdevs of one UUID: initiators would take them for two paths to one disk.
+    #[error(
+        "bdev {name} is the same disk as bdev {other}, or a copy of its UUID {uuid}: serve one, or give this one a UUID of its own"
+    )]
+    SameDisk {
+        /// The new one.
+        name: String,
+        /// The other.
+        other: String,
+        /// What both say.
+        uuid: String,
+    },
     /// It is being deleted.
     #[error("{what} {name} is being deleted: try again when that is done")]
     Leaving {

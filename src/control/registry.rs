@@ -112,6 +112,19 @@ impl Registry {
         }
     }
 
+    /// Whether no other bdev has its UUID. Of media that have not been found yet nothing is known.
+    fn check_uuid(&self, info: &Info) -> Result<(), ChangeError> {
+        let is_same = |entry: &&Entry| entry.name != info.name && entry.spec.bdev.info().uuid == info.uuid;
+        match self.entries.iter().find(is_same) {
+            Some(other) if info.uuid != NIL => Err(ChangeError::SameDisk {
+                name: info.name.clone(),
+                other: other.name.clone(),
+                uuid: uuid_text(&info.uuid),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// `stand_in` is random, for a medium that has no UUID yet; `is_mapped`: whether a LUN leads to this unit.
     pub(super) fn register(
         &mut self,
@@ -123,11 +136,7 @@ impl Registry {
         if self.get(&info.name).is_some() {
             return Err(ChangeError::exists(What::Bdev, info.name));
         }
-        let uuid = uuid_text(&info.uuid);
-        // Of media that have not been found yet nothing is known.
-        if info.uuid != NIL && self.get(&uuid).is_some() {
-            return Err(ChangeError::exists(What::Bdev, uuid));
-        }
+        self.check_uuid(&info)?;
         if self.entries.len() >= BDEVS_MAX {
             return Err(ChangeError::TooMany { what: What::Bdev, most: BDEVS_MAX });
         }
@@ -159,6 +168,7 @@ impl Registry {
             return Ok(id);
         }
         let info = entry.spec.bdev.info();
+        self.check_uuid(&info)?;
         unit::check(&info)?;
         let (name, identity) = (entry.name.clone(), entry.identity(&info));
         let index = match self.slots.iter().position(|slot| slot.unit.is_none()) {
@@ -217,6 +227,7 @@ impl Registry {
             return Err(ChangeError::missing(What::Bdev, "of this unit"));
         };
         let info = entry.spec.bdev.info();
+        self.check_uuid(&info)?;
         unit::check(&info)?;
         let old = &unit.view;
         // Who it is, is known only when its medium has been found.
@@ -331,7 +342,13 @@ mod tests {
         };
         assert_eq!(add("a", 9, &[], false), Err(ChangeError::exists(What::Bdev, "a")));
         let uuid = "01010101-0101-0101-0101-010101010101";
-        assert_eq!(add("c", 1, &[], false), Err(ChangeError::exists(What::Bdev, uuid)));
+        let same = add("c", 1, &[], false).unwrap_err();
+        assert_eq!(
+            same.to_string(),
+            format!(
+                "bdev c is the same disk as bdev b, or a copy of its UUID {uuid}: serve one, or give this one a UUID of its own"
+            )
+        );
         assert_eq!(add("c", 9, &["d"], false), Err(ChangeError::missing(What::Bdev, "d")));
         let claimed = ChangeError::Claimed { name: "a".to_owned(), by: "over a".to_owned() };
         assert_eq!(add("c", 9, &["a"], false), Err(claimed.clone()));

@@ -177,7 +177,7 @@ pub(super) fn no_bdev(name: &str) -> Fault {
 pub(super) fn bdev_fault(error: &ChangeError) -> Fault {
     let errno = match error {
         ChangeError::Missing { .. } => Errno::NODEV,
-        ChangeError::Exists { .. } => Errno::EXIST,
+        ChangeError::Exists { .. } | ChangeError::SameDisk { .. } => Errno::EXIST,
         ChangeError::Leaving { .. } | ChangeError::Mapped(_) => Errno::BUSY,
         ChangeError::Claimed { .. } => Errno::PERM,
         ChangeError::TooMany { .. } => Errno::NOMEM,

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::bdev::{Bdev, Channel, Info};
-use lunette::control::done::Done;
 use lunette::id::ReactorId;
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::session::{Event, Function, Tmf};
@@ -74,7 +73,7 @@ fn go_about_ones_business(client: &mut Client, round: u32) {
 fn an_open_and_a_flush_that_hang_hold_up_nobody_else() {
     let world = World::start(Setup { disks: vec![(4096, 512); 2], ..Setup::default() });
     let (let_go, gate) = mpsc::channel();
-    let (_, faults, inner) = disk(77, 64, 512);
+    let (_, _, inner) = disk(77, 64, 512);
     let (is_opening, is_open) = (AtomicBool::new(false), AtomicBool::new(false));
     let stuck = Arc::new(Stuck { inner, gate: Mutex::new(gate), is_opening, is_open });
     let registered = Arc::clone(&stuck);
@@ -116,9 +115,9 @@ fn an_open_and_a_flush_that_hang_hold_up_nobody_else() {
     world.disks[1].faults.release(rule);
     let answered = Event::TmfResponse { itt: reset, response: COMPLETE };
     assert_eq!(early.wait_event(SOON).unwrap(), Some(answered));
-    // It was aborted by the other's reset, so nobody hears of it (SAM-5 §5.6, TAS=0).
-    assert!(!hung.session().is_sent(sync) || hung.next_event().is_none());
-    drop(faults);
+    // It was aborted by the other's reset (TASK ABORTED, TAS=1), and its initiator is told of that.
+    assert_eq!(hung.completion(sync).unwrap().status, 0x40);
+    assert_eq!(sense(&hung.run(test_unit_ready(1)).unwrap()), (0x6, 0x29, 0x03));
 }
 
 /// An operator takes a disk away that hangs as it is opened, and its name is free at once.
@@ -139,10 +138,9 @@ fn a_disk_that_hangs_as_it_is_opened_can_be_removed() {
     let_go.send(()).unwrap();
     until("the look is over", || stuck.is_open.load(Ordering::Acquire));
     // It comes too late to be noticed.
-    let (told, outcome) = mpsc::sync_channel(1);
-    world.control(|control| {
+    let reread = world.change(|control, done, _| {
         assert!(control.bdev("stuck").is_none());
-        control.reread_bdev("disk79", Done::new(move |end| _ = told.send(end.is_clean))).unwrap();
+        control.reread_bdev("disk79", done)
     });
-    assert_eq!(outcome.recv_timeout(SOON), Ok(true));
+    assert!(reread.recv_timeout(SOON).unwrap().is_clean);
 }

@@ -154,8 +154,9 @@ fn a_new_file_is_made_served_kept_and_locked() {
     let daemon = Daemon::start(&folder, &["--read-only", "new.img"]);
     let mut client = daemon.login(1);
     assert!(client.read(7 * 8, 8).unwrap() == pattern(1, 7, 1, 4096));
-    let write = Data::Out(vec![0; 512].into());
-    let refused = client.command(cdb::write_16(0, 1, cdb::Flags::default()), write).unwrap();
+    let write =
+        lunette_initiator::Command::write(0, cdb::write_16(0, 1, cdb::Flags::default()), vec![0; 512]);
+    let refused = client.run(write).unwrap();
     assert_eq!(sense(&refused), (0x7, 0x27, 0x00));
     client.logout().unwrap();
     daemon.stop();
