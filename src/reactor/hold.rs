@@ -214,8 +214,12 @@ impl<N: Net> Reactor<N> {
 
     fn meets_hold(&self, key: Key) -> bool {
         let Some(io) = self.tables.ios.get(key) else { return false };
-        let is_clearing = matches!(io.op, Op::Unmap { .. } | Op::WriteZeroes { .. });
-        if planted!(self, HoldNotHonoured) || is_clearing && planted!(self, HoldNotHonouredByUnmap) {
+        if planted!(self, HoldNotHonoured) {
+            return false;
+        }
+        if planted!(self, HoldNotHonouredByUnmap)
+            && matches!(io.op, Op::Unmap { .. } | Op::WriteZeroes { .. })
+        {
             return false;
         }
         let is_own = |id: HoldId| id.owner == self.id && io.hold == Some(id.key);

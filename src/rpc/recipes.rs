@@ -102,12 +102,6 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// Of a bdev that was made by this recipe; none where that is no file.
-    pub(super) fn of(recipe: &str) -> Option<FileKind> {
-        let recipe = Recipe::parse(recipe);
-        [FileKind::Aio, FileKind::Uring].into_iter().find(|kind| kind.method() == recipe.method())
-    }
-
     /// The call that makes one.
     pub(super) fn method(self) -> &'static str {
         match self {
