@@ -50,16 +50,11 @@ impl<N: Net> Reactor<N> {
         let Some(unit) = task.unit else { return };
         let Some(job) = &mut task.job else { return };
         let step = job.run.step();
-        let (op, blocks) = match step {
+        let blocks = match step {
             Step::Done => return self.worked_off(conn, key, now),
-            Step::WriteZeroes { lba, blocks, may_unmap } => {
-                (Some(Op::WriteZeroes { lba, blocks, fua: false, may_unmap }), 0)
-            }
-            Step::Unmap { lba, blocks } => (Some(Op::Unmap { lba, blocks }), 0),
             // The buffer comes before the hold: those that wait for the hold have buffers.
-            Step::Hold { blocks, .. } => (None, blocks),
-            Step::Read { lba, blocks } => (Some(Op::Read { lba, blocks }), blocks),
-            Step::Write { lba, blocks, fua } => (Some(Op::Write { lba, blocks, fua }), blocks),
+            Step::Hold { blocks, .. } | Step::Read { blocks, .. } | Step::Write { blocks, .. } => blocks,
+            Step::WriteZeroes { .. } | Step::Unmap { .. } => 0,
         };
         let mut scratch = None;
         if blocks > 0 {
@@ -74,19 +69,23 @@ impl<N: Net> Reactor<N> {
             buf.truncate(bytes);
             scratch = Some(buf);
         }
-        match (op, step) {
-            (None, Step::Hold { lba, blocks }) => {
+        let op = match step {
+            Step::Done => return,
+            Step::Hold { lba, blocks } => {
                 job.scratch = scratch;
-                self.ask_hold(conn, key, unit, lba, blocks, now);
+                return self.ask_hold(conn, key, unit, lba, blocks, now);
             }
-            (Some(op), step) => {
-                if let (Step::Write { .. }, Some(scratch)) = (step, &mut scratch) {
-                    job.run.fill(job.data.as_deref().unwrap_or(&[]), scratch);
-                }
-                self.submit(conn, key, unit, op, scratch, 0, 0, now);
+            Step::Read { lba, blocks } => Op::Read { lba, blocks },
+            Step::Write { lba, blocks, fua } => {
+                job.run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
+                Op::Write { lba, blocks, fua }
             }
-            (None, _) => {}
-        }
+            Step::WriteZeroes { lba, blocks, may_unmap } => {
+                Op::WriteZeroes { lba, blocks, fua: false, may_unmap }
+            }
+            Step::Unmap { lba, blocks } => Op::Unmap { lba, blocks },
+        };
+        self.submit(conn, key, unit, op, scratch, 0, 0, now);
     }
 
     /// A step's IO has come back, with what it read or wrote.
