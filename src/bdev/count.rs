@@ -11,11 +11,10 @@ use crossbeam_utils::CachePadded;
 
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
 use crate::id::ReactorId;
+use crate::limits::REACTORS_MAX;
 use crate::slab::Key;
 use crate::time::Tick;
 
-/// Reactors that are counted; what others do is not.
-const REACTORS_MAX: usize = 256;
 /// How much is counted: see [`Counts`].
 const COUNTS: usize = 8;
 

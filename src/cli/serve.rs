@@ -17,7 +17,6 @@ use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
-use crate::control::Random as _;
 use crate::control::access::{InitiatorGroup, NameRule};
 use crate::control::auth::{Auth, AuthGroup, Chap};
 use crate::control::error::ChangeError;
@@ -179,7 +178,7 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
             blocks_max: disk.blocks,
             block_bytes: disk.block_bytes,
             physical_block_bytes: disk.block_bytes,
-            uuid: random_uuid(),
+            uuid: SystemRandom::uuid(),
             hugepages: args.hugepages.into(),
         };
         let bdev = Malloc::new(recipe)
@@ -188,20 +187,11 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
         disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk", recipe });
     }
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
-        let bdev = Null::new(name, blocks, block_bytes, random_uuid());
+        let bdev = Null::new(name, blocks, block_bytes, SystemRandom::uuid());
         let recipe = recipes::null(&bdev.info());
         disks.push(Product { bdev: Arc::new(bdev), product: "null disk", recipe });
     }
     Ok(disks)
-}
-
-/// RFC 9562 §5.4.
-fn random_uuid() -> [u8; 16] {
-    let mut uuid = [0; 16];
-    SystemRandom.fill(&mut uuid);
-    uuid[6] = 0x40 | uuid[6] & 0x0f;
-    uuid[8] = 0x80 | uuid[8] & 0x3f;
-    uuid
 }
 
 fn pool_bytes(mem_size_mib: Option<usize>, reactors: usize) -> Result<usize, Failed> {
@@ -297,7 +287,7 @@ mod tests {
 
     #[test]
     fn uuids_are_random_and_say_so() {
-        let (one, other) = (random_uuid(), random_uuid());
+        let (one, other) = (SystemRandom::uuid(), SystemRandom::uuid());
         assert_ne!(one, other);
         assert_eq!((one[6] >> 4, one[8] >> 6), (4, 2));
     }

@@ -68,6 +68,17 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct SystemRandom;
 
+impl SystemRandom {
+    /// A new name for a medium (RFC 9562 §5.4).
+    pub fn uuid() -> [u8; 16] {
+        let mut uuid = [0; 16];
+        SystemRandom.fill(&mut uuid);
+        uuid[6] = 0x40 | uuid[6] & 0x0f;
+        uuid[8] = 0x80 | uuid[8] & 0x3f;
+        uuid
+    }
+}
+
 impl Random for SystemRandom {
     /// # Panics
     /// Where the kernel has no randomness to give: nothing safe can be done then.

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use super::json::Json;
 use super::params::{Take, Wrong};
-use crate::control::Random as _;
 use crate::control::registry::uuid_text;
 use crate::control::thread::SystemRandom;
 
@@ -140,13 +139,9 @@ pub(super) use choice;
 pub(super) struct Uuid(pub(super) [u8; 16]);
 
 impl Uuid {
-    /// RFC 9562 §5.4.
+    /// A new one.
     pub(super) fn random() -> Uuid {
-        let mut uuid = [0; 16];
-        SystemRandom.fill(&mut uuid);
-        uuid[6] = 0x40 | uuid[6] & 0x0f;
-        uuid[8] = 0x80 | uuid[8] & 0x3f;
-        Uuid(uuid)
+        Uuid(SystemRandom::uuid())
     }
 
     /// Takes 32 hexadecimal digits, with hyphens in the usual places or anywhere between two bytes.
