@@ -24,6 +24,7 @@ mod instant;
 pub mod malloc;
 mod medium;
 pub mod null;
+pub mod nvme;
 mod queue;
 
 #[cfg(any(test, feature = "sim"))]
@@ -181,6 +182,19 @@ pub enum IoError {
     Unsupported,
     /// Given up because asked to ([`Channel::cancel`]); nothing more will reach the medium.
     Cancelled,
+    /// It did not do its work, and nobody is to say whether a part of it happened: a write is not repeated here, who sent it
+    /// may send it again.
+    Aborted,
+    /// The device does not let this host.
+    AccessDenied,
+    /// What was compared differs.
+    Miscompare,
+    /// Protection information: the guard (a CRC) does not match its block.
+    Guard,
+    /// Protection information: the application tag is another.
+    ApplicationTag,
+    /// Protection information: the reference tag is another.
+    ReferenceTag,
     /// The device is gone.
     Gone,
 }

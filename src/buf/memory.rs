@@ -179,7 +179,7 @@ impl Cutter {
         // SAFETY: the offset is within the mapping, as `cut_bytes <= end <= memory.bytes`.
         let base = unsafe { self.memory.base.add(self.cut_bytes) };
         self.cut_bytes = end;
-        Some(Chunk { base, bytes, _memory: Rc::clone(&self.memory) })
+        Some(Chunk { base, bytes, memory: Rc::clone(&self.memory) })
     }
 }
 
@@ -188,10 +188,37 @@ impl Cutter {
 pub(super) struct Chunk {
     base: NonNull<u8>,
     bytes: usize,
-    _memory: Rc<Memory>,
+    memory: Rc<Memory>,
+}
+
+/// A mapping that buffers are cut from; it stays as long as this does. A device that fills them is told of it once.
+#[derive(Clone, Debug)]
+pub struct Region {
+    memory: Rc<Memory>,
+}
+
+impl Region {
+    /// Its first address.
+    pub fn base(&self) -> usize {
+        self.memory.base.addr().get()
+    }
+
+    /// Its length, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes
+    }
+
+    /// Whether the address lies in it.
+    pub fn has(&self, address: usize) -> bool {
+        address.checked_sub(self.base()).is_some_and(|offset| offset < self.bytes())
+    }
 }
 
 impl Chunk {
+    pub(super) fn region(&self) -> Region {
+        Region { memory: Rc::clone(&self.memory) }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

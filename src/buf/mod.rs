@@ -23,5 +23,5 @@
 mod memory;
 mod pool;
 
-pub use memory::{Hugepages, MapFailed, Memory, Pages};
+pub use memory::{Hugepages, MapFailed, Memory, Pages, Region};
 pub use pool::{Buf, Class, ClassUse, Pool};

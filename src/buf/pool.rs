@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
-use super::memory::{Chunk, Cutter, MapFailed, Memory, Pages};
+use super::memory::{Chunk, Cutter, MapFailed, Memory, Pages, Region};
 
 /// Classes are multiples of this, so that each buffer is fit for direct IO.
 const ALIGNMENT_BYTES: usize = 4096;
@@ -128,6 +128,16 @@ impl Buf {
     /// How long it could have been: its class.
     pub fn capacity(&self) -> usize {
         self.chunk.as_ref().map_or(0, Chunk::bytes)
+    }
+
+    /// Where its first byte is: what a device is told that fills or reads it.
+    pub fn address(&self) -> usize {
+        self.as_ptr().addr()
+    }
+
+    /// The mapping it was cut from.
+    pub fn region(&self) -> Option<Region> {
+        self.chunk.as_ref().map(Chunk::region)
     }
 
     /// Shortens it to `bytes`; no effect where it is not longer.

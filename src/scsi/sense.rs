@@ -100,6 +100,14 @@ impl Sense {
     pub const WRITE_PROTECTED: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x00);
     /// SPACE ALLOCATION FAILED WRITE PROTECT. ESXi pauses the VM on exactly this.
     pub const NO_SPACE: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x07);
+    /// ACCESS DENIED - NO ACCESS RIGHTS.
+    pub const ACCESS_DENIED: Sense = Sense::new(SenseKey::IllegalRequest, 0x20, 0x02);
+    /// LOGICAL BLOCK GUARD CHECK FAILED.
+    pub const GUARD_CHECK_FAILED: Sense = Sense::new(SenseKey::AbortedCommand, 0x10, 0x01);
+    /// LOGICAL BLOCK APPLICATION TAG CHECK FAILED.
+    pub const APPLICATION_TAG_CHECK_FAILED: Sense = Sense::new(SenseKey::AbortedCommand, 0x10, 0x02);
+    /// LOGICAL BLOCK REFERENCE TAG CHECK FAILED.
+    pub const REFERENCE_TAG_CHECK_FAILED: Sense = Sense::new(SenseKey::AbortedCommand, 0x10, 0x03);
     /// Aborted, with nothing to add.
     pub const COMMAND_ABORTED: Sense = Sense::new(SenseKey::AbortedCommand, 0x00, 0x00);
     /// WRITE ERROR - UNEXPECTED UNSOLICITED DATA (RFC 7143 §11.4.7.2).
@@ -163,6 +171,12 @@ impl Sense {
             // What was planned on the device's word that it can.
             IoError::Unsupported => Sense::INTERNAL_FAILURE,
             IoError::Cancelled => Sense::COMMAND_ABORTED,
+            IoError::Aborted => Sense::COMMAND_ABORTED,
+            IoError::AccessDenied => Sense::ACCESS_DENIED,
+            IoError::Miscompare => Sense::MISCOMPARE,
+            IoError::Guard => Sense::GUARD_CHECK_FAILED,
+            IoError::ApplicationTag => Sense::APPLICATION_TAG_CHECK_FAILED,
+            IoError::ReferenceTag => Sense::REFERENCE_TAG_CHECK_FAILED,
             IoError::Gone => Sense::NOT_READY,
         }
     }

@@ -1,0 +1,65 @@
+//! A pair of IO queues as its reactor uses it: what differs on the data path between PCIe and TCP.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+use super::bus::Mapping;
+use super::spec::{Command, Completion};
+use crate::bdev::Wake;
+use crate::buf::Buf;
+use crate::time::Tick;
+
+/// What a command's data are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Payload<'a> {
+    /// None.
+    None,
+    /// The device fills this part of the buffer.
+    Read(&'a Buf, (usize, usize)),
+    /// The device takes this part of the buffer: from, bytes.
+    Write(&'a Buf, (usize, usize)),
+    /// The device takes so many zeroes.
+    Zeroes(usize),
+    /// The device takes these bytes (a range of DATASET MANAGEMENT).
+    Inline([u8; 16]),
+}
+
+/// Why a command could not be entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PushError {
+    /// The device cannot reach this buffer's memory yet: [`super::port::Request::Map`], then [`Queue::learn`].
+    Unmapped,
+    /// The queue is broken: [`Queue::fault`] tells why.
+    Broken,
+}
+
+/// The memory of commands in the queue, for transports that move data themselves (TCP).
+pub(crate) trait Payloads {
+    /// The buffer and the range of it that belong to the command, none where it has none or is unknown.
+    fn of(&mut self, cid: u16) -> Option<(&mut Buf, Range<usize>)>;
+}
+
+/// A pair of IO queues. The caller has at most [`Queue::depth`] commands in it, each under a command id of its own.
+pub(crate) trait Queue: Debug {
+    /// Its number; 0 is the admin queue's.
+    fn id(&self) -> u16;
+    /// Commands it holds at once, at most.
+    fn depth(&self) -> u16;
+    /// The most bytes that one command may move, as far as the transport is concerned.
+    fn bytes_max(&self) -> usize;
+    /// Enters a command. `slot < depth` is not used by another command in the queue; memory that belongs to the
+    /// slot (a PRP list) may be used for this one.
+    fn push(&mut self, slot: u16, cid: u16, command: &Command, payload: Payload<'_>) -> Result<(), PushError>;
+    /// Tells the device of what was entered (a doorbell, a send), where anything was.
+    fn ring(&mut self, payloads: &mut dyn Payloads);
+    /// The next completion, where there is one. It is not yet believed: its command id may be anything.
+    fn pop(&mut self, payloads: &mut dyn Payloads, now: Tick) -> Option<Completion>;
+    /// Completions were taken with [`Queue::pop`]: tells the device, once for all of them.
+    fn acknowledge(&mut self);
+    /// Memory that the device can reach from now on.
+    fn learn(&mut self, mapping: Mapping);
+    /// What went wrong so that the queue can do nothing any more, where something has.
+    fn fault(&self) -> Option<&'static str>;
+    /// How a reactor with commands in it may wait.
+    fn wake(&self) -> Wake;
+}

@@ -1,0 +1,260 @@
+//! What a controller and its namespaces say of themselves (Base §5.17, NVM §4.1.5).
+
+/// Length of every Identify answer.
+pub(crate) const IDENTIFY_BYTES: usize = 4096;
+/// Formats that a namespace may name.
+const FORMATS: usize = 16;
+
+/// CNS: what Identify is to tell.
+pub(crate) mod cns {
+    pub(crate) const NAMESPACE: u32 = 0x00;
+    pub(crate) const CONTROLLER: u32 = 0x01;
+    pub(crate) const ACTIVE_NAMESPACES: u32 = 0x02;
+    pub(crate) const NAMESPACE_IDS: u32 = 0x03;
+    /// Command-set specific; CDW11 bits 31:24 name the set, 0 for NVM.
+    pub(crate) const NVM_CONTROLLER: u32 = 0x06;
+}
+
+/// What a controller says of itself.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Controller {
+    /// PCI vendor.
+    pub(crate) vendor: u16,
+    /// Serial number, without trailing spaces.
+    pub(crate) serial: String,
+    /// Model, without trailing spaces.
+    pub(crate) model: String,
+    /// Firmware revision, without trailing spaces.
+    pub(crate) firmware: String,
+    /// Its number in the subsystem.
+    pub(crate) id: u16,
+    /// MDTS: a command moves at most 2^this pages of the smallest size; 0: no limit.
+    pub(crate) mdts: u8,
+    /// Abort commands it takes at once.
+    pub(crate) aborts: u16,
+    /// Async events it takes at once.
+    pub(crate) async_events: u16,
+    /// OACS: optional admin commands.
+    pub(crate) oacs: u16,
+    /// OAES: optional async events.
+    pub(crate) oaes: u32,
+    /// Entries of its error log.
+    pub(crate) error_entries: u16,
+    /// Keep-alive granularity in units of 100 ms; 0: it does not know keep-alive.
+    pub(crate) keep_alive: u16,
+    /// SQES and CQES: log2 of the required (low nibble) and largest (high) entry sizes.
+    pub(crate) entry_sizes: (u8, u8),
+    /// Commands outstanding, at most; 0: not told (fabrics).
+    pub(crate) commands_max: u16,
+    /// Largest namespace number.
+    pub(crate) namespaces: u32,
+    /// ONCS: optional NVM commands.
+    pub(crate) oncs: u16,
+    /// FUSES: bit 0 says compare and write.
+    pub(crate) fuses: u16,
+    /// It has a volatile write cache.
+    pub(crate) has_write_cache: bool,
+    /// AWUN and AWUPF, in blocks: atomic normally, and at a power failure.
+    pub(crate) atomic_blocks: (u32, u32),
+    /// ACWU: compare and write is atomic up to so many blocks.
+    pub(crate) compare_write_blocks: u32,
+    /// SGLS.
+    pub(crate) sgls: u32,
+    /// Subsystem's NQN.
+    pub(crate) subnqn: String,
+    /// IOCCSZ, in units of 16 bytes: capsule size of an IO queue (fabrics).
+    pub(crate) capsule_units: u32,
+    /// ICDOFF, in units of 16 bytes.
+    pub(crate) in_capsule_offset: u16,
+}
+
+/// ONCS bits (Base figure 275).
+pub(crate) mod oncs {
+    pub(crate) const COMPARE: u16 = 1 << 0;
+    pub(crate) const WRITE_UNCORRECTABLE: u16 = 1 << 1;
+    pub(crate) const DATASET_MANAGEMENT: u16 = 1 << 2;
+    pub(crate) const WRITE_ZEROES: u16 = 1 << 3;
+    pub(crate) const VERIFY: u16 = 1 << 7;
+    pub(crate) const COPY: u16 = 1 << 8;
+}
+
+/// OACS bits.
+pub(crate) mod oacs {
+    pub(crate) const DOORBELL_BUFFER: u16 = 1 << 8;
+}
+
+/// Protection information of a namespace's format.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Protection {
+    /// None.
+    None,
+    /// Type 1, 2 or 3.
+    Type(u8),
+}
+
+/// What a namespace says of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Namespace {
+    /// Size, in blocks.
+    pub(crate) blocks: u64,
+    /// Bytes of a block's data.
+    pub(crate) block_bytes: u32,
+    /// Bytes of metadata that come with each block.
+    pub(crate) metadata_bytes: u16,
+    /// Metadata follow each block's data instead of lying apart.
+    pub(crate) is_extended: bool,
+    /// Protection information.
+    pub(crate) protection: Protection,
+    /// It may be thin: NSFEAT bit 0.
+    pub(crate) is_thin: bool,
+    /// Deallocated blocks read as zeroes (DLFEAT 001b).
+    pub(crate) reads_zeroes: bool,
+    /// It is write protected now (NSATTR bit 0).
+    pub(crate) is_read_only: bool,
+    /// Preferred deallocate granularity, in blocks; 1 where not told.
+    pub(crate) unmap_granularity_blocks: u32,
+    /// Other controllers may use it too (NMIC).
+    pub(crate) is_shared: bool,
+    /// NAWUN, NAWUPF, NACWU where they are told, in blocks.
+    pub(crate) atomic_blocks: Option<(u32, u32, u32)>,
+    /// EUI-64 and NGUID, all zeroes where there is none.
+    pub(crate) eui64: [u8; 8],
+    /// See `eui64`.
+    pub(crate) nguid: [u8; 16],
+}
+
+/// Why a namespace cannot be served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unusable {
+    /// It is not active.
+    Inactive,
+    /// Its block size is not 512 to 4096, or it has a format that it does not describe.
+    BlockSize(u8),
+    /// Its blocks come with metadata that are not 8 bytes of protection information.
+    Metadata(u16),
+}
+
+type Page = [u8; IDENTIFY_BYTES];
+
+fn u16_at(page: &Page, at: usize) -> u16 {
+    u16::from_le_bytes([page[at], page[at + 1]])
+}
+
+fn u32_at(page: &Page, at: usize) -> u32 {
+    u32::from(u16_at(page, at)) | u32::from(u16_at(page, at + 2)) << 16
+}
+
+fn u64_at(page: &Page, at: usize) -> u64 {
+    u64::from(u32_at(page, at)) | u64::from(u32_at(page, at + 4)) << 32
+}
+
+/// ASCII that ends at the first NUL, without spaces around; what is not printable becomes `?`.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    let printable = |b: &u8| if b.is_ascii_graphic() || *b == b' ' { char::from(*b) } else { '?' };
+    bytes[..end].iter().map(printable).collect::<String>().trim().to_owned()
+}
+
+impl Controller {
+    /// Of the answer to CNS 01h.
+    pub(crate) fn decode(page: &Page) -> Controller {
+        Controller {
+            vendor: u16_at(page, 0),
+            serial: text(&page[4..24]),
+            model: text(&page[24..64]),
+            firmware: text(&page[64..72]),
+            id: u16_at(page, 78),
+            mdts: page[77],
+            oaes: u32_at(page, 92),
+            oacs: u16_at(page, 256),
+            aborts: u16::from(page[258]) + 1,
+            async_events: u16::from(page[259]) + 1,
+            error_entries: u16::from(page[262]) + 1,
+            keep_alive: u16_at(page, 320),
+            entry_sizes: (page[512], page[513]),
+            commands_max: u16_at(page, 514),
+            namespaces: u32_at(page, 516),
+            oncs: u16_at(page, 520),
+            fuses: u16_at(page, 522),
+            has_write_cache: page[525] & 1 != 0,
+            atomic_blocks: (u32::from(u16_at(page, 526)) + 1, u32::from(u16_at(page, 528)) + 1),
+            compare_write_blocks: u32::from(u16_at(page, 532)) + 1,
+            sgls: u32_at(page, 536),
+            subnqn: text(&page[768..1024]),
+            capsule_units: u32_at(page, 1792),
+            in_capsule_offset: u16_at(page, 1800),
+        }
+    }
+
+    /// The most bytes that one command may move, given the smallest page.
+    pub(crate) fn bytes_max(&self, page_bytes_min: u32) -> usize {
+        if self.mdts == 0 {
+            return usize::MAX;
+        }
+        usize::try_from(page_bytes_min).unwrap_or(4096).checked_shl(u32::from(self.mdts)).unwrap_or(usize::MAX)
+    }
+}
+
+impl Namespace {
+    /// Of the answer to CNS 00h.
+    pub(crate) fn decode(page: &Page) -> Result<Namespace, Unusable> {
+        let blocks = u64_at(page, 0);
+        if blocks == 0 {
+            return Err(Unusable::Inactive);
+        }
+        // FLBAS: bits 3:0, and 6:5 above them.
+        let format = usize::from(page[26] & 0xF | (page[26] >> 5 & 3) << 4);
+        if format >= 4 * FORMATS {
+            return Err(Unusable::BlockSize(0));
+        }
+        let lbaf = u32_at(page, 128 + 4 * format);
+        let [metadata_low, metadata_high, shift, _] = lbaf.to_le_bytes();
+        if !(9..=12).contains(&shift) {
+            return Err(Unusable::BlockSize(shift));
+        }
+        let metadata_bytes = u16::from_le_bytes([metadata_low, metadata_high]);
+        let protection = match page[29] & 7 {
+            kind @ 1..=3 => Protection::Type(kind),
+            _ => Protection::None,
+        };
+        if metadata_bytes != 0 && (metadata_bytes != 8 || protection == Protection::None) {
+            return Err(Unusable::Metadata(metadata_bytes));
+        }
+        let features = page[24];
+        let has_atomics = features & 1 << 1 != 0;
+        let atomic = |at| u32::from(u16_at(page, at)) + 1;
+        Ok(Namespace {
+            blocks,
+            block_bytes: 1 << shift,
+            metadata_bytes,
+            is_extended: page[26] & 1 << 4 != 0,
+            protection,
+            is_thin: features & 1 != 0,
+            reads_zeroes: page[33] & 7 == 1,
+            is_read_only: page[99] & 1 != 0,
+            unmap_granularity_blocks: if features & 1 << 4 != 0 { atomic(68) } else { 1 },
+            is_shared: page[30] & 1 != 0,
+            atomic_blocks: has_atomics.then(|| (atomic(34), atomic(36), atomic(38))),
+            nguid: page[104..120].try_into().unwrap_or_default(),
+            eui64: page[120..128].try_into().unwrap_or_default(),
+        })
+    }
+}
+
+/// The namespaces of an answer to CNS 02h, in ascending order.
+pub(crate) fn active_namespaces(page: &Page) -> Vec<u32> {
+    (0..IDENTIFY_BYTES / 4).map(|index| u32_at(page, 4 * index)).take_while(|id| *id != 0).collect()
+}
+
+/// The UUID of an answer to CNS 03h, where it has one (Base §5.17.2.3: type 3, 16 bytes).
+pub(crate) fn uuid(page: &Page) -> Option<[u8; 16]> {
+    let mut at = 0;
+    while at + 4 <= IDENTIFY_BYTES && page[at] != 0 {
+        let (kind, bytes) = (page[at], usize::from(page[at + 1]));
+        if kind == 3 && bytes == 16 && at + 20 <= IDENTIFY_BYTES {
+            return page[at + 4..at + 20].try_into().ok();
+        }
+        at += 4 + bytes;
+    }
+    None
+}
