@@ -25,3 +25,8 @@ pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
 pub(crate) mod transport;
+mod channel;
+mod lane;
+mod table;
+
+pub use self::lane::TimeOuts;
