@@ -4,6 +4,9 @@
 //! the pair is taken away: its memory is nobody else's before that is done. What the device may have seen of a write is not
 //! sent again; reads are, once.
 
+mod part;
+mod recovery;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
@@ -11,10 +14,12 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use self::part::Part;
+pub(super) use self::part::Shape;
 use super::port::{Port, Reply, Request, StopCause};
 use super::queue::{Payload, PushError, Queue};
-use super::spec::{self, Command, Completion};
-use super::table::{self, JOBS, Job, Phase, SLOTS, Sent, Table};
+use super::spec::Completion;
+use super::table::{JOBS, Job, Phase, SLOTS, Sent, Table};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
 use crate::buf::{Buf, Region};
 use crate::id::ReactorId;
@@ -29,22 +34,6 @@ pub struct TimeOuts {
     pub command_ns: u64,
     /// One that was not completed so long after that takes its pair of queues with it.
     pub abort_ns: u64,
-}
-
-/// What a lane needs to know of a namespace to make commands for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Shape {
-    pub(super) nsid: u32,
-    pub(super) block_bytes: u32,
-    /// The most bytes that a command may move, as far as the controller is concerned; at least a block.
-    pub(super) bytes_max: usize,
-    /// The most blocks that WRITE ZEROES may cover; none where the controller does not know it.
-    pub(super) zeroes_blocks_max: Option<u32>,
-    /// It knows DATASET MANAGEMENT.
-    pub(super) unmaps: bool,
-    /// Its blocks have protection information, which the controller makes and checks itself: bits for word 12 of writes, and
-    /// of reads.
-    pub(super) protection: Option<(u32, u32)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,7 +227,9 @@ impl Lane {
     pub(super) fn cancel(&mut self, channel: Key, tag: Key) {
         let is_its = |job: &Job| (job.channel, job.tag) == (channel, tag);
         for slot in 0..SLOTS {
-            let Some((cid, sent)) = self.table.from(slot).filter(|(cid, _)| cid & 0xFF == slot) else { continue };
+            let Some((cid, sent)) = self.table.from(slot).filter(|(cid, _)| cid & 0xFF == slot) else {
+                continue;
+            };
             if sent.phase == Phase::Sent && self.table.jobs.get(sent.job).is_some_and(is_its) {
                 self.port.hint(Request::Abort { cid });
             }
@@ -260,90 +251,6 @@ impl Lane {
             // Cannot be: there is room for every slot. What holds a queue is kept, as its memory is in use.
             debug_assert!(false, "the port is full: {refused:?}");
             std::mem::forget(refused);
-        }
-    }
-
-    fn stop(&mut self, why: StopCause) {
-        if self.state == State::Ready
-            && let Some(queue) = self.queue.take()
-        {
-            self.state = State::Stopping;
-            self.ask(Request::Stop { queue, why });
-        }
-    }
-
-    fn replies(&mut self) {
-        while let Some(reply) = self.port.reply() {
-            match reply {
-                Reply::Opened(queue) => {
-                    self.queue = Some(queue);
-                    self.state = State::Ready;
-                }
-                Reply::Mapped { base, mapping } => self.learn(base, mapping),
-                Reply::Lba { cid, lba } => self.located(cid, lba),
-                Reply::Stopped => {
-                    self.stopped();
-                    self.state = State::Opening;
-                    self.ask(Request::Open);
-                }
-                Reply::Gone => {
-                    self.is_fencing = true;
-                    self.stopped();
-                    self.state = State::Gone;
-                }
-            }
-        }
-    }
-
-    /// Nothing can reach memory or medium any more.
-    fn stopped(&mut self) {
-        self.queue = None;
-        self.mapped.clear();
-        self.needs_ring = false;
-        let is_gone = std::mem::take(&mut self.is_fencing);
-        let mut slot = 0;
-        while let Some((cid, _)) = self.table.from(slot) {
-            slot = (cid & 0xFF) + 1;
-            let Some(sent) = self.table.leave(cid) else { continue };
-            let Some(job) = self.table.jobs.get_mut(sent.job) else { continue };
-            job.commands = job.commands.saturating_sub(1);
-            if job.commands > 0 {
-                continue;
-            }
-            let is_read = matches!(job.op, Op::Read { .. });
-            if is_read && !job.is_retry && !is_gone && job.result.is_ok() {
-                job.begin_again();
-                if !job.is_waiting {
-                    job.is_waiting = true;
-                    self.waiting.push_back(sent.job);
-                }
-            } else {
-                let error = if is_gone { IoError::Cancelled } else { IoError::Aborted };
-                job.result = job.result.and(Err(error));
-                self.settle(sent.job);
-            }
-        }
-        // What waits and was begun is a write of which the device has seen a part.
-        self.give_up(IoError::Aborted, Job::is_begun);
-        if is_gone {
-            self.give_up(IoError::Cancelled, |_| true);
-        }
-    }
-
-    /// Ends IOs that wait for slots or memory, those that `is_given_up` says, as far as no command of them is at work.
-    fn give_up(&mut self, error: IoError, is_given_up: impl Fn(&Job) -> bool) {
-        for _ in 0..self.waiting.len() {
-            let Some(key) = self.waiting.pop_front() else { break };
-            let Some(job) = self.table.jobs.get_mut(key) else { continue };
-            if is_given_up(job) {
-                job.result = job.result.and(Err(error));
-            }
-            job.is_waiting = job.is_unfinished();
-            if job.is_waiting {
-                self.waiting.push_back(key);
-            } else {
-                self.settle(key);
-            }
         }
     }
 
@@ -378,14 +285,6 @@ impl Lane {
         self.end(cid, sent.job, result);
     }
 
-    /// The error log's word on a command that is in [`Phase::Asking`].
-    fn located(&mut self, cid: u16, lba: Option<u64>) {
-        let Some(sent) = self.table.sent(cid).filter(|sent| sent.phase == Phase::Asking) else { return };
-        let extent = self.table.jobs.get(sent.job).and_then(|job| job.op.extent());
-        let is_within = |lba: &u64| extent.is_some_and(|(first, blocks)| lba.checked_sub(first).is_some_and(|at| at < u64::from(blocks)));
-        self.end(cid, sent.job, Err(IoError::Medium { lba: lba.filter(is_within) }));
-    }
-
     /// A command has ended.
     fn end(&mut self, cid: u16, job: Key, result: Result<(), IoError>) {
         self.table.leave(cid);
@@ -398,8 +297,7 @@ impl Lane {
 
     /// Gives an IO back that has ended.
     fn settle(&mut self, key: Key) {
-        let has_ended =
-            |job: &Job| job.commands == 0 && !job.is_waiting && !job.is_unfinished();
+        let has_ended = |job: &Job| job.commands == 0 && !job.is_waiting && !job.is_unfinished();
         if !self.table.jobs.get(key).is_some_and(has_ended) {
             return;
         }
@@ -453,8 +351,13 @@ impl Lane {
             match pushed {
                 Ok(()) => {
                     self.needs_ring = true;
-                    let sent =
-                        Sent { job: key, phase: Phase::Sent, since: self.now, from: part.from, bytes: part.bytes };
+                    let sent = Sent {
+                        job: key,
+                        phase: Phase::Sent,
+                        since: self.now,
+                        from: part.from,
+                        bytes: part.bytes,
+                    };
                     self.table.enter(sent);
                     if let Some(job) = self.table.jobs.get_mut(key) {
                         job.is_issued = true;
@@ -464,69 +367,6 @@ impl Lane {
                 }
                 Err(PushError::Unmapped) => return !self.want_mapped(key),
                 Err(PushError::Broken) => return false,
-            }
-        }
-    }
-
-    /// Has the memory of an IO mapped for the device. False, and the IO fails, where that cannot be.
-    fn want_mapped(&mut self, key: Key) -> bool {
-        let region = self.table.jobs.get(key).and_then(|job| job.data.as_ref()).and_then(Buf::region);
-        let Some(region) = region else { return self.fail(key) };
-        if let Some(mapped) = self.mapped.iter().find(|mapped| mapped.region.base() == region.base()) {
-            // Known, and yet refused: that can be no buffer of a pool.
-            return !mapped.is_known || self.fail(key);
-        }
-        let (base, bytes) = (region.base(), region.bytes());
-        if self.mapped.try_push(Mapped { region, is_known: false }).is_err() {
-            return self.fail(key);
-        }
-        self.ask(Request::Map { base, bytes });
-        true
-    }
-
-    fn fail(&mut self, key: Key) -> bool {
-        if let Some(job) = self.table.jobs.get_mut(key) {
-            job.result = job.result.and(Err(IoError::Aborted));
-        }
-        false
-    }
-
-    fn learn(&mut self, base: usize, mapping: Result<Option<super::bus::Mapping>, String>) {
-        let Some(index) = self.mapped.iter().position(|mapped| mapped.region.base() == base) else { return };
-        match (mapping, &mut self.queue) {
-            (Ok(Some(mapping)), Some(queue)) => {
-                queue.learn(mapping);
-                self.mapped[index].is_known = true;
-            }
-            (Ok(_), _) => self.mapped[index].is_known = true,
-            (Err(_), _) => {
-                // The controller's thread has logged why; the next IO asks again.
-                let Mapped { region, .. } = self.mapped.remove(index);
-                self.give_up(IoError::Aborted, |job| {
-                    job.data.as_ref().is_some_and(|data| region.has(data.address()))
-                });
-            }
-        }
-    }
-
-    /// Looks for commands that take too long.
-    fn check(&mut self) {
-        if self.now < self.next_check || self.table.in_use() == 0 {
-            return;
-        }
-        self.next_check = self.now.after_ns(self.times.command_ns.min(self.times.abort_ns).min(NVME_ASK_NS) / 8);
-        let mut slot = 0;
-        while let Some((cid, sent)) = self.table.from(slot) {
-            slot = (cid & 0xFF) + 1;
-            let age_ns = self.now.since_ns(sent.since);
-            match sent.phase {
-                Phase::Sent if age_ns >= self.times.command_ns && self.state == State::Ready => {
-                    self.table.set_phase(cid, Phase::Aborting, self.now);
-                    self.port.hint(Request::Abort { cid });
-                }
-                Phase::Aborting if age_ns >= self.times.abort_ns => self.stop(StopCause::TimedOut),
-                Phase::Asking if age_ns >= NVME_ASK_NS => self.located(cid, None),
-                _ => {}
             }
         }
     }
@@ -544,66 +384,5 @@ impl Drop for Lane {
     }
 }
 
-/// The next part of an IO that one command does.
-#[derive(Clone, Copy, Debug)]
-struct Part {
-    lba: u64,
-    blocks: u32,
-    from: usize,
-    bytes: usize,
-}
-
-impl Part {
-    fn of(job: &Job, shape: &Shape, queue_bytes_max: usize) -> Part {
-        let Some((lba, blocks)) = job.op.extent() else { return Part { lba: 0, blocks: 0, from: 0, bytes: 0 } };
-        let block_bytes = shape.block_bytes as usize;
-        let moved_max = (shape.bytes_max.min(queue_bytes_max) / block_bytes).clamp(1, 1 << 16);
-        let moved_max = u32::try_from(moved_max).unwrap_or(1);
-        let most = match job.op {
-            Op::Unmap { .. } => blocks,
-            Op::WriteZeroes { .. } => shape.zeroes_blocks_max.unwrap_or(moved_max),
-            _ => moved_max,
-        };
-        let part = (blocks - job.issued_blocks).min(most);
-        let from = job.issued_blocks as usize * block_bytes;
-        Part { lba: lba + u64::from(job.issued_blocks), blocks: part, from, bytes: part as usize * block_bytes }
-    }
-
-    fn command(&self, op: Op, shape: &Shape) -> Command {
-        let opcode = table::opcode(op, shape.zeroes_blocks_max.is_some());
-        let mut cdw10 = [0; 6];
-        match op {
-            Op::Flush => {}
-            // One range; the attribute says that it is to be deallocated.
-            Op::Unmap { .. } => cdw10[1] = spec::AD,
-            Op::Read { .. } | Op::Write { .. } | Op::WriteZeroes { .. } => {
-                cdw10[..3].copy_from_slice(&spec::extent_words(self.lba, self.blocks));
-                if let Some((writes, reads)) = shape.protection {
-                    cdw10[2] |= if matches!(op, Op::Read { .. }) { reads } else { writes };
-                    // The reference tag of the first block: the low half of its LBA.
-                    cdw10[4] = cdw10[0];
-                }
-            }
-        }
-        match op {
-            Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => cdw10[2] |= spec::FUA,
-            _ => {}
-        }
-        if let Op::WriteZeroes { may_unmap: true, .. } = op
-            && shape.zeroes_blocks_max.is_some()
-        {
-            cdw10[2] |= spec::DEALLOCATE;
-        }
-        Command { opcode, nsid: shape.nsid, cdw10, ..Command::default() }
-    }
-
-    fn payload<'a>(&self, job: &'a Job, shape: &Shape) -> Payload<'a> {
-        match (job.op, &job.data) {
-            (Op::Read { .. }, Some(data)) => Payload::Read(data, (self.from, self.bytes)),
-            (Op::Write { .. }, Some(data)) => Payload::Write(data, (self.from, self.bytes)),
-            (Op::WriteZeroes { .. }, _) if shape.zeroes_blocks_max.is_none() => Payload::Zeroes(self.bytes),
-            (Op::Unmap { .. }, _) => Payload::Inline(spec::dataset_range(self.lba, self.blocks)),
-            _ => Payload::None,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -21,12 +21,12 @@
 //! deleted, when the controller is disabled (CSTS.RDY=0), or when its DMA mapping is gone.
 
 pub(crate) mod bus;
+mod channel;
+mod lane;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
-pub(crate) mod transport;
-mod channel;
-mod lane;
 mod table;
+pub(crate) mod transport;
 
 pub use self::lane::TimeOuts;

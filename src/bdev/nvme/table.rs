@@ -179,7 +179,9 @@ impl Table {
 
     /// Ids and commands, in the order of their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u16, Sent)> {
-        (0..SLOTS).zip(&self.slots).filter_map(|(index, slot)| Some((slot.generation << 8 | index, slot.sent?)))
+        (0..SLOTS)
+            .zip(&self.slots)
+            .filter_map(|(index, slot)| Some((slot.generation << 8 | index, slot.sent?)))
     }
 
     /// The id of a command at or after this slot.
