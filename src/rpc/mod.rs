@@ -14,6 +14,7 @@ pub mod json;
 pub mod methods;
 mod orders;
 pub mod params;
+mod nvme;
 pub mod recipes;
 pub mod server;
 mod types;
