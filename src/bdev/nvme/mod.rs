@@ -26,7 +26,9 @@ pub(crate) mod queue;
 pub(crate) mod spec;
 pub(crate) mod transport;
 mod channel;
+pub(crate) mod controller;
 mod lane;
 mod table;
+pub(crate) mod thread;
 
 pub use self::lane::TimeOuts;
