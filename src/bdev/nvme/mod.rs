@@ -22,11 +22,15 @@
 
 pub(crate) mod bus;
 mod channel;
+pub(crate) mod controller;
 mod lane;
+pub(crate) mod namespace;
+pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
 mod table;
+pub(crate) mod thread;
 pub(crate) mod transport;
 
 pub use self::lane::TimeOuts;
