@@ -21,6 +21,7 @@
 //! deleted, when the controller is disabled (CSTS.RDY=0), or when its DMA mapping is gone.
 
 pub(crate) mod bus;
+pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;

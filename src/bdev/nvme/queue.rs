@@ -49,7 +49,8 @@ pub(crate) trait Queue: Debug {
     fn bytes_max(&self) -> usize;
     /// Enters a command. `slot < depth` is not used by another command in the queue; memory that belongs to the
     /// slot (a PRP list) may be used for this one.
-    fn push(&mut self, slot: u16, cid: u16, command: &Command, payload: Payload<'_>) -> Result<(), PushError>;
+    fn push(&mut self, slot: u16, cid: u16, command: &Command, payload: Payload<'_>)
+    -> Result<(), PushError>;
     /// Tells the device of what was entered (a doorbell, a send), where anything was.
     fn ring(&mut self, payloads: &mut dyn Payloads);
     /// The next completion, where there is one. It is not yet believed: its command id may be anything.
