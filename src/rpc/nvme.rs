@@ -12,11 +12,11 @@ use super::context::{Context, lock};
 use super::devices::bdev_fault;
 use super::fault::Fault;
 use crate::bdev::count::Counted;
-use crate::bdev::nvme::controller::shared::{Disk, Event, Life, Options, Order, Severity, Shared};
-use crate::bdev::nvme::namespace::NvmeBdev;
-use crate::bdev::nvme::thread::{self, Handle};
-use crate::bdev::nvme::transport::Transport;
 use crate::bdev::nvme::TimeOuts;
+use crate::bdev::nvme::controller::shared::{Disk, Event, Options, Order, Severity, Shared};
+use crate::bdev::nvme::namespace::NvmeBdev;
+use crate::bdev::nvme::thread::Handle;
+use crate::bdev::nvme::transport::Transport;
 use crate::control::done::Done;
 use crate::control::error::ChangeError;
 use crate::control::registry::BdevSpec;
@@ -43,7 +43,7 @@ pub(super) struct Attached {
     pub(super) trid: super::json::Json,
     /// The call that attaches it.
     recipe: String,
-    handle: Handle,
+    handle: Arc<Handle>,
     times: TimeOuts,
     control: Remote,
     /// Namespaces that are registered as bdevs.
@@ -86,13 +86,14 @@ impl Attached {
         if self.serves(disk) {
             return Ok(name);
         }
+        let handle = Arc::clone(&self.handle);
         let bdev = NvmeBdev::new(
             name.clone(),
             self.number,
             Arc::clone(self.shared()),
             Arc::clone(disk),
             self.times,
-            self.handle.waker(),
+            Arc::new(move |reactor| handle.port(reactor)),
         );
         let spec = BdevSpec {
             bdev: Arc::new(Counted::new(Arc::new(bdev))),
@@ -167,25 +168,19 @@ impl Context {
         }
         let (events, follow) = mpsc::channel();
         let hook = Arc::new(move |event| drop(events.send(event)));
-        let handle = thread::start(what.transport, what.options, hook)
-            .map_err(|error| Fault::internal(format_args!("no thread for {name}: {error}")))?;
+        let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;
         let attached = Arc::new(Attached {
             name: name.clone(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             trid: what.trid,
             recipe: what.recipe,
-            handle,
+            handle: Arc::new(handle),
             times: what.times,
             control: self.remote(),
             served: Mutex::new(Vec::new()),
         });
-        let life = attached.shared().wait(ATTACH, |life| *life != Life::Attaching);
-        if life != Life::Running {
+        if let Err(why) = attached.handle.wait_attached(ATTACH) {
             attached.give_back();
-            let why = match life {
-                Life::Gone(why) => why,
-                _ => format!("it did not come up within {} s", ATTACH.as_secs()),
-            };
             return Err(Fault::errno(Errno::NODEV, format_args!("{name}: {why}")));
         }
         let mut names = Vec::new();
@@ -247,12 +242,8 @@ impl Attached {
     }
 
     fn give_back(&self) {
-        self.handle.order(Order::Detach);
-        if !self.shared().wait_over(DETACH) {
-            tracing::warn!(
-                controller = self.name,
-                "it did not shut down in time; what it may still write to is kept until the daemon ends"
-            );
+        if let Err(error) = self.handle.detach(DETACH) {
+            tracing::warn!(controller = self.name, error, "it was not given back");
         }
     }
 }

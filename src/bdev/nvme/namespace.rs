@@ -25,9 +25,11 @@ pub(crate) struct NvmeBdev {
     shared: Arc<Shared>,
     disk: Arc<Disk>,
     times: TimeOuts,
-    /// Makes the controller's thread look.
-    wake: Arc<dyn Fn() + Send + Sync>,
+    connect: Connect,
 }
+
+/// Makes a lane's port, which the controller's thread serves from then on. Reactors call it.
+pub(crate) type Connect = Arc<dyn Fn(ReactorId) -> Arc<Port> + Send + Sync>;
 
 impl NvmeBdev {
     /// Of a controller that works, or did: `controller` is its number in the process.
@@ -37,9 +39,9 @@ impl NvmeBdev {
         shared: Arc<Shared>,
         disk: Arc<Disk>,
         times: TimeOuts,
-        wake: Arc<dyn Fn() + Send + Sync>,
+        connect: Connect,
     ) -> NvmeBdev {
-        NvmeBdev { name, controller, shared, disk, times, wake }
+        NvmeBdev { name, controller, shared, disk, times, connect }
     }
 
     fn has(&self, command: u16) -> bool {
@@ -48,8 +50,8 @@ impl NvmeBdev {
 
     fn shape(&self, namespace: &Namespace) -> Shape {
         let about = self.shared.about();
-        let bytes_max =
-            about.map_or(BYTES_MAX, |about| about.identity.bytes_max(about.limits.page_bytes_min).min(BYTES_MAX));
+        let bytes_max = about
+            .map_or(BYTES_MAX, |about| about.identity.bytes_max(about.limits.page_bytes_min).min(BYTES_MAX));
         Shape {
             nsid: self.disk.nsid,
             block_bytes: namespace.block_bytes,
@@ -93,13 +95,7 @@ impl Bdev for NvmeBdev {
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
-        let connect = || {
-            let port = Arc::new(Port::new(reactor, Arc::clone(&self.wake)));
-            self.shared.register(Arc::clone(&port));
-            (self.wake)();
-            port
-        };
-        let lane = Lane::of(self.controller, reactor, self.times, connect);
+        let lane = Lane::of(self.controller, reactor, self.times, || (self.connect)(reactor));
         Box::new(NvmeChannel::new(lane, Arc::clone(&self.disk), self.shape(&self.disk.namespace())))
     }
 }
