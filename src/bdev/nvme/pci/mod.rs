@@ -14,6 +14,7 @@ mod admin;
 mod bar;
 pub(crate) mod device;
 mod dma;
+pub(crate) mod list;
 mod prp;
 mod queue;
 mod registers;
