@@ -24,4 +24,5 @@ pub(crate) mod bus;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
+pub(crate) mod tcp;
 pub(crate) mod transport;

@@ -100,7 +100,12 @@ pub(crate) struct Port {
 impl Port {
     /// `wake` makes the controller's thread look.
     pub(crate) fn new(reactor: ReactorId, wake: Arc<dyn Fn() + Send + Sync>) -> Port {
-        Port { reactor, requests: ArrayQueue::new(MESSAGES_MAX), replies: ArrayQueue::new(MESSAGES_MAX), wake }
+        Port {
+            reactor,
+            requests: ArrayQueue::new(MESSAGES_MAX),
+            replies: ArrayQueue::new(MESSAGES_MAX),
+            wake,
+        }
     }
 
     /// The lane asks; the request comes back where too many wait.

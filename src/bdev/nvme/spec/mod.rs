@@ -185,9 +185,7 @@ mod tests {
         let entry = command.encode(0xABCD, DataPointer::Prp(0x1_0000_2000, 0x3000));
         assert_eq!(
             entry,
-            [
-                0xABCD_0002, 3, 0, 0, 0, 0, 0x2000, 1, 0x3000, 0, 0x2345_6789, 1, 0x4000_0007, 0, 0, 0
-            ]
+            [0xABCD_0002, 3, 0, 0, 0, 0, 0x2000, 1, 0x3000, 0, 0x2345_6789, 1, 0x4000_0007, 0, 0, 0]
         );
     }
 
