@@ -63,6 +63,14 @@ pub const BDEVS_MAX: usize = 4096;
 pub const PROBE_NS: u64 = SECOND_NS;
 /// Media that are looked for at once.
 pub const PROBES_MAX: usize = 64;
+/// Namespaces of one NVMe controller that one reactor serves.
+pub const NVME_CHANNELS_MAX: u32 = 256;
+/// Mappings that a reactor's buffers are cut from, as far as an NVMe controller is concerned.
+pub const NVME_REGIONS_MAX: usize = 8;
+/// A reactor that waits for an NVMe controller's thread looks again so soon.
+pub const NVME_TICK_NS: u64 = crate::time::MS_NS;
+/// Where a medium failed is asked of an NVMe controller for so long.
+pub const NVME_ASK_NS: u64 = SECOND_NS;
 /// Changes that wait for devices or sessions at once.
 pub const CHANGES_MAX: usize = 256;
 /// Seconds that initiators get to log out of a target that is deleted.

@@ -14,8 +14,9 @@ serves() { discover | grep -q "$nqn\$"; }
 wait_for 120 "$guest" serves || { echo "lab: the guest's target does not answer: $(discover 2>&1)" >&2; exit 1; }
 
 discovers() { # one line for the subsystem that is open, none for the other
-  discover | tee /dev/stderr | grep -E "^subsystem +tcp +10\.0\.2\.15:4420 +$nqn\$"
-  ! discover | grep closed
+  discover >"$work/list"; cat "$work/list"
+  grep -qE "^subsystem +tcp +10\.0\.2\.15:4420 +$nqn\$" "$work/list"
+  ! grep closed "$work/list"
 }
 check "discovery" discovers
 check_status 1 "a port where nobody listens" "$lunette" nvme discover "127.0.0.1:$(free_ports 1)"

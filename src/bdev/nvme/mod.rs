@@ -21,8 +21,17 @@
 //! deleted, when the controller is disabled (CSTS.RDY=0), or when its DMA mapping is gone.
 
 pub(crate) mod bus;
+mod channel;
+pub(crate) mod controller;
+mod lane;
+pub(crate) mod namespace;
+pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
+mod table;
 pub(crate) mod tcp;
+pub(crate) mod thread;
 pub(crate) mod transport;
+
+pub use self::lane::TimeOuts;

@@ -115,6 +115,13 @@ impl Port {
         Ok(())
     }
 
+    /// Asks for something that need not be done: where many wait, nothing happens.
+    pub(crate) fn hint(&self, request: Request) {
+        if self.requests.len() < MESSAGES_MAX / 2 {
+            let _ = self.ask(request);
+        }
+    }
+
     /// The lane's next answer.
     pub(crate) fn reply(&self) -> Option<Reply> {
         self.replies.pop()

@@ -108,8 +108,8 @@ pub(crate) struct TcpTransport {
     options: Options,
     state: State,
     opening: Vec<Opening>,
-    /// Connections that a queue, or nobody any more, has.
-    queues: Vec<(u16, Socket)>,
+    /// Connections of pairs, and when they are cut that are ending.
+    queues: Vec<(u16, Socket, Option<Tick>)>,
     /// Connections that are ending, and when they are cut.
     draining: Vec<(Socket, Option<Tick>)>,
 }
@@ -137,7 +137,7 @@ impl TcpTransport {
         while let Some(opening) = self.opening.pop() {
             self.end(opening.link.socket().clone());
         }
-        while let Some((_, socket)) = self.queues.pop() {
+        while let Some((_, socket, _)) = self.queues.pop() {
             self.end(socket);
         }
     }
@@ -232,7 +232,7 @@ impl TcpTransport {
             return Err(why);
         }
         let opening = self.opening.swap_remove(at);
-        self.queues.push((id, opening.link.socket().clone()));
+        self.queues.push((id, opening.link.socket().clone(), None));
         Ok(Some(TcpQueue::new(id, depth, opening.link.into_stream(known.capsule_bytes))))
     }
 
@@ -293,7 +293,6 @@ impl Transport for TcpTransport {
     }
 
     fn pop(&mut self, now: Tick) -> Option<(Completion, Option<&[u8; ADMIN_DATA_BYTES]>)> {
-        self.poll_drain(now);
         let State::Up(link, _) = &mut self.state else { return None };
         link.pop(now)
     }
@@ -317,11 +316,21 @@ impl Transport for TcpTransport {
         Vec::new()
     }
 
+    fn poll_delete(&mut self, id: u16, now: Tick) -> bool {
+        let Some((_, socket, deadline)) = self.queues.iter_mut().find(|(queue, ..)| *queue == id) else {
+            return true;
+        };
+        if deadline.is_none() {
+            socket::finish(socket);
+        }
+        now > *deadline.get_or_insert(now.after_ns(DRAIN_NS)) || socket::is_finished(socket)
+    }
+
     fn forget_queue(&mut self, id: u16) {
         self.opening.retain(|opening| opening.id != id);
-        while let Some(at) = self.queues.iter().position(|(queue, _)| *queue == id) {
-            let (_, socket) = self.queues.swap_remove(at);
-            self.end(socket);
+        while let Some(at) = self.queues.iter().position(|(queue, ..)| *queue == id) {
+            let (_, socket, _) = self.queues.swap_remove(at);
+            socket::shut_down(&socket);
         }
     }
 

@@ -1,0 +1,354 @@
+//! A lane over a queue that does as the test says.
+
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
+use crate::bdev::nvme::port::{Reply, StopCause};
+use crate::bdev::nvme::queue::{Payload, Payloads};
+use crate::bdev::nvme::spec::{self, Command};
+use crate::bdev::nvme::spec::{Status, nvm};
+use crate::buf::{Class, Pool};
+use crate::time::SECOND_NS;
+
+/// What the queue was told, and what it is to say.
+#[derive(Debug, Default)]
+struct Script {
+    pushed: Vec<(u16, Command)>,
+    rings: usize,
+    completions: VecDeque<Completion>,
+    mapped: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct FakeQueue {
+    script: Arc<Mutex<Script>>,
+    bytes_max: usize,
+    depth: u16,
+}
+
+impl Queue for FakeQueue {
+    fn id(&self) -> u16 {
+        1
+    }
+    fn depth(&self) -> u16 {
+        self.depth
+    }
+    fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+    fn push(
+        &mut self,
+        _slot: u16,
+        cid: u16,
+        command: &Command,
+        payload: Payload<'_>,
+    ) -> Result<(), PushError> {
+        let mut script = self.script.lock().unwrap();
+        if let Payload::Read(buf, _) | Payload::Write(buf, _) = payload
+            && !script.mapped.contains(&buf.region().unwrap().base())
+        {
+            return Err(PushError::Unmapped);
+        }
+        script.pushed.push((cid, *command));
+        Ok(())
+    }
+    fn ring(&mut self, _payloads: &mut dyn Payloads) {
+        self.script.lock().unwrap().rings += 1;
+    }
+    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Completion> {
+        self.script.lock().unwrap().completions.pop_front()
+    }
+    fn acknowledge(&mut self) {}
+    fn learn(&mut self, mapping: Mapping) {
+        self.script.lock().unwrap().mapped.push(mapping.base);
+    }
+    fn fault(&self) -> Option<&'static str> {
+        None
+    }
+    fn wake(&self) -> Wake {
+        Wake::MustPoll
+    }
+}
+
+const SHAPE: Shape = Shape {
+    nsid: 7,
+    block_bytes: 512,
+    bytes_max: 8192,
+    zeroes_blocks_max: Some(1 << 16),
+    unmaps: true,
+    protection: None,
+};
+const TIMES: TimeOuts = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
+
+/// A lane, the controller's end of its port, and what its queue was told.
+struct Rig {
+    lane: Lane,
+    channel: Key,
+    port: Arc<Port>,
+    script: Arc<Mutex<Script>>,
+    pool: Pool,
+    now: Tick,
+}
+
+impl Rig {
+    fn new(shape: Shape) -> Rig {
+        let port = Arc::new(Port::new(ReactorId(0), Arc::new(|| {})));
+        let mut lane = Lane::new(Arc::clone(&port), TIMES);
+        let channel = lane.join(shape).unwrap();
+        let pool = Pool::ordinary(&[Class { bytes: 65536, count: 8 }]).unwrap();
+        let mut rig = Rig { lane, channel, port, script: Arc::default(), pool, now: Tick::ZERO };
+        assert!(matches!(rig.port.request(), Some(Request::Open)));
+        rig.open();
+        rig
+    }
+
+    /// The controller's thread opens a pair, and the lane hears of it.
+    fn open(&mut self) {
+        self.script = Arc::default();
+        let queue = FakeQueue { script: Arc::clone(&self.script), bytes_max: 1 << 20, depth: 15 };
+        self.port.answer(Reply::Opened(Box::new(queue))).unwrap();
+        self.poll();
+        assert_eq!(self.lane.state(), ChannelState::Ready);
+    }
+
+    /// The controller's thread maps what it is asked for.
+    fn map(&mut self) {
+        let Some(Request::Map { base, bytes }) = self.port.request() else {
+            panic!("nothing is to be mapped")
+        };
+        let mapping = Mapping { base, bytes, device: DeviceAddresses::Contiguous(0x1000) };
+        self.port.answer(Reply::Mapped { base, mapping: Ok(Some(mapping)) }).unwrap();
+        self.poll();
+    }
+
+    fn io(&mut self, index: u32, op: Op) -> Result<(), Refused> {
+        let data = match op {
+            Op::Read { blocks, .. } | Op::Write { blocks, .. } => {
+                Some(self.pool.take(blocks as usize * 512).unwrap())
+            }
+            _ => None,
+        };
+        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, self.now)
+    }
+
+    fn poll(&mut self) -> Vec<(u32, Result<(), IoError>)> {
+        let mut out = Vec::with_capacity(64);
+        self.lane.poll(self.channel, &mut out, 64, self.now);
+        out.into_iter().map(|done| (done.tag.index, done.result)).collect()
+    }
+
+    fn pushed(&self) -> Vec<(u16, Command)> {
+        std::mem::take(&mut self.script.lock().unwrap().pushed)
+    }
+
+    /// The device completes a command with these status bits.
+    fn complete(&mut self, cid: u16, bits: u16) {
+        let status = Status::from_bits(bits);
+        let completion = Completion { result: 0, sq_head: 0, sq_id: 1, cid, status };
+        self.script.lock().unwrap().completions.push_back(completion);
+    }
+
+    fn request(&self) -> Request {
+        self.port.request().expect("a request")
+    }
+}
+
+const READ: Op = Op::Read { lba: 100, blocks: 8 };
+const WRITE: Op = Op::Write { lba: 100, blocks: 8, fua: true };
+
+/// A rig whose buffers are mapped.
+fn mapped() -> Rig {
+    let mut rig = Rig::new(SHAPE);
+    rig.io(0, READ).unwrap();
+    rig.map();
+    let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };
+    rig.complete(cid, 0);
+    assert_eq!(rig.poll(), [(0, Ok(()))]);
+    rig
+}
+
+#[test]
+fn an_io_waits_until_its_memory_is_mapped_and_is_cut_into_what_the_controller_takes() {
+    let mut rig = Rig::new(SHAPE);
+    rig.io(1, Op::Write { lba: 5, blocks: 40, fua: true }).unwrap();
+    assert!(rig.pushed().is_empty());
+    assert!(matches!(rig.io(2, READ), Err(Refused::Full(_))));
+    rig.map();
+    let commands: Vec<_> = rig.pushed();
+    let words: Vec<_> =
+        commands.iter().map(|(_, command)| (command.opcode, command.nsid, command.cdw10)).collect();
+    let write = |lba, count: u32| (nvm::WRITE, 7, [lba, 0, (count - 1) | spec::FUA, 0, 0, 0]);
+    assert_eq!(words, [write(5, 16), write(21, 16), write(37, 8)]);
+    for (index, (cid, _)) in commands.iter().enumerate().rev() {
+        assert!(rig.poll().is_empty());
+        rig.complete(*cid, if index == 1 { 0x81 } else { 0 });
+    }
+    assert_eq!(rig.poll(), [(1, Err(IoError::NoSpace))]);
+    assert_eq!(rig.lane.in_flight(rig.channel), 0);
+    assert_eq!(rig.pool.in_use_count(), 0);
+}
+
+#[test]
+fn an_io_of_more_commands_than_there_are_slots_gets_on_as_they_end() {
+    let mut rig = mapped();
+    let mut small = rig.lane.outboxes.get(rig.channel).unwrap().shape;
+    small.bytes_max = 512;
+    let channel = rig.lane.join(small).unwrap();
+    let data = Some(rig.pool.take(40 * 512).unwrap());
+    let op = Op::Read { lba: 0, blocks: 40 };
+    rig.lane.submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, rig.now).unwrap();
+    let mut count = 0;
+    while rig.lane.in_flight(channel) > 0 {
+        let pushed = rig.pushed();
+        assert!(pushed.len() <= 15, "no more than the queue holds");
+        count += pushed.len();
+        for (cid, _) in pushed {
+            rig.complete(cid, 0);
+        }
+        let mut out = Vec::with_capacity(1);
+        rig.lane.poll(channel, &mut out, 1, rig.now);
+    }
+    assert_eq!(count, 40);
+}
+
+#[test]
+fn one_doorbell_serves_all_that_was_submitted() {
+    let mut rig = mapped();
+    let before = rig.script.lock().unwrap().rings;
+    for index in 0..4 {
+        rig.io(index, READ).unwrap();
+    }
+    rig.lane.kick();
+    rig.lane.kick();
+    assert_eq!(rig.script.lock().unwrap().rings, before + 1);
+}
+
+#[test]
+fn every_operation_is_the_command_that_it_says() {
+    let mut rig = mapped();
+    rig.io(0, Op::Flush).unwrap();
+    rig.io(1, Op::Unmap { lba: 9, blocks: 3 }).unwrap();
+    rig.io(2, Op::WriteZeroes { lba: 1 << 33, blocks: 3, fua: true, may_unmap: true }).unwrap();
+    let commands: Vec<_> =
+        rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10)).collect();
+    assert_eq!(
+        commands,
+        [(0x00, [0; 6]), (0x09, [0, 4, 0, 0, 0, 0]), (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),]
+    );
+}
+
+#[test]
+fn zeroes_are_written_where_the_controller_cannot_make_them_and_unmap_is_refused() {
+    let mut rig = Rig::new(Shape { zeroes_blocks_max: None, unmaps: false, ..SHAPE });
+    rig.io(0, Op::WriteZeroes { lba: 0, blocks: 20, fua: false, may_unmap: true }).unwrap();
+    let commands: Vec<_> =
+        rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10[2])).collect();
+    assert_eq!(commands, [(nvm::WRITE, 15), (nvm::WRITE, 3)]);
+    rig.io(1, Op::Unmap { lba: 0, blocks: 1 }).unwrap();
+    assert_eq!(rig.poll(), [(1, Err(IoError::Unsupported))]);
+}
+
+#[test]
+fn a_completion_that_comes_twice_takes_the_pair_away() {
+    let mut rig = mapped();
+    rig.io(1, WRITE).unwrap();
+    let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };
+    rig.complete(cid, 0);
+    rig.complete(cid, 0);
+    assert_eq!(rig.poll(), [(1, Ok(()))]);
+    assert!(matches!(rig.request(), Request::Stop { why: StopCause::Nonsense(_), .. }));
+    assert_eq!(rig.lane.state(), ChannelState::Opening);
+}
+
+#[test]
+fn nothing_is_given_back_before_the_pair_is_gone_then_reads_are_sent_again_and_writes_are_not() {
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.io(2, WRITE).unwrap();
+    rig.pushed();
+    rig.now = rig.now.after_ns(TIMES.command_ns);
+    assert!(rig.poll().is_empty());
+    assert!(matches!((rig.request(), rig.request()), (Request::Abort { .. }, Request::Abort { .. })));
+    rig.now = rig.now.after_ns(TIMES.abort_ns);
+    assert!(rig.poll().is_empty());
+    assert!(matches!(rig.request(), Request::Stop { why: StopCause::TimedOut, .. }));
+    assert!(rig.poll().is_empty());
+    assert_eq!(rig.pool.in_use_count(), 2);
+    rig.port.answer(Reply::Stopped).unwrap();
+    assert_eq!(rig.poll(), [(2, Err(IoError::Aborted))]);
+    assert!(matches!(rig.request(), Request::Open));
+    rig.open();
+    rig.map();
+    let [(cid, command)] = rig.pushed()[..] else { panic!("one command") };
+    assert_eq!(command.opcode, nvm::READ);
+    rig.complete(cid, 0);
+    assert_eq!(rig.poll(), [(1, Ok(()))]);
+}
+
+#[test]
+fn a_read_is_sent_again_once_only() {
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.port.answer(Reply::Stopped).unwrap();
+    assert!(rig.poll().is_empty());
+    rig.open();
+    assert!(matches!(rig.request(), Request::Open));
+    rig.map();
+    rig.port.answer(Reply::Stopped).unwrap();
+    assert_eq!(rig.poll(), [(1, Err(IoError::Aborted))]);
+}
+
+#[test]
+fn a_fence_ends_reads_too_and_a_controller_that_is_gone_says_so() {
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.lane.fence();
+    assert!(matches!(rig.request(), Request::Stop { why: StopCause::Fence, .. }));
+    rig.port.answer(Reply::Stopped).unwrap();
+    assert_eq!(rig.poll(), [(1, Err(IoError::Cancelled))]);
+    rig.port.answer(Reply::Gone).unwrap();
+    rig.poll();
+    assert_eq!(rig.lane.state(), ChannelState::Gone);
+    assert!(matches!(rig.io(2, READ), Err(Refused::Gone(_))));
+}
+
+#[test]
+fn a_media_error_says_where_if_the_error_log_knows_and_the_block_is_its_own() {
+    for (told, expected) in [(Some(103), Some(103)), (Some(108), None), (None, None)] {
+        let mut rig = mapped();
+        rig.io(1, READ).unwrap();
+        let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };
+        rig.complete(cid, 0x2281);
+        assert!(rig.poll().is_empty());
+        assert!(matches!(rig.request(), Request::WhichLba { cid: asked } if asked == cid));
+        rig.port.answer(Reply::Lba { cid, lba: told }).unwrap();
+        assert_eq!(rig.poll(), [(1, Err(IoError::Medium { lba: expected }))]);
+    }
+}
+
+#[test]
+fn memory_that_cannot_be_mapped_fails_its_ios_and_is_asked_for_again() {
+    let mut rig = Rig::new(SHAPE);
+    rig.io(1, READ).unwrap();
+    let Request::Map { base, .. } = rig.request() else { panic!("a mapping") };
+    rig.port.answer(Reply::Mapped { base, mapping: Err("no".to_owned()) }).unwrap();
+    assert_eq!(rig.poll(), [(1, Err(IoError::Aborted))]);
+    rig.io(2, READ).unwrap();
+    rig.map();
+    assert_eq!(rig.pushed().len(), 1);
+}
+
+#[test]
+fn channels_of_one_reactor_share_a_lane_and_the_last_closes_it() {
+    let port = Arc::new(Port::new(ReactorId(3), Arc::new(|| {})));
+    let lane = Lane::of(42, ReactorId(3), TIMES, || Arc::clone(&port));
+    let again = Lane::of(42, ReactorId(3), TIMES, || panic!("there is one"));
+    assert!(Rc::ptr_eq(&lane, &again));
+    drop((lane, again));
+    assert!(matches!(
+        (port.request(), port.request()),
+        (Some(Request::Open), Some(Request::Close { queue: None }))
+    ));
+    Lane::of(42, ReactorId(3), TIMES, || Arc::clone(&port));
+}
