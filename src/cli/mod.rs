@@ -10,6 +10,7 @@ mod hints;
 mod log;
 mod management;
 pub mod nvme;
+pub mod nvme_discover;
 mod planted;
 pub mod rpc;
 mod secrets;

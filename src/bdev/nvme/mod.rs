@@ -30,6 +30,7 @@ pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
 mod table;
+pub(crate) mod tcp;
 pub(crate) mod thread;
 pub(crate) mod transport;
 

@@ -3,7 +3,6 @@
 //! A command's id is its slot and, above it, which tenancy of the slot: a completion that comes twice, or too late, finds
 //! nobody.
 
-use std::ops::Range;
 
 use super::queue::Payloads;
 use super::spec::nvm;
@@ -191,11 +190,16 @@ impl Table {
 }
 
 impl Payloads for Table {
-    fn of(&mut self, cid: u16) -> Option<(&mut Buf, Range<usize>)> {
+    fn source(&self, cid: u16) -> Option<&[u8]> {
         let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
-        let job = self.jobs.get_mut(sent.job)?;
-        let buf = job.data.as_mut().filter(|buf| sent.from + sent.bytes <= buf.len())?;
-        Some((buf, sent.from..sent.from + sent.bytes))
+        let job = self.jobs.get(sent.job).filter(|job| matches!(job.op, Op::Write { .. }))?;
+        job.data.as_ref()?.get(sent.from..sent.from.checked_add(sent.bytes)?)
+    }
+
+    fn sink(&mut self, cid: u16) -> Option<&mut [u8]> {
+        let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
+        let job = self.jobs.get_mut(sent.job).filter(|job| matches!(job.op, Op::Read { .. }))?;
+        job.data.as_mut()?.get_mut(sent.from..sent.from.checked_add(sent.bytes)?)
     }
 }
 

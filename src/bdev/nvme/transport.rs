@@ -72,6 +72,11 @@ pub(crate) trait Transport: Send + Debug {
     fn poll_queue(&mut self, id: u16, entries: u16, now: Tick) -> Progress<Box<dyn Queue + Send>>;
     /// Admin commands that delete the pair, in order: none over TCP.
     fn delete_commands(&mut self, id: u16) -> Vec<Command>;
+    /// Whether the controller is done with the pair, after [`Transport::delete_commands`] were carried out. Over TCP the end of
+    /// the connection says so; it comes in bounded time, if only by itself.
+    fn poll_delete(&mut self, _id: u16, _now: Tick) -> bool {
+        true
+    }
     /// The pair is deleted, at the controller too: its memory goes, its connection is closed.
     fn forget_queue(&mut self, id: u16);
     /// Lets the device reach this range. `None`: it need not (TCP).

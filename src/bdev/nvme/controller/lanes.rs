@@ -320,6 +320,7 @@ impl Controller {
                         deleting.is_sent = sent;
                     }
                 }
+                None if !self.transport.poll_delete(deleting.id, self.now) => {}
                 None => {
                     let (id, then) = (deleting.id, if is_draining { Then::Gone } else { deleting.then });
                     drop(deleting.queue.take());

@@ -1,6 +1,5 @@
 //! Rings and queues: entries as they lie in memory, doorbells, completions good and bad.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Habit, TestBus};
@@ -17,7 +16,11 @@ use crate::time::Tick;
 pub(super) struct Nothing;
 
 impl Payloads for Nothing {
-    fn of(&mut self, _cid: u16) -> Option<(&mut Buf, Range<usize>)> {
+    fn source(&self, _cid: u16) -> Option<&[u8]> {
+        None
+    }
+
+    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
         None
     }
 }
