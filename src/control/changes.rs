@@ -351,6 +351,13 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 
 /// What sessions are told of a change (SBC-4 §4.7, SPC-5 §6.6).
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
+    match (old.medium, new.medium) {
+        (Medium::Ready, Medium::Ready) => {}
+        // SBC-4 §4.3: one that appears may be of any size and content.
+        (_, Medium::Ready) => return Some(Ua::MediumChanged),
+        // Commands say so.
+        _ => return None,
+    }
     if (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes) {
         Some(Ua::CapacityChanged)
     } else if old.identity != new.identity {
