@@ -152,12 +152,10 @@ impl FileDisk {
         Arc::clone(&self.term_mut())
     }
 
-    #[expect(clippy::disallowed_types, reason = "as of the field")]
     fn term_mut(&self) -> std::sync::MutexGuard<'_, Arc<Term>> {
         self.term.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[expect(clippy::disallowed_types, reason = "as of the field")]
     fn opening(&self) -> std::sync::MutexGuard<'_, Opener> {
         self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }

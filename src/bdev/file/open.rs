@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Dev, FallocateFlags, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, Dev, FallocateFlags, FileType, Mode, OFlags, SeekFrom, Stat, StatxFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -138,6 +138,8 @@ pub(super) struct Medium {
     pub(super) uuid: [u8; 16],
     /// What it is, whatever it is called: made of the machine, the device and the inode.
     pub(super) own_uuid: [u8; 16],
+    /// When a file was made: seconds and nanoseconds, where the file system knows.
+    pub(super) born: Option<(i64, u32)>,
     /// The unit in which space is freed, in bytes; none where it cannot be.
     pub(super) hole_bytes: Option<u64>,
     /// At least [`ZERO_WRITE_BYTES`] that nobody writes: the kernel's one page of zeroes, again and again.
@@ -177,6 +179,7 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
         rotational: sysfs::queue_number(at, "rotational") == Some(1),
         uuid: recipe.uuid.unwrap_or(own_uuid),
         own_uuid,
+        born: if is_device { None } else { born(&fd) },
         hole_bytes: if recipe.read_only { None } else { hole_bytes(&fd, &stat, is_device) },
         zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary)?,
         device: is_device.then(|| (stat.st_rdev, sysfs::sequence(stat.st_rdev))),
@@ -229,6 +232,7 @@ impl Medium {
             rotational: false,
             uuid: [7; 16],
             own_uuid: [7; 16],
+            born: None,
             hole_bytes: Some(512),
             zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary).expect("memory for a test"),
             device: None,
@@ -247,6 +251,12 @@ impl fmt::Debug for Medium {
 
 fn system(path: &Path, what: &'static str, source: io::Error) -> OpenError {
     OpenError::System { path: path.to_owned(), what, source }
+}
+
+fn born(fd: &OwnedFd) -> Option<(i64, u32)> {
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    is_known.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 
 fn file_type(stat: &Stat) -> FileType {

@@ -7,11 +7,11 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::open::{self, Medium};
 use super::term::Term;
-use super::{FileDisk, OpenError, lock};
+use super::{FileDisk, OpenError, Recipe, lock};
 
 /// Between two looks whether the last IO is back.
 const LOOK: Duration = Duration::from_millis(5);
@@ -32,6 +32,8 @@ pub(super) struct Origin {
     pub(super) uuid: [u8; 16],
     /// What it is, whatever it is called.
     pub(super) own_uuid: [u8; 16],
+    /// Inode numbers are used again.
+    pub(super) born: Option<(i64, u32)>,
     pub(super) block_bytes: u32,
 }
 
@@ -67,11 +69,12 @@ impl FileDisk {
     pub fn reopen(&self, patience: Duration) -> Result<Left, OpenError> {
         let mut opening = self.opening();
         opening.is_held = false;
-        let begin = Instant::now();
+        let mut patience_left = patience;
         while opening.former.as_ref().is_some_and(|former| former.term.has_users())
-            && begin.elapsed() < patience
+            && !patience_left.is_zero()
         {
             rest();
+            patience_left = patience_left.saturating_sub(LOOK);
         }
         self.open_medium(&mut opening)
     }
@@ -104,7 +107,11 @@ impl FileDisk {
                 (medium, blocks)
             }
             None => {
-                let (medium, blocks) = open::open(&self.recipe, self.habits)?;
+                // One that was there is not made again.
+                let is_first = self.origin.get().is_none();
+                let create_bytes = self.recipe.create_bytes.filter(|_| is_first);
+                let recipe = Recipe { create_bytes, ..Recipe::clone(&self.recipe) };
+                let (medium, blocks) = open::open(&recipe, self.habits)?;
                 (Arc::new(medium), blocks)
             }
         };
@@ -118,9 +125,9 @@ impl FileDisk {
 
     /// Whether it is the medium that was served before.
     fn check_same(&self, medium: &Medium) -> Result<(), OpenError> {
-        let found = Origin { uuid: medium.uuid, own_uuid: medium.own_uuid, block_bytes: medium.block_bytes };
-        let origin = self.origin.get_or_init(|| found);
-        if origin.own_uuid == found.own_uuid && origin.block_bytes == found.block_bytes {
+        let Medium { uuid, own_uuid, born, block_bytes, .. } = *medium;
+        let origin = self.origin.get_or_init(|| Origin { uuid, own_uuid, born, block_bytes });
+        if (origin.own_uuid, origin.born, origin.block_bytes) == (own_uuid, born, block_bytes) {
             return Ok(());
         }
         Err(OpenError::OtherDisk(self.recipe.path.clone()))

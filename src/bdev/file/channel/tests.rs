@@ -1,5 +1,7 @@
 //! What only a channel's inside shows: how often it enters the kernel, and what it waits for.
 
+mod speed;
+
 use super::*;
 use crate::bdev::file::FileDisk;
 use crate::bdev::file::tests::{Directory, disk, recipe};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::bdev::file::reopen::Origin;
 
 /// Nothing is in flight.
 const AT_ONCE: Duration = Duration::ZERO;
@@ -112,6 +113,34 @@ fn another_disk_in_its_place_is_refused_and_the_same_one_comes_back() {
     fs::rename(&away, &path).unwrap();
     disk.probe().unwrap();
     assert_eq!(bench.run(READ).data.unwrap()[..4096], [0xA5; 4096]);
+}
+
+#[test]
+fn a_file_that_was_deleted_is_not_made_again() {
+    let directory = Directory::new();
+    let path = directory.0.join("disk");
+    let disk = disk(Recipe { create_bytes: Some(1 << 20), ..recipe(&path) }).unwrap();
+    disk.close();
+    fs::remove_file(&path).unwrap();
+    assert!(matches!(disk.reopen(AT_ONCE), Err(OpenError::Missing(_))));
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_with_the_inode_of_one_that_was_deleted_is_another_disk() {
+    let directory = Directory::new();
+    let path = directory.file("disk", 1 << 20);
+    let disk = disk(recipe(&path)).unwrap();
+    let origin = disk.origin.get().unwrap();
+    assert!(origin.born.is_some(), "the file system has no times of birth");
+    // As if it had been made earlier.
+    let other = FileDisk {
+        origin: Origin { born: Some((1, 0)), ..*origin }.into(),
+        habits: disk.habits,
+        ..FileDisk::new(recipe(&path)).unwrap()
+    };
+    drop(disk);
+    assert!(matches!(other.open_or_rescan(), Err(OpenError::OtherDisk(_))));
 }
 
 #[test]
