@@ -282,8 +282,8 @@ fn memory(io: &mut Io, skip_bytes: usize, bytes: u32) -> &mut [u8] {
 ///
 /// That suits a reactor, which makes a system call in every turn, be it a look at its sockets that does not wait: completions are
 /// in the ring after it, at no cost, and a reactor that waits is woken by the descriptor. DEFER_TASKRUN hands nothing
-/// over without a call of `io_uring_enter` that asks for it, per ring: measured three times as many calls per IO at queue depth 32,
-/// and no more IO. An ordinary ring interrupts the thread, wherever it is, for each batch.
+/// over without a call of `io_uring_enter` that asks for it, per ring: measured 0.09 to 0.14 calls per IO at queue depth 32, against
+/// 0.03 to 0.12, and no more IO. An ordinary ring interrupts the thread, wherever it is, for each batch.
 pub(super) fn build(entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_coop_taskrun().setup_taskrun_flag();

@@ -3,7 +3,8 @@
 //! `LUNETTE_FIO=5 cargo test --lib channel::tests::speed -- --nocapture` makes five rounds of a second each. What is printed besides
 //! the ratio tells where it comes from: calls of `io_uring_enter` per IO, and which share of its time the thread had a CPU
 //! when it wanted one. A thread that spins on a CPU that others use gets its share and no more, however many calls it saves;
-//! one that waits is served first when it wakes.
+//! one that waits is served first when it wakes. No remedy is a real-time priority: ext4 ends direct writes in kernel threads of the
+//! same CPU, which a real-time thread that spins starves (measured: writes stop).
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::process::Command;
