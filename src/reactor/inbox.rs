@@ -178,6 +178,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
                 }
             }
+            Change::Nothing => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true }),
             Change::Reservations(change) => self.reserve(id, change, now),
             Change::Target { target, attention, drained } => {
                 for index in 0..self.conn_slots() {

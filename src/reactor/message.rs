@@ -271,6 +271,8 @@ pub enum Change {
         /// Wait for the device.
         is_drained: bool,
     },
+    /// Nothing: the acknowledgement says that every change sent before is in force.
+    Nothing,
     /// A logical unit's reservations change.
     Reservations(Reserve),
     /// The view of a target at one of its portal groups is replaced (LUNs added or removed). Sessions keep what they have
@@ -331,6 +333,16 @@ pub enum ToControl {
         reactor: ReactorId,
         /// Whether everything waited for came back (else a device kept an IO beyond the deadline).
         is_clean: bool,
+    },
+    /// A device keeps writes of this reactor that were waited for in vain and that cannot be fenced, or has given the last of
+    /// them back. Sent before what waited for them is told of it, and in turns.
+    Unsettled {
+        /// Which unit.
+        unit: UnitId,
+        /// Who.
+        reactor: ReactorId,
+        /// Whether it keeps some.
+        is_so: bool,
     },
     /// A task management function that concerns other sessions. Answered by [`ToReactor::TmfEnded`].
     Tmf {

@@ -37,6 +37,8 @@ pub(super) struct InFlight {
     pub(super) hold: Option<Key>,
     /// The device had it when its nexus lost leave to make it.
     pub(super) is_forbidden: bool,
+    /// It was waited for in vain, and may yet change the medium.
+    pub(super) is_lost: bool,
 }
 
 /// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.

@@ -30,6 +30,9 @@ pub enum Medium {
     Ready,
     /// Not now: media commands end in NOT READY, 04h/00h.
     NotReady,
+    /// A device keeps writes that were given up and that nothing can stop: media commands end in NOT READY, 04h/07h, until
+    /// the last of them has come back.
+    Unsettled,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
 }
