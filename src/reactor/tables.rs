@@ -84,6 +84,7 @@ const ITEMS_PER_TASK: u32 = 9;
 const _: () =
     assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
 const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN + limits::SPARE_WINDOW;
+const _: () = assert!(TASKS_MAX * (limits::PLAN_IOS as u32) == limits::IOS_MAX);
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
 impl Tables {
