@@ -164,6 +164,7 @@ impl World {
             demands_header_digest: false,
             demands_data_digest: false,
             queue_depth: 64,
+            relative_ports: Vec::new(),
         };
         control.create_target(&target).expect("a target");
         World {
