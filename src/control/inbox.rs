@@ -32,6 +32,7 @@ impl<N: Net> Control<N> {
                 }
                 self.nexus_lost(session);
                 self.sessions.ended(session);
+                self.owe_missed(session);
             }
             ToControl::SessionDrained { session } => {
                 self.sessions.drained(session);
@@ -47,6 +48,7 @@ impl<N: Net> Control<N> {
                 self.tmf(reactor, ticket, session, request)
             }
             ToControl::Ask(ask) => self.asked(ask),
+            ToControl::Withdraw { reactor, ticket, unit } => self.withdraw(reactor, ticket, unit),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {

@@ -114,6 +114,7 @@ impl<N: Net> Reactor<N> {
         let session = adopt.session;
         self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
         let setup = |key| ConnSetup {
+            reactor: self.id,
             key,
             session,
             nexus: adopt.nexus,

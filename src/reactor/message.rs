@@ -357,6 +357,15 @@ pub enum ToControl {
     },
     /// A command to be decided. Answered by [`ToReactor::Answered`].
     Ask(Box<Ask>),
+    /// A command that control was asked about is aborted: what has not been decided shall not be. It is answered all the same.
+    Withdraw {
+        /// Who has asked.
+        reactor: ReactorId,
+        /// Which.
+        ticket: TaskTicket,
+        /// The logical unit it was for.
+        unit: UnitId,
+    },
     /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
     UnitReleased {
         /// Which.

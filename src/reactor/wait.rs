@@ -162,8 +162,20 @@ impl<N: Net> Reactor<N> {
     fn is_over(&mut self, index: usize, now: Tick) -> Option<bool> {
         let waiting = &self.waits[index];
         let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
-        let is_pending =
-            !planted!(self, ReplyBeforeDrain) && self.tables.ios.iter().any(|(_, io)| is_in_device(io));
+        let is_in_any = self.tables.ios.iter().any(|(_, io)| is_in_device(io));
+        // A command that control may yet carry out counts too: nothing of it happens after the answer.
+        let is_asked = match (&waiting.what, waiting.then) {
+            (What::Task(task), _) => self.tables.tasks.get(*task).is_some_and(|task| task.is_asked),
+            (What::Session { unit, .. }, Then::Answer { ticket, .. }) => {
+                let unit = *unit;
+                let link = self.conns.get(ticket.conn);
+                link.is_some_and(|link| link.conn.is_asking(unit, &self.tables.cx(now)))
+            }
+            _ => false,
+        };
+        let is_pending = !planted!(self, ReplyBeforeDrain) && (is_in_any || is_asked);
+        let waiting = &self.waits[index];
+        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
         if !is_pending {
             return (!self.is_owed_data(index, now)).then_some(true);
         }

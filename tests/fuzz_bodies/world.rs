@@ -261,7 +261,8 @@ impl World {
                 ToControl::Event(_)
                 | ToControl::Retired(_)
                 | ToControl::UnitReleased { .. }
-                | ToControl::Unsettled { .. } => {}
+                | ToControl::Unsettled { .. }
+                | ToControl::Withdraw { .. } => {}
                 ToControl::Stopped { .. } => panic!("nobody stopped it"),
             }
         }

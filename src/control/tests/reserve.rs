@@ -220,6 +220,43 @@ fn a_nexus_without_a_session_is_told_at_its_next_login() {
 }
 
 #[test]
+fn who_was_to_be_told_and_has_gone_meanwhile_is_told_at_its_next_login() {
+    let (mut world, alice, bob) = world();
+    done(&mut world, alice, REGISTER, [0, 7]);
+    done(&mut world, bob, REGISTER, [0, 9]);
+    out(&mut world, bob, 1, 4, [9, 7]);
+    // Decided, and on its way to Alice's reactor, which finds nobody to tell.
+    world.ended(alice.session);
+    world.drained(alice.session);
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, bob), (1, Outcome::GOOD));
+    let (again, owed) = log_in(&mut world, ALICE, 0);
+    assert_eq!((again.nexus, owed), (alice.nexus, vec![(UnitId(0), Ua::RegistrationsPreempted)]));
+}
+
+#[test]
+fn what_is_aborted_before_it_is_decided_does_not_happen() {
+    let (mut world, alice, bob) = world();
+    out(&mut world, bob, 1, REGISTER, [0, 9]);
+    out(&mut world, alice, 2, REGISTER, [0, 7]);
+    out(&mut world, alice, 3, REGISTER, [0, 8]);
+    let withdraw =
+        |task| ToControl::Withdraw { reactor: ReactorId(0), ticket: ticket(task), unit: UnitId(0) };
+    world.tell(withdraw(2));
+    // Too late for one that is decided: it will be answered in its time. Nobody knows of another.
+    world.tell(ToControl::Withdraw { reactor: ReactorId(1), ticket: ticket(1), unit: UnitId(0) });
+    world.tell(withdraw(4));
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, alice), (2, Outcome::of(Status::TaskAborted)));
+    assert_eq!(answer(&world, bob), (1, Outcome::GOOD));
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, alice), (3, Outcome::GOOD));
+    let permits = &world.control.catalog.registry.view(UnitId(0)).unwrap().permits;
+    assert!(permits.state().names(alice.nexus));
+    silent(&world);
+}
+
+#[test]
 fn what_reserve_took_is_free_when_its_session_ends() {
     let (mut world, alice, bob) = world();
     ask(&mut world, alice, 1, &[0x16], [0, 0]);
