@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::Origin;
 use super::pace::Limiter;
 use super::sessions::Session;
-use crate::id::{SessionId, UnitId};
+use crate::id::SessionId;
 use crate::reactor::message::{CloseCause, Event};
 use crate::time::Tick;
 
@@ -161,17 +161,17 @@ impl Log {
     }
 
     /// A device keeps writes that were given up, or has given them back.
-    pub(super) fn unsettled(&mut self, unit: UnitId, is_so: bool, now: Tick) {
+    pub(super) fn unsettled(&mut self, bdev: &str, is_so: bool, now: Tick) {
         if !self.allow(Kind::Unsettled, now) {
             return;
         }
         if is_so {
             tracing::error!(
-                unit = unit.0,
+                bdev,
                 "a device keeps writes that were given up: its LUNs are not ready until it has given them back"
             );
         } else {
-            tracing::info!(unit = unit.0, "the device has given back what it kept: its LUNs are ready again");
+            tracing::info!(bdev, "the device has given back what it kept: its LUNs are ready again");
         }
     }
 

@@ -115,7 +115,8 @@ impl<N: Net> Control<N> {
     /// such, and is told by no unit attention when it is again, as its medium is the same.
     fn unsettled(&mut self, unit: UnitId, reactor: ReactorId, is_so: bool, now: Tick) {
         let Some(view) = self.catalog.registry.unsettle(unit, reactor, is_so) else { return };
-        self.log.unsettled(unit, is_so, now);
+        let bdev = self.catalog.registry.entry_of(unit).map_or("?", |entry| &entry.name);
+        self.log.unsettled(bdev, is_so, now);
         self.barrier(Change::Unit { view, attention: None, except: None, is_drained: false }, Then::Nothing);
     }
 
