@@ -1,5 +1,6 @@
 //! What an operator changes while sessions run: block devices, targets and their LUNs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Control;
@@ -10,6 +11,7 @@ use super::pending::{After, ChangeId};
 use super::registry::{BdevSpec, Entry};
 use super::sessions::{Sessions, State};
 use super::targets::{NewTarget, TargetInfo};
+use crate::histogram::Histogram;
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::limits::{DELETE_NS, DELETE_SECONDS};
 use crate::net::Net;
@@ -243,6 +245,38 @@ impl<N: Net> Control<N> {
     /// No such target.
     pub fn set_target_auth(&mut self, target: &str, auth: super::auth::Auth) -> Result<(), ChangeError> {
         self.catalog.targets.find(target)?.auth = auth;
+        Ok(())
+    }
+
+    /// Tells initiators that come to a target by a portal group to log in somewhere else, for now (RFC 7143 §11.13.5), or no
+    /// more. Sessions stay, and discovery goes on.
+    ///
+    /// # Errors
+    /// No such target or group, a group that does not lead there or is private, an address that is one of its own.
+    pub fn set_redirect(
+        &mut self,
+        target: &str,
+        portal_group: u16,
+        to: Option<SocketAddr>,
+    ) -> Result<(), ChangeError> {
+        self.catalog.set_redirect(target, portal_group, to)
+    }
+
+    /// Begins to count how long a target's commands take, or stops and forgets. Where it is counted already nothing changes.
+    ///
+    /// # Errors
+    /// No such target.
+    pub fn enable_histogram(&mut self, target: &str, is_enabled: bool) -> Result<(), ChangeError> {
+        let reactors = self.outbox.count();
+        let target = self.catalog.targets.find(target)?;
+        match is_enabled {
+            true if target.histogram.is_none() => target.histogram = Some(Arc::new(Histogram::new(reactors))),
+            true => {}
+            false => target.histogram = None,
+        }
+        let name = target.name.clone();
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.republish(changed);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod bdev;
 mod connection;
 mod file;
 mod framework;
+mod histogram;
 pub(super) mod initiator;
 mod iostat;
 mod log;
@@ -92,6 +93,7 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    histogram::METHODS,
     connection::METHODS,
     lunette::METHODS,
     spdk::METHODS,
