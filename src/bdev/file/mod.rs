@@ -30,6 +30,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
 pub use self::open::OpenError;
+pub(in crate::bdev) use self::open::machine_uuid;
 pub use self::reopen::Left;
 
 use self::channel::FileChannel;

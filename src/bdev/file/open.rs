@@ -394,16 +394,25 @@ fn hole_bytes(fd: &OwnedFd, stat: &Stat, is_device: bool) -> Option<u64> {
 /// Names the medium: this machine's, on that device, with that inode; or by what the device is called for life. Never
 /// by a path, and never the same on two machines.
 fn uuid(stat: &Stat, is_device: bool) -> [u8; 16] {
-    let machine = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"]
-        .iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .find(|id| !id.trim().is_empty());
     let medium = if is_device {
         sysfs::serial(stat.st_rdev).unwrap_or_else(|| format!("device {:x}", stat.st_rdev))
     } else {
         format!("inode {} on {:x}", stat.st_ino, stat.st_dev)
     };
-    uuid_of(machine.unwrap_or_default().trim(), &medium)
+    uuid_of(machine().trim(), &medium)
+}
+
+/// Names this machine, as a host that uses disks of others.
+pub(in crate::bdev) fn machine_uuid() -> [u8; 16] {
+    uuid_of(machine().trim(), "host")
+}
+
+fn machine() -> String {
+    ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .find(|id| !id.trim().is_empty())
+        .unwrap_or_default()
 }
 
 /// RFC 9562 §5.8: version 8, made as we like.

@@ -12,7 +12,7 @@ mod bring_up;
 pub(crate) mod discovery;
 mod fabrics;
 mod link;
-mod pdu;
+pub(crate) mod pdu;
 mod queue;
 mod socket;
 pub(crate) mod transport;
