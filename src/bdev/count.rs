@@ -206,8 +206,8 @@ impl Channel for CountedChannel {
         let (tag, op) = (io.tag, io.op);
         self.inner.submit(io, now)?;
         let kind = match op {
-            Op::Read { .. } => 0,
-            Op::Write { .. } | Op::WriteZeroes { .. } => 1,
+            Op::Read { .. } | Op::Verify { .. } => 0,
+            Op::Write { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => 1,
             Op::Unmap { .. } => 2,
             Op::Flush => KINDS,
         };

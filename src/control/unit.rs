@@ -1,7 +1,7 @@
 //! A logical unit's view, made of what its device says of itself.
 
 use super::error::ChangeError;
-use crate::bdev::Info;
+use crate::bdev::{Info, Offloads};
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, Medium, Modes, UnitView};
@@ -35,6 +35,7 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Mo
         rotational: info.rotational,
         modes,
         unmap: info.unmap,
+        offloads: info.offloads,
         permits: Permits::default(),
         medium: if info.blocks > 0 { Medium::Ready } else { Medium::NotReady },
     }
@@ -86,6 +87,7 @@ mod tests {
                 0xf6,
             ],
             unmap: None,
+            offloads: Offloads::default(),
         }
     }
 

@@ -55,7 +55,10 @@ impl<N: Net> Reactor<N> {
             Step::Done => return self.worked_off(conn, key, now),
             // The buffer comes before the hold: those that wait for the hold have buffers.
             Step::Hold { blocks, .. } | Step::Read { blocks, .. } | Step::Write { blocks, .. } => blocks,
-            Step::WriteZeroes { .. } | Step::Unmap { .. } => 0,
+            Step::CompareAndWrite { .. }
+            | Step::Verify { .. }
+            | Step::WriteZeroes { .. }
+            | Step::Unmap { .. } => 0,
         };
         let mut scratch = None;
         if blocks > 0 {
@@ -84,6 +87,11 @@ impl<N: Net> Reactor<N> {
             Step::WriteZeroes { lba, blocks, may_unmap } => {
                 Op::WriteZeroes { lba, blocks, fua: false, may_unmap }
             }
+            Step::CompareAndWrite { lba, blocks, fua } => {
+                scratch = job.data.take();
+                Op::CompareAndWrite { lba, blocks, fua }
+            }
+            Step::Verify { lba, blocks } => Op::Verify { lba, blocks },
             Step::Unmap { lba, blocks } => Op::Unmap { lba, blocks },
         };
         self.submit(conn, key, unit, op, scratch, 0, 0, now);

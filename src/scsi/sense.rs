@@ -246,8 +246,12 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 /// What a bad medium means to each operation.
 const fn medium_error(op: Op) -> Sense {
     match op {
-        Op::Read { .. } => Sense::READ_ERROR,
-        Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => Sense::WRITE_ERROR,
+        Op::Read { .. } | Op::Verify { .. } => Sense::READ_ERROR,
+        Op::Write { .. }
+        | Op::Flush
+        | Op::Unmap { .. }
+        | Op::WriteZeroes { .. }
+        | Op::CompareAndWrite { .. } => Sense::WRITE_ERROR,
     }
 }
 

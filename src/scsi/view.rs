@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bdev::Unmap;
+use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
@@ -86,6 +86,8 @@ pub struct UnitView {
     pub modes: Modes,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
+    /// What the device does by itself.
+    pub offloads: Offloads,
     /// Who may do what with it.
     pub permits: Permits,
     /// Whether media commands can be served.

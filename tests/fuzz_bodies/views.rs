@@ -44,6 +44,7 @@ pub(super) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(true),
         unmap: None,
+        offloads: lunette::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
     }

@@ -352,6 +352,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         rotational: false,
         modes: Modes::new(info.write_cache),
         unmap: info.unmap,
+        offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
     }

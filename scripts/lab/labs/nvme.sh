@@ -3,7 +3,7 @@
 #   iommu39, iommu48  an IOMMU with addresses of so many bits: vfio-pci
 #   bare              none: uio_pci_generic and --unsafe-noiommu
 # Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one.
-# Variables: LUNETTE, the binary; OUT, a folder for the guest's output.
+# Variables: GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
@@ -27,7 +27,7 @@ in_guest() { # WORLD
     -device 'nvme,id=b,serial=LUNETTEB,addr=0x11,max_ioqpairs=2,mdts=3'
     -device 'nvme-ns,bus=b,drive=nvme2,nsid=1,logical_block_size=512,physical_block_size=512')
   "$lab/../run-guest.sh" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
-    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 "$lab/nvme.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
+    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
   counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$work/said" | tail -1)
   [[ -n $counts ]] || counts="0 0"

@@ -116,6 +116,7 @@ impl FileChannel {
             extent_bytes(lba, blocks, medium.block_bytes, self.term.blocks.load(Ordering::Relaxed))?;
         }
         match op {
+            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
             Op::Read { .. } => {}
             Op::Flush if self.term.verdict.is_failed() => return Err(IoError::FlushFailed),
             Op::Flush => {}
@@ -159,7 +160,7 @@ impl FileChannel {
     /// Whether a good end of `op` says that something is on stable storage.
     fn promises(&self, op: Op) -> bool {
         match op {
-            Op::Read { .. } => false,
+            Op::Read { .. } | Op::Verify { .. } | Op::CompareAndWrite { .. } => false,
             Op::Flush | Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => true,
             Op::Write { .. } | Op::WriteZeroes { .. } | Op::Unmap { .. } => {
                 self.term.recipe.is_write_through()

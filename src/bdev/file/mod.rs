@@ -37,7 +37,7 @@ use self::channel::FileChannel;
 use self::open::Habits;
 use self::reopen::{Former, Origin};
 use self::term::Term;
-use super::{Bdev, Channel, Info, Unmap};
+use super::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
 /// Block size of a regular file, unless given.
@@ -183,6 +183,7 @@ impl Bdev for FileDisk {
             rotational: medium.is_some_and(|medium| medium.rotational),
             uuid: origin.map_or(recipe.uuid.unwrap_or_default(), |origin| origin.uuid),
             unmap,
+            offloads: Offloads::default(),
         }
     }
 

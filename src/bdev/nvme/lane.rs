@@ -15,10 +15,10 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use self::part::Part;
-pub(super) use self::part::Shape;
+pub(super) use self::part::{PrInfo, Shape};
 use super::port::{Port, Request, StopCause};
 use super::queue::{PushError, Queue};
-use super::spec::Completion;
+use super::spec::{Completion, Fuse};
 use super::table::{JOBS, Job, Phase, SLOTS, Sent, Table};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
 use crate::buf::Region;
@@ -290,7 +290,9 @@ impl Lane {
         self.table.leave(cid);
         if let Some(job) = self.table.jobs.get_mut(job) {
             job.commands = job.commands.saturating_sub(1);
-            job.result = job.result.and(result);
+            // The second half of a fused operation is cancelled because of what became of the first.
+            let is_vague = job.result == Err(IoError::Cancelled) && result.is_err();
+            job.result = if is_vague { result } else { job.result.and(result) };
         }
         self.settle(job);
     }
@@ -345,8 +347,12 @@ impl Lane {
                 }
                 return true;
             };
-            let Some((slot, cid)) = self.table.next(queue.depth()) else { return false };
             let part = Part::of(job, &shape, queue.bytes_max());
+            // The halves of a fused operation stand one after the other.
+            let behind = u16::from(part.fuse == Fuse::First);
+            let Some((slot, cid)) = self.table.next(queue.depth().saturating_sub(behind)) else {
+                return false;
+            };
             let pushed = queue.push(slot, cid, &part.command(job.op, &shape), part.payload(job, &shape));
             match pushed {
                 Ok(()) => {
@@ -361,7 +367,7 @@ impl Lane {
                     self.table.enter(sent);
                     if let Some(job) = self.table.jobs.get_mut(key) {
                         job.is_issued = true;
-                        job.issued_blocks += part.blocks;
+                        job.issued_blocks += if part.fuse == Fuse::First { 0 } else { part.blocks };
                         job.commands += 1;
                     }
                 }

@@ -4,7 +4,6 @@
 //! nobody.
 
 use super::queue::Payloads;
-use super::spec::nvm;
 use crate::bdev::{Io, IoError, Op};
 use crate::buf::Buf;
 use crate::slab::{Key, Slab};
@@ -191,7 +190,10 @@ impl Table {
 impl Payloads for Table {
     fn source(&self, cid: u16) -> Option<&[u8]> {
         let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
-        let job = self.jobs.get(sent.job).filter(|job| matches!(job.op, Op::Write { .. }))?;
+        let job = self
+            .jobs
+            .get(sent.job)
+            .filter(|job| matches!(job.op, Op::Write { .. } | Op::CompareAndWrite { .. }))?;
         job.data.as_ref()?.get(sent.from..sent.from.checked_add(sent.bytes)?)
     }
 
@@ -199,17 +201,5 @@ impl Payloads for Table {
         let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
         let job = self.jobs.get_mut(sent.job).filter(|job| matches!(job.op, Op::Read { .. }))?;
         job.data.as_mut()?.get_mut(sent.from..sent.from.checked_add(sent.bytes)?)
-    }
-}
-
-/// The opcode of an IO.
-pub(super) fn opcode(op: Op, writes_zeroes: bool) -> u8 {
-    match op {
-        Op::Read { .. } => nvm::READ,
-        Op::Write { .. } => nvm::WRITE,
-        Op::WriteZeroes { .. } if writes_zeroes => nvm::WRITE_ZEROES,
-        Op::WriteZeroes { .. } => nvm::WRITE,
-        Op::Unmap { .. } => nvm::DATASET_MANAGEMENT,
-        Op::Flush => nvm::FLUSH,
     }
 }

@@ -74,6 +74,7 @@ impl World {
             rotational: false,
             modes: Modes::new(false),
             unmap: None,
+            offloads: crate::bdev::Offloads::default(),
             permits: Permits::default(),
             medium: Medium::Ready,
         };

@@ -37,6 +37,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
     }

@@ -68,6 +68,7 @@ fn unit_view(id: u32) -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
     }
