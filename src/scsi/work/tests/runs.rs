@@ -1,6 +1,7 @@
 //! Runs, step by step.
 
 use super::{begin, done, thin, work};
+use crate::bdev::Offloads;
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::unit;
 use crate::scsi::view::{Medium, UnitView};
