@@ -25,7 +25,7 @@ mod recovery;
 mod scan;
 pub(crate) mod shared;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -213,7 +213,10 @@ impl Controller {
     fn send(&mut self, purpose: Purpose, command: &Command, data: AdminData<'_>) -> bool {
         let is_event = purpose == Purpose::Event;
         let due = (!is_event).then(|| self.now.after_ns(self.options.admin_ns));
-        self.admin.send(&mut *self.transport, purpose, command, data, due)
+        let is_sent = self.admin.send(&mut *self.transport, purpose, command, data, due);
+        // It may be done at once.
+        self.has_progress |= is_sent;
+        is_sent
     }
 
     /// New lanes, and orders.

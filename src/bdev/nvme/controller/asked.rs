@@ -58,7 +58,8 @@ impl Controller {
         let most = usize::from(self.identity.aborts.min(ABORTS_SENT_MAX));
         while self.admin.count(Purpose::Abort) < most {
             let Some(&(number, id, cid)) = self.asked.aborts.front() else { break };
-            let is_open = self.lanes.iter().any(|lane| (lane.number, lane.open_queue()) == (number, Some(id)));
+            let is_open =
+                self.lanes.iter().any(|lane| (lane.number, lane.open_queue()) == (number, Some(id)));
             if is_open && !self.send(Purpose::Abort, &command::abort(id, cid), AdminData::None) {
                 break;
             }

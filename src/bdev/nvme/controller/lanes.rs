@@ -156,7 +156,9 @@ impl Lane {
     /// The lane gives its queue back: it is kept for as long as the device may know it.
     fn keep(&mut self, given: Option<Box<dyn Queue + Send>>) {
         match &mut self.pair {
-            Pair::Deleting(Deleting { queue, .. }) | Pair::Doomed { queue, .. } if given.is_some() => *queue = given,
+            Pair::Deleting(Deleting { queue, .. }) | Pair::Doomed { queue, .. } if given.is_some() => {
+                *queue = given
+            }
             _ => {}
         }
     }

@@ -278,6 +278,15 @@ impl Transport for Script {
     }
 }
 
+/// A transport to a device that works, or to none.
+pub(crate) fn script(has_device: bool) -> Box<dyn Transport> {
+    let mut device = Device::new();
+    if !has_device {
+        device.starts.push_back(Err("connection refused"));
+    }
+    Box::new(Script { device: Arc::new(Mutex::new(device)), page: Box::new([0; ADMIN_DATA_BYTES]) })
+}
+
 #[derive(Debug)]
 struct ScriptQueue(u16);
 
@@ -356,6 +365,12 @@ impl Bench {
 
     fn device(&self) -> std::sync::MutexGuard<'_, Device> {
         self.device.lock().unwrap()
+    }
+
+    /// How often it was reset, and from outside.
+    fn resets(&self) -> (u32, u32) {
+        let device = self.device();
+        (device.start_count, device.bus_resets)
     }
 
     /// Polls as the thread does, for so long.

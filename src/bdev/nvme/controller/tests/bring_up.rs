@@ -51,7 +51,7 @@ fn a_step_without_an_answer_has_its_time_and_a_second_try() {
         bench.run(12 * SECOND_NS);
         let Life::Gone(why) = bench.shared.life() else { panic!("{words}: {:?}", bench.shared.life()) };
         assert!(why.contains("did not answer when asked what it is"), "{why}");
-        assert_eq!((bench.device().start_count, bench.device().bus_resets), (2, 1));
+        assert_eq!(bench.resets(), (2, 1));
         assert!(bench.controller.is_over());
         assert!(bench.told(Severity::Error).iter().any(|line| line.contains("attach it again")));
     }
@@ -104,7 +104,8 @@ fn fewer_queues_than_reactors_are_refused_with_what_to_do() {
     device.queues = 3;
     let mut bench = Bench::new(device);
     bench.run(SECOND_NS);
-    let why = "it grants 3 pairs of IO queues, and each of 4 reactors needs one: run fewer reactors (--cores)";
+    let why =
+        "it grants 3 pairs of IO queues, and each of 4 reactors needs one: run fewer reactors (--cores)";
     assert_eq!(bench.shared.life(), Life::Gone(why.to_owned()));
     assert_eq!(bench.device().start_count, 1, "trying again would not help");
 }

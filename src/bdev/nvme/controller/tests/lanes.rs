@@ -100,7 +100,8 @@ fn no_lane_hears_of_a_reset_before_the_device_is_quiet() {
     let port = bench.lane(0);
     bench.run(MS_NS);
     let _queue = opened(&port);
-    (bench.device().quiets, bench.device().hangs) = (false, true);
+    bench.device().quiets = false;
+    bench.device().hangs = true;
     bench.device().fault = Some("fatal status");
     bench.run(SECOND_NS);
     assert!(port.reply().is_none());
@@ -156,10 +157,7 @@ fn a_pair_that_is_half_made_is_taken_back() {
     let port = bench.lane(0);
     bench.run(MS_NS);
     assert!(matches!(port.reply(), Some(Reply::Gone)));
-    assert_eq!(
-        bench.opcodes(),
-        [admin::CREATE_CQ, admin::CREATE_SQ, admin::DELETE_SQ, admin::DELETE_CQ]
-    );
+    assert_eq!(bench.opcodes(), [admin::CREATE_CQ, admin::CREATE_SQ, admin::DELETE_SQ, admin::DELETE_CQ]);
     assert_eq!(bench.device().forgotten, [1]);
     assert_eq!(bench.shared.life(), Life::Running);
 }
@@ -195,7 +193,8 @@ fn a_controller_is_given_back_in_order() {
     let mut deleted = bench.opcodes();
     deleted.sort_unstable();
     assert_eq!(deleted, [admin::DELETE_SQ, admin::DELETE_SQ, admin::DELETE_CQ, admin::DELETE_CQ]);
-    assert!(bench.device().is_stopped && bench.device().mapped.is_empty());
+    assert!(bench.device().is_stopped);
+    assert!(bench.device().mapped.is_empty());
     assert!(matches!(one.reply(), Some(Reply::Gone)));
     assert!(matches!(other.reply(), Some(Reply::Gone)));
     assert_eq!((bench.shared.life(), bench.events()), (Life::Detached, vec!["removed 1".to_owned()]));

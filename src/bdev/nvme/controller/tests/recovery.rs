@@ -14,7 +14,7 @@ fn a_reset_from_outside_is_the_second_try() {
     bench.device().starts.push_back(Err("it does not become ready"));
     bench.shared.order(Order::Reset);
     bench.run(SECOND_NS);
-    assert_eq!((bench.device().start_count, bench.device().bus_resets), (3, 1));
+    assert_eq!(bench.resets(), (3, 1));
     assert_eq!(bench.events(), ["lost", "recovered"]);
     assert!(matches!(port.reply(), Some(Reply::Stopped)));
     assert!(port.reply().is_none());
@@ -123,7 +123,10 @@ fn a_network_is_waited_for() {
     bench.device().fault = Some("connection reset");
     bench.run(40 * SECOND_NS);
     assert_eq!(bench.events(), ["lost", "removed 1", "gone"]);
-    assert_eq!(bench.shared.life(), Life::Gone("connection refused; detach it, and attach it again when that is mended".to_owned()));
+    assert_eq!(
+        bench.shared.life(),
+        Life::Gone("connection refused; detach it, and attach it again when that is mended".to_owned())
+    );
 }
 
 #[test]
