@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::shared::{Event, Life, Options, Severity, Shared};
-use super::{Controller, State};
+use super::Controller;
 use crate::bdev::Wake;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Port, Reply, Request};
@@ -39,8 +39,10 @@ enum Act {
     Other,
 }
 
-/// A rule's command, and what is done with it.
-type Rule = (fn(&Command) -> bool, Act);
+/// Of which commands a rule speaks.
+type Which = fn(&Command) -> bool;
+/// What is done with those.
+type Rule = (Which, Act);
 
 /// A namespace of the device.
 #[derive(Clone, Copy, Debug)]

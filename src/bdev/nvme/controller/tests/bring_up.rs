@@ -1,7 +1,7 @@
 use super::*;
 
 /// A required step's commands, and what is said of its failure.
-const REQUIRED: [(fn(&Command) -> bool, &str); 3] = [
+const REQUIRED: [(Which, &str); 3] = [
     (|command| is_identify(command, 1), "what it is"),
     (|command| command.opcode == admin::SET_FEATURES && command.cdw10[0] == 7, "for IO queues"),
     (|command| is_identify(command, 0), "what it is"),
@@ -71,7 +71,7 @@ fn a_refusal_of_what_is_needed_ends_it() {
 
 #[test]
 fn a_refusal_of_what_can_be_done_without_does_not() {
-    let optional: [fn(&Command) -> bool; 4] = [
+    let optional: [Which; 4] = [
         |command| command.opcode == admin::SET_FEATURES && command.cdw10[0] == 0x0B,
         |command| command.opcode == admin::SET_FEATURES && command.cdw10[0] == 0x0F,
         |command| command.opcode == admin::ASYNC_EVENT,

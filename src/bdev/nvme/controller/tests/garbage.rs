@@ -157,7 +157,7 @@ fn whatever_a_controller_says_it_is_survived() {
             .collect();
         for _ in 0..40 {
             let act = seed.act();
-            let rule: fn(&Command) -> bool = match seed.below(4) {
+            let rule: Which = match seed.below(4) {
                 0 => |command| command.opcode == admin::IDENTIFY,
                 1 => |command| command.opcode == admin::ASYNC_EVENT,
                 2 => |command| command.opcode <= admin::CREATE_CQ,
