@@ -191,10 +191,8 @@ impl Controller {
         if self.mdts == 0 {
             return usize::MAX;
         }
-        usize::try_from(page_bytes_min)
-            .unwrap_or(4096)
-            .checked_shl(u32::from(self.mdts))
-            .unwrap_or(usize::MAX)
+        let pages = 1_usize.checked_shl(u32::from(self.mdts)).unwrap_or(usize::MAX);
+        usize::try_from(page_bytes_min).unwrap_or(4096).saturating_mul(pages)
     }
 }
 
