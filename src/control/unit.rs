@@ -1,7 +1,7 @@
 //! A logical unit's view, made of what its device says of itself.
 
 use super::error::ChangeError;
-use crate::bdev::{Info, Offloads};
+use crate::bdev::Info;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, Medium, Modes, UnitView};
@@ -87,7 +87,7 @@ mod tests {
                 0xf6,
             ],
             unmap: None,
-            offloads: Offloads::default(),
+            offloads: crate::bdev::Offloads::default(),
         }
     }
 

@@ -160,12 +160,17 @@ fn say(controller: &str, severity: Severity, text: &str) {
 }
 
 impl Context {
+    /// Refuses a name that is taken, before a device is opened that would have it.
+    pub(super) fn check_controller_free(&self, name: &str) -> Result<(), Fault> {
+        if lock(&self.nvme.0).contains_key(name) {
+            return Err(Fault::errno(Errno::EXIST, format_args!("there is a controller {name} already")));
+        }
+        Ok(())
+    }
+
     /// Attaches a controller and registers its namespaces; gives back their bdevs' names.
     pub(super) fn attach(&self, what: ToAttach) -> Result<Vec<String>, Fault> {
         let name = what.name.clone();
-        if lock(&self.nvme.0).contains_key(&name) {
-            return Err(Fault::errno(Errno::EXIST, format_args!("there is a controller {name} already")));
-        }
         let (events, follow) = mpsc::channel();
         let hook = Arc::new(move |event| drop(events.send(event)));
         let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;

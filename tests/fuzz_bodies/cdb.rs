@@ -108,8 +108,11 @@ fn steps_are_right(cdb: &Cdb, work: &Work, place: &Place<'_>, room: usize) {
     for _ in 0..300 {
         let (lba, blocks, access) = match run.step() {
             Step::Done => return,
-            Step::Hold { lba, blocks } | Step::Read { lba, blocks } => (lba, blocks, Access::Read),
+            Step::Hold { lba, blocks } | Step::Read { lba, blocks } | Step::Verify { lba, blocks } => {
+                (lba, blocks, Access::Read)
+            }
             Step::Write { lba, blocks, .. }
+            | Step::CompareAndWrite { lba, blocks, .. }
             | Step::WriteZeroes { lba, blocks, .. }
             | Step::Unmap { lba, blocks } => (lba, blocks, Access::Write),
         };

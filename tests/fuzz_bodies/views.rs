@@ -44,7 +44,7 @@ pub(super) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(true),
         unmap: None,
-        offloads: lunette::bdev::Offloads::default(),
+        offloads: Offloads { compare_and_write_blocks: 8, verify: true },
         permits: Permits::default(),
         medium: Medium::Ready,
     }

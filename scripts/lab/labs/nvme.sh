@@ -49,7 +49,7 @@ in_guest() { # WORLD
   : >"$work/said"
   remove_when_asked & children+=($!)
   "$lab/../run-guest.sh" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
-    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
+    -e CALLS="${CALLS:-1000}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
   kill "${children[-1]}" 2>/dev/null || true
   counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$work/said" | tail -1)

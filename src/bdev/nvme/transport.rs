@@ -97,6 +97,4 @@ pub(crate) trait Transport: Send + Debug {
     fn doorbell_buffer(&mut self) -> Option<Command> {
         None
     }
-    /// The controller has carried [`Transport::doorbell_buffer`] out; a reset undoes it.
-    fn doorbell_buffer_set(&mut self) {}
 }

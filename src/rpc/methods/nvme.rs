@@ -123,6 +123,7 @@ fn attach(context: &Context, params: Attach) -> Outcome {
     {
         return Err(invalid("name", "letters, digits, '-', '_' and '.' are taken"));
     }
+    context.check_controller_free(&params.name)?;
     let reactors = context.control(|control, _| control.reactor_count())?;
     let reactors = u16::try_from(reactors).unwrap_or(u16::MAX);
     let command_ns = u64::from(params.lunette_timeout_sec.max(1)) * SECOND_NS;

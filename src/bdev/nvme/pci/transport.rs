@@ -305,6 +305,11 @@ impl Transport for PciTransport {
         Some((completion, answer))
     }
 
+    fn doorbell_buffer(&mut self) -> Option<Command> {
+        // Its pointers are filled in when it is submitted.
+        Some(Command { opcode: spec::admin::DOORBELL_BUFFER, ..Command::default() })
+    }
+
     fn create_commands(&mut self, id: u16, entries: u16) -> Result<Vec<Command>, String> {
         let Some(capabilities) = &self.capabilities else {
             return Err("the controller is not enabled".to_owned());
