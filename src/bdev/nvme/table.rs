@@ -3,7 +3,6 @@
 //! A command's id is its slot and, above it, which tenancy of the slot: a completion that comes twice, or too late, finds
 //! nobody.
 
-
 use super::queue::Payloads;
 use super::spec::nvm;
 use crate::bdev::{Io, IoError, Op};

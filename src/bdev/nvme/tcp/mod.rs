@@ -17,3 +17,6 @@ mod queue;
 mod socket;
 pub(crate) mod transport;
 mod wire;
+
+#[cfg(test)]
+mod tests;
