@@ -11,6 +11,8 @@
 mod bring_up;
 pub(crate) mod discovery;
 mod fabrics;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod fuzz;
 mod link;
 mod pdu;
 mod queue;

@@ -30,8 +30,12 @@ fn attach(digests: Digests) -> Option<Arc<Handle>> {
     let options = Options { digests, ..Options::new(address, &nqn, HOST, [9; 16]) };
     let handle = Handle::attach(
         Box::new(TcpTransport::new(options)),
-        shared::Options::fabrics("nvmet".to_owned(), 1, None),
-        Arc::new(|event| eprintln!("{event:?}")),
+        shared::Options::fabrics("nvmet".to_owned(), 4, None),
+        Arc::new(|event| {
+            if let shared::Event::Said(_, text) = event {
+                eprintln!("{text}");
+            }
+        }),
     );
     let handle = Arc::new(handle.expect("a thread"));
     handle.wait_attached(Duration::from_secs(60)).expect("it is attached");
@@ -56,7 +60,7 @@ fn passes_the_contract(digests: Digests) {
             );
             Made { bdev: Arc::new(bdev), resize: None }
         };
-        suite(&Subject { name: "NVMe over TCP", make: &make, keeps_data: true });
+        suite(&Subject { name: "NVMe over TCP", make: &make, keeps_data: true, frees_on_drop: false });
     }
     handle.detach(Duration::from_secs(30)).expect("it is given back");
 }

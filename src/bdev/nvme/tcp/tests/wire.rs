@@ -32,6 +32,8 @@ struct Host {
     busy: Vec<Option<(u16, usize, usize)>>,
     generation: u16,
     done: usize,
+    /// What it receives is not what the target sent.
+    is_harmed: bool,
 }
 
 impl Host {
@@ -44,6 +46,7 @@ impl Host {
             busy: vec![None; usize::from(DEPTH)],
             generation: 0,
             done: 0,
+            is_harmed: false,
         }
     }
 
@@ -119,9 +122,12 @@ impl Host {
                 let busy = &mut self.busy[usize::from(completion.cid & 0xFF)];
                 let (cid, from, len) = busy.take().expect("each completes once");
                 assert_eq!((completion.cid, completion.sq_id), (cid, 3));
-                assert_eq!(completion.status.bits(), 0);
+                // Transient transport error: what came had a wrong digest.
+                let is_damaged = self.is_harmed && completion.status.bits() == 0x22;
+                assert!(completion.status.bits() == 0 || is_damaged);
                 if let Some(piece) = self.memory.take(cid)
                     && piece.is_read
+                    && !is_damaged
                 {
                     assert!(piece.data == self.expected[from..from + len], "what was written is read");
                 }
@@ -175,6 +181,7 @@ fn garbage_breaks_the_connection_and_nothing_else() {
         (style.header_digest, style.data_digest) = (true, true);
         let (mut host, mut target) = (Host::new(&style, seed), Target::new(style, seed));
         host.wire.set_capsule_bytes(style.capsule_bytes);
+        host.is_harmed = true;
         let (mut random, mut passed, at) = (Random(seed ^ 77), 0, Random(seed).below(20_000));
         drive(&mut host, &mut target, 60, |output| {
             let is_now = passed <= at && at < passed + output.len();
@@ -194,6 +201,32 @@ fn garbage_breaks_the_connection_and_nothing_else() {
         }
     }
     assert!(broken > 100, "{broken}");
+}
+
+#[test]
+fn the_fuzzers_body_finds_nothing_in_inputs_that_are_almost_pdus() {
+    let mut random = Random(5);
+    for _ in 0..30_000 {
+        let mut input: Vec<u8> = (0..3).map(|_| random.below(256) as u8).collect();
+        // Greeted, mostly without digests.
+        input[0] &= if random.below(4) == 0 { 0x1B } else { 0x18 };
+        for _ in 0..random.below(12) {
+            let kind = [0x05, 0x07, 0x07, 0x09, 0x03, 0x01][random.below(6)];
+            let bytes = 16 * random.below(16) as u8;
+            let flags = [0, 4, 12][random.below(3)];
+            let cid = [random.below(8) as u8, random.below(2) as u8];
+            let offset = if random.below(2) == 0 { 0 } else { bytes };
+            let plen = if kind == 0x07 { u16::from(bytes) + 24 } else { 24 }.to_le_bytes();
+            input.extend([kind, flags, 24, 24, plen[0], plen[1], 0, 0, cid[0], cid[1], 1, 0]);
+            input.extend([offset, 0, 0, 0, bytes, 0, 0, 0, cid[0], cid[1], 0, 0]);
+            input.resize(input.len() + if kind == 0x07 { usize::from(bytes) } else { 0 }, 0x55);
+        }
+        if random.below(3) == 0 && input.len() > 3 {
+            let at = 3 + random.below(input.len() - 3);
+            input[at] = random.below(256) as u8;
+        }
+        crate::bdev::nvme::tcp::fuzz::one(&input);
+    }
 }
 
 #[test]
