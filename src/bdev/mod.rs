@@ -93,6 +93,8 @@ pub trait Bdev: Send + Sync + Debug {
     }
     /// Begins to count anew.
     fn forget_counts(&self) {}
+    /// Forgets the longest and the shortest times only.
+    fn forget_extremes(&self) {}
 }
 
 /// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;

@@ -44,7 +44,7 @@ enum Command {
     Serve(Box<args::Serve>),
     /// Call a running daemon by its JSON-RPC socket.
     Rpc(rpc::Rpc),
-    /// Look for NVMe controllers.
+    /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
 }
 

@@ -150,6 +150,7 @@ fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result
         demands_header_digest: false,
         demands_data_digest: false,
         queue_depth: 64,
+        relative_ports: Vec::new(),
     })
 }
 

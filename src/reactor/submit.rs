@@ -48,6 +48,7 @@ impl<N: Net> Reactor<N> {
             next: None,
             hold,
             is_forbidden: false,
+            is_lost: false,
         };
         let Ok(key) = self.tables.ios.insert(record) else {
             // Cannot be: the slab holds PLAN_IOS for every task.

@@ -36,6 +36,7 @@ impl<N: Net> Reactor<N> {
                 let (cdb, session) = (task.cdb, link.conn.session());
                 // A change of configuration, so it may allocate.
                 let parameters = data.as_deref().unwrap_or(&[]).into();
+                task.is_asked = true;
                 let ticket = TaskTicket { conn, task: key };
                 let reactor = self.id;
                 self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
@@ -127,7 +128,8 @@ impl<N: Net> Reactor<N> {
     /// Control has decided a command.
     pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
         let TaskTicket { conn, task: key } = ticket;
-        let Some(task) = self.tables.tasks.get(key) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        task.is_asked = false;
         match task.unit {
             Some(unit) if is_flushed && outcome.status == Status::Good && task.outcome.is_none() => {
                 self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);

@@ -30,7 +30,7 @@ pub(super) fn one(data: &[u8]) {
         },
         unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
         permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
-        medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
+        medium: source.pick(&[Medium::Ready, Medium::Unsettled, Medium::NotReady, Medium::Removed]),
         ..views::unit()
     };
     let number =

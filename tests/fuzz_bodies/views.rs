@@ -17,6 +17,8 @@ pub(super) fn target() -> TargetView {
         name: TARGET.to_owned(),
         alias: "a disk".to_owned(),
         relative_port: 1,
+        ports: vec![1],
+        histogram: None,
         port_group: 1,
         portal_group: 1,
         portals: vec!["192.0.2.1:3260,1".to_owned(), "[2001:db8::1]:3260,1".to_owned()],

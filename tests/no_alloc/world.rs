@@ -367,6 +367,8 @@ fn target_view() -> TargetView {
         name: TARGET.to_owned(),
         alias: String::new(),
         relative_port: 1,
+        ports: vec![1],
+        histogram: None,
         port_group: 1,
         portal_group: 1,
         portals: Vec::new(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::{Dev, major, minor};
 
 /// Where `/proc/self/mountinfo` says that the device, or a partition of it, is mounted.
-pub(super) fn mount_point(device: Dev) -> Option<String> {
+pub(in crate::bdev) fn mount_point(device: Dev) -> Option<String> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounted(&text, |number, source| {
         let same_source = || rustix::fs::stat(source).is_ok_and(|stat| is_on(stat.st_rdev, device));
@@ -67,6 +67,13 @@ pub(super) fn queue_number(device: Dev, name: &str) -> Option<u64> {
         .iter()
         .find_map(|queue| std::fs::read_to_string(directory.join(queue).join(name)).ok())?;
     text.trim().parse().ok()
+}
+
+/// A number that no other device has or will have had since the system started: device numbers are used again (Linux 5.15).
+pub(super) fn sequence(device: Dev) -> Option<String> {
+    let directory = directory(device);
+    let files = ["diskseq", "../diskseq"];
+    files.iter().find_map(|file| std::fs::read_to_string(directory.join(file)).ok())
 }
 
 /// A name that the device has for life, where it has one.

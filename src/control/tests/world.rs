@@ -267,6 +267,7 @@ pub(super) fn target(name: &str, luns: Vec<(String, Option<LunNumber>)>) -> NewT
         demands_header_digest: false,
         demands_data_digest: false,
         queue_depth: 64,
+        relative_ports: Vec::new(),
     }
 }
 

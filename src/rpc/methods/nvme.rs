@@ -1,10 +1,16 @@
 //! NVMe controllers: attached, listed, given back.
 
+use std::net::{IpAddr, SocketAddr};
+
 use rustix::io::Errno;
 
 use super::{Method, Outcome, method};
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Life, Options};
+use crate::bdev::nvme::pci;
+use crate::bdev::nvme::pci::device::Address;
+use crate::bdev::nvme::tcp::pdu::Digests;
+use crate::bdev::nvme::tcp::transport::{self as tcp, TcpTransport};
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -134,10 +140,14 @@ fn invalid(name: &str, what: &str) -> Fault {
 }
 
 fn pcie(context: &Context, params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Fault> {
-    let transport = open_pcie(&params.traddr, context.unsafe_noiommu)
-        .map_err(|error| Fault::errno(Errno::NODEV, error))?;
-    let trid = object! { "trtype": "PCIe", "traddr": &params.traddr };
-    let mut call = object! { "name": &params.name, "trtype": "PCIe", "traddr": &params.traddr };
+    let address = Address::parse(&params.traddr).ok_or_else(|| {
+        invalid("traddr", &format!("{:?} is no PCI address as 0000:01:00.0", params.traddr))
+    })?;
+    let transport =
+        pci::open(address, context.unsafe_noiommu).map_err(|error| Fault::errno(Errno::NODEV, error))?;
+    let address = address.to_string();
+    let trid = object! { "trtype": "PCIe", "traddr": &address };
+    let mut call = object! { "name": &params.name, "trtype": "PCIe", "traddr": &address };
     call.push("lunette_timeout_sec", params.lunette_timeout_sec);
     Ok(ToAttach {
         name: params.name.clone(),
@@ -145,7 +155,7 @@ fn pcie(context: &Context, params: &Attach, reactors: u16, times: TimeOuts) -> R
         recipe: recipe("bdev_nvme_attach_controller", call),
         options: Options::pcie(params.name.clone(), reactors),
         times,
-        transport,
+        transport: Box::new(transport),
     })
 }
 
@@ -179,13 +189,54 @@ fn describe(attached: &Attached) -> Json {
     object! { "name": attached.name(), "ctrlrs": Json::Array(vec![controller]) }
 }
 
-fn open_pcie(
-    _address: &str,
-    _unsafe_noiommu: bool,
-) -> Result<Box<dyn crate::bdev::nvme::transport::Transport>, String> {
-    Err("not yet".to_owned())
-}
-
-fn tcp(_params: &Attach, _reactors: u16, _times: TimeOuts) -> Result<ToAttach, Fault> {
-    Err(Fault::internal("not yet"))
+fn tcp(params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Fault> {
+    let address: IpAddr = params.traddr.parse().map_err(|_| {
+        invalid("traddr", &format!("{:?} is no IP address; names are not looked up", params.traddr))
+    })?;
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    if params.adrfam.as_ref().is_some_and(|given| !given.eq_ignore_ascii_case(family)) {
+        return Err(invalid("adrfam", &format!("traddr is of {family}")));
+    }
+    let port = params.trsvcid.as_deref().unwrap_or("4420");
+    let port = port.parse().map_err(|_| invalid("trsvcid", &format!("{port:?} is no TCP port")))?;
+    let subnqn = params.subnqn.as_deref().ok_or_else(|| {
+        invalid("subnqn", &format!("name a subsystem; `lunette nvme discover {address}` lists them"))
+    })?;
+    let mut options = tcp::Options::of_this_machine(SocketAddr::new(address, port), subnqn);
+    if let Some(hostnqn) = &params.hostnqn {
+        options.hostnqn.clone_from(hostnqn);
+    }
+    for (name, nqn) in [("subnqn", subnqn), ("hostnqn", &options.hostnqn)] {
+        if let Some(problem) = tcp::nqn_problem(nqn) {
+            return Err(invalid(name, &problem));
+        }
+    }
+    options.digests = Digests { header: params.hdgst, data: params.ddgst };
+    let loss_ns = u64::try_from(params.ctrlr_loss_timeout_sec).ok().map(|seconds| seconds * SECOND_NS);
+    let trid = object! {
+        "trtype": "TCP",
+        "adrfam": family,
+        "traddr": address.to_string(),
+        "trsvcid": port.to_string(),
+        "subnqn": subnqn,
+    };
+    let mut call = object! { "name": &params.name };
+    if let (Json::Object(call), Json::Object(trid)) = (&mut call, trid.clone()) {
+        call.extend(trid);
+    }
+    if let Some(hostnqn) = &params.hostnqn {
+        call.push("hostnqn", hostnqn);
+    }
+    call.push("hdgst", params.hdgst);
+    call.push("ddgst", params.ddgst);
+    call.push("ctrlr_loss_timeout_sec", params.ctrlr_loss_timeout_sec);
+    call.push("lunette_timeout_sec", params.lunette_timeout_sec);
+    Ok(ToAttach {
+        name: params.name.clone(),
+        trid,
+        recipe: recipe("bdev_nvme_attach_controller", call),
+        options: Options::fabrics(params.name.clone(), reactors, loss_ns),
+        times,
+        transport: Box::new(TcpTransport::new(options)),
+    })
 }

@@ -48,6 +48,8 @@ pub(in crate::scsi) fn target() -> TargetView {
         name: "iqn.2026-11.example:disk".to_owned(),
         alias: String::new(),
         relative_port: 0x0102,
+        ports: vec![0x0102, 0x0203],
+        histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
         portals: Vec::new(),

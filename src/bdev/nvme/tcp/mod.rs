@@ -14,7 +14,7 @@ mod fabrics;
 #[cfg(any(test, feature = "sim"))]
 pub(crate) mod fuzz;
 mod link;
-mod pdu;
+pub(crate) mod pdu;
 mod queue;
 mod socket;
 pub(crate) mod transport;

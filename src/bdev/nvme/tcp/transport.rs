@@ -8,10 +8,12 @@ use super::link::{Link, STEP_NS};
 pub(crate) use super::pdu::Digests;
 use super::queue::TcpQueue;
 use super::socket::{self, Socket};
+use crate::bdev::file::machine_uuid;
 use crate::bdev::nvme::bus::Mapping;
 use crate::bdev::nvme::queue::Queue;
 use crate::bdev::nvme::spec::{Command, Completion};
 use crate::bdev::nvme::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
+use crate::control::registry::uuid_text;
 use crate::time::Tick;
 
 /// A discovery controller's subsystem (Base §4.5).
@@ -47,6 +49,13 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// As this machine, under the name that is made of its id.
+    pub(crate) fn of_this_machine(address: SocketAddr, subnqn: &str) -> Options {
+        let host_id = machine_uuid();
+        let hostnqn = format!("nqn.2014-08.org.nvmexpress:uuid:{}", uuid_text(&host_id));
+        Options::new(address, subnqn, &hostnqn, host_id)
+    }
+
     /// Without digests.
     pub(crate) fn new(address: SocketAddr, subnqn: &str, hostnqn: &str, host_id: [u8; 16]) -> Options {
         Options {

@@ -164,6 +164,8 @@ impl World {
             name: "iqn.2026-11.io.example:t".to_owned(),
             alias: String::new(),
             relative_port: 1,
+            ports: vec![1],
+            histogram: None,
             port_group: 1,
             portal_group: 1,
             portals: Vec::new(),
