@@ -18,7 +18,7 @@ use crate::time::{SECOND_NS, Tick};
 /// More IOs than any channel takes at once.
 const IOS_MAX: usize = 4096;
 /// Polls within which everything in flight must have ended; those that wait in the kernel wait up to a second each.
-const POLLS_MAX: usize = 1_000_000;
+const POLLS_MAX: usize = 100_000_000;
 
 /// A fresh device for one case, of at least 64 blocks.
 pub struct Made {
@@ -36,6 +36,9 @@ pub struct Subject<'a> {
     pub make: &'a dyn Fn() -> Made,
     /// What is written can be read again.
     pub keeps_data: bool,
+    /// A channel that is dropped with IO in flight gives its memory back. Else it keeps it for ever, as the device may still
+    /// write there.
+    pub frees_on_drop: bool,
 }
 
 /// Runs every case.
@@ -88,12 +91,21 @@ impl Rig {
             now: Tick::from_ns(SECOND_NS),
             waiter: KernelNet::new(0).expect("an epoll descriptor"),
         };
+        rig.until_ready();
+        rig
+    }
+
+    /// Waits for a channel that is still opening, and until it knows the buffers' memory: a device that must be told of it
+    /// takes one IO at first.
+    fn until_ready(&mut self) {
         for _ in 0..POLLS_MAX {
-            if rig.channel.state() == ChannelState::Ready {
-                return rig;
+            if self.channel.state() == ChannelState::Ready {
+                let first = self.read(0, 0, 1);
+                assert_eq!(self.run(first).result, Ok(()));
+                return;
             }
-            rig.poll(0);
-            rig.pass_time();
+            self.poll(0);
+            self.pass_time();
         }
         panic!("the channel never became ready");
     }
@@ -191,7 +203,7 @@ impl Rig {
                 self.waiter.register(fd).expect("an open descriptor");
                 self.waiter.ready(&mut Vec::with_capacity(1), Wait::AtMostNs(SECOND_NS));
             }
-            Wake::Idle | Wake::MustPoll => std::hint::spin_loop(),
+            Wake::Idle | Wake::MustPoll => std::thread::yield_now(),
         }
     }
 

@@ -20,12 +20,13 @@ mod world;
 type Body = fn(&[u8]);
 
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, Body); 7] = [
+pub(crate) const BODIES: [(&str, Body); 8] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
     ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),
+    ("nvme_tcp", lunette::bdev::nvme::fuzz_tcp),
     ("reserve", reserve::one),
     ("session", session::one),
 ];

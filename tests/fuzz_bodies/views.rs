@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};

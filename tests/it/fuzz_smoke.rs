@@ -99,6 +99,11 @@ fn login() {
 }
 
 #[test]
+fn nvme_tcp() {
+    smoke("nvme_tcp");
+}
+
+#[test]
 fn reserve() {
     smoke("reserve");
 }

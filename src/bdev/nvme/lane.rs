@@ -164,8 +164,8 @@ impl Lane {
         }
     }
 
-    /// As `Channel::submit`.
-    pub(super) fn submit(&mut self, channel: Key, io: Io, now: Tick) -> Result<(), Refused> {
+    /// As `Channel::submit`, of a disk with so many blocks now.
+    pub(super) fn submit(&mut self, channel: Key, io: Io, blocks: u64, now: Tick) -> Result<(), Refused> {
         self.now = now;
         if self.table.in_use() == 0 {
             // Nobody polls a lane that has nothing to do.
@@ -180,9 +180,13 @@ impl Lane {
             }
             State::Ready => {}
         }
-        if matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps {
+        let end = |(lba, count): (u64, u32)| lba.checked_add(u64::from(count));
+        let is_beyond = io.op.extent().is_some_and(|extent| end(extent).is_none_or(|end| end > blocks));
+        let is_unsupported = matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps;
+        if is_beyond || is_unsupported {
+            let error = if is_beyond { IoError::OutOfRange } else { IoError::Unsupported };
             outbox.in_flight += 1;
-            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Err(IoError::Unsupported) });
+            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Err(error) });
             return Ok(());
         }
         let depth = self.queue.as_ref().map_or(0, |queue| queue.depth());

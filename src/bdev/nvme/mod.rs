@@ -35,3 +35,5 @@ pub(crate) mod thread;
 pub(crate) mod transport;
 
 pub use self::lane::TimeOuts;
+#[cfg(any(test, feature = "sim"))]
+pub use self::tcp::fuzz::one as fuzz_tcp;

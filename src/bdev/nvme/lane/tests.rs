@@ -129,7 +129,7 @@ impl Rig {
             }
             _ => None,
         };
-        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, self.now)
+        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, u64::MAX, self.now)
     }
 
     fn poll(&mut self) -> Vec<(u32, Result<(), IoError>)> {
@@ -197,7 +197,9 @@ fn an_io_of_more_commands_than_there_are_slots_gets_on_as_they_end() {
     let channel = rig.lane.join(small).unwrap();
     let data = Some(rig.pool.take(40 * 512).unwrap());
     let op = Op::Read { lba: 0, blocks: 40 };
-    rig.lane.submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, rig.now).unwrap();
+    rig.lane
+        .submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX, rig.now)
+        .unwrap();
     let mut count = 0;
     while rig.lane.in_flight(channel) > 0 {
         let pushed = rig.pushed();

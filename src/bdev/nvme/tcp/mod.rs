@@ -11,9 +11,14 @@
 mod bring_up;
 pub(crate) mod discovery;
 mod fabrics;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) mod fuzz;
 mod link;
 pub(crate) mod pdu;
 mod queue;
 mod socket;
 pub(crate) mod transport;
 mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::bring_up::BringUp;
 use super::fabrics::{self, property};
 use super::link::{Link, STEP_NS};
-use super::pdu::Digests;
+pub(crate) use super::pdu::Digests;
 use super::queue::TcpQueue;
 use super::socket::{self, Socket};
 use crate::bdev::file::machine_uuid;

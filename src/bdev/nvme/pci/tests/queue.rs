@@ -10,7 +10,7 @@ use crate::bdev::nvme::pci::ring::Pair;
 use crate::bdev::nvme::pci::shadow::Doorbell;
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
 use crate::bdev::nvme::spec::{Command, nvm};
-use crate::buf::{Buf, Class, Memory, Pages, Pool};
+use crate::buf::{Class, Memory, Pages, Pool};
 use crate::time::Tick;
 
 pub(super) struct Nothing;
