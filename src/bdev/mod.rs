@@ -25,6 +25,8 @@ pub mod malloc;
 mod medium;
 pub mod null;
 mod queue;
+#[cfg(feature = "spdk")]
+pub mod spdk;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
