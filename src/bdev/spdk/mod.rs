@@ -174,6 +174,13 @@ impl SpdkDisk {
     pub fn product(&self) -> &str {
         &self.disk.product
     }
+
+    fn channel(&self, needs_dma: bool) -> Box<dyn Channel> {
+        let line = Arc::new(Line::new(Arc::clone(&self.disk)));
+        // Where the caretaker has ended it stays opening: the process ends.
+        let _ = self.orders.send(Order::Open(Arc::clone(&line)));
+        Box::new(SpdkChannel::new(line, self.orders.clone(), needs_dma))
+    }
 }
 
 impl Bdev for SpdkDisk {
@@ -182,10 +189,7 @@ impl Bdev for SpdkDisk {
     }
 
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        let line = Arc::new(Line::new(Arc::clone(&self.disk)));
-        // Where the caretaker has ended it stays opening: the process ends.
-        let _ = self.orders.send(Order::Open(Arc::clone(&line)));
-        Box::new(SpdkChannel::new(line, self.orders.clone(), self.needs_dma))
+        self.channel(self.needs_dma)
     }
 }
 
