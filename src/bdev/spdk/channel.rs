@@ -264,7 +264,7 @@ impl Channel for SpdkChannel {
         let found = self.flights.iter().find(|(_, flight)| flight.io.tag == tag).map(|(key, _)| key);
         let Some(key) = found else { return };
         if let Some(place) = self.waiting.iter().position(|waiting| *waiting == key) {
-            let is_begun = self.flights.get(key).is_some_and(|flight| is_second_call(flight));
+            let is_begun = self.flights.get(key).is_some_and(is_second_call);
             if !is_begun {
                 self.waiting.remove(place);
                 self.end(key, Err(IoError::Cancelled));
