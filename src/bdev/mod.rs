@@ -26,6 +26,8 @@ mod medium;
 pub mod null;
 pub mod nvme;
 mod queue;
+#[cfg(feature = "spdk")]
+pub mod spdk;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;

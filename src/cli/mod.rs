@@ -15,6 +15,8 @@ mod planted;
 pub mod rpc;
 mod secrets;
 mod serve;
+#[cfg(feature = "spdk")]
+mod spdk;
 
 use std::fmt;
 use std::process::ExitCode;
