@@ -9,8 +9,8 @@ mod recovery;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
-use super::shared::{Event, Life, Options, Severity, Shared};
 use super::Controller;
+use super::shared::{Event, Life, Options, Severity, Shared};
 use crate::bdev::Wake;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Port, Reply, Request};

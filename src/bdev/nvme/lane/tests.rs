@@ -266,7 +266,7 @@ fn compare_and_write_is_a_fused_pair_side_by_side_and_its_compare_tells_how_it_e
             let mut rig = mapped();
             let data = Some(rig.pool.take(2048).unwrap());
             let io = Io { tag: Key { index: 1, generation: 0 }, op: SWAP, data };
-            rig.lane.submit(rig.channel, io, rig.now).unwrap();
+            rig.lane.submit(rig.channel, io, u64::MAX, rig.now).unwrap();
             let pushed = rig.pushed();
             let words: Vec<_> =
                 pushed.iter().map(|(_, c)| (c.opcode, c.fuse, c.cdw10[0], c.cdw10[2])).collect();
@@ -295,7 +295,7 @@ fn a_fused_pair_waits_for_two_slots() {
     let filled = rig.pushed();
     let data = Some(rig.pool.take(2048).unwrap());
     rig.lane
-        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, rig.now)
+        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, u64::MAX, rig.now)
         .unwrap();
     assert!(rig.pushed().is_empty());
     rig.complete(filled[3].0, 0);
