@@ -19,7 +19,7 @@ mod bring_up;
 mod command;
 mod events;
 mod lanes;
-mod logs;
+pub(crate) mod logs;
 mod queries;
 mod recovery;
 mod scan;

@@ -83,9 +83,12 @@ pub(super) struct Lane {
     now: Tick,
 }
 
+/// A lane, by controller and reactor.
+type Known = (u64, ReactorId, Weak<RefCell<Lane>>);
+
 thread_local! {
     /// The lanes of this thread. A simulator has several reactors on one.
-    static LANES: RefCell<Vec<(u64, ReactorId, Weak<RefCell<Lane>>)>> = const { RefCell::new(Vec::new()) };
+    static LANES: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Lane {

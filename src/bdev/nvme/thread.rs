@@ -125,7 +125,7 @@ mod tests {
     fn a_controller_is_attached_and_given_back() {
         let handle = attach(true).unwrap();
         handle.wait_attached(PATIENCE).unwrap();
-        assert_eq!(handle.shared().queues(), 1);
+        assert_eq!(handle.shared().about().unwrap().queues, 1);
         assert!(matches!(handle.query(Query::Health, PATIENCE), Ok(Answer::Health(_))));
         let port = handle.port(ReactorId(0));
         port.ask(Request::Open).unwrap();

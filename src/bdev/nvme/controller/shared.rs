@@ -292,11 +292,6 @@ impl Shared {
         lock(&self.published).disks.clone()
     }
 
-    /// Pairs of IO queues that it grants; 0 where it has not worked yet.
-    pub(crate) fn queues(&self) -> u16 {
-        self.about().map_or(0, |about| about.queues)
-    }
-
     /// Waits until its life is one that `is_it` says; the life it has then, which may be another when `patience` is over.
     pub(crate) fn wait(&self, patience: Duration, is_it: impl Fn(&Life) -> bool) -> Life {
         let published = lock(&self.published);

@@ -28,9 +28,6 @@ struct FakeQueue {
 }
 
 impl Queue for FakeQueue {
-    fn id(&self) -> u16 {
-        1
-    }
     fn depth(&self) -> u16 {
         self.depth
     }

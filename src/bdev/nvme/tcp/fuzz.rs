@@ -72,7 +72,10 @@ pub fn one(input: &[u8]) {
                 5 => Data::Inline([kind; 16]),
                 _ => Data::None,
             };
-            assert!(wire.push(slot as u16, cid, &Command::default(), data), "there was a slot");
+            assert!(
+                wire.push(u16::try_from(slot).unwrap_or(u16::MAX), cid, &Command::default(), data),
+                "there was a slot"
+            );
             memory.users[slot] = Some((cid, data));
         }
         receive(&mut wire, &mut memory, bytes);

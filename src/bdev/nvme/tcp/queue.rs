@@ -16,23 +16,18 @@ const BYTES_MAX: usize = 1 << 30;
 /// A pair of IO queues.
 #[derive(Debug)]
 pub(super) struct TcpQueue {
-    id: u16,
     depth: u16,
     stream: Stream,
 }
 
 impl TcpQueue {
     /// Of a connection whose Connect has succeeded.
-    pub(super) fn new(id: u16, depth: u16, stream: Stream) -> TcpQueue {
-        TcpQueue { id, depth, stream }
+    pub(super) fn new(depth: u16, stream: Stream) -> TcpQueue {
+        TcpQueue { depth, stream }
     }
 }
 
 impl Queue for TcpQueue {
-    fn id(&self) -> u16 {
-        self.id
-    }
-
     fn depth(&self) -> u16 {
         self.depth
     }

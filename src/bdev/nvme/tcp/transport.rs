@@ -242,7 +242,7 @@ impl TcpTransport {
         }
         let opening = self.opening.swap_remove(at);
         self.queues.push((id, opening.link.socket().clone(), None));
-        Ok(Some(TcpQueue::new(id, depth, opening.link.into_stream(known.capsule_bytes))))
+        Ok(Some(TcpQueue::new(depth, opening.link.into_stream(known.capsule_bytes))))
     }
 
     fn poll_shutdown(&mut self, now: Tick) -> bool {

@@ -127,8 +127,8 @@ fn a_queue_says_how_it_is_waited_for() {
     let (mut stream, mut socket) = pair(&PLAIN);
     let mut target = Target::new(PLAIN, 1);
     open(&mut stream, &mut target, &mut socket);
-    let mut queue = TcpQueue::new(1, 8, stream);
-    assert_eq!((queue.id(), queue.depth(), queue.wake()), (1, 8, Wake::Idle));
+    let mut queue = TcpQueue::new(8, stream);
+    assert_eq!((queue.depth(), queue.wake()), (8, Wake::Idle));
     let pool = Pool::ordinary(&[Class { bytes: 4096, count: 1 }]).unwrap();
     let buf = pool.take(4096).unwrap();
     let mut memory = Memory(vec![Piece { cid: 0x101, is_read: true, data: vec![0; 4096] }]);
