@@ -64,7 +64,8 @@ pub fn one(input: &[u8]) {
         let slot = usize::from(kind) % memory.users.len();
         if wire.is_open() && memory.users[slot].is_none() {
             generation = (generation + 1) % 3;
-            let cid = u16::try_from(slot).unwrap_or_default() | generation << 8;
+            let slot_number = u16::try_from(slot).unwrap_or_default();
+            let cid = slot_number | generation << 8;
             let data = match kind >> 5 {
                 0 | 1 => Data::In(usize::from(kind) * 16 + 16),
                 2 | 3 => Data::Out(usize::from(kind) * 32),
@@ -72,10 +73,7 @@ pub fn one(input: &[u8]) {
                 5 => Data::Inline([kind; 16]),
                 _ => Data::None,
             };
-            assert!(
-                wire.push(u16::try_from(slot).unwrap_or(u16::MAX), cid, &Command::default(), data),
-                "there was a slot"
-            );
+            assert!(wire.push(slot_number, cid, &Command::default(), data), "there was a slot");
             memory.users[slot] = Some((cid, data));
         }
         receive(&mut wire, &mut memory, bytes);
