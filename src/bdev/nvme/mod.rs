@@ -23,6 +23,8 @@
 pub(crate) mod bus;
 mod channel;
 mod lane;
+#[cfg(feature = "sim")]
+pub(crate) mod mock;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;

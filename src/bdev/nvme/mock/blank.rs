@@ -1,0 +1,1 @@
+//! A mock controller for figures.
