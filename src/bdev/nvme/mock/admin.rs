@@ -95,6 +95,7 @@ impl Device {
         };
         if self.faults.strikes(Fault::GarbageIdentify, rng) {
             // All of it, or some of it here and there.
+            self.has_lied = true;
             let count = if rng.one_in(2) { page.len() } else { 64 };
             for _ in 0..count {
                 let at = rng.index(page.len());

@@ -88,6 +88,8 @@ pub(super) struct Device {
     pub(super) is_notice_due: bool,
     /// A change was told and its log page not yet read.
     pub(super) is_notice_masked: bool,
+    /// It has told noise about itself: that the driver asks too much of it is not the driver's fault any more.
+    pub(super) has_lied: bool,
     pub(super) mishaps: Vec<Mishap>,
     pub(super) mishap_count: u64,
 }
@@ -120,6 +122,7 @@ impl Device {
             changed: BTreeSet::new(),
             is_notice_due: false,
             is_notice_masked: false,
+            has_lied: false,
             mishaps: Vec::new(),
             mishap_count: 0,
         }
@@ -128,6 +131,13 @@ impl Device {
     pub(super) fn note(&mut self, note: Note) {
         if let Some(notes) = &mut self.notes {
             notes.push(note);
+        }
+    }
+
+    /// The driver asked for what Identify does not tell.
+    pub(super) fn overstepped(&mut self, what: String) {
+        if !self.has_lied {
+            self.dma.violation(what);
         }
     }
 
@@ -210,7 +220,8 @@ impl Device {
             self.shutdown = 0;
         } else if was && !is {
             let comes = !self.faults.strikes(Fault::NeverStops, &mut self.rng);
-            self.dma.is_rogue |= !comes;
+            // From now on an IOMMU may take its memory away; without one it is the driver's duty to wait.
+            self.dma.is_rogue = !self.config.is_scattered;
             self.phase = Phase::Stopping { comes };
         }
         // CC.SHN.

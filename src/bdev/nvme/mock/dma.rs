@@ -31,9 +31,9 @@ pub(super) struct Dma {
     /// Bytes by address.
     lent: BTreeMap<usize, usize>,
     pub(super) violations: Vec<String>,
-    /// Accesses that the IOMMU stopped and that the device itself is to blame for.
+    /// Accesses that the IOMMU stopped, for which the driver is not to blame.
     pub(super) stopped_count: u64,
-    /// The device goes on though it was told to stop: what a missing mapping stops is its own fault.
+    /// The device was told to stop: what a missing mapping stops is not the driver's fault.
     pub(super) is_rogue: bool,
 }
 
@@ -113,7 +113,7 @@ impl Dma {
     }
 
     /// The process address, where so many bytes from `device` on are in one window.
-    fn translate(&self, device: u64, bytes: usize) -> Option<usize> {
+    pub(super) fn translate(&self, device: u64, bytes: usize) -> Option<usize> {
         let (first, (base, length)) = self.windows.range(..=device).next_back()?;
         let offset = usize::try_from(device - first).ok()?;
         (offset.checked_add(bytes)? <= *length).then_some(base + offset)

@@ -194,7 +194,7 @@ impl Mock {
         self.lock().dma.violations.clone()
     }
 
-    /// Accesses that a missing mapping stopped, for which the device is to blame.
+    /// Accesses that a missing mapping stopped, for which the driver is not to blame.
     pub(crate) fn stopped_count(&self) -> u64 {
         self.lock().dma.stopped_count
     }

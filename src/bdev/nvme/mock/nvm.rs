@@ -63,7 +63,7 @@ impl Device {
         let opcodes = (first[0] as u8, second[0] as u8);
         let is_pair = opcodes == (nvm::COMPARE, nvm::WRITE) && second[0] >> 8 & 3 == 2;
         if !is_pair || !self.config.can_fuse || first[1] != second[1] || extent(first) != extent(second) {
-            self.dma.violation("a fused operation that is none".to_owned());
+            self.overstepped("a fused operation that is none".to_owned());
             return (INVALID_FIELD, INVALID_FIELD);
         }
         match self.io(first, rng) {
@@ -85,7 +85,7 @@ impl Device {
             _ => u16::MAX,
         };
         if self.config.oncs & needed != needed {
-            self.dma.violation(format!("opcode {opcode:#x} is not among what Identify tells"));
+            self.overstepped(format!("opcode {opcode:#x} is not among what Identify tells"));
             return INVALID_OPCODE;
         }
         if self.faults.strikes(Fault::AnyStatus, rng) {
@@ -121,7 +121,7 @@ impl Device {
         let limit = if opcode == nvm::WRITE_ZEROES { self.config.zeroes_max } else { self.config.mdts };
         let is_limited = limit != 0 && (moves_data || opcode == nvm::WRITE_ZEROES);
         if is_limited && blocks as usize * medium.block_bytes > 4096 << limit {
-            self.dma.violation(format!("opcode {opcode:#x} of {blocks} blocks is more than Identify allows"));
+            self.overstepped(format!("opcode {opcode:#x} of {blocks} blocks is more than Identify allows"));
             return INVALID_FIELD;
         }
         if moves_data && let Some(status) = self.mishap(entry, rng) {

@@ -93,6 +93,15 @@ pub(super) struct Ghost {
 }
 
 impl Device {
+    /// Process addresses of a pair's rings, of equal lengths, and their entries.
+    pub(super) fn rings(&self, id: u16) -> Option<(usize, usize, u32)> {
+        let sq = self.sqs.get(&id)?;
+        let cq = self.cqs.get(&sq.cq).filter(|cq| cq.entries == sq.entries)?;
+        let bytes = usize::try_from(sq.entries).ok()?;
+        let (sq_at, cq_at) = (self.dma.translate(sq.base, bytes * 64)?, self.dma.translate(cq.base, bytes * 16)?);
+        Some((sq_at, cq_at, sq.entries))
+    }
+
     pub(super) fn doorbell(&mut self, offset: usize, value: u32) {
         let index = offset / (4 << self.config.doorbell_stride);
         if offset % (4 << self.config.doorbell_stride) != 0 {
@@ -275,8 +284,12 @@ impl Device {
         let [low, high] = [result as u32, (result >> 32) as u32];
         let mut words = [low, high, head | u32::from(id) << 16, u32::from(cid) | u32::from(status) << 17];
         if self.faults.strikes(Fault::UnknownCommand, rng) {
+            // Of no slot that the driver can have, or it would be believed: the low byte is beyond any queue's depth, or the
+            // command id is one that no command has.
+            let slots = self.sqs.get(&id).map_or(0, |sq| sq.entries);
+            let strange_cid = if slots < 0x100 { 0xFF | rng.below(0x100) as u32 + 1 << 8 } else { 0xFFFF };
             let mut strange = words;
-            strange[3] ^= 1 + rng.below(0xFFFF) as u32;
+            strange[3] = strange_cid & 0xFFFF;
             self.ghosts.push(Ghost { cq, address: None, words: strange });
         }
         if self.faults.strikes(Fault::CompletesTwice, rng) {
