@@ -25,6 +25,7 @@ mod channel;
 mod lane;
 #[cfg(feature = "sim")]
 pub(crate) mod mock;
+pub(crate) mod pci;
 pub(crate) mod port;
 pub(crate) mod queue;
 pub(crate) mod spec;
