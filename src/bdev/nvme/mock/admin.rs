@@ -274,7 +274,8 @@ impl Device {
         if self.listeners.is_empty() {
             return false;
         }
-        let is_due = self.is_notice_due && !self.is_notice_masked && self.features.events & NAMESPACE_NOTICES != 0;
+        let is_due =
+            self.is_notice_due && !self.is_notice_masked && self.features.events & NAMESPACE_NOTICES != 0;
         let result = if is_due {
             (self.is_notice_due, self.is_notice_masked) = (false, true);
             NAMESPACE_CHANGED

@@ -57,7 +57,12 @@ impl Dma {
     }
 
     /// Contiguous, or a window for each hugepage's worth, in an order by `rng`.
-    pub(super) fn map(&mut self, base: usize, bytes: usize, scattered: Option<&mut Rng>) -> Result<Mapping, String> {
+    pub(super) fn map(
+        &mut self,
+        base: usize,
+        bytes: usize,
+        scattered: Option<&mut Rng>,
+    ) -> Result<Mapping, String> {
         if bytes == 0 || base % 4096 != 0 || bytes % 4096 != 0 {
             return Err(format!("cannot map {bytes} bytes at {base:#x}: not whole pages"));
         }
@@ -120,7 +125,8 @@ impl Dma {
     }
 
     fn is_allowed(&self, address: usize, bytes: usize) -> bool {
-        let is_guarded = self.guarded.iter().any(|(base, length)| address < base + length && *base < address + bytes);
+        let is_guarded =
+            self.guarded.iter().any(|(base, length)| address < base + length && *base < address + bytes);
         let lent = self.lent.range(..=address).next_back();
         !is_guarded || lent.is_some_and(|(base, length)| address + bytes <= base + length)
     }

@@ -105,7 +105,8 @@ impl Device {
         if !medium.has(lba, u64::from(blocks)) {
             return OUT_OF_RANGE;
         }
-        if medium.is_read_only && matches!(opcode, nvm::WRITE | nvm::WRITE_ZEROES | nvm::WRITE_UNCORRECTABLE) {
+        if medium.is_read_only && matches!(opcode, nvm::WRITE | nvm::WRITE_ZEROES | nvm::WRITE_UNCORRECTABLE)
+        {
             return WRITE_PROTECTED;
         }
         let moves_data = matches!(opcode, nvm::READ | nvm::WRITE | nvm::COMPARE);
@@ -239,9 +240,8 @@ impl Device {
         let count = (entry[10] as usize & 0xFF) + 1;
         let Some(ranges) = self.take(entry, count * 16) else { return DATA_TRANSFER_ERROR };
         for range in ranges.as_chunks::<16>().0 {
-            let [_, blocks, low, high] = [0, 4, 8, 12].map(|at| {
-                u32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]])
-            });
+            let [_, blocks, low, high] = [0, 4, 8, 12]
+                .map(|at| u32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]]));
             let (lba, blocks) = (u64::from(low) | u64::from(high) << 32, u64::from(blocks));
             let Some(medium) = self.media.get(&entry[1]) else { return INVALID_NAMESPACE };
             if !medium.has(lba, blocks) {

@@ -98,7 +98,8 @@ impl Device {
         let sq = self.sqs.get(&id)?;
         let cq = self.cqs.get(&sq.cq).filter(|cq| cq.entries == sq.entries)?;
         let bytes = usize::try_from(sq.entries).ok()?;
-        let (sq_at, cq_at) = (self.dma.translate(sq.base, bytes * 64)?, self.dma.translate(cq.base, bytes * 16)?);
+        let (sq_at, cq_at) =
+            (self.dma.translate(sq.base, bytes * 64)?, self.dma.translate(cq.base, bytes * 16)?);
         Some((sq_at, cq_at, sq.entries))
     }
 
@@ -207,9 +208,8 @@ impl Device {
                 None
             }
         };
-        let is_known = |known: &Flying| {
-            known.sq == id && (known.entry[0] ^ entry[0]) >> 16 == 0 && known.done.is_none()
-        };
+        let is_known =
+            |known: &Flying| known.sq == id && (known.entry[0] ^ entry[0]) >> 16 == 0 && known.done.is_none();
         if self.flying.iter().any(is_known) || id == 0 && self.listeners.contains(&cid(&entry)) {
             self.dma.violation(format!("queue {id}: command id {:#x} is in use", cid(&entry)));
         }
@@ -309,7 +309,8 @@ impl Device {
             cq.is_confused = true;
             let (at, phase) = (cq.base + u64::from(cq.tail) * 16 + 12, cq.phase);
             if let Some(word) = self.dma.load(at, "completion queue entry") {
-                let _ = self.dma.store(at, word & !0x1_0000 | u32::from(phase) << 16, "completion queue entry");
+                let _ =
+                    self.dma.store(at, word & !0x1_0000 | u32::from(phase) << 16, "completion queue entry");
             }
         }
     }
@@ -340,7 +341,9 @@ impl Device {
         let ghost = self.ghosts.swap_remove(rng.index(self.ghosts.len()));
         match ghost.address {
             None => self.post(ghost.cq, ghost.words, false),
-            Some(address) if self.dma.is_reachable(address, 16) => self.store_completion(address, ghost.words),
+            Some(address) if self.dma.is_reachable(address, 16) => {
+                self.store_completion(address, ghost.words)
+            }
             Some(_) => self.dma.stopped_count += 1,
         }
         true
