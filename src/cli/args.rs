@@ -122,6 +122,9 @@ pub struct Serve {
     /// Serve nothing until framework_start_init is called: options can be set before
     #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub wait_for_rpc: bool,
+    /// Drive NVMe disks that no IOMMU keeps within their memory: a broken disk can then overwrite any memory of the machine
+    #[arg(long)]
+    pub unsafe_noiommu: bool,
     /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; its LUNs come after those of PATHs
     #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
     pub mallocs: Vec<Disk>,

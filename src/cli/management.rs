@@ -20,7 +20,10 @@ pub(super) struct Management {
 
 /// A daemon under management; [`Managed::end`] once it has stopped.
 #[derive(Debug)]
-pub(super) struct Managed(Arc<Mutex<Progress>>);
+pub(super) struct Managed {
+    progress: Arc<Mutex<Progress>>,
+    context: Arc<Context>,
+}
 
 #[derive(Debug)]
 enum Progress {
@@ -53,13 +56,16 @@ impl Management {
             stage: Stage::Startup,
             config_file: args.config.as_deref().and_then(|path| std::path::absolute(path).ok()),
             hugepages: args.hugepages.into(),
+            unsafe_noiommu: args.unsafe_noiommu,
             log,
         });
         let progress = Arc::new(Mutex::new(Progress::Starting));
-        let (managed, control) = (Managed(Arc::clone(&progress)), control.clone());
+        let context = Arc::new(context);
+        let managed = Managed { progress: Arc::clone(&progress), context: Arc::clone(&context) };
+        let control = control.clone();
         let thread = std::thread::Builder::new().name("start".to_owned());
         let run = move || {
-            let reached = match self.run(Arc::new(context)).and_then(|server| ready().map(|()| server)) {
+            let reached = match self.run(context).and_then(|server| ready().map(|()| server)) {
                 Ok(server) => Progress::Serving { _server: server },
                 Err(failed) => Progress::Failed(failed),
             };
@@ -81,9 +87,10 @@ impl Management {
 }
 
 impl Managed {
-    /// Takes the socket away. Says why the daemon was stopped, if it did so itself.
+    /// Takes the socket away and gives NVMe controllers back. Says why the daemon was stopped, if it did so itself.
     pub(super) fn end(self) -> Result<(), Failed> {
-        let mut progress = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.context.detach_all();
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         match std::mem::replace(&mut *progress, Progress::Starting) {
             Progress::Failed(failed) => Err(failed),
             Progress::Starting | Progress::Serving { .. } => Ok(()),

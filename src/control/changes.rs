@@ -35,6 +35,11 @@ impl<N: Net> Control<N> {
         self.catalog.registry.get(name)
     }
 
+    /// How many reactors serve.
+    pub fn reactor_count(&self) -> usize {
+        self.outbox.running().count()
+    }
+
     /// The block devices, in the order they came.
     pub fn bdevs(&self) -> impl Iterator<Item = &Entry> {
         self.catalog.registry.iter()

@@ -61,7 +61,14 @@ fn call(method: &str, params: Json) -> Json {
 }
 
 fn bdev_calls(control: &Control<KernelNet>) -> Json {
-    let recipes = control.bdevs().filter_map(|entry| Recipe::parse(&entry.spec.recipe).into_call());
+    let mut recipes: Vec<&str> = Vec::new();
+    for entry in control.bdevs() {
+        // A controller's namespaces have the call in common that attaches it.
+        if !recipes.contains(&entry.spec.recipe.as_str()) {
+            recipes.push(&entry.spec.recipe);
+        }
+    }
+    let recipes = recipes.into_iter().filter_map(|recipe| Recipe::parse(recipe).into_call());
     recipes.chain([object! { "method": "bdev_wait_for_examine" }]).collect()
 }
 

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::devices::Devices;
 use super::fault::Fault;
+use super::nvme::Controllers;
 use crate::buf::Hugepages;
 use crate::control::Control;
 use crate::control::done::{Done, Outcome};
@@ -60,12 +61,15 @@ pub struct Context {
     stage: Mutex<Stage>,
     stage_changed: Condvar,
     pub(super) devices: Devices,
+    pub(super) nvme: Controllers,
     /// Portal groups that are to start when everything else is there; none where they start at once.
     held_portals: Mutex<Option<Vec<u16>>>,
     /// Where `lunette_save_config` writes to unless told.
     pub(super) config_file: Option<PathBuf>,
     /// What RAM disks are made of.
     pub(super) hugepages: Hugepages,
+    /// Devices may be driven that no IOMMU keeps within their memory.
+    pub(super) unsafe_noiommu: bool,
     pub(super) log: LogLevel,
 }
 
@@ -80,6 +84,8 @@ pub struct Parts {
     pub config_file: Option<PathBuf>,
     /// What RAM disks are made of.
     pub hugepages: Hugepages,
+    /// Devices may be driven that no IOMMU keeps within their memory.
+    pub unsafe_noiommu: bool,
     /// How much is logged.
     pub log: LogLevel,
 }
@@ -92,11 +98,18 @@ impl Context {
             stage: Mutex::new(parts.stage),
             stage_changed: Condvar::new(),
             devices: Devices::default(),
+            nvme: Controllers::default(),
             held_portals: Mutex::new(None),
             config_file: parts.config_file,
             hugepages: parts.hugepages,
+            unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
         }
+    }
+
+    /// The way to control, for threads that outlive a call.
+    pub(super) fn remote(&self) -> Remote {
+        self.control.clone()
     }
 
     /// Runs `change` on control's thread.

@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod fault;
 pub mod json;
 pub mod methods;
+mod nvme;
 mod orders;
 pub mod params;
 pub mod recipes;

@@ -11,6 +11,7 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("bdev_null_create", "Null disk"),
     ("bdev_aio_create", "AIO disk"),
     ("bdev_uring_create", "URING bdev"),
+    ("bdev_nvme_attach_controller", "NVMe disk"),
     ("bdev_delay_create", "delay"),
     ("bdev_error_create", "Error Injection Disk"),
     ("bdev_passthru_create", "passthru"),

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::controller::shared::Disk;
 use super::lane::{Lane, Shape};
 use crate::bdev::{Channel, ChannelState, Done, Fence, Io, Refused, Wake};
 use crate::slab::Key;
@@ -12,14 +14,15 @@ use crate::time::Tick;
 /// A channel.
 pub(super) struct NvmeChannel {
     lane: Rc<RefCell<Lane>>,
+    disk: Arc<Disk>,
     /// None where the lane has no place for it: then it is gone from the start.
     place: Option<Key>,
 }
 
 impl NvmeChannel {
-    pub(super) fn new(lane: Rc<RefCell<Lane>>, shape: Shape) -> NvmeChannel {
+    pub(super) fn new(lane: Rc<RefCell<Lane>>, disk: Arc<Disk>, shape: Shape) -> NvmeChannel {
         let place = lane.borrow_mut().join(shape);
-        NvmeChannel { lane, place }
+        NvmeChannel { lane, disk, place }
     }
 }
 
@@ -33,13 +36,17 @@ impl Drop for NvmeChannel {
 
 impl Channel for NvmeChannel {
     fn state(&self) -> ChannelState {
-        self.place.map_or(ChannelState::Gone, |_| self.lane.borrow().state())
+        match self.place {
+            Some(_) if !self.disk.is_removed() => self.lane.borrow().state(),
+            _ => ChannelState::Gone,
+        }
     }
 
     fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
         match self.place {
-            Some(place) => self.lane.borrow_mut().submit(place, io, now),
-            None => Err(Refused::Gone(io)),
+            // Its number may belong to another medium by now.
+            Some(place) if !self.disk.is_removed() => self.lane.borrow_mut().submit(place, io, now),
+            _ => Err(Refused::Gone(io)),
         }
     }
 

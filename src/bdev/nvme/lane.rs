@@ -16,14 +16,14 @@ use arrayvec::ArrayVec;
 
 use self::part::Part;
 pub(super) use self::part::Shape;
-use super::port::{Port, Reply, Request, StopCause};
-use super::queue::{Payload, PushError, Queue};
+use super::port::{Port, Request, StopCause};
+use super::queue::{PushError, Queue};
 use super::spec::Completion;
 use super::table::{JOBS, Job, Phase, SLOTS, Sent, Table};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
-use crate::buf::{Buf, Region};
+use crate::buf::Region;
 use crate::id::ReactorId;
-use crate::limits::{NVME_ASK_NS, NVME_CHANNELS_MAX, NVME_REGIONS_MAX, NVME_TICK_NS};
+use crate::limits::{NVME_CHANNELS_MAX, NVME_REGIONS_MAX, NVME_TICK_NS};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 

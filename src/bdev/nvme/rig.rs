@@ -1,9 +1,9 @@
 //! A controller's thread, its namespaces and a mock controller under it, all driven by one hand: for tests, fuzzing and figures.
 
-use std::cell::RefCell;
+#![expect(clippy::disallowed_types, reason = "its parts are shared with bdevs, which may go anywhere")]
+
 use std::fmt;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::SegQueue;
@@ -15,6 +15,7 @@ use super::controller::shared::{Event, Life, Options, Order, Shared};
 use super::mock::Mock;
 use super::namespace::NvmeBdev;
 use super::pci::PciTransport;
+use super::port::Port;
 use crate::sim::rng::Rng;
 use crate::time::{MS_NS, SECOND_NS, Tick};
 
@@ -29,7 +30,7 @@ pub(crate) const TIMES: TimeOuts = TimeOuts { command_ns: 2 * SECOND_NS, abort_n
 /// A driven controller.
 pub(crate) struct Rig {
     pub(crate) mock: Mock,
-    pub(crate) controller: Rc<RefCell<Controller>>,
+    pub(crate) controller: Arc<Mutex<Controller>>,
     pub(crate) shared: Arc<Shared>,
     events: Arc<SegQueue<Event>>,
     number: u64,
@@ -49,7 +50,7 @@ impl Rig {
         let controller = Controller::new(transport, options, Arc::clone(&shared), hook, now);
         Rig {
             mock: mock.clone(),
-            controller: Rc::new(RefCell::new(controller)),
+            controller: Arc::new(Mutex::new(controller)),
             shared,
             events,
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
@@ -64,7 +65,7 @@ impl Rig {
 
     /// The controller's thread and the mock controller do something, and time passes.
     pub(crate) fn turn(&mut self, rng: &mut Rng, ns: u64) {
-        let _ = self.controller.borrow_mut().poll(self.now);
+        let _ = drive(&self.controller, self.now);
         self.mock.step(rng);
         self.now = self.now.after_ns(ns);
     }
@@ -97,8 +98,20 @@ impl Rig {
     pub(crate) fn bdev(&self, nsid: u32) -> Option<NvmeBdev> {
         let disk = self.shared.disks().into_iter().find(|disk| disk.nsid == nsid)?;
         let shared = Arc::clone(&self.shared);
-        Some(NvmeBdev::new(format!("nvme{nsid}"), self.number, shared, disk, TIMES, Arc::new(|| {})))
+        let its = Arc::clone(&self.shared);
+        let connect = move |reactor| {
+            let port = Arc::new(Port::new(reactor, Arc::new(|| {})));
+            its.register(Arc::clone(&port));
+            port
+        };
+        Some(NvmeBdev::new(format!("nvme{nsid}"), self.number, shared, disk, TIMES, Arc::new(connect)))
     }
+}
+
+/// One poll of the controller's thread.
+#[must_use]
+pub(crate) fn drive(controller: &Mutex<Controller>, now: Tick) -> Tick {
+    controller.lock().unwrap_or_else(PoisonError::into_inner).poll(now)
 }
 
 impl fmt::Debug for Rig {

@@ -80,6 +80,17 @@ pub(crate) trait Transport: Send + Debug {
     fn unmap(&mut self, mapping: &Mapping);
     /// Shuts the controller down in an orderly way (CC.SHN); [`Transport::poll_stop`] tells when that is done.
     fn stop(&mut self, now: Tick);
-    /// How far that has come; it gives up by itself in bounded time.
+    /// How far that has come; it gives up by itself in bounded time. Once it is done, [`Transport::is_quiet`].
     fn poll_stop(&mut self, now: Tick) -> Progress<()>;
+    /// Resets the device from outside, where that is possible, before another [`Transport::start`]. May block.
+    fn reset_bus(&mut self) -> Result<(), String> {
+        Err("there is no way to".to_owned())
+    }
+    /// The admin command that moves the doorbells of IO queues to memory (Base §5.4), for a controller that knows it; none
+    /// where the transport does not want that. It is sent before any IO queue is made.
+    fn doorbell_buffer(&mut self) -> Option<Command> {
+        None
+    }
+    /// The controller has carried [`Transport::doorbell_buffer`] out; a reset undoes it.
+    fn doorbell_buffer_set(&mut self) {}
 }

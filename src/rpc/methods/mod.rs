@@ -11,6 +11,7 @@ mod iostat;
 mod log;
 mod lunette;
 mod memory;
+mod nvme;
 pub(super) mod options;
 pub(super) mod portal;
 mod spdk;
@@ -86,6 +87,7 @@ const FAMILIES: &[&[Method]] = &[
     iostat::METHODS,
     memory::METHODS,
     file::METHODS,
+    nvme::METHODS,
     wrapper::METHODS,
     options::METHODS,
     portal::METHODS,

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
-use crate::bdev::nvme::port::StopCause;
-use crate::bdev::nvme::queue::Payloads;
+use crate::bdev::nvme::port::{Reply, StopCause};
+use crate::bdev::nvme::queue::{Payload, Payloads};
 use crate::bdev::nvme::spec::{self, Command};
 use crate::bdev::nvme::spec::{Status, nvm};
 use crate::buf::{Class, Pool};

@@ -80,6 +80,8 @@ impl Fault {
 #[derive(Clone, Default, Debug)]
 pub(super) struct Faults {
     on: Vec<(Fault, u64)>,
+    /// What has happened.
+    pub(super) struck: Vec<Fault>,
 }
 
 impl Faults {
@@ -94,7 +96,11 @@ impl Faults {
     }
 
     /// Whether it happens now. Chance is asked only where the fault is on.
-    pub(super) fn strikes(&self, fault: Fault, rng: &mut Rng) -> bool {
-        self.on.iter().any(|(known, one_in)| *known == fault && rng.one_in(*one_in))
+    pub(super) fn strikes(&mut self, fault: Fault, rng: &mut Rng) -> bool {
+        let strikes = self.on.iter().any(|(known, one_in)| *known == fault && rng.one_in(*one_in));
+        if strikes && !self.struck.contains(&fault) {
+            self.struck.push(fault);
+        }
+        strikes
     }
 }

@@ -164,6 +164,11 @@ impl Mock {
         self.lock().faults.clear();
     }
 
+    /// Faults that have happened so far.
+    pub(crate) fn struck(&self) -> Vec<Fault> {
+        self.lock().faults.struck.clone()
+    }
+
     /// Pulls the device out: registers are all ones from now on.
     pub(crate) fn remove(&self) {
         self.lock().remove();

@@ -48,6 +48,10 @@ pub(crate) const FUA: u32 = 1 << 30;
 pub(crate) const DEALLOCATE: u32 = 1 << 25;
 /// PRACT in CDW12: the controller makes and strips protection information itself (NVM §5.2.2).
 pub(crate) const PRACT: u32 = 1 << 29;
+/// PRCHK in CDW12: the controller checks the guard.
+pub(crate) const PRCHK_GUARD: u32 = 1 << 28;
+/// PRCHK in CDW12: the controller checks the reference tag.
+pub(crate) const PRCHK_REFERENCE: u32 = 1 << 26;
 /// Attribute Deallocate, in CDW11 of DATASET MANAGEMENT (NVM §3.2.3).
 pub(crate) const AD: u32 = 1 << 2;
 

@@ -1,0 +1,607 @@
+//! A controller, as a machine of named states that never waits: bring-up, administration, recovery, the end.
+//!
+//! ```text
+//!             Resetting ──▶ BringUp(step) ──▶ Running ──▶ Draining ──▶ Stopping ──▶ Over
+//!                 ▲  │           │               │           └──────┬──────┘         ▲
+//!                 │  └───────────┴──▶ Pausing    │                  ▼                │
+//!                 ├─────────────────────┘  │     │    no more    Fencing ────────────┘
+//!                 └────────────────────────┼─────┘    tries   ──────▲
+//!                                          └────────────────────────┘
+//! ```
+//!
+//! Whatever goes wrong is noted ([`Controller::trouble`]) and dealt with in one place, at the end of a poll: the controller
+//! is reset as a whole. Lanes hear that their pairs are gone once the transport says that the device is quiet, and never
+//! before. Every state has its time; nothing that a controller answers is believed before it was looked at.
+
+mod admin;
+mod bring_up;
+mod command;
+mod events;
+mod lanes;
+mod logs;
+mod scan;
+pub(crate) mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, mpsc};
+
+use self::admin::{Admin, Purpose};
+use self::bring_up::Step;
+use self::events::Events;
+use self::lanes::{Asked, Lane};
+use self::logs::{ERRORS_MAX, Health, errors, page};
+use self::scan::Scan;
+use self::shared::{Answer, Event, Hook, Life, Options, Order, Patience, Query, Severity, Shared};
+use super::spec::{Command, identify};
+use super::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
+use crate::time::{MS_NS, SECOND_NS, Tick};
+
+/// How soon to look again while something is being done.
+const SOON_NS: u64 = MS_NS;
+/// How often the controller is looked at when nothing is.
+const CHECK_NS: u64 = 100 * MS_NS;
+/// Resets within [`RESETS_NS`], at most.
+const RESETS_MAX: usize = 5;
+const RESETS_NS: u64 = 60 * SECOND_NS;
+/// Pause before a controller on the bus is tried again, and between tries to make one quiet.
+const BUS_PAUSE_NS: u64 = 100 * MS_NS;
+const FENCE_PAUSE_NS: u64 = 10 * SECOND_NS;
+/// Completions taken in one go.
+const COMPLETIONS_MAX: usize = 64;
+/// Questions that wait, at most.
+const QUERIES_MAX: usize = 64;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// The transport resets and enables it.
+    Resetting,
+    /// It is asked what has to be known.
+    BringUp { step: Step, is_sent: bool },
+    /// It works.
+    Running,
+    /// It did not come up, and is tried again.
+    Pausing { until: Tick },
+    /// It is given back: pairs are deleted.
+    Draining { until: Tick },
+    /// It shuts down.
+    Stopping,
+    /// It is given up: nobody's memory is given back before it is quiet.
+    Fencing { is_starting: bool, next: Tick },
+    /// It is quiet for good.
+    Over,
+}
+
+/// A controller.
+pub(crate) struct Controller {
+    transport: Box<dyn Transport>,
+    options: Options,
+    shared: Arc<Shared>,
+    hook: Hook,
+    state: State,
+    now: Tick,
+    /// What went wrong in this poll.
+    wrong: Option<String>,
+    /// Something was done in this poll: there may be more to do.
+    has_progress: bool,
+    admin: Admin,
+    limits: Limits,
+    identity: identify::Controller,
+    /// Pairs of IO queues that it granted.
+    queues: u16,
+    /// It has worked once.
+    has_run: bool,
+    /// Lanes have been told of the last reset.
+    is_swept: bool,
+    /// Tries in a row that failed.
+    tries: u32,
+    /// When it was lost.
+    lost: Tick,
+    /// The bring-up does not begin before.
+    not_before: Tick,
+    resets: VecDeque<Tick>,
+    next_check: Tick,
+    next_keep_alive: Tick,
+    is_detaching: bool,
+    scan: Option<Scan>,
+    /// Namespaces of which was said that they cannot be served.
+    complaints: Vec<u32>,
+    events: Events,
+    lanes: Vec<Lane>,
+    lanes_made: u64,
+    asked: Asked,
+    queries: VecDeque<(Query, mpsc::Sender<Result<Answer, String>>)>,
+}
+
+impl Controller {
+    /// A controller that is reached by `transport`. The first poll begins to reset it.
+    pub(crate) fn new(
+        transport: Box<dyn Transport>,
+        options: Options,
+        shared: Arc<Shared>,
+        hook: Hook,
+        now: Tick,
+    ) -> Controller {
+        let limits = Limits { entries_max: 0, version: 0, page_bytes_min: 4096, needs_keep_alive: false };
+        let mut controller = Controller {
+            transport,
+            options,
+            shared,
+            hook,
+            state: State::Resetting,
+            now,
+            wrong: None,
+            has_progress: false,
+            admin: Admin::new(),
+            limits,
+            identity: identify::Controller::default(),
+            queues: 0,
+            has_run: false,
+            is_swept: false,
+            tries: 0,
+            lost: now,
+            not_before: now,
+            resets: VecDeque::with_capacity(RESETS_MAX),
+            next_check: now,
+            next_keep_alive: now,
+            is_detaching: false,
+            scan: None,
+            complaints: Vec::new(),
+            events: Events::new(),
+            lanes: Vec::new(),
+            lanes_made: 0,
+            asked: Asked::default(),
+            queries: VecDeque::new(),
+        };
+        controller.begin();
+        controller
+    }
+
+    /// Does what can be done at the moment; to be called again at the time that it gives, or when a port or an order wakes
+    /// its thread.
+    #[must_use]
+    pub(crate) fn poll(&mut self, now: Tick) -> Tick {
+        if self.state == State::Over {
+            return now.after_ns(FENCE_PAUSE_NS);
+        }
+        self.now = now;
+        self.has_progress = false;
+        self.admit();
+        self.completions();
+        self.advance();
+        self.serve_lanes();
+        self.check();
+        if let Some(why) = self.wrong.take() {
+            self.has_progress = true;
+            self.recover(&why);
+        }
+        self.next()
+    }
+
+    /// Whether there is nothing left to do, for ever: who drives it drops it, which lets the device go, and then calls
+    /// [`Shared::set_over`].
+    pub(crate) fn is_over(&self) -> bool {
+        self.state == State::Over
+    }
+
+    /// Something is wrong: the controller is reset when this poll ends.
+    fn trouble(&mut self, why: impl Into<String>) {
+        if self.wrong.is_none() {
+            self.wrong = Some(why.into());
+        }
+    }
+
+    fn has_trouble(&self) -> bool {
+        self.wrong.is_some()
+    }
+
+    fn tell(&self, event: Event) {
+        (self.hook)(event);
+    }
+
+    fn say(&self, severity: Severity, words: fmt::Arguments<'_>) {
+        let (name, place) = (&self.options.name, self.transport.name());
+        self.tell(Event::Said(severity, format!("NVMe controller {name} ({place}): {words}")));
+    }
+
+    /// Sends an admin command that has its time; false where there is no room for it yet.
+    fn send(&mut self, purpose: Purpose, command: &Command, data: AdminData<'_>) -> bool {
+        let is_event = purpose == Purpose::Event;
+        let due = (!is_event).then(|| self.now.after_ns(self.options.admin_ns));
+        self.admin.send(&mut *self.transport, purpose, command, data, due)
+    }
+
+    /// New lanes, and orders.
+    fn admit(&mut self) {
+        while let Some(port) = self.shared.ports.pop() {
+            self.has_progress = true;
+            self.lanes_made += 1;
+            self.lanes.push(Lane::new(self.lanes_made, port));
+        }
+        while let Some(order) = self.shared.orders.pop() {
+            self.has_progress = true;
+            match order {
+                Order::Query(query, answer)
+                    if self.state == State::Running && self.queries.len() < QUERIES_MAX =>
+                {
+                    self.queries.push_back((query, answer));
+                }
+                Order::Query(_, answer) => {
+                    let _ = answer.send(Err("the controller does not work at the moment".to_owned()));
+                }
+                Order::Rescan if self.state == State::Running => self.begin_scan(),
+                Order::Reset if self.state == State::Running => {
+                    self.trouble("the operator asked for a reset")
+                }
+                Order::Rescan | Order::Reset => {}
+                Order::Detach => self.detach(),
+            }
+        }
+    }
+
+    /// Takes what the controller has completed.
+    fn completions(&mut self) {
+        for _ in 0..COMPLETIONS_MAX {
+            let Some((completion, data)) = self.transport.pop(self.now) else { return };
+            let data = data.map(|data| Box::new(*data));
+            let data = data.as_deref().filter(|_| completion.status.is_ok());
+            self.has_progress = true;
+            match self.admin.complete(completion.cid) {
+                None => self.trouble("it completed an admin command that it does not have"),
+                Some(Purpose::BringUp) => self.step_done(&completion, data),
+                Some(Purpose::Scan) => self.scanned(&completion, data.unwrap_or(&[0; ADMIN_DATA_BYTES])),
+                Some(Purpose::Event) => self.event(&completion),
+                Some(Purpose::EventLog(log)) => self.event_log(log, data),
+                Some(Purpose::KeepAlive) if completion.status.is_ok() => {}
+                Some(Purpose::KeepAlive) => self.trouble("it does not know us any more"),
+                Some(Purpose::Pair(lane)) => self.pair_done(lane, &completion),
+                Some(Purpose::Abort) => {}
+                Some(Purpose::Blocks) => self.blocks_found(data),
+                Some(Purpose::Query) => self.answer(data),
+            }
+            if self.has_trouble() {
+                return;
+            }
+        }
+    }
+
+    /// What its state asks for.
+    fn advance(&mut self) {
+        match self.state {
+            _ if self.has_trouble() => {}
+            State::Resetting => match self.transport.poll_start(self.now) {
+                Progress::Pending => self.sweep_if(self.transport.is_quiet()),
+                Progress::Ready(limits) => {
+                    self.sweep_if(true);
+                    self.limits = limits;
+                    self.enter_step(Some(Step::Identify));
+                }
+                Progress::Failed(why) => self.trouble(why),
+            },
+            State::BringUp { step, is_sent } => self.drive_step(step, is_sent),
+            State::Running => {
+                self.drive_events();
+                self.drive_scan();
+                self.drive_queries();
+                if self.limits.needs_keep_alive && self.next_keep_alive <= self.now {
+                    self.keep_alive();
+                }
+            }
+            State::Pausing { until } => {
+                self.sweep_if(self.transport.is_quiet());
+                if until <= self.now {
+                    self.begin();
+                }
+            }
+            State::Draining { until } => {
+                if self.lanes.is_empty() || until <= self.now {
+                    self.transport.stop(self.now);
+                    self.state = State::Stopping;
+                    self.has_progress = true;
+                }
+            }
+            State::Stopping => match self.transport.poll_stop(self.now) {
+                Progress::Pending => {}
+                Progress::Ready(()) => self.fence(),
+                Progress::Failed(why) => self.trouble(why),
+            },
+            State::Fencing { is_starting, next } => self.drive_fence(is_starting, next),
+            State::Over => {}
+        }
+    }
+
+    fn sweep_if(&mut self, is_quiet: bool) {
+        if is_quiet && !self.is_swept {
+            self.is_swept = true;
+            self.sweep();
+            self.has_progress = true;
+        }
+    }
+
+    fn keep_alive(&mut self) {
+        let half_ns = u64::from(self.options.keep_alive_ms.max(2)) * MS_NS / 2;
+        if self.admin.count(Purpose::KeepAlive) == 0
+            && self.send(Purpose::KeepAlive, &command::keep_alive(), AdminData::None)
+        {
+            self.next_keep_alive = self.now.after_ns(half_ns);
+        }
+    }
+
+    /// Time-outs, and whether the controller is there.
+    fn check(&mut self) {
+        if let Some(purpose) = self.admin.overdue(self.now) {
+            let what = match purpose {
+                Purpose::BringUp | Purpose::Scan => "when asked what it is",
+                Purpose::Event | Purpose::EventLog(_) => "when asked for an event",
+                Purpose::KeepAlive => "to a sign of life",
+                Purpose::Pair(_) => "when an IO queue was made or deleted",
+                Purpose::Abort => "when a command was aborted",
+                Purpose::Blocks | Purpose::Query => "when asked for a log",
+            };
+            self.trouble(format!("it did not answer {what}"));
+        }
+        let is_working =
+            matches!(self.state, State::BringUp { .. } | State::Running | State::Draining { .. });
+        if is_working && self.next_check <= self.now {
+            self.next_check = self.now.after_ns(CHECK_NS);
+            if let Err(why) = self.transport.check() {
+                self.trouble(why);
+            }
+        }
+    }
+
+    /// Begins to reset the controller: whatever it was asked is not answered any more.
+    fn begin(&mut self) {
+        self.forget_questions();
+        self.is_swept = false;
+        self.transport.start(self.now);
+        self.state = State::Resetting;
+        self.has_progress = true;
+    }
+
+    fn forget_questions(&mut self) {
+        self.admin.clear();
+        self.events.clear();
+        self.scan = None;
+        self.forget_asked();
+        for (_, answer) in self.queries.drain(..) {
+            let _ = answer.send(Err("the controller was reset".to_owned()));
+        }
+    }
+
+    fn enter_running(&mut self) {
+        let is_back = self.has_run;
+        (self.has_run, self.tries, self.state) = (true, 0, State::Running);
+        (self.next_keep_alive, self.has_progress) = (self.now, true);
+        self.shared.set_life(Life::Running);
+        let identify::Controller { model, serial, firmware, .. } = &self.identity;
+        let words = if is_back { "it works again" } else { "attached" };
+        let queues = self.queues;
+        self.say(
+            Severity::Info,
+            format_args!(
+                "{words}: {model}, serial number {serial}, firmware {firmware}, {queues} pairs of IO queues"
+            ),
+        );
+        if is_back {
+            self.tell(Event::Recovered);
+        }
+    }
+
+    /// Something went wrong.
+    fn recover(&mut self, why: &str) {
+        match self.state {
+            State::Running => {
+                self.say(Severity::Warn, format_args!("{why}: it is reset"));
+                self.shared.set_life(Life::Recovering);
+                self.tell(Event::Lost);
+                (self.lost, self.tries) = (self.now, 0);
+                self.resets.retain(|at| self.now.since_ns(*at) < RESETS_NS);
+                if self.resets.len() < RESETS_MAX {
+                    self.resets.push_back(self.now);
+                    self.begin();
+                    return;
+                }
+                match self.options.patience {
+                    Patience::Tries(_) => self.give_up(&format!(
+                        "reset {RESETS_MAX} times within a minute, and again: {why}; look at its health, then detach and \
+                         attach it"
+                    )),
+                    Patience::Time { pause_ns, .. } => {
+                        self.not_before = self.now.after_ns(pause_ns);
+                        self.begin();
+                    }
+                }
+            }
+            State::Resetting | State::BringUp { .. } => self.failed(why),
+            State::Draining { .. } => {
+                self.say(Severity::Warn, format_args!("{why}: it is shut down as it is"));
+                self.forget_questions();
+                self.transport.stop(self.now);
+                self.state = State::Stopping;
+            }
+            State::Stopping => {
+                self.say(Severity::Warn, format_args!("it did not shut down: {why}"));
+                self.fence();
+            }
+            State::Pausing { .. } | State::Fencing { .. } | State::Over => {}
+        }
+    }
+
+    /// A try to bring it up failed.
+    fn failed(&mut self, why: &str) {
+        self.tries = self.tries.saturating_add(1);
+        self.sweep_if(self.transport.is_quiet());
+        self.forget_questions();
+        let (is_last, pause_ns) = match self.options.patience {
+            Patience::Tries(tries) => (self.tries >= tries, BUS_PAUSE_NS),
+            Patience::Time { total_ns, pause_ns } => {
+                let is_over = total_ns.is_some_and(|total| self.now.since_ns(self.lost) >= total);
+                (is_over || !self.has_run, pause_ns)
+            }
+        };
+        if is_last {
+            return self.give_up(&format!("{why}; detach it, and attach it again when that is mended"));
+        }
+        if self.tries == 1 {
+            self.say(Severity::Warn, format_args!("{why}: it is tried again"));
+        }
+        if let Err(why) = self.transport.reset_bus() {
+            self.say(Severity::Info, format_args!("it is not reset from outside: {why}"));
+        }
+        self.state = State::Pausing { until: self.now.after_ns(pause_ns) };
+    }
+
+    /// It is gone for good.
+    fn give_up(&mut self, why: &str) {
+        self.say(Severity::Error, format_args!("given up: {why}"));
+        self.remove_disks();
+        self.shared.set_life(Life::Gone(why.to_owned()));
+        self.tell(Event::Gone);
+        self.fence();
+    }
+
+    fn remove_disks(&mut self) {
+        let disks = self.shared.disks();
+        self.shared.set_disks(Vec::new());
+        for disk in disks {
+            disk.remove();
+            self.tell(Event::Removed(disk));
+        }
+    }
+
+    /// It is given back.
+    fn detach(&mut self) {
+        if std::mem::replace(&mut self.is_detaching, true) {
+            return;
+        }
+        self.remove_disks();
+        match self.state {
+            State::Running => {
+                self.scan = None;
+                self.state = State::Draining { until: self.now.after_ns(self.options.admin_ns) };
+            }
+            State::Resetting | State::BringUp { .. } | State::Pausing { .. } => self.fence(),
+            State::Draining { .. } | State::Stopping | State::Fencing { .. } | State::Over => {}
+        }
+    }
+
+    /// Waits until it is quiet, by all means.
+    fn fence(&mut self) {
+        self.forget_questions();
+        self.unmap_all();
+        self.state = State::Fencing { is_starting: false, next: self.now };
+        self.has_progress = true;
+        if self.transport.is_quiet() {
+            self.end();
+        }
+    }
+
+    fn drive_fence(&mut self, is_starting: bool, next: Tick) {
+        let is_quiet = if is_starting {
+            match self.transport.poll_start(self.now) {
+                Progress::Ready(_) => true,
+                Progress::Pending => self.transport.is_quiet(),
+                Progress::Failed(why) => {
+                    if !self.transport.is_quiet() {
+                        let words =
+                            "it does not stop, so the memory that it may write to is kept; power it off";
+                        self.say(Severity::Error, format_args!("{words}: {why}"));
+                    }
+                    let next = self.now.after_ns(FENCE_PAUSE_NS);
+                    self.state = State::Fencing { is_starting: false, next };
+                    self.transport.is_quiet()
+                }
+            }
+        } else {
+            self.transport.is_quiet()
+        };
+        if is_quiet {
+            return self.end();
+        }
+        if !is_starting && next <= self.now {
+            // What it says is of no use here: whether it is quiet counts.
+            let _ = self.transport.reset_bus();
+            self.transport.start(self.now);
+            self.state = State::Fencing { is_starting: true, next };
+            self.has_progress = true;
+        }
+    }
+
+    /// It is quiet for good.
+    fn end(&mut self) {
+        self.dismiss();
+        self.state = State::Over;
+        if self.is_detaching {
+            self.shared.set_life(Life::Detached);
+            self.say(Severity::Info, format_args!("detached"));
+        }
+    }
+
+    /// Asks what others want to know.
+    fn drive_queries(&mut self) {
+        let Some((query, _)) = self.queries.front() else { return };
+        if self.admin.count(Purpose::Query) == 0 {
+            let command = match query {
+                Query::Health => command::log_page(page::HEALTH, 512, true),
+                Query::Errors => command::log_page(page::ERRORS, self.log_bytes(), true),
+            };
+            self.send(Purpose::Query, &command, AdminData::In);
+        }
+    }
+
+    fn answer(&mut self, data: Option<&[u8; ADMIN_DATA_BYTES]>) {
+        let Some((query, answer)) = self.queries.pop_front() else { return };
+        let _ = answer.send(match (query, data) {
+            (_, None) => Err("the controller does not say".to_owned()),
+            (Query::Health, Some(data)) => Ok(Answer::Health(Health::decode(data))),
+            (Query::Errors, Some(data)) => Ok(Answer::Errors(errors(data, self.identity.error_entries))),
+        });
+    }
+
+    /// Length of what is read of the error log.
+    fn log_bytes(&self) -> u16 {
+        self.identity.error_entries.clamp(1, ERRORS_MAX) * 64
+    }
+
+    /// When to look again.
+    fn next(&self) -> Tick {
+        let soon = self.now.after_ns(SOON_NS);
+        if self.has_progress {
+            return self.now;
+        }
+        match self.state {
+            State::Over => self.now.after_ns(FENCE_PAUSE_NS),
+            State::Pausing { until } => until.min(self.now.after_ns(CHECK_NS)),
+            State::Running if !self.is_busy() => {
+                let mut next = self.now.after_ns(CHECK_NS).min(self.next_check);
+                if self.limits.needs_keep_alive {
+                    next = next.min(self.next_keep_alive);
+                }
+                self.events.due().map_or(next, |due| next.min(due)).max(soon)
+            }
+            State::Fencing { is_starting: false, .. } => self.now.after_ns(CHECK_NS),
+            _ => soon,
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.admin.is_busy()
+            || self.scan.is_some()
+            || self.events.is_busy()
+            || !self.queries.is_empty()
+            || self.lanes_wait()
+    }
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Controller { transport, state, .. } = self;
+        f.debug_struct("Controller")
+            .field("transport", transport)
+            .field("state", state)
+            .finish_non_exhaustive()
+    }
+}

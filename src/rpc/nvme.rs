@@ -1,0 +1,253 @@
+//! NVMe controllers that calls attached: each with the thread that drives it, and one that follows what it says of its
+//! namespaces.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::context::{Context, lock};
+use super::devices::bdev_fault;
+use super::fault::Fault;
+use crate::bdev::count::Counted;
+use crate::bdev::nvme::TimeOuts;
+use crate::bdev::nvme::controller::shared::{Disk, Event, Options, Order, Severity, Shared};
+use crate::bdev::nvme::namespace::NvmeBdev;
+use crate::bdev::nvme::thread::Handle;
+use crate::bdev::nvme::transport::Transport;
+use crate::control::done::Done;
+use crate::control::error::ChangeError;
+use crate::control::registry::BdevSpec;
+use crate::control::thread::Remote;
+
+/// A controller has so long to come up: longer than any reports as its own limit but a broken one.
+const ATTACH: Duration = Duration::from_secs(60);
+/// A controller that is given back has so long to shut down.
+const DETACH: Duration = Duration::from_secs(30);
+
+/// Numbers of controllers, in this process.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
+/// The controllers, by name.
+#[derive(Debug, Default)]
+pub(super) struct Controllers(Mutex<BTreeMap<String, Arc<Attached>>>);
+
+/// A controller.
+#[derive(Debug)]
+pub(super) struct Attached {
+    name: String,
+    number: u64,
+    /// How it is reached, in SPDK's words: trtype, traddr and so on.
+    pub(super) trid: super::json::Json,
+    /// The call that attaches it.
+    recipe: String,
+    handle: Arc<Handle>,
+    times: TimeOuts,
+    control: Remote,
+    /// Namespaces that are registered as bdevs.
+    served: Mutex<Vec<Arc<Disk>>>,
+}
+
+/// What to attach.
+#[derive(Debug)]
+pub(super) struct ToAttach {
+    pub(super) name: String,
+    pub(super) trid: super::json::Json,
+    pub(super) recipe: String,
+    pub(super) options: Options,
+    pub(super) times: TimeOuts,
+    pub(super) transport: Box<dyn Transport>,
+}
+
+impl Attached {
+    /// What its thread shares.
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        self.handle.shared()
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn bdev_name(&self, disk: &Disk) -> String {
+        format!("{}n{}", self.name, disk.nsid)
+    }
+
+    fn serves(&self, disk: &Arc<Disk>) -> bool {
+        lock(&self.served).iter().any(|served| Arc::ptr_eq(served, disk))
+    }
+
+    /// Registers a namespace as a bdev; gives back its name.
+    fn add(&self, disk: &Arc<Disk>) -> Result<String, ChangeError> {
+        let name = self.bdev_name(disk);
+        if self.serves(disk) {
+            return Ok(name);
+        }
+        let handle = Arc::clone(&self.handle);
+        let bdev = NvmeBdev::new(
+            name.clone(),
+            self.number,
+            Arc::clone(self.shared()),
+            Arc::clone(disk),
+            self.times,
+            Arc::new(move |reactor| handle.port(reactor)),
+        );
+        let spec = BdevSpec {
+            bdev: Arc::new(Counted::new(Arc::new(bdev))),
+            product: "NVMe disk".to_owned(),
+            recipe: self.recipe.clone(),
+            bases: Vec::new(),
+        };
+        let registered = self.control.call(move |control, _| control.register_bdev(spec));
+        registered.unwrap_or(Err(ChangeError::Stopping))?;
+        lock(&self.served).push(Arc::clone(disk));
+        Ok(name)
+    }
+
+    /// Takes a namespace's bdev out of service, its LUNs first. Waits until no reactor has it any more.
+    fn remove(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
+        if !self.serves(disk) {
+            return Ok(());
+        }
+        lock(&self.served).retain(|served| !Arc::ptr_eq(served, disk));
+        let name = self.bdev_name(disk);
+        let (ended, end) = mpsc::sync_channel(1);
+        let done = Done::new(move |outcome| drop(ended.send(outcome)));
+        let begun = self.control.call(move |control, _| control.unregister_bdev(&name, done));
+        begun.unwrap_or(Err(ChangeError::Stopping))?;
+        // It answers in bounded time, and drops the sender where the daemon stops.
+        let _ = end.recv();
+        Ok(())
+    }
+
+    /// Initiators are told that the size is another.
+    fn resized(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
+        let name = self.bdev_name(disk);
+        self.control
+            .call(move |control, _| control.reread_bdev(&name, Done::nobody()))
+            .unwrap_or(Err(ChangeError::Stopping))
+    }
+
+    /// Follows what the controller's thread says, until that ends.
+    fn follow(&self, events: &mpsc::Receiver<Event>) {
+        while let Ok(event) = events.recv() {
+            let followed = match &event {
+                Event::Attached(disk) => self.add(disk).map(drop),
+                Event::Resized(disk) => self.resized(disk),
+                Event::Removed(disk) => self.remove(disk),
+                Event::Lost | Event::Recovered | Event::Gone => Ok(()),
+                Event::Said(severity, text) => {
+                    say(&self.name, *severity, text);
+                    Ok(())
+                }
+            };
+            if let Err(error) = followed {
+                tracing::warn!(controller = self.name, %error, "a namespace has changed and cannot be served so");
+            }
+        }
+    }
+}
+
+fn say(controller: &str, severity: Severity, text: &str) {
+    match severity {
+        Severity::Info => tracing::info!(controller, "{text}"),
+        Severity::Warn => tracing::warn!(controller, "{text}"),
+        Severity::Error => tracing::error!(controller, "{text}"),
+    }
+}
+
+impl Context {
+    /// Attaches a controller and registers its namespaces; gives back their bdevs' names.
+    pub(super) fn attach(&self, what: ToAttach) -> Result<Vec<String>, Fault> {
+        let name = what.name.clone();
+        if lock(&self.nvme.0).contains_key(&name) {
+            return Err(Fault::errno(Errno::EXIST, format_args!("there is a controller {name} already")));
+        }
+        let (events, follow) = mpsc::channel();
+        let hook = Arc::new(move |event| drop(events.send(event)));
+        let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;
+        let attached = Arc::new(Attached {
+            name: name.clone(),
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            trid: what.trid,
+            recipe: what.recipe,
+            handle: Arc::new(handle),
+            times: what.times,
+            control: self.remote(),
+            served: Mutex::new(Vec::new()),
+        });
+        if let Err(why) = attached.handle.wait_attached(ATTACH) {
+            attached.give_back();
+            return Err(Fault::errno(Errno::NODEV, format_args!("{name}: {why}")));
+        }
+        let mut names = Vec::new();
+        for disk in attached.shared().disks() {
+            match attached.add(&disk) {
+                Ok(name) => names.push(name),
+                Err(error) => {
+                    attached.withdraw();
+                    return Err(bdev_fault(&error));
+                }
+            }
+        }
+        let follower = Arc::clone(&attached);
+        let thread = std::thread::Builder::new().name(format!("nvme-follow:{name}"));
+        thread.spawn(move || follower.follow(&follow)).map_err(Fault::internal)?;
+        lock(&self.nvme.0).insert(name, attached);
+        Ok(names)
+    }
+
+    /// Takes a controller's namespaces out of service and gives it back.
+    pub(super) fn detach(&self, name: &str) -> Result<(), Fault> {
+        let attached = lock(&self.nvme.0).remove(name).ok_or_else(|| no_controller(name))?;
+        attached.withdraw();
+        Ok(())
+    }
+
+    /// Gives every controller back: the daemon has stopped.
+    pub fn detach_all(&self) {
+        let all = std::mem::take(&mut *lock(&self.nvme.0));
+        // Side by side, as each may take its time.
+        for attached in all.values() {
+            attached.handle.order(Order::Detach);
+        }
+        for attached in all.values() {
+            attached.give_back();
+        }
+    }
+
+    /// The controllers, or the one of this name.
+    pub(super) fn controllers(&self, name: Option<&str>) -> Result<Vec<Arc<Attached>>, Fault> {
+        let all = lock(&self.nvme.0);
+        match name {
+            None => Ok(all.values().cloned().collect()),
+            Some(name) => all.get(name).map(|one| vec![Arc::clone(one)]).ok_or_else(|| no_controller(name)),
+        }
+    }
+}
+
+impl Attached {
+    /// Takes the namespaces out of service, then gives the controller back.
+    fn withdraw(&self) {
+        let served = lock(&self.served).clone();
+        for disk in served {
+            if let Err(error) = self.remove(&disk) {
+                tracing::warn!(controller = self.name, %error, "a namespace could not be taken out of service");
+            }
+        }
+        self.give_back();
+    }
+
+    fn give_back(&self) {
+        if let Err(error) = self.handle.detach(DETACH) {
+            tracing::warn!(controller = self.name, error, "it was not given back");
+        }
+    }
+}
+
+fn no_controller(name: &str) -> Fault {
+    Fault::errno(Errno::NODEV, format_args!("there is no controller {name}"))
+}
