@@ -36,6 +36,9 @@ pub struct Subject<'a> {
     pub make: &'a dyn Fn() -> Made,
     /// What is written can be read again.
     pub keeps_data: bool,
+    /// A channel that is dropped with IO in flight gives its memory back. Else it keeps it for ever, as the device may still
+    /// write there.
+    pub frees_on_drop: bool,
 }
 
 /// Runs every case.
@@ -88,12 +91,21 @@ impl Rig {
             now: Tick::from_ns(SECOND_NS),
             waiter: KernelNet::new(0).expect("an epoll descriptor"),
         };
+        rig.until_ready();
+        rig
+    }
+
+    /// Waits for a channel that is still opening, and until it knows the buffers' memory: a device that must be told of it
+    /// takes one IO at first.
+    fn until_ready(&mut self) {
         for _ in 0..POLLS_MAX {
-            if rig.channel.state() == ChannelState::Ready {
-                return rig;
+            if self.channel.state() == ChannelState::Ready {
+                let first = self.read(0, 0, 1);
+                assert_eq!(self.run(first).result, Ok(()));
+                return;
             }
-            rig.poll(0);
-            rig.pass_time();
+            self.poll(0);
+            self.pass_time();
         }
         panic!("the channel never became ready");
     }

@@ -200,7 +200,7 @@ mod tests {
             let bdev = Arc::new(Counted::new(Arc::clone(&disk) as _));
             Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
         };
-        suite(&Subject { name: "counted", make: &make, keeps_data: true });
+        suite(&Subject { name: "counted", make: &make, keeps_data: true, frees_on_drop: true });
     }
 
     #[test]

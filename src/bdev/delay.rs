@@ -218,7 +218,7 @@ mod tests {
             let bdev = Arc::new(Delay::new(Arc::clone(&disk) as Arc<dyn Bdev>, DELAYS));
             Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
         };
-        suite(&Subject { name: "delay", make: &make, keeps_data: true });
+        suite(&Subject { name: "delay", make: &make, keeps_data: true, frees_on_drop: true });
     }
 
     #[test]

@@ -192,7 +192,7 @@ mod tests {
                 let bdev = Arc::clone(&disk);
                 Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
             };
-            suite(&Subject { name: "malloc", make: &make, keeps_data: true });
+            suite(&Subject { name: "malloc", make: &make, keeps_data: true, frees_on_drop: true });
         }
     }
 

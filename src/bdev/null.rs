@@ -86,7 +86,7 @@ mod tests {
             let bdev = Arc::clone(&disk);
             Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks))) }
         };
-        suite(&Subject { name: "null", make: &make, keeps_data: false });
+        suite(&Subject { name: "null", make: &make, keeps_data: false, frees_on_drop: true });
     }
 
     #[test]

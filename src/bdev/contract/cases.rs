@@ -24,7 +24,7 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("a fence brings everything back at the next polls", fence),
     ("an idle channel gives no reason to wake", idle),
     ("in_flight counts what was taken and not given back", in_flight),
-    ("a dropped channel gives its memory back", dropped),
+    ("a dropped channel gives its memory back, or to nobody", dropped),
 ];
 
 fn info(subject: &Subject<'_>) {
@@ -157,6 +157,7 @@ fn two_channels(subject: &Subject<'_>) {
     let io = rig.write(0, 3, 2, 0x5A);
     rig.run(io);
     rig.channel = rig.made.bdev.open(ReactorId(1));
+    rig.until_ready();
     rig.assert_blocks(3, &[0x5A; 2]);
 }
 
@@ -322,8 +323,8 @@ fn in_flight(subject: &Subject<'_>) {
 
 fn dropped(subject: &Subject<'_>) {
     let mut rig = Rig::new(subject);
-    rig.fill_queue();
+    let (count, _) = rig.fill_queue();
     let pool = rig.pool.clone();
     drop(rig);
-    assert_eq!(pool.in_use_count(), 0);
+    assert_eq!(pool.in_use_count(), if subject.frees_on_drop { 0 } else { count });
 }

@@ -66,7 +66,7 @@ fn passes_the_contract_without_faults() {
         let bdev = Arc::new(Faulty::new(Arc::clone(&disk) as Arc<dyn Bdev>, Faults::new()));
         Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
     };
-    suite(&Subject { name: "error", make: &make, keeps_data: true });
+    suite(&Subject { name: "error", make: &make, keeps_data: true, frees_on_drop: true });
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn passes_the_contract_with_writes_that_are_held_and_let_go() {
             Arc::new(LetsGo { inner: Faulty::new(Arc::clone(&disk) as _, faults.clone()), faults, rule });
         Made { bdev: inner, resize: Some(Box::new(move |blocks| disk.resize(blocks).unwrap())) }
     };
-    suite(&Subject { name: "error, holding", make: &make, keeps_data: true });
+    suite(&Subject { name: "error, holding", make: &make, keeps_data: true, frees_on_drop: true });
 }
 
 /// Releases all that is held whenever it is told to go on.

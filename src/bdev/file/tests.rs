@@ -148,7 +148,7 @@ fn contract_in(parent: &Path) {
             Made { bdev, resize: Some(Box::new(resize)) }
         };
         let name = format!("file, {block_bytes} bytes, direct {direct}, {cache:?}");
-        suite(&Subject { name: &name, make: &make, keeps_data: true });
+        suite(&Subject { name: &name, make: &make, keeps_data: true, frees_on_drop: true });
     }
 }
 

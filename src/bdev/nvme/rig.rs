@@ -3,8 +3,8 @@
 #![expect(clippy::disallowed_types, reason = "its parts are shared with bdevs, which may go anywhere")]
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_queue::SegQueue;
 
