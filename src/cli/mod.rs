@@ -9,6 +9,7 @@ mod files;
 mod hints;
 mod log;
 mod management;
+pub mod nvme;
 mod planted;
 pub mod rpc;
 mod secrets;
@@ -42,6 +43,8 @@ enum Command {
     Serve(Box<args::Serve>),
     /// Call a running daemon by its JSON-RPC socket.
     Rpc(rpc::Rpc),
+    /// Look at NVMe controllers.
+    Nvme(nvme::Nvme),
 }
 
 /// Why a command ends early. Its text says what to do.
@@ -69,6 +72,7 @@ pub fn run() -> ExitCode {
     let (name, result) = match Cli::parse().command {
         Command::Serve(args) => ("serve", serve::serve(&args)),
         Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
+        Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,7 +16,7 @@ mod job;
 mod lock;
 mod open;
 mod ring;
-mod sysfs;
+pub(super) mod sysfs;
 #[cfg(test)]
 mod tests;
 

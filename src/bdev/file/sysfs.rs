@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use rustix::fs::{Dev, major, minor};
 
 /// Where `/proc/self/mountinfo` says that the device, or a partition of it, is mounted.
-pub(super) fn mount_point(device: Dev) -> Option<String> {
+pub(in crate::bdev) fn mount_point(device: Dev) -> Option<String> {
     let text = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounted(&text, |number, source| {
         let same_source = || rustix::fs::stat(source).is_ok_and(|stat| is_on(stat.st_rdev, device));

@@ -5,6 +5,8 @@ use rustix::io::Errno;
 use super::{Method, Outcome, method};
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Life, Options};
+use crate::bdev::nvme::pci;
+use crate::bdev::nvme::pci::device::Address;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -134,10 +136,14 @@ fn invalid(name: &str, what: &str) -> Fault {
 }
 
 fn pcie(context: &Context, params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Fault> {
-    let transport = open_pcie(&params.traddr, context.unsafe_noiommu)
-        .map_err(|error| Fault::errno(Errno::NODEV, error))?;
-    let trid = object! { "trtype": "PCIe", "traddr": &params.traddr };
-    let mut call = object! { "name": &params.name, "trtype": "PCIe", "traddr": &params.traddr };
+    let address = Address::parse(&params.traddr).ok_or_else(|| {
+        invalid("traddr", &format!("{:?} is no PCI address as 0000:01:00.0", params.traddr))
+    })?;
+    let transport =
+        pci::open(address, context.unsafe_noiommu).map_err(|error| Fault::errno(Errno::NODEV, error))?;
+    let address = address.to_string();
+    let trid = object! { "trtype": "PCIe", "traddr": &address };
+    let mut call = object! { "name": &params.name, "trtype": "PCIe", "traddr": &address };
     call.push("lunette_timeout_sec", params.lunette_timeout_sec);
     Ok(ToAttach {
         name: params.name.clone(),
@@ -145,7 +151,7 @@ fn pcie(context: &Context, params: &Attach, reactors: u16, times: TimeOuts) -> R
         recipe: recipe("bdev_nvme_attach_controller", call),
         options: Options::pcie(params.name.clone(), reactors),
         times,
-        transport,
+        transport: Box::new(transport),
     })
 }
 
@@ -177,13 +183,6 @@ fn describe(attached: &Attached) -> Json {
         controller.push("lunette_io_queues", about.queues);
     }
     object! { "name": attached.name(), "ctrlrs": Json::Array(vec![controller]) }
-}
-
-fn open_pcie(
-    _address: &str,
-    _unsafe_noiommu: bool,
-) -> Result<Box<dyn crate::bdev::nvme::transport::Transport>, String> {
-    Err("not yet".to_owned())
 }
 
 fn tcp(_params: &Attach, _reactors: u16, _times: TimeOuts) -> Result<ToAttach, Fault> {

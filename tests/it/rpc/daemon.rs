@@ -87,6 +87,7 @@ impl Managed {
             stage: Stage::Startup,
             config_file: Some(managed.folder.path("config.json")),
             hugepages: Hugepages::Off,
+            unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
         }));
         if let Some(plan) = plan {

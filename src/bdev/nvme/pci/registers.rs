@@ -22,6 +22,8 @@ pub(super) const ACQ: usize = 0x30;
 const CRTO: usize = 0x68;
 /// The first doorbell.
 const DOORBELLS: usize = 0x1000;
+/// Registers up to the doorbells of the admin queue, which every controller has.
+pub(super) const REGISTER_BYTES_MIN: usize = DOORBELLS + 8;
 
 /// CC: enable.
 pub(super) const CC_EN: u32 = 1;

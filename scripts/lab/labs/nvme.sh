@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# nvme.sh [WORLD...] - lunette's NVMe driver at QEMU's controllers in a guest, once in each world.
+#   iommu39, iommu48  an IOMMU with addresses of so many bits: vfio-pci
+#   bare              none: uio_pci_generic and --unsafe-noiommu
+# Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one.
+# Variables: LUNETTE, the binary; OUT, a folder for the guest's output.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
+lunette=${LUNETTE:-$lab/../../../target/release/lunette}
+mkdir "$work/share"
+strip -o "$work/share/lunette" "$lunette"
+cp "$lab/../../setup.sh" "$work/share/"
+
+in_guest() { # WORLD
+  local world=$1 rc=0 counts drive iommu=() kargs=hugepages=64 devices=()
+  case $world in
+    iommu*) iommu=(-device "intel-iommu,intremap=on,aw-bits=${world#iommu}") kargs+=" intel_iommu=on iommu=nopt" ;;
+    bare) ;;
+    *) echo "nvme: no world $world" >&2; exit 2 ;;
+  esac
+  for drive in 0 1 2; do head -c 32M /dev/urandom >"$work/nvme$drive"; done
+  for drive in 0 1 2; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
+  # In fixed slots, so that the addresses are known.
+  devices+=(-device 'nvme,id=a,serial=LUNETTEA,addr=0x10,max_ioqpairs=8,mdts=7'
+    -device 'nvme-ns,bus=a,drive=nvme0,nsid=1,logical_block_size=512,physical_block_size=512'
+    -device 'nvme-ns,bus=a,drive=nvme1,nsid=2,logical_block_size=4096,physical_block_size=4096'
+    -device 'nvme,id=b,serial=LUNETTEB,addr=0x11,max_ioqpairs=2,mdts=3'
+    -device 'nvme-ns,bus=b,drive=nvme2,nsid=1,logical_block_size=512,physical_block_size=512')
+  "$lab/../run-guest.sh" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
+    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 "$lab/nvme.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
+    tee "$work/said" | grep -v '^checks: ' || rc=$?
+  counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$work/said" | tail -1)
+  [[ -n $counts ]] || counts="0 0"
+  passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+  if ((rc != 0 && ${counts#* } == 0)); then
+    echo "FAIL $world: the guest ended with $rc"
+    failed=$((failed + 1))
+  fi
+}
+
+[[ $# -gt 0 ]] || set -- iommu39 iommu48 bare
+for world; do echo "-- $world"; in_guest "$world"; done
+finish

@@ -1,0 +1,91 @@
+# Runs in the guest, by nvmeserve.sh: lunette serves NVMe namespaces to the guest's own initiator, and to the host.
+#   WORLD, FIRST, SECOND: see nvme.sh. CONFORM: the host runs a suite at port 3260 before anything else, until it connects to 3259
+. lablib.sh
+IQN=iqn.2026-11.io.lunette:nvme PORTAL=127.0.0.1:3260
+setup=$SHARE/setup.sh unsafe=
+[[ $WORLD != bare ]] || unsafe=--unsafe-noiommu
+"$setup" bind "$FIRST" "$SECOND" >/dev/null || die bind
+attach() { # NAME ADDRESS
+  rpc bdev_nvme_attach_controller "{\"name\":\"$1\",\"trtype\":\"PCIe\",\"traddr\":\"$2\"}"
+}
+start() {
+  start_lunette -m 0x3 $unsafe
+  try "attach two namespaces" 0 'An1.*An2' -- attach A "$FIRST"
+}
+start
+try "attach another" 0 'Bn1' -- attach B "$SECOND"
+try "attach it twice" 1 'File exists|there is a controller' -- attach A "$FIRST"
+try "attach what is not there" 1 '0000:00:1e.7' -- attach X 0000:00:1e.7
+try "bdev_nvme_get_controllers" 0 'LUNETTEA' 'LUNETTEB' 'enabled' -- rpc bdev_nvme_get_controllers
+try "bdev_get_bdevs" 0 'NVMe disk' '"block_size": ?4096' -- rpc bdev_get_bdevs
+rpc bdev_null_create '{"name":"null","num_blocks":262144,"block_size":512}' >/dev/null || die null
+serve "$IQN" An1 An2 Bn1 null
+
+if [[ -n ${CONFORM:-} ]]; then
+  step "serving the host"
+  socat -u TCP-LISTEN:3259,reuseaddr /dev/null
+fi
+
+start_iscsid
+discover "$PORTAL" >/dev/null || die discovery
+login "$IQN" "$PORTAL" >/dev/null || die login
+wait_disk "$IQN" 4 >/dev/null || die "no disks"
+disk_of() { # LUN -> its name, sdX
+  local found
+  for found in /sys/class/iscsi_session/session*/device/target*/*:"$1"/block/sd*; do [[ -e $found ]] && { echo "${found##*/}"; return; }; done
+  return 1
+}
+verified() { # LUN SIZE: fio writes and verifies
+  fio --name=v --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=libaio --rw=randwrite --bsrange=4k-256k --iodepth=16 --size="$2" \
+    --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=7 --output=/dev/null
+}
+
+step "data"
+check "512-byte blocks" verified 0 24m
+check "4096-byte blocks" verified 1 24m
+check "short commands, two queues" verified 2 24m
+check "mkfs" mkfs.ext4 -q "/dev/$(disk_of 1)"
+mkdir -p /tmp/m
+check mount mount "/dev/$(disk_of 1)" /tmp/m
+head -c 8M /dev/urandom >/tmp/m/file; sum=$(sha256sum </tmp/m/file)
+check "fstrim" fstrim /tmp/m
+umount /tmp/m; mount "/dev/$(disk_of 1)" /tmp/m
+[[ $(sha256sum </tmp/m/file) = "$sum" ]] && ok "a file is what it was" || bad "a file is what it was"
+umount /tmp/m
+
+step "system calls of 10,000 reads, one at a time"
+calls() { # LUN: all calls that lunette makes meanwhile, those that wait aside
+  strace -c -f -o /tmp/calls -p "$lunette" & local tracer=$!
+  sleep 2
+  fio --name=c --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=psync --rw=randread --bs=4k --number_ios=10000 --size=24m --io_size=1g --output=/dev/null ||
+    bad "fio"
+  kill -INT "$tracer"; wait "$tracer"
+  cp /tmp/calls "/out/calls.$1"
+  awk '$NF != "epoll_wait" && $NF != "futex" && $NF != "total" && $4 ~ /^[0-9]+$/ { n += $4 } END { print n + 0 }' /tmp/calls
+}
+if [[ $WORLD = iommu48 ]]; then
+  null=$(calls 3) nvme=$(calls 0)
+  echo "calls: null disk $null, namespace $nvme"
+  ((null > 10000 && nvme > 10000 && (nvme - null) * 100 < null && (null - nvme) * 100 < null)) && ok "they differ by under 1 %" || bad "they differ by 1 % or more"
+fi
+
+step "killed, and started again"
+verified 0 24m >/dev/null 2>&1 & load=$!
+sleep 1
+kill -9 "$lunette"; wait "$lunette" 2>/dev/null
+start
+serve "$IQN" An1 An2
+wait "$load" && ok "the initiator went on" || bad "the initiator went on"
+
+step "given back under IO"
+fio --name=r --filename="/dev/$(disk_of 1)" --direct=1 --ioengine=libaio --rw=randread --bs=4k --iodepth=8 --size=24m --runtime=20 --time_based --output=/dev/null >/dev/null 2>&1 & load=$!
+sleep 1
+check "bdev_nvme_detach_controller" rpc bdev_nvme_detach_controller '{"name":"A"}'
+wait "$load" && bad "reads went on" || ok "reads end"
+try "none is left" 0 '^\[\]$' -- rpc bdev_nvme_get_controllers
+check "it can be taken again" attach A "$FIRST"
+logout "$IQN" "$PORTAL" >/dev/null
+stop_lunette
+try "it was shut down in order" 0 'LUNETTEA' -- "$SHARE/lunette" nvme probe $unsafe "$FIRST"
+if dmesg | grep -E 'DMAR:.*fault|BUG:|Oops'; then bad "the kernel complains"; else ok "the kernel does not complain"; fi
+finish
