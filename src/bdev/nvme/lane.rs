@@ -16,6 +16,7 @@ use arrayvec::ArrayVec;
 
 use self::part::Part;
 pub(super) use self::part::Shape;
+use super::planted::planted;
 use super::port::{Port, Request, StopCause};
 use super::queue::{PushError, Queue};
 use super::spec::Completion;
@@ -179,6 +180,11 @@ impl Lane {
                 return Err(Refused::Full(io));
             }
             State::Ready => {}
+        }
+        if planted!(FlushNotSent) && io.op == Op::Flush {
+            outbox.in_flight += 1;
+            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Ok(()) });
+            return Ok(());
         }
         if matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps {
             outbox.in_flight += 1;

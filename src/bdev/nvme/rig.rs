@@ -58,14 +58,18 @@ impl Rig {
         }
     }
 
-    /// What happened since the last call.
-    pub(crate) fn events(&self) -> Vec<Event> {
-        std::iter::from_fn(|| self.events.pop()).collect()
+    /// What it has said since the last call.
+    pub(crate) fn said(&self) -> Vec<String> {
+        let said = |event| if let Event::Said(_, words) = event { Some(words) } else { None };
+        std::iter::from_fn(|| self.events.pop()).filter_map(said).collect()
     }
 
     /// The controller's thread and the mock controller do something, and time passes.
     pub(crate) fn turn(&mut self, rng: &mut Rng, ns: u64) {
         let _ = drive(&self.controller, self.now);
+        if self.controller.lock().unwrap_or_else(PoisonError::into_inner).is_over() {
+            self.shared.set_over();
+        }
         self.mock.step(rng);
         self.now = self.now.after_ns(ns);
     }

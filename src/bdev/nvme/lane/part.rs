@@ -1,6 +1,7 @@
 //! How an IO is cut into commands.
 
 use crate::bdev::Op;
+use crate::bdev::nvme::planted::planted;
 use crate::bdev::nvme::queue::Payload;
 use crate::bdev::nvme::spec::{self, Command};
 use crate::bdev::nvme::table::{self, Job};
@@ -70,7 +71,9 @@ impl Part {
             }
         }
         match op {
-            Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => cdw10[2] |= spec::FUA,
+            Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } if !planted!(FuaDropped) => {
+                cdw10[2] |= spec::FUA;
+            }
             _ => {}
         }
         if let Op::WriteZeroes { may_unmap: true, .. } = op

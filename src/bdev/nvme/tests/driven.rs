@@ -60,7 +60,7 @@ impl Driven {
         let mock = Mock::new(Config { is_immediate: true, ..config }, seed);
         mock.attach(1, medium);
         let mut rig = Rig::new(&mock, Arc::new(mock.clone()));
-        assert!(rig.bring_up(&mut Rng::new(seed)), "{:?}", rig.events());
+        assert!(rig.bring_up(&mut Rng::new(seed)), "{:?}", rig.said());
         let bdev = rig.bdev(1).expect("the namespace is there");
         let driver = Driver { controller: rig.controller, clock: Arc::new(AtomicU64::new(rig.now.ns())) };
         Driven { bdev, driver, mock }

@@ -110,7 +110,7 @@ impl World {
             failed_count: 0,
         };
         let mut rng = world.rng.fork();
-        assert!(world.rig.bring_up(&mut rng), "{:?}", world.rig.events());
+        assert!(world.rig.bring_up(&mut rng), "{:?}", world.rig.said());
         for (reactor, nsid) in [(0, 1), (0, 2), (1, 1), (1, 2)] {
             world.open(reactor, nsid);
         }
@@ -275,7 +275,7 @@ impl World {
                 "{what}: never; {} in flight, {:?}, {:?}",
                 self.flying.len(),
                 self.rig.shared.life(),
-                self.rig.events()
+                self.rig.said()
             );
             self.turn(5 * MS_NS);
         }
@@ -295,7 +295,7 @@ impl World {
         }
         self.ways.clear();
         let mut rng = self.rng.fork();
-        assert!(self.rig.detach(&mut rng), "it is not given back: {:?}", self.rig.events());
+        assert!(self.rig.detach(&mut rng), "it is not given back: {:?}", self.rig.said());
         assert_eq!(self.rig.mock.violations(), Vec::<String>::new());
         assert_eq!((self.rig.mock.queue_count(), self.rig.mock.window_count()), (0, 0), "nothing is left");
         assert_eq!(self.pools.iter().map(Pool::in_use_count).sum::<usize>(), 0);
