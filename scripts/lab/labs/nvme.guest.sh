@@ -12,13 +12,14 @@ disk_of() { # ADDRESS NSID: the kernel's block device of it
   done
   return 1
 }
+has_disk() { disk_of "$@" >/dev/null; }
 hash_of() { # ADDRESS NSID: of its first 4 MiB, by the kernel's driver
   head -c 4M "$(disk_of "$1" "$2")" | sha256sum | cut -d' ' -f1
 }
 probe() { "$lunette" nvme probe $unsafe "$1"; } # ADDRESS
 
 modprobe nvme || die "no nvme driver"
-until_true 20 disk_of "$FIRST" 2 >/dev/null && until_true 20 disk_of "$SECOND" 1 >/dev/null || die "the kernel's driver has no disks"
+until_true 20 has_disk "$FIRST" 2 && until_true 20 has_disk "$SECOND" 1 || die "the kernel's driver has no disks"
 one=$(hash_of "$FIRST" 1) two=$(hash_of "$FIRST" 2) other=$(hash_of "$SECOND" 1)
 
 step "the kernel has them"
@@ -49,6 +50,7 @@ try "bind again" 0 'already' -- "$setup" bind "$FIRST"
 try "list" 0 "^$FIRST +1b36:0010 +$driver .* no$" -- "$lunette" nvme list
 try "list as JSON" 0 "\"driver\": *\"$driver\"" -- "$lunette" nvme list --json
 try "two namespaces" 0 'model "QEMU NVMe Ctrl", serial "LUNETTEA"' 'namespace 1: 65536 blocks of 512 bytes' 'namespace 2: 8192 blocks of 4096 bytes' \
+  '^doorbells in memory$' \
   "namespace 1: 4194304 bytes .* SHA-256 $one" "namespace 2: .* SHA-256 $two" '^shut down$' -- probe "$FIRST"
 try "short commands" 0 'serial "LUNETTEB"' 'MDTS 3' "SHA-256 $other" '^shut down$' -- probe "$SECOND"
 try "again" 0 "SHA-256 $one" -- probe "$FIRST"
@@ -65,11 +67,27 @@ else
   ulimit -l unlimited
 fi
 
+step "removed while it is driven"
+third=$(basename "$(dirname "$(compgen -G "/sys/bus/pci/devices/$PORT/*/class")")")
+if [[ $WORLD = bare ]]; then
+  ok "without an IOMMU a device is not to be removed: the mapping of its registers goes"
+else
+  "$setup" bind "$third" || die "bind $third"
+  "$lunette" nvme probe --watch 60 "$third" >/tmp/watched 2>&1 & watching=$!
+  until_true 20 grep -qsF vfio "/proc/$watching/maps" || die "no probe: $(cat /tmp/watched)"
+  echo "now remove it"
+  rc=0; wait "$watching" || rc=$?
+  try "the probe notices" 0 'the device is gone' -- cat /tmp/watched
+  [[ $rc = 1 ]] && ok "and ends" || bad "and ends: $rc"
+  gone() { [[ ! -e /sys/bus/pci/devices/$third ]]; }
+  check "the device goes once it was let go" until_true 20 gone
+fi
+
 step "given back"
 try reset 0 "^$FIRST: $driver -> nvme" -- "$setup" reset "$FIRST"
 try unbind 0 "^$SECOND: $driver -> nvme" -- "$setup" unbind "$SECOND"
-check "the kernel's driver has its disks" until_true 20 disk_of "$FIRST" 2 >/dev/null
-check "and the other's" until_true 20 disk_of "$SECOND" 1 >/dev/null
+check "the kernel's driver has its disks" until_true 20 has_disk "$FIRST" 2
+check "and the other's" until_true 20 has_disk "$SECOND" 1
 [[ $(hash_of "$FIRST" 1) = "$one" && $(hash_of "$FIRST" 2) = "$two" && $(hash_of "$SECOND" 1) = "$other" ]] && ok "nothing was written" || bad "nothing was written"
 try "wrong words" 2 'ADDRESS' -- "$setup" bind
 try "no such device" 1 'no device' -- "$setup" bind 00:1f.7

@@ -2,7 +2,8 @@
 # nvme.sh [WORLD...] - lunette's NVMe driver at QEMU's controllers in a guest, once in each world.
 #   iommu39, iommu48  an IOMMU with addresses of so many bits: vfio-pci
 #   bare              none: uio_pci_generic and --unsafe-noiommu
-# Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one.
+# Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; and a third behind a port
+# from which QEMU removes it while it is driven.
 # Variables: LUNETTE, the binary; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
@@ -11,6 +12,22 @@ mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
 cp "$lab/../../setup.sh" "$work/share/"
 
+remove() { # ID, on QMP's socket
+  python3 -c 'import json, socket, sys
+qmp = socket.socket(socket.AF_UNIX)
+qmp.connect(sys.argv[1])
+lines = qmp.makefile("r")
+for call in {"execute": "qmp_capabilities"}, {"execute": "device_del", "arguments": {"id": sys.argv[2]}}:
+    qmp.sendall(json.dumps(call).encode() + b"\n")
+    while "return" not in (answer := json.loads(lines.readline())):
+        if "error" in answer: sys.exit(str(answer))' "$work/qmp" "$1"
+}
+
+remove_when_asked() { # the guest says so when it is ready
+  until grep -q '^now remove it$' "$work/said"; do sleep 0.2; done
+  remove c
+}
+
 in_guest() { # WORLD
   local world=$1 rc=0 counts drive iommu=() kargs=hugepages=64 devices=()
   case $world in
@@ -18,17 +35,23 @@ in_guest() { # WORLD
     bare) ;;
     *) echo "nvme: no world $world" >&2; exit 2 ;;
   esac
-  for drive in 0 1 2; do head -c 32M /dev/urandom >"$work/nvme$drive"; done
-  for drive in 0 1 2; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
+  for drive in 0 1 2 3; do head -c 32M /dev/urandom >"$work/nvme$drive"; done
+  for drive in 0 1 2 3; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
   # In fixed slots, so that the addresses are known.
   devices+=(-device 'nvme,id=a,serial=LUNETTEA,addr=0x10,max_ioqpairs=8,mdts=7'
     -device 'nvme-ns,bus=a,drive=nvme0,nsid=1,logical_block_size=512,physical_block_size=512'
     -device 'nvme-ns,bus=a,drive=nvme1,nsid=2,logical_block_size=4096,physical_block_size=4096'
     -device 'nvme,id=b,serial=LUNETTEB,addr=0x11,max_ioqpairs=2,mdts=3'
-    -device 'nvme-ns,bus=b,drive=nvme2,nsid=1,logical_block_size=512,physical_block_size=512')
+    -device 'nvme-ns,bus=b,drive=nvme2,nsid=1,logical_block_size=512,physical_block_size=512'
+    -device 'pcie-root-port,id=hotport,chassis=1,addr=0x12' -device 'nvme,id=c,serial=LUNETTEC,bus=hotport,addr=0'
+    -device 'nvme-ns,bus=c,drive=nvme3,nsid=1,logical_block_size=512,physical_block_size=512'
+    -qmp "unix:$work/qmp,server=on,wait=off")
+  : >"$work/said"
+  remove_when_asked & children+=($!)
   "$lab/../run-guest.sh" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
-    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 "$lab/nvme.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
+    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/nvme.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
+  kill "${children[-1]}" 2>/dev/null || true
   counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$work/said" | tail -1)
   [[ -n $counts ]] || counts="0 0"
   passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))

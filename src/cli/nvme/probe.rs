@@ -28,6 +28,9 @@ pub(super) struct Probe {
     /// Use it without an IOMMU: it can then overwrite any memory of this machine
     #[arg(long)]
     unsafe_noiommu: bool,
+    /// Then watch it for so long, and fail as soon as it fails
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    watch: u64,
 }
 
 /// What is hashed of a namespace, at most.
@@ -50,7 +53,9 @@ pub(super) fn probe(args: &Probe) -> Result<String, Failed> {
     }
     let transport = pci::open(address, args.unsafe_noiommu).map_err(Failed::failure)?;
     let mut probing = Probing { transport, began: Instant::now(), said: String::new() };
-    probing.run().map_err(|why| Failed::failure(format!("{}{address}: {why}", probing.said)))?;
+    probing
+        .run(Duration::from_secs(args.watch))
+        .map_err(|why| Failed::failure(format!("{}{address}: {why}", probing.said)))?;
     Ok(probing.said)
 }
 
@@ -83,7 +88,7 @@ impl Probing {
         let _ = writeln!(self.said, "{line}");
     }
 
-    fn run(&mut self) -> Said<()> {
+    fn run(&mut self, watch: Duration) -> Said<()> {
         self.transport.start(self.now());
         let limits = self.wait(|transport, now| transport.poll_start(now))?;
         let Limits { entries_max, version, .. } = limits;
@@ -127,6 +132,7 @@ impl Probing {
                 Err(why) => self.say(format_args!("namespace {id}: {why:?}")),
             }
         }
+        self.watch(watch)?;
         for command in self.transport.delete_commands(1) {
             self.admin(&command, AdminData::None)?;
         }
@@ -191,6 +197,15 @@ impl Probing {
             "namespace {id}: {} bytes in {turn} reads, SHA-256 {hash}",
             end * u64::from(block_bytes)
         ));
+        Ok(())
+    }
+
+    fn watch(&mut self, time: Duration) -> Said<()> {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.transport.check()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
         Ok(())
     }
 

@@ -390,14 +390,13 @@ impl Transport for PciTransport {
 impl Drop for PciTransport {
     /// A controller that was not stopped is disabled, so that it does not write to memory that is soon another's.
     fn drop(&mut self) {
-        if self.is_quiet {
-            return;
-        }
-        self.close_pairs();
-        self.bus.write32(registers::CC, 0);
-        match Status::read(&*self.bus) {
-            Status::Present { is_ready: false, .. } => self.release_queues(),
-            _ => self.cut_off("dropped".to_owned()),
+        if !self.is_quiet {
+            self.close_pairs();
+            self.bus.write32(registers::CC, 0);
+            match Status::read(&*self.bus) {
+                Status::Present { is_ready: false, .. } => self.release_queues(),
+                _ => self.cut_off("dropped".to_owned()),
+            }
         }
         for mapping in self.mapped.drain(..) {
             self.bus.unmap(&mapping);

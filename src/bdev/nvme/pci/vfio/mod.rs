@@ -16,8 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
-#[expect(clippy::disallowed_types, reason = "of the controller's thread; reactors only write doorbells")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -38,9 +37,11 @@ const PCI_MEMORY_AND_MASTER: u16 = 1 << 1 | 1 << 2;
 const OPEN_TRIES: u32 = 51;
 const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
+#[expect(clippy::disallowed_types, reason = "of threads that may wait; a reactor only writes doorbells")]
+type Guarded<T> = std::sync::Mutex<T>;
+
 /// A controller that is bound to vfio-pci.
 #[derive(Debug)]
-#[expect(clippy::disallowed_types, reason = "of the controller's thread; reactors only write doorbells")]
 pub(super) struct VfioBus {
     registers: Registers,
     /// Readable once the kernel wants the device back.
@@ -50,7 +51,7 @@ pub(super) struct VfioBus {
     device: File,
     _group: File,
     container: File,
-    space: Mutex<Space>,
+    space: Guarded<Space>,
 }
 
 impl VfioBus {
@@ -101,7 +102,7 @@ impl VfioBus {
             device: descriptor,
             _group: group,
             container,
-            space: Mutex::new(Space::new(&iova::usable(&info))),
+            space: Guarded::new(Space::new(&iova::usable(&info))),
         };
         bus.be_master().map_err(|error| said("its configuration space", error))?;
         Ok(bus)
@@ -116,8 +117,7 @@ impl VfioBus {
         self.device.write_all_at(&command.to_le_bytes(), at)
     }
 
-    #[expect(clippy::disallowed_types, reason = "as the field")]
-    fn space(&self) -> std::sync::MutexGuard<'_, Space> {
+    fn space(&self) -> MutexGuard<'_, Space> {
         self.space.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
