@@ -220,6 +220,10 @@ impl Controller {
                 let &mut Pair::Open { id } = &mut lane.pair else { return };
                 if let StopCause::Nonsense(what) = why {
                     lane.pair = Pair::Doomed { id, queue: Some(queue), then: Then::Stopped };
+                    if !matches!(self.state, State::Running | State::Draining { .. }) {
+                        // It has found its pair closed by the reset that is under way.
+                        return;
+                    }
                     let reactor = lane.port.reactor.0;
                     return self.trouble(format!("the IO queue of reactor {reactor}: {what}"));
                 }

@@ -349,22 +349,27 @@ impl Device {
         true
     }
 
+    /// What becomes of a command whose queue goes: some are still carried out.
+    fn last_word(&mut self, command: &Flying, rng: &mut Rng) -> Vec<(u16, u16, u64)> {
+        if let Some(done) = &command.done {
+            return done.clone();
+        }
+        let done = if rng.one_in(2) { self.carry_out(command, rng) } else { None };
+        let halves = std::iter::once(&command.entry).chain(&command.second);
+        done.unwrap_or_else(|| halves.map(|half| (cid(half), nvm::DELETED, 0)).collect())
+    }
+
     /// The submission queue goes: what was in it ends (Base §5.6), or haunts its completion queue.
     pub(super) fn delete_sq(&mut self, id: u16, rng: &mut Rng) {
         let Some(sq) = self.sqs.get(&id) else { return };
         let (cq, head) = (sq.cq, sq.head);
-        let mut ended = Vec::new();
-        self.flying.retain(|command| {
-            if command.sq == id {
-                let halves = std::iter::once(&command.entry).chain(&command.second);
-                ended.extend(halves.map(cid));
-            }
-            command.sq != id
-        });
+        let (ended, left) = self.flying.drain(..).partition::<Vec<Flying>, _>(|command| command.sq == id);
+        self.flying = left;
         let is_haunted = self.faults.strikes(Fault::CompletesAfterDelete, rng);
-        for cid in ended {
+        let ends: Vec<_> = ended.iter().flat_map(|command| self.last_word(command, rng)).collect();
+        for (cid, status, result) in ends {
             if !is_haunted {
-                self.complete(id, cid, nvm::DELETED, 0, rng);
+                self.complete(id, cid, status, result, rng);
                 continue;
             }
             if let Some(queue) = self.cqs.get(&cq) {

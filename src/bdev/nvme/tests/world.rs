@@ -297,7 +297,12 @@ impl World {
         let mut rng = self.rng.fork();
         assert!(self.rig.detach(&mut rng), "it is not given back: {:?}", self.rig.said());
         assert_eq!(self.rig.mock.violations(), Vec::<String>::new());
-        assert_eq!((self.rig.mock.queue_count(), self.rig.mock.window_count()), (0, 0), "nothing is left");
+        assert_eq!(
+            (self.rig.mock.queue_count(), self.rig.mock.window_count()),
+            (0, 0),
+            "nothing is left: {:?}",
+            self.rig.said()
+        );
         assert_eq!(self.pools.iter().map(Pool::in_use_count).sum::<usize>(), 0);
     }
 }
@@ -448,7 +453,7 @@ fn is_found(bug: Bug, faults: &[(Fault, u64)]) -> bool {
 
 #[test]
 fn memory_that_is_given_back_too_early_is_found() {
-    assert!(is_found(Bug::MemoryAtTimeOut, &[(Fault::CompletesAfterAbort, 10)]));
+    assert!(is_found(Bug::MemoryAtTimeOut, &[(Fault::NeverCompletes, 20)]));
     assert!(is_found(Bug::SweptTooEarly, &[(Fault::UnknownCommand, 40)]));
 }
 
