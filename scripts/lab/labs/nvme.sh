@@ -29,7 +29,7 @@ remove_when_asked() { # the guest says so when it is ready
 }
 
 in_guest() { # WORLD
-  local world=$1 rc=0 counts drive iommu=() kargs=hugepages=64 devices=()
+  local world=$1 rc=0 counts drive iommu=() kargs=hugepages=160 devices=()
   case $world in
     iommu*) iommu=(-device "intel-iommu,intremap=on,aw-bits=${world#iommu}") kargs+=" intel_iommu=on iommu=nopt" ;;
     bare) ;;

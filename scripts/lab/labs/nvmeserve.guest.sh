@@ -9,7 +9,7 @@ attach() { # NAME ADDRESS
   rpc bdev_nvme_attach_controller "{\"name\":\"$1\",\"trtype\":\"PCIe\",\"traddr\":\"$2\"}"
 }
 start() {
-  start_lunette -m 0x3 $unsafe
+  start_lunette -m 0x3 --mem-size 128 $unsafe
   try "attach two namespaces" 0 An1 An2 -- attach A "$FIRST"
 }
 start

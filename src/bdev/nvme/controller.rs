@@ -38,6 +38,7 @@ use self::events::Events;
 use self::lanes::Lane;
 use self::scan::Scan;
 use self::shared::{Answer, Event, Hook, Life, Options, Query, Severity, Shared};
+use super::planted::planted;
 use super::spec::{Command, identify};
 use super::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
 use crate::time::{MS_NS, SECOND_NS, Tick};
@@ -265,7 +266,7 @@ impl Controller {
         match self.state {
             _ if self.has_trouble() => {}
             State::Resetting => match self.transport.poll_start(self.now) {
-                Progress::Pending => self.sweep_if(self.transport.is_quiet()),
+                Progress::Pending => self.sweep_if(self.transport.is_quiet() || planted!(SweptTooEarly)),
                 Progress::Ready(limits) => {
                     self.sweep_if(true);
                     self.limits = limits;

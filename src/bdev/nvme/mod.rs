@@ -24,15 +24,23 @@ pub(crate) mod bus;
 mod channel;
 pub(crate) mod controller;
 mod lane;
+#[cfg(feature = "sim")]
+pub(crate) mod mock;
 pub(crate) mod namespace;
 pub(crate) mod pci;
+mod planted;
 pub(crate) mod port;
 pub(crate) mod queue;
+#[cfg(feature = "sim")]
+pub(crate) mod rig;
 pub(crate) mod spec;
 mod table;
 pub(crate) mod tcp;
 pub(crate) mod thread;
 pub(crate) mod transport;
+
+#[cfg(test)]
+mod tests;
 
 pub use self::lane::TimeOuts;
 #[cfg(any(test, feature = "sim"))]

@@ -44,6 +44,11 @@ pub(crate) trait Payloads {
 
 /// A pair of IO queues. The caller has at most [`Queue::depth`] commands in it, each under a command id of its own.
 pub(crate) trait Queue: Debug {
+    /// Its number, where tests want to know it.
+    #[cfg(test)]
+    fn id(&self) -> u16 {
+        0
+    }
     /// Commands it holds at once, at most.
     fn depth(&self) -> u16;
     /// The most bytes that one command may move, as far as the transport is concerned.

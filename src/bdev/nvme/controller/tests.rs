@@ -293,6 +293,10 @@ pub(crate) fn script(has_device: bool) -> Box<dyn Transport> {
 struct ScriptQueue(u16);
 
 impl Queue for ScriptQueue {
+    fn id(&self) -> u16 {
+        self.0
+    }
+
     fn depth(&self) -> u16 {
         1
     }

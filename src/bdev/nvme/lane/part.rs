@@ -1,6 +1,7 @@
 //! How an IO is cut into commands.
 
 use crate::bdev::Op;
+use crate::bdev::nvme::planted::planted;
 use crate::bdev::nvme::queue::Payload;
 use crate::bdev::nvme::spec::{self, Command, Fuse, nvm};
 use crate::bdev::nvme::table::Job;
@@ -88,6 +89,7 @@ impl Part {
         | Op::WriteZeroes { fua: true, .. }
         | Op::CompareAndWrite { fua: true, .. } = op
             && opcode != nvm::COMPARE
+            && !planted!(FuaDropped)
         {
             cdw10[2] |= spec::FUA;
         }

@@ -3,6 +3,7 @@
 
 use super::{Lane, Mapped, State};
 use crate::bdev::nvme::bus::Mapping;
+use crate::bdev::nvme::planted::planted;
 use crate::bdev::nvme::port::{Reply, Request, StopCause};
 use crate::bdev::nvme::table::{Job, Phase};
 use crate::bdev::{IoError, Op};
@@ -58,7 +59,7 @@ impl Lane {
             if job.commands > 0 {
                 continue;
             }
-            let is_read = matches!(job.op, Op::Read { .. });
+            let is_read = matches!(job.op, Op::Read { .. }) || planted!(WriteRetried);
             if is_read && !job.is_retry && !is_gone && job.result.is_ok() {
                 job.begin_again();
                 if !job.is_waiting {
@@ -164,7 +165,12 @@ impl Lane {
                     self.table.set_phase(cid, Phase::Aborting, self.now);
                     self.port.hint(Request::Abort { cid });
                 }
-                Phase::Aborting if age_ns >= self.times.abort_ns => self.stop(StopCause::TimedOut),
+                Phase::Aborting if age_ns >= self.times.abort_ns => {
+                    if planted!(MemoryAtTimeOut) {
+                        self.end(cid, sent.job, Err(IoError::Aborted));
+                    }
+                    self.stop(StopCause::TimedOut);
+                }
                 Phase::Asking if age_ns >= NVME_ASK_NS => self.located(cid, None),
                 _ => {}
             }

@@ -25,6 +25,14 @@ impl Shadow {
     pub(super) fn device(&self) -> (u64, u64) {
         (self.dma.device(0), self.dma.device(PAGE_BYTES))
     }
+
+    /// Forgets what a queue that had this doorbell has told. Before the controller makes another: it looks at once.
+    pub(super) fn forget(&self, offset: usize) {
+        if offset + 4 <= PAGE_BYTES {
+            self.dma.publish(offset, 0);
+            self.dma.publish(PAGE_BYTES + offset, 0);
+        }
+    }
 }
 
 /// One doorbell.
@@ -46,8 +54,6 @@ impl Doorbell {
         if offset + 4 > PAGE_BYTES {
             return Doorbell::new(register);
         }
-        shadow.dma.publish(offset, 0);
-        shadow.dma.publish(PAGE_BYTES + offset, 0);
         Doorbell { register, shadow: Some((Arc::clone(shadow), offset)) }
     }
 

@@ -305,11 +305,6 @@ impl Transport for PciTransport {
         Some((completion, answer))
     }
 
-    fn doorbell_buffer(&mut self) -> Option<Command> {
-        // Its pointers are filled in when it is submitted.
-        Some(Command { opcode: spec::admin::DOORBELL_BUFFER, ..Command::default() })
-    }
-
     fn create_commands(&mut self, id: u16, entries: u16) -> Result<Vec<Command>, String> {
         let Some(capabilities) = &self.capabilities else {
             return Err("the controller is not enabled".to_owned());
@@ -323,7 +318,12 @@ impl Transport for PciTransport {
         if id == 0 || self.pair(id).is_some() {
             return Err(format!("queue {id} is in use"));
         }
-        capabilities.doorbells(&*self.bus, id)?;
+        let (submission, completion) = capabilities.doorbells(&*self.bus, id)?;
+        let (first, _) = capabilities.doorbells(&*self.bus, 0)?;
+        if let Some((shadow, true)) = &self.shadow {
+            shadow.forget(submission - first);
+            shadow.forget(completion - first);
+        }
         self.pairs.push(Arc::new(PciQueue::allocate(&self.bus, id, entries)?));
         let size = u32::from(entries - 1) << 16 | u32::from(id);
         // Base §5.4 and §5.5: physically contiguous, no interrupts; the submission queue names its completion queue.
@@ -380,6 +380,14 @@ impl Transport for PciTransport {
             }
             Status::Present { .. } => self.disable(now, Then::Stop),
         }
+    }
+
+    fn reset_bus(&mut self) -> Result<(), String> {
+        self.bus.reset()
+    }
+
+    fn doorbell_buffer(&mut self) -> Option<Command> {
+        Some(Command { opcode: spec::admin::DOORBELL_BUFFER, ..Command::default() })
     }
 
     fn poll_stop(&mut self, now: Tick) -> Progress<()> {

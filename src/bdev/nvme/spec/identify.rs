@@ -11,6 +11,9 @@ pub(crate) mod cns {
     pub(crate) const CONTROLLER: u32 = 0x01;
     pub(crate) const ACTIVE_NAMESPACES: u32 = 0x02;
     pub(crate) const NAMESPACE_IDS: u32 = 0x03;
+    /// Command-set specific; CDW11 bits 31:24 name the set, 0 for NVM.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const NVM_CONTROLLER: u32 = 0x06;
 }
 
 /// What a controller says of itself.
@@ -68,6 +71,10 @@ pub(crate) struct Controller {
 
 /// ONCS bits (Base figure 275).
 pub(crate) mod oncs {
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const COMPARE: u16 = 1 << 0;
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) const WRITE_UNCORRECTABLE: u16 = 1 << 1;
     pub(crate) const DATASET_MANAGEMENT: u16 = 1 << 2;
     pub(crate) const WRITE_ZEROES: u16 = 1 << 3;
     pub(crate) const VERIFY: u16 = 1 << 7;
