@@ -23,6 +23,8 @@
 pub(crate) mod bus;
 mod channel;
 pub(crate) mod controller;
+#[cfg(feature = "sim")]
+pub mod figures;
 mod lane;
 #[cfg(feature = "sim")]
 pub(crate) mod mock;

@@ -97,9 +97,9 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn new(config: Config, rng: Rng) -> Device {
         Device {
+            dma: Dma::new(config.is_scattered),
             config,
             rng,
-            dma: Dma::new(),
             faults: Faults::default(),
             media: BTreeMap::new(),
             notes: None,

@@ -25,6 +25,9 @@ const VIOLATIONS_MAX: usize = 16;
 pub(super) struct Dma {
     /// Process address and length by device address.
     windows: BTreeMap<u64, (usize, usize)>,
+    /// As `windows`: taken back, but without an IOMMU, so that the device still reaches it. Guarded memory only, which stays.
+    lingering: BTreeMap<u64, (usize, usize)>,
+    is_scattered: bool,
     next: u64,
     /// Where only lent memory may be touched: base, bytes.
     guarded: Vec<(usize, usize)>,
@@ -38,9 +41,11 @@ pub(super) struct Dma {
 }
 
 impl Dma {
-    pub(super) fn new() -> Dma {
+    pub(super) fn new(is_scattered: bool) -> Dma {
         Dma {
             windows: BTreeMap::new(),
+            lingering: BTreeMap::new(),
+            is_scattered,
             next: FIRST,
             guarded: Vec::new(),
             lent: BTreeMap::new(),
@@ -95,8 +100,14 @@ impl Dma {
             DeviceAddresses::Hugepages(pages) => pages.to_vec(),
         };
         for first in firsts {
-            if self.windows.remove(&first).is_none() {
+            let Some(window) = self.windows.remove(&first) else {
                 self.violation(format!("unmapped twice, or never mapped: {first:#x}"));
+                continue;
+            };
+            if self.is_scattered
+                && self.guarded.iter().any(|(base, bytes)| (*base..base + bytes).contains(&window.0))
+            {
+                self.lingering.insert(first, window);
             }
         }
     }
@@ -119,9 +130,11 @@ impl Dma {
 
     /// The process address, where so many bytes from `device` on are in one window.
     pub(super) fn translate(&self, device: u64, bytes: usize) -> Option<usize> {
-        let (first, (base, length)) = self.windows.range(..=device).next_back()?;
-        let offset = usize::try_from(device - first).ok()?;
-        (offset.checked_add(bytes)? <= *length).then_some(base + offset)
+        [&self.windows, &self.lingering].into_iter().find_map(|windows| {
+            let (first, (base, length)) = windows.range(..=device).next_back()?;
+            let offset = usize::try_from(device - first).ok()?;
+            (offset.checked_add(bytes)? <= *length).then_some(base + offset)
+        })
     }
 
     fn is_allowed(&self, address: usize, bytes: usize) -> bool {
@@ -206,7 +219,7 @@ mod tests {
     fn only_what_is_mapped_is_reached() {
         let memory = Memory::map(8192, Pages::Ordinary).unwrap();
         let base = memory.base().as_ptr().expose_provenance();
-        let mut dma = Dma::new();
+        let mut dma = Dma::new(false);
         let mapping = dma.map(base, 8192, None).unwrap();
         let (first, contiguous) = mapping.translate(base + 4096).unwrap();
         assert_eq!(contiguous, 4096);
@@ -224,7 +237,7 @@ mod tests {
     fn guarded_memory_is_reached_while_lent() {
         let memory = Memory::map(8192, Pages::Ordinary).unwrap();
         let base = memory.base().as_ptr().expose_provenance();
-        let mut dma = Dma::new();
+        let mut dma = Dma::new(false);
         let (first, _) = dma.map(base, 8192, None).unwrap().translate(base).unwrap();
         dma.guard(base, 8192);
         assert!(!dma.is_reachable(first, 1));

@@ -335,7 +335,7 @@ impl Device {
     }
 
     pub(super) fn post_ghosts(&mut self, rng: &mut Rng) -> bool {
-        if self.ghosts.is_empty() || rng.one_in(2) {
+        if self.ghosts.is_empty() || !rng.one_in(4) {
             return !self.ghosts.is_empty();
         }
         let ghost = self.ghosts.swap_remove(rng.index(self.ghosts.len()));
