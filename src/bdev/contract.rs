@@ -88,12 +88,18 @@ impl Rig {
             now: Tick::from_ns(SECOND_NS),
             waiter: KernelNet::new(0).expect("an epoll descriptor"),
         };
+        rig.until_ready();
+        rig
+    }
+
+    /// A channel may open in its own time.
+    fn until_ready(&mut self) {
         for _ in 0..POLLS_MAX {
-            if rig.channel.state() == ChannelState::Ready {
-                return rig;
+            if self.channel.state() == ChannelState::Ready {
+                return;
             }
-            rig.poll(0);
-            rig.pass_time();
+            self.poll(0);
+            self.pass_time();
         }
         panic!("the channel never became ready");
     }

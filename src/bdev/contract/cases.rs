@@ -157,6 +157,7 @@ fn two_channels(subject: &Subject<'_>) {
     let io = rig.write(0, 3, 2, 0x5A);
     rig.run(io);
     rig.channel = rig.made.bdev.open(ReactorId(1));
+    rig.until_ready();
     rig.assert_blocks(3, &[0x5A; 2]);
 }
 
