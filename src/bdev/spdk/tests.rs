@@ -212,7 +212,7 @@ fn passes_the_contract() {
             let disk = disk(&format!("Malloc{block_bytes}-{index}"));
             Made { bdev: if is_copied { Arc::new(Copied(disk)) } else { disk }, resize: None }
         };
-        suite(&Subject { name: "spdk malloc", make: &make, keeps_data: true });
+        suite(&Subject { name: "spdk malloc", make: &make, keeps_data: true, frees_on_drop: true });
     }
 }
 

@@ -234,7 +234,12 @@ fn every_operation_is_the_command_that_it_says() {
         rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10)).collect();
     assert_eq!(
         commands,
-        [(0x00, [0; 6]), (0x09, [0, 4, 0, 0, 0, 0]), (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),]
+        [
+            (0x00, [0; 6]),
+            (0x09, [0, 4, 0, 0, 0, 0]),
+            (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),
+            (0x0C, [7, 0, 1, 0, 0, 0]),
+        ]
     );
 }
 
