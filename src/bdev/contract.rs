@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Bdev, Channel, ChannelState, Done, Io, Op, Refused, Wake};
-use crate::buf::{Buf, Class, Pool};
+use crate::buf::{Buf, Class, Hugepages, Memory, Pool};
 use crate::id::ReactorId;
 use crate::net::kernel::KernelNet;
 use crate::net::{Net, Wait};
@@ -82,12 +82,15 @@ impl Rig {
         let info = made.bdev.info();
         assert!(info.blocks >= 64, "the suite needs 64 blocks");
         let channel = made.bdev.open(ReactorId(0));
-        let pool = Pool::ordinary(&[Class { bytes: 4096, count: IOS_MAX }, Class { bytes: 65536, count: 4 }]);
+        // A device without an IOMMU can reach hugepages only.
+        let classes = [Class { bytes: 4096, count: IOS_MAX }, Class { bytes: 65536, count: 4 }];
+        let memory = Memory::map_preferring_huge(Pool::bytes_needed(&classes), Hugepages::Auto, Memory::map);
+        let pool = Pool::new(memory.expect("memory for a test"), &classes);
         let mut rig = Rig {
             block_bytes: usize::try_from(info.block_bytes).expect("a small number"),
             made,
             channel,
-            pool: pool.expect("memory for a test"),
+            pool,
             now: Tick::from_ns(SECOND_NS),
             waiter: KernelNet::new(0).expect("an epoll descriptor"),
         };

@@ -4,13 +4,14 @@
 #   bare              none: uio_pci_generic and --unsafe-noiommu
 # Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; and a third behind a port
 # from which QEMU removes it while it is driven.
-# Variables: GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
+# Variables: CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
 cp "$lab/../../setup.sh" "$work/share/"
+[[ -z ${CONTRACT:-} ]] || strip -o "$work/share/contract" "$CONTRACT"
 
 remove() { # ID, on QMP's socket
   python3 -c 'import json, socket, sys

@@ -2,7 +2,6 @@
 //! there is one.
 
 mod offences;
-mod peer;
 mod target;
 mod transport;
 mod wire;
