@@ -73,6 +73,38 @@ if [[ $WORLD = iommu48 ]]; then
   ((null > CALLS && nvme > CALLS && (nvme - null) * 100 < null && (null - nvme) * 100 < null)) && ok "they differ by under 1 %" || bad "they differ by 1 % or more"
 fi
 
+step "a controller that stops answering"
+rpc bdev_nvme_detach_controller '{"name":"B"}' >/dev/null || die detach
+rpc bdev_nvme_attach_controller "{\"name\":\"B\",\"trtype\":\"PCIe\",\"traddr\":\"$SECOND\",\"lunette_timeout_sec\":1}" >/dev/null || die attach
+rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Bn1\",\"lun_id\":4}" >/dev/null || die "no LUN 4"
+iscsiadm -m session --rescan >/dev/null
+until_true 20 disk_of 4 >/dev/null || die "no disk at LUN 4"
+verified 4 16m & load=$!
+sleep 1
+echo "now stall it"
+until_true 60 grep -qE 'made anew|is reset' /out/lunette.log && ok "its queue is taken away, or it is reset" || bad "it is waited for: $(tail -5 /out/lunette.log)"
+check "others go on" verified 0 8m
+echo "now release it"
+wait "$load" && ok "what was stalled went on and is right" || bad "what was stalled went on and is right"
+
+if [[ $WORLD != bare ]]; then
+  step "removed under IO"
+  third=$(basename "$(dirname "$(compgen -G "/sys/bus/pci/devices/$PORT/*/class")")")
+  "$setup" bind "$third" >/dev/null || die "bind $third"
+  attach C "$third" >/dev/null || die "attach $third"
+  rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Cn1\",\"lun_id\":5}" >/dev/null || die "no LUN 5"
+  iscsiadm -m session --rescan >/dev/null
+  until_true 20 disk_of 5 >/dev/null || die "no disk at LUN 5"
+  verified 5 16m >/dev/null 2>&1 & load=$!
+  sleep 1
+  echo "now remove it"
+  is_gone() { [[ ! -e /sys/bus/pci/devices/$third ]]; }
+  until_true 30 is_gone && ok "the kernel has removed it" || bad "the kernel has removed it"
+  wait "$load" && bad "IO went on" || ok "IO ends"
+  check "others go on" verified 0 8m
+  try "its disks are gone" 1 'there is no bdev Cn1' -- rpc bdev_get_bdevs '{"name":"Cn1"}'
+fi
+
 step "killed, and started again"
 verified 0 24m >/dev/null 2>&1 & load=$!
 sleep 1
