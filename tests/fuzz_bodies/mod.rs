@@ -9,6 +9,7 @@ mod deframe;
 mod json;
 mod keys;
 mod login;
+mod nvme;
 mod pdu;
 mod reserve;
 mod session;
@@ -20,12 +21,13 @@ mod world;
 type Body = fn(&[u8]);
 
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, Body); 7] = [
+pub(crate) const BODIES: [(&str, Body); 8] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
     ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),
+    ("nvme", nvme::one),
     ("reserve", reserve::one),
     ("session", session::one),
 ];

@@ -99,6 +99,11 @@ fn login() {
 }
 
 #[test]
+fn nvme() {
+    smoke("nvme");
+}
+
+#[test]
 fn reserve() {
     smoke("reserve");
 }

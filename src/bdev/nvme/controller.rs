@@ -492,7 +492,6 @@ impl Controller {
     /// Waits until it is quiet, by all means.
     fn fence(&mut self) {
         self.forget_questions();
-        self.unmap_all();
         self.state = State::Fencing { is_starting: false, next: self.now };
         self.has_progress = true;
         if self.transport.is_quiet() {
