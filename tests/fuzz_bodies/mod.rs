@@ -9,6 +9,7 @@ mod deframe;
 mod json;
 mod keys;
 mod login;
+mod nvme;
 mod pdu;
 mod reserve;
 mod session;
@@ -26,6 +27,7 @@ pub(crate) const BODIES: [(&str, Body); 8] = [
     ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),
+    ("nvme", nvme::one),
     ("nvme_tcp", lunette::bdev::nvme::fuzz_tcp),
     ("reserve", reserve::one),
     ("session", session::one),

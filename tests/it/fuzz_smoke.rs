@@ -104,6 +104,11 @@ fn nvme_tcp() {
 }
 
 #[test]
+fn nvme() {
+    smoke("nvme");
+}
+
+#[test]
 fn reserve() {
     smoke("reserve");
 }

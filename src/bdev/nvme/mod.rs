@@ -25,6 +25,8 @@ mod channel;
 pub(crate) mod controller;
 #[cfg(feature = "sim")]
 pub mod figures;
+#[cfg(feature = "sim")]
+pub mod fuzzing;
 mod lane;
 #[cfg(feature = "sim")]
 pub(crate) mod mock;

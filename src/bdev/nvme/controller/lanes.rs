@@ -486,13 +486,6 @@ impl Controller {
         }
     }
 
-    /// Takes all memory from the device, so that it is fenced where nothing else helps.
-    pub(super) fn unmap_all(&mut self) {
-        for lane in &mut self.lanes {
-            lane.unmap(&mut *self.transport);
-        }
-    }
-
     /// Whether something of a lane's is to be looked at again soon.
     pub(super) fn lanes_wait(&self) -> bool {
         let is_at_work = |lane: &Lane| match lane.pair {

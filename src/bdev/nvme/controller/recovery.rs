@@ -139,9 +139,7 @@ impl Controller {
     /// Waits until it is quiet, by all means.
     pub(super) fn fence(&mut self) {
         self.forget_questions();
-        // No lane's memory is mapped from here on.
         self.is_swept = false;
-        self.unmap_all();
         self.state = State::Fencing { is_starting: false, next: self.now };
         self.has_progress = true;
         if self.transport.is_quiet() {

@@ -93,6 +93,9 @@ impl Device {
             cns::NVM_CONTROLLER if entry[11] >> 24 == 0 => identify::nvm_controller(&self.config),
             _ => return INVALID_FIELD,
         };
+        for (at, byte) in &self.garbled {
+            page[at % 4096] = *byte;
+        }
         if self.faults.strikes(Fault::GarbageIdentify, rng) {
             // All of it, or some of it here and there.
             self.has_lied = true;

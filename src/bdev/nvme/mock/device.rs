@@ -90,6 +90,8 @@ pub(super) struct Device {
     pub(super) is_notice_masked: bool,
     /// It has told noise about itself: that the driver asks too much of it is not the driver's fault any more.
     pub(super) has_lied: bool,
+    /// Bytes of Identify's answers that are not what they should be.
+    pub(super) garbled: Vec<(usize, u8)>,
     pub(super) mishaps: Vec<Mishap>,
     pub(super) mishap_count: u64,
 }
@@ -123,6 +125,7 @@ impl Device {
             is_notice_due: false,
             is_notice_masked: false,
             has_lied: false,
+            garbled: Vec::new(),
             mishaps: Vec::new(),
             mishap_count: 0,
         }

@@ -159,6 +159,23 @@ impl Mock {
         self.lock().faults.set(fault, one_in);
     }
 
+    /// This byte of what Identify answers is another from now on.
+    pub(crate) fn garble(&self, at: usize, byte: u8) {
+        let device = &mut *self.lock();
+        device.has_lied = true;
+        device.garbled.push((at, byte));
+    }
+
+    /// Identify tells the truth again.
+    pub(crate) fn ungarble(&self) {
+        self.lock().garbled.clear();
+    }
+
+    /// Posts a completion, phase aside, in this completion queue, where there is one.
+    pub(crate) fn forge(&self, cq: u16, words: [u32; 4]) {
+        self.lock().forge(cq, words);
+    }
+
     /// Switches all faults off. What they have led to stays.
     pub(crate) fn behave(&self) {
         self.lock().faults.clear();
@@ -270,6 +287,7 @@ impl Bus for Mock {
 
 impl fmt::Debug for Mock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Mock")
+        let device = self.lock();
+        write!(f, "Mock({:?}, {:?})", device.config, device.faults)
     }
 }

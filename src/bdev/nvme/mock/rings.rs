@@ -315,6 +315,15 @@ impl Device {
         }
     }
 
+    /// Posts what is no command's completion.
+    pub(super) fn forge(&mut self, id: u16, mut words: [u32; 4]) {
+        words[3] &= !0x1_0000;
+        if let Some(cq) = self.cqs.get_mut(&id) {
+            cq.is_confused = true;
+            self.post(id, words, false);
+        }
+    }
+
     fn post(&mut self, id: u16, mut words: [u32; 4], is_stuck: bool) {
         let Some(cq) = self.cqs.get_mut(&id).filter(|cq| !cq.is_full()) else { return };
         cq.is_confused |= is_stuck;

@@ -215,7 +215,8 @@ impl World {
         let mut rng = self.rng.fork();
         self.rig.turn(&mut rng, ns);
         self.look_at_notes();
-        assert_eq!(self.rig.mock.violations(), Vec::<String>::new());
+        let violations = self.rig.mock.violations();
+        assert!(violations.is_empty(), "{violations:?}; {:?}; {:?}", self.rig.mock, self.rig.said());
     }
 
     /// A write that the device has seen is never sent again.
@@ -301,7 +302,10 @@ impl World {
         drop(rig);
         while mock.step(&mut rng) {}
         assert_eq!(mock.violations(), Vec::<String>::new());
-        assert_eq!((mock.queue_count(), mock.window_count()), (0, 0), "nothing is left: {said:?}");
+        assert_eq!(mock.window_count(), 0, "nothing is mapped: {said:?}");
+        // One that does not stop keeps its queues, and reaches no memory.
+        let is_stuck = mock.struck().contains(&Fault::NeverStops);
+        assert!(is_stuck || mock.queue_count() == 0, "it has no queues: {said:?}");
         assert_eq!(pools.iter().map(Pool::in_use_count).sum::<usize>(), 0);
         Ended { ok_count, failed_count, life, struck: mock.struck() }
     }
