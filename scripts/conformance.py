@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """libiscsi's iscsi-test-cu against lunette's disks, and against Debian's tgt in the same run.
 
-conformance.py [--record] [--match REGEX] [--out DIR] [--disk NAME...] [--expected FILE]
+conformance.py [--record] [--match REGEX] [--out DIR] [--disk NAME...] [--at NAME=URL] [--expected FILE]
 
 The disks are RAM disks and files with blocks of 512 and of 4096 bytes, each at LUN 0 of a daemon of its own. Tests that ask
 for more find it, so that they do not skip: WRITE_PROTECTED ones the disk with SWP set by iscsi-swp, LARGE_BLOCKS ones a RAM
@@ -83,6 +83,25 @@ class Disk(Target):
         return self.url(lun=1 if test in LARGE_BLOCKS and self.kind == "malloc" else 0)
 
 
+class Elsewhere(Target):
+    """A disk that somebody else serves: a lab's."""
+
+    def __init__(self, name, url):
+        self.name, self._url = name, url
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def alive(self):
+        return True
+
+    def url_for(self, _):
+        return self._url
+
+
 class Peer(Tgt):
     def __init__(self):
         super().__init__(disks_mib=[DISK_MIB])
@@ -137,7 +156,7 @@ def run_suite(target, tests, out_dir):
     with target, open(os.path.join(out_dir, f"{target.name}.log"), "w") as log:
         for name in tests:
             url = target.url_for(name)
-            is_protected = name in WRITE_PROTECTED and isinstance(target, Disk)
+            is_protected = name in WRITE_PROTECTED and not isinstance(target, Peer)
             if is_protected:
                 write_protect(url, "on")
             start = time.monotonic()
@@ -217,8 +236,13 @@ def record(results, expected):
             for disk, reason in reasons.items():
                 tables.setdefault(f"{disk}.{kind}", {})[name] = reason
     text = HEAD + f"tests = {max(len(of) for of in results.values())}\n"
-    for key in [key for disk in ("", *(f"{disk}." for disk in results)) for key in (f"{disk}skip", f"{disk}fail")]:
-        if key in tables:
+    # What a lab ran with --at is kept as it is.
+    disks = dict.fromkeys([*results, *(key for key, of in expected.items() if isinstance(of, dict) and key not in ("skip", "fail"))])
+    for key in [key for disk in ("", *(f"{disk}." for disk in disks)) for key in (f"{disk}skip", f"{disk}fail")]:
+        if key not in tables and key.partition(".")[0] not in results and "." in key:
+            disk, kind = key.rsplit(".", 1)
+            tables[key] = expected.get(disk, {}).get(kind, {})
+        if tables.get(key):
             text += f"\n[{key}]\n"
             for name, reason in tables[key].items():
                 text += '"%s" = "%s"\n' % (name, reason.replace("\\", "\\\\").replace('"', '\\"'))
@@ -297,6 +321,7 @@ def main():
     a.add_argument("--match", help="only tests whose name this finds; nothing is recorded then")
     a.add_argument("--out", default=os.path.join(ROOT, "target/ci/conformance"))
     a.add_argument("--disk", action="append", choices=DISKS, help="only this one, without tgt; nothing is recorded then")
+    a.add_argument("--at", metavar="NAME=URL", help="only the disk that is served there; nothing is recorded then")
     a.add_argument("--expected", default=os.path.join(ROOT, "conformance.toml"))
     a = a.parse_args()
     if a.self_test:
@@ -304,6 +329,8 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     tests = [n for n in names() if re.search(a.match or "", n)]
     targets = [DISKS[name]() for name in a.disk or DISKS] + ([] if a.disk else [Peer()])
+    if a.at:
+        targets = [Elsewhere(*a.at.split("=", 1))]
     with ThreadPoolExecutor(JOBS) as pool:
         done = [(target.name, pool.submit(run_suite, target, tests, a.out)) for target in targets]
         results = {name: future.result() for name, future in done}
@@ -317,7 +344,7 @@ def main():
         with open(a.expected, "rb") as f:
             expected = tomllib.load(f)
     results.pop(Peer.name, None)
-    if a.record and not (a.match or a.disk):
+    if a.record and not (a.match or a.disk or a.at):
         with open(a.expected, "w") as f:
             f.write(record(results, expected))
         with open(a.expected, "rb") as f:

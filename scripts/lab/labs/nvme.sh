@@ -4,7 +4,7 @@
 #   bare              none: uio_pci_generic and --unsafe-noiommu
 # Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; and a third behind a port
 # from which QEMU removes it while it is driven.
-# Variables: CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
+# Variables: CONFORM=1, the host runs libiscsi's suite at what the guest serves; CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
@@ -39,14 +39,30 @@ obey() { # what the guest asks for, each thing once: the guest says so when it i
   done
 }
 
+conform() { # PORT, END: libiscsi's suite at the first namespace, once the guest serves it
+  until grep -q 'serving the host$' "$work/said"; do sleep 0.5; done
+  "$lab/../../conformance.py" --out "${OUT:-$work}/conformance" \
+    --at "nvme-512=iscsi://127.0.0.1:$1/iqn.2026-11.io.lunette:nvme/0" >"$work/conformed" 2>&1 || true
+  : >"/dev/tcp/127.0.0.1/$2"
+}
+
+add_counts() { # FILE with a line of checks
+  counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$1" | tail -1)
+  [[ -n $counts ]] || counts="0 0"
+  passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+}
+
 in_guest() { # WORLD
-  local world=$1 rc=0 counts drive iommu=() kargs=hugepages=160 devices=()
+  local world=$1 rc=0 port end options=() counts drive iommu=() kargs=hugepages=160 devices=()
   case $world in
     iommu*) iommu=(-device "intel-iommu,intremap=on,aw-bits=${world#iommu}") kargs+=" intel_iommu=on iommu=nopt" ;;
     bare) ;;
     *) echo "nvme: no world $world" >&2; exit 2 ;;
   esac
-  for drive in 0 1 2 3; do head -c 32M /dev/urandom >"$work/nvme$drive"; done
+  for drive in 0 1 2 3; do # the contract wants new disks
+    if [[ -n ${CONTRACT:-} ]]; then truncate -s 0 "$work/nvme$drive"; truncate -s 32M "$work/nvme$drive"
+    else head -c 32M /dev/urandom >"$work/nvme$drive"; fi
+  done
   for drive in 0 1 2 3; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
   # In fixed slots, so that the addresses are known.
   devices+=(-device 'nvme,id=a,serial=LUNETTEA,addr=0x10,max_ioqpairs=8,mdts=7'
@@ -61,13 +77,21 @@ in_guest() { # WORLD
   # In this order, and each as soon as it is asked for.
   obey remove & children+=($!)
   obey stall release & children+=($!)
-  "$lab/../run-guest.sh" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
+  if [[ -n ${CONFORM:-} ]]; then
+    read -r port end <<<"$(free_ports 2)"
+    options=(-p "$port:3260" -p "$end:3259" -e CONFORM=1)
+    conform "$port" "$end" & children+=($!)
+  fi
+  "$lab/../run-guest.sh" "${options[@]}" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
     -e CALLS="${CALLS:-1000}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
   kill "${children[@]: -2}" 2>/dev/null || true
-  counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$work/said" | tail -1)
-  [[ -n $counts ]] || counts="0 0"
-  passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))
+  if [[ -n ${CONFORM:-} ]]; then
+    grep -v '^checks: ' "$work/conformed" || true
+    add_counts "$work/conformed"
+    ((${counts% *} > 0)) || { echo "FAIL libiscsi's suite did not run"; failed=$((failed + 1)); }
+  fi
+  add_counts "$work/said"
   if ((rc != 0 && ${counts#* } == 0)); then
     echo "FAIL $world: the guest ended with $rc"
     failed=$((failed + 1))
