@@ -13,14 +13,14 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc sim hostile clients rpc conformance vm sg3 durability idle)
+ALL=("${QUICK[@]}" no_alloc sim hostile clients rpc conformance vm sg3 durability nvme idle spdk)
 FULL=("${ALL[@]}" fuzz)
 
-# Stages that may say "cannot run here", each with the reason. Empty: everything must run.
-declare -A MAY_SKIP=()
+# Stages that may say "cannot run here", each with the reason. All others must run.
+declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [hostile]=2400 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=2400 [hostile]=2400 [spdk]=2400 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -96,6 +96,26 @@ stage_conformance() { # libiscsi's suite against lunette, compared with conforma
 stage_idle() { # CPU, memory and wake-up of a target that has nothing to do
   release_binary; host_packages
   checks python3 scripts/idle.py
+}
+
+stage_spdk() { # the feature spdk, where SPDK is installed: unit tests, the contract suite, real clients at its bdevs
+  PKG_CONFIG_PATH=${SPDK_DIR:+$SPDK_DIR/lib/pkgconfig:}${PKG_CONFIG_PATH:-} pkg-config --exists spdk_event_bdev || return 77
+  cargo clippy --locked --all-targets --features spdk -- -D warnings
+  tests --features spdk --lib bdev::spdk
+  tests --features spdk --test it docs::
+  host_packages
+  cargo build --locked --features spdk --bin lunette
+  LUNETTE=$PWD/target/debug/lunette checks python3 scripts/spdk.py --out "$OUT/spdk-disks"
+}
+
+stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs and without; and over TCP at the kernel's target
+  local calls=1000 contract
+  [[ $CI_LEVEL != full ]] || calls=10000
+  release_binary; guest_image
+  contract=$(cargo test --locked --lib --no-run --message-format=json | sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -1)
+  OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu39 iommu48 bare
+  CONTRACT=$contract CALLS=$calls GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=800 checks scripts/lab/labs/nvme.sh iommu48 bare
+  OUT=$OUT/nvmet checks scripts/lab/labs/nvmet.sh "$contract" nvmet_
 }
 
 stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail

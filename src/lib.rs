@@ -6,6 +6,7 @@ pub mod bdev;
 pub mod buf;
 pub mod cli;
 pub mod control;
+pub mod histogram;
 pub mod id;
 pub mod iscsi;
 pub mod limits;

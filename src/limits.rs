@@ -127,6 +127,9 @@ pub const PLAN_IOS: u8 = 2;
 const _: () = assert!(WINDOW_MAX <= 128, "Window::taken has 128 bits");
 const _: () = assert!(WINDOW_MIN.is_power_of_two() && WINDOW_MAX.is_power_of_two());
 
+/// Device IOs of one reactor, at most, and so the indices of their tags: every command of every session has all of its own.
+pub const IOS_MAX: u32 = (CONNS_MAX * (WINDOW_MIN + IMMEDIATE_MAX) + SPARE_WINDOW) * PLAN_IOS as u32;
+
 /// PDUs of one vectored send: three slices each, and Linux takes 1024.
 pub const BATCH_PDUS: usize = 128;
 /// Bytes of one vectored send, about.
@@ -137,8 +140,11 @@ const _: () = assert!(3 * BATCH_PDUS <= 1024);
 pub const AHS_BYTES_MAX: usize = 64;
 /// Answers to NOP-Out, Text and the like, and Rejects, that may wait to be sent on one connection.
 pub const CONTROL_REPLIES_MAX: u32 = 64;
+/// Bytes of such answers, echoes and texts, on one connection; what asks for more has its data dropped and is rejected (06h).
+pub const CONTROL_BYTES_MAX: u64 = 512 * 1024;
 /// Data queued on one connection beyond which no further piece of a READ is asked of a device.
 pub const TX_UNSENT_BYTES_MAX: u64 = 1024 * 1024;
+const _: () = assert!(CONTROL_BYTES_MAX >= PIECE_BYTES_MAX as u64, "one echo of any length is answered");
 /// Task management functions of one session in progress; more are rejected (06h).
 pub const TMFS_MAX: u32 = 8;
 /// A PDU that was begun has to be complete after so long.

@@ -3,10 +3,12 @@
 //!
 //! The disk is cut into slots of one transfer; at most one command is in flight in a slot. Each block that is written
 //! repeats one record, of a magic number, the LBA, the number of the write and all three combined; so a block of another place
-//! or time, or half of one, is told apart. The disk must be all zeroes at the start. The exit status is 1 when data or
+//! or time, or half of one, is told apart. WRITE SAME gives all blocks of a slot the record of its first. The disk must be all
+//! zeroes at the start. The exit status is 1 when data or
 //! protocol were wrong, 2 when the arguments were.
 //!
-//! The journal is text, a line an event: `disk SLOTS BLOCKS BLOCK_BYTES`; `w NUMBER SLOT FUA` a write is sent;
+//! The journal is text, a line an event: `disk SLOTS BLOCKS BLOCK_BYTES`; `w NUMBER SLOT FUA` a write is sent, `m NUMBER SLOT FUA` a
+//! WRITE SAME, `z NUMBER SLOT FUA` an UNMAP (FUA is 1 where the target makes it durable before it answers);
 //! `s NUMBER` a SYNCHRONIZE CACHE of the whole disk is sent; `d NUMBER` it is answered GOOD.
 
 use std::fmt::Write as _;
@@ -28,6 +30,9 @@ const USAGE: &str = "usage: recorder ADDRESS:PORT TARGET JOURNAL [options]
   --fua PERCENT    of the writes that have FUA (5)
   --syncs PERCENT  of the commands that are SYNCHRONIZE CACHE (2)
   --reads PERCENT  of the commands that are READ (20)
+  --sames PERCENT  of the commands that are WRITE SAME (5)
+  --unmaps PERCENT of the commands that are UNMAP (0); the disk has to do that
+  --writes N       after so many were answered, UNMAP instead of anything that writes (no end)
   --seed N         (1)
   --through        the target writes through: the journal says of every write that it has FUA
   --cut            the connection is to break before the time is over, and not to end otherwise";
@@ -47,6 +52,9 @@ struct Options {
     fua: u64,
     syncs: u64,
     reads: u64,
+    sames: u64,
+    unmaps: u64,
+    writes: u64,
     seed: u64,
     through: bool,
     cut: bool,
@@ -83,6 +91,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         fua: 5,
         syncs: 2,
         reads: 20,
+        sames: 5,
+        unmaps: 0,
+        writes: u64::MAX,
         seed: 1,
         through: false,
         cut: false,
@@ -109,6 +120,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
             "--fua" => options.fua = number?,
             "--syncs" => options.syncs = number?,
             "--reads" => options.reads = number?,
+            "--sames" => options.sames = number?,
+            "--unmaps" => options.unmaps = number?,
+            "--writes" => options.writes = number?,
             "--seed" => options.seed = number?,
             _ => return Err(format!("unknown option {name}")),
         }
@@ -122,17 +136,36 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
 /// What a command is about; found again by its number, which is the tag.
 #[derive(Clone, Copy, Debug)]
 enum Job {
-    Write { slot: u32, fua: bool },
+    Change { slot: u32, how: How },
     Read { slot: u32 },
     Sync,
+}
+
+/// How a slot is changed.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Write { fua: bool },
+    Same,
+    Unmap,
+}
+
+/// What a slot holds.
+#[derive(Clone, Copy, Debug)]
+enum Held {
+    /// As at the start, or unmapped.
+    Zeroes,
+    /// What this write has written.
+    Write(u64),
+    /// What this WRITE SAME has written.
+    Same(u64),
 }
 
 struct Recorder {
     client: Client,
     slot_blocks: u32,
     block_bytes: u32,
-    /// Per slot: the number of the write that it holds, 0 before the first; and whether a command is in flight there.
-    held: Vec<(u64, bool)>,
+    /// Per slot, and whether a command is in flight there.
+    held: Vec<(Held, bool)>,
     in_flight: Vec<(u64, Job)>,
     next_number: u64,
     random: u64,
@@ -206,7 +239,7 @@ impl Recorder {
             client,
             slot_blocks: blocks,
             block_bytes,
-            held: vec![(0, false); slots as usize],
+            held: vec![(Held::Zeroes, false); slots as usize],
             in_flight: Vec::new(),
             next_number: 1,
             random: options.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
@@ -261,18 +294,33 @@ impl Recorder {
             }
         };
         self.held[slot as usize].1 = true;
-        if percent < options.syncs + options.reads {
+        let mut below = options.syncs + options.reads;
+        if percent < below {
             return Job::Read { slot };
         }
-        Job::Write { slot, fua: self.draw(100) < options.fua }
+        if self.written >= options.writes {
+            return Job::Change { slot, how: How::Unmap };
+        }
+        for (share, how) in [(options.sames, How::Same), (options.unmaps, How::Unmap)] {
+            below += share;
+            if percent < below {
+                return Job::Change { slot, how };
+            }
+        }
+        Job::Change { slot, how: How::Write { fua: self.draw(100) < options.fua } }
     }
 
     fn send(&mut self, job: Job) -> Result<(), End> {
         let number = self.next_number;
         self.next_number += 1;
         let line = match job {
-            Job::Write { slot, fua } => {
-                writeln!(self.journal, "w {number} {slot} {}", u8::from(fua || self.through))
+            Job::Change { slot, how } => {
+                let (kind, fua) = match how {
+                    How::Write { fua } => ('w', fua),
+                    How::Same => ('m', false),
+                    How::Unmap => ('z', false),
+                };
+                writeln!(self.journal, "{kind} {number} {slot} {}", u8::from(fua || self.through))
             }
             Job::Sync => writeln!(self.journal, "s {number}"),
             Job::Read { .. } => Ok(()),
@@ -285,13 +333,19 @@ impl Recorder {
     fn queue(&mut self, number: u64, job: Job) -> Result<(), End> {
         let (unit, blocks) = (self.client.lun(), self.slot_blocks);
         let command = match job {
-            Job::Write { slot, fua } => {
+            Job::Change { slot, how: How::Write { fua } } => {
                 let flags = cdb::Flags { fua, ..cdb::Flags::default() };
-                Command::write(
-                    unit,
-                    cdb::write_16(self.lba(slot), blocks, flags),
-                    self.contents(slot, number),
-                )
+                let data = self.contents(slot, Held::Write(number));
+                Command::write(unit, cdb::write_16(self.lba(slot), blocks, flags), data)
+            }
+            Job::Change { slot, how: How::Same } => {
+                let mut data = self.contents(slot, Held::Same(number));
+                data.truncate(self.block_bytes as usize);
+                Command::write(unit, cdb::write_same_16(self.lba(slot), blocks, false), data)
+            }
+            Job::Change { slot, how: How::Unmap } => {
+                let list = cdb::unmap_list(&[(self.lba(slot), blocks)]);
+                Command::write(unit, cdb::unmap(24), list)
             }
             Job::Read { slot } => {
                 let cdb = cdb::read_16(self.lba(slot), blocks, cdb::Flags::default());
@@ -310,14 +364,17 @@ impl Recorder {
         u64::from(slot) * u64::from(self.slot_blocks)
     }
 
-    /// What a slot holds after the write with this number; zeroes before the first.
-    fn contents(&self, slot: u32, number: u64) -> Vec<u8> {
+    /// The blocks of a slot that holds this.
+    fn contents(&self, slot: u32, held: Held) -> Vec<u8> {
         let (blocks, block_bytes) = (self.slot_blocks as usize, self.block_bytes as usize);
-        if number == 0 {
-            return vec![0; blocks * block_bytes];
-        }
+        let first = self.lba(slot);
         let mut data = Vec::with_capacity(blocks * block_bytes);
-        for lba in self.lba(slot)..self.lba(slot) + blocks as u64 {
+        for lba in first..first + blocks as u64 {
+            let (lba, number) = match held {
+                Held::Zeroes => return vec![0; blocks * block_bytes],
+                Held::Write(number) => (lba, number),
+                Held::Same(number) => (first, number),
+            };
             let record: Vec<u8> =
                 [MAGIC, lba, number, MAGIC ^ lba ^ number].into_iter().flat_map(u64::to_be_bytes).collect();
             data.extend(record.repeat(block_bytes / record.len()));
@@ -339,19 +396,23 @@ impl Recorder {
             return Err(End::Wrong(format!("{job:?}: status {status:#04x}, sense {sense:02x?}")));
         }
         self.in_flight.swap_remove(at);
-        let (Job::Write { slot, .. } | Job::Read { slot }) = job else {
+        let (Job::Change { slot, .. } | Job::Read { slot }) = job else {
             self.synced += 1;
             return self.answered(number);
         };
         self.held[slot as usize].1 = false;
-        if matches!(job, Job::Write { .. }) {
-            self.held[slot as usize].0 = number;
+        if let Job::Change { how, .. } = job {
+            self.held[slot as usize].0 = match how {
+                How::Write { .. } => Held::Write(number),
+                How::Same => Held::Same(number),
+                How::Unmap => Held::Zeroes,
+            };
             self.written += 1;
             return self.answered(number);
         }
         let held = self.held[slot as usize].0;
         if completion.data != self.contents(slot, held) {
-            return Err(End::Wrong(format!("slot {slot} does not hold write {held}")));
+            return Err(End::Wrong(format!("slot {slot} does not hold {held:?}")));
         }
         self.verified += 1;
         Ok(())

@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::{Bdev, Channel, ChannelState, Done, Io, Op, Refused, Wake};
-use crate::buf::{Buf, Class, Pool};
+use crate::buf::{Buf, Class, Hugepages, Memory, Pool};
 use crate::id::ReactorId;
 use crate::net::kernel::KernelNet;
 use crate::net::{Net, Wait};
@@ -18,7 +18,7 @@ use crate::time::{SECOND_NS, Tick};
 /// More IOs than any channel takes at once.
 const IOS_MAX: usize = 4096;
 /// Polls within which everything in flight must have ended; those that wait in the kernel wait up to a second each.
-const POLLS_MAX: usize = 1_000_000;
+const POLLS_MAX: usize = 100_000_000;
 
 /// A fresh device for one case, of at least 64 blocks.
 pub struct Made {
@@ -82,12 +82,15 @@ impl Rig {
         let info = made.bdev.info();
         assert!(info.blocks >= 64, "the suite needs 64 blocks");
         let channel = made.bdev.open(ReactorId(0));
-        let pool = Pool::ordinary(&[Class { bytes: 4096, count: IOS_MAX }, Class { bytes: 65536, count: 4 }]);
+        // A device without an IOMMU can reach hugepages only.
+        let classes = [Class { bytes: 4096, count: IOS_MAX }, Class { bytes: 65536, count: 4 }];
+        let memory = Memory::map_preferring_huge(Pool::bytes_needed(&classes), Hugepages::Auto, Memory::map);
+        let pool = Pool::new(memory.expect("memory for a test"), &classes);
         let mut rig = Rig {
             block_bytes: usize::try_from(info.block_bytes).expect("a small number"),
             made,
             channel,
-            pool: pool.expect("memory for a test"),
+            pool,
             now: Tick::from_ns(SECOND_NS),
             waiter: KernelNet::new(0).expect("an epoll descriptor"),
         };
@@ -203,7 +206,7 @@ impl Rig {
                 self.waiter.register(fd).expect("an open descriptor");
                 self.waiter.ready(&mut Vec::with_capacity(1), Wait::AtMostNs(SECOND_NS));
             }
-            Wake::Idle | Wake::MustPoll => std::hint::spin_loop(),
+            Wake::Idle | Wake::MustPoll => std::thread::yield_now(),
         }
     }
 

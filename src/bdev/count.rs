@@ -1,7 +1,7 @@
-//! A device that counts: another one, with how often and how much was asked of it.
+//! A device that counts: another one, with how often and how much was asked of it, and how long that took.
 //!
 //! Each reactor counts in a place of its own, which it alone writes; who wants to know adds them up. An IO counts when it
-//! is taken, an error when it ends.
+//! is taken; an error, and how long it took, when it ends.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,39 +11,45 @@ use crossbeam_utils::CachePadded;
 
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
 use crate::id::ReactorId;
-use crate::limits::REACTORS_MAX;
+use crate::limits::{IOS_MAX, REACTORS_MAX};
 use crate::slab::Key;
 use crate::time::Tick;
 
-/// How much is counted: see [`Counts`].
-const COUNTS: usize = 8;
+/// Kinds of IO whose time is taken: reads, writes, unmaps.
+const KINDS: usize = 3;
+/// How much is summed up: of each kind the number, the bytes and the nanoseconds; flushes; errors.
+const SUMS: usize = 3 * KINDS + 2;
+const FLUSHES: usize = 3 * KINDS;
+const ERRORS: usize = FLUSHES + 1;
 
 /// What was asked of a device.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Counts {
     /// Reads.
-    pub reads: u64,
-    /// Bytes read.
-    pub read_bytes: u64,
+    pub reads: Tally,
     /// Writes, those of zeroes included.
-    pub writes: u64,
-    /// Bytes written.
-    pub write_bytes: u64,
+    pub writes: Tally,
     /// Unmaps.
-    pub unmaps: u64,
-    /// Bytes unmapped.
-    pub unmap_bytes: u64,
+    pub unmaps: Tally,
     /// Flushes.
     pub flushes: u64,
     /// IOs that ended in an error.
     pub errors: u64,
 }
 
-impl Counts {
-    fn from_array(of: [u64; COUNTS]) -> Counts {
-        let [reads, read_bytes, writes, write_bytes, unmaps, unmap_bytes, flushes, errors] = of;
-        Counts { reads, read_bytes, writes, write_bytes, unmaps, unmap_bytes, flushes, errors }
-    }
+/// What was asked of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    /// How often.
+    pub ios: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// How long it took, of all that have ended together.
+    pub total_ns: u64,
+    /// The longest; 0 where none has ended.
+    pub max_ns: u64,
+    /// The shortest; 0 where none has ended.
+    pub min_ns: u64,
 }
 
 /// A device that counts.
@@ -52,27 +58,50 @@ pub struct Counted {
     inner: Arc<dyn Bdev>,
     cells: Box<[OnceLock<Arc<Cell>>]>,
     /// What is not told any more.
-    forgotten: [AtomicU64; COUNTS],
+    forgotten: [AtomicU64; SUMS],
+    /// How often the longest and shortest were forgotten: each reactor begins anew when it sees that.
+    epoch: Arc<AtomicU64>,
 }
 
 /// One reactor's counters.
-type Cell = CachePadded<[AtomicU64; COUNTS]>;
+type Cell = CachePadded<Counters>;
+
+#[derive(Debug, Default)]
+struct Counters {
+    sums: [AtomicU64; SUMS],
+    /// The longest and the shortest of each kind, in nanoseconds, and the epoch that they are of.
+    extremes: [[AtomicU64; 2]; KINDS],
+    epoch: AtomicU64,
+}
 
 impl Counted {
     /// Counts what is asked of `inner` from now on.
     pub fn new(inner: Arc<dyn Bdev>) -> Counted {
         let cells = (0..REACTORS_MAX).map(|_| OnceLock::new()).collect();
-        Counted { inner, cells, forgotten: Default::default() }
+        Counted { inner, cells, forgotten: Default::default(), epoch: Arc::default() }
     }
 
-    fn sums(&self) -> [u64; COUNTS] {
-        let mut sums = [0; COUNTS];
+    fn sums(&self) -> [u64; SUMS] {
+        let mut sums = [0; SUMS];
         for cell in self.cells.iter().filter_map(OnceLock::get) {
-            for (sum, count) in sums.iter_mut().zip(cell.iter()) {
+            for (sum, count) in sums.iter_mut().zip(&cell.sums) {
                 *sum += count.load(Ordering::Relaxed);
             }
         }
         sums
+    }
+
+    /// The longest and the shortest of a kind, of all reactors.
+    fn extremes(&self, kind: usize) -> (u64, u64) {
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        let cells = self.cells.iter().filter_map(OnceLock::get);
+        let fresh = cells.filter(|cell| cell.epoch.load(Ordering::Relaxed) == epoch);
+        let of_each = fresh.map(|cell| cell.extremes[kind].each_ref().map(|ns| ns.load(Ordering::Relaxed)));
+        // Where none has ended there is nothing.
+        let known = of_each.filter(|&extremes| extremes != [0, 0]);
+        known.fold((0, 0), |(max, min), [longest, shortest]| {
+            (max.max(longest), if max == 0 { shortest } else { shortest.min(min) })
+        })
     }
 }
 
@@ -86,7 +115,9 @@ impl Bdev for Counted {
         let Some(cell) = self.cells.get(usize::from(reactor.0)) else { return inner };
         let cell = Arc::clone(cell.get_or_init(Arc::default));
         let block_bytes = u64::from(self.info().block_bytes);
-        Box::new(CountedChannel { inner, cell, block_bytes })
+        // Zeroes of the system's: what is never written takes no memory.
+        let began = vec![0; IOS_MAX as usize].into_boxed_slice();
+        Box::new(CountedChannel { inner, cell, epoch: Arc::clone(&self.epoch), began, block_bytes })
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -94,17 +125,28 @@ impl Bdev for Counted {
     }
 
     fn counts(&self) -> Option<Counts> {
-        let mut counts = self.sums();
-        for (count, forgotten) in counts.iter_mut().zip(&self.forgotten) {
-            *count = count.saturating_sub(forgotten.load(Ordering::Relaxed));
+        let mut sums = self.sums();
+        for (sum, forgotten) in sums.iter_mut().zip(&self.forgotten) {
+            *sum = sum.saturating_sub(forgotten.load(Ordering::Relaxed));
         }
-        Some(Counts::from_array(counts))
+        let kind = |kind: usize| {
+            let (max_ns, min_ns) = self.extremes(kind);
+            let at = 3 * kind;
+            Tally { ios: sums[at], bytes: sums[at + 1], total_ns: sums[at + 2], max_ns, min_ns }
+        };
+        let (flushes, errors) = (sums[FLUSHES], sums[ERRORS]);
+        Some(Counts { reads: kind(0), writes: kind(1), unmaps: kind(2), flushes, errors })
     }
 
     fn forget_counts(&self) {
         for (forgotten, sum) in self.forgotten.iter().zip(self.sums()) {
             forgotten.store(sum, Ordering::Relaxed);
         }
+        self.forget_extremes();
+    }
+
+    fn forget_extremes(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -112,14 +154,46 @@ impl Bdev for Counted {
 struct CountedChannel {
     inner: Box<dyn Channel>,
     cell: Arc<Cell>,
+    epoch: Arc<AtomicU64>,
+    /// By the index of its tag: when an IO was taken, in nanoseconds, and in the lowest bits of which kind it is; the kind
+    /// [`KINDS`] is none of them.
+    began: Box<[u64]>,
     block_bytes: u64,
 }
+
+/// The bits that say of which kind an IO is.
+const KIND_BITS: u32 = 2;
+const _: () = assert!(KINDS < 1 << KIND_BITS);
 
 impl CountedChannel {
     /// Only this channel writes here: no atomic addition is needed.
     fn add(&self, index: usize, more: u64) {
-        let count = &self.cell[index];
+        let count = &self.cell.sums[index];
         count.store(count.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+    }
+
+    /// Takes the time of an IO that has ended.
+    fn ended(&self, tag: Key, now: Tick) {
+        let Some(&began) = self.began.get(tag.index as usize) else { return };
+        let kind = usize::try_from(began & ((1 << KIND_BITS) - 1)).unwrap_or(KINDS);
+        if kind >= KINDS {
+            return;
+        }
+        // At least 1, so that 0 says that there was none.
+        let took = now.since_ns(Tick::from_ns(began >> KIND_BITS)).max(1);
+        self.add(3 * kind + 2, took);
+        let epoch = self.epoch.load(Ordering::Relaxed);
+        if self.cell.epoch.load(Ordering::Relaxed) != epoch {
+            self.cell.extremes.iter().flatten().for_each(|ns| ns.store(0, Ordering::Relaxed));
+            self.cell.epoch.store(epoch, Ordering::Relaxed);
+        }
+        let [longest, shortest] = &self.cell.extremes[kind];
+        if took > longest.load(Ordering::Relaxed) {
+            longest.store(took, Ordering::Relaxed);
+        }
+        if shortest.load(Ordering::Relaxed).wrapping_sub(1) >= took {
+            shortest.store(took, Ordering::Relaxed);
+        }
     }
 }
 
@@ -129,17 +203,23 @@ impl Channel for CountedChannel {
     }
 
     fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
-        let op = io.op;
+        let (tag, op) = (io.tag, io.op);
         self.inner.submit(io, now)?;
-        let index = match op {
-            Op::Read { .. } => 0,
-            Op::Write { .. } | Op::WriteZeroes { .. } => 2,
-            Op::Unmap { .. } => 4,
-            Op::Flush => 6,
+        let kind = match op {
+            Op::Read { .. } | Op::Verify { .. } => 0,
+            Op::Write { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => 1,
+            Op::Unmap { .. } => 2,
+            Op::Flush => KINDS,
         };
-        self.add(index, 1);
-        if let Some((_, blocks)) = op.extent() {
-            self.add(index + 1, u64::from(blocks) * self.block_bytes);
+        if let Some(began) = self.began.get_mut(tag.index as usize) {
+            *began = now.since_ns(Tick::ZERO) << KIND_BITS | kind as u64;
+        }
+        match op.extent() {
+            Some((_, blocks)) => {
+                self.add(3 * kind, 1);
+                self.add(3 * kind + 1, u64::from(blocks) * self.block_bytes);
+            }
+            None => self.add(FLUSHES, 1),
         }
         Ok(())
     }
@@ -151,9 +231,13 @@ impl Channel for CountedChannel {
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick) {
         let before = out.len();
         self.inner.poll(out, max, now);
-        let errors = out[before..].iter().filter(|done| done.result.is_err()).count();
+        let mut errors = 0;
+        for done in &out[before..] {
+            errors += u64::from(done.result.is_err());
+            self.ended(done.tag, now);
+        }
         if errors > 0 {
-            self.add(7, errors as u64);
+            self.add(ERRORS, errors);
         }
     }
 
@@ -211,29 +295,43 @@ mod tests {
         let disk = Counted::new(Arc::new(Faulty::new(null, faults)));
         let pool = Pool::ordinary(&[Class { bytes: 16384, count: 8 }]).unwrap();
         let buffer = || Some(pool.take(8192).unwrap());
-        for reactor in [0, 1, 300] {
+        let at = Tick::from_ns;
+        for (reactor, ends) in [(0, [120, 140]), (1, [100, 200]), (300, [0, 0])] {
             let mut channel = disk.open(ReactorId(reactor));
-            for (op, data) in [
-                (Op::Read { lba: 0, blocks: 2 }, buffer()),
-                (Op::Write { lba: 0, blocks: 1, fua: false }, buffer()),
-                (Op::Unmap { lba: 0, blocks: 3 }, None),
-                (Op::Flush, None),
-            ] {
-                channel.submit(Io { tag: Key { index: 0, generation: 0 }, op, data }, Tick::ZERO).unwrap();
-            }
-            channel.poll(&mut Vec::with_capacity(8), 8, Tick::ZERO);
+            let mut take = |index, op, data, now| {
+                channel.submit(Io { tag: Key { index, generation: 0 }, op, data }, at(now)).unwrap();
+            };
+            // One after the other, so that each ends by itself.
+            take(0, Op::Read { lba: 0, blocks: 2 }, buffer(), 20);
+            channel.poll(&mut Vec::with_capacity(8), 8, at(ends[0]));
+            let mut take = |index, op, data, now| {
+                channel.submit(Io { tag: Key { index, generation: 0 }, op, data }, at(now)).unwrap();
+            };
+            take(0, Op::Write { lba: 0, blocks: 1, fua: false }, buffer(), 100);
+            take(3, Op::Unmap { lba: 0, blocks: 3 }, None, 130);
+            // As at the end of a reactor: a tag that is none of a command's.
+            take(u32::MAX, Op::Flush, None, 130);
+            channel.poll(&mut Vec::with_capacity(8), 8, at(ends[1]));
         }
+        let tally = |bytes, total_ns, max_ns, min_ns| Tally { ios: 2, bytes, total_ns, max_ns, min_ns };
         let expected = Counts {
-            reads: 2,
-            read_bytes: 16384,
-            writes: 2,
-            write_bytes: 8192,
-            unmaps: 2,
-            unmap_bytes: 24576,
+            reads: tally(16384, 180, 100, 80),
+            writes: tally(8192, 140, 100, 40),
+            unmaps: tally(24576, 80, 70, 10),
             flushes: 2,
             errors: 1,
         };
         assert_eq!(disk.counts(), Some(expected));
+        disk.forget_extremes();
+        let forgotten = disk.counts().unwrap();
+        assert_eq!((forgotten.reads, forgotten.errors), (tally(16384, 180, 0, 0), 1));
+        let mut channel = disk.open(ReactorId(1));
+        let read =
+            Io { tag: Key { index: 5, generation: 0 }, op: Op::Read { lba: 0, blocks: 1 }, data: buffer() };
+        channel.submit(read, at(1000)).unwrap();
+        channel.poll(&mut Vec::with_capacity(8), 8, at(1000));
+        let reads = Tally { ios: 3, bytes: 20480, total_ns: 181, max_ns: 1, min_ns: 1 };
+        assert_eq!(disk.counts().unwrap().reads, reads);
         disk.forget_counts();
         assert_eq!(disk.counts(), Some(Counts::default()));
     }

@@ -102,8 +102,10 @@ impl Channel for DelayChannel {
     fn submit(&mut self, mut io: Io, now: Tick) -> Result<(), Refused> {
         self.last = now;
         let delay_ns = match io.op {
-            Op::Read { .. } => self.delays.read_ns,
-            Op::Write { .. } | Op::Unmap { .. } | Op::WriteZeroes { .. } => self.delays.write_ns,
+            Op::Read { .. } | Op::Verify { .. } => self.delays.read_ns,
+            Op::Write { .. } | Op::Unmap { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => {
+                self.delays.write_ns
+            }
             Op::Flush => self.delays.flush_ns,
         };
         let tag = io.tag;

@@ -66,8 +66,8 @@ impl Rule {
 
     fn meets(&self, op: Op) -> bool {
         let kind = match op {
-            Op::Read { .. } => Kind::Read,
-            Op::Write { .. } => Kind::Write,
+            Op::Read { .. } | Op::Verify { .. } => Kind::Read,
+            Op::Write { .. } | Op::CompareAndWrite { .. } => Kind::Write,
             Op::Flush => Kind::Flush,
             Op::Unmap { .. } => Kind::Unmap,
             Op::WriteZeroes { .. } => Kind::WriteZeroes,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::instant::{InstantChannel, Perform};
 use super::medium::Medium;
 use super::queue::extent_bytes;
-use super::{Bdev, Channel, Info, IoError, Op, Unmap};
+use super::{Bdev, Channel, Info, IoError, Offloads, Op, Unmap};
 use crate::buf::{Hugepages, MapFailed, Memory, Pages};
 use crate::id::ReactorId;
 
@@ -141,6 +141,7 @@ impl Bdev for Malloc {
             rotational: false,
             uuid: self.shared.uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+            offloads: Offloads::default(),
         }
     }
 
@@ -160,6 +161,7 @@ impl Perform for Shared {
             Op::Write { .. } => self.medium.write(start, data.expect("a write comes with memory")),
             Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => self.medium.free(start, bytes),
             Op::WriteZeroes { .. } => self.medium.zero(start, bytes),
+            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
             Op::Flush => {}
         }
         Ok(())

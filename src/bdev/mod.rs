@@ -26,6 +26,8 @@ mod medium;
 pub mod null;
 pub mod nvme;
 mod queue;
+#[cfg(feature = "spdk")]
+pub mod spdk;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
@@ -64,6 +66,17 @@ pub struct Info {
     pub uuid: [u8; 16],
     /// What [`Op::Unmap`] does; none where the device cannot.
     pub unmap: Option<Unmap>,
+    /// What the device does by itself that can be done without it.
+    pub offloads: Offloads,
+}
+
+/// What a device does by itself; what it does not is done by reading and writing.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Offloads {
+    /// [`Op::CompareAndWrite`] covers so many blocks, and others who use the medium past us see it as one; 0 where it cannot.
+    pub compare_and_write_blocks: u32,
+    /// It knows [`Op::Verify`].
+    pub verify: bool,
 }
 
 /// How a device deallocates blocks.
@@ -93,6 +106,8 @@ pub trait Bdev: Send + Sync + Debug {
     }
     /// Begins to count anew.
     fn forget_counts(&self) {}
+    /// Forgets the longest and the shortest times only.
+    fn forget_extremes(&self) {}
 }
 
 /// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;
@@ -136,6 +151,23 @@ pub enum Op {
         /// The blocks' space may be freed; else it stays, or becomes, theirs.
         may_unmap: bool,
     },
+    /// Compare the blocks with the buffer's first `blocks` blocks and, where they are equal, store its second `blocks`
+    /// blocks; else [`IoError::Miscompare`]. As one ([`Offloads::compare_and_write_blocks`]).
+    CompareAndWrite {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+        /// Done only when on stable storage.
+        fua: bool,
+    },
+    /// Find out whether the blocks can be read ([`Offloads::verify`]). Of at most [`ZERO_BYTES_MAX`].
+    Verify {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+    },
 }
 
 impl Op {
@@ -145,7 +177,9 @@ impl Op {
             Op::Read { lba, blocks }
             | Op::Write { lba, blocks, .. }
             | Op::Unmap { lba, blocks }
-            | Op::WriteZeroes { lba, blocks, .. } => Some((lba, blocks)),
+            | Op::WriteZeroes { lba, blocks, .. }
+            | Op::CompareAndWrite { lba, blocks, .. }
+            | Op::Verify { lba, blocks } => Some((lba, blocks)),
             Op::Flush => None,
         }
     }
@@ -158,7 +192,7 @@ pub struct Io {
     pub tag: Key,
     /// What to do.
     pub op: Op,
-    /// The memory, at least as long as the extent; only for reads and writes.
+    /// The memory, at least as long as the extent, twice so for compare and write; only for those that move data.
     pub data: Option<Buf>,
 }
 

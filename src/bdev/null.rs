@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::instant::{InstantChannel, Perform};
 use super::queue::extent_bytes;
-use super::{Bdev, Channel, Info, IoError, Op, Unmap};
+use super::{Bdev, Channel, Info, IoError, Offloads, Op, Unmap};
 use crate::id::ReactorId;
 
 /// A null device.
@@ -36,6 +36,7 @@ impl Null {
             rotational: false,
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+            offloads: Offloads::default(),
         };
         Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
     }
@@ -61,8 +62,10 @@ impl Perform for Shared {
         let Some((lba, blocks)) = op.extent() else { return Ok(()) };
         let size = self.blocks.load(Ordering::Relaxed);
         let bytes = extent_bytes(lba, blocks, self.info.block_bytes, size)?.len();
-        if let Op::Read { .. } = op {
-            data.expect("a read comes with memory")[..bytes].fill(0);
+        match op {
+            Op::Read { .. } => data.expect("a read comes with memory")[..bytes].fill(0),
+            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
+            _ => {}
         }
         Ok(())
     }

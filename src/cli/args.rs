@@ -131,6 +131,14 @@ pub struct Serve {
     /// A disk that keeps nothing, as null0:1T. Repeatable; its LUNs come after those of --malloc
     #[arg(long = "null", value_name = "NAME:SIZE[:BLOCK]")]
     pub nulls: Vec<Disk>,
+    /// Start SPDK with this configuration of its own and serve its bdevs; their LUNs come last
+    #[cfg(feature = "spdk")]
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
+    pub spdk_json: Option<PathBuf>,
+    /// Memory that SPDK takes, in MiB [default: with hugepages what it asks for, else 1024]
+    #[cfg(feature = "spdk")]
+    #[arg(long, value_name = "MIB", requires = "spdk_json")]
+    pub spdk_mem: Option<u32>,
     /// The target's name
     #[arg(long, default_value = "iqn.2026-11.io.lunette:demo", value_name = "IQN")]
     pub target: String,
@@ -187,6 +195,11 @@ impl Serve {
         } else {
             self.portals.clone()
         }
+    }
+
+    /// Targets and LUNs come from a file or by calls, whatever disks there are.
+    pub fn is_mapped_elsewhere(&self) -> bool {
+        self.config.is_some() || self.wait_for_rpc
     }
 }
 

@@ -10,10 +10,13 @@ mod hints;
 mod log;
 mod management;
 pub mod nvme;
+pub mod nvme_discover;
 mod planted;
 pub mod rpc;
 mod secrets;
 mod serve;
+#[cfg(feature = "spdk")]
+mod spdk;
 
 use std::fmt;
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 
 use clap::{Args, Subcommand};
 
-use super::Failed;
+use super::{Failed, nvme_discover};
 use crate::bdev::nvme::pci::list::{self, Listed};
 use crate::rpc::json::Json;
 
@@ -28,6 +28,8 @@ enum What {
     },
     /// Bring a controller up with lunette's driver, say what it is, read a little, and let go of it; nothing is written
     Probe(probe::Probe),
+    /// List the subsystems that a discovery controller knows
+    Discover(nvme_discover::Discover),
 }
 
 /// Runs it.
@@ -36,6 +38,7 @@ pub(super) fn nvme(args: &Nvme) -> Result<(), Failed> {
         What::List { json: true } => json(&list::controllers()),
         What::List { json: false } => table(&list::controllers()),
         What::Probe(probe) => probe::probe(probe)?,
+        What::Discover(args) => return nvme_discover::discover(args),
     };
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

@@ -38,7 +38,13 @@ const MIB: usize = 1024 * 1024;
 pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let log = log::start(&args.log)?;
     let management = Management::prepare(args)?;
-    let disks = disks(args)?;
+    #[cfg_attr(not(feature = "spdk"), expect(unused_mut, reason = "SPDK has more"))]
+    let mut disks = disks(args)?;
+    #[cfg(feature = "spdk")]
+    let mut attached = super::spdk::start(args)?.map(|(attached, bdevs)| {
+        disks.extend(bdevs);
+        attached
+    });
     if disks.is_empty() && management.is_none() {
         return Err(Failed::usage(
             "nothing to serve: give a file or device, --demo, --malloc disk0:256M, --null disk0:1G or --config FILE",
@@ -57,7 +63,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
-    let portals = if disks.is_empty() { Vec::new() } else { args.portals() };
+    let portals = if disks.is_empty() || args.is_mapped_elsewhere() { Vec::new() } else { args.portals() };
     let portals = portals.into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
     let portals = portals.map_err(Failed::failure)?;
     abort_on_panic();
@@ -77,10 +83,16 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     })
     .map_err(Failed::failure)?;
     let luns = disks.len();
-    if luns > 0 {
+    if args.is_mapped_elsewhere() {
+        disks.into_iter().try_for_each(|disk| register(daemon.control(), disk)).map_err(Failed::usage)?;
+    } else if luns > 0 {
         let target = share(daemon.control(), args, Share { disks, portals, account, auth });
         let target = target.map_err(Failed::usage)?;
         announce(args, &daemon.portals(), &target, luns)?;
+    }
+    #[cfg(feature = "spdk")]
+    if let Some(attached) = &mut attached {
+        attached.tell(daemon.remote())?;
     }
     let managed = match management {
         None => {
@@ -95,6 +107,9 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         }
     };
     let is_clean = daemon.run();
+    // Nobody has its disks any more.
+    #[cfg(feature = "spdk")]
+    drop(attached);
     managed.map_or(Ok(()), Managed::end)?;
     if !is_clean {
         return Err(Failed::failure("stopped, but a device kept IO that it had been given"));
@@ -118,11 +133,9 @@ struct Share {
 /// Serves it: one target, with one group of each kind. Returns the target's name.
 fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result<String, ChangeError> {
     let mut luns = Vec::new();
-    for Product { bdev, product, recipe } in share.disks {
-        luns.push((bdev.info().name, None));
-        let (product, bases) = (product.to_owned(), Vec::new());
-        let bdev = Arc::new(Counted::new(bdev));
-        control.register_bdev(BdevSpec { bdev, product, recipe, bases })?;
+    for disk in share.disks {
+        luns.push((disk.bdev.info().name, None));
+        register(control, disk)?;
     }
     let mut initiators = InitiatorGroup::any(GROUP.into());
     if !args.initiators.is_empty() {
@@ -150,14 +163,21 @@ fn share<N: Net>(control: &mut Control<N>, args: &Serve, share: Share) -> Result
         demands_header_digest: false,
         demands_data_digest: false,
         queue_depth: 64,
+        relative_ports: Vec::new(),
     })
 }
 
 /// A disk, its product name and what makes it again.
-struct Product {
-    bdev: Arc<dyn Bdev>,
-    product: &'static str,
-    recipe: String,
+pub(super) struct Product {
+    pub(super) bdev: Arc<dyn Bdev>,
+    pub(super) product: String,
+    pub(super) recipe: String,
+}
+
+fn register<N: Net>(control: &mut Control<N>, disk: Product) -> Result<(), ChangeError> {
+    let Product { bdev, product, recipe } = disk;
+    let bdev = Arc::new(Counted::new(bdev));
+    control.register_bdev(BdevSpec { bdev, product, recipe, bases: Vec::new() })
 }
 
 /// The disks asked for.
@@ -169,7 +189,7 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let mut disks: Vec<Product> = Vec::new();
     for File { disk, made_of } in files::open(args, names)? {
         let recipe = recipes::file(&disk.info(), &made_of, FileKind::Aio);
-        disks.push(Product { bdev: disk, product: "AIO disk", recipe });
+        disks.push(Product { bdev: disk, product: "AIO disk".to_owned(), recipe });
     }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
@@ -184,12 +204,12 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
         let bdev = Malloc::new(recipe)
             .map_err(|error| Failed::failure(format!("no memory for the RAM disk {}: {error}", disk.name)))?;
         let recipe = recipes::malloc(&bdev.info(), disk.blocks);
-        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk", recipe });
+        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk".to_owned(), recipe });
     }
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
         let bdev = Null::new(name, blocks, block_bytes, SystemRandom::uuid());
         let recipe = recipes::null(&bdev.info());
-        disks.push(Product { bdev: Arc::new(bdev), product: "null disk", recipe });
+        disks.push(Product { bdev: Arc::new(bdev), product: "null disk".to_owned(), recipe });
     }
     Ok(disks)
 }

@@ -94,12 +94,36 @@ impl Targets {
         changed.collect()
     }
 
-    fn refresh(&mut self, name: &str, portals: &PortalGroups, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
-        let mut ports: BTreeSet<u16> =
-            self.all.iter().flat_map(|target| &target.ports).map(|view| view.relative_port).collect();
+    /// The relative target port identifiers in use.
+    fn relative_ports(&self) -> BTreeSet<u16> {
+        self.all.iter().flat_map(|target| &target.ports).map(|view| view.relative_port).collect()
+    }
+
+    /// Whether a new target's ports can have these identifiers.
+    fn check_relative_ports(&self, wanted: &[(u16, u16)]) -> Result<(), ChangeError> {
+        let mut ports = self.relative_ports();
+        match wanted.iter().find(|(_, port)| *port == 0 || !ports.insert(*port)) {
+            Some(&(_, port)) => Err(ChangeError::RelativePort(port)),
+            None => Ok(()),
+        }
+    }
+
+    /// `wanted` are identifiers for ports that are new, by portal group.
+    fn refresh(
+        &mut self,
+        name: &str,
+        portals: &PortalGroups,
+        is_used: IsUsed<'_>,
+        wanted: &[(u16, u16)],
+    ) -> Vec<Arc<TargetView>> {
+        let mut ports = self.relative_ports();
+        ports.extend(wanted.iter().map(|(_, port)| *port));
         let last = &mut self.relative_port_last;
         let Some(target) = self.all.iter_mut().find(|target| target.name == name) else { return Vec::new() };
-        let next = || {
+        let next = |tag| {
+            if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
+                return port;
+            }
             // It ends: there are fewer ports than identifiers (limits.rs).
             loop {
                 *last = last.checked_add(1).unwrap_or(1);
@@ -139,6 +163,7 @@ impl Catalog {
     pub(super) fn create_target(&mut self, spec: &NewTarget) -> Result<String, ChangeError> {
         let name = self.whole_name(&spec.name)?;
         self.targets.check_room(&name)?;
+        self.targets.check_relative_ports(&spec.relative_ports)?;
         let mut target = Target::new(spec, name.clone(), self.targets.free_id())?;
         target.add_maps(&spec.maps, &self.portals, &self.initiators)?;
         for (bdev, number) in &spec.luns {
@@ -147,13 +172,13 @@ impl Catalog {
         }
         self.targets.all.push(target);
         // Nobody has a session with it yet.
-        let _ = self.refresh(&name, &|_, _| false);
+        let _ = self.targets.refresh(&name, &self.portals, &|_, _| false, &spec.relative_ports);
         Ok(name)
     }
 
     /// Makes a target's views anew. Returns those that sessions may know and that have changed.
     pub(super) fn refresh(&mut self, name: &str, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
-        self.targets.refresh(name, &self.portals, is_used)
+        self.targets.refresh(name, &self.portals, is_used, &[])
     }
 
     fn refresh_all(&mut self, names: &[String], is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
@@ -209,7 +234,24 @@ impl Catalog {
             demands_header_digest: target.demands_header_digest,
             demands_data_digest: target.demands_data_digest,
             queue_depth: target.queue_depth,
+            relative_ports: target
+                .tags()
+                .into_iter()
+                .filter_map(|tag| Some((tag, target.port(tag)?.relative_port)))
+                .collect(),
+            redirects: &target.redirects,
+            histogram: target.histogram.as_deref(),
         }
+    }
+
+    /// Sends logins to a target elsewhere.
+    pub(super) fn set_redirect(
+        &mut self,
+        name: &str,
+        tag: u16,
+        to: Option<SocketAddr>,
+    ) -> Result<(), ChangeError> {
+        self.targets.find(name)?.set_redirect(tag, to, &self.portals)
     }
 
     /// Whether an initiator that came by portal group `tag` may log in to a target, and how.
@@ -218,6 +260,10 @@ impl Catalog {
         match target.verdict(tag, who, &self.initiators) {
             None => Err(Refusal::NotFound),
             Some(Verdict::Deny) => Err(Refusal::Forbidden),
+            // RFC 7143 §11.13.5. Told after the first request and so before CHAP, but only to those who may come.
+            Some(Verdict::Admit) if let Some(to) = target.redirect(tag) => {
+                Err(Refusal::MovedTemporarily(to.to_string()))
+            }
             Some(Verdict::Admit) => Ok(TargetAccess {
                 access: self.auths.access(target.auth),
                 target: target.port(tag).cloned().ok_or(Refusal::NotFound)?,

@@ -1,5 +1,6 @@
 //! What an operator changes while sessions run: block devices, targets and their LUNs.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Control;
@@ -10,6 +11,7 @@ use super::pending::{After, ChangeId};
 use super::registry::{BdevSpec, Entry};
 use super::sessions::{Sessions, State};
 use super::targets::{NewTarget, TargetInfo};
+use crate::histogram::Histogram;
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::limits::{DELETE_NS, DELETE_SECONDS};
 use crate::net::Net;
@@ -251,6 +253,38 @@ impl<N: Net> Control<N> {
         Ok(())
     }
 
+    /// Tells initiators that come to a target by a portal group to log in somewhere else, for now (RFC 7143 §11.13.5), or no
+    /// more. Sessions stay, and discovery goes on.
+    ///
+    /// # Errors
+    /// No such target or group, a group that does not lead there or is private, an address that is one of its own.
+    pub fn set_redirect(
+        &mut self,
+        target: &str,
+        portal_group: u16,
+        to: Option<SocketAddr>,
+    ) -> Result<(), ChangeError> {
+        self.catalog.set_redirect(target, portal_group, to)
+    }
+
+    /// Begins to count how long a target's commands take, or stops and forgets. Where it is counted already nothing changes.
+    ///
+    /// # Errors
+    /// No such target.
+    pub fn enable_histogram(&mut self, target: &str, is_enabled: bool) -> Result<(), ChangeError> {
+        let reactors = self.outbox.count();
+        let target = self.catalog.targets.find(target)?;
+        match is_enabled {
+            true if target.histogram.is_none() => target.histogram = Some(Arc::new(Histogram::new(reactors))),
+            true => {}
+            false => target.histogram = None,
+        }
+        let name = target.name.clone();
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.republish(changed);
+        Ok(())
+    }
+
     /// The targets, in the order they came; those that are being deleted left out.
     pub fn targets(&self) -> impl Iterator<Item = TargetInfo<'_>> {
         self.catalog.infos()
@@ -356,6 +390,13 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 
 /// What sessions are told of a change (SBC-4 §4.7, SPC-5 §6.6).
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
+    match (old.medium, new.medium) {
+        (Medium::Ready, Medium::Ready) => {}
+        // SBC-4 §4.3: one that appears may be of any size and content.
+        (_, Medium::Ready) => return Some(Ua::MediumChanged),
+        // Commands say so.
+        _ => return None,
+    }
     if (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes) {
         Some(Ua::CapacityChanged)
     } else if old.identity != new.identity {

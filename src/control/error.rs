@@ -75,6 +75,17 @@ pub enum ChangeError {
         "{0:?} is not a netmask: give ADDRESS/BITS, as 192.0.2.0/24 or [2001:db8::]/32, an address, or ANY"
     )]
     Netmask(String),
+    /// Logins cannot be sent elsewhere.
+    #[error("portal group {tag}: {why}")]
+    Redirect {
+        /// Those by this portal group.
+        tag: u16,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A relative target port identifier that another port has, or that is 0.
+    #[error("{0} cannot be the relative target port identifier of one port only: it is 0 or in use")]
+    RelativePort(u16),
     /// A LUN out of range.
     #[error("LUN {0}: numbers are 0 to 16383")]
     LunNumber(u16),
@@ -127,7 +138,7 @@ pub enum ChangeError {
 }
 
 impl ChangeError {
-    pub(super) fn missing(what: What, name: impl ToString) -> ChangeError {
+    pub(crate) fn missing(what: What, name: impl ToString) -> ChangeError {
         ChangeError::Missing { what, name: name.to_string() }
     }
 

@@ -22,11 +22,12 @@ enum Kind {
     Rejected,
     Tmf,
     DeviceError,
+    Unsettled,
     Lost,
 }
 
 impl Kind {
-    const ALL: [Kind; 10] = [
+    const ALL: [Kind; 11] = [
         Kind::SessionUp,
         Kind::SessionDown,
         Kind::LoginRefused,
@@ -36,6 +37,7 @@ impl Kind {
         Kind::Rejected,
         Kind::Tmf,
         Kind::DeviceError,
+        Kind::Unsettled,
         Kind::Lost,
     ];
 }
@@ -155,6 +157,21 @@ impl Log {
             }
             Event::DeviceError { unit, error } => tracing::error!(unit = unit.0, ?error, "device error"),
             Event::Lost { count } => tracing::warn!(count, "events were lost: more came than can be told"),
+        }
+    }
+
+    /// A device keeps writes that were given up, or has given them back.
+    pub(super) fn unsettled(&mut self, bdev: &str, is_so: bool, now: Tick) {
+        if !self.allow(Kind::Unsettled, now) {
+            return;
+        }
+        if is_so {
+            tracing::error!(
+                bdev,
+                "a device keeps writes that were given up: its LUNs are not ready until it has given them back"
+            );
+        } else {
+            tracing::info!(bdev, "the device has given back what it kept: its LUNs are ready again");
         }
     }
 

@@ -3,7 +3,7 @@
 use super::entrance::Cause;
 use super::keeper::{Finished, Then};
 use super::{Control, Stopping};
-use crate::id::{ReactorId, SessionId};
+use crate::id::{ReactorId, SessionId, UnitId};
 use crate::limits::{DRAIN_SECONDS, STOP_NS, TO_CONTROL_MAX};
 use crate::net::Net;
 use crate::reactor::message::{
@@ -32,6 +32,7 @@ impl<N: Net> Control<N> {
                 }
                 self.nexus_lost(session);
                 self.sessions.ended(session);
+                self.owe_missed(session);
             }
             ToControl::SessionDrained { session } => {
                 self.sessions.drained(session);
@@ -42,10 +43,12 @@ impl<N: Net> Control<N> {
                     self.barrier_finished(finished);
                 }
             }
+            ToControl::Unsettled { unit, reactor, is_so } => self.unsettled(unit, reactor, is_so, now),
             ToControl::Tmf { reactor, ticket, session, request } => {
                 self.tmf(reactor, ticket, session, request)
             }
             ToControl::Ask(ask) => self.asked(ask),
+            ToControl::Withdraw { reactor, ticket, unit } => self.withdraw(reactor, ticket, unit),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {
@@ -108,21 +111,45 @@ impl<N: Net> Control<N> {
         true
     }
 
+    /// A device keeps writes that nobody can stop, or has given them back: its unit is not ready as long as one reactor has
+    /// such, and is told by no unit attention when it is again, as its medium is the same.
+    fn unsettled(&mut self, unit: UnitId, reactor: ReactorId, is_so: bool, now: Tick) {
+        let Some(view) = self.catalog.registry.unsettle(unit, reactor, is_so) else { return };
+        let bdev = self.catalog.registry.entry_of(unit).map_or("?", |entry| &entry.name);
+        self.log.unsettled(bdev, is_so, now);
+        self.barrier(Change::Unit { view, attention: None, except: None, is_drained: false }, Then::Nothing);
+    }
+
     fn barrier_finished(&mut self, finished: Finished) {
         match finished.then {
             Then::Nothing => {}
+            // Reactors have told what their devices keep. Before anybody is told that it failed, every reactor knows that
+            // the unit is not ready.
+            then @ (Then::Answer { .. } | Then::Reserved { .. } | Then::AnswerTmf { .. })
+                if finished.outcome == TmfOutcome::Rejected =>
+            {
+                self.barrier(Change::Nothing, Then::Fail(Box::new(then)));
+            }
+            Then::Fail(then) => self.conclude(*then, TmfOutcome::Rejected),
+            then => self.conclude(then, finished.outcome),
+        }
+    }
+
+    fn conclude(&mut self, then: Then, outcome: TmfOutcome) {
+        match then {
+            Then::Nothing | Then::Fail(_) => {}
             Then::Answer { reactor, ticket, is_flushed } => {
-                let outcome = changed(finished.outcome);
+                let outcome = changed(outcome);
                 self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed });
             }
             Then::Reserved { unit, reactor, ticket } => {
-                let outcome = changed(finished.outcome);
+                let outcome = changed(outcome);
                 self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
                 self.reserve_next(unit);
             }
-            Then::Part(id) => self.part_done(id, finished.outcome == TmfOutcome::Complete),
+            Then::Part(id) => self.part_done(id, outcome == TmfOutcome::Complete),
             Then::AnswerTmf { reactor, ticket, end_target } => {
-                self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: finished.outcome });
+                self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome });
                 // RFC 7143 §11.5.1: TARGET COLD RESET ends all connections, after its answer.
                 for session in end_target.map(|target| self.sessions.of_target(&target)).unwrap_or_default() {
                     self.sessions.end(session, EndReason::Removed);

@@ -15,6 +15,8 @@ use crate::reactor::message::{TaskTicket, TmfOutcome, TmfTicket};
 pub enum Then {
     /// Nothing.
     Nothing,
+    /// What a barrier before this one was for has failed: it is answered now.
+    Fail(Box<Then>),
     /// A part of an operator's change is done.
     Part(ChangeId),
     /// The task management function is answered.

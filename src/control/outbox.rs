@@ -70,6 +70,11 @@ impl<H> Outbox<H> {
         }
     }
 
+    /// How many reactors there are, those included that have stopped.
+    pub(super) fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// The reactors that have not stopped.
     pub(super) fn running(&self) -> impl Iterator<Item = ReactorId> {
         (0u16..).zip(&self.lanes).filter(|(_, lane)| !lane.is_stopped).map(|(index, _)| ReactorId(index))

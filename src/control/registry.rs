@@ -3,12 +3,13 @@
 //! A bdev is the medium of one logical unit only, which is made when a LUN first leads to it and lives as long as the bdev
 //! is registered: who it says it is, and what initiators have set in it, does not depend on LUNs that come and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::{ChangeError, What};
 use super::unit;
 use crate::bdev::{Bdev, Info};
-use crate::id::UnitId;
+use crate::id::{ReactorId, UnitId};
 use crate::limits::{BDEVS_MAX, UNITS_MAX};
 use crate::scsi::view::{Identity, Medium, UnitView};
 
@@ -57,6 +58,19 @@ struct Unit {
     view: Arc<UnitView>,
     /// The name of its bdev.
     bdev: String,
+    /// The reactors whose channels keep writes that were given up.
+    unsettled: BTreeSet<ReactorId>,
+}
+
+impl Unit {
+    /// What is to be said of a medium that its device says this of.
+    fn medium(&self, medium: Medium) -> Medium {
+        match medium {
+            Medium::Ready | Medium::Unsettled if self.unsettled.is_empty() => Medium::Ready,
+            Medium::Ready | Medium::Unsettled => Medium::Unsettled,
+            Medium::NotReady | Medium::Removed => medium,
+        }
+    }
 }
 
 /// An index that units have, one after another.
@@ -184,7 +198,7 @@ impl Registry {
         let slot = &mut self.slots[index];
         let id = slot.id;
         let view = Arc::new(unit::view(id, &info, identity, None));
-        slot.unit = Some(Unit { view, bdev: name.clone() });
+        slot.unit = Some(Unit { view, bdev: name.clone(), unsettled: BTreeSet::new() });
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.unit = Some(id);
         }
@@ -233,10 +247,31 @@ impl Registry {
         // Who it is, is known only when its medium has been found.
         let identity = match old.medium {
             Medium::NotReady => entry.identity(&info),
-            Medium::Ready | Medium::Removed => old.identity.clone(),
+            Medium::Ready | Medium::Unsettled | Medium::Removed => old.identity.clone(),
         };
         let view = unit::view(id, &info, identity, Some(old.modes));
-        Ok(UnitView { permits: old.permits.clone(), ..view })
+        Ok(UnitView { permits: old.permits.clone(), medium: unit.medium(view.medium), ..view })
+    }
+
+    /// A reactor's channel keeps writes that were given up, or has given them back. The unit's new view, where that makes
+    /// a difference to one that stays.
+    pub(super) fn unsettle(&mut self, id: UnitId, reactor: ReactorId, is_so: bool) -> Option<Arc<UnitView>> {
+        if self.entry_of(id)?.is_leaving {
+            return None;
+        }
+        let slot = self.slots.get_mut(id.index()).filter(|slot| slot.id == id)?;
+        let unit = slot.unit.as_mut()?;
+        if is_so {
+            unit.unsettled.insert(reactor);
+        } else {
+            unit.unsettled.remove(&reactor);
+        }
+        let medium = unit.medium(unit.view.medium);
+        if medium == unit.view.medium {
+            return None;
+        }
+        unit.view = Arc::new(UnitView { medium, ..UnitView::clone(&unit.view) });
+        Some(Arc::clone(&unit.view))
     }
 
     /// Replaces a unit's view; returns the former one.

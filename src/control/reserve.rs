@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::Control;
 use super::keeper::Then;
 use super::sessions;
-use crate::id::{NexusId, SessionId, UnitId};
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::net::Net;
-use crate::reactor::message::{Ask, Change, Reserve};
+use crate::reactor::message::{Ask, Change, Reserve, TaskTicket};
+use crate::scsi::attention::Ua;
 use crate::scsi::reserve::{Effect, InitiatorPort, Nexus, Permits, Refusal, Request, State};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
@@ -22,6 +23,8 @@ use crate::scsi::{Outcome, Status};
 struct InFlight {
     /// Whose tasks it aborts: what they ask for until then is aborted, or comes at a bad time.
     aborts: Arc<[NexusId]>,
+    /// Who is told what, where its session lasts until then.
+    attentions: Arc<[(NexusId, Ua)]>,
     /// What comes next.
     waiting: VecDeque<Box<Ask>>,
 }
@@ -50,6 +53,26 @@ impl<N: Net> Control<N> {
             && let Some(outcome) = self.decide(&ask).unwrap_or_else(Some)
         {
             self.answer(&ask, outcome);
+        }
+    }
+
+    /// A command is aborted that was asked about. Where it waits for another it does not happen any more.
+    pub(super) fn withdraw(&mut self, reactor: ReactorId, ticket: TaskTicket, unit: UnitId) {
+        let Some(change) = self.reserving.units.get_mut(&unit) else { return };
+        let waits = change.waiting.iter().position(|ask| (ask.reactor, ask.ticket) == (reactor, ticket));
+        if let Some(ask) = waits.and_then(|at| change.waiting.remove(at)) {
+            self.answer(&ask, Outcome::of(Status::TaskAborted));
+        }
+    }
+
+    /// A session has ended, perhaps before its reactor heard of changes that it was to be told of: its nexus's next one will
+    /// be. Rather twice than never.
+    pub(super) fn owe_missed(&mut self, session: SessionId) {
+        let Some(nexus) = self.sessions.nexus_of(session) else { return };
+        for (unit, change) in &self.reserving.units {
+            for (_, ua) in change.attentions.iter().filter(|(told, _)| *told == nexus) {
+                self.sessions.owe(nexus, *unit, *ua);
+            }
         }
     }
 
@@ -149,16 +172,17 @@ impl<N: Net> Control<N> {
             self.sessions.owe(*nexus, unit, *ua);
         }
         let aborts: Arc<[NexusId]> = aborts.into();
+        let attentions: Arc<[(NexusId, Ua)]> = attentions.into();
         let change = Reserve {
             view,
-            attentions: attentions.into(),
+            attentions: Arc::clone(&attentions),
             aborts: Arc::clone(&aborts),
             by: by.map(|ask| (ask.reactor, ask.ticket)),
             is_drained: drains || !aborts.is_empty(),
         };
         let then = match by {
             Some(ask) => {
-                self.reserving.units.insert(unit, InFlight { aborts, waiting: VecDeque::new() });
+                self.reserving.units.insert(unit, InFlight { aborts, attentions, waiting: VecDeque::new() });
                 Then::Reserved { unit, reactor: ask.reactor, ticket: ask.ticket }
             }
             None => Then::Nothing,

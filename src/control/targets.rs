@@ -4,6 +4,7 @@
 //! tag), so there is a view for each. A view stays while sessions are there that came by it, whatever becomes of the portal
 //! group.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use super::access::{InitiatorGroups, Verdict, Who};
 use super::auth::Auth;
 use super::error::{ChangeError, What};
 use super::portals::{PortalGroup, PortalGroups};
+use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::iscsi::negotiate::{DigestOffer, Offer};
 use crate::limits::{ALIAS_BYTES_MAX, TARGET_LUNS_MAX, TARGET_MAPS_MAX, TARGET_PORTS_MAX};
@@ -35,6 +37,8 @@ pub struct NewTarget {
     pub demands_data_digest: bool,
     /// Kept and given back; the window of a session is set by what it uses.
     pub queue_depth: u32,
+    /// Relative target port identifiers that its ports had before, by tag of the portal group; others get new ones.
+    pub relative_ports: Vec<(u16, u16)>,
 }
 
 /// A target, for lists.
@@ -58,6 +62,12 @@ pub struct TargetInfo<'a> {
     pub demands_data_digest: bool,
     /// As it was given.
     pub queue_depth: u32,
+    /// Tag of a portal group and relative target port identifier of the port there.
+    pub relative_ports: Vec<(u16, u16)>,
+    /// Where logins by a portal group are sent instead.
+    pub redirects: &'a [(u16, SocketAddr)],
+    /// How long commands take is counted here.
+    pub histogram: Option<&'a Histogram>,
 }
 
 /// LUNs have 14 bits (SAM-5 §4.7.7.1, flat space addressing).
@@ -77,6 +87,10 @@ pub(super) struct Target {
     pub(super) mappings: Vec<Mapping>,
     /// One a portal group that leads or led here.
     pub(super) ports: Vec<Arc<TargetView>>,
+    /// Where initiators that come by a portal group (tag) are told to log in instead, for now.
+    pub(super) redirects: Vec<(u16, SocketAddr)>,
+    /// Where it is counted how long commands take.
+    pub(super) histogram: Option<Arc<Histogram>>,
     /// It is being deleted: nobody new gets in.
     pub(super) is_leaving: bool,
 }
@@ -98,6 +112,8 @@ impl Target {
             queue_depth: spec.queue_depth,
             mappings: Vec::new(),
             ports: Vec::new(),
+            redirects: Vec::new(),
+            histogram: None,
             is_leaving: false,
         })
     }
@@ -105,6 +121,37 @@ impl Target {
     /// The view at a portal group.
     pub(super) fn port(&self, tag: u16) -> Option<&Arc<TargetView>> {
         self.ports.iter().find(|view| view.portal_group == tag)
+    }
+
+    /// Where an initiator that comes by portal group `tag` is to go instead.
+    pub(super) fn redirect(&self, tag: u16) -> Option<SocketAddr> {
+        self.redirects.iter().find(|(from, _)| *from == tag).map(|(_, to)| *to)
+    }
+
+    /// Sends logins by a portal group elsewhere, or serves them again.
+    pub(super) fn set_redirect(
+        &mut self,
+        tag: u16,
+        to: Option<SocketAddr>,
+        portals: &PortalGroups,
+    ) -> Result<(), ChangeError> {
+        let group = portals.get(tag).ok_or_else(|| ChangeError::missing(What::PortalGroup, tag))?;
+        let refuse = |why| Err(ChangeError::Redirect { tag, why });
+        if !self.tags().contains(&tag) {
+            return refuse("it does not lead to the target");
+        }
+        if group.is_private {
+            return refuse("it is private: who comes there has been redirected already");
+        }
+        if to.is_some_and(|to| group.portals.iter().any(|portal| portal.address == to)) {
+            return refuse("that address is one of its own portals");
+        }
+        if to.is_some_and(|to| to.ip().is_unspecified() || to.port() == 0) {
+            return refuse("initiators need an address and a port");
+        }
+        self.redirects.retain(|(from, _)| *from != tag);
+        self.redirects.extend(to.map(|to| (tag, to)));
+        Ok(())
     }
 
     /// Whether portal group `tag` leads here, and who may come by it.
@@ -195,43 +242,58 @@ impl Target {
         }
     }
 
-    /// Makes the views anew. `relative_port` names ports that are new; those that no portal group leads to any more go
+    /// Makes the views anew. `relative_port` names a port that is new, by its portal group; those that no portal group leads to any more go
     /// unless `is_used`. Returns the views that sessions may know and that have changed.
     pub(super) fn refresh(
         &mut self,
         portals: &PortalGroups,
         is_used: impl Fn(u16) -> bool,
-        mut relative_port: impl FnMut() -> u16,
+        mut relative_port: impl FnMut(u16) -> u16,
     ) -> Vec<Arc<TargetView>> {
         let tags = self.tags();
         self.ports.retain(|view| tags.contains(&view.portal_group) || is_used(view.portal_group));
+        self.redirects.retain(|(tag, _)| tags.contains(tag));
         let told = told(&tags, portals);
+        let known: BTreeSet<u16> = self.ports.iter().map(|view| view.portal_group).collect();
+        let new: Vec<(u16, u16)> = tags
+            .into_iter()
+            .filter(|tag| !known.contains(tag))
+            .map(|tag| (tag, relative_port(tag)))
+            .collect();
+        let ports = self.ports.iter().map(|view| view.relative_port);
+        let mut ports: Vec<u16> = ports.chain(new.iter().map(|(_, port)| *port)).collect();
+        ports.sort_unstable();
         let mut changed = Vec::new();
         for view in &mut self.ports {
-            if view.mappings != self.mappings || view.portals != told {
+            let is_as_it_was = view.mappings == self.mappings
+                && view.portals == told
+                && view.ports == ports
+                && view.histogram == self.histogram;
+            if !is_as_it_was {
                 let new = TargetView {
                     portals: told.clone(),
+                    ports: ports.clone(),
                     mappings: self.mappings.clone(),
+                    histogram: self.histogram.clone(),
                     ..TargetView::clone(view)
                 };
                 *view = Arc::new(new);
                 changed.push(Arc::clone(view));
             }
         }
-        for tag in tags {
-            if self.port(tag).is_none() {
-                let relative_port = relative_port();
-                self.ports.push(Arc::new(TargetView {
-                    name: self.name.clone(),
-                    alias: self.alias.clone(),
-                    relative_port,
-                    // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
-                    port_group: relative_port,
-                    portal_group: tag,
-                    portals: told.clone(),
-                    mappings: self.mappings.clone(),
-                }));
-            }
+        for (portal_group, relative_port) in new {
+            self.ports.push(Arc::new(TargetView {
+                name: self.name.clone(),
+                alias: self.alias.clone(),
+                relative_port,
+                ports: ports.clone(),
+                // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
+                port_group: relative_port,
+                portal_group,
+                portals: told.clone(),
+                mappings: self.mappings.clone(),
+                histogram: self.histogram.clone(),
+            }));
         }
         changed
     }

@@ -35,6 +35,7 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Mo
         rotational: info.rotational,
         modes,
         unmap: info.unmap,
+        offloads: info.offloads,
         permits: Permits::default(),
         medium: if info.blocks > 0 { Medium::Ready } else { Medium::NotReady },
     }
@@ -86,6 +87,7 @@ mod tests {
                 0xf6,
             ],
             unmap: None,
+            offloads: crate::bdev::Offloads::default(),
         }
     }
 

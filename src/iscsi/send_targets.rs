@@ -79,6 +79,8 @@ mod tests {
             name: "iqn.2026-11.example:disk".into(),
             alias: String::new(),
             relative_port: 1,
+            ports: vec![1],
+            histogram: None,
             port_group: 1,
             portal_group: 65535,
             portals: vec!["10.0.0.1:3260,65535".into(), "[2001:db8::1]:3261,2".into()],

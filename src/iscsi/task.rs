@@ -148,6 +148,8 @@ pub struct Task {
     pub is_waiting_for_buffer: bool,
     /// When data last came or were asked for.
     pub data_at: Tick,
+    /// When it came.
+    pub came_at: Tick,
 
     /// READ: bytes asked of the device.
     pub read_bytes: u32,
@@ -165,6 +167,8 @@ pub struct Task {
     pub obligation: Obligation,
     /// IOs the device has.
     pub ios: u8,
+    /// Control was asked about it and has not answered: until then it may still take effect, aborted or not.
+    pub is_asked: bool,
     /// How it will end, once nothing more is awaited: the first failure, or the status.
     pub outcome: Option<Outcome>,
     links: Links,
@@ -203,6 +207,7 @@ impl Task {
             data_out_sn: Sn(0),
             is_waiting_for_buffer: false,
             data_at: now,
+            came_at: now,
             read_bytes: 0,
             queued_bytes: 0,
             parked: None,
@@ -210,6 +215,7 @@ impl Task {
             job: None,
             obligation: Obligation::new(),
             ios: 0,
+            is_asked: false,
             outcome: None,
             links: Links::default(),
         }

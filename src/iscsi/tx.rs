@@ -166,6 +166,14 @@ impl Queued {
         )
     }
 
+    /// What counts against `CONTROL_BYTES_MAX`: data of immediate commands are bounded by their number.
+    fn control_bytes(&self) -> u64 {
+        match &self.item {
+            TxItem::Pdu { is_control: true, data, .. } => data.as_ref().map_or(0, |data| data.len() as u64),
+            _ => 0,
+        }
+    }
+
     fn data(&self) -> Option<&Buf> {
         match &self.item {
             TxItem::Pdu { data, .. } => data.as_ref(),
@@ -182,6 +190,7 @@ pub struct TxQueue {
     last: Option<Key>,
     count: u32,
     control_count: u32,
+    control_bytes: u64,
     unsent_bytes: u64,
     cursor: Cursor,
     /// The PDU taken in part, and how much of it.
@@ -200,6 +209,7 @@ impl TxQueue {
             last: None,
             count: 0,
             control_count: 0,
+            control_bytes: 0,
             unsent_bytes: 0,
             cursor,
             begun: None,
@@ -215,6 +225,11 @@ impl TxQueue {
     /// Items that count against `CONTROL_REPLIES_MAX`.
     pub fn control_count(&self) -> u32 {
         self.control_count
+    }
+
+    /// Bytes that they hold, up to the last one sent.
+    pub fn control_bytes(&self) -> u64 {
+        self.control_bytes
     }
 
     /// Whether everything has been sent.
@@ -236,7 +251,7 @@ impl TxQueue {
     pub fn push(&mut self, items: &mut Slab<Queued>, item: TxItem) -> Result<(), Box<TxItem>> {
         let queued = Queued { item, next: None };
         let bytes = queued.data().map_or(0, |data| data.len() as u64);
-        let is_control = queued.is_control();
+        let (is_control, control_bytes) = (queued.is_control(), queued.control_bytes());
         let key = items.insert(queued).map_err(|queued| Box::new(queued.item))?;
         match self.last.and_then(|last| items.get_mut(last)) {
             Some(last) => last.next = Some(key),
@@ -245,6 +260,7 @@ impl TxQueue {
         self.last = Some(key);
         self.count += 1;
         self.control_count += u32::from(is_control);
+        self.control_bytes += control_bytes;
         self.unsent_bytes += bytes;
         Ok(())
     }
@@ -264,6 +280,7 @@ impl TxQueue {
         }
         self.count -= 1;
         self.control_count -= u32::from(queued.is_control());
+        self.control_bytes -= queued.control_bytes();
         true
     }
 

@@ -125,6 +125,9 @@ impl<N: Net> Reactor<N> {
     /// An IO has ended.
     pub(super) fn finish(&mut self, key: Key, data: Option<Buf>, result: Result<(), IoError>, now: Tick) {
         let Some(record) = self.tables.ios.remove(key) else { return };
+        if record.is_lost {
+            self.found(record.unit);
+        }
         let Some(task) = self.tables.tasks.get_mut(record.task) else { return };
         task.ios -= 1;
         if task.outcome.is_some() {

@@ -114,6 +114,7 @@ impl<N: Net> Reactor<N> {
         let session = adopt.session;
         self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
         let setup = |key| ConnSetup {
+            reactor: self.id,
             key,
             session,
             nexus: adopt.nexus,
@@ -178,6 +179,7 @@ impl<N: Net> Reactor<N> {
                     self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true });
                 }
             }
+            Change::Nothing => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true }),
             Change::Reservations(change) => self.reserve(id, change, now),
             Change::Target { target, attention, drained } => {
                 for index in 0..self.conn_slots() {

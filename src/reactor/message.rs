@@ -271,6 +271,8 @@ pub enum Change {
         /// Wait for the device.
         is_drained: bool,
     },
+    /// Nothing: the acknowledgement says that every change sent before is in force.
+    Nothing,
     /// A logical unit's reservations change.
     Reservations(Reserve),
     /// The view of a target at one of its portal groups is replaced (LUNs added or removed). Sessions keep what they have
@@ -332,6 +334,16 @@ pub enum ToControl {
         /// Whether everything waited for came back (else a device kept an IO beyond the deadline).
         is_clean: bool,
     },
+    /// A device keeps writes of this reactor that were waited for in vain and that cannot be fenced, or has given the last of
+    /// them back. Sent before what waited for them is told of it, and in turns.
+    Unsettled {
+        /// Which unit.
+        unit: UnitId,
+        /// Who.
+        reactor: ReactorId,
+        /// Whether it keeps some.
+        is_so: bool,
+    },
     /// A task management function that concerns other sessions. Answered by [`ToReactor::TmfEnded`].
     Tmf {
         /// Who asks.
@@ -345,6 +357,15 @@ pub enum ToControl {
     },
     /// A command to be decided. Answered by [`ToReactor::Answered`].
     Ask(Box<Ask>),
+    /// A command that control was asked about is aborted: what has not been decided shall not be. It is answered all the same.
+    Withdraw {
+        /// Who has asked.
+        reactor: ReactorId,
+        /// Which.
+        ticket: TaskTicket,
+        /// The logical unit it was for.
+        unit: UnitId,
+    },
     /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
     UnitReleased {
         /// Which.

@@ -79,8 +79,7 @@ impl<N: Net> Reactor<N> {
             while let Some(link) = self.conns.get_mut(conn)
                 && let Some(task) = link.conn.next_to_abort(unit, spared, &self.tables.cx(now))
             {
-                link.conn.abort(task, own.is_none(), &mut self.tables.cx(now));
-                self.drop_parked(|io| io.task == task, now);
+                self.give_up(conn, task, own.is_none(), now);
             }
             self.run_queued(conn, now);
             if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {

@@ -48,6 +48,7 @@ impl<N: Net> Reactor<N> {
             next: None,
             hold,
             is_forbidden: false,
+            is_lost: false,
         };
         let Ok(key) = self.tables.ios.insert(record) else {
             // Cannot be: the slab holds PLAN_IOS for every task.
@@ -119,7 +120,8 @@ impl<N: Net> Reactor<N> {
             return;
         }
         if let Some(io) = self.tables.ios.get_mut(key).and_then(|record| record.parked.as_mut())
-            && let Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } = &mut io.op
+            && let Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } | Op::CompareAndWrite { fua, .. } =
+                &mut io.op
         {
             *fua = true;
         }
@@ -177,5 +179,5 @@ impl<N: Net> Reactor<N> {
 
 /// What an IO that has an extent wants of the medium.
 pub(super) fn access(op: &Op) -> Access {
-    if matches!(op, Op::Read { .. }) { Access::Read } else { Access::Write }
+    if matches!(op, Op::Read { .. } | Op::Verify { .. }) { Access::Read } else { Access::Write }
 }

@@ -37,6 +37,8 @@ pub(super) struct InFlight {
     pub(super) hold: Option<Key>,
     /// The device had it when its nexus lost leave to make it.
     pub(super) is_forbidden: bool,
+    /// It was waited for in vain, and may yet change the medium.
+    pub(super) is_lost: bool,
 }
 
 /// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.
@@ -82,6 +84,7 @@ const ITEMS_PER_TASK: u32 = 9;
 const _: () =
     assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
 const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN + limits::SPARE_WINDOW;
+const _: () = assert!(TASKS_MAX * (limits::PLAN_IOS as u32) == limits::IOS_MAX);
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
 impl Tables {

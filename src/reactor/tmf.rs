@@ -3,7 +3,7 @@
 use crate::id::UnitId;
 use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
 use crate::net::Net;
-use crate::reactor::message::{TmfAsk, TmfTicket, ToControl};
+use crate::reactor::message::{TaskTicket, TmfAsk, TmfTicket, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::reactor::wait::{Then, What};
@@ -86,9 +86,20 @@ impl<N: Net> Reactor<N> {
         {
             std::mem::forget(task.piece.take());
         }
+        self.give_up(conn, task, is_told, now);
+    }
+
+    /// Aborts a command, silently or with TASK ABORTED: what no device has of it, and control has not decided, does not happen.
+    pub(super) fn give_up(&mut self, conn: Key, key: Key, is_told: bool, now: Tick) {
+        if let Some(task) = self.tables.tasks.get(key).filter(|task| task.is_asked)
+            && let Some(unit) = task.unit
+        {
+            let ticket = TaskTicket { conn, task: key };
+            self.tell(ToControl::Withdraw { reactor: self.id, ticket, unit });
+        }
         let Some(link) = self.conns.get_mut(conn) else { return };
-        link.conn.abort(task, is_told, &mut self.tables.cx(now));
-        self.drop_parked(|io| io.task == task, now);
+        link.conn.abort(key, is_told, &mut self.tables.cx(now));
+        self.drop_parked(|io| io.task == key, now);
     }
 
     /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its
@@ -100,8 +111,7 @@ impl<N: Net> Reactor<N> {
                 while let Some(link) = self.conns.get_mut(conn)
                     && let Some(task) = link.conn.next_to_abort(*unit, None, &self.tables.cx(now))
                 {
-                    link.conn.abort(task, true, &mut self.tables.cx(now));
-                    self.drop_parked(|io| io.task == task, now);
+                    self.give_up(conn, task, true, now);
                 }
             }
             self.run_queued(conn, now);

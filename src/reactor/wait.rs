@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::bdev::Fence;
+use crate::bdev::{Fence, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
 use crate::iscsi::conn::TmfReply;
 use crate::limits;
@@ -116,6 +116,10 @@ impl<N: Net> Reactor<N> {
             if let Some(is_clean) = self.is_over(index, now) {
                 // In order: what was asked first is answered first.
                 let waiting = self.waits.remove(index);
+                // A hold that is refused leaves nobody in the belief that something is over.
+                if !is_clean && !matches!(waiting.then, Then::HoldApplied(_)) {
+                    self.lose(&waiting.what);
+                }
                 self.carry_on(waiting.then, is_clean, now);
             } else {
                 index += 1;
@@ -123,12 +127,55 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Gives up IOs that a device keeps. Those that may yet change the medium make their units not ready: whoever waited
+    /// for them has to see that it is not over.
+    fn lose(&mut self, what: &What) {
+        for index in 0..u32::try_from(self.tables.ios.capacity()).unwrap_or(u32::MAX) {
+            let Some(key) = self.tables.ios.key_at(index) else { continue };
+            let Some(io) = self.tables.ios.get(key) else { continue };
+            if io.parked.is_some() || io.is_lost || !what.covers(io) || !changes_medium(&io.op) {
+                continue;
+            }
+            let unit = io.unit;
+            let is_first = !self.has_lost(unit);
+            if let Some(io) = self.tables.ios.get_mut(key) {
+                io.is_lost = true;
+            }
+            if is_first {
+                self.tell(ToControl::Unsettled { unit, reactor: self.id, is_so: true });
+            }
+        }
+    }
+
+    /// An IO that was given up has come back after all.
+    pub(super) fn found(&mut self, unit: UnitId) {
+        if !self.has_lost(unit) {
+            self.tell(ToControl::Unsettled { unit, reactor: self.id, is_so: false });
+        }
+    }
+
+    fn has_lost(&self, unit: UnitId) -> bool {
+        self.tables.ios.iter().any(|(_, io)| io.is_lost && io.unit == unit)
+    }
+
     /// Whether a wait is over, and whether everything came back.
     fn is_over(&mut self, index: usize, now: Tick) -> Option<bool> {
         let waiting = &self.waits[index];
         let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
-        let is_pending =
-            !planted!(self, ReplyBeforeDrain) && self.tables.ios.iter().any(|(_, io)| is_in_device(io));
+        let is_in_any = self.tables.ios.iter().any(|(_, io)| is_in_device(io));
+        // A command that control may yet carry out counts too: nothing of it happens after the answer.
+        let is_asked = match (&waiting.what, waiting.then) {
+            (What::Task(task), _) => self.tables.tasks.get(*task).is_some_and(|task| task.is_asked),
+            (What::Session { unit, .. }, Then::Answer { ticket, .. }) => {
+                let unit = *unit;
+                let link = self.conns.get(ticket.conn);
+                link.is_some_and(|link| link.conn.is_asking(unit, &self.tables.cx(now)))
+            }
+            _ => false,
+        };
+        let is_pending = !planted!(self, ReplyBeforeDrain) && (is_in_any || is_asked);
+        let waiting = &self.waits[index];
+        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
         if !is_pending {
             return (!self.is_owed_data(index, now)).then_some(true);
         }
@@ -208,5 +255,13 @@ impl<N: Net> Reactor<N> {
         let session = link.conn.session();
         self.activate(ticket.conn);
         self.event(Event::Tmf { session, function, response: reply.code() });
+    }
+}
+
+/// Whether the medium is different after it.
+fn changes_medium(op: &Op) -> bool {
+    match op {
+        Op::Write { .. } | Op::Unmap { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => true,
+        Op::Read { .. } | Op::Verify { .. } | Op::Flush => false,
     }
 }

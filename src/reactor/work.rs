@@ -36,6 +36,7 @@ impl<N: Net> Reactor<N> {
                 let (cdb, session) = (task.cdb, link.conn.session());
                 // A change of configuration, so it may allocate.
                 let parameters = data.as_deref().unwrap_or(&[]).into();
+                task.is_asked = true;
                 let ticket = TaskTicket { conn, task: key };
                 let reactor = self.id;
                 self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
@@ -54,7 +55,10 @@ impl<N: Net> Reactor<N> {
             Step::Done => return self.worked_off(conn, key, now),
             // The buffer comes before the hold: those that wait for the hold have buffers.
             Step::Hold { blocks, .. } | Step::Read { blocks, .. } | Step::Write { blocks, .. } => blocks,
-            Step::WriteZeroes { .. } | Step::Unmap { .. } => 0,
+            Step::CompareAndWrite { .. }
+            | Step::Verify { .. }
+            | Step::WriteZeroes { .. }
+            | Step::Unmap { .. } => 0,
         };
         let mut scratch = None;
         if blocks > 0 {
@@ -83,6 +87,11 @@ impl<N: Net> Reactor<N> {
             Step::WriteZeroes { lba, blocks, may_unmap } => {
                 Op::WriteZeroes { lba, blocks, fua: false, may_unmap }
             }
+            Step::CompareAndWrite { lba, blocks, fua } => {
+                scratch = job.data.take();
+                Op::CompareAndWrite { lba, blocks, fua }
+            }
+            Step::Verify { lba, blocks } => Op::Verify { lba, blocks },
             Step::Unmap { lba, blocks } => Op::Unmap { lba, blocks },
         };
         self.submit(conn, key, unit, op, scratch, 0, 0, now);
@@ -127,7 +136,8 @@ impl<N: Net> Reactor<N> {
     /// Control has decided a command.
     pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
         let TaskTicket { conn, task: key } = ticket;
-        let Some(task) = self.tables.tasks.get(key) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        task.is_asked = false;
         match task.unit {
             Some(unit) if is_flushed && outcome.status == Status::Good && task.outcome.is_none() => {
                 self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);

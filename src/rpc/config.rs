@@ -83,7 +83,8 @@ fn iscsi_calls(control: &Control<KernelNet>) -> Json {
     });
     let initiators = control.initiator_groups().map(initiator::describe);
     let initiators = initiators.map(|params| call("iscsi_create_initiator_group", params));
-    let targets = control.targets().map(|target| call("iscsi_create_target_node", target::describe(&target)));
+    let targets = control.targets().flat_map(|target| target::calls(&target));
+    let targets = targets.map(|(method, params)| call(method, params));
     let auth = control.auth_groups().map(|group| call("iscsi_create_auth_group", auth::describe(group)));
     let portal_auth = control.portal_groups().filter_map(portal_auth_call);
     options

@@ -3,7 +3,7 @@
 //! Control has the bdevs themselves; here are only handles, by name, forgotten when control has forgotten the bdev.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use rustix::io::Errno;
 
@@ -14,6 +14,7 @@ use super::orders::Orders;
 use super::recipes::Recipe;
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
+use crate::bdev::file::FileDisk;
 use crate::bdev::malloc::Malloc;
 use crate::bdev::null::Null;
 use crate::control::error::{ChangeError, What};
@@ -28,6 +29,8 @@ pub(super) enum Device {
     Null(Arc<Null>),
     /// Faults can be ordered.
     Error(Arc<Orders>),
+    /// It can be opened anew. The handle does not keep it open.
+    File(Weak<FileDisk>),
 }
 
 /// The handles.

@@ -13,7 +13,7 @@ use super::devices::bdev_fault;
 use super::fault::Fault;
 use crate::bdev::count::Counted;
 use crate::bdev::nvme::TimeOuts;
-use crate::bdev::nvme::controller::shared::{Disk, Event, Options, Order, Severity, Shared};
+use crate::bdev::nvme::controller::shared::{Answer, Disk, Event, Options, Order, Query, Severity, Shared};
 use crate::bdev::nvme::namespace::NvmeBdev;
 use crate::bdev::nvme::thread::Handle;
 use crate::bdev::nvme::transport::Transport;
@@ -26,6 +26,9 @@ use crate::control::thread::Remote;
 const ATTACH: Duration = Duration::from_secs(60);
 /// A controller that is given back has so long to shut down.
 const DETACH: Duration = Duration::from_secs(30);
+
+/// A controller has so long to answer a question.
+const QUERY: Duration = Duration::from_secs(15);
 
 /// Numbers of controllers, in this process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -65,6 +68,16 @@ impl Attached {
     /// What its thread shares.
     pub(super) fn shared(&self) -> &Arc<Shared> {
         self.handle.shared()
+    }
+
+    /// Asks it; it has so long to answer.
+    pub(super) fn query(&self, query: Query) -> Result<Answer, Fault> {
+        self.handle.query(query, QUERY).map_err(|error| Fault::errno(Errno::IO, error))
+    }
+
+    /// Has its thread do something.
+    pub(super) fn order(&self, order: Order) {
+        self.handle.order(order);
     }
 
     /// Its name.
@@ -160,12 +173,17 @@ fn say(controller: &str, severity: Severity, text: &str) {
 }
 
 impl Context {
+    /// Refuses a name that is taken, before a device is opened that would have it.
+    pub(super) fn check_controller_free(&self, name: &str) -> Result<(), Fault> {
+        if lock(&self.nvme.0).contains_key(name) {
+            return Err(Fault::errno(Errno::EXIST, format_args!("there is a controller {name} already")));
+        }
+        Ok(())
+    }
+
     /// Attaches a controller and registers its namespaces; gives back their bdevs' names.
     pub(super) fn attach(&self, what: ToAttach) -> Result<Vec<String>, Fault> {
         let name = what.name.clone();
-        if lock(&self.nvme.0).contains_key(&name) {
-            return Err(Fault::errno(Errno::EXIST, format_args!("there is a controller {name} already")));
-        }
         let (events, follow) = mpsc::channel();
         let hook = Arc::new(move |event| drop(events.send(event)));
         let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;

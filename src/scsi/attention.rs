@@ -6,6 +6,9 @@ use crate::scsi::sense::{Sense, SenseKey};
 /// Why a unit attention is owed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ua {
+    /// NOT READY TO READY CHANGE, MEDIUM MAY HAVE CHANGED, 28h/00h: a medium that was not there is; nothing that an initiator knows
+    /// of it need be true any more.
+    MediumChanged,
     /// POWER ON, RESET, OR BUS DEVICE RESET OCCURRED, 29h/00h.
     PowerOnOrReset,
     /// POWER ON OCCURRED, 29h/01h.
@@ -39,6 +42,7 @@ impl Ua {
     /// The sense data it is reported with.
     pub const fn sense(self) -> Sense {
         let (asc, ascq) = match self {
+            Ua::MediumChanged => (0x28, 0x00),
             Ua::PowerOnOrReset => (0x29, 0x00),
             Ua::PowerOn => (0x29, 0x01),
             Ua::TargetReset => (0x29, 0x02),
@@ -75,8 +79,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of eight others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 9);
+// Invariant: one 29h condition and each of nine others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 10);
 
 impl Attentions {
     /// Nothing is owed.
@@ -145,7 +149,8 @@ impl Attentions {
 mod tests {
     use super::*;
 
-    const ALL: [Ua; 13] = [
+    const ALL: [Ua; 14] = [
+        Ua::MediumChanged,
         Ua::PowerOnOrReset,
         Ua::PowerOn,
         Ua::TargetReset,
@@ -173,6 +178,7 @@ mod tests {
         assert_eq!(
             codes,
             [
+                (6, 0x28, 0x00),
                 (6, 0x29, 0x00),
                 (6, 0x29, 0x01),
                 (6, 0x29, 0x02),

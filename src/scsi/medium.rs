@@ -16,6 +16,7 @@ pub(super) fn ready(unit: Served<'_>) -> Result<(), Sense> {
     match unit.view.medium {
         Medium::Ready => Ok(()),
         Medium::NotReady => Err(Sense::NOT_READY),
+        Medium::Unsettled => Err(Sense::OPERATION_IN_PROGRESS),
         Medium::Removed => Err(Sense::NO_SUCH_UNIT),
     }
 }

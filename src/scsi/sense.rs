@@ -74,6 +74,8 @@ impl Sense {
     pub const NO_SENSE: Sense = Sense::new(SenseKey::NoSense, 0x00, 0x00);
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
     pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
+    /// LOGICAL UNIT NOT READY, OPERATION IN PROGRESS: it will be ready by itself.
+    pub const OPERATION_IN_PROGRESS: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x07);
     /// WRITE ERROR, also after a failed flush.
     pub const WRITE_ERROR: Sense = Sense::new(SenseKey::MediumError, 0x0c, 0x00);
     /// UNRECOVERED READ ERROR.
@@ -244,8 +246,12 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 /// What a bad medium means to each operation.
 const fn medium_error(op: Op) -> Sense {
     match op {
-        Op::Read { .. } => Sense::READ_ERROR,
-        Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => Sense::WRITE_ERROR,
+        Op::Read { .. } | Op::Verify { .. } => Sense::READ_ERROR,
+        Op::Write { .. }
+        | Op::Flush
+        | Op::Unmap { .. }
+        | Op::WriteZeroes { .. }
+        | Op::CompareAndWrite { .. } => Sense::WRITE_ERROR,
     }
 }
 

@@ -1,6 +1,9 @@
 //! What control publishes of targets and logical units, and reactors read.
 
-use crate::bdev::Unmap;
+use std::sync::Arc;
+
+use crate::bdev::{Offloads, Unmap};
+use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
 
@@ -30,6 +33,9 @@ pub enum Medium {
     Ready,
     /// Not now: media commands end in NOT READY, 04h/00h.
     NotReady,
+    /// A device keeps writes that were given up and that nothing can stop: media commands end in NOT READY, 04h/07h, until
+    /// the last of them has come back.
+    Unsettled,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
 }
@@ -80,6 +86,8 @@ pub struct UnitView {
     pub modes: Modes,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
+    /// What the device does by itself.
+    pub offloads: Offloads,
     /// Who may do what with it.
     pub permits: Permits,
     /// Whether media commands can be served.
@@ -119,6 +127,8 @@ pub struct TargetView {
     pub alias: String,
     /// Relative target port identifier, unique across all targets (SPC-5 §7.8.6.7).
     pub relative_port: u16,
+    /// Those of all ports of the target, ascending; each leads to all of its LUNs and is a target port group of its own.
+    pub ports: Vec<u16>,
     /// Asymmetric access target port group (SPC-5 §7.8.6.8).
     pub port_group: u16,
     /// iSCSI target portal group tag.
@@ -127,6 +137,8 @@ pub struct TargetView {
     pub portals: Vec<String>,
     /// Ascending by number.
     pub mappings: Vec<Mapping>,
+    /// Where it is counted how many nanoseconds commands take; none where nobody wants to know.
+    pub histogram: Option<Arc<Histogram>>,
 }
 
 impl TargetView {

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::rng::Rng;
-use crate::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Unmap, Wake};
+use crate::bdev::{
+    Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
+};
 use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
@@ -263,6 +265,8 @@ impl Shared {
                     }
                 }
             }
+            // What it does not offer ends before it gets here.
+            Op::CompareAndWrite { .. } | Op::Verify { .. } => {}
             Op::Flush if fails => {}
             Op::Flush => self.flush(serial),
         }
@@ -318,6 +322,7 @@ impl Bdev for Disk {
             rotational: false,
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+            offloads: Offloads::default(),
         }
     }
 
@@ -368,7 +373,12 @@ impl Channel for DiskChannel {
         };
         let latency_ns_max = shared.latency_ns_max;
         let due = now.after_ns(1000 + shared.rng.below(latency_ns_max));
-        let result = is_beyond.then_some(Err(IoError::OutOfRange));
+        let is_offered = !matches!(io.op, Op::CompareAndWrite { .. } | Op::Verify { .. });
+        let result = match (is_offered, is_beyond) {
+            (false, _) => Some(Err(IoError::Unsupported)),
+            (true, true) => Some(Err(IoError::OutOfRange)),
+            (true, false) => None,
+        };
         shared.serial += 1;
         let serial = shared.serial;
         let (reactor, tag, op) = (self.reactor, io.tag, io.op);

@@ -30,7 +30,7 @@ pub(super) fn one(data: &[u8]) {
         },
         unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
         permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
-        medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
+        medium: source.pick(&[Medium::Ready, Medium::Unsettled, Medium::NotReady, Medium::Removed]),
         ..views::unit()
     };
     let number =
@@ -108,8 +108,11 @@ fn steps_are_right(cdb: &Cdb, work: &Work, place: &Place<'_>, room: usize) {
     for _ in 0..300 {
         let (lba, blocks, access) = match run.step() {
             Step::Done => return,
-            Step::Hold { lba, blocks } | Step::Read { lba, blocks } => (lba, blocks, Access::Read),
+            Step::Hold { lba, blocks } | Step::Read { lba, blocks } | Step::Verify { lba, blocks } => {
+                (lba, blocks, Access::Read)
+            }
             Step::Write { lba, blocks, .. }
+            | Step::CompareAndWrite { lba, blocks, .. }
             | Step::WriteZeroes { lba, blocks, .. }
             | Step::Unmap { lba, blocks } => (lba, blocks, Access::Write),
         };

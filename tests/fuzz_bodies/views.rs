@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
@@ -17,6 +18,8 @@ pub(super) fn target() -> TargetView {
         name: TARGET.to_owned(),
         alias: "a disk".to_owned(),
         relative_port: 1,
+        ports: vec![1],
+        histogram: None,
         port_group: 1,
         portal_group: 1,
         portals: vec!["192.0.2.1:3260,1".to_owned(), "[2001:db8::1]:3260,1".to_owned()],
@@ -42,6 +45,7 @@ pub(super) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(true),
         unmap: None,
+        offloads: Offloads { compare_and_write_blocks: 8, verify: true },
         permits: Permits::default(),
         medium: Medium::Ready,
     }

@@ -258,7 +258,11 @@ impl World {
                         is_flushed: ask.parameters.len() % 2 == 1,
                     });
                 }
-                ToControl::Event(_) | ToControl::Retired(_) | ToControl::UnitReleased { .. } => {}
+                ToControl::Event(_)
+                | ToControl::Retired(_)
+                | ToControl::UnitReleased { .. }
+                | ToControl::Unsettled { .. }
+                | ToControl::Withdraw { .. } => {}
                 ToControl::Stopped { .. } => panic!("nobody stopped it"),
             }
         }

@@ -104,6 +104,11 @@ fn nvme() {
 }
 
 #[test]
+fn nvme_tcp() {
+    smoke("nvme_tcp");
+}
+
+#[test]
 fn reserve() {
     smoke("reserve");
 }

@@ -259,6 +259,7 @@ pub(crate) fn target(name: &str, bdevs: &[&str], maps: &[(u16, u32)]) -> NewTarg
         demands_header_digest: false,
         demands_data_digest: false,
         queue_depth: 64,
+        relative_ports: Vec::new(),
     }
 }
 

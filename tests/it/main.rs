@@ -3,6 +3,7 @@
 
 mod data;
 mod docs;
+mod fencing;
 mod file;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;

@@ -5,11 +5,11 @@ use lunette_initiator::pdu::opcode;
 use lunette_initiator::pdu::request::{DataOut, ScsiCommand};
 use lunette_initiator::pdu::response::Response;
 use lunette_initiator::scsi::{cdb, status};
-use lunette_initiator::session::{Completion, Function, Tmf};
+use lunette_initiator::session::{Completion, Event, Function, Tmf};
 use lunette_initiator::socket::Wire;
 use lunette_initiator::{Client, Command, Config, Data, Offer};
 
-use crate::harness::{Setup, World, config, pattern, read, sense, test_unit_ready, until, write};
+use crate::harness::{SOON, Setup, World, config, pattern, read, sense, test_unit_ready, until, write};
 
 const REGISTER: u8 = 0;
 const RESERVE: u8 = 1;
@@ -394,4 +394,34 @@ fn who_preempts_itself_gives_up_its_own_tasks_in_silence() {
     world.disks[0].faults.release(held);
     assert!(a.read(0, 8).unwrap() == vec![0; 8 * 512]);
     assert_eq!(a.task_management(Tmf::abort(0, write)).unwrap(), 1, "the task is not there");
+}
+
+/// ABORT TASK for a change of reservations: one that waits behind another does not happen any more; one that is being
+/// made happens, and the answer comes after it.
+#[test]
+fn a_change_that_is_aborted_does_not_happen_after_the_answer() {
+    let world = on_two_reactors();
+    let (mut a, mut b) = pair(&world);
+    let held = world.disks[0].order(Kind::Write, Fault::Hold, 1);
+    let write = b.session().command(write(1, 0, 8)).unwrap();
+    b.ping(b"").unwrap();
+    assert_eq!(world.disks[0].faults.left(held), 0);
+    let reserve = a.session().command(command(RESERVE, WRITE_EXCLUSIVE, A, 0)).unwrap();
+    let register = a.session().command(command(REGISTER, 0, A, 0xaa)).unwrap();
+    a.ping(b"").unwrap();
+    until("the reservation", || report(&mut b, 1).len() > 4);
+    assert_eq!(a.task_management(Tmf::abort(0, register)).unwrap(), 0);
+    assert!(matches!(a.next_event(), Some(Event::Aborted { itt, .. }) if itt == register));
+    let abort = a.session().task_management(Tmf::abort(0, reserve)).unwrap();
+    a.ping(b"").unwrap();
+    assert_eq!(a.next_event(), None, "it is being made");
+    world.disks[0].faults.release(held);
+    good(&b.completion(write).unwrap());
+    let answered = Event::TmfResponse { itt: abort, response: 0 };
+    let events = [(); 2].map(|()| a.wait_event(SOON).unwrap().unwrap());
+    assert!(events.contains(&answered), "{events:?}");
+    assert!(events.iter().any(|event| matches!(event, Event::Aborted { itt, .. } if *itt == reserve)));
+    assert_eq!(keys(&mut b), [A, B]);
+    conflict(&b.run(crate::harness::write(2, 0, 8)).unwrap());
+    good(&out(&mut a, RELEASE, WRITE_EXCLUSIVE, A, 0));
 }

@@ -5,4 +5,5 @@ mod daemon;
 mod files;
 mod hostile;
 mod objects;
+mod targets;
 mod wire;

@@ -5,6 +5,7 @@
 mod bugs;
 mod cells;
 mod chaos;
+mod lost;
 mod oracle;
 mod reserve;
 mod session;

@@ -352,6 +352,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         rotational: false,
         modes: Modes::new(info.write_cache),
         unmap: info.unmap,
+        offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
     }
@@ -367,6 +368,8 @@ fn target_view() -> TargetView {
         name: TARGET.to_owned(),
         alias: String::new(),
         relative_port: 1,
+        ports: vec![1],
+        histogram: None,
         port_group: 1,
         portal_group: 1,
         portals: Vec::new(),

@@ -85,7 +85,7 @@ part_log() {
 part_kill() {
   local round
   for ((round = 1; round <= ${ROUNDS:-2}; round++)); do
-    check "power cut by killing QEMU, round $round" power_is_cut "$lunette" "$round" --
+    check "power cut by killing QEMU, round $round" power_is_cut "$lunette" "$round" --unmaps 10 --
   done
 }
 
@@ -93,6 +93,8 @@ part_planted() { # 3: data are lost
   check_status 3 "no flush: the log shows it" log_is_cut "$planted" 2 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
   check_status 3 "no FUA: the log shows it" log_is_cut "$planted" 3 --fua 20 -- -e LUNETTE_PLANT=FuaDropped
   check_status 3 "no flush: killing QEMU shows it" power_is_cut "$planted" 1 --fua 0 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
+  # The writes last by their FUA, and only UNMAPs follow.
+  check_status 3 "no flush: UNMAPs are lost" power_is_cut "$planted" 4 --slots 256 --writes 300 --fua 100 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
   check_status 3 "no FUA: killing QEMU shows it" power_is_cut "$planted" 2 --fua 20 --syncs 0 -- -e LUNETTE_PLANT=FuaDropped
 }
 

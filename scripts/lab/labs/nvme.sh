@@ -4,32 +4,43 @@
 #   bare              none: uio_pci_generic and --unsafe-noiommu
 # Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; and a third behind a port
 # from which QEMU removes it while it is driven.
-# Variables: LUNETTE, the binary; OUT, a folder for the guest's output.
+# Variables: CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
 cp "$lab/../../setup.sh" "$work/share/"
+[[ -z ${CONTRACT:-} ]] || strip -o "$work/share/contract" "$CONTRACT"
 
-remove() { # ID, on QMP's socket
+qmp() { # CALL, as JSON
   python3 -c 'import json, socket, sys
 qmp = socket.socket(socket.AF_UNIX)
 qmp.connect(sys.argv[1])
 lines = qmp.makefile("r")
-for call in {"execute": "qmp_capabilities"}, {"execute": "device_del", "arguments": {"id": sys.argv[2]}}:
+for call in {"execute": "qmp_capabilities"}, json.loads(sys.argv[2]):
     qmp.sendall(json.dumps(call).encode() + b"\n")
     while "return" not in (answer := json.loads(lines.readline())):
         if "error" in answer: sys.exit(str(answer))' "$work/qmp" "$1"
 }
+throttle() { # IOS a second at the second controller's disk; 0: as many as it likes
+  qmp '{"execute":"block_set_io_throttle","arguments":{"device":"nvme2","bps":0,"bps_rd":0,"bps_wr":0,"iops":'"$1"',"iops_rd":0,"iops_wr":0}}'
+}
 
-remove_when_asked() { # the guest says so when it is ready
-  until grep -q '^now remove it$' "$work/said"; do sleep 0.2; done
-  remove c
+obey() { # what the guest asks for, each thing once: the guest says so when it is ready
+  local word
+  for word in "$@"; do
+    until grep -q "^now $word it$" "$work/said"; do sleep 0.2; done
+    case $word in
+      remove) qmp '{"execute":"device_del","arguments":{"id":"c"}}' ;;
+      stall) throttle 1 ;;
+      release) throttle 0 ;;
+    esac
+  done
 }
 
 in_guest() { # WORLD
-  local world=$1 rc=0 counts drive iommu=() kargs=hugepages=64 devices=()
+  local world=$1 rc=0 counts drive iommu=() kargs=hugepages=160 devices=()
   case $world in
     iommu*) iommu=(-device "intel-iommu,intremap=on,aw-bits=${world#iommu}") kargs+=" intel_iommu=on iommu=nopt" ;;
     bare) ;;
@@ -47,11 +58,13 @@ in_guest() { # WORLD
     -device 'nvme-ns,bus=c,drive=nvme3,nsid=1,logical_block_size=512,physical_block_size=512'
     -qmp "unix:$work/qmp,server=on,wait=off")
   : >"$work/said"
-  remove_when_asked & children+=($!)
+  # In this order, and each as soon as it is asked for.
+  obey remove & children+=($!)
+  obey stall release & children+=($!)
   "$lab/../run-guest.sh" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
-    -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/nvme.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
+    -e CALLS="${CALLS:-1000}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
-  kill "${children[-1]}" 2>/dev/null || true
+  kill "${children[@]: -2}" 2>/dev/null || true
   counts=$(sed -nE 's/^checks: ([0-9]+) passed, ([0-9]+) failed, .*/\1 \2/p' "$work/said" | tail -1)
   [[ -n $counts ]] || counts="0 0"
   passed=$((passed + ${counts% *})) failed=$((failed + ${counts#* }))

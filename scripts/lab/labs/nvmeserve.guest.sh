@@ -1,5 +1,5 @@
 # Runs in the guest, by nvmeserve.sh: lunette serves NVMe namespaces to the guest's own initiator, and to the host.
-#   WORLD, FIRST, SECOND: see nvme.sh. CONFORM: the host runs a suite at port 3260 before anything else, until it connects to 3259
+#   WORLD, FIRST, SECOND: see nvme.sh. CALLS: reads whose system calls are counted. CONFORM: the host runs a suite at port 3260 before anything else, until it connects to 3259
 . lablib.sh
 IQN=iqn.2026-11.io.lunette:nvme PORTAL=127.0.0.1:3260
 setup=$SHARE/setup.sh unsafe=
@@ -9,12 +9,16 @@ attach() { # NAME ADDRESS
   rpc bdev_nvme_attach_controller "{\"name\":\"$1\",\"trtype\":\"PCIe\",\"traddr\":\"$2\"}"
 }
 start() {
-  start_lunette -m 0x3 $unsafe
-  try "attach two namespaces" 0 'An1.*An2' -- attach A "$FIRST"
+  start_lunette -m 0x3 --mem-size 128 $unsafe
+  try "attach two namespaces" 0 An1 An2 -- attach A "$FIRST"
 }
+if [[ -x $SHARE/contract ]]; then
+  LUNETTE_NVME_PCI=$FIRST${unsafe:+,unsafe} try "the contract of every block device" 0 'test result: ok. 1 passed' -- \
+    "$SHARE/contract" pcie_passes_the_contract
+fi
 start
 try "attach another" 0 'Bn1' -- attach B "$SECOND"
-try "attach it twice" 1 'File exists|there is a controller' -- attach A "$FIRST"
+try "attach it twice" 1 'there is a controller A already' -- attach A "$FIRST"
 try "attach what is not there" 1 '0000:00:1e.7' -- attach X 0000:00:1e.7
 try "bdev_nvme_get_controllers" 0 'LUNETTEA' 'LUNETTEB' 'enabled' -- rpc bdev_nvme_get_controllers
 try "bdev_get_bdevs" 0 'NVMe disk' '"block_size": ?4096' -- rpc bdev_get_bdevs
@@ -53,20 +57,52 @@ umount /tmp/m; mount "/dev/$(disk_of 1)" /tmp/m
 [[ $(sha256sum </tmp/m/file) = "$sum" ]] && ok "a file is what it was" || bad "a file is what it was"
 umount /tmp/m
 
-step "system calls of 10,000 reads, one at a time"
-calls() { # LUN: all calls that lunette makes meanwhile, those that wait aside
+step "system calls of $CALLS reads, one at a time"
+calls() { # LUN: the calls that lunette makes meanwhile, but those that wait and (read) empty what woke it: time, not IO, makes them
   strace -c -f -o /tmp/calls -p "$lunette" & local tracer=$!
   sleep 2
-  fio --name=c --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=psync --rw=randread --bs=4k --number_ios=10000 --size=24m --io_size=1g --output=/dev/null ||
+  fio --name=c --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=psync --rw=randread --bs=4k --number_ios="$CALLS" --size=24m --io_size=1g --output=/dev/null ||
     bad "fio"
   kill -INT "$tracer"; wait "$tracer"
   cp /tmp/calls "/out/calls.$1"
-  awk '$NF != "epoll_wait" && $NF != "futex" && $NF != "total" && $4 ~ /^[0-9]+$/ { n += $4 } END { print n + 0 }' /tmp/calls
+  awk '$NF !~ /^(epoll_p?wait|ppoll|futex|restart_syscall|read|total)$/ && $4 ~ /^[0-9]+$/ { n += $4 } END { print n + 0 }' /tmp/calls
 }
 if [[ $WORLD = iommu48 ]]; then
   null=$(calls 3) nvme=$(calls 0)
   echo "calls: null disk $null, namespace $nvme"
-  ((null > 10000 && nvme > 10000 && (nvme - null) * 100 < null && (null - nvme) * 100 < null)) && ok "they differ by under 1 %" || bad "they differ by 1 % or more"
+  ((null > CALLS && nvme > CALLS && (nvme - null) * 100 < null && (null - nvme) * 100 < null)) && ok "they differ by under 1 %" || bad "they differ by 1 % or more"
+fi
+
+step "a controller that stops answering"
+rpc bdev_nvme_detach_controller '{"name":"B"}' >/dev/null || die detach
+rpc bdev_nvme_attach_controller "{\"name\":\"B\",\"trtype\":\"PCIe\",\"traddr\":\"$SECOND\",\"lunette_timeout_sec\":1}" >/dev/null || die attach
+rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Bn1\",\"lun_id\":4}" >/dev/null || die "no LUN 4"
+iscsiadm -m session --rescan >/dev/null
+until_true 20 disk_of 4 >/dev/null || die "no disk at LUN 4"
+verified 4 16m & load=$!
+sleep 1
+echo "now stall it"
+until_true 60 grep -qE 'made anew|is reset' /out/lunette.log && ok "its queue is taken away, or it is reset" || bad "it is waited for: $(tail -5 /out/lunette.log)"
+check "others go on" verified 0 8m
+echo "now release it"
+wait "$load" && ok "what was stalled went on and is right" || bad "what was stalled went on and is right"
+
+if [[ $WORLD != bare ]]; then
+  step "removed under IO"
+  third=$(basename "$(dirname "$(compgen -G "/sys/bus/pci/devices/$PORT/*/class")")")
+  "$setup" bind "$third" >/dev/null || die "bind $third"
+  attach C "$third" >/dev/null || die "attach $third"
+  rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Cn1\",\"lun_id\":5}" >/dev/null || die "no LUN 5"
+  iscsiadm -m session --rescan >/dev/null
+  until_true 20 disk_of 5 >/dev/null || die "no disk at LUN 5"
+  verified 5 16m >/dev/null 2>&1 & load=$!
+  sleep 1
+  echo "now remove it"
+  is_gone() { [[ ! -e /sys/bus/pci/devices/$third ]]; }
+  until_true 30 is_gone && ok "the kernel has removed it" || bad "the kernel has removed it"
+  wait "$load" && bad "IO went on" || ok "IO ends"
+  check "others go on" verified 0 8m
+  try "its disks are gone" 1 'there is no bdev Cn1' -- rpc bdev_get_bdevs '{"name":"Cn1"}'
 fi
 
 step "killed, and started again"

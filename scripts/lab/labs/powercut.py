@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Holds a medium against the journal of `recorder`: each write that was answered before the last answered FUA write of
-its place, or before the last answered SYNCHRONIZE CACHE was sent, must be there, or a later one of the same place.
+its place, or before the last answered SYNCHRONIZE CACHE was sent, must be there, or a later one of the same place. WRITE SAME
+and UNMAP are writes, the latter of zeroes.
 
 powercut.py image JOURNAL FILE                    what was left after the cut
 powercut.py log JOURNAL LOG [--points N] [--seed N]   a log of dm-log-writes, cut at random points
@@ -31,19 +32,12 @@ class Unusable(Exception):
     pass
 
 
-def number_of(block, lba):
-    """The number of the write that a block holds; 0 where it was never written. None: it holds something else."""
-    if not any(block):
-        return 0
-    magic, at, number, check = struct.unpack_from(">4Q", block)
-    whole = block == block[:RECORD_BYTES] * (len(block) // RECORD_BYTES)
-    return number if whole and magic == MAGIC and at == lba and check == magic ^ at ^ number else None
-
-
 class Journal:
     def __init__(self, path):
         self.slot_of = {}  # write number -> slot
         self.position = {}  # write number -> where in the journal it was sent
+        self.sames = set()  # numbers of WRITE SAME
+        self.zeroed = {}  # slot -> number of its last UNMAP
         self.events = []
         with open(path) as lines:
             kind, slots, blocks, block_bytes = next(lines).split()
@@ -53,10 +47,24 @@ class Journal:
             for line in lines:
                 kind, number, *rest = line.split()
                 number = int(number)
-                if kind == "w":
+                if kind in "wmz":
                     self.slot_of[number] = int(rest[0])
                     self.position[number] = len(self.events)
-                self.events.append((kind, number, kind == "w" and rest[1] == "1"))
+                if kind == "m":
+                    self.sames.add(number)
+                elif kind == "z":
+                    self.zeroed[int(rest[0])] = number
+                self.events.append((kind, number, kind in "wmz" and rest[1] == "1"))
+
+    def number_of(self, block, lba):
+        """The number of the write that a block holds. Zeroes are what the slot's last UNMAP has left, or else 0: nothing was
+        written. None: it holds something else."""
+        if not any(block):
+            return self.zeroed.get(lba // self.blocks, 0)
+        magic, at, number, check = struct.unpack_from(">4Q", block)
+        whole = block == block[:RECORD_BYTES] * (len(block) // RECORD_BYTES)
+        place = lba - lba % self.blocks if number in self.sames else lba
+        return number if whole and magic == MAGIC and at == place and check == magic ^ at ^ number else None
 
     def required(self, positions):
         """For each position, ascending: per slot the oldest write that it may hold, of what was answered before."""
@@ -71,7 +79,7 @@ class Journal:
             if at == len(self.events):
                 return
             kind, number, is_fua = self.events[at]
-            if kind == "w" and is_fua:
+            if is_fua:
                 fua.add(number)
             elif kind == "s":
                 at_sync[number] = list(answered)
@@ -110,12 +118,14 @@ def judge_image(journal, path):
         data = image.read(journal.slots * journal.blocks * SECTOR)
     if len(data) != journal.slots * journal.blocks * SECTOR:
         raise Unusable(f"{path}: {len(data)} bytes are not the whole disk")
-    numbers = [number_of(data[lba * SECTOR:(lba + 1) * SECTOR], lba) for lba in range(len(data) // SECTOR)]
+    numbers = [journal.number_of(data[lba * SECTOR:(lba + 1) * SECTOR], lba) for lba in range(len(data) // SECTOR)]
     required = next(journal.required([len(journal.events)]))
     demanding = sum(1 for number in required if number)
-    if not demanding:
+    unmapped = sum(1 for slot, number in journal.zeroed.items() if required[slot] == number)
+    if not demanding or (journal.zeroed and not unmapped):
         raise Unusable("the journal demands nothing")
-    print(f"{demanding} of {journal.slots} slots must hold something, {sum(1 for n in numbers if n)} blocks do")
+    print(f"{demanding} of {journal.slots} slots must hold something, {unmapped} of them zeroes of an UNMAP; "
+          f"{sum(1 for n in numbers if n)} blocks do")
     return report(journal.losses(required, numbers))
 
 
@@ -148,7 +158,7 @@ def cuts(journal, log, points, source):
             pending = []
         for offset in range(len(data) // SECTOR):
             lba = first + offset
-            number = number_of(data[offset * SECTOR:(offset + 1) * SECTOR], lba)
+            number = journal.number_of(data[offset * SECTOR:(offset + 1) * SECTOR], lba)
             if not number:
                 raise Unusable(f"entry {at}: block {lba} was written with something strange")
             known = max(known, journal.position[number])
@@ -168,6 +178,9 @@ def cuts(journal, log, points, source):
 
 def judge_log(journal, path, count, seed):
     source = random.Random(seed)
+    if journal.zeroed:
+        # In a log that is replayed in part, zeroes do not tell which UNMAP they are of; dm-log-writes takes none in any case.
+        raise Unusable("a log with UNMAP")
     log = list(entries(path))
     if len(log) < 10 * count:
         raise Unusable(f"{len(log)} entries are too few for {count} points")

@@ -1,14 +1,18 @@
 //! One reactor's channel to a file: a ring of its own.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::io::Errno;
 
-use super::Shared;
 use super::job::{Job, Manner, Next, outcome};
 use super::ring::{Came, FLIGHTS_MAX, Ring};
+use super::term::Term;
+use super::verdict::{Desk, Doubts};
 use crate::bdev::queue::{DoneQueue, extent_bytes};
 use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
 use crate::slab::Key;
@@ -16,18 +20,22 @@ use crate::time::Tick;
 
 #[derive(Debug)]
 pub(super) struct FileChannel {
-    shared: Arc<Shared>,
+    term: Arc<Term>,
     link: Link,
+    /// Its place among the channels of the term; none while the medium is not open.
+    desk: Option<Desk>,
     syncs: Syncs,
     /// What ended. Invariant: together with the flights at most [`FLIGHTS_MAX`].
     ended: DoneQueue,
+    /// The last poll found completions that only the kernel could hand over, and left them to the next system call.
+    was_owed: bool,
 }
 
 /// The way to the medium.
 #[derive(Debug)]
 enum Link {
-    /// The medium has not been opened yet.
-    Opening,
+    /// The medium has not been opened yet, or not again; then there is a ring.
+    Opening(Option<Box<Ring>>),
     Ready(Box<Ring>),
     /// There was no ring to be had.
     Gone,
@@ -41,41 +49,84 @@ struct Syncs {
     served: VecDeque<Key>,
     /// For the next.
     waiting: VecDeque<Key>,
+    /// The sync went well, and waits for those of other channels.
+    is_in_doubt: bool,
+    doubts: Doubts,
 }
 
 impl FileChannel {
-    pub(super) fn new(shared: Arc<Shared>) -> FileChannel {
+    pub(super) fn new(term: Arc<Term>) -> FileChannel {
         let room = || VecDeque::with_capacity(FLIGHTS_MAX as usize);
-        let syncs = Syncs { served: room(), waiting: room() };
-        let mut channel = FileChannel { shared, link: Link::Opening, syncs, ended: DoneQueue::new() };
+        let syncs = Syncs { served: room(), waiting: room(), is_in_doubt: false, doubts: Doubts::new() };
+        let link = Link::Opening(None);
+        let mut channel =
+            FileChannel { term, link, desk: None, syncs, ended: DoneQueue::new(), was_owed: false };
         channel.connect();
         channel
     }
 
-    /// Makes the ring once there is a medium.
+    /// Gets to the medium of the present term once there is one, and nothing is left of the one before.
     fn connect(&mut self) {
-        if let (Link::Opening, Some(medium)) = (&self.link, self.shared.medium.get()) {
-            self.link = Ring::new(Arc::clone(medium)).map_or(Link::Gone, |ring| Link::Ready(Box::new(ring)));
+        if self.term.next().is_some() && self.flights() == 0 {
+            self.move_on();
         }
+        if let (Link::Opening(_), Some(medium)) = (&self.link, self.term.medium.get()) {
+            self.desk = self.term.verdict.take_desk();
+            let Link::Opening(ring) = std::mem::replace(&mut self.link, Link::Gone) else { return };
+            let ring = match ring {
+                Some(mut ring) => ring.attach(Arc::clone(medium)).map(|()| ring),
+                None => Ring::new(Arc::clone(medium)).map(Box::new),
+            };
+            if let (Ok(ring), Some(_)) = (ring, &self.desk) {
+                self.link = Link::Ready(ring);
+            }
+        }
+    }
+
+    /// To the term that is the last now.
+    fn move_on(&mut self) {
+        self.leave_desk();
+        while let Some(next) = self.term.next() {
+            self.term = Arc::clone(next);
+        }
+        self.link = match std::mem::replace(&mut self.link, Link::Gone) {
+            Link::Ready(mut ring) => {
+                ring.detach();
+                Link::Opening(Some(ring))
+            }
+            Link::Opening(ring) => Link::Opening(ring),
+            Link::Gone => Link::Opening(None),
+        };
+    }
+
+    fn leave_desk(&mut self) {
+        if let Some(desk) = self.desk.take() {
+            self.term.verdict.leave_desk(desk);
+        }
+    }
+
+    fn flights(&self) -> u32 {
+        if let Link::Ready(ring) = &self.link { ring.len() } else { 0 }
     }
 
     /// What begins an IO, or why it does not begin.
     fn admit(&self, op: Op) -> Result<(Job, Next), IoError> {
-        let Some(medium) = self.shared.medium.get() else { return Err(IoError::Gone) };
+        let Some(medium) = self.term.medium.get() else { return Err(IoError::Gone) };
         if let Some((lba, blocks)) = op.extent() {
-            extent_bytes(lba, blocks, medium.block_bytes, self.shared.blocks.load(Ordering::Relaxed))?;
+            extent_bytes(lba, blocks, medium.block_bytes, self.term.blocks.load(Ordering::Relaxed))?;
         }
         match op {
+            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
             Op::Read { .. } => {}
-            Op::Flush if self.shared.is_flush_failed() => return Err(IoError::FlushFailed),
+            Op::Flush if self.term.verdict.is_failed() => return Err(IoError::FlushFailed),
             Op::Flush => {}
-            _ if self.shared.recipe.read_only => return Err(IoError::ReadOnly),
-            _ if self.shared.is_flush_failed() => return Err(IoError::FlushFailed),
+            _ if self.term.recipe.read_only => return Err(IoError::ReadOnly),
+            _ if self.term.verdict.is_failed() => return Err(IoError::FlushFailed),
             Op::Unmap { .. } if medium.hole_bytes.is_none() => return Err(IoError::Unsupported),
             _ => {}
         }
         let manner =
-            Manner { write_through: self.shared.recipe.is_write_through(), is_direct: medium.is_direct };
+            Manner { write_through: self.term.recipe.is_write_through(), is_direct: medium.is_direct };
         Ok(Job::begin(op, medium.block_bytes, manner))
     }
 
@@ -91,11 +142,14 @@ impl FileChannel {
                 if let (Err(error), Some(job)) = (result, ring.job(key))
                     && job.is_failed_sync(error)
                 {
-                    self.shared.flush_failed.store(true, Ordering::Release);
+                    self.term.verdict.fail();
                 }
                 let Some(io) = ring.remove(key) else { return };
+                if ring.len() == 0 {
+                    self.term.leave();
+                }
                 // Another channel's flush may have taken the error that this one should have met.
-                if result.is_ok() && self.shared.is_flush_failed() && self.promises(io.op) {
+                if result.is_ok() && self.term.verdict.is_failed() && self.promises(io.op) {
                     result = Err(IoError::FlushFailed);
                 }
                 self.ended.push(Done { tag: io.tag, data: io.data, result });
@@ -106,11 +160,19 @@ impl FileChannel {
     /// Whether a good end of `op` says that something is on stable storage.
     fn promises(&self, op: Op) -> bool {
         match op {
-            Op::Read { .. } => false,
+            Op::Read { .. } | Op::Verify { .. } | Op::CompareAndWrite { .. } => false,
             Op::Flush | Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => true,
             Op::Write { .. } | Op::WriteZeroes { .. } | Op::Unmap { .. } => {
-                self.shared.recipe.is_write_through()
+                self.term.recipe.is_write_through()
             }
+        }
+    }
+
+    /// The one system call: the kernel is told what is new, and hands over what it kept.
+    fn enter(&mut self) {
+        if let Link::Ready(ring) = &mut self.link {
+            ring.submit();
+            self.was_owed = false;
         }
     }
 
@@ -131,22 +193,45 @@ impl FileChannel {
 
     /// Begins a sync where one is wanted and none at work.
     fn sync(&mut self) {
-        let Link::Ready(ring) = &mut self.link else { return };
+        let (Link::Ready(ring), Some(desk)) = (&mut self.link, &self.desk) else { return };
         if self.syncs.served.is_empty() && !self.syncs.waiting.is_empty() {
             std::mem::swap(&mut self.syncs.served, &mut self.syncs.waiting);
+            self.term.verdict.begin(desk);
             ring.ask_sync();
         }
     }
 
     fn synced(&mut self, result: i32) {
+        let Some(desk) = &self.desk else { return };
+        let verdict = &self.term.verdict;
         let next = match outcome(result) {
             Ok(_) => Next::End(Ok(())),
             Err(Errno::AGAIN | Errno::INTR) => Next::Sync,
             Err(_) => {
-                self.shared.flush_failed.store(true, Ordering::Release);
+                verdict.fail();
                 Next::End(Err(IoError::FlushFailed))
             }
         };
+        verdict.came(desk);
+        if next == Next::End(Ok(())) {
+            verdict.doubt(&mut self.syncs.doubts);
+            self.syncs.is_in_doubt = true;
+            self.settle();
+        } else {
+            self.end_sync(next);
+        }
+    }
+
+    /// Ends a sync that went well, when those of other channels that could have taken its failure have come back.
+    fn settle(&mut self) {
+        if self.syncs.is_in_doubt && self.term.verdict.is_settled(&mut self.syncs.doubts) {
+            self.syncs.is_in_doubt = false;
+            // `go_on` looks at what they met.
+            self.end_sync(Next::End(Ok(())));
+        }
+    }
+
+    fn end_sync(&mut self, next: Next) {
         // `sync` begins none while any are served.
         for _ in 0..self.syncs.served.len() {
             let Some(key) = self.syncs.served.pop_front() else { break };
@@ -159,10 +244,16 @@ impl FileChannel {
     }
 }
 
+impl Drop for FileChannel {
+    fn drop(&mut self) {
+        self.leave_desk();
+    }
+}
+
 impl Channel for FileChannel {
     fn state(&self) -> ChannelState {
         match self.link {
-            Link::Opening => ChannelState::Opening,
+            Link::Opening(_) => ChannelState::Opening,
             Link::Ready(_) => ChannelState::Ready,
             Link::Gone => ChannelState::Gone,
         }
@@ -176,12 +267,17 @@ impl Channel for FileChannel {
             ChannelState::Opening => return Err(Refused::NotReady(io)),
             ChannelState::Gone => return Err(Refused::Gone(io)),
             ChannelState::Ready if self.in_flight() >= FLIGHTS_MAX => return Err(Refused::Full(io)),
+            // The medium is to be opened anew, when what is in flight has come back.
+            ChannelState::Ready if self.term.next().is_some() => return Err(Refused::Full(io)),
             ChannelState::Ready => {}
         }
         match self.admit(io.op) {
             Err(error) => self.ended.push(Done { tag: io.tag, data: io.data, result: Err(error) }),
             Ok((job, next)) => {
                 let Link::Ready(ring) = &mut self.link else { return Err(Refused::Gone(io)) };
+                if ring.len() == 0 && !self.term.enter() {
+                    return Err(Refused::NotReady(io));
+                }
                 let key = ring.insert(io, job).map_err(Refused::Full)?;
                 self.go_on(key, next);
             }
@@ -190,22 +286,27 @@ impl Channel for FileChannel {
     }
 
     fn kick(&mut self) {
-        if let Link::Ready(ring) = &mut self.link
+        if let Link::Ready(ring) = &self.link
             && ring.has_unsubmitted()
         {
-            ring.submit();
+            self.enter();
         }
     }
 
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
         self.connect();
         self.collect();
-        if let Link::Ready(ring) = &mut self.link
-            && self.ended.is_empty()
-            && ring.is_owed()
-        {
-            ring.submit();
+        self.settle();
+        let is_owed = match &mut self.link {
+            Link::Ready(ring) => ring.is_owed(),
+            Link::Opening(_) | Link::Gone => false,
+        };
+        // Whatever system call the thread makes next brings them. Only one who made none in a whole turn has to ask.
+        if is_owed && self.was_owed && self.ended.is_empty() {
+            self.enter();
             self.collect();
+        } else {
+            self.was_owed = is_owed;
         }
         // What goes on.
         self.kick();
@@ -216,8 +317,8 @@ impl Channel for FileChannel {
     fn cancel(&mut self, tag: Key) {
         if let Link::Ready(ring) = &mut self.link {
             ring.cancel(tag);
-            ring.submit();
         }
+        self.kick();
     }
 
     fn fence(&mut self) -> Fence {
@@ -226,7 +327,8 @@ impl Channel for FileChannel {
 
     fn wake(&self) -> Wake {
         match &self.link {
-            _ if !self.ended.is_empty() => Wake::MustPoll,
+            // No descriptor tells when other channels' syncs are back.
+            _ if !self.ended.is_empty() || self.syncs.is_in_doubt => Wake::MustPoll,
             Link::Ready(ring) if ring.has_unsubmitted() => Wake::MustPoll,
             Link::Ready(ring) if ring.len() > 0 => Wake::Fd(ring.fd()),
             _ => Wake::Idle,
@@ -234,7 +336,6 @@ impl Channel for FileChannel {
     }
 
     fn in_flight(&self) -> u32 {
-        let flights = if let Link::Ready(ring) = &self.link { ring.len() } else { 0 };
-        flights + self.ended.len()
+        self.flights() + self.ended.len()
     }
 }

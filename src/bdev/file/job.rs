@@ -79,7 +79,7 @@ impl Job {
         let is_durable = match op {
             Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } => fua || manner.write_through,
             Op::Unmap { .. } => manner.write_through,
-            Op::Read { .. } | Op::Flush => false,
+            Op::Read { .. } | Op::Flush | Op::CompareAndWrite { .. } | Op::Verify { .. } => false,
         };
         let in_one = is_durable && manner.is_direct && matches!(op, Op::Write { .. });
         let mut job = Job {
@@ -94,7 +94,8 @@ impl Job {
         };
         let (offset, bytes) = (job.start, job.total_bytes);
         let next = match op {
-            Op::Flush => Next::Sync,
+            // The channel refuses what a file cannot do by itself.
+            Op::Flush | Op::CompareAndWrite { .. } | Op::Verify { .. } => Next::Sync,
             Op::Read { .. } | Op::Write { .. } => job.transfer(in_one),
             Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => {
                 job.ask(Step::Punch { offset, bytes })

@@ -2,11 +2,11 @@
 //!
 //! Each channel has a ring of its own; all of them use one open file description, past the page cache (O_DIRECT) where
 //! the file system lets us. Opening and looking at the size may block and are for a helper thread ([`Bdev::probe`]); a
-//! channel makes no other system call than `io_uring_enter`, which does not wait.
+//! channel that serves makes no other system call than `io_uring_enter`, which does not wait.
 //!
 //! What it reports as done is durable when it was written with FUA or flushed since; O_DIRECT alone is not. A failed
-//! flush **latches** for all channels: what the kernel could not write it may have forgotten, and a second fsync would
-//! say that all is well. From then on only reads are served, until the disk is made anew.
+//! flush **latches** for all channels (`verdict`): what the kernel could not write it may have forgotten, and a second fsync
+//! would say that all is well. From then on only reads are served, until the disk is opened anew ([`FileDisk::reopen`]).
 //!
 //! It cannot be fenced: what the kernel has, it keeps until the device answers.
 
@@ -15,22 +15,29 @@ mod channel;
 mod job;
 mod lock;
 mod open;
+mod reopen;
 mod ring;
 pub(super) mod sysfs;
+mod term;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
 pub use self::open::OpenError;
+pub(in crate::bdev) use self::open::machine_uuid;
+pub use self::reopen::Left;
 
 use self::channel::FileChannel;
-use self::open::{Habits, Medium};
-use super::{Bdev, Channel, Info, Unmap};
+use self::open::Habits;
+use self::reopen::{Former, Origin};
+use self::term::Term;
+use super::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
 /// Block size of a regular file, unless given.
@@ -75,25 +82,26 @@ impl Recipe {
 /// A disk that is a file. Until its medium was opened by [`Bdev::probe`] it has no blocks, and its channels are opening.
 #[derive(Debug)]
 pub struct FileDisk {
-    shared: Arc<Shared>,
-    #[expect(clippy::disallowed_types, reason = "helper threads only: one probe at a time")]
-    probing: std::sync::Mutex<()>,
+    recipe: Arc<Recipe>,
+    /// The present one.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "held for an assignment; reactors ask once for each channel"
+    )]
+    term: std::sync::Mutex<Arc<Term>>,
+    #[expect(clippy::disallowed_types, reason = "helper threads only: one of them opens at a time")]
+    opening: std::sync::Mutex<Opener>,
+    /// Set when it was opened for the first time.
+    origin: OnceLock<Origin>,
     habits: Habits,
 }
 
-#[derive(Debug)]
-struct Shared {
-    recipe: Recipe,
-    medium: OnceLock<Arc<Medium>>,
-    /// 0 until there is a medium.
-    blocks: AtomicU64,
-    flush_failed: AtomicBool,
-}
-
-impl Shared {
-    fn is_flush_failed(&self) -> bool {
-        self.flush_failed.load(Ordering::Acquire)
-    }
+/// What whoever opens the medium has to know.
+#[derive(Debug, Default)]
+struct Opener {
+    former: Option<Former>,
+    /// It was closed, and is to stay so for now.
+    is_held: bool,
 }
 
 /// Block sizes that there are.
@@ -114,66 +122,73 @@ impl FileDisk {
         {
             return Err(OpenError::CreateBytes { bytes, block_bytes });
         }
-        let (medium, blocks, flush_failed) = (OnceLock::new(), AtomicU64::new(0), AtomicBool::new(false));
-        let shared = Arc::new(Shared { recipe, medium, blocks, flush_failed });
-        Ok(FileDisk { shared, probing: Default::default(), habits: HABITS })
+        let recipe = Arc::new(recipe);
+        let term = Arc::new(Term::new(Arc::clone(&recipe)));
+        let origin = OnceLock::new();
+        Ok(FileDisk { recipe, term: term.into(), opening: Default::default(), origin, habits: HABITS })
     }
 
     /// Opens the medium, or reads the size of an open one anew. It may block: for helper threads.
     pub fn open_or_rescan(&self) -> Result<(), OpenError> {
-        let _alone = self.probing.lock();
-        let shared = &self.shared;
-        let Some(medium) = shared.medium.get() else {
-            let (medium, blocks) = open::open(&shared.recipe, self.habits)?;
-            shared.blocks.store(blocks, Ordering::Relaxed);
-            shared.medium.get_or_init(|| Arc::new(medium));
-            return Ok(());
-        };
-        let bytes = medium.bytes().map_err(|errno| OpenError::System {
-            path: shared.recipe.path.clone(),
-            what: "read the size",
-            source: errno.into(),
-        })?;
-        shared.blocks.store(bytes / u64::from(medium.block_bytes), Ordering::Relaxed);
+        let mut opening = self.opening();
+        let term = self.term();
+        match term.medium.get() {
+            None => drop(self.open_medium(&mut opening)?),
+            Some(medium) => term.blocks.store(medium.blocks(&self.recipe.path)?, Ordering::Relaxed),
+        }
         Ok(())
     }
 
     /// Whether the page cache is in between, as the file system has no direct IO; none while it is not open.
     pub fn is_buffered(&self) -> Option<bool> {
-        Some(!self.shared.medium.get()?.is_direct)
+        Some(!self.term().medium.get()?.is_direct)
     }
 
-    /// Whether a flush has failed: then only reads are served, until the disk is made anew.
+    /// Whether a flush has failed: then only reads are served, until the disk is opened anew.
     pub fn is_flush_failed(&self) -> bool {
-        self.shared.is_flush_failed()
+        self.term().verdict.is_failed()
+    }
+
+    fn term(&self) -> Arc<Term> {
+        Arc::clone(&self.term_mut())
+    }
+
+    fn term_mut(&self) -> std::sync::MutexGuard<'_, Arc<Term>> {
+        self.term.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn opening(&self) -> std::sync::MutexGuard<'_, Opener> {
+        self.opening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Bdev for FileDisk {
     fn info(&self) -> Info {
-        let Shared { recipe, medium, blocks, .. } = &*self.shared;
-        let medium = medium.get();
+        let (recipe, term) = (&self.recipe, self.term());
+        let (medium, origin) = (term.medium.get(), self.origin.get());
+        // Of a medium that was closed, who it is stays known.
         let block_bytes =
-            medium.map_or(recipe.block_bytes.unwrap_or(BLOCK_BYTES), |medium| medium.block_bytes);
+            origin.map_or(recipe.block_bytes.unwrap_or(BLOCK_BYTES), |origin| origin.block_bytes);
         let unmap = medium.and_then(|medium| medium.hole_bytes).map(|bytes| {
             let granularity_blocks = u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(1).max(1);
             Unmap { granularity_blocks, reads_zeroes: true }
         });
         Info {
             name: recipe.name.clone(),
-            blocks: blocks.load(Ordering::Relaxed),
+            blocks: term.blocks.load(Ordering::Relaxed),
             block_bytes,
             physical_block_bytes: medium.map_or(block_bytes, |medium| medium.physical_block_bytes),
             read_only: recipe.read_only,
             write_cache: recipe.cache == Cache::WriteBack && !recipe.read_only,
             rotational: medium.is_some_and(|medium| medium.rotational),
-            uuid: medium.map_or(recipe.uuid.unwrap_or_default(), |medium| medium.uuid),
+            uuid: origin.map_or(recipe.uuid.unwrap_or_default(), |origin| origin.uuid),
             unmap,
+            offloads: Offloads::default(),
         }
     }
 
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        Box::new(FileChannel::new(Arc::clone(&self.shared)))
+        Box::new(FileChannel::new(self.term()))
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {

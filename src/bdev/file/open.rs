@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, Dev, FallocateFlags, FileType, Mode, OFlags, SeekFrom, Stat, StatxFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -96,6 +96,15 @@ pub enum OpenError {
         /// Asked for.
         block_bytes: u32,
     },
+    /// What is there is not what was served before.
+    #[error("{} is not the disk that was served: serve it as a disk of its own", .0.display())]
+    OtherDisk(PathBuf),
+    /// It has not given everything back.
+    #[error("{} still has IO that was sent before it was closed; it is opened when that has come back", .0.display())]
+    Draining(PathBuf),
+    /// It was closed and is to stay so for now.
+    #[error("{} is about to be opened anew", .0.display())]
+    Closed(PathBuf),
     /// The kernel does not let us use io_uring.
     #[error(
         "io_uring cannot be used: {0}; see the sysctl kernel.io_uring_disabled and the container's seccomp profile"
@@ -127,11 +136,16 @@ pub(super) struct Medium {
     pub(super) physical_block_bytes: u32,
     pub(super) rotational: bool,
     pub(super) uuid: [u8; 16],
+    /// What it is, whatever it is called: made of the machine, the device and the inode.
+    pub(super) own_uuid: [u8; 16],
+    /// When a file was made: seconds and nanoseconds, where the file system knows.
+    pub(super) born: Option<(i64, u32)>,
     /// The unit in which space is freed, in bytes; none where it cannot be.
     pub(super) hole_bytes: Option<u64>,
     /// At least [`ZERO_WRITE_BYTES`] that nobody writes: the kernel's one page of zeroes, again and again.
     pub(super) zeroes: Memory,
-    is_device: bool,
+    /// Of a block device: its number, and which of those that have had it since the system started.
+    device: Option<(Dev, Option<String>)>,
 }
 
 /// Opens what the recipe says, and tells its size in blocks.
@@ -157,29 +171,49 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
     } else {
         u32::try_from(stat.st_blksize).unwrap_or(block_bytes)
     };
+    let own_uuid = uuid(&stat, is_device);
     let medium = Medium {
         is_direct,
         block_bytes,
         physical_block_bytes: physical_block_bytes(physical_bytes, block_bytes),
         rotational: sysfs::queue_number(at, "rotational") == Some(1),
-        uuid: recipe.uuid.unwrap_or_else(|| uuid(&stat, is_device)),
+        uuid: recipe.uuid.unwrap_or(own_uuid),
+        own_uuid,
+        born: if is_device { None } else { born(&fd) },
         hole_bytes: if recipe.read_only { None } else { hole_bytes(&fd, &stat, is_device) },
         zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary)?,
-        is_device,
+        device: is_device.then(|| (stat.st_rdev, sysfs::sequence(stat.st_rdev))),
         fd,
     };
-    let bytes = medium.bytes().map_err(failed("read the size"))?;
-    let blocks = bytes / u64::from(block_bytes);
+    let blocks = medium.blocks(path)?;
     if blocks == 0 {
+        let bytes = medium.bytes().map_err(failed("read the size"))?;
         return Err(OpenError::Empty { path: path.to_owned(), bytes, block_bytes });
     }
     Ok((medium, blocks))
 }
 
 impl Medium {
+    /// How many whole blocks it has at this moment.
+    pub(super) fn blocks(&self, path: &Path) -> Result<u64, OpenError> {
+        let bytes = self.bytes().map_err(|errno| system(path, "read the size", errno.into()))?;
+        Ok(bytes / u64::from(self.block_bytes))
+    }
+
+    pub(super) fn is_device(&self) -> bool {
+        self.device.is_some()
+    }
+
+    /// Whether it is a block device, and still the one at `path`: it was not pulled since it was opened.
+    pub(super) fn is_same_device(&self, path: &Path) -> bool {
+        let there = rustix::fs::stat(path).ok().filter(|stat| file_type(stat) == FileType::BlockDevice);
+        let there = there.map(|stat| (stat.st_rdev, sysfs::sequence(stat.st_rdev)));
+        there.is_some() && there == self.device && self.bytes().is_ok_and(|bytes| bytes > 0)
+    }
+
     /// How long it is at this moment.
-    pub(super) fn bytes(&self) -> Result<u64, Errno> {
-        if self.is_device {
+    fn bytes(&self) -> Result<u64, Errno> {
+        if self.is_device() {
             rustix::fs::seek(&self.fd, SeekFrom::End(0))
         } else {
             let stat = rustix::fs::fstat(&self.fd)?;
@@ -197,9 +231,11 @@ impl Medium {
             physical_block_bytes: 512,
             rotational: false,
             uuid: [7; 16],
+            own_uuid: [7; 16],
+            born: None,
             hole_bytes: Some(512),
             zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary).expect("memory for a test"),
-            is_device: false,
+            device: None,
         }
     }
 }
@@ -215,6 +251,12 @@ impl fmt::Debug for Medium {
 
 fn system(path: &Path, what: &'static str, source: io::Error) -> OpenError {
     OpenError::System { path: path.to_owned(), what, source }
+}
+
+fn born(fd: &OwnedFd) -> Option<(i64, u32)> {
+    let stat = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok()?;
+    let is_known = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+    is_known.then_some((stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec))
 }
 
 fn file_type(stat: &Stat) -> FileType {
@@ -352,16 +394,25 @@ fn hole_bytes(fd: &OwnedFd, stat: &Stat, is_device: bool) -> Option<u64> {
 /// Names the medium: this machine's, on that device, with that inode; or by what the device is called for life. Never
 /// by a path, and never the same on two machines.
 fn uuid(stat: &Stat, is_device: bool) -> [u8; 16] {
-    let machine = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"]
-        .iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .find(|id| !id.trim().is_empty());
     let medium = if is_device {
         sysfs::serial(stat.st_rdev).unwrap_or_else(|| format!("device {:x}", stat.st_rdev))
     } else {
         format!("inode {} on {:x}", stat.st_ino, stat.st_dev)
     };
-    uuid_of(machine.unwrap_or_default().trim(), &medium)
+    uuid_of(machine().trim(), &medium)
+}
+
+/// Names this machine, as a host that uses disks of others.
+pub(in crate::bdev) fn machine_uuid() -> [u8; 16] {
+    uuid_of(machine().trim(), "host")
+}
+
+fn machine() -> String {
+    ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"]
+        .iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .find(|id| !id.trim().is_empty())
+        .unwrap_or_default()
 }
 
 /// RFC 9562 §5.8: version 8, made as we like.

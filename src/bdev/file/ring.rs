@@ -54,12 +54,16 @@ pub(super) struct Ring {
     /// First, so that it is dropped before the memory it may still use.
     uring: IoUring,
     flights: Slab<Flight>,
-    medium: Arc<Medium>,
+    /// None between two media.
+    medium: Option<Arc<Medium>>,
     /// Requests that the kernel has not been told of.
     unsubmitted: usize,
     cancels: usize,
     /// What is in the kernel.
     in_kernel: u32,
+    /// Calls of `io_uring_enter`.
+    #[cfg(test)]
+    pub(super) enters: u64,
 }
 
 impl Ring {
@@ -67,10 +71,38 @@ impl Ring {
     pub(super) fn new(medium: Arc<Medium>) -> io::Result<Ring> {
         let uring = build(ENTRIES)?;
         uring.submitter().register_files(&[medium.fd.as_raw_fd()])?;
+        let medium = Some(medium);
         // Kernels before 5.15 do not know this, and make fewer threads.
         let _ = uring.submitter().register_iowq_max_workers(&mut [WORKERS_MAX, 0]);
         let flights = Slab::new(FLIGHTS_MAX);
-        Ok(Ring { uring, flights, medium, unsubmitted: 0, cancels: 0, in_kernel: 0 })
+        Ok(Ring {
+            uring,
+            flights,
+            medium,
+            unsubmitted: 0,
+            cancels: 0,
+            in_kernel: 0,
+            #[cfg(test)]
+            enters: 0,
+        })
+    }
+
+    /// Lets go of the medium. The ring stays, and with it the descriptor that a reactor waits for.
+    ///
+    /// # Panics
+    /// Where anything is in flight.
+    pub(super) fn detach(&mut self) {
+        assert!(self.flights.is_empty(), "requests name the medium");
+        self.medium = None;
+        // Where it fails, the file is open for longer than need be.
+        let _ = self.uring.submitter().register_files_update(0, &[-1]);
+    }
+
+    /// Requests are for `medium` from now on.
+    pub(super) fn attach(&mut self, medium: Arc<Medium>) -> io::Result<()> {
+        self.uring.submitter().register_files_update(0, &[medium.fd.as_raw_fd()])?;
+        self.medium = Some(medium);
+        Ok(())
     }
 
     /// It is readable when something has come back.
@@ -124,7 +156,8 @@ impl Ring {
             }
             Step::Zeroes { offset, bytes } => {
                 assert!(bytes <= ZERO_WRITE_BYTES, "there are only so many zeroes");
-                let from = self.medium.zeroes.base().as_ptr();
+                let zeroes = &self.medium.as_ref().expect("flights have a medium").zeroes;
+                let from = zeroes.base().as_ptr();
                 opcode::Write::new(Fixed(0), from, bytes).offset(offset).build()
             }
             Step::Punch { offset, bytes } => {
@@ -175,6 +208,10 @@ impl Ring {
 
     /// Tells the kernel of what was asked for, and lets it hand over what it kept.
     pub(super) fn submit(&mut self) {
+        #[cfg(test)]
+        {
+            self.enters += 1;
+        }
         // It fails when the kernel is short of memory or was interrupted: the next turn tries again.
         if let Ok(count) = self.uring.submit() {
             self.unsubmitted = self.unsubmitted.saturating_sub(count);
@@ -223,7 +260,7 @@ impl Drop for Ring {
         while self.came().is_some() {}
         if self.in_kernel > 0 {
             std::mem::forget(std::mem::replace(&mut self.flights, Slab::new(0)));
-            std::mem::forget(Arc::clone(&self.medium));
+            std::mem::forget(self.medium.clone());
         }
     }
 }
@@ -240,8 +277,13 @@ fn memory(io: &mut Io, skip_bytes: usize, bytes: u32) -> &mut [u8] {
     &mut data[skip_bytes..skip_bytes + bytes as usize]
 }
 
-/// A ring whose completions wait for the thread's next system call instead of interrupting it, where the kernel can
-/// (5.19), else an ordinary one.
+/// A ring whose completions wait for the thread's next way out of the kernel instead of interrupting it (COOP_TASKRUN), where
+/// the kernel can (5.19), else an ordinary one.
+///
+/// That suits a reactor, which makes a system call in every turn, be it a look at its sockets that does not wait: completions are
+/// in the ring after it, at no cost, and a reactor that waits is woken by the descriptor. DEFER_TASKRUN hands nothing
+/// over without a call of `io_uring_enter` that asks for it, per ring: measured 0.09 to 0.14 calls per IO at queue depth 32, against
+/// 0.03 to 0.12, and no more IO. An ordinary ring interrupts the thread, wherever it is, for each batch.
 pub(super) fn build(entries: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
     builder.setup_coop_taskrun().setup_taskrun_flag();

@@ -69,6 +69,13 @@ pub(super) fn queue_number(device: Dev, name: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
+/// A number that no other device has or will have had since the system started: device numbers are used again (Linux 5.15).
+pub(super) fn sequence(device: Dev) -> Option<String> {
+    let directory = directory(device);
+    let files = ["diskseq", "../diskseq"];
+    files.iter().find_map(|file| std::fs::read_to_string(directory.join(file)).ok())
+}
+
 /// A name that the device has for life, where it has one.
 pub(super) fn serial(device: Dev) -> Option<String> {
     let directory = directory(device);

@@ -1,3 +1,4 @@
+mod reopen;
 mod system;
 
 use std::fs;
@@ -6,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::AtomicU32;
 
+use super::open::Medium;
 use super::*;
 use crate::bdev::contract::{Made, Subject, suite};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
@@ -14,12 +16,12 @@ use crate::slab::Key;
 use crate::time::Tick;
 
 /// A directory of its own for each test, gone with it.
-struct Directory(PathBuf);
+pub(super) struct Directory(PathBuf);
 
 static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
 
 impl Directory {
-    fn new() -> Directory {
+    pub(super) fn new() -> Directory {
         Directory::under(&std::env::temp_dir())
     }
 
@@ -31,7 +33,7 @@ impl Directory {
     }
 
     /// A file of so many bytes of a hole.
-    fn file(&self, name: &str, bytes: u64) -> PathBuf {
+    pub(super) fn file(&self, name: &str, bytes: u64) -> PathBuf {
         let path = self.0.join(name);
         fs::File::create(&path).unwrap().set_len(bytes).unwrap();
         path
@@ -44,7 +46,7 @@ impl Drop for Directory {
     }
 }
 
-fn recipe(path: &Path) -> Recipe {
+pub(super) fn recipe(path: &Path) -> Recipe {
     Recipe {
         name: "File0".to_owned(),
         path: path.to_owned(),
@@ -57,7 +59,7 @@ fn recipe(path: &Path) -> Recipe {
 }
 
 /// One that does not wait for another opener.
-fn disk(recipe: Recipe) -> Result<FileDisk, OpenError> {
+pub(super) fn disk(recipe: Recipe) -> Result<FileDisk, OpenError> {
     let habits = Habits { lock_tries: 1, direct: true };
     let disk = FileDisk { habits, ..FileDisk::new(recipe)? };
     disk.open_or_rescan()?;
@@ -70,9 +72,15 @@ fn refused(recipe: Recipe) -> String {
 
 /// A disk whose medium is any file at all.
 fn disk_of(file: impl Into<OwnedFd>, is_direct: bool) -> FileDisk {
-    let disk = FileDisk::new(recipe(Path::new("none"))).unwrap();
-    disk.shared.blocks.store(1 << 20, Ordering::Relaxed);
-    disk.shared.medium.set(Arc::new(Medium::of(file.into(), is_direct))).unwrap();
+    disk_at(Path::new("none"), file, is_direct)
+}
+
+/// The same, and opened anew it is what is at `path`.
+fn disk_at(path: &Path, file: impl Into<OwnedFd>, is_direct: bool) -> FileDisk {
+    let disk = FileDisk::new(recipe(path)).unwrap();
+    let term = disk.term();
+    term.blocks.store(1 << 20, Ordering::Relaxed);
+    term.medium.set(Arc::new(Medium::of(file.into(), is_direct))).unwrap();
     disk
 }
 

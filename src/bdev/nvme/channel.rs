@@ -45,7 +45,10 @@ impl Channel for NvmeChannel {
     fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
         match self.place {
             // Its number may belong to another medium by now.
-            Some(place) if !self.disk.is_removed() => self.lane.borrow_mut().submit(place, io, now),
+            Some(place) if !self.disk.is_removed() => {
+                // Not every controller says it so that it is understood: Linux's reports an internal error.
+                self.lane.borrow_mut().submit(place, io, self.disk.blocks(), now)
+            }
             _ => Err(Refused::Gone(io)),
         }
     }

@@ -14,27 +14,30 @@
 //! before. Every state has its time; nothing that a controller answers is believed before it was looked at.
 
 mod admin;
+mod asked;
 mod bring_up;
 mod command;
 mod events;
 mod lanes;
-mod logs;
+pub(crate) mod logs;
+mod queries;
+mod recovery;
 mod scan;
 pub(crate) mod shared;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, mpsc};
 
 use self::admin::{Admin, Purpose};
+use self::asked::Asked;
 use self::bring_up::Step;
 use self::events::Events;
-use self::lanes::{Asked, Lane};
-use self::logs::{ERRORS_MAX, Health, errors, page};
+use self::lanes::Lane;
 use self::scan::Scan;
-use self::shared::{Answer, Event, Hook, Life, Options, Order, Patience, Query, Severity, Shared};
+use self::shared::{Answer, Event, Hook, Life, Options, Query, Severity, Shared};
 use super::planted::planted;
 use super::spec::{Command, identify};
 use super::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
@@ -44,16 +47,10 @@ use crate::time::{MS_NS, SECOND_NS, Tick};
 const SOON_NS: u64 = MS_NS;
 /// How often the controller is looked at when nothing is.
 const CHECK_NS: u64 = 100 * MS_NS;
-/// Resets within [`RESETS_NS`], at most.
-const RESETS_MAX: usize = 5;
-const RESETS_NS: u64 = 60 * SECOND_NS;
-/// Pause before a controller on the bus is tried again, and between tries to make one quiet.
-const BUS_PAUSE_NS: u64 = 100 * MS_NS;
-const FENCE_PAUSE_NS: u64 = 10 * SECOND_NS;
+/// The whole of a bring-up has so long.
+const BRING_UP_NS: u64 = 60 * SECOND_NS;
 /// Completions taken in one go.
 const COMPLETIONS_MAX: usize = 64;
-/// Questions that wait, at most.
-const QUERIES_MAX: usize = 64;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -102,6 +99,10 @@ pub(crate) struct Controller {
     lost: Tick,
     /// The bring-up does not begin before.
     not_before: Tick,
+    /// It is over by then.
+    up_due: Tick,
+    /// It was said that it does not stop.
+    has_said_stuck: bool,
     resets: VecDeque<Tick>,
     next_check: Tick,
     next_keep_alive: Tick,
@@ -144,7 +145,9 @@ impl Controller {
             tries: 0,
             lost: now,
             not_before: now,
-            resets: VecDeque::with_capacity(RESETS_MAX),
+            up_due: now,
+            has_said_stuck: false,
+            resets: VecDeque::new(),
             next_check: now,
             next_keep_alive: now,
             is_detaching: false,
@@ -165,7 +168,7 @@ impl Controller {
     #[must_use]
     pub(crate) fn poll(&mut self, now: Tick) -> Tick {
         if self.state == State::Over {
-            return now.after_ns(FENCE_PAUSE_NS);
+            return now.after_ns(SECOND_NS);
         }
         self.now = now;
         self.has_progress = false;
@@ -211,7 +214,10 @@ impl Controller {
     fn send(&mut self, purpose: Purpose, command: &Command, data: AdminData<'_>) -> bool {
         let is_event = purpose == Purpose::Event;
         let due = (!is_event).then(|| self.now.after_ns(self.options.admin_ns));
-        self.admin.send(&mut *self.transport, purpose, command, data, due)
+        let is_sent = self.admin.send(&mut *self.transport, purpose, command, data, due);
+        // It may be done at once.
+        self.has_progress |= is_sent;
+        is_sent
     }
 
     /// New lanes, and orders.
@@ -221,30 +227,15 @@ impl Controller {
             self.lanes_made += 1;
             self.lanes.push(Lane::new(self.lanes_made, port));
         }
-        while let Some(order) = self.shared.orders.pop() {
-            self.has_progress = true;
-            match order {
-                Order::Query(query, answer)
-                    if self.state == State::Running && self.queries.len() < QUERIES_MAX =>
-                {
-                    self.queries.push_back((query, answer));
-                }
-                Order::Query(_, answer) => {
-                    let _ = answer.send(Err("the controller does not work at the moment".to_owned()));
-                }
-                Order::Rescan if self.state == State::Running => self.begin_scan(),
-                Order::Reset if self.state == State::Running => {
-                    self.trouble("the operator asked for a reset")
-                }
-                Order::Rescan | Order::Reset => {}
-                Order::Detach => self.detach(),
-            }
-        }
+        self.take_orders();
     }
 
     /// Takes what the controller has completed.
     fn completions(&mut self) {
         for _ in 0..COMPLETIONS_MAX {
+            if !self.is_answering() || self.has_trouble() {
+                return;
+            }
             let Some((completion, data)) = self.transport.pop(self.now) else { return };
             let data = data.map(|data| Box::new(*data));
             let data = data.as_deref().filter(|_| completion.status.is_ok());
@@ -262,10 +253,12 @@ impl Controller {
                 Some(Purpose::Blocks) => self.blocks_found(data),
                 Some(Purpose::Query) => self.answer(data),
             }
-            if self.has_trouble() {
-                return;
-            }
         }
+    }
+
+    /// Whether it is asked anything: what it completes in other states is of no use.
+    fn is_answering(&self) -> bool {
+        matches!(self.state, State::BringUp { .. } | State::Running | State::Draining { .. })
     }
 
     /// What its state asks for.
@@ -277,18 +270,23 @@ impl Controller {
                 Progress::Ready(limits) => {
                     self.sweep_if(true);
                     self.limits = limits;
+                    (self.up_due, self.next_keep_alive) = (self.now.after_ns(BRING_UP_NS), self.now);
                     self.enter_step(Some(Step::Identify));
                 }
                 Progress::Failed(why) => self.trouble(why),
             },
-            State::BringUp { step, is_sent } => self.drive_step(step, is_sent),
+            State::BringUp { .. } if self.up_due <= self.now => self.trouble("its bring-up takes too long"),
+            State::BringUp { step, is_sent } => {
+                if step == Step::Scan {
+                    self.keep_alive();
+                }
+                self.drive_step(step, is_sent);
+            }
             State::Running => {
                 self.drive_events();
                 self.drive_scan();
                 self.drive_queries();
-                if self.limits.needs_keep_alive && self.next_keep_alive <= self.now {
-                    self.keep_alive();
-                }
+                self.keep_alive();
             }
             State::Pausing { until } => {
                 self.sweep_if(self.transport.is_quiet());
@@ -297,10 +295,9 @@ impl Controller {
                 }
             }
             State::Draining { until } => {
+                self.keep_alive();
                 if self.lanes.is_empty() || until <= self.now {
-                    self.transport.stop(self.now);
-                    self.state = State::Stopping;
-                    self.has_progress = true;
+                    self.shut_down();
                 }
             }
             State::Stopping => match self.transport.poll_stop(self.now) {
@@ -321,9 +318,12 @@ impl Controller {
         }
     }
 
+    /// Sends a sign of life, where it is time.
     fn keep_alive(&mut self) {
         let half_ns = u64::from(self.options.keep_alive_ms.max(2)) * MS_NS / 2;
-        if self.admin.count(Purpose::KeepAlive) == 0
+        if self.limits.needs_keep_alive
+            && self.next_keep_alive <= self.now
+            && self.admin.count(Purpose::KeepAlive) == 0
             && self.send(Purpose::KeepAlive, &command::keep_alive(), AdminData::None)
         {
             self.next_keep_alive = self.now.after_ns(half_ns);
@@ -343,9 +343,7 @@ impl Controller {
             };
             self.trouble(format!("it did not answer {what}"));
         }
-        let is_working =
-            matches!(self.state, State::BringUp { .. } | State::Running | State::Draining { .. });
-        if is_working && self.next_check <= self.now {
+        if self.is_answering() && self.next_check <= self.now {
             self.next_check = self.now.after_ns(CHECK_NS);
             if let Err(why) = self.transport.check() {
                 self.trouble(why);
@@ -353,29 +351,10 @@ impl Controller {
         }
     }
 
-    /// Begins to reset the controller: whatever it was asked is not answered any more.
-    fn begin(&mut self) {
-        self.forget_questions();
-        self.is_swept = false;
-        self.transport.start(self.now);
-        self.state = State::Resetting;
-        self.has_progress = true;
-    }
-
-    fn forget_questions(&mut self) {
-        self.admin.clear();
-        self.events.clear();
-        self.scan = None;
-        self.forget_asked();
-        for (_, answer) in self.queries.drain(..) {
-            let _ = answer.send(Err("the controller was reset".to_owned()));
-        }
-    }
-
     fn enter_running(&mut self) {
         let is_back = self.has_run;
         (self.has_run, self.tries, self.state) = (true, 0, State::Running);
-        (self.next_keep_alive, self.has_progress) = (self.now, true);
+        self.has_progress = true;
         self.shared.set_life(Life::Running);
         let identify::Controller { model, serial, firmware, .. } = &self.identity;
         let words = if is_back { "it works again" } else { "attached" };
@@ -391,181 +370,6 @@ impl Controller {
         }
     }
 
-    /// Something went wrong.
-    fn recover(&mut self, why: &str) {
-        match self.state {
-            State::Running => {
-                self.say(Severity::Warn, format_args!("{why}: it is reset"));
-                self.shared.set_life(Life::Recovering);
-                self.tell(Event::Lost);
-                (self.lost, self.tries) = (self.now, 0);
-                self.resets.retain(|at| self.now.since_ns(*at) < RESETS_NS);
-                if self.resets.len() < RESETS_MAX {
-                    self.resets.push_back(self.now);
-                    self.begin();
-                    return;
-                }
-                match self.options.patience {
-                    Patience::Tries(_) => self.give_up(&format!(
-                        "reset {RESETS_MAX} times within a minute, and again: {why}; look at its health, then detach and \
-                         attach it"
-                    )),
-                    Patience::Time { pause_ns, .. } => {
-                        self.not_before = self.now.after_ns(pause_ns);
-                        self.begin();
-                    }
-                }
-            }
-            State::Resetting | State::BringUp { .. } => self.failed(why),
-            State::Draining { .. } => {
-                self.say(Severity::Warn, format_args!("{why}: it is shut down as it is"));
-                self.forget_questions();
-                self.transport.stop(self.now);
-                self.state = State::Stopping;
-            }
-            State::Stopping => {
-                self.say(Severity::Warn, format_args!("it did not shut down: {why}"));
-                self.fence();
-            }
-            State::Pausing { .. } | State::Fencing { .. } | State::Over => {}
-        }
-    }
-
-    /// A try to bring it up failed.
-    fn failed(&mut self, why: &str) {
-        self.tries = self.tries.saturating_add(1);
-        self.sweep_if(self.transport.is_quiet());
-        self.forget_questions();
-        let (is_last, pause_ns) = match self.options.patience {
-            Patience::Tries(tries) => (self.tries >= tries, BUS_PAUSE_NS),
-            Patience::Time { total_ns, pause_ns } => {
-                let is_over = total_ns.is_some_and(|total| self.now.since_ns(self.lost) >= total);
-                (is_over || !self.has_run, pause_ns)
-            }
-        };
-        if is_last {
-            return self.give_up(&format!("{why}; detach it, and attach it again when that is mended"));
-        }
-        if self.tries == 1 {
-            self.say(Severity::Warn, format_args!("{why}: it is tried again"));
-        }
-        if let Err(why) = self.transport.reset_bus() {
-            self.say(Severity::Info, format_args!("it is not reset from outside: {why}"));
-        }
-        self.state = State::Pausing { until: self.now.after_ns(pause_ns) };
-    }
-
-    /// It is gone for good.
-    fn give_up(&mut self, why: &str) {
-        self.say(Severity::Error, format_args!("given up: {why}"));
-        self.remove_disks();
-        self.shared.set_life(Life::Gone(why.to_owned()));
-        self.tell(Event::Gone);
-        self.fence();
-    }
-
-    fn remove_disks(&mut self) {
-        let disks = self.shared.disks();
-        self.shared.set_disks(Vec::new());
-        for disk in disks {
-            disk.remove();
-            self.tell(Event::Removed(disk));
-        }
-    }
-
-    /// It is given back.
-    fn detach(&mut self) {
-        if std::mem::replace(&mut self.is_detaching, true) {
-            return;
-        }
-        self.remove_disks();
-        match self.state {
-            State::Running => {
-                self.scan = None;
-                self.state = State::Draining { until: self.now.after_ns(self.options.admin_ns) };
-            }
-            State::Resetting | State::BringUp { .. } | State::Pausing { .. } => self.fence(),
-            State::Draining { .. } | State::Stopping | State::Fencing { .. } | State::Over => {}
-        }
-    }
-
-    /// Waits until it is quiet, by all means.
-    fn fence(&mut self) {
-        self.forget_questions();
-        self.state = State::Fencing { is_starting: false, next: self.now };
-        self.has_progress = true;
-        if self.transport.is_quiet() {
-            self.end();
-        }
-    }
-
-    fn drive_fence(&mut self, is_starting: bool, next: Tick) {
-        let is_quiet = if is_starting {
-            match self.transport.poll_start(self.now) {
-                Progress::Ready(_) => true,
-                Progress::Pending => self.transport.is_quiet(),
-                Progress::Failed(why) => {
-                    if !self.transport.is_quiet() {
-                        let words =
-                            "it does not stop, so the memory that it may write to is kept; power it off";
-                        self.say(Severity::Error, format_args!("{words}: {why}"));
-                    }
-                    let next = self.now.after_ns(FENCE_PAUSE_NS);
-                    self.state = State::Fencing { is_starting: false, next };
-                    self.transport.is_quiet()
-                }
-            }
-        } else {
-            self.transport.is_quiet()
-        };
-        if is_quiet {
-            return self.end();
-        }
-        if !is_starting && next <= self.now {
-            // What it says is of no use here: whether it is quiet counts.
-            let _ = self.transport.reset_bus();
-            self.transport.start(self.now);
-            self.state = State::Fencing { is_starting: true, next };
-            self.has_progress = true;
-        }
-    }
-
-    /// It is quiet for good.
-    fn end(&mut self) {
-        self.dismiss();
-        self.state = State::Over;
-        if self.is_detaching {
-            self.shared.set_life(Life::Detached);
-            self.say(Severity::Info, format_args!("detached"));
-        }
-    }
-
-    /// Asks what others want to know.
-    fn drive_queries(&mut self) {
-        let Some((query, _)) = self.queries.front() else { return };
-        if self.admin.count(Purpose::Query) == 0 {
-            let command = match query {
-                Query::Health => command::log_page(page::HEALTH, 512, true),
-                Query::Errors => command::log_page(page::ERRORS, self.log_bytes(), true),
-            };
-            self.send(Purpose::Query, &command, AdminData::In);
-        }
-    }
-
-    fn answer(&mut self, data: Option<&[u8; ADMIN_DATA_BYTES]>) {
-        let Some((query, answer)) = self.queries.pop_front() else { return };
-        let _ = answer.send(match (query, data) {
-            (_, None) => Err("the controller does not say".to_owned()),
-            (Query::Health, Some(data)) => Ok(Answer::Health(Health::decode(data))),
-            (Query::Errors, Some(data)) => Ok(Answer::Errors(errors(data, self.identity.error_entries))),
-        });
-    }
-
-    /// Length of what is read of the error log.
-    fn log_bytes(&self) -> u16 {
-        self.identity.error_entries.clamp(1, ERRORS_MAX) * 64
-    }
-
     /// When to look again.
     fn next(&self) -> Tick {
         let soon = self.now.after_ns(SOON_NS);
@@ -573,7 +377,7 @@ impl Controller {
             return self.now;
         }
         match self.state {
-            State::Over => self.now.after_ns(FENCE_PAUSE_NS),
+            State::Over => self.now.after_ns(SECOND_NS),
             State::Pausing { until } => until.min(self.now.after_ns(CHECK_NS)),
             State::Running if !self.is_busy() => {
                 let mut next = self.now.after_ns(CHECK_NS).min(self.next_check);
@@ -592,6 +396,7 @@ impl Controller {
             || self.scan.is_some()
             || self.events.is_busy()
             || !self.queries.is_empty()
+            || !self.asked.is_empty()
             || self.lanes_wait()
     }
 }

@@ -15,11 +15,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use self::part::Part;
-pub(super) use self::part::Shape;
+pub(super) use self::part::{PrInfo, Shape};
 use super::planted::planted;
 use super::port::{Port, Request, StopCause};
 use super::queue::{PushError, Queue};
-use super::spec::Completion;
+use super::spec::{Completion, Fuse};
 use super::table::{JOBS, Job, Phase, SLOTS, Sent, Table};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
 use crate::buf::Region;
@@ -84,9 +84,12 @@ pub(super) struct Lane {
     now: Tick,
 }
 
+/// A lane, by controller and reactor.
+type Known = (u64, ReactorId, Weak<RefCell<Lane>>);
+
 thread_local! {
     /// The lanes of this thread. A simulator has several reactors on one.
-    static LANES: RefCell<Vec<(u64, ReactorId, Weak<RefCell<Lane>>)>> = const { RefCell::new(Vec::new()) };
+    static LANES: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Lane {
@@ -165,8 +168,8 @@ impl Lane {
         }
     }
 
-    /// As `Channel::submit`.
-    pub(super) fn submit(&mut self, channel: Key, io: Io, now: Tick) -> Result<(), Refused> {
+    /// As `Channel::submit`, of a disk with so many blocks now.
+    pub(super) fn submit(&mut self, channel: Key, io: Io, blocks: u64, now: Tick) -> Result<(), Refused> {
         self.now = now;
         if self.table.in_use() == 0 {
             // Nobody polls a lane that has nothing to do.
@@ -186,9 +189,13 @@ impl Lane {
             outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Ok(()) });
             return Ok(());
         }
-        if matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps {
+        let end = |(lba, count): (u64, u32)| lba.checked_add(u64::from(count));
+        let is_beyond = io.op.extent().is_some_and(|extent| end(extent).is_none_or(|end| end > blocks));
+        let is_unsupported = matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps;
+        if is_beyond || is_unsupported {
+            let error = if is_beyond { IoError::OutOfRange } else { IoError::Unsupported };
             outbox.in_flight += 1;
-            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Err(IoError::Unsupported) });
+            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Err(error) });
             return Ok(());
         }
         let depth = self.queue.as_ref().map_or(0, |queue| queue.depth());
@@ -296,7 +303,9 @@ impl Lane {
         self.table.leave(cid);
         if let Some(job) = self.table.jobs.get_mut(job) {
             job.commands = job.commands.saturating_sub(1);
-            job.result = job.result.and(result);
+            // The second half of a fused operation is cancelled because of what became of the first.
+            let is_vague = job.result == Err(IoError::Cancelled) && result.is_err();
+            job.result = if is_vague { result } else { job.result.and(result) };
         }
         self.settle(job);
     }
@@ -351,8 +360,12 @@ impl Lane {
                 }
                 return true;
             };
-            let Some((slot, cid)) = self.table.next(queue.depth()) else { return false };
             let part = Part::of(job, &shape, queue.bytes_max());
+            // The halves of a fused operation stand one after the other.
+            let behind = u16::from(part.fuse == Fuse::First);
+            let Some((slot, cid)) = self.table.next(queue.depth().saturating_sub(behind)) else {
+                return false;
+            };
             let pushed = queue.push(slot, cid, &part.command(job.op, &shape), part.payload(job, &shape));
             match pushed {
                 Ok(()) => {
@@ -367,7 +380,7 @@ impl Lane {
                     self.table.enter(sent);
                     if let Some(job) = self.table.jobs.get_mut(key) {
                         job.is_issued = true;
-                        job.issued_blocks += part.blocks;
+                        job.issued_blocks += if part.fuse == Fuse::First { 0 } else { part.blocks };
                         job.commands += 1;
                     }
                 }

@@ -39,6 +39,7 @@ pub(crate) mod queue;
 pub(crate) mod rig;
 pub(crate) mod spec;
 mod table;
+pub(crate) mod tcp;
 pub(crate) mod thread;
 pub(crate) mod transport;
 
@@ -46,3 +47,5 @@ pub(crate) mod transport;
 mod tests;
 
 pub use self::lane::TimeOuts;
+#[cfg(any(test, feature = "sim"))]
+pub use self::tcp::fuzz::one as fuzz_tcp;

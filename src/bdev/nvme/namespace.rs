@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::channel::NvmeChannel;
 use super::controller::shared::{Disk, Shared};
-use super::lane::{Lane, Shape, TimeOuts};
+use super::lane::{Lane, PrInfo, Shape, TimeOuts};
 use super::port::Port;
 use super::spec::identify::{Namespace, Protection, oncs};
 use super::spec::{PRACT, PRCHK_GUARD, PRCHK_REFERENCE};
-use crate::bdev::{Bdev, Channel, Info, Unmap};
+use crate::bdev::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
 /// The longest transfer that is asked of a controller which names no limit.
@@ -48,6 +48,20 @@ impl NvmeBdev {
         self.shared.about().is_some_and(|about| about.identity.oncs & command != 0)
     }
 
+    fn offloads(&self, namespace: &Namespace) -> Offloads {
+        let Some(about) = self.shared.about() else { return Offloads::default() };
+        let atomic = namespace.atomic_blocks.map_or(about.identity.compare_write_blocks, |(_, _, both)| both);
+        let moved = u32::try_from(self.shape(namespace).bytes_max / namespace.block_bytes as usize);
+        Offloads {
+            compare_and_write_blocks: if about.identity.fuses & 1 != 0 && protection(namespace).is_none() {
+                atomic.min(moved.unwrap_or(u32::MAX))
+            } else {
+                0
+            },
+            verify: self.has(oncs::VERIFY),
+        }
+    }
+
     fn shape(&self, namespace: &Namespace) -> Shape {
         let about = self.shared.about();
         let bytes_max = about
@@ -63,12 +77,12 @@ impl NvmeBdev {
     }
 }
 
-/// Bits for word 12 where blocks have protection information: the controller makes it, and checks and strips it.
-fn protection(namespace: &Namespace) -> Option<(u32, u32)> {
+/// Where blocks have protection information the controller makes it, and checks and strips it.
+fn protection(namespace: &Namespace) -> Option<PrInfo> {
     match namespace.protection {
         Protection::Type(kind) if namespace.metadata_bytes == 8 => {
             let reference = if kind == 3 { 0 } else { PRCHK_REFERENCE };
-            Some((PRACT, PRACT | PRCHK_GUARD | reference))
+            Some(PrInfo { writes: PRACT, reads: PRACT | PRCHK_GUARD | reference })
         }
         _ => None,
     }
@@ -91,6 +105,7 @@ impl Bdev for NvmeBdev {
             rotational: false,
             uuid: self.disk.uuid,
             unmap: self.has(oncs::DATASET_MANAGEMENT).then_some(unmap),
+            offloads: self.offloads(&namespace),
         }
     }
 

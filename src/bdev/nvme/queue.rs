@@ -1,7 +1,6 @@
 //! A pair of IO queues as its reactor uses it: what differs on the data path between PCIe and TCP.
 
 use std::fmt::Debug;
-use std::ops::Range;
 
 use super::bus::Mapping;
 use super::spec::{Command, Completion};
@@ -33,16 +32,23 @@ pub(crate) enum PushError {
     Broken,
 }
 
-/// The memory of commands in the queue, for transports that move data themselves (TCP).
+/// The memory of commands in the queue, for transports that move data themselves (TCP). Commands with
+/// [`Payload::Read`] have what [`Payloads::sink`] gives, those with [`Payload::Write`] what [`Payloads::source`] gives:
+/// exactly the bytes that were named when they were entered, until they complete.
 pub(crate) trait Payloads {
-    /// The buffer and the range of it that belong to the command, none where it has none or is unknown.
-    fn of(&mut self, cid: u16) -> Option<(&mut Buf, Range<usize>)>;
+    /// What the device takes of the command; none where it is unknown or writes nothing.
+    fn source(&self, cid: u16) -> Option<&[u8]>;
+    /// What the device fills of the command; none where it is unknown or reads nothing.
+    fn sink(&mut self, cid: u16) -> Option<&mut [u8]>;
 }
 
 /// A pair of IO queues. The caller has at most [`Queue::depth`] commands in it, each under a command id of its own.
 pub(crate) trait Queue: Debug {
-    /// Its number; 0 is the admin queue's.
-    fn id(&self) -> u16;
+    /// Its number, where tests want to know it.
+    #[cfg(test)]
+    fn id(&self) -> u16 {
+        0
+    }
     /// Commands it holds at once, at most.
     fn depth(&self) -> u16;
     /// The most bytes that one command may move, as far as the transport is concerned.

@@ -3,11 +3,8 @@
 //! A command's id is its slot and, above it, which tenancy of the slot: a completion that comes twice, or too late, finds
 //! nobody.
 
-use std::ops::Range;
-
 use super::planted::planted;
 use super::queue::Payloads;
-use super::spec::nvm;
 use crate::bdev::{Io, IoError, Op};
 use crate::buf::Buf;
 use crate::slab::{Key, Slab};
@@ -193,22 +190,18 @@ impl Table {
 }
 
 impl Payloads for Table {
-    fn of(&mut self, cid: u16) -> Option<(&mut Buf, Range<usize>)> {
+    fn source(&self, cid: u16) -> Option<&[u8]> {
         let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
-        let job = self.jobs.get_mut(sent.job)?;
-        let buf = job.data.as_mut().filter(|buf| sent.from + sent.bytes <= buf.len())?;
-        Some((buf, sent.from..sent.from + sent.bytes))
+        let job = self
+            .jobs
+            .get(sent.job)
+            .filter(|job| matches!(job.op, Op::Write { .. } | Op::CompareAndWrite { .. }))?;
+        job.data.as_ref()?.get(sent.from..sent.from.checked_add(sent.bytes)?)
     }
-}
 
-/// The opcode of an IO.
-pub(super) fn opcode(op: Op, writes_zeroes: bool) -> u8 {
-    match op {
-        Op::Read { .. } => nvm::READ,
-        Op::Write { .. } => nvm::WRITE,
-        Op::WriteZeroes { .. } if writes_zeroes => nvm::WRITE_ZEROES,
-        Op::WriteZeroes { .. } => nvm::WRITE,
-        Op::Unmap { .. } => nvm::DATASET_MANAGEMENT,
-        Op::Flush => nvm::FLUSH,
+    fn sink(&mut self, cid: u16) -> Option<&mut [u8]> {
+        let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
+        let job = self.jobs.get_mut(sent.job).filter(|job| matches!(job.op, Op::Read { .. }))?;
+        job.data.as_mut()?.get_mut(sent.from..sent.from.checked_add(sent.bytes)?)
     }
 }

@@ -107,3 +107,40 @@ fn run(transport: Box<dyn Transport>, options: Options, shared: Arc<Shared>, hoo
     drop(controller);
     shared.set_over();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bdev::nvme::controller::tests::script;
+    use crate::bdev::nvme::port::{Reply, Request};
+
+    /// Far more than any of this takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn attach(has_device: bool) -> Result<Handle, String> {
+        Handle::attach(script(has_device), Options::fabrics("n0".to_owned(), 1, None), Arc::new(|_| ()))
+    }
+
+    #[test]
+    fn a_controller_is_attached_and_given_back() {
+        let handle = attach(true).unwrap();
+        handle.wait_attached(PATIENCE).unwrap();
+        assert_eq!(handle.shared().about().unwrap().queues, 1);
+        assert!(matches!(handle.query(Query::Health, PATIENCE), Ok(Answer::Health(_))));
+        let port = handle.port(ReactorId(0));
+        port.ask(Request::Open).unwrap();
+        handle.detach(PATIENCE).unwrap();
+        let replies: Vec<Reply> = std::iter::from_fn(|| port.reply()).collect();
+        assert!(matches!(replies.last(), Some(Reply::Gone)), "{replies:?}");
+        assert!(matches!(handle.port(ReactorId(0)).reply(), Some(Reply::Gone)));
+        assert!(handle.query(Query::Health, PATIENCE).is_err());
+    }
+
+    #[test]
+    fn what_does_not_answer_is_not_attached() {
+        let handle = attach(false).unwrap();
+        let why = handle.wait_attached(PATIENCE).unwrap_err();
+        assert!(why.starts_with("connection refused"), "{why}");
+        assert!(handle.shared().wait_over(PATIENCE));
+    }
+}

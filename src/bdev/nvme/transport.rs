@@ -47,7 +47,7 @@ pub(crate) enum AdminData<'a> {
     Out(&'a [u8]),
 }
 
-/// A way to a controller.
+/// A way to a controller. Dropping it leaves the controller disabled, its connections closed.
 pub(crate) trait Transport: Send + Debug {
     /// Where it leads, in words for the log: `PCIe 0000:01:00.0`.
     fn name(&self) -> String;
@@ -72,7 +72,13 @@ pub(crate) trait Transport: Send + Debug {
     fn poll_queue(&mut self, id: u16, entries: u16, now: Tick) -> Progress<Box<dyn Queue + Send>>;
     /// Admin commands that delete the pair, in order: none over TCP.
     fn delete_commands(&mut self, id: u16) -> Vec<Command>;
-    /// The pair is deleted, at the controller too: its memory goes, its connection is closed.
+    /// Whether the controller is done with the pair, after [`Transport::delete_commands`] were carried out. Over TCP the end of
+    /// the connection says so; it comes in bounded time, if only by itself.
+    fn poll_delete(&mut self, _id: u16, _now: Tick) -> bool {
+        true
+    }
+    /// The pair is deleted, at the controller too, or was never made: its memory goes, its connection is closed. After a reset a
+    /// lane may still have its [`Queue`] for a while, and use it.
     fn forget_queue(&mut self, id: u16);
     /// Lets the device reach this range. `None`: it need not (TCP).
     fn map(&mut self, base: usize, bytes: usize) -> Result<Option<Mapping>, String>;
@@ -91,6 +97,4 @@ pub(crate) trait Transport: Send + Debug {
     fn doorbell_buffer(&mut self) -> Option<Command> {
         None
     }
-    /// The controller has carried [`Transport::doorbell_buffer`] out; a reset undoes it.
-    fn doorbell_buffer_set(&mut self) {}
 }

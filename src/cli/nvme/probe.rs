@@ -4,7 +4,6 @@
 //! that a PRP list is about; whoever reads the same bytes in another way can compare it.
 
 use std::fmt::Write as _;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -74,7 +73,11 @@ struct Probing {
 struct NoPayloads;
 
 impl Payloads for NoPayloads {
-    fn of(&mut self, _cid: u16) -> Option<(&mut Buf, Range<usize>)> {
+    fn source(&self, _cid: u16) -> Option<&[u8]> {
+        None
+    }
+
+    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
         None
     }
 }

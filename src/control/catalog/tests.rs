@@ -29,6 +29,7 @@ fn spec(name: &str, luns: &[(&str, Option<u16>)], maps: &[(u16, u32)]) -> NewTar
         demands_header_digest: false,
         demands_data_digest: false,
         queue_depth: 64,
+        relative_ports: Vec::new(),
     }
 }
 
@@ -229,4 +230,79 @@ fn private_groups_and_those_that_wait_are_not_told() {
     let told = told(&catalog, ALICE, "192.0.2.3:3260");
     assert_eq!(told, [("iqn.a".into(), vec!["192.0.2.2:3260,2".into()])]);
     assert!(catalog.admit("iqn.b", 3, ALICE).is_ok(), "it can be come to all the same");
+}
+
+#[test]
+fn a_login_is_sent_elsewhere_where_it_may_come_at_all() {
+    let mut catalog = catalog();
+    add_portals(&mut catalog, PortalGroup { is_private: true, ..portal_group(3, &["192.0.2.3:3260"]) });
+    create(&mut catalog, &spec("iqn.a", &[], &[(1, 2), (2, 1), (3, 1)]));
+    let to: SocketAddr = "192.0.2.3:3260".parse().unwrap();
+    catalog.set_redirect("iqn.A", 1, Some("[2001:db8::1]:3261".parse().unwrap())).unwrap();
+    catalog.set_redirect("iqn.a", 1, Some(to)).unwrap();
+    let admit = |catalog: &Catalog, tag, who| catalog.admit("iqn.a", tag, who).map(|_| ());
+    assert_eq!(admit(&catalog, 1, ALICE), Err(Refusal::MovedTemporarily("192.0.2.3:3260".to_owned())));
+    assert_eq!(admit(&catalog, 1, BOB), Err(Refusal::Forbidden));
+    assert_eq!((admit(&catalog, 2, BOB), admit(&catalog, 3, BOB)), (Ok(()), Ok(())));
+    // Discovery tells what it told.
+    assert_eq!(told(&catalog, ALICE, "192.0.2.2:3260")[0].1.len(), 3);
+    let mut refused =
+        |tag, to: &str| catalog.set_redirect("iqn.a", tag, Some(to.parse().unwrap())).unwrap_err();
+    assert_eq!(refused(4, "192.0.2.3:3260"), ChangeError::missing(What::PortalGroup, 4));
+    for (tag, to, expected) in [
+        (3, "192.0.2.1:3260", "portal group 3: it is private: who comes there has been redirected already"),
+        (2, "192.0.2.2:3260", "portal group 2: that address is one of its own portals"),
+        (2, "0.0.0.0:3260", "portal group 2: initiators need an address and a port"),
+        (2, "192.0.2.3:0", "portal group 2: initiators need an address and a port"),
+    ] {
+        assert_eq!(refused(tag, to).to_string(), expected);
+    }
+    // It goes with the map, and does not come back with it.
+    let initiators = [(1, 2)];
+    catalog.targets.find("iqn.a").unwrap().remove_maps(&initiators).unwrap();
+    let _ = catalog.refresh("iqn.a", &|_, _| false);
+    let not_there = catalog.set_redirect("iqn.a", 1, Some(to)).unwrap_err();
+    assert_eq!(not_there.to_string(), "portal group 1: it does not lead to the target");
+    let Catalog { targets, portals, initiators: groups, .. } = &mut catalog;
+    targets.find("iqn.a").unwrap().add_maps(&initiators, portals, groups).unwrap();
+    let _ = catalog.refresh("iqn.a", &|_, _| false);
+    assert_eq!(admit(&catalog, 1, ALICE), Ok(()));
+    catalog.set_redirect("iqn.a", 1, Some(to)).unwrap();
+    catalog.set_redirect("iqn.a", 1, None).unwrap();
+    assert_eq!(admit(&catalog, 1, ALICE), Ok(()));
+}
+
+/// Portal group and relative target port identifier of each port of a target, and the identifiers that each tells of.
+fn ports(catalog: &Catalog, name: &str) -> (Vec<(u16, u16)>, Vec<u16>) {
+    let views = &catalog.targets.get(name).unwrap().ports;
+    assert!(views.iter().all(|view| view.ports == views[0].ports && view.port_group == view.relative_port));
+    (views.iter().map(|view| (view.portal_group, view.relative_port)).collect(), views[0].ports.clone())
+}
+
+#[test]
+fn ports_get_the_identifiers_that_they_had_or_new_ones() {
+    let mut catalog = catalog();
+    let with = |name: &str, maps: &[(u16, u32)], relative_ports: &[(u16, u16)]| NewTarget {
+        relative_ports: relative_ports.to_vec(),
+        ..spec(name, &[], maps)
+    };
+    create(&mut catalog, &with("iqn.a", &[(1, 1)], &[(1, 2)]));
+    create(&mut catalog, &with("iqn.b", &[(1, 1), (2, 1)], &[]));
+    assert_eq!(ports(&catalog, "iqn.a"), (vec![(1, 2)], vec![2]));
+    assert_eq!(ports(&catalog, "iqn.b"), (vec![(1, 1), (2, 3)], vec![1, 3]));
+    create(&mut catalog, &with("iqn.c", &[(1, 1), (2, 1)], &[(1, 9), (2, 4)]));
+    assert_eq!(ports(&catalog, "iqn.c"), (vec![(1, 9), (2, 4)], vec![4, 9]));
+    for wanted in [[(1, 9), (2, 5)], [(1, 5), (2, 5)], [(1, 5), (2, 0)]] {
+        let error = refused(&mut catalog, &with("iqn.d", &[(1, 1), (2, 1)], &wanted));
+        assert!(matches!(error, ChangeError::RelativePort(_)), "{error}");
+    }
+    // Sessions hear of a port that has come, as the other ports tell of it.
+    let Catalog { targets, portals, initiators, .. } = &mut catalog;
+    targets.find("iqn.a").unwrap().add_maps(&[(2, 1)], portals, initiators).unwrap();
+    let changed = catalog.refresh("iqn.a", &|_, _| true);
+    assert_eq!(
+        changed.iter().map(|view| (view.relative_port, view.ports.len())).collect::<Vec<_>>(),
+        [(2, 2)]
+    );
+    assert_eq!(ports(&catalog, "iqn.a"), (vec![(1, 2), (2, 5)], vec![2, 5]));
 }

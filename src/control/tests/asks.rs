@@ -103,6 +103,10 @@ fn a_device_that_keeps_an_io_is_told() {
     let (mut world, session) = world();
     mode_select(&mut world, session, &CACHE_OFF);
     changed(&mut world, session, true, false);
+    // Nobody is told before every reactor knows what the device keeps.
+    for reactor in [1, 0] {
+        assert!(matches!(acknowledge(&mut world, reactor, true), Change::Nothing));
+    }
     assert_eq!(answer(&world).0, Outcome::check(Sense::INTERNAL_FAILURE));
 }
 

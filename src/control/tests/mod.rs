@@ -221,6 +221,9 @@ fn a_unit_reset_is_answered_after_every_reactor() {
     assert_eq!((units.len(), attention), (1, Ua::UnitReset));
     assert!(world.reactors[0].receive().is_none(), "the other reactor has not drained yet");
     acknowledge(&mut world, 1, false);
+    for reactor in [0, 1] {
+        assert!(matches!(acknowledge(&mut world, reactor, true), Change::Nothing));
+    }
     let answer = world.reactors[0].receive();
     assert!(
         matches!(answer, Some(ToReactor::TmfEnded { asked, outcome: TmfOutcome::Rejected }) if asked == ticket),

@@ -268,7 +268,7 @@ fn a_disk_without_medium_is_not_ready_and_is_looked_for_until_it_is() {
     blocks.store(64, Ordering::Relaxed);
     prober.probed(&mut world.control, "late", Ok(()));
     let Change::Unit { view: found, attention, .. } = acknowledge(&mut world, 0, true) else { panic!() };
-    assert_eq!((found.medium, found.blocks, attention), (Medium::Ready, 64, Some(Ua::CapacityChanged)));
+    assert_eq!((found.medium, found.blocks, attention), (Medium::Ready, 64, Some(Ua::MediumChanged)));
     assert_eq!(found.identity.serial, "6c".repeat(16));
     assert_eq!((due(&mut prober, &world, 9), prober.deadline()), (vec![], None));
 }

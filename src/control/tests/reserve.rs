@@ -2,6 +2,7 @@
 
 use super::acknowledge;
 use super::world::{ALICE, World};
+use crate::control::done::Done;
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::reactor::message::{
     Adopt, Ask, Change, Reserve, TaskTicket, TmfAsk, TmfTicket, ToControl, ToReactor,
@@ -10,7 +11,7 @@ use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::LunNumber;
+use crate::scsi::view::{LunNumber, Medium};
 use crate::scsi::{Outcome, Status};
 use crate::slab::Key;
 
@@ -115,15 +116,44 @@ fn only_what_takes_away_waits_for_devices() {
     silent(&world);
 }
 
+/// The view that both reactors are shown.
+#[track_caller]
+fn shown(world: &mut World) -> Medium {
+    let [change, other] = [0, 1].map(|reactor| acknowledge(world, reactor, true));
+    let (Change::Unit { view, attention, is_drained, .. }, Change::Unit { view: same, .. }) = (change, other)
+    else {
+        panic!()
+    };
+    assert_eq!((attention, is_drained), (None, false));
+    assert_eq!(view, same);
+    view.medium
+}
+
 #[test]
 fn a_device_that_keeps_an_io_is_told_and_the_new_state_holds() {
     let (mut world, alice, bob) = world();
+    let unsettled =
+        |reactor, is_so| ToControl::Unsettled { unit: UnitId(0), reactor: ReactorId(reactor), is_so };
     done(&mut world, alice, REGISTER, [0, 7]);
     out(&mut world, alice, 2, RESERVE, [7, 0]);
-    in_force(&mut world, false);
+    acknowledge(&mut world, 0, true);
+    world.tell(unsettled(1, true));
+    world.tell(unsettled(0, true));
+    acknowledge(&mut world, 1, false);
+    // Everybody finds the unit not ready before anybody is answered.
+    assert_eq!(shown(&mut world), Medium::Unsettled);
+    assert!(matches!(acknowledge(&mut world, 1, true), Change::Nothing));
+    assert!(matches!(acknowledge(&mut world, 0, true), Change::Nothing));
     assert_eq!(answer(&world, alice), (2, Outcome::check(Sense::INTERNAL_FAILURE)));
     let permits = &world.control.catalog.registry.view(UnitId(0)).unwrap().permits;
     assert!(!permits.allows(bob.nexus, Class::Write));
+    // A new view of it changes nothing there: the device keeps what it keeps.
+    world.control.reread_bdev("disk0", Done::nobody()).unwrap();
+    world.tell(unsettled(0, false));
+    silent(&world);
+    world.tell(unsettled(1, false));
+    assert_eq!(shown(&mut world), Medium::Ready);
+    silent(&world);
 }
 
 #[test]
@@ -187,6 +217,43 @@ fn a_nexus_without_a_session_is_told_at_its_next_login() {
     let (again, owed) = log_in(&mut world, ALICE, 0);
     assert_eq!(again.nexus, alice.nexus, "the same number");
     assert_eq!(owed, [(UnitId(0), Ua::RegistrationsPreempted)]);
+}
+
+#[test]
+fn who_was_to_be_told_and_has_gone_meanwhile_is_told_at_its_next_login() {
+    let (mut world, alice, bob) = world();
+    done(&mut world, alice, REGISTER, [0, 7]);
+    done(&mut world, bob, REGISTER, [0, 9]);
+    out(&mut world, bob, 1, 4, [9, 7]);
+    // Decided, and on its way to Alice's reactor, which finds nobody to tell.
+    world.ended(alice.session);
+    world.drained(alice.session);
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, bob), (1, Outcome::GOOD));
+    let (again, owed) = log_in(&mut world, ALICE, 0);
+    assert_eq!((again.nexus, owed), (alice.nexus, vec![(UnitId(0), Ua::RegistrationsPreempted)]));
+}
+
+#[test]
+fn what_is_aborted_before_it_is_decided_does_not_happen() {
+    let (mut world, alice, bob) = world();
+    out(&mut world, bob, 1, REGISTER, [0, 9]);
+    out(&mut world, alice, 2, REGISTER, [0, 7]);
+    out(&mut world, alice, 3, REGISTER, [0, 8]);
+    let withdraw =
+        |task| ToControl::Withdraw { reactor: ReactorId(0), ticket: ticket(task), unit: UnitId(0) };
+    world.tell(withdraw(2));
+    // Too late for one that is decided: it will be answered in its time. Nobody knows of another.
+    world.tell(ToControl::Withdraw { reactor: ReactorId(1), ticket: ticket(1), unit: UnitId(0) });
+    world.tell(withdraw(4));
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, alice), (2, Outcome::of(Status::TaskAborted)));
+    assert_eq!(answer(&world, bob), (1, Outcome::GOOD));
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, alice), (3, Outcome::GOOD));
+    let permits = &world.control.catalog.registry.view(UnitId(0)).unwrap().permits;
+    assert!(permits.state().names(alice.nexus));
+    silent(&world);
 }
 
 #[test]

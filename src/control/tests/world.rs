@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex};
 
-use crate::bdev::{Bdev, Channel, Info};
+use crate::bdev::{Bdev, Channel, Info, Offloads};
 use crate::control::access::{InitiatorGroup, NameRule};
 use crate::control::auth::Auth;
 use crate::control::options::Options;
@@ -142,6 +142,7 @@ impl Bdev for Disk {
             rotational: false,
             uuid: [self.0; 16],
             unmap: None,
+            offloads: Offloads::default(),
         }
     }
 
@@ -267,6 +268,7 @@ pub(super) fn target(name: &str, luns: Vec<(String, Option<LunNumber>)>) -> NewT
         demands_header_digest: false,
         demands_data_digest: false,
         queue_depth: 64,
+        relative_ports: Vec::new(),
     }
 }
 

@@ -152,7 +152,7 @@ impl Conn {
     pub fn settle(&mut self, key: Key, cx: &mut Cx<'_>) -> bool {
         let Some(task) = cx.tasks.get(key) else { return false };
         let Some(outcome) = task.outcome else { return false };
-        if task.ios > 0 || task.is_owed_data() || task.phase == Phase::Early {
+        if task.ios > 0 || task.is_asked || task.is_owed_data() || task.phase == Phase::Early {
             return false;
         }
         if task.phase != Phase::Swallowing {

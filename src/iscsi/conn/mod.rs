@@ -20,7 +20,7 @@ pub use data_out::Solicit;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
-use crate::id::{NexusId, SessionId, UnitId};
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::conn::deframe::{Deframer, Payload, Then, To};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
@@ -81,7 +81,9 @@ enum Life {
 /// What a connection is made from.
 #[derive(Debug)]
 pub struct ConnSetup {
-    /// Its key in the reactor's table.
+    /// Its reactor.
+    pub reactor: ReactorId,
+    /// Its key in that one's table.
     pub key: Key,
     /// The session.
     pub session: SessionId,
@@ -112,6 +114,7 @@ pub struct ConnSetup {
 /// The connection.
 #[derive(Debug)]
 pub struct Conn {
+    reactor: ReactorId,
     key: Key,
     session: SessionId,
     nexus: NexusId,
@@ -135,6 +138,8 @@ pub struct Conn {
     /// Task management functions that have not been answered.
     tmf_count: u32,
     is_logged_out: bool,
+    /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
+    has_made_room: bool,
     rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,
@@ -146,6 +151,7 @@ impl Conn {
         let mut attentions = vec![Attentions::new(); setup.target.mappings.len()];
         attentions.iter_mut().for_each(|attentions| attentions.push(setup.attention));
         let mut conn = Conn {
+            reactor: setup.reactor,
             key: setup.key,
             session: setup.session,
             nexus: setup.nexus,
@@ -164,6 +170,7 @@ impl Conn {
             immediate_count: 0,
             tmf_count: 0,
             is_logged_out: false,
+            has_made_room: false,
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
@@ -231,10 +238,13 @@ impl Conn {
             }
             if !self.deframer.in_payload() {
                 let Some(bhs) = self.deframer.header(input, &self.params)? else { return Ok(None) };
-                if self.tx.control_count() >= limits::CONTROL_REPLIES_MAX {
+                let is_full = !self.may_echo(&bhs);
+                if self.tx.control_count() >= limits::CONTROL_REPLIES_MAX || is_full && !self.has_made_room {
                     // The header stays collected; the next call comes by here again.
+                    self.has_made_room = is_full;
                     return Ok(Some(Request::Flush));
                 }
+                self.has_made_room = false;
                 let payload = self.begin(&bhs, cx)?;
                 self.deframer.begin(payload, &self.params);
             }
@@ -251,6 +261,14 @@ impl Conn {
         self.tx.control_count() >= limits::CONTROL_REPLIES_MAX
     }
 
+    /// Whether there is room for the answer to a request that is answered with as much as it says.
+    fn may_echo(&self, bhs: &Bhs) -> bool {
+        let bytes = u64::from(bhs.data_bytes());
+        bytes == 0
+            || !matches!(Pdu::parse(bhs), Pdu::NopOut(_) | Pdu::Text(_))
+            || self.tx.control_bytes() + bytes <= limits::CONTROL_BYTES_MAX
+    }
+
     /// A header is complete: says where its data go.
     fn begin(&mut self, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Payload, Fatal> {
         let bytes = bhs.data_bytes() as usize;
@@ -258,6 +276,7 @@ impl Conn {
         match Pdu::parse(bhs) {
             Pdu::ScsiCommand(command) => self.begin_command(&command, bytes, cx),
             Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx),
+            Pdu::NopOut(_) | Pdu::Text(_) if !self.may_echo(bhs) => Ok(drop(Then::Handle)),
             Pdu::NopOut(_) | Pdu::Text(_) if bytes > 0 => match cx.unsolicited.take(bytes) {
                 Some(buf) => Ok(Payload::new(To::Buf(buf), 0, bytes, bytes, Then::Handle)),
                 None => Ok(drop(Then::Handle)),
@@ -538,6 +557,11 @@ impl Conn {
     /// Takes a task whose obligation is met out of every count.
     fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<crate::iscsi::task::Task> {
         let task = cx.tasks.remove(&mut self.tasks, key)?;
+        if let Some(histogram) = &self.target.histogram
+            && task.obligation.is_answered()
+        {
+            histogram.count(self.reactor, cx.now.since_ns(task.came_at));
+        }
         match task.phase {
             Phase::Early => {}
             phase => {

@@ -42,7 +42,7 @@ impl Conn {
                 buf.truncate(self.params.send_segment_bytes_max as usize);
                 Some(buf)
             }
-            // There was no memory for its data.
+            // There was no memory for its data, or too much waits to be sent already.
             _ if bhs.data_bytes() > 0 => {
                 self.reject(bhs, RejectReason::TooManyImmediate, cx)?;
                 return Ok(None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Conn, ConnSetup, Cx, Request, Solicit};
 use crate::buf::{Class, Pool};
-use crate::id::{NexusId, SessionId, UnitId};
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::error::Fatal;
 use crate::iscsi::negotiate::DEFAULTS;
 use crate::iscsi::sn::Sn;
@@ -49,6 +49,8 @@ impl World {
             name: "iqn.2026-11.io.example:t".to_owned(),
             alias: String::new(),
             relative_port: 1,
+            ports: vec![1],
+            histogram: None,
             port_group: 1,
             portal_group: 1,
             portals: vec!["192.0.2.1:3260,1".to_owned()],
@@ -72,10 +74,12 @@ impl World {
             rotational: false,
             modes: Modes::new(false),
             unmap: None,
+            offloads: crate::bdev::Offloads::default(),
             permits: Permits::default(),
             medium: Medium::Ready,
         };
         let setup = ConnSetup {
+            reactor: ReactorId(0),
             key: Key { index: 0, generation: 0 },
             session: SessionId(1),
             nexus: NexusId(1),
@@ -90,7 +94,11 @@ impl World {
             ask_ns: 0,
             close_ns: 0,
         };
-        let classes = [Class { bytes: 4096, count: 8 }, Class { bytes: 16384, count: 2 }];
+        let classes = [
+            Class { bytes: 4096, count: 8 },
+            Class { bytes: 16384, count: 2 },
+            Class { bytes: 262_144, count: 4 },
+        ];
         World {
             conn: Conn::new(setup, Tick::ZERO),
             tasks: Tasks::new(64),
@@ -235,4 +243,40 @@ fn a_text_exchange_goes_on_until_the_initiator_says_it_is_over() {
     // The tag is spent.
     assert_eq!(world.receive(&request), None);
     assert_eq!(world.send()[0][..3], [0x3f, 0x80, 0x04]);
+}
+
+#[test]
+fn echoes_that_nobody_reads_are_bounded_in_bytes() {
+    let mut world = World::new();
+    world.conn.params.recv_segment_bytes_max = 262_144;
+    world.conn.params.send_segment_bytes_max = 262_144;
+    // An immediate NOP-Out with 256 KiB.
+    let mut nop = vec![0x5a; 48 + 262_144];
+    nop[..48].fill(0);
+    nop[..8].copy_from_slice(&[0x40, 0x80, 0, 0, 0, 4, 0, 0]);
+    nop[20..24].fill(0xff);
+    nop[27] = 1;
+    for number in 1..=2 {
+        nop[19] = number;
+        assert_eq!(world.receive(&nop), None);
+    }
+    // For one more what waits is to be sent first; as that is not possible, its data are dropped.
+    nop[19] = 3;
+    let mut input = nop.as_slice();
+    assert_eq!(world.conn.advance(&mut input, cx!(world)), Ok(Some(Request::Flush)));
+    assert!(!world.conn.is_flooded(), "the session goes on");
+    assert_eq!(world.conn.advance(&mut input, cx!(world)), Ok(None));
+    assert!(input.is_empty());
+    assert_eq!(world.pools[0].in_use_count(), 2);
+    let mut batch = Batch::new();
+    world.conn.fill(&mut batch, &world.tx);
+    let stream: Vec<u8> = batch.slices(&world.tx).iter().flat_map(|slice| slice.iter().copied()).collect();
+    assert_eq!(stream.len(), 2 * nop.len() + 48 + 48);
+    // NOP-In twice, and a Reject for too many immediate requests.
+    let opcodes = [0, nop.len(), 2 * nop.len()].map(|at| (stream[at], stream[at + 2]));
+    assert_eq!(opcodes, [(0x20, 0), (0x20, 0), (0x3f, 0x06)]);
+    assert!(!world.conn.sent(stream.len(), &batch, cx!(world)));
+    nop[19] = 4;
+    assert_eq!(world.receive(&nop), None, "there is room again");
+    assert!(world.conn.has_output());
 }

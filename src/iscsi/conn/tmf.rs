@@ -235,17 +235,29 @@ impl Conn {
 
     /// Retires what one aborted task still owes: data that come later are dropped.
     pub fn retire(&mut self, key: Key, cx: &mut Cx<'_>) {
-        if cx.tasks.get(key).is_some_and(|task| task.phase == Phase::Swallowing && task.ios == 0) {
+        if cx.tasks.get(key).is_some_and(may_retire) {
             self.forget(key, cx);
         }
     }
 
+    /// Whether control has not answered yet what it was asked about a task that was aborted in silence: one of `unit` (of
+    /// any, where none is given).
+    pub fn is_asking(&self, unit: Option<UnitId>, cx: &Cx<'_>) -> bool {
+        let is_so = |task: &Task| {
+            task.is_asked && task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)
+        };
+        cx.tasks.find(&self.tasks, is_so).is_some()
+    }
+
     /// Retires what aborted tasks still owe: data that come later are dropped.
     pub fn retire_swallowing(&mut self, cx: &mut Cx<'_>) {
-        while let Some(key) =
-            cx.tasks.find(&self.tasks, |task| task.phase == Phase::Swallowing && task.ios == 0)
-        {
+        while let Some(key) = cx.tasks.find(&self.tasks, may_retire) {
             self.forget(key, cx);
         }
     }
+}
+
+/// Whether an aborted task awaits nothing but data.
+fn may_retire(task: &Task) -> bool {
+    task.phase == Phase::Swallowing && task.ios == 0 && !task.is_asked
 }

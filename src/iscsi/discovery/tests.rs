@@ -31,6 +31,8 @@ impl Authority for Control {
                 name: format!("iqn.2026-11.example:{index:03}"),
                 alias: String::new(),
                 relative_port: 1,
+                ports: vec![1],
+                histogram: None,
                 port_group: 1,
                 portal_group: 1,
                 portals: vec!["[::1]:3260,1".into()],

@@ -58,6 +58,8 @@ fn disk() -> TargetView {
         name: "iqn.2026-11.example:disk".into(),
         alias: "a disk".into(),
         relative_port: 1,
+        ports: vec![1],
+        histogram: None,
         port_group: 1,
         portal_group: 7,
         portals: vec!["127.0.0.1:3260,7".into()],

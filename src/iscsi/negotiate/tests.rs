@@ -157,6 +157,8 @@ fn full_feature_phase() {
         name: "iqn.2026-11.example:disk".into(),
         alias: String::new(),
         relative_port: 1,
+        ports: vec![1],
+        histogram: None,
         port_group: 1,
         portal_group: 1,
         portals: vec!["127.0.0.1:3260,1".into()],

@@ -11,11 +11,11 @@ use rustix::io::Errno;
 use super::memory::Name;
 use super::{Method, Outcome, method};
 use crate::bdev::Bdev as _;
-use crate::bdev::file::{Cache, FileDisk, OpenError, Recipe};
+use crate::bdev::file::{Cache, FileDisk, Left, OpenError, Recipe};
 use crate::rpc::context::Context;
-use crate::rpc::devices::Made;
+use crate::rpc::devices::{Device, Made, no_bdev};
 use crate::rpc::fault::Fault;
-use crate::rpc::json::Json;
+use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
 use crate::rpc::recipes::{self, FileKind};
 use crate::rpc::types::{Ignored, Uuid};
@@ -39,6 +39,14 @@ pub(super) const METHODS: &[Method] = &[
     ),
     method!("bdev_uring_rescan", Runtime, Name, uring_rescan, "Reads its size anew; initiators are told."),
     method!("bdev_uring_delete", Runtime, Name, uring_delete, "Closes it, its LUNs first. The data stay."),
+    method!(
+        "lunette_bdev_reopen",
+        Runtime,
+        Name,
+        reopen,
+        "Opens the file or block device anew, after a failed flush or when a device that was pulled is back, and says what may be lost. \
+         LUNs, identity and reservations stay; the LUN is not ready meanwhile."
+    ),
 ];
 
 params! {
@@ -144,8 +152,8 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     }
     let made = Made {
         recipe: recipes::file(&disk.info(), &made_of, kind),
+        device: Some(Device::File(Arc::downgrade(&disk))),
         bdev: disk,
-        device: None,
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
@@ -155,7 +163,9 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
 fn fault(error: &OpenError) -> Fault {
     let errno = match error {
         OpenError::Missing(_) => Errno::NOENT,
-        OpenError::Mounted { .. } | OpenError::Busy(_) | OpenError::Locked(_) => Errno::BUSY,
+        OpenError::Mounted { .. } | OpenError::Busy(_) | OpenError::Locked(_) | OpenError::Draining(_) => {
+            Errno::BUSY
+        }
         OpenError::Memory(_) => Errno::NOMEM,
         OpenError::IoUring(source) | OpenError::System { source, .. } => {
             Errno::from_io_error(source).unwrap_or(Errno::IO)
@@ -181,6 +191,36 @@ fn rescan(context: &Context, name: &str, kind: FileKind) -> Outcome {
     })?;
     context.reread(name)?;
     Ok(Json::Bool(true))
+}
+
+/// So long what was sent to a disk gets to come back before it is opened anew; then the call fails, and the disk comes up
+/// when it has.
+const REOPEN_PATIENCE: Duration = Duration::from_secs(10);
+
+fn reopen(context: &Context, params: Name) -> Outcome {
+    let name = &params.name;
+    let Device::File(disk) = context.device(name)? else {
+        return Err(Fault::errno(
+            Errno::OPNOTSUPP,
+            format_args!("bdev {name} is neither a file nor a device"),
+        ));
+    };
+    let disk = disk.upgrade().ok_or_else(|| no_bdev(name))?;
+    disk.close();
+    // Initiators see that it is not ready, and later that it is again: that its medium may have changed.
+    let told = context.reread(name);
+    let reopened = disk.reopen(REOPEN_PATIENCE);
+    told?;
+    let Left { is_flush_failed, may_have_lost } = reopened.map_err(|error| fault(&error))?;
+    context.reread(name)?;
+    let lost = if may_have_lost {
+        tracing::warn!(bdev = name, "opened anew: writes since the last good flush may be lost");
+        "writes answered since the last flush that went well may be lost: check what is on it"
+    } else {
+        tracing::info!(bdev = name, "opened anew: nothing is lost");
+        "nothing: everything that was answered is on stable storage"
+    };
+    Ok(object! { "flush_had_failed": is_flush_failed, "may_have_lost": may_have_lost, "lost": lost })
 }
 
 fn aio_delete(context: &Context, params: Name) -> Outcome {

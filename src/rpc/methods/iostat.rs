@@ -1,6 +1,7 @@
 //! What was asked of bdevs: `bdev_get_iostat`, `bdev_reset_iostat`.
 
 use super::{Method, Outcome, method};
+use crate::bdev::count::Tally;
 use crate::control::registry::Entry;
 use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
@@ -15,7 +16,8 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         GetIostat,
         get_iostat,
-        "How often and how much was read, written and unmapped, of all bdevs or some. Latencies are not measured: they are 0."
+        "How often and how much was read, written and unmapped, of all bdevs or some, and how long that took in ticks, \
+         which are nanoseconds."
     ),
     method!("bdev_reset_iostat", Runtime, ResetIostat, reset_iostat, "Begins to count anew."),
 ];
@@ -38,14 +40,14 @@ params! {
         names: Option<Vec<String>>,
         /// SPDK's: by thread.
         per_channel: Off,
-        /// What is counted anew from now on; maxmin is about latencies, and so about nothing.
+        /// What is counted anew from now on; maxmin: the longest and the shortest times only.
         reset_mode: Mode = Mode::None,
     }
 }
 
 fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
     let wanted = params.name.map(|name| vec![name]).or(params.names);
-    let is_reset = params.reset_mode == Mode::All;
+    let mode = params.reset_mode;
     context.control(move |control, now| {
         let entries = match &wanted {
             None => control.bdevs().collect::<Vec<_>>(),
@@ -55,8 +57,12 @@ fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
             }
         };
         let bdevs = entries.iter().map(|entry| describe(entry)).collect::<Json>();
-        if is_reset {
-            entries.iter().for_each(|entry| entry.spec.bdev.forget_counts());
+        for entry in entries {
+            match mode {
+                Mode::All => entry.spec.bdev.forget_counts(),
+                Mode::MaxMin => entry.spec.bdev.forget_extremes(),
+                Mode::None => {}
+            }
         }
         Ok(object! { "tick_rate": SECOND_NS, "ticks": now.since_ns(crate::time::Tick::ZERO), "bdevs": bdevs })
     })?
@@ -66,19 +72,25 @@ fn describe(entry: &Entry) -> Json {
     let counts = entry.spec.bdev.counts().unwrap_or_default();
     let mut members = object! {
         "name": &entry.name,
-        "bytes_read": counts.read_bytes,
-        "num_read_ops": counts.reads,
-        "bytes_written": counts.write_bytes,
-        "num_write_ops": counts.writes,
-        "bytes_unmapped": counts.unmap_bytes,
-        "num_unmap_ops": counts.unmaps,
+        "bytes_read": counts.reads.bytes,
+        "num_read_ops": counts.reads.ios,
+        "bytes_written": counts.writes.bytes,
+        "num_write_ops": counts.writes.ios,
+        "bytes_unmapped": counts.unmaps.bytes,
+        "num_unmap_ops": counts.unmaps.ios,
         "bytes_copied": 0u64,
         "num_copy_ops": 0u64,
     };
-    for kind in ["read", "write", "unmap", "copy"] {
-        for which in ["", "max_", "min_"] {
-            members.push(&format!("{which}{kind}_latency_ticks"), 0u64);
-        }
+    let kinds = [
+        ("read", counts.reads),
+        ("write", counts.writes),
+        ("unmap", counts.unmaps),
+        ("copy", Tally::default()),
+    ];
+    for (name, kind) in kinds {
+        members.push(&format!("{name}_latency_ticks"), kind.total_ns);
+        members.push(&format!("max_{name}_latency_ticks"), kind.max_ns);
+        members.push(&format!("min_{name}_latency_ticks"), kind.min_ns);
     }
     let errors = if counts.errors == 0 {
         Json::Object(Vec::new())
@@ -101,7 +113,7 @@ params! {
 }
 
 fn reset_iostat(context: &Context, params: ResetIostat) -> Outcome {
-    let reset_mode = if params.mode == Mode::All { Mode::All } else { Mode::None };
-    get_iostat(context, GetIostat { name: params.name, names: None, per_channel: Off, reset_mode })?;
+    let all = GetIostat { name: params.name, names: None, per_channel: Off, reset_mode: params.mode };
+    get_iostat(context, all)?;
     Ok(Json::Bool(true))
 }

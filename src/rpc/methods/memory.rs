@@ -143,6 +143,9 @@ fn resize(context: &Context, params: Resize) -> Outcome {
         Device::Error(_) => {
             return Err(Fault::errno(Errno::OPNOTSUPP, "resize what it is made of"));
         }
+        Device::File(_) => {
+            return Err(Fault::errno(Errno::OPNOTSUPP, "resize the file, then call bdev_aio_rescan"));
+        }
     }
     context.resized(&params.name, "num_blocks", Json::from(params.num_blocks))?;
     Ok(Json::Bool(true))

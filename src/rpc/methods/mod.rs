@@ -6,6 +6,7 @@ mod bdev;
 mod connection;
 mod file;
 mod framework;
+mod histogram;
 pub(super) mod initiator;
 mod iostat;
 mod log;
@@ -94,6 +95,7 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    histogram::METHODS,
     connection::METHODS,
     lunette::METHODS,
     spdk::METHODS,

@@ -1,12 +1,18 @@
 //! NVMe controllers: attached, listed, given back.
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
 use rustix::io::Errno;
 
 use super::{Method, Outcome, method};
 use crate::bdev::nvme::TimeOuts;
-use crate::bdev::nvme::controller::shared::{Life, Options};
+use crate::bdev::nvme::controller::logs::ErrorEntry;
+use crate::bdev::nvme::controller::shared::{Answer, Life, Options, Order, Query};
 use crate::bdev::nvme::pci;
 use crate::bdev::nvme::pci::device::Address;
+use crate::bdev::nvme::tcp::pdu::Digests;
+use crate::bdev::nvme::tcp::transport::{self as tcp, TcpTransport};
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -32,7 +38,43 @@ pub(super) const METHODS: &[Method] = &[
         "Closes a controller's disks, their LUNs first, and gives it back. The data stay."
     ),
     method!("bdev_nvme_get_controllers", Runtime, Get, get, "Lists NVMe controllers, or the one named."),
+    method!(
+        "bdev_nvme_reset_controller",
+        Runtime,
+        OfController,
+        reset,
+        "Has a controller reset. IO waits meanwhile; writes that it may have seen end in ABORTED COMMAND."
+    ),
+    method!(
+        "bdev_nvme_get_controller_health_info",
+        Runtime,
+        OfController,
+        health,
+        "Tells a controller's SMART data (log page 02h)."
+    ),
+    method!(
+        "lunette_nvme_get_errors",
+        Runtime,
+        OfController,
+        errors,
+        "Tells a controller's error log (log page 01h), the newest entry first."
+    ),
+    method!(
+        "lunette_nvme_rescan",
+        Runtime,
+        OfController,
+        rescan,
+        "Has a controller's namespaces looked at again, where it does not tell of changes by itself."
+    ),
 ];
+
+params! {
+    /// Of calls about one controller.
+    pub(super) struct OfController {
+        /// Its name.
+        name: String,
+    }
+}
 
 params! {
     /// Of `bdev_nvme_attach_controller`.
@@ -119,6 +161,7 @@ fn attach(context: &Context, params: Attach) -> Outcome {
     {
         return Err(invalid("name", "letters, digits, '-', '_' and '.' are taken"));
     }
+    context.check_controller_free(&params.name)?;
     let reactors = context.control(|control, _| control.reactor_count())?;
     let reactors = u16::try_from(reactors).unwrap_or(u16::MAX);
     let command_ns = u64::from(params.lunette_timeout_sec.max(1)) * SECOND_NS;
@@ -185,6 +228,116 @@ fn describe(attached: &Attached) -> Json {
     object! { "name": attached.name(), "ctrlrs": Json::Array(vec![controller]) }
 }
 
-fn tcp(_params: &Attach, _reactors: u16, _times: TimeOuts) -> Result<ToAttach, Fault> {
-    Err(Fault::internal("not yet"))
+fn tcp(params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Fault> {
+    let address: IpAddr = params.traddr.parse().map_err(|_| {
+        invalid("traddr", &format!("{:?} is no IP address; names are not looked up", params.traddr))
+    })?;
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    if params.adrfam.as_ref().is_some_and(|given| !given.eq_ignore_ascii_case(family)) {
+        return Err(invalid("adrfam", &format!("traddr is of {family}")));
+    }
+    let port = params.trsvcid.as_deref().unwrap_or("4420");
+    let port = port.parse().map_err(|_| invalid("trsvcid", &format!("{port:?} is no TCP port")))?;
+    let subnqn = params.subnqn.as_deref().ok_or_else(|| {
+        invalid("subnqn", &format!("name a subsystem; `lunette nvme discover {address}` lists them"))
+    })?;
+    let mut options = tcp::Options::of_this_machine(SocketAddr::new(address, port), subnqn);
+    if let Some(hostnqn) = &params.hostnqn {
+        options.hostnqn.clone_from(hostnqn);
+    }
+    for (name, nqn) in [("subnqn", subnqn), ("hostnqn", &options.hostnqn)] {
+        if let Some(problem) = tcp::nqn_problem(nqn) {
+            return Err(invalid(name, &problem));
+        }
+    }
+    options.digests = Digests { header: params.hdgst, data: params.ddgst };
+    let loss_ns = u64::try_from(params.ctrlr_loss_timeout_sec).ok().map(|seconds| seconds * SECOND_NS);
+    let trid = object! {
+        "trtype": "TCP",
+        "adrfam": family,
+        "traddr": address.to_string(),
+        "trsvcid": port.to_string(),
+        "subnqn": subnqn,
+    };
+    let mut call = object! { "name": &params.name };
+    if let (Json::Object(call), Json::Object(trid)) = (&mut call, trid.clone()) {
+        call.extend(trid);
+    }
+    if let Some(hostnqn) = &params.hostnqn {
+        call.push("hostnqn", hostnqn);
+    }
+    call.push("hdgst", params.hdgst);
+    call.push("ddgst", params.ddgst);
+    call.push("ctrlr_loss_timeout_sec", params.ctrlr_loss_timeout_sec);
+    call.push("lunette_timeout_sec", params.lunette_timeout_sec);
+    Ok(ToAttach {
+        name: params.name.clone(),
+        trid,
+        recipe: recipe("bdev_nvme_attach_controller", call),
+        options: Options::fabrics(params.name.clone(), reactors, loss_ns),
+        times,
+        transport: Box::new(TcpTransport::new(options)),
+    })
+}
+
+fn the(context: &Context, name: &str) -> Result<Arc<Attached>, Fault> {
+    context.controllers(Some(name))?.pop().ok_or_else(|| Fault::internal("there is none"))
+}
+
+fn reset(context: &Context, params: OfController) -> Outcome {
+    the(context, &params.name)?.order(Order::Reset);
+    Ok(Json::Bool(true))
+}
+
+fn rescan(context: &Context, params: OfController) -> Outcome {
+    the(context, &params.name)?.order(Order::Rescan);
+    Ok(Json::Bool(true))
+}
+
+fn errors(context: &Context, params: OfController) -> Outcome {
+    let Answer::Errors(entries) = the(context, &params.name)?.query(Query::Errors)? else {
+        return Err(Fault::internal("it answered something else"));
+    };
+    let describe = |entry: &ErrorEntry| {
+        object! {
+            "count": entry.count,
+            "sq_id": entry.queue,
+            "cid": entry.cid,
+            "status": entry.status >> 1,
+            "lba": entry.lba,
+            "nsid": entry.nsid,
+        }
+    };
+    Ok(entries.iter().map(describe).collect())
+}
+
+fn health(context: &Context, params: OfController) -> Outcome {
+    let attached = the(context, &params.name)?;
+    let Answer::Health(health) = attached.query(Query::Health)? else {
+        return Err(Fault::internal("it answered something else"));
+    };
+    let about = attached.shared().about().ok_or_else(|| Fault::internal("it has not worked yet"))?;
+    // JSON has no whole numbers of 128 bits; none of these gets so far.
+    let count = |count: u128| u64::try_from(count).unwrap_or(u64::MAX);
+    Ok(object! {
+        "model_number": &about.identity.model,
+        "serial_number": &about.identity.serial,
+        "firmware_revision": &about.identity.firmware,
+        "traddr": attached.trid.member("traddr").cloned().unwrap_or(Json::Null),
+        "critical_warning": health.warnings,
+        "temperature_celsius": i64::from(health.temperature_kelvin) - 273,
+        "available_spare_percentage": health.spare_percent,
+        "available_spare_threshold_percentage": health.spare_threshold_percent,
+        "percentage_used": health.used_percent,
+        "data_units_read": count(health.units_read),
+        "data_units_written": count(health.units_written),
+        "host_read_commands": count(health.reads),
+        "host_write_commands": count(health.writes),
+        "controller_busy_time": count(health.busy_minutes),
+        "power_cycles": count(health.power_cycles),
+        "power_on_hours": count(health.power_on_hours),
+        "unsafe_shutdowns": count(health.unsafe_shutdowns),
+        "media_errors": count(health.media_errors),
+        "num_err_log_entries": count(health.error_entries),
+    })
 }

@@ -47,7 +47,7 @@ const PORT: u16 = 3260;
 
 /// An address to listen on: names are not looked up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Host(IpAddr);
+pub(super) struct Host(pub(super) IpAddr);
 
 impl Take for Host {
     fn kind() -> String {
@@ -69,7 +69,7 @@ impl Take for Host {
 
 /// A port: SPDK's clients send a string, people a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Port(u16);
+pub(super) struct Port(pub(super) u16);
 
 impl Take for Port {
     fn kind() -> String {
@@ -91,7 +91,7 @@ params! {
     pub(super) struct PortalParams {
         /// The address to listen on.
         host: Host,
-        /// The port; 0 lets the system choose.
+        /// The port; 0 lets the system choose, and what it chose is listed and saved: initiators have been told.
         port: Port = Port(PORT),
     }
 }
@@ -170,14 +170,18 @@ fn get_portal_groups(context: &Context, _: Nothing) -> Outcome {
     context.control(|control, _| control.portal_groups().map(describe).collect::<Json>())
 }
 
+/// An address as [`Host`] takes it.
+pub(super) fn host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
 /// As the call takes it, but for `wait`.
 pub(in crate::rpc) fn describe(group: &PortalGroup) -> Json {
     let portal = |portal: &Portal| {
-        let host = match portal.address.ip() {
-            IpAddr::V4(ip) => ip.to_string(),
-            IpAddr::V6(ip) => format!("[{ip}]"),
-        };
-        object! { "host": host, "port": portal.address.port().to_string() }
+        object! { "host": host(portal.address.ip()), "port": portal.address.port().to_string() }
     };
     object! {
         "tag": group.tag,

@@ -1,8 +1,11 @@
 //! Target nodes: what initiators log in to, and the LUNs they find there.
 
+use std::net::SocketAddr;
+
 use rustix::io::Errno;
 
-use super::{Method, Outcome, iscsi_fault, method};
+use super::portal::{self, Host, Port};
+use super::{Method, Outcome, histogram, iscsi_fault, method};
 use crate::control::auth::{Auth, Chap};
 use crate::control::error::ChangeError;
 use crate::control::targets::{NewTarget, TargetInfo};
@@ -58,6 +61,14 @@ pub(super) const METHODS: &[Method] = &[
         "Changes what initiators have to prove to a target from now on."
     ),
     method!(
+        "iscsi_target_node_set_redirect",
+        Runtime,
+        SetRedirect,
+        set_redirect,
+        "Tells initiators that come to a target by a portal group to log in at another portal instead, as long as this is set; \
+         without redirect_host and redirect_port they are served again. Sessions stay, discovery goes on."
+    ),
+    method!(
         "iscsi_target_node_request_logout",
         Runtime,
         RequestLogout,
@@ -80,6 +91,16 @@ params! {
         pg_tag: u16,
         /// Tag of an initiator group.
         ig_tag: u32,
+    }
+}
+
+params! {
+    /// How a target's port is known to initiators.
+    pub(super) struct PortParams {
+        /// Tag of a portal group.
+        pg_tag: u16,
+        /// Its relative target port identifier; no other port has it.
+        relative_port: u16,
     }
 }
 
@@ -138,6 +159,9 @@ params! {
         header_digest: bool = false,
         /// Initiators have to agree to CRC32C of data.
         data_digest: bool = false,
+        /// Relative target port identifiers, for portal groups among those above; what is saved has them, so that initiators
+        /// know the ports again.
+        lunette_ports: Vec<PortParams> = Vec::new(),
     }
 }
 
@@ -153,6 +177,7 @@ fn create_target_node(context: &Context, params: CreateTargetNode) -> Outcome {
         demands_header_digest: params.header_digest,
         demands_data_digest: params.data_digest,
         queue_depth: params.queue_depth,
+        relative_ports: params.lunette_ports.iter().map(|port| (port.pg_tag, port.relative_port)).collect(),
     };
     answer(context.control(move |control, _| control.create_target(&target))?)
 }
@@ -263,6 +288,29 @@ fn set_auth(context: &Context, params: SetAuth) -> Outcome {
 }
 
 params! {
+    /// Of `iscsi_target_node_set_redirect`.
+    pub(super) struct SetRedirect {
+        /// The target.
+        name: String,
+        /// A public portal group that leads to it.
+        pg_tag: u16,
+        /// Where to go: an address.
+        redirect_host: Option<Host>,
+        /// And its port.
+        redirect_port: Option<Port>,
+    }
+}
+
+fn set_redirect(context: &Context, params: SetRedirect) -> Outcome {
+    let to = match (params.redirect_host, params.redirect_port) {
+        (Some(host), Some(port)) => Some(SocketAddr::new(host.0, port.0)),
+        (None, None) => None,
+        _ => return Err(Fault::params("redirect_host and redirect_port are given together or not at all")),
+    };
+    answer(context.control(move |control, _| control.set_redirect(&params.name, params.pg_tag, to))?)
+}
+
+params! {
     /// Of `iscsi_target_node_request_logout`.
     pub(super) struct RequestLogout {
         /// The target.
@@ -283,6 +331,27 @@ fn get_target_nodes(context: &Context, _: Nothing) -> Outcome {
 fn get_devices(context: &Context, _: Nothing) -> Outcome {
     let device = |target: TargetInfo<'_>| object! { "id": target.id, "device_name": target.name };
     context.control(move |control, _| control.targets().map(device).collect::<Json>())
+}
+
+/// The calls that make a target again. SPDK does not save redirects, nor has it names for ports.
+pub(in crate::rpc) fn calls(target: &TargetInfo<'_>) -> Vec<(&'static str, Json)> {
+    let mut params = describe(target);
+    let port = |&(pg_tag, relative_port): &(u16, u16)| {
+        object! { "pg_tag": pg_tag, "relative_port": relative_port }
+    };
+    params.push("lunette_ports", target.relative_ports.iter().map(port).collect::<Json>());
+    let mut calls = vec![("iscsi_create_target_node", params)];
+    calls.extend(target.histogram.map(|_| histogram::call(target.name)));
+    calls.extend(target.redirects.iter().map(|(tag, to)| {
+        let params = object! {
+            "name": target.name,
+            "pg_tag": *tag,
+            "redirect_host": portal::host(to.ip()),
+            "redirect_port": to.port().to_string(),
+        };
+        ("iscsi_target_node_set_redirect", params)
+    }));
+    calls
 }
 
 /// As the call takes it.

@@ -1,7 +1,7 @@
 //! REPORT TARGET PORT GROUPS (SPC-5 §6.37): every path is as good as any other, and stays so.
 //!
-//! The group told of is that of the port which is asked. Ports of other targets that lead to the same logical unit
-//! have groups of their own, which are told to those who ask there.
+//! Told are the groups of the SCSI device that is asked, which is the target (RFC 7143 §4.4.1): each of its ports is one. Ports
+//! of other targets that lead to the same logical unit have groups of their own, which are told to those who ask there.
 
 use crate::scsi::cdb::Cdb;
 use crate::scsi::report::writer::Writer;
@@ -26,14 +26,16 @@ pub(super) fn fill(is_extended: bool, target: &TargetView, writer: &mut Writer<'
         // FORMAT TYPE 001b. IMPLICIT TRANSITION TIME 0: not told, as there are no transitions.
         writer.put(&[0x10, 0, 0, 0]);
     }
-    let [group_high, group_low] = target.port_group.to_be_bytes();
-    let [port_high, port_low] = target.relative_port.to_be_bytes();
-    writer.put(&[
-        0x00, // Not preferred to another; active/optimized,
-        0x01, // AO_SUP: which is all there is.
-        group_high, group_low, 0, 0x00, // STATUS CODE: no state has changed.
-        0, 1, // TARGET PORT COUNT.
-        0, 0, port_high, port_low,
-    ]);
+    for port in &target.ports {
+        // A port is a group of its own, under the same number (`TargetView::port_group`).
+        let [high, low] = port.to_be_bytes();
+        writer.put(&[
+            0x00, // Not preferred to another; active/optimized,
+            0x01, // AO_SUP: which is all there is.
+            high, low, 0, 0x00, // STATUS CODE: no state has changed.
+            0, 1, // TARGET PORT COUNT.
+            0, 0, high, low,
+        ]);
+    }
     writer.length_32(0, 4);
 }

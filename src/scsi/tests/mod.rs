@@ -37,6 +37,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
     }
@@ -48,6 +49,8 @@ pub(in crate::scsi) fn target() -> TargetView {
         name: "iqn.2026-11.example:disk".to_owned(),
         alias: String::new(),
         relative_port: 0x0102,
+        ports: vec![0x0102, 0x0203],
+        histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
         portals: Vec::new(),

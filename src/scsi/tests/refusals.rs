@@ -133,13 +133,15 @@ fn write_protected() {
 
 #[test]
 fn not_ready() {
-    let away = UnitView { medium: Medium::NotReady, ..unit() };
-    for opcode in [0x00, 0x08, 0x0a, 0x25, 0x28, 0x2a, 0x35, 0x88, 0x8a, 0x91, 0xa8, 0xaa] {
-        assert_eq!(codes(refused(&[opcode], &away)), (0x2, 0x04, 0x00, None), "{opcode:02x}");
-    }
-    assert_eq!(codes(refused(&[0x9e, 0x10], &away)), (0x2, 0x04, 0x00, None));
-    for bytes in [&[0x12][..], &[0x03], &[0x1a, 0, 0x3f], &[0xa0], &[0xa3, 0x0c]] {
-        assert!(matches!(planned(bytes, &away), Plan::Report(_)), "{bytes:02x?}");
+    for (medium, ascq) in [(Medium::NotReady, 0x00), (Medium::Unsettled, 0x07)] {
+        let away = UnitView { medium, ..unit() };
+        for opcode in [0x00, 0x08, 0x0a, 0x25, 0x28, 0x2a, 0x35, 0x88, 0x8a, 0x91, 0xa8, 0xaa] {
+            assert_eq!(codes(refused(&[opcode], &away)), (0x2, 0x04, ascq, None), "{opcode:02x}");
+        }
+        assert_eq!(codes(refused(&[0x9e, 0x10], &away)), (0x2, 0x04, ascq, None));
+        for bytes in [&[0x12][..], &[0x03], &[0x1a, 0, 0x3f], &[0xa0], &[0xa3, 0x0c]] {
+            assert!(matches!(planned(bytes, &away), Plan::Report(_)), "{bytes:02x?}");
+        }
     }
 }
 

@@ -254,6 +254,11 @@ fn task_management_functions() {
 fn target_port_groups() {
     let ask =
         |format: u8| answered(&[0xa3, format | 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], Some(&unit()), None);
-    assert_eq!(ask(0x00), [0, 0, 0, 12, 0x00, 0x01, 0x03, 0x04, 0, 0, 0, 1, 0, 0, 0x01, 0x02]);
-    assert_eq!(ask(0x20), [0, 0, 0, 16, 0x10, 0, 0, 0, 0x00, 0x01, 0x03, 0x04, 0, 0, 0, 1, 0, 0, 0x01, 0x02]);
+    let groups = [
+        [0x00, 0x01, 0x01, 0x02, 0, 0, 0, 1, 0, 0, 0x01, 0x02],
+        [0x00, 0x01, 0x02, 0x03, 0, 0, 0, 1, 0, 0, 0x02, 0x03],
+    ]
+    .concat();
+    assert_eq!(ask(0x00), [&[0, 0, 0, 24][..], &groups].concat());
+    assert_eq!(ask(0x20), [&[0, 0, 0, 28, 0x10, 0, 0, 0][..], &groups].concat());
 }

@@ -87,6 +87,22 @@ pub enum Step {
         /// Force unit access.
         fua: bool,
     },
+    /// To compare these blocks with the first half of the command's data and to write the second, as one.
+    CompareAndWrite {
+        /// First block.
+        lba: u64,
+        /// How many.
+        blocks: u32,
+        /// Force unit access.
+        fua: bool,
+    },
+    /// To find out whether these blocks can be read.
+    Verify {
+        /// First block.
+        lba: u64,
+        /// How many; at most [`ZERO_BYTES_MAX`] bytes.
+        blocks: u32,
+    },
     /// To make these blocks zero.
     WriteZeroes {
         /// First block.
@@ -122,6 +138,8 @@ pub struct Run {
     /// What of the medium this run concerns now: one descriptor's blocks in the case of UNMAP.
     extent: Extent,
     block_bytes: u32,
+    /// What the device does of it by itself.
+    is_offloaded: bool,
     /// Blocks of the extent that are done.
     done_blocks: u32,
     /// UNMAP: descriptors that are done.
@@ -186,6 +204,11 @@ impl Work {
             kind: self.kind,
             extent: self.extent,
             block_bytes,
+            is_offloaded: match self.kind {
+                Kind::Verify => unit.view.offloads.verify,
+                Kind::CompareAndWrite => unit.view.offloads.compare_and_write_blocks >= self.extent.blocks,
+                _ => false,
+            },
             done_blocks: 0,
             done_descriptors: 0,
             stage: Stage::Write,
@@ -242,7 +265,12 @@ impl Run {
         let zeroes = left.min(ZERO_BYTES_MAX / self.block_bytes);
         match (self.kind, self.stage) {
             (_, Stage::Hold) => Step::Hold { lba, blocks },
+            (Kind::Verify, Stage::Read) if self.is_offloaded => Step::Verify { lba, blocks: zeroes },
             (_, Stage::Read) => Step::Read { lba, blocks },
+            // It was read and is equal. What is told apart now was written by somebody past us.
+            (Kind::CompareAndWrite, Stage::Write) if self.is_offloaded => {
+                Step::CompareAndWrite { lba, blocks, fua: self.extent.fua }
+            }
             (Kind::Unmap { .. }, Stage::Write) => Step::Unmap { lba, blocks: zeroes },
             (Kind::WriteSame { unmap, .. }, Stage::Write) if self.is_zero => {
                 Step::WriteZeroes { lba, blocks: zeroes, may_unmap: unmap }
@@ -278,6 +306,8 @@ impl Run {
             Step::Hold { .. } | Step::Done => 0,
             Step::Read { blocks, .. }
             | Step::Write { blocks, .. }
+            | Step::CompareAndWrite { blocks, .. }
+            | Step::Verify { blocks, .. }
             | Step::WriteZeroes { blocks, .. }
             | Step::Unmap { blocks, .. } => blocks,
         };

@@ -72,6 +72,12 @@ fn done(
                 run.fill(data, &mut scratch);
                 medium[range(lba, blocks)].copy_from_slice(&scratch);
             }
+            Step::CompareAndWrite { lba, blocks, .. } => {
+                let (old, new) = data.split_at(data.len() / 2);
+                assert_eq!(medium[range(lba, blocks)], *old, "it was read before");
+                medium[range(lba, blocks)].copy_from_slice(new);
+            }
+            Step::Verify { .. } => {}
             Step::WriteZeroes { lba, blocks, .. } | Step::Unmap { lba, blocks } => {
                 medium[range(lba, blocks)].fill(0);
             }

@@ -42,6 +42,11 @@ fn fill(daemon: &Managed) {
                 "luns":[{"bdev_name":"Malloc0","lun_id":5},{"bdev_name":"D0"}],"queue_depth":1,
                 "require_chap":true,"chap_group":3,"header_digest":true}"#,
         ),
+        (
+            "iscsi_target_node_set_redirect",
+            r#"{"name":"iqn.2026-11.io.example:disk1","pg_tag":1,"redirect_host":"[::1]","redirect_port":3261}"#,
+        ),
+        ("iscsi_enable_histogram", r#"{"name":"iqn.2026-11.io.example:disk1","enable":true}"#),
         ("iscsi_set_discovery_auth", r#"{"disable_chap":true}"#),
     ] {
         daemon.ok(method, params);

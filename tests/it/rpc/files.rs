@@ -76,6 +76,35 @@ fn a_file_that_is_missing_at_the_start_comes_up_when_it_is_there() {
 }
 
 #[test]
+fn a_file_is_opened_anew_and_the_call_says_what_is_lost() {
+    let daemon = Managed::start();
+    let file = daemon.folder.path("disk.img");
+    daemon.ok("bdev_aio_create", &params("aio0", &file, r#","lunette_create_size":1048576"#));
+    daemon.ok("bdev_malloc_create", r#"{"name":"m","num_blocks":8,"block_size":512}"#);
+    let shown = || daemon.ok("bdev_get_bdevs", r#"{"name":"aio0"}"#)[0].clone();
+    let before = shown();
+    let nothing = json!({
+        "flush_had_failed": false,
+        "may_have_lost": false,
+        "lost": "nothing: everything that was answered is on stable storage",
+    });
+    assert_eq!(daemon.ok("lunette_bdev_reopen", r#"{"name":"aio0"}"#), nothing);
+    assert_eq!(shown(), before);
+    assert_eq!(daemon.refused("lunette_bdev_reopen", r#"{"name":"none"}"#).0, -19);
+    assert_eq!(daemon.refused("lunette_bdev_reopen", r#"{"name":"m"}"#).0, -95);
+
+    // It is away: the call fails, and the disk comes up when it is there again.
+    std::fs::rename(&file, daemon.folder.path("elsewhere")).unwrap();
+    assert_eq!(daemon.refused("lunette_bdev_reopen", r#"{"name":"aio0"}"#).0, -2);
+    assert_eq!((&shown()["num_blocks"], &shown()["uuid"]), (&json!(0), &before["uuid"]));
+    std::fs::rename(daemon.folder.path("elsewhere"), &file).unwrap();
+    until("the disk is there", || shown() == before);
+    // Nothing keeps it once it is deleted.
+    daemon.ok("bdev_aio_delete", r#"{"name":"aio0"}"#);
+    assert_eq!(daemon.ok("bdev_uring_create", &params("u", &file, "")), "u");
+}
+
+#[test]
 fn a_file_that_cannot_be_a_disk_is_refused() {
     let daemon = Managed::start();
     let (folder, empty) = (daemon.folder.path(""), daemon.folder.path("empty"));

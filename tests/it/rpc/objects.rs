@@ -266,7 +266,18 @@ fn what_initiators_do_is_counted() {
     assert_eq!(counted(r#"{"per_channel":false}"#), [m0.clone(), null0]);
     assert_eq!(counted(r#"{"names":["M0"],"reset_mode":"all"}"#), [m0]);
     assert_eq!(counted(r#"{"name":"M0"}"#)[0][1], 0);
+    client.run(read(0, 4)).unwrap();
+    let latencies = || {
+        let bdev = &daemon.ok("bdev_get_iostat", r#"{"name":"M0"}"#)["bdevs"][0];
+        ["read_latency_ticks", "max_read_latency_ticks", "min_read_latency_ticks", "max_write_latency_ticks"]
+            .map(|name| bdev[name].as_u64().unwrap())
+    };
+    let [total, longest, shortest, write] = latencies();
+    assert!(0 < total && total == longest && total == shortest && write == 0, "one read");
+    daemon.ok("bdev_reset_iostat", r#"{"mode":"maxmin"}"#);
+    assert_eq!(latencies(), [total, 0, 0, 0]);
     daemon.ok("bdev_reset_iostat", "{}");
+    assert_eq!(latencies(), [0; 4]);
     assert_eq!(daemon.refused("bdev_get_iostat", r#"{"name":"M1"}"#).0, -19);
 }
 

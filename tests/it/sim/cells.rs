@@ -17,7 +17,7 @@ use super::world::{DiskOptions, Options, TARGET, World};
 
 /// Where the command is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum At {
+pub(super) enum At {
     Receiving,
     R2tSent,
     InDevice,
@@ -29,8 +29,8 @@ const WRITE: What = What::Write { lba: LBA, blocks: 16, fua: false };
 const READ: What = What::Read { lba: LBA, blocks: 64 };
 
 /// A world of two sessions, of which the first has a command somewhere.
-struct Cell {
-    world: World,
+pub(super) struct Cell {
+    pub(super) world: World,
     op: u64,
     /// Bytes between the target and the first session stand still.
     holds_to_target: bool,
@@ -43,7 +43,7 @@ fn config(client: usize, immediate_data: bool) -> Config {
 }
 
 impl Cell {
-    fn new(at: At) -> Cell {
+    pub(super) fn new(at: At) -> Cell {
         let options = Options {
             reactors: 2,
             disks: vec![DiskOptions { blocks: 512, block_bytes: 512 }],
@@ -107,13 +107,13 @@ impl Cell {
         }
     }
 
-    fn issue(&mut self, index: usize, what: What) -> u64 {
+    pub(super) fn issue(&mut self, index: usize, what: What) -> u64 {
         self.world.step += 1;
         self.world.issue(index, 0, what, Attribute::Simple, false).expect("a command is taken")
     }
 
     /// Runs everything that may run until nothing moves.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             let mut has_moved = false;
             self.world.step += 1;
@@ -153,7 +153,7 @@ impl Cell {
         self.settle();
     }
 
-    fn end_ios(&mut self) {
+    pub(super) fn end_ios(&mut self) {
         while self.world.disks[0].in_flight_count() > 0 {
             self.world.step += 1;
             self.world.disks[0].end_one(0);
@@ -162,31 +162,31 @@ impl Cell {
         }
     }
 
-    fn pass(&mut self, ns: u64) {
+    pub(super) fn pass(&mut self, ns: u64) {
         self.world.now = self.world.now.after_ns(ns);
         self.settle();
     }
 
     /// How an op has ended: not at all, or with a completion (none where it was aborted).
-    fn ended(&self, session: usize, op: u64) -> Option<Option<Completion>> {
+    pub(super) fn ended(&self, session: usize, op: u64) -> Option<Option<Completion>> {
         let ended = &self.world.sessions[session].ended;
         ended.iter().find(|(tag, _)| *tag == op).map(|(_, completion)| completion.clone())
     }
 
     /// The status and sense of the first session's command.
-    fn outcome(&self) -> Option<(u8, Codes)> {
+    pub(super) fn outcome(&self) -> Option<(u8, Codes)> {
         self.ended(0, self.op).map(|completion| codes(&completion.expect("a status")))
     }
 
     /// TEST UNIT READY, answered.
-    fn unit_ready(&mut self, session: usize) -> (u8, Codes) {
+    pub(super) fn unit_ready(&mut self, session: usize) -> (u8, Codes) {
         let op = self.issue(session, What::TestUnitReady);
         self.settle();
         codes(&self.ended(session, op).expect("an answer").expect("a status"))
     }
 
     /// The second session asks for a LOGICAL UNIT RESET.
-    fn reset_unit(&mut self) -> u32 {
+    pub(super) fn reset_unit(&mut self) -> u32 {
         self.world.step += 1;
         let tmf = Tmf::new(Function::LogicalUnitReset, lun_field::from_number(0));
         let itt = self.world.manage(1, 0, tmf).unwrap();
@@ -194,7 +194,7 @@ impl Cell {
         itt
     }
 
-    fn tmf_answer(&self, session: usize, itt: u32) -> Option<u8> {
+    pub(super) fn tmf_answer(&self, session: usize, itt: u32) -> Option<u8> {
         let answers = &self.world.sessions[session].tmf_answers;
         answers.iter().find(|answer| answer.0 == itt).map(|answer| answer.1)
     }
@@ -216,7 +216,7 @@ impl Cell {
     }
 
     /// Whether the write, and nothing but all of it, is on the medium.
-    fn is_written(&self) -> bool {
+    pub(super) fn is_written(&self) -> bool {
         let found: Vec<u64> = (LBA..LBA + 16).map(|lba| self.world.disks[0].content(lba)).collect();
         let written: Vec<u64> = (LBA..LBA + 16).map(|lba| stamp(self.op, lba)).collect();
         assert!(found == written || found == [0; 16], "{found:x?}");
@@ -228,7 +228,7 @@ impl Cell {
     }
 
     /// Nothing is left of anything.
-    fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         self.release();
         self.end_ios();
         for index in 0..self.world.sessions.len() {
@@ -244,9 +244,9 @@ impl Cell {
 }
 
 /// Sense key, additional sense code and qualifier.
-type Codes = Option<(u8, u8, u8)>;
+pub(super) type Codes = Option<(u8, u8, u8)>;
 
-fn codes(completion: &Completion) -> (u8, Codes) {
+pub(super) fn codes(completion: &Completion) -> (u8, Codes) {
     let sense = Sense::decode(&completion.sense).map(|sense| (sense.key, sense.asc.0, sense.asc.1));
     (completion.status, sense)
 }

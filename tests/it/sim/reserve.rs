@@ -8,12 +8,12 @@ use super::chaos::Chaos;
 use super::session::What;
 
 const REGISTER: u8 = 0;
-const RESERVE: u8 = 1;
+pub(super) const RESERVE: u8 = 1;
 const RELEASE: u8 = 2;
 const CLEAR: u8 = 3;
 const PREEMPT: u8 = 4;
 const PREEMPT_AND_ABORT: u8 = 5;
-const REGISTER_AND_IGNORE: u8 = 6;
+pub(super) const REGISTER_AND_IGNORE: u8 = 6;
 
 /// Types, each as likely as the others.
 const KINDS: [u8; 6] = [1, 3, 5, 6, 7, 8];
@@ -23,10 +23,10 @@ const LAST_KEY: u64 = 0xff;
 /// Service action, type and keys of a PERSISTENT RESERVE OUT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Out {
-    action: u8,
-    kind: u8,
-    key: u64,
-    other: u64,
+    pub(super) action: u8,
+    pub(super) kind: u8,
+    pub(super) key: u64,
+    pub(super) other: u64,
 }
 
 impl Out {

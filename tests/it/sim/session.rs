@@ -396,6 +396,7 @@ impl World {
             // A type that is not the reservation's, or nobody to be preempted.
             (sense_key::ILLEGAL_REQUEST, Some(0x26)) => matches!(op.what, What::ReserveOut(_)),
             (sense_key::MEDIUM_ERROR, _) => self.has_failed,
+            (sense_key::NOT_READY, Some(0x04)) | (sense_key::HARDWARE_ERROR, Some(0x44)) => self.has_lost,
             (sense_key::ILLEGAL_REQUEST, Some(0x21)) => self.has_resized,
             (sense_key::ILLEGAL_REQUEST, Some(0x25)) => self.has_removed,
             // Somebody may have written between; whether a swap that is GOOD replaced what it found, the oracle knows.

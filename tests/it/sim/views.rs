@@ -69,7 +69,9 @@ impl Published {
         let (view, by, is_drained) = match change {
             Change::Unit { view, .. } => (view, None, false),
             Change::Reservations(change) => (&change.view, change.by, change.is_drained),
-            Change::Reset { .. } | Change::Target { .. } | Change::RemoveUnit { .. } => return,
+            Change::Reset { .. } | Change::Nothing | Change::Target { .. } | Change::RemoveUnit { .. } => {
+                return;
+            }
         };
         let Some(disk) = units.get(&view.id) else { return };
         let views = self.disks.entry(*disk).or_default();

@@ -110,6 +110,8 @@ pub(super) struct World {
     pub(super) has_removed: bool,
     pub(super) has_reserved: bool,
     pub(super) has_selected: bool,
+    /// A device kept an IO beyond a deadline.
+    pub(super) has_lost: bool,
     pub(super) published: Published,
     /// The client of each initiator name, and that which asked for each op.
     pub(super) names: BTreeMap<String, usize>,
@@ -162,6 +164,7 @@ impl World {
             demands_header_digest: false,
             demands_data_digest: false,
             queue_depth: 64,
+            relative_ports: Vec::new(),
         };
         control.create_target(&target).expect("a target");
         World {
@@ -184,6 +187,7 @@ impl World {
             has_removed: false,
             has_reserved: false,
             has_selected: false,
+            has_lost: false,
             published: Published::default(),
             names: BTreeMap::new(),
             askers: BTreeMap::new(),
@@ -230,7 +234,9 @@ impl World {
                 acknowledged(&mut core.sizes, *barrier);
                 acknowledged(&mut core.mapped, *barrier);
                 self.published.acknowledged(*barrier, *is_clean, reactors, self.step);
+                self.has_lost |= !is_clean;
             }
+            self.has_lost |= matches!(message, ToControl::Unsettled { .. });
             core.to_control.push_back(message);
         }
         self.limit(id);
@@ -307,7 +313,7 @@ impl World {
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks: 0 });
                     }
                 }
-                Change::Reset { .. } | Change::Reservations(_) => {}
+                Change::Reset { .. } | Change::Nothing | Change::Reservations(_) => {}
             }
         } else if let ToReactor::AddUnit { view, bdev } = &message {
             let name = bdev.info().name;

@@ -67,6 +67,11 @@ fn a_block_device_is_claimed_and_a_mounted_one_refused_by_name() {
         let data = bench.run(READ).data.unwrap();
         assert!(data[..4096].iter().all(|b| *b == byte), "{op:?}");
     }
+    // Opened anew, it is the same claim; what is only flushed to it must not look lost.
+    first.close();
+    assert_eq!(first.reopen(std::time::Duration::ZERO).unwrap(), Left::default());
+    assert_eq!((bench.result(WRITE), first.info()), (Ok(()), info));
+    assert_eq!(refused(recipe(&device)), format!("{} {busy}", device.display()));
     drop((bench, first));
     let Some(_) = tool(&format!("mkfs.ext4 -q -F {}", device.display())) else { return };
     let mounted = Command::new("mount").args([&device, &mount]).status().unwrap();

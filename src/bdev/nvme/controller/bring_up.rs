@@ -107,9 +107,8 @@ impl Controller {
             (Step::Identify, Some(page)) => self.identified(identify::Controller::decode(page)),
             (Step::Identify, None) => self.trouble("it does not say what it is"),
             (Step::Queues, _) => self.granted(command::granted(completion.result)),
-            (Step::Doorbells, _) => self.transport.doorbell_buffer_set(),
             (Step::Events, _) => self.want_events(),
-            (Step::KeepAlive | Step::Scan, _) => {}
+            (Step::Doorbells | Step::KeepAlive | Step::Scan, _) => {}
         }
         if !self.has_trouble() && matches!(self.state, State::BringUp { .. }) {
             self.enter_step(step.next());

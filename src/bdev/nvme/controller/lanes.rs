@@ -8,23 +8,16 @@ use super::super::bus::Mapping;
 use super::super::port::{Port, Reply, Request, StopCause};
 use super::super::queue::Queue;
 use super::super::spec::{Command, Completion, Status};
-use super::super::transport::{ADMIN_DATA_BYTES, AdminData, Progress, Transport};
+use super::super::transport::{AdminData, Progress, Transport};
 use super::admin::Purpose;
-use super::logs::{errors, lba_of, page};
 use super::shared::Severity;
-use super::{Controller, State, command};
+use super::{Controller, State};
 use crate::time::{SECOND_NS, Tick};
 
 /// Entries of an IO queue, at most.
 const ENTRIES_MAX: u32 = 256;
 /// Requests taken from a lane in one go.
 const REQUESTS_MAX: usize = 64;
-/// Questions for a failed block that wait, at most; what is more is answered with "unknown".
-const BLOCKS_MAX: usize = 4096;
-/// Aborts that wait, at most; what is more is dropped: they are hints.
-const ABORTS_MAX: usize = 1024;
-/// Aborts that a controller is given at once, at most.
-const ABORTS_SENT_MAX: u16 = 8;
 /// A pair that could not be made is tried again after so long, so often.
 const RETRY_NS: u64 = 2 * SECOND_NS;
 const RETRIES: u8 = 3;
@@ -86,7 +79,7 @@ impl Pair {
 /// What is known of a lane.
 #[derive(Debug)]
 pub(super) struct Lane {
-    number: u64,
+    pub(super) number: u64,
     port: Arc<Port>,
     pair: Pair,
     mappings: Vec<Mapping>,
@@ -113,7 +106,12 @@ impl Lane {
         }
     }
 
-    fn answer(&mut self, reply: Reply) {
+    /// The pair that the lane has.
+    pub(super) fn open_queue(&self) -> Option<u16> {
+        if let Pair::Open { id } = self.pair { Some(id) } else { None }
+    }
+
+    pub(super) fn answer(&mut self, reply: Reply) {
         self.backlog.push_back(reply);
         self.flush();
     }
@@ -148,6 +146,23 @@ impl Lane {
         }
     }
 
+    /// It wants a pair, and there will be none.
+    fn refuse(&mut self, transport: &mut dyn Transport) {
+        if let Pair::Wanted { .. } = self.pair {
+            self.pair_gone(Then::Gone, transport);
+        }
+    }
+
+    /// The lane gives its queue back: it is kept for as long as the device may know it.
+    fn keep(&mut self, given: Option<Box<dyn Queue + Send>>) {
+        match &mut self.pair {
+            Pair::Deleting(Deleting { queue, .. }) | Pair::Doomed { queue, .. } if given.is_some() => {
+                *queue = given
+            }
+            _ => {}
+        }
+    }
+
     fn delete(
         &mut self,
         id: u16,
@@ -158,15 +173,6 @@ impl Lane {
         let commands = transport.delete_commands(id).into();
         self.pair = Pair::Deleting(Deleting { id, queue, commands, is_sent: false, is_half: false, then });
     }
-}
-
-/// Questions for failed blocks, and commands to be aborted: lane, queue, command.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    blocks: VecDeque<(u64, u16, u16)>,
-    /// So many of them the log that is being read may answer.
-    blocks_sent: usize,
-    aborts: VecDeque<(u64, u16, u16)>,
 }
 
 impl Controller {
@@ -183,8 +189,10 @@ impl Controller {
                 self.has_progress = true;
                 self.requested(index, request);
             }
-            if matches!(self.state, State::Running | State::Draining { .. }) {
-                self.drive_pair(index);
+            match self.state {
+                State::Running | State::Draining { .. } => self.drive_pair(index),
+                State::Fencing { .. } => self.lanes[index].refuse(&mut *self.transport),
+                _ => {}
             }
         }
         if matches!(self.state, State::Running) {
@@ -209,50 +217,38 @@ impl Controller {
                         lane.pair_gone(Then::Close, &mut *self.transport)
                     }
                     &mut Pair::Open { id } => lane.delete(id, queue, Then::Close, &mut *self.transport),
-                    Pair::Deleting(_) | Pair::Doomed { .. } | Pair::Creating { .. } | Pair::Making { .. } => {
-                    }
+                    Pair::Deleting(_) | Pair::Doomed { .. } => lane.keep(queue),
+                    Pair::Creating { .. } | Pair::Making { .. } => {}
                 }
             }
             // What follows is about a pair: where there is none, it was taken away before the lane knew, and the lane has
             // been told.
             _ if matches!(lane.pair, Pair::None { .. }) => {}
             Request::Stop { queue, why } => {
-                let &mut Pair::Open { id } = &mut lane.pair else { return };
-                if let StopCause::Nonsense(what) = why {
-                    lane.pair = Pair::Doomed { id, queue: Some(queue), then: Then::Stopped };
-                    if !matches!(self.state, State::Running | State::Draining { .. }) {
-                        // It has found its pair closed by the reset that is under way.
-                        return;
+                let &mut Pair::Open { id } = &mut lane.pair else { return lane.keep(Some(queue)) };
+                let reactor = lane.port.reactor.0;
+                match why {
+                    _ if !matches!(self.state, State::Running | State::Draining { .. }) => {
+                        // It goes with the rest.
+                        lane.pair = Pair::Doomed { id, queue: Some(queue), then: Then::Stopped };
                     }
-                    let reactor = lane.port.reactor.0;
-                    return self.trouble(format!("the IO queue of reactor {reactor}: {what}"));
-                }
-                lane.delete(id, Some(queue), Then::Stopped, &mut *self.transport);
-                if why == StopCause::TimedOut {
-                    let reactor = lane.port.reactor.0;
-                    let words = "a command was neither completed nor aborted in time";
-                    let words = format!("the IO queue of reactor {reactor} is made anew: {words}");
-                    self.say(Severity::Warn, format_args!("{words}"));
+                    StopCause::Nonsense(what) => {
+                        lane.pair = Pair::Doomed { id, queue: Some(queue), then: Then::Stopped };
+                        self.trouble(format!("the IO queue of reactor {reactor}: {what}"));
+                    }
+                    StopCause::TimedOut => {
+                        lane.delete(id, Some(queue), Then::Stopped, &mut *self.transport);
+                        let words = "is made anew: a command was neither completed nor aborted in time";
+                        self.say(Severity::Warn, format_args!("the IO queue of reactor {reactor} {words}"));
+                    }
+                    StopCause::Fence => lane.delete(id, Some(queue), Then::Stopped, &mut *self.transport),
                 }
             }
+            // Where a reset is under way the pair goes before it can use the memory.
+            Request::Map { .. } if !self.is_swept => {}
             Request::Map { base, bytes } => self.map(index, base, bytes),
-            Request::Abort { cid } => {
-                if let (number, Pair::Open { id }) = (lane.number, &lane.pair)
-                    && self.asked.aborts.len() < ABORTS_MAX
-                {
-                    self.asked.aborts.push_back((number, *id, cid));
-                }
-            }
-            Request::WhichLba { cid } => {
-                if let (number, Pair::Open { id }) = (lane.number, &lane.pair)
-                    && self.asked.blocks.len() < BLOCKS_MAX
-                    && matches!(self.state, State::Running)
-                {
-                    self.asked.blocks.push_back((number, *id, cid));
-                } else {
-                    lane.answer(Reply::Lba { cid, lba: None });
-                }
-            }
+            Request::Abort { cid } => self.want_abort(index, cid),
+            Request::WhichLba { cid } => self.want_block(index, cid),
         }
     }
 
@@ -324,6 +320,7 @@ impl Controller {
                         deleting.is_sent = sent;
                     }
                 }
+                None if !self.transport.poll_delete(deleting.id, self.now) => {}
                 None => {
                     let (id, then) = (deleting.id, if is_draining { Then::Gone } else { deleting.then });
                     drop(deleting.queue.take());
@@ -447,49 +444,6 @@ impl Controller {
         }
     }
 
-    /// Sends aborts, and asks for the error log.
-    fn drive_asked(&mut self) {
-        let most = usize::from(self.identity.aborts.min(ABORTS_SENT_MAX));
-        while self.admin.count(Purpose::Abort) < most {
-            let Some(&(number, id, cid)) = self.asked.aborts.front() else { break };
-            let is_its = |lane: &Lane| {
-                lane.number == number && matches!(lane.pair, Pair::Open { id: its } if its == id)
-            };
-            if self.lanes.iter().any(is_its)
-                && !self.send(Purpose::Abort, &command::abort(id, cid), AdminData::None)
-            {
-                break;
-            }
-            self.asked.aborts.pop_front();
-        }
-        if !self.asked.blocks.is_empty() && self.admin.count(Purpose::Blocks) == 0 {
-            let command = command::log_page(page::ERRORS, self.log_bytes(), true);
-            if self.send(Purpose::Blocks, &command, AdminData::In) {
-                self.asked.blocks_sent = self.asked.blocks.len();
-            }
-        }
-    }
-
-    /// The error log was read, where it could be.
-    pub(super) fn blocks_found(&mut self, data: Option<&[u8; ADMIN_DATA_BYTES]>) {
-        let entries = data.map(|data| errors(data, self.identity.error_entries)).unwrap_or_default();
-        for _ in 0..mem::take(&mut self.asked.blocks_sent) {
-            let Some((number, id, cid)) = self.asked.blocks.pop_front() else { break };
-            let is_its = |lane: &&mut Lane| lane.number == number && matches!(lane.pair, Pair::Open { .. });
-            if let Some(lane) = self.lanes.iter_mut().find(is_its) {
-                lane.answer(Reply::Lba { cid, lba: lba_of(&entries, id, cid) });
-            }
-        }
-    }
-
-    /// The controller is being reset: what it was asked is not answered any more. Lanes are told before they hear that their
-    /// pairs are gone.
-    pub(super) fn forget_asked(&mut self) {
-        self.asked.blocks_sent = self.asked.blocks.len();
-        self.blocks_found(None);
-        self.asked.aborts.clear();
-    }
-
     /// Nothing that the device was given can be reached by it any more: tells the lanes.
     pub(super) fn sweep(&mut self) {
         for lane in &mut self.lanes {
@@ -546,7 +500,7 @@ impl Controller {
             Pair::Wanted { .. } => matches!(self.state, State::Running),
             Pair::Creating { .. } | Pair::Making { .. } | Pair::Deleting(_) | Pair::Doomed { .. } => true,
         };
-        !self.asked.blocks.is_empty() || !self.asked.aborts.is_empty() || self.lanes.iter().any(is_at_work)
+        self.lanes.iter().any(is_at_work)
     }
 
     fn entries(&self) -> u16 {

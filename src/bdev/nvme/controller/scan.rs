@@ -79,6 +79,7 @@ impl Controller {
         let Some(scan) = self.scan.as_mut().filter(|scan| !scan.is_sent) else { return };
         if scan.stage == Stage::List && self.limits.version < LIST_VERSION {
             scan.left = all_numbers(&self.identity);
+            scan.left.reverse();
             scan.stage = Stage::Namespace;
         }
         let command = match (scan.stage, scan.left.last()) {
@@ -266,9 +267,9 @@ fn difference(disk: &Disk, now: &Namespace, identity: &Identity, was_reset: bool
     }
 }
 
-/// All numbers that a namespace may have, the last first.
+/// All numbers that a namespace may have.
 fn all_numbers(controller: &identify::Controller) -> Vec<u32> {
-    (1..=controller.namespaces.min(NAMESPACES_MAX)).rev().collect()
+    (1..=controller.namespaces.min(NAMESPACES_MAX)).collect()
 }
 
 fn unusable_words(unusable: Unusable) -> Option<String> {

@@ -5,7 +5,7 @@
 )]
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -142,17 +142,32 @@ pub(crate) struct Disk {
     /// [`Identity::name`].
     pub(crate) uuid: [u8; 16],
     is_removed: AtomicBool,
+    /// As in `namespace`.
+    blocks: AtomicU64,
     namespace: Mutex<Namespace>,
 }
 
 impl Disk {
     pub(super) fn new(nsid: u32, identity: Identity, uuid: [u8; 16], namespace: Namespace) -> Disk {
-        Disk { nsid, identity, uuid, is_removed: AtomicBool::new(false), namespace: Mutex::new(namespace) }
+        let blocks = AtomicU64::new(namespace.blocks);
+        Disk {
+            nsid,
+            identity,
+            uuid,
+            is_removed: AtomicBool::new(false),
+            blocks,
+            namespace: Mutex::new(namespace),
+        }
     }
 
     /// Whether it was taken away for good: its number may belong to another medium. Reactors may ask.
     pub(crate) fn is_removed(&self) -> bool {
         self.is_removed.load(Ordering::Acquire)
+    }
+
+    /// Its size, as of the last look. Reactors may ask.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.blocks.load(Ordering::Acquire)
     }
 
     /// What it says of itself, as of the last look. Not for reactors.
@@ -162,6 +177,7 @@ impl Disk {
 
     pub(super) fn set(&self, namespace: Namespace) {
         *lock(&self.namespace) = namespace;
+        self.blocks.store(namespace.blocks, Ordering::Release);
     }
 
     pub(super) fn remove(&self) {
@@ -274,11 +290,6 @@ impl Shared {
     /// Its namespaces, in the order of their numbers.
     pub(crate) fn disks(&self) -> Vec<Arc<Disk>> {
         lock(&self.published).disks.clone()
-    }
-
-    /// Pairs of IO queues that it grants; 0 where it has not worked yet.
-    pub(crate) fn queues(&self) -> u16 {
-        self.about().map_or(0, |about| about.queues)
     }
 
     /// Waits until its life is one that `is_it` says; the life it has then, which may be another when `patience` is over.

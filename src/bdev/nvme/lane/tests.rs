@@ -6,7 +6,7 @@ use super::*;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Reply, StopCause};
 use crate::bdev::nvme::queue::{Payload, Payloads};
-use crate::bdev::nvme::spec::{self, Command};
+use crate::bdev::nvme::spec::{self, Command, Fuse};
 use crate::bdev::nvme::spec::{Status, nvm};
 use crate::buf::{Class, Pool};
 use crate::time::SECOND_NS;
@@ -28,9 +28,6 @@ struct FakeQueue {
 }
 
 impl Queue for FakeQueue {
-    fn id(&self) -> u16 {
-        1
-    }
     fn depth(&self) -> u16 {
         self.depth
     }
@@ -129,7 +126,7 @@ impl Rig {
             }
             _ => None,
         };
-        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, self.now)
+        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, u64::MAX, self.now)
     }
 
     fn poll(&mut self) -> Vec<(u32, Result<(), IoError>)> {
@@ -197,7 +194,9 @@ fn an_io_of_more_commands_than_there_are_slots_gets_on_as_they_end() {
     let channel = rig.lane.join(small).unwrap();
     let data = Some(rig.pool.take(40 * 512).unwrap());
     let op = Op::Read { lba: 0, blocks: 40 };
-    rig.lane.submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, rig.now).unwrap();
+    rig.lane
+        .submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX, rig.now)
+        .unwrap();
     let mut count = 0;
     while rig.lane.in_flight(channel) > 0 {
         let pushed = rig.pushed();
@@ -230,11 +229,17 @@ fn every_operation_is_the_command_that_it_says() {
     rig.io(0, Op::Flush).unwrap();
     rig.io(1, Op::Unmap { lba: 9, blocks: 3 }).unwrap();
     rig.io(2, Op::WriteZeroes { lba: 1 << 33, blocks: 3, fua: true, may_unmap: true }).unwrap();
+    rig.io(3, Op::Verify { lba: 7, blocks: 2 }).unwrap();
     let commands: Vec<_> =
         rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10)).collect();
     assert_eq!(
         commands,
-        [(0x00, [0; 6]), (0x09, [0, 4, 0, 0, 0, 0]), (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),]
+        [
+            (0x00, [0; 6]),
+            (0x09, [0, 4, 0, 0, 0, 0]),
+            (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),
+            (0x0C, [7, 0, 1, 0, 0, 0]),
+        ]
     );
 }
 
@@ -247,6 +252,57 @@ fn zeroes_are_written_where_the_controller_cannot_make_them_and_unmap_is_refused
     assert_eq!(commands, [(nvm::WRITE, 15), (nvm::WRITE, 3)]);
     rig.io(1, Op::Unmap { lba: 0, blocks: 1 }).unwrap();
     assert_eq!(rig.poll(), [(1, Err(IoError::Unsupported))]);
+}
+
+const SWAP: Op = Op::CompareAndWrite { lba: 100, blocks: 2, fua: true };
+
+#[test]
+fn compare_and_write_is_a_fused_pair_side_by_side_and_its_compare_tells_how_it_ended() {
+    for (compare, write, expected) in [
+        (0, 0, Ok(())),
+        (0x285, 0x009, Err(IoError::Miscompare)),
+        (0x00A, 0x00A, Err(IoError::Cancelled)),
+        (0, 0x280, Err(IoError::Medium { lba: None })),
+    ] {
+        for is_reversed in [false, true] {
+            let mut rig = mapped();
+            let data = Some(rig.pool.take(2048).unwrap());
+            let io = Io { tag: Key { index: 1, generation: 0 }, op: SWAP, data };
+            rig.lane.submit(rig.channel, io, u64::MAX, rig.now).unwrap();
+            let pushed = rig.pushed();
+            let words: Vec<_> =
+                pushed.iter().map(|(_, c)| (c.opcode, c.fuse, c.cdw10[0], c.cdw10[2])).collect();
+            assert_eq!(words, [(0x05, Fuse::First, 100, 1), (0x01, Fuse::Second, 100, 1 | 1 << 30)]);
+            let (first, second) = (pushed[0].0, pushed[1].0);
+            let source = |cid| rig.lane.table.source(cid).unwrap().as_ptr().addr();
+            assert_eq!(source(second) - source(first), 1024);
+            let mut ends = [(first, compare), (second, write)];
+            if is_reversed {
+                ends.reverse();
+            }
+            for (cid, bits) in ends {
+                rig.complete(cid, bits);
+            }
+            assert_eq!(rig.poll(), [(1, expected)]);
+        }
+    }
+}
+
+#[test]
+fn a_fused_pair_waits_for_two_slots() {
+    let mut rig = mapped();
+    for index in 0..14 {
+        rig.io(index, Op::Flush).unwrap();
+    }
+    let filled = rig.pushed();
+    let data = Some(rig.pool.take(2048).unwrap());
+    rig.lane
+        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, u64::MAX, rig.now)
+        .unwrap();
+    assert!(rig.pushed().is_empty());
+    rig.complete(filled[3].0, 0);
+    assert_eq!(rig.poll(), [(3, Ok(()))]);
+    assert_eq!(rig.pushed().len(), 2);
 }
 
 #[test]

@@ -7,14 +7,18 @@ use crate::bdev::nvme::pci::PciTransport;
 use crate::bdev::nvme::queue::{Payload, Payloads, Queue};
 use crate::bdev::nvme::spec::{Command, Completion, admin, extent_words, identify, nvm};
 use crate::bdev::nvme::transport::{AdminData, Progress, Transport};
-use crate::buf::{Buf, Class, Pool};
+use crate::buf::{Class, Pool};
 use crate::time::{MS_NS, SECOND_NS, Tick};
 
 /// Of queues that move their data themselves, which these do not.
 struct NoPayloads;
 
 impl Payloads for NoPayloads {
-    fn of(&mut self, _cid: u16) -> Option<(&mut Buf, std::ops::Range<usize>)> {
+    fn source(&self, _cid: u16) -> Option<&[u8]> {
+        None
+    }
+
+    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
         None
     }
 }

@@ -74,10 +74,6 @@ impl PciQueue {
 }
 
 impl Queue for PciQueue {
-    fn id(&self) -> u16 {
-        self.ring.pair().id
-    }
-
     fn depth(&self) -> u16 {
         self.ring.depth()
     }

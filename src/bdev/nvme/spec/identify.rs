@@ -12,6 +12,7 @@ pub(crate) mod cns {
     pub(crate) const ACTIVE_NAMESPACES: u32 = 0x02;
     pub(crate) const NAMESPACE_IDS: u32 = 0x03;
     /// Command-set specific; CDW11 bits 31:24 name the set, 0 for NVM.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) const NVM_CONTROLLER: u32 = 0x06;
 }
 
@@ -70,12 +71,13 @@ pub(crate) struct Controller {
 
 /// ONCS bits (Base figure 275).
 pub(crate) mod oncs {
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) const COMPARE: u16 = 1 << 0;
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) const WRITE_UNCORRECTABLE: u16 = 1 << 1;
     pub(crate) const DATASET_MANAGEMENT: u16 = 1 << 2;
     pub(crate) const WRITE_ZEROES: u16 = 1 << 3;
     pub(crate) const VERIFY: u16 = 1 << 7;
-    pub(crate) const COPY: u16 = 1 << 8;
 }
 
 /// OACS bits.
@@ -191,10 +193,8 @@ impl Controller {
         if self.mdts == 0 {
             return usize::MAX;
         }
-        usize::try_from(page_bytes_min)
-            .unwrap_or(4096)
-            .checked_shl(u32::from(self.mdts))
-            .unwrap_or(usize::MAX)
+        let pages = 1_usize.checked_shl(u32::from(self.mdts)).unwrap_or(usize::MAX);
+        usize::try_from(page_bytes_min).unwrap_or(4096).saturating_mul(pages)
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod admin {
     pub(crate) const IDENTIFY: u8 = 0x06;
     pub(crate) const ABORT: u8 = 0x08;
     pub(crate) const SET_FEATURES: u8 = 0x09;
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) const GET_FEATURES: u8 = 0x0A;
     pub(crate) const ASYNC_EVENT: u8 = 0x0C;
     pub(crate) const KEEP_ALIVE: u8 = 0x18;
@@ -34,12 +35,12 @@ pub(crate) mod nvm {
     pub(crate) const FLUSH: u8 = 0x00;
     pub(crate) const WRITE: u8 = 0x01;
     pub(crate) const READ: u8 = 0x02;
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) const WRITE_UNCORRECTABLE: u8 = 0x04;
     pub(crate) const COMPARE: u8 = 0x05;
     pub(crate) const WRITE_ZEROES: u8 = 0x08;
     pub(crate) const DATASET_MANAGEMENT: u8 = 0x09;
     pub(crate) const VERIFY: u8 = 0x0C;
-    pub(crate) const COPY: u8 = 0x19;
 }
 
 /// Force Unit Access, in CDW12 (NVM §3.2.4).

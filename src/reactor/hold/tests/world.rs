@@ -68,6 +68,7 @@ fn unit_view(id: u32) -> UnitView {
         rotational: false,
         modes: Modes::new(false),
         unmap: None,
+        offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
     }
@@ -164,6 +165,8 @@ impl World {
             name: "iqn.2026-11.io.example:t".to_owned(),
             alias: String::new(),
             relative_port: 1,
+            ports: vec![1],
+            histogram: None,
             port_group: 1,
             portal_group: 1,
             portals: Vec::new(),

@@ -1,6 +1,7 @@
 //! Runs, step by step.
 
 use super::{begin, done, thin, work};
+use crate::bdev::Offloads;
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::unit;
 use crate::scsi::view::{Medium, UnitView};
@@ -116,6 +117,26 @@ fn compare_and_write_writes_only_where_it_compares() {
     assert_eq!(values(&medium), [1, 8, 9]);
     let none = [0x89, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     assert_eq!(done(&none, &[], &thin(), &mut medium), Ok(vec![Done]));
+}
+
+#[test]
+fn what_the_device_does_by_itself_it_is_left_to_do() {
+    let offloads = Offloads { compare_and_write_blocks: 2, verify: true };
+    let unit = UnitView { offloads, ..thin() };
+    let mut medium = blocks(&[1, 2, 3, 4]);
+    let swap = |count| [0x89, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, count, 0, 0];
+    let hold = |blocks| Hold { lba: 1, blocks };
+    assert_eq!(
+        done(&swap(2), &blocks(&[2, 3, 8, 9]), &unit, &mut medium),
+        Ok(vec![hold(2), read(1, 2), Step::CompareAndWrite { lba: 1, blocks: 2, fua: true }, Done])
+    );
+    assert_eq!(values(&medium), [1, 8, 9, 4]);
+    assert_eq!(
+        done(&swap(3), &blocks(&[8, 9, 4, 0, 0, 0]), &unit, &mut medium),
+        Ok(vec![hold(3), read(1, 3), write(1, 3, true), Done])
+    );
+    let verify = [0x8F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0];
+    assert_eq!(done(&verify, &[], &unit, &mut medium), Ok(vec![Step::Verify { lba: 0, blocks: 4 }, Done]));
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Rings and queues: entries as they lie in memory, doorbells, completions good and bad.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Habit, TestBus};
@@ -11,13 +10,17 @@ use crate::bdev::nvme::pci::ring::Pair;
 use crate::bdev::nvme::pci::shadow::Doorbell;
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
 use crate::bdev::nvme::spec::{Command, nvm};
-use crate::buf::{Buf, Class, Memory, Pages, Pool};
+use crate::buf::{Class, Memory, Pages, Pool};
 use crate::time::Tick;
 
 pub(super) struct Nothing;
 
 impl Payloads for Nothing {
-    fn of(&mut self, _cid: u16) -> Option<(&mut Buf, Range<usize>)> {
+    fn source(&self, _cid: u16) -> Option<&[u8]> {
+        None
+    }
+
+    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
         None
     }
 }

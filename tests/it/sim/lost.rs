@@ -1,0 +1,94 @@
+//! Writes that a device keeps beyond every deadline: who waits for them is told that it failed, and the unit is not ready
+//! to anybody until they have come back.
+
+use lunette::limits::DRAIN_NS;
+use lunette_initiator::scsi::status;
+
+use super::cells::{At, Cell, Codes, codes};
+use super::reserve::{Out, REGISTER_AND_IGNORE, RESERVE};
+use super::session::What;
+
+const EXCLUSIVE_ACCESS: u8 = 3;
+const KEY: u64 = 2;
+const INTERNAL_FAILURE: (u8, Codes) = (status::CHECK_CONDITION, Some((4, 0x44, 0x00)));
+const NOT_READY: (u8, Codes) = (status::CHECK_CONDITION, Some((2, 0x04, 0x07)));
+const GOOD: (u8, Codes) = (status::GOOD, None);
+const TOLD_OF_RESET: (u8, Codes) = (status::CHECK_CONDITION, Some((6, 0x29, 0x03)));
+const REJECTED: u8 = 255;
+
+/// The first session has a WRITE in a device that cannot stop it.
+fn cell() -> Cell {
+    let cell = Cell::new(At::InDevice);
+    cell.world.disks[0].set_manners(false, false);
+    cell
+}
+
+fn reserve_out(cell: &mut Cell, action: u8, key: u64, other: u64) -> u64 {
+    cell.world.has_reserved = true;
+    let op = cell.issue(1, What::ReserveOut(Out { action, kind: EXCLUSIVE_ACCESS, key, other }));
+    cell.settle();
+    op
+}
+
+fn answer(cell: &Cell, session: usize, op: u64) -> Option<(u8, Codes)> {
+    cell.ended(session, op).map(|completion| codes(&completion.expect("a status")))
+}
+
+fn ask(cell: &mut Cell, session: usize, what: What) -> (u8, Codes) {
+    let op = cell.issue(session, what);
+    cell.settle();
+    answer(cell, session, op).expect("an answer")
+}
+
+#[test]
+fn a_reservation_that_a_write_outlives_fails_and_the_unit_is_not_ready_until_it_is_back() {
+    let mut cell = cell();
+    let registered = reserve_out(&mut cell, REGISTER_AND_IGNORE, 0, KEY);
+    assert_eq!(answer(&cell, 1, registered), Some(GOOD));
+    let reserved = reserve_out(&mut cell, RESERVE, KEY, 0);
+    cell.pass(DRAIN_NS / 2);
+    assert_eq!((answer(&cell, 1, reserved), cell.unit_ready(1)), (None, GOOD));
+    cell.pass(DRAIN_NS / 2);
+    assert_eq!(answer(&cell, 1, reserved), Some(INTERNAL_FAILURE));
+    // To everybody, on either reactor.
+    assert_eq!((cell.unit_ready(0), cell.unit_ready(1)), (NOT_READY, NOT_READY));
+    let write = What::Write { lba: 100, blocks: 1, fua: false };
+    assert_eq!(ask(&mut cell, 1, write), NOT_READY);
+    // What the command asked for is in force all the same.
+    assert_eq!(ask(&mut cell, 0, write), (status::RESERVATION_CONFLICT, None));
+    cell.end_ios();
+    assert!(cell.is_written());
+    assert_eq!((cell.unit_ready(0), cell.unit_ready(1)), (GOOD, GOOD));
+    let written = cell.issue(1, write);
+    cell.settle();
+    cell.end_ios();
+    assert_eq!(answer(&cell, 1, written), Some(GOOD));
+    cell.finish();
+}
+
+#[test]
+fn a_reset_that_a_write_outlives_is_rejected_and_the_unit_not_ready_until_it_is_back() {
+    let mut cell = cell();
+    let itt = cell.reset_unit();
+    cell.pass(DRAIN_NS);
+    assert_eq!(cell.tmf_answer(1, itt), Some(REJECTED));
+    // Who has asked gives its session up (RFC 7143 §11.6.1). A unit attention is told first.
+    assert_eq!((cell.unit_ready(0), cell.unit_ready(0)), (TOLD_OF_RESET, NOT_READY));
+    cell.end_ios();
+    assert_eq!(cell.unit_ready(0), GOOD);
+    cell.finish();
+}
+
+#[test]
+fn a_read_that_outlives_a_reset_harms_nobody() {
+    let mut cell = Cell::new(At::InDevice);
+    cell.end_ios();
+    cell.world.disks[0].set_manners(false, false);
+    cell.issue(0, What::Read { lba: 0, blocks: 8 });
+    cell.settle();
+    let itt = cell.reset_unit();
+    cell.pass(DRAIN_NS);
+    assert_eq!(cell.tmf_answer(1, itt), Some(REJECTED));
+    assert_eq!((cell.unit_ready(0), cell.unit_ready(0)), (TOLD_OF_RESET, GOOD));
+    cell.finish();
+}
