@@ -25,7 +25,8 @@ const VIOLATIONS_MAX: usize = 16;
 pub(super) struct Dma {
     /// Process address and length by device address.
     windows: BTreeMap<u64, (usize, usize)>,
-    /// As `windows`: taken back, but without an IOMMU, so that the device still reaches it. Guarded memory only, which stays.
+    /// As `windows`: guarded memory, which stays, that was taken back. Without an IOMMU the device still reaches it; an IOMMU
+    /// may fence one that goes on.
     lingering: BTreeMap<u64, (usize, usize)>,
     is_scattered: bool,
     next: u64,
