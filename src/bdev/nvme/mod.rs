@@ -10,11 +10,11 @@
 //!                            └── makes, deletes ─ Queue: PCIe rings and PRPs | TCP capsules
 //! ```
 //!
-//! * The **controller's thread** owns registers and admin queue. It drives [`controller::Controller`], a machine of named
+//! * The **controller's thread** owns registers and admin queue. It drives `controller::Controller`, a machine of named
 //!   states that never waits, so that tests drive the same machine with a mock controller and a clock of their own.
-//! * A **lane** owns one pair of IO queues. It asks the controller's thread, through its [`port::Port`], for the pair, for
+//! * A **lane** owns one pair of IO queues. It asks the controller's thread, through its `port::Port`, for the pair, for
 //!   DMA mappings of its reactor's buffers, for aborts and for the end of the pair.
-//! * A [`queue::Queue`] is what differs on the data path between PCIe and TCP; a [`transport::Transport`] is what differs
+//! * A `queue::Queue` is what differs on the data path between PCIe and TCP; a `transport::Transport` is what differs
 //!   in administration.
 //!
 //! Memory that the device may touch is given back only when its command has completed, when the pair of queues has been
