@@ -56,7 +56,7 @@ pub fn one(data: &[u8]) {
     let config = Config {
         entries_max: source.pick(&[2, 4, 16, 256]),
         mdts: source.pick(&[0, 1, 3]),
-        oncs: source.word() as u16 | Config::default().oncs,
+        oncs: u16::from(source.byte()) & Config::default().oncs,
         has_shadow_doorbells: source.byte() & 1 != 0,
         is_scattered: source.byte() & 1 != 0,
         ..Config::default()
@@ -123,7 +123,11 @@ impl World {
                 let tag = Key { index: u32::from(source.byte()), generation: 0 };
                 self.ways.iter_mut().for_each(|way| way.cancel(tag));
             }
-            6 => self.ways.first_mut().into_iter().for_each(|way| drop(way.fence())),
+            6 => {
+                if let Some(way) = self.ways.first_mut() {
+                    let _ = way.fence();
+                }
+            }
             _ if source.byte() == 0 => self.rig.mock.remove(),
             _ => {}
         }

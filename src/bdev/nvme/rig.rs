@@ -11,7 +11,9 @@ use crossbeam_queue::SegQueue;
 use super::TimeOuts;
 use super::bus::Bus;
 use super::controller::Controller;
-use super::controller::shared::{Event, Life, Options, Order, Shared};
+#[cfg(test)]
+use super::controller::shared::Order;
+use super::controller::shared::{Event, Life, Options, Shared};
 use super::mock::Mock;
 use super::namespace::NvmeBdev;
 use super::pci::PciTransport;
@@ -93,6 +95,7 @@ impl Rig {
     }
 
     /// Gives the controller back; false where that takes too long.
+    #[cfg(test)]
     pub(crate) fn detach(&mut self, rng: &mut Rng) -> bool {
         self.shared.order(Order::Detach);
         self.turn_until(rng, |rig| rig.shared.is_over())

@@ -132,7 +132,7 @@ impl Device {
             self.dma.violation("a queue that is not contiguous".to_owned());
             return Err(INVALID_FIELD);
         }
-        if base % self.page_bytes() != 0 { Err(INVALID_PRP) } else { Ok(base) }
+        if !base.is_multiple_of(self.page_bytes()) { Err(INVALID_PRP) } else { Ok(base) }
     }
 
     fn create_cq(&mut self, entry: &Entry, rng: &mut Rng) -> u16 {
@@ -264,7 +264,7 @@ impl Device {
     fn share_doorbells(&mut self, entry: &Entry) -> u16 {
         let word = |at: usize| u64::from(entry[at]) | u64::from(entry[at + 1]) << 32;
         let (shadows, events) = (word(6), word(8));
-        let is_page = |address: u64| address != 0 && address % self.page_bytes() == 0;
+        let is_page = |address: u64| address != 0 && address.is_multiple_of(self.page_bytes());
         if !is_page(shadows) || !is_page(events) {
             return INVALID_FIELD;
         }

@@ -304,7 +304,8 @@ impl Device {
 
     fn enable(&mut self) {
         let (sq_entries, cq_entries) = ((self.aqa & 0xFFF) + 1, (self.aqa >> 16 & 0xFFF) + 1);
-        let is_aligned = self.asq % self.page_bytes() == 0 && self.acq % self.page_bytes() == 0;
+        let is_aligned =
+            self.asq.is_multiple_of(self.page_bytes()) && self.acq.is_multiple_of(self.page_bytes());
         if !is_aligned || sq_entries < 2 || cq_entries < 2 || self.cc >> 4 & 7 != 0 || self.cc >> 7 & 0xF != 0
         {
             self.dma.violation("enabled with an admin queue or CC that makes no sense".to_owned());
@@ -350,6 +351,7 @@ impl Device {
         self.is_gone = true;
     }
 
+    #[cfg(test)]
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         for medium in self.media.values_mut() {
             medium.crash(rng);

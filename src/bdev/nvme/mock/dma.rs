@@ -69,7 +69,7 @@ impl Dma {
         bytes: usize,
         scattered: Option<&mut Rng>,
     ) -> Result<Mapping, String> {
-        if bytes == 0 || base % 4096 != 0 || bytes % 4096 != 0 {
+        if bytes == 0 || !base.is_multiple_of(4096) || !bytes.is_multiple_of(4096) {
             return Err(format!("cannot map {bytes} bytes at {base:#x}: not whole pages"));
         }
         let device = match scattered {
@@ -105,37 +105,36 @@ impl Dma {
                 self.violation(format!("unmapped twice, or never mapped: {first:#x}"));
                 continue;
             };
-            if self.is_scattered
-                && self.guarded.iter().any(|(base, bytes)| (*base..base + bytes).contains(&window.0))
-            {
+            if self.guarded.iter().any(|(base, bytes)| (*base..base + bytes).contains(&window.0)) {
                 self.lingering.insert(first, window);
             }
         }
     }
 
+    #[cfg(test)]
     pub(super) fn window_count(&self) -> usize {
         self.windows.len()
     }
 
+    #[cfg(test)]
     pub(super) fn guard(&mut self, base: usize, bytes: usize) {
         self.guarded.push((base, bytes));
     }
 
+    #[cfg(test)]
     pub(super) fn lend(&mut self, base: usize, bytes: usize) {
         self.lent.insert(base, bytes);
     }
 
+    #[cfg(test)]
     pub(super) fn take_back(&mut self, base: usize) {
         self.lent.remove(&base);
     }
 
     /// The process address, where so many bytes from `device` on are in one window.
     pub(super) fn translate(&self, device: u64, bytes: usize) -> Option<usize> {
-        [&self.windows, &self.lingering].into_iter().find_map(|windows| {
-            let (first, (base, length)) = windows.range(..=device).next_back()?;
-            let offset = usize::try_from(device - first).ok()?;
-            (offset.checked_add(bytes)? <= *length).then_some(base + offset)
-        })
+        let lingering = || find(&self.lingering, device, bytes).filter(|_| self.is_scattered);
+        find(&self.windows, device, bytes).or_else(lingering)
     }
 
     fn is_allowed(&self, address: usize, bytes: usize) -> bool {
@@ -148,7 +147,7 @@ impl Dma {
     /// As [`Dma::translate`], with its violations.
     fn reach(&mut self, device: u64, bytes: usize, what: &str) -> Option<usize> {
         let Some(address) = self.translate(device, bytes) else {
-            if self.is_rogue {
+            if self.is_rogue || find(&self.lingering, device, bytes).is_some() {
                 self.stopped_count += 1;
                 return None;
             }
@@ -189,7 +188,7 @@ impl Dma {
     /// A word that the driver may be looking at: what was written before is seen first.
     #[must_use]
     pub(super) fn store(&mut self, device: u64, word: u32, what: &str) -> bool {
-        if device % 4 != 0 {
+        if !device.is_multiple_of(4) {
             self.violation(format!("{what}: {device:#x} is not aligned"));
             return false;
         }
@@ -204,11 +203,18 @@ impl Dma {
     /// As [`Dma::store`].
     #[must_use]
     pub(super) fn load(&mut self, device: u64, what: &str) -> Option<u32> {
-        let address = self.reach(device, 4, what).filter(|address| address % 4 == 0)?;
+        let address = self.reach(device, 4, what).filter(|address| address.is_multiple_of(4))?;
         let from = std::ptr::with_exposed_provenance_mut::<u32>(address);
         // SAFETY: as in `store`.
         Some(unsafe { AtomicU32::from_ptr(from) }.load(Ordering::Acquire))
     }
+}
+
+/// The process address, where all of it is in one of these.
+fn find(windows: &BTreeMap<u64, (usize, usize)>, device: u64, bytes: usize) -> Option<usize> {
+    let (first, (base, length)) = windows.range(..=device).next_back()?;
+    let offset = usize::try_from(device - first).ok()?;
+    (offset.checked_add(bytes)? <= *length).then_some(base + offset)
 }
 
 #[cfg(test)]

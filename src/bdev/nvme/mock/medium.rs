@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+#[cfg(test)]
 use crate::sim::rng::Rng;
 
 /// A namespace.
@@ -76,6 +77,7 @@ impl Medium {
     }
 
     /// Power is cut: of each block some version since the last flush is left, or the one before.
+    #[cfg(test)]
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         for (lba, mut versions) in std::mem::take(&mut self.cached) {
             let kept = rng.index(versions.len() + 1);

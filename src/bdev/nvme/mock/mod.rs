@@ -125,11 +125,6 @@ impl Mock {
         self.lock().step(rng)
     }
 
-    /// Does all there is to do.
-    pub(crate) fn run(&self) {
-        self.lock().run();
-    }
-
     /// Adds a namespace, or replaces it.
     pub(crate) fn attach(&self, nsid: u32, medium: Medium) {
         self.lock().change(nsid, Some(medium));
@@ -150,6 +145,7 @@ impl Mock {
     }
 
     /// What a block of a namespace holds; none where there is no such namespace.
+    #[cfg(test)]
     pub(crate) fn block(&self, nsid: u32, lba: u64) -> Option<Box<[u8]>> {
         self.lock().media.get(&nsid).map(|medium| medium.block(lba))
     }
@@ -182,6 +178,7 @@ impl Mock {
     }
 
     /// Faults that have happened so far.
+    #[cfg(test)]
     pub(crate) fn struck(&self) -> Vec<Fault> {
         self.lock().faults.struck.clone()
     }
@@ -192,51 +189,55 @@ impl Mock {
     }
 
     /// Cuts the power: what was cached is lost as `rng` says, and the controller is as after power-on.
+    #[cfg(test)]
     pub(crate) fn crash(&self, rng: &mut Rng) {
         self.lock().crash(rng);
     }
 
     /// Within this range the device may only touch what is lent ([`Mock::lend`]).
+    #[cfg(test)]
     pub(crate) fn guard(&self, base: usize, bytes: usize) {
         self.lock().dma.guard(base, bytes);
     }
 
     /// The driver has been given this memory.
+    #[cfg(test)]
     pub(crate) fn lend(&self, base: usize, bytes: usize) {
         self.lock().dma.lend(base, bytes);
     }
 
     /// The driver has given the memory that begins here back.
+    #[cfg(test)]
     pub(crate) fn take_back(&self, base: usize) {
         self.lock().dma.take_back(base);
     }
 
     /// What the driver did wrong.
+    #[cfg(test)]
     pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().dma.violations.clone()
     }
 
     /// Accesses that a missing mapping stopped, for which the driver is not to blame.
+    #[cfg(test)]
     pub(crate) fn stopped_count(&self) -> u64 {
         self.lock().dma.stopped_count
     }
 
     /// Mappings that are live.
+    #[cfg(test)]
     pub(crate) fn window_count(&self) -> usize {
         self.lock().dma.window_count()
     }
 
     /// IO queues (of submissions) that there are.
+    #[cfg(test)]
     pub(crate) fn queue_count(&self) -> usize {
         self.lock().sqs.keys().filter(|id| **id != 0).count()
     }
 
-    /// IO commands taken and not yet completed.
-    pub(crate) fn in_flight_count(&self) -> usize {
-        self.lock().flying.iter().filter(|command| command.sq != 0).count()
-    }
-
     /// Takes what has happened since the last call; from the first call on it is written down.
+    #[cfg(test)]
     pub(crate) fn take_notes(&self) -> Vec<Note> {
         self.lock().notes.replace(Vec::new()).unwrap_or_default()
     }

@@ -105,7 +105,7 @@ impl Device {
 
     pub(super) fn doorbell(&mut self, offset: usize, value: u32) {
         let index = offset / (4 << self.config.doorbell_stride);
-        if offset % (4 << self.config.doorbell_stride) != 0 {
+        if !offset.is_multiple_of(4 << self.config.doorbell_stride) {
             return self.dma.violation(format!("no doorbell at {offset:#x}"));
         }
         let id = (index / 2) as u16;
@@ -115,7 +115,7 @@ impl Device {
             }
             return;
         }
-        if index % 2 == 0 { self.new_tail(id, value) } else { self.new_head(id, value) }
+        if index.is_multiple_of(2) { self.new_tail(id, value) } else { self.new_head(id, value) }
     }
 
     /// Doorbells of queues that are not there are ignored: a reactor may ring while its queue is taken away.
@@ -287,7 +287,7 @@ impl Device {
             // Of no slot that the driver can have, or it would be believed: the low byte is beyond any queue's depth, or the
             // command id is one that no command has.
             let slots = self.sqs.get(&id).map_or(0, |sq| sq.entries);
-            let strange_cid = if slots < 0x100 { 0xFF | rng.below(0x100) as u32 + 1 << 8 } else { 0xFFFF };
+            let strange_cid = if slots < 0x100 { 0xFF | (rng.below(0x100) as u32 + 1) << 8 } else { 0xFFFF };
             let mut strange = words;
             strange[3] = strange_cid & 0xFFFF;
             self.ghosts.push(Ghost { cq, address: None, words: strange });

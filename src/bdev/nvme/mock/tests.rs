@@ -228,3 +228,30 @@ fn a_controller_that_does_not_come_up_is_given_up() {
         assert_eq!(hand.mock.violations(), Vec::<String>::new());
     }
 }
+
+#[test]
+fn a_controller_that_does_not_stop_loses_its_memory() {
+    let mut hand = Hand::new(Config::default(), 5);
+    hand.start().unwrap();
+    let mut queue = hand.queue(8);
+    let buf = hand.pool.take(512).unwrap();
+    queue.push(0, 0x100, &command(nvm::READ, 0, 1, 0), Payload::Read(&buf, (0, 512))).unwrap();
+    queue.ring(&mut NoPayloads);
+    hand.mock.misbehave(Fault::NeverStops, 1);
+    hand.mock.misbehave(Fault::ResetFails, 1);
+    // What it does until then is allowed: the memory is still its own.
+    hand.transport.start(hand.now);
+    let why = loop {
+        match hand.transport.poll_start(hand.now) {
+            Progress::Ready(_) => panic!("it cannot be enabled"),
+            Progress::Failed(why) => break why,
+            Progress::Pending => hand.now = hand.now.after_ns(SECOND_NS),
+        }
+    };
+    assert!(why.contains("CSTS.RDY stays 1"), "{why}");
+    assert!(hand.transport.is_quiet());
+    assert_eq!((hand.mock.window_count(), hand.mock.stopped_count()), (0, 0));
+    (0..100).for_each(|_| hand.turn());
+    assert!(hand.mock.stopped_count() > 0, "it goes on, and reaches nothing");
+    assert_eq!(hand.mock.violations(), Vec::<String>::new());
+}

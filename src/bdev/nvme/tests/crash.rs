@@ -105,7 +105,9 @@ impl Cut {
                 block.is_busy = false;
                 if is_durable {
                     block.versions = vec![io.stamp];
-                    self.flying.values_mut().for_each(|flush| drop(flush.covers.remove(&lba)));
+                    for flush in self.flying.values_mut() {
+                        flush.covers.remove(&lba);
+                    }
                 }
             }
         }

@@ -117,7 +117,7 @@ impl Target {
         self.input.extend_from_slice(bytes);
         while self.input.len() >= 8 {
             let plen = word(&self.input, 4);
-            assert!(plen >= 24 && plen <= 1 << 20, "a PDU of {plen} bytes");
+            assert!((24..=1 << 20).contains(&plen), "a PDU of {plen} bytes");
             if self.input.len() < plen {
                 break;
             }
