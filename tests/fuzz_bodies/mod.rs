@@ -9,7 +9,6 @@ mod deframe;
 mod json;
 mod keys;
 mod login;
-mod nvme;
 mod pdu;
 mod reserve;
 mod session;
@@ -21,13 +20,13 @@ mod world;
 type Body = fn(&[u8]);
 
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, Body); 8] = [
+pub(crate) const BODIES: [(&str, Body); 9] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
     ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),
-    ("nvme", nvme::one),
+    ("nvme", lunette::bdev::nvme::fuzzing::one),
     ("nvme_tcp", lunette::bdev::nvme::fuzz_tcp),
     ("reserve", reserve::one),
     ("session", session::one),

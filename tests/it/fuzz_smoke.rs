@@ -99,13 +99,13 @@ fn login() {
 }
 
 #[test]
-fn nvme_tcp() {
-    smoke("nvme_tcp");
+fn nvme() {
+    smoke("nvme");
 }
 
 #[test]
-fn nvme() {
-    smoke("nvme");
+fn nvme_tcp() {
+    smoke("nvme_tcp");
 }
 
 #[test]
