@@ -17,7 +17,7 @@ awk '{ print $4 }' "$work/times" | sort -n | sed -n 3p | xargs -I N echo "median
 
 command -v valgrind >/dev/null || { echo "nvme_figures: no valgrind: instructions are not counted" >&2; exit 77; }
 inclusive() { # ROUNDS FUNCTION: a row per file that code was inlined from
-  callgrind_annotate --inclusive=yes --threshold=100 "$work/out.$1" 2>/dev/null | tr -d , |
+  callgrind_annotate --inclusive=yes --auto=no --threshold=100 "$work/out.$1" 2>/dev/null | tr -d , |
     awk -v name="$2" 'index($0, name) { sum += $1 } END { print sum + 0 }'
 }
 for rounds in 100 1100; do
