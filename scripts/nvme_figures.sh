@@ -16,9 +16,9 @@ for _ in 1 2 3 4 5; do taskset -c 0 "$program" 50000 "$depth"; done | tee "$work
 awk '{ print $4 }' "$work/times" | sort -n | sed -n 3p | xargs -I N echo "median: N ns per IO in the driver"
 
 command -v valgrind >/dev/null || { echo "nvme_figures: no valgrind: instructions are not counted" >&2; exit 77; }
-inclusive() { # ROUNDS FUNCTION
-  callgrind_annotate --inclusive=yes --threshold=100 "$work/out.$1" | tr -d , |
-    awk -v name="$2" 'index($0, name) && !found { print $1; found = 1 }'
+inclusive() { # ROUNDS FUNCTION: a row per file that code was inlined from
+  callgrind_annotate --inclusive=yes --auto=no --threshold=100 "$work/out.$1" 2>/dev/null | tr -d , |
+    awk -v name="$2" 'index($0, name) { sum += $1 } END { print sum + 0 }'
 }
 for rounds in 100 1100; do
   valgrind --tool=callgrind --callgrind-out-file="$work/out.$rounds" "$program" "$rounds" "$depth" >/dev/null 2>&1
