@@ -44,6 +44,10 @@ verified() { # LUN SIZE: fio writes and verifies
     --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=7 --output=/dev/null
 }
 
+loaded() { # LUN: writes and verifies, again and again, until /tmp/enough.LUN is there
+  while [[ ! -e /tmp/enough.$1 ]]; do verified "$1" 16m || return 1; done
+}
+
 step "data"
 check "512-byte blocks" verified 0 24m
 check "4096-byte blocks" verified 1 24m
@@ -79,12 +83,13 @@ rpc bdev_nvme_attach_controller "{\"name\":\"B\",\"trtype\":\"PCIe\",\"traddr\":
 rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Bn1\",\"lun_id\":4}" >/dev/null || die "no LUN 4"
 iscsiadm -m session --rescan >/dev/null
 until_true 20 disk_of 4 >/dev/null || die "no disk at LUN 4"
-verified 4 16m & load=$!
+loaded 4 & load=$!
 sleep 1
 echo "now stall it"
 until_true 60 grep -qE 'made anew|is reset' /out/lunette.log && ok "its queue is taken away, or it is reset" || bad "it is waited for: $(tail -5 /out/lunette.log)"
 check "others go on" verified 0 8m
 echo "now release it"
+touch /tmp/enough.4
 wait "$load" && ok "what was stalled went on and is right" || bad "what was stalled went on and is right"
 
 if [[ $WORLD != bare ]]; then
@@ -95,7 +100,7 @@ if [[ $WORLD != bare ]]; then
   rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Cn1\",\"lun_id\":5}" >/dev/null || die "no LUN 5"
   iscsiadm -m session --rescan >/dev/null
   until_true 20 disk_of 5 >/dev/null || die "no disk at LUN 5"
-  verified 5 16m >/dev/null 2>&1 & load=$!
+  loaded 5 >/dev/null 2>&1 & load=$!
   sleep 1
   echo "now remove it"
   is_gone() { [[ ! -e /sys/bus/pci/devices/$third ]]; }
