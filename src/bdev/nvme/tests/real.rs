@@ -2,8 +2,8 @@
 //! `LUNETTE_NVME_PCI=0000:00:10.0` one on PCIe, with `,unsafe` behind it where there is no IOMMU. What is on their namespaces
 //! is lost. Without the variable there is nothing to run against, and the tests say so; the labs run them with it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::bdev::contract::{Made, Subject, suite};
@@ -29,7 +29,11 @@ fn peer() -> Option<(std::net::SocketAddr, String)> {
     Some((address.parse().expect("an address and a port"), nqn.to_owned()))
 }
 
+/// One test at a time: they share what is on the namespaces.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn passes_the_contract(transport: Box<dyn Transport>, options: shared::Options) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     static NUMBER: AtomicU64 = AtomicU64::new(1 << 40);
     let hook = |event| {
         if let shared::Event::Said(_, text) = event {
