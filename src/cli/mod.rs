@@ -19,6 +19,7 @@ mod serve;
 mod spdk;
 
 use std::fmt;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -66,6 +67,15 @@ impl Failed {
 
     fn failure(text: impl fmt::Display) -> Failed {
         Failed::Failure(text.to_string())
+    }
+}
+
+/// Writes to standard output. That nobody reads it is no error.
+fn print(text: &str) -> Result<(), Failed> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
+        _ => Ok(()),
     }
 }
 

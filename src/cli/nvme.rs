@@ -3,11 +3,10 @@
 mod probe;
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use clap::{Args, Subcommand};
 
-use super::{Failed, nvme_discover};
+use super::{Failed, nvme_discover, print};
 use crate::bdev::nvme::pci::list::{self, Listed};
 use crate::rpc::json::Json;
 
@@ -38,13 +37,9 @@ pub(super) fn nvme(args: &Nvme) -> Result<(), Failed> {
         What::List { json: true } => json(&list::controllers()),
         What::List { json: false } => table(&list::controllers()),
         What::Probe(probe) => probe::probe(probe)?,
-        What::Discover(args) => return nvme_discover::discover(args),
+        What::Discover(discover) => nvme_discover::discover(discover)?,
     };
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
-        _ => Ok(()),
-    }
+    print(&text)
 }
 
 fn table(controllers: &[Listed]) -> String {

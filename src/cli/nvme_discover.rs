@@ -1,7 +1,6 @@
 //! `lunette nvme discover`: which subsystems a discovery controller knows, as a table.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
@@ -29,8 +28,8 @@ pub struct Discover {
     pub hostnqn: Option<String>,
 }
 
-/// Asks and prints.
-pub(super) fn discover(args: &Discover) -> Result<(), Failed> {
+/// Asks; the answer for people.
+pub(super) fn discover(args: &Discover) -> Result<String, Failed> {
     let host_id = SystemRandom::uuid();
     let hostnqn = match &args.hostnqn {
         Some(name) => name.clone(),
@@ -42,7 +41,7 @@ pub(super) fn discover(args: &Discover) -> Result<(), Failed> {
     let mut last = None;
     for address in resolve(&args.address)? {
         match ask(Options::new(address, DISCOVERY_NQN, &hostnqn, host_id)) {
-            Ok(entries) => return print(&table(&entries)),
+            Ok(entries) => return Ok(table(&entries)),
             Err(why) => last = Some(why),
         }
     }
@@ -98,14 +97,6 @@ fn table(entries: &[Entry]) -> String {
         out.push_str("no subsystems for this host\n");
     }
     out
-}
-
-fn print(text: &str) -> Result<(), Failed> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

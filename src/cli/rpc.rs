@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failed;
+use super::{Failed, print};
 use crate::rpc::envelope::Stream;
 use crate::rpc::json::Json;
 
@@ -59,11 +59,7 @@ pub(super) fn rpc(args: &Rpc) -> Result<(), Failed> {
         None => return Err(Failed::failure(format!("the answer has no result: {answer}"))),
     }
     out.push('\n');
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
-        _ => Ok(()),
-    }
+    print(&out)
 }
 
 fn params(text: &str) -> Result<Json, Failed> {

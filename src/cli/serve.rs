@@ -1,7 +1,6 @@
 //! `lunette serve`: the daemon, put together from its switches.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use super::args::Serve;
 use super::disk::Disk;
 use super::files::{self, File};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, planted, secrets};
+use super::{Failed, cores, hints, log, planted, print, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
 use crate::bdev::malloc::{self, Malloc};
@@ -266,12 +265,7 @@ fn announce(args: &Serve, portals: &[SocketAddr], target: &str, luns: usize) -> 
         text.push_str("\nTo reach it:\n");
         text.push_str(&hints::connect(portal, target, luns, args.chap_user.as_deref()));
     }
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // Nobody wants to know: no reason not to serve.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failed::failure(error)),
-        _ => Ok(()),
-    }
+    print(&text)
 }
 
 fn portals_of<N: Net>(control: &Control<N>) -> Vec<SocketAddr> {

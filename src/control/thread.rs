@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::done::{Done, Outcome};
 use super::error::ChangeError;
 use super::portals::{Listening, Portal, PortalGroup};
 use super::probe::Prober;
@@ -111,6 +112,20 @@ impl Remote {
         };
         self.order(Box::new(order));
         returned.recv().ok()
+    }
+
+    /// Starts `change` and waits until it is complete everywhere. None where the daemon has stopped.
+    pub fn call_and_wait(
+        &self,
+        change: impl FnOnce(&mut Control<KernelNet>, Tick, Done) -> Result<(), ChangeError> + Send + 'static,
+    ) -> Option<Result<Outcome, ChangeError>> {
+        let (ended, end) = mpsc::sync_channel(1);
+        // Who waits may have gone.
+        let done = Done::new(move |outcome| drop(ended.send(outcome)));
+        if let Err(error) = self.call(|control, now| change(control, now, done))? {
+            return Some(Err(error));
+        }
+        end.recv().ok().map(Ok)
     }
 
     /// Drains the daemon as SIGTERM does.

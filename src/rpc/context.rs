@@ -1,7 +1,7 @@
 //! What calls work on: the daemon, and how far it has started.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tracing::level_filters::LevelFilter;
 
@@ -125,13 +125,7 @@ impl Context {
         &self,
         change: impl FnOnce(&mut Control<KernelNet>, Tick, Done) -> Result<(), ChangeError> + Send + 'static,
     ) -> Result<Result<Outcome, ChangeError>, Fault> {
-        let (ended, end) = mpsc::sync_channel(1);
-        // Who waits may have gone.
-        let done = Done::new(move |outcome| drop(ended.send(outcome)));
-        if let Err(error) = self.control(|control, now| change(control, now, done))? {
-            return Ok(Err(error));
-        }
-        end.recv().map(Ok).map_err(|_| Fault::stopped())
+        self.control.call_and_wait(change).ok_or_else(Fault::stopped)
     }
 
     /// From now on portal groups are created without being started.

@@ -149,21 +149,9 @@ impl Context {
 
     /// Initiators are told what a bdev, and what is made of it, is like now.
     pub(super) fn reread(&self, name: &str) -> Result<(), Fault> {
-        let mut names = vec![name.to_owned()];
-        let mut at = 0;
-        while let Some(name) = names.get(at).cloned() {
-            let over = self.control(move |control, _| {
-                let users = control.bdevs().filter(|entry| entry.spec.bases.contains(&name));
-                users.map(|entry| entry.name.clone()).collect::<Vec<_>>()
-            })?;
-            names.extend(over);
-            at += 1;
-        }
-        for name in names {
-            let told = self.control_and_wait(move |control, _, done| control.reread_bdev(&name, done))?;
-            told.map_err(|error| bdev_fault(&error))?;
-        }
-        Ok(())
+        let name = name.to_owned();
+        let told = self.control_and_wait(move |control, _, done| control.reread_bdev(&name, done))?;
+        told.map(drop).map_err(|error| bdev_fault(&error))
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::context::{Context, lock};
 use super::devices::bdev_fault;
 use super::fault::Fault;
+use super::json::Json;
 use crate::bdev::count::Counted;
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Answer, Disk, Event, Options, Order, Query, Severity, Shared};
@@ -26,7 +27,6 @@ use crate::control::thread::Remote;
 const ATTACH: Duration = Duration::from_secs(60);
 /// A controller that is given back has so long to shut down.
 const DETACH: Duration = Duration::from_secs(30);
-
 /// A controller has so long to answer a question.
 const QUERY: Duration = Duration::from_secs(15);
 
@@ -43,7 +43,7 @@ pub(super) struct Attached {
     name: String,
     number: u64,
     /// How it is reached, in SPDK's words: trtype, traddr and so on.
-    pub(super) trid: super::json::Json,
+    pub(super) trid: Json,
     /// The call that attaches it.
     recipe: String,
     handle: Arc<Handle>,
@@ -56,8 +56,7 @@ pub(super) struct Attached {
 /// What to attach.
 #[derive(Debug)]
 pub(super) struct ToAttach {
-    pub(super) name: String,
-    pub(super) trid: super::json::Json,
+    pub(super) trid: Json,
     pub(super) recipe: String,
     pub(super) options: Options,
     pub(super) times: TimeOuts,
@@ -127,13 +126,8 @@ impl Attached {
         }
         lock(&self.served).retain(|served| !Arc::ptr_eq(served, disk));
         let name = self.bdev_name(disk);
-        let (ended, end) = mpsc::sync_channel(1);
-        let done = Done::new(move |outcome| drop(ended.send(outcome)));
-        let begun = self.control.call(move |control, _| control.unregister_bdev(&name, done));
-        begun.unwrap_or(Err(ChangeError::Stopping))?;
-        // It answers in bounded time, and drops the sender where the daemon stops.
-        let _ = end.recv();
-        Ok(())
+        let ended = self.control.call_and_wait(move |control, _, done| control.unregister_bdev(&name, done));
+        ended.unwrap_or(Err(ChangeError::Stopping)).map(drop)
     }
 
     /// Initiators are told that the size is another.
@@ -183,7 +177,7 @@ impl Context {
 
     /// Attaches a controller and registers its namespaces; gives back their bdevs' names.
     pub(super) fn attach(&self, what: ToAttach) -> Result<Vec<String>, Fault> {
-        let name = what.name.clone();
+        let name = what.options.name.clone();
         let (events, follow) = mpsc::channel();
         let hook = Arc::new(move |event| drop(events.send(event)));
         let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;
@@ -237,13 +231,14 @@ impl Context {
         }
     }
 
-    /// The controllers, or the one of this name.
-    pub(super) fn controllers(&self, name: Option<&str>) -> Result<Vec<Arc<Attached>>, Fault> {
-        let all = lock(&self.nvme.0);
-        match name {
-            None => Ok(all.values().cloned().collect()),
-            Some(name) => all.get(name).map(|one| vec![Arc::clone(one)]).ok_or_else(|| no_controller(name)),
-        }
+    /// The controllers.
+    pub(super) fn controllers(&self) -> Vec<Arc<Attached>> {
+        lock(&self.nvme.0).values().cloned().collect()
+    }
+
+    /// The controller of this name.
+    pub(super) fn controller(&self, name: &str) -> Result<Arc<Attached>, Fault> {
+        lock(&self.nvme.0).get(name).cloned().ok_or_else(|| no_controller(name))
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::buf::Memory;
+use crate::buf::{Memory, Pages};
 
 /// Memory as the device sees it: device addresses for a range of this process's addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,7 +68,17 @@ pub(crate) trait Bus: Send + Sync + Debug {
     fn register_bytes(&self) -> usize;
     /// Memory for queues: zeroed, contiguous for the device, mapped until the value is dropped by its owner through
     /// [`Bus::unmap`]. May block.
-    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String>;
+    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String> {
+        let memory = Memory::map(bytes, self.pages()).map_err(|failed| failed.to_string())?;
+        // Some devices are of this process: the mock controller reads and writes there by address.
+        let base = memory.base().expose_provenance().get();
+        let mapping = self.map(base, memory.bytes())?;
+        Ok((memory, mapping))
+    }
+    /// What [`Bus::allocate`] takes.
+    fn pages(&self) -> Pages {
+        Pages::Ordinary
+    }
     /// Lets the device reach this range. It must stay mapped in the process until [`Bus::unmap`]. May block (it pins pages).
     fn map(&self, base: usize, bytes: usize) -> Result<Mapping, String>;
     /// Takes a range from the device. May block.

@@ -21,6 +21,7 @@ use super::port::{Port, Request, StopCause};
 use super::queue::{PushError, Queue};
 use super::spec::{Completion, Fuse};
 use super::table::{JOBS, Job, Phase, SLOTS, Sent, Table};
+use crate::bdev::queue::{DoneQueue, IN_FLIGHT_MAX, extent_bytes};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
 use crate::buf::Region;
 use crate::id::ReactorId;
@@ -56,13 +57,23 @@ struct Mapped {
     is_known: bool,
 }
 
+const _: () = assert!(JOBS <= IN_FLIGHT_MAX, "what a channel has in flight can be done at once");
+
 /// One channel's side.
 #[derive(Debug)]
 struct Outbox {
     shape: Shape,
-    done: VecDeque<Done>,
-    /// IOs taken and not yet given back.
+    done: DoneQueue,
+    /// IOs taken and not yet given back: at most [`JOBS`].
     in_flight: u32,
+}
+
+impl Outbox {
+    /// Takes an IO that has ended already.
+    fn end_at_once(&mut self, io: Io, result: Result<(), IoError>) {
+        self.in_flight += 1;
+        self.done.push(Done { tag: io.tag, data: io.data, result });
+    }
 }
 
 /// A reactor's way to a controller.
@@ -133,7 +144,7 @@ impl Lane {
 
     /// A channel's place; none where there are too many.
     pub(super) fn join(&mut self, shape: Shape) -> Option<Key> {
-        let outbox = Outbox { shape, done: VecDeque::with_capacity(JOBS as usize), in_flight: 0 };
+        let outbox = Outbox { shape, done: DoneQueue::new(), in_flight: 0 };
         self.outboxes.insert(outbox).ok()
     }
 
@@ -185,17 +196,17 @@ impl Lane {
             State::Ready => {}
         }
         if planted!(FlushNotSent) && io.op == Op::Flush {
-            outbox.in_flight += 1;
-            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Ok(()) });
+            outbox.end_at_once(io, Ok(()));
             return Ok(());
         }
-        let end = |(lba, count): (u64, u32)| lba.checked_add(u64::from(count));
-        let is_beyond = io.op.extent().is_some_and(|extent| end(extent).is_none_or(|end| end > blocks));
-        let is_unsupported = matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps;
-        if is_beyond || is_unsupported {
-            let error = if is_beyond { IoError::OutOfRange } else { IoError::Unsupported };
-            outbox.in_flight += 1;
-            outbox.done.push_back(Done { tag: io.tag, data: io.data, result: Err(error) });
+        if let Some((lba, count)) = io.op.extent()
+            && let Err(error) = extent_bytes(lba, count, outbox.shape.block_bytes, blocks)
+        {
+            outbox.end_at_once(io, Err(error));
+            return Ok(());
+        }
+        if matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps {
+            outbox.end_at_once(io, Err(IoError::Unsupported));
             return Ok(());
         }
         let depth = self.queue.as_ref().map_or(0, |queue| queue.depth());
@@ -230,9 +241,9 @@ impl Lane {
         self.resume();
         self.kick();
         if let Some(outbox) = self.outboxes.get_mut(channel) {
-            let count = super::super::queue::room(out, max).min(outbox.done.len());
-            out.extend(outbox.done.drain(..count));
-            outbox.in_flight -= u32::try_from(count).unwrap_or(u32::MAX).min(outbox.in_flight);
+            let left = outbox.done.len();
+            outbox.done.poll(out, max);
+            outbox.in_flight -= left - outbox.done.len();
         }
     }
 
@@ -240,14 +251,12 @@ impl Lane {
     pub(super) fn cancel(&mut self, channel: Key, tag: Key) {
         let is_its = |job: &Job| (job.channel, job.tag) == (channel, tag);
         for slot in 0..SLOTS {
-            let Some((cid, sent)) = self.table.from(slot).filter(|(cid, _)| cid & 0xFF == slot) else {
-                continue;
-            };
+            let Some((cid, sent)) = self.table.at(slot) else { continue };
             if sent.phase == Phase::Sent && self.table.jobs.get(sent.job).is_some_and(is_its) {
                 self.port.hint(Request::Abort { cid });
             }
         }
-        self.give_up(IoError::Cancelled, |job| (job.channel, job.tag) == (channel, tag));
+        self.give_up(IoError::Cancelled, is_its);
     }
 
     /// Takes the pair away: nothing in it will land any more, and everything in flight ends.
@@ -318,7 +327,7 @@ impl Lane {
         }
         let Some(job) = self.table.jobs.remove(key) else { return };
         if let Some(outbox) = self.outboxes.get_mut(job.channel) {
-            outbox.done.push_back(Done { tag: job.tag, data: job.data, result: job.result });
+            outbox.done.push(Done { tag: job.tag, data: job.data, result: job.result });
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::channel::NvmeChannel;
-use super::controller::shared::{Disk, Shared};
+use super::controller::shared::{About, Disk, Shared};
 use super::lane::{Lane, PrInfo, Shape, TimeOuts};
 use super::port::Port;
 use super::spec::identify::{Namespace, Protection, oncs};
@@ -44,37 +44,38 @@ impl NvmeBdev {
         NvmeBdev { name, controller, shared, disk, times, connect }
     }
 
-    fn has(&self, command: u16) -> bool {
-        self.shared.about().is_some_and(|about| about.identity.oncs & command != 0)
-    }
-
-    fn offloads(&self, namespace: &Namespace) -> Offloads {
-        let Some(about) = self.shared.about() else { return Offloads::default() };
-        let atomic = namespace.atomic_blocks.map_or(about.identity.compare_write_blocks, |(_, _, both)| both);
-        let moved = u32::try_from(self.shape(namespace).bytes_max / namespace.block_bytes as usize);
-        Offloads {
-            compare_and_write_blocks: if about.identity.fuses & 1 != 0 && protection(namespace).is_none() {
-                atomic.min(moved.unwrap_or(u32::MAX))
-            } else {
-                0
-            },
-            verify: self.has(oncs::VERIFY),
-        }
-    }
-
-    fn shape(&self, namespace: &Namespace) -> Shape {
-        let about = self.shared.about();
-        let bytes_max = about
-            .map_or(BYTES_MAX, |about| about.identity.bytes_max(about.limits.page_bytes_min).min(BYTES_MAX));
+    fn shape(&self) -> Shape {
+        let (namespace, controller) = (self.disk.namespace(), self.shared.about());
         Shape {
             nsid: self.disk.nsid,
             block_bytes: namespace.block_bytes,
-            bytes_max: bytes_max.max(namespace.block_bytes as usize),
-            zeroes_blocks_max: self.has(oncs::WRITE_ZEROES).then_some(ZEROES_BLOCKS_MAX),
-            unmaps: self.has(oncs::DATASET_MANAGEMENT),
-            protection: protection(namespace),
+            bytes_max: bytes_max(&namespace, controller.as_deref()),
+            zeroes_blocks_max: knows(controller.as_deref(), oncs::WRITE_ZEROES).then_some(ZEROES_BLOCKS_MAX),
+            unmaps: knows(controller.as_deref(), oncs::DATASET_MANAGEMENT),
+            protection: protection(&namespace),
         }
     }
+}
+
+fn knows(controller: Option<&About>, command: u16) -> bool {
+    controller.is_some_and(|about| about.identity.oncs & command != 0)
+}
+
+/// The most bytes that a command may move: at least a block.
+fn bytes_max(namespace: &Namespace, controller: Option<&About>) -> usize {
+    let told = controller.map(|about| about.identity.bytes_max(about.limits.page_bytes_min));
+    told.unwrap_or(BYTES_MAX).min(BYTES_MAX).max(namespace.block_bytes as usize)
+}
+
+/// The most blocks that compare and write covers as one; 0 where the controller does not fuse.
+fn compare_and_write_blocks(namespace: &Namespace, controller: Option<&About>) -> u32 {
+    let Some(about) = controller.filter(|about| about.identity.fuses & 1 != 0) else { return 0 };
+    if protection(namespace).is_some() {
+        return 0;
+    }
+    let atomic = namespace.atomic_blocks.map_or(about.identity.compare_write_blocks, |(_, _, both)| both);
+    let moved = bytes_max(namespace, controller) / namespace.block_bytes as usize;
+    atomic.min(u32::try_from(moved).unwrap_or(u32::MAX))
 }
 
 /// Where blocks have protection information the controller makes it, and checks and strips it.
@@ -90,7 +91,8 @@ fn protection(namespace: &Namespace) -> Option<PrInfo> {
 
 impl Bdev for NvmeBdev {
     fn info(&self) -> Info {
-        let namespace = self.disk.namespace();
+        let (namespace, controller) = (self.disk.namespace(), self.shared.about());
+        let controller = controller.as_deref();
         let unmap = Unmap {
             granularity_blocks: namespace.unmap_granularity_blocks,
             reads_zeroes: namespace.reads_zeroes,
@@ -101,17 +103,20 @@ impl Bdev for NvmeBdev {
             block_bytes: namespace.block_bytes,
             physical_block_bytes: namespace.block_bytes,
             read_only: namespace.is_read_only,
-            write_cache: self.shared.about().is_some_and(|about| about.identity.has_write_cache),
+            write_cache: controller.is_some_and(|about| about.identity.has_write_cache),
             rotational: false,
             uuid: self.disk.uuid,
-            unmap: self.has(oncs::DATASET_MANAGEMENT).then_some(unmap),
-            offloads: self.offloads(&namespace),
+            unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
+            offloads: Offloads {
+                compare_and_write_blocks: compare_and_write_blocks(&namespace, controller),
+                verify: knows(controller, oncs::VERIFY),
+            },
         }
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         let lane = Lane::of(self.controller, reactor, self.times, || (self.connect)(reactor));
-        Box::new(NvmeChannel::new(lane, Arc::clone(&self.disk), self.shape(&self.disk.namespace())))
+        Box::new(NvmeChannel::new(lane, Arc::clone(&self.disk), self.shape()))
     }
 }
 

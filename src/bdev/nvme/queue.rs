@@ -42,6 +42,20 @@ pub(crate) trait Payloads {
     fn sink(&mut self, cid: u16) -> Option<&mut [u8]>;
 }
 
+/// No memory, for transports that do not move data themselves (PCIe).
+#[derive(Debug)]
+pub(crate) struct NoPayloads;
+
+impl Payloads for NoPayloads {
+    fn source(&self, _cid: u16) -> Option<&[u8]> {
+        None
+    }
+
+    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
+        None
+    }
+}
+
 /// A pair of IO queues. The caller has at most [`Queue::depth`] commands in it, each under a command id of its own.
 pub(crate) trait Queue: Debug {
     /// Its number, where tests want to know it.

@@ -27,7 +27,7 @@ pub(super) struct Job {
     pub(super) data: Option<Buf>,
     /// Its blocks that commands were made for.
     pub(super) issued_blocks: u32,
-    /// The only command of an IO without an extent was made.
+    /// A command was made of it: the device may have seen some of it.
     pub(super) is_issued: bool,
     /// Commands of it that have not ended.
     pub(super) commands: u16,
@@ -53,11 +53,6 @@ impl Job {
             is_retry: false,
             is_waiting: false,
         }
-    }
-
-    /// Whether the device may have seen some of it.
-    pub(super) fn is_begun(&self) -> bool {
-        self.is_issued || self.issued_blocks > 0
     }
 
     /// Whether commands are still to be made of it.
@@ -176,16 +171,10 @@ impl Table {
         Some(sent)
     }
 
-    /// Ids and commands, in the order of their slots.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, Sent)> {
-        (0..SLOTS)
-            .zip(&self.slots)
-            .filter_map(|(index, slot)| Some((slot.generation << 8 | index, slot.sent?)))
-    }
-
-    /// The id of a command at or after this slot.
-    pub(super) fn from(&self, slot: u16) -> Option<(u16, Sent)> {
-        self.iter().find(|(cid, _)| cid & 0xFF >= slot)
+    /// The command in this slot, and its id.
+    pub(super) fn at(&self, slot: u16) -> Option<(u16, Sent)> {
+        let cid = self.cid(slot);
+        Some((cid, self.sent(cid)?))
     }
 }
 

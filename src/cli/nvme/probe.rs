@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::pci::{self, PciTransport, sysfs};
-use crate::bdev::nvme::queue::{Payload, Payloads, Queue};
+use crate::bdev::nvme::queue::{NoPayloads, Payload, Queue};
 use crate::bdev::nvme::spec::identify::{self, Controller, Namespace, cns};
 use crate::bdev::nvme::spec::{Command, Completion, admin, extent_words, nvm};
 use crate::bdev::nvme::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
@@ -67,19 +67,6 @@ struct Probing {
     transport: PciTransport,
     began: Instant,
     said: String,
-}
-
-/// No transport over PCIe asks for these.
-struct NoPayloads;
-
-impl Payloads for NoPayloads {
-    fn source(&self, _cid: u16) -> Option<&[u8]> {
-        None
-    }
-
-    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
-        None
-    }
 }
 
 impl Probing {

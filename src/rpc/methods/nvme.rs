@@ -1,7 +1,6 @@
 //! NVMe controllers: attached, listed, given back.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -13,6 +12,7 @@ use crate::bdev::nvme::pci;
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::tcp::pdu::Digests;
 use crate::bdev::nvme::tcp::transport::{self as tcp, TcpTransport};
+use crate::bdev::nvme::transport::Transport;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -165,35 +165,56 @@ fn attach(context: &Context, params: Attach) -> Outcome {
     let reactors = context.control(|control, _| control.reactor_count())?;
     let reactors = u16::try_from(reactors).unwrap_or(u16::MAX);
     let command_ns = u64::from(params.lunette_timeout_sec.max(1)) * SECOND_NS;
-    let times = TimeOuts { command_ns, abort_ns: 5 * SECOND_NS };
-    let attached = match params.trtype.to_ascii_lowercase().as_str() {
-        "pcie" => pcie(context, &params, reactors, times)?,
-        "tcp" => tcp(&params, reactors, times)?,
+    let way = match params.trtype.to_ascii_lowercase().as_str() {
+        "pcie" => pcie(context, &params, reactors)?,
+        "tcp" => tcp(&params, reactors)?,
         other => return Err(invalid("trtype", &format!("{other:?} is not known here; PCIe and TCP are"))),
     };
-    context.attach(attached).map(|names| names.into_iter().collect())
+    let mut call = vec![("name".to_owned(), Json::from(&params.name))];
+    call.extend(way.trid.iter().cloned());
+    call.extend(way.more);
+    call.push(("lunette_timeout_sec".to_owned(), params.lunette_timeout_sec.into()));
+    let attached = context.attach(ToAttach {
+        trid: Json::Object(way.trid),
+        recipe: recipe("bdev_nvme_attach_controller", Json::Object(call)),
+        options: way.options,
+        times: TimeOuts { command_ns, abort_ns: 5 * SECOND_NS },
+        transport: way.transport,
+    });
+    attached.map(|names| names.into_iter().collect())
+}
+
+/// Members of an object.
+type Members = Vec<(String, Json)>;
+
+/// How a controller is reached.
+struct Way {
+    /// In SPDK's words.
+    trid: Members,
+    /// What else the call says that attaches it again.
+    more: Members,
+    options: Options,
+    transport: Box<dyn Transport>,
+}
+
+fn members<const N: usize>(of: [(&str, Json); N]) -> Members {
+    of.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 fn invalid(name: &str, what: &str) -> Fault {
     Fault::errno(Errno::INVAL, format_args!("{name}: {what}"))
 }
 
-fn pcie(context: &Context, params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Fault> {
+fn pcie(context: &Context, params: &Attach, reactors: u16) -> Result<Way, Fault> {
     let address = Address::parse(&params.traddr).ok_or_else(|| {
         invalid("traddr", &format!("{:?} is no PCI address as 0000:01:00.0", params.traddr))
     })?;
     let transport =
         pci::open(address, context.unsafe_noiommu).map_err(|error| Fault::errno(Errno::NODEV, error))?;
-    let address = address.to_string();
-    let trid = object! { "trtype": "PCIe", "traddr": &address };
-    let mut call = object! { "name": &params.name, "trtype": "PCIe", "traddr": &address };
-    call.push("lunette_timeout_sec", params.lunette_timeout_sec);
-    Ok(ToAttach {
-        name: params.name.clone(),
-        trid,
-        recipe: recipe("bdev_nvme_attach_controller", call),
+    Ok(Way {
+        trid: members([("trtype", "PCIe".into()), ("traddr", address.to_string().into())]),
+        more: Members::new(),
         options: Options::pcie(params.name.clone(), reactors),
-        times,
         transport: Box::new(transport),
     })
 }
@@ -204,7 +225,10 @@ fn detach(context: &Context, params: Detach) -> Outcome {
 }
 
 fn get(context: &Context, params: Get) -> Outcome {
-    let controllers = context.controllers(params.name.as_deref())?;
+    let controllers = match &params.name {
+        Some(name) => vec![context.controller(name)?],
+        None => context.controllers(),
+    };
     Ok(controllers.iter().map(|attached| describe(attached)).collect())
 }
 
@@ -228,7 +252,7 @@ fn describe(attached: &Attached) -> Json {
     object! { "name": attached.name(), "ctrlrs": Json::Array(vec![controller]) }
 }
 
-fn tcp(params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Fault> {
+fn tcp(params: &Attach, reactors: u16) -> Result<Way, Fault> {
     let address: IpAddr = params.traddr.parse().map_err(|_| {
         invalid("traddr", &format!("{:?} is no IP address; names are not looked up", params.traddr))
     })?;
@@ -252,50 +276,38 @@ fn tcp(params: &Attach, reactors: u16, times: TimeOuts) -> Result<ToAttach, Faul
     }
     options.digests = Digests { header: params.hdgst, data: params.ddgst };
     let loss_ns = u64::try_from(params.ctrlr_loss_timeout_sec).ok().map(|seconds| seconds * SECOND_NS);
-    let trid = object! {
-        "trtype": "TCP",
-        "adrfam": family,
-        "traddr": address.to_string(),
-        "trsvcid": port.to_string(),
-        "subnqn": subnqn,
-    };
-    let mut call = object! { "name": &params.name };
-    if let (Json::Object(call), Json::Object(trid)) = (&mut call, trid.clone()) {
-        call.extend(trid);
-    }
-    if let Some(hostnqn) = &params.hostnqn {
-        call.push("hostnqn", hostnqn);
-    }
-    call.push("hdgst", params.hdgst);
-    call.push("ddgst", params.ddgst);
-    call.push("ctrlr_loss_timeout_sec", params.ctrlr_loss_timeout_sec);
-    call.push("lunette_timeout_sec", params.lunette_timeout_sec);
-    Ok(ToAttach {
-        name: params.name.clone(),
-        trid,
-        recipe: recipe("bdev_nvme_attach_controller", call),
+    let hostnqn = params.hostnqn.iter().map(|name| ("hostnqn".to_owned(), name.into()));
+    let switches = members([
+        ("hdgst", params.hdgst.into()),
+        ("ddgst", params.ddgst.into()),
+        ("ctrlr_loss_timeout_sec", params.ctrlr_loss_timeout_sec.into()),
+    ]);
+    Ok(Way {
+        trid: members([
+            ("trtype", "TCP".into()),
+            ("adrfam", family.into()),
+            ("traddr", address.to_string().into()),
+            ("trsvcid", port.to_string().into()),
+            ("subnqn", subnqn.into()),
+        ]),
+        more: hostnqn.chain(switches).collect(),
         options: Options::fabrics(params.name.clone(), reactors, loss_ns),
-        times,
         transport: Box::new(TcpTransport::new(options)),
     })
 }
 
-fn the(context: &Context, name: &str) -> Result<Arc<Attached>, Fault> {
-    context.controllers(Some(name))?.pop().ok_or_else(|| Fault::internal("there is none"))
-}
-
 fn reset(context: &Context, params: OfController) -> Outcome {
-    the(context, &params.name)?.order(Order::Reset);
+    context.controller(&params.name)?.order(Order::Reset);
     Ok(Json::Bool(true))
 }
 
 fn rescan(context: &Context, params: OfController) -> Outcome {
-    the(context, &params.name)?.order(Order::Rescan);
+    context.controller(&params.name)?.order(Order::Rescan);
     Ok(Json::Bool(true))
 }
 
 fn errors(context: &Context, params: OfController) -> Outcome {
-    let Answer::Errors(entries) = the(context, &params.name)?.query(Query::Errors)? else {
+    let Answer::Errors(entries) = context.controller(&params.name)?.query(Query::Errors)? else {
         return Err(Fault::internal("it answered something else"));
     };
     let describe = |entry: &ErrorEntry| {
@@ -312,7 +324,7 @@ fn errors(context: &Context, params: OfController) -> Outcome {
 }
 
 fn health(context: &Context, params: OfController) -> Outcome {
-    let attached = the(context, &params.name)?;
+    let attached = context.controller(&params.name)?;
     let Answer::Health(health) = attached.query(Query::Health)? else {
         return Err(Fault::internal("it answered something else"));
     };

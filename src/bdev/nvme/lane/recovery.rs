@@ -5,7 +5,7 @@ use super::{Lane, Mapped, State};
 use crate::bdev::nvme::bus::Mapping;
 use crate::bdev::nvme::planted::planted;
 use crate::bdev::nvme::port::{Reply, Request, StopCause};
-use crate::bdev::nvme::table::{Job, Phase};
+use crate::bdev::nvme::table::{Job, Phase, SLOTS};
 use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
 use crate::limits::NVME_ASK_NS;
@@ -50,10 +50,9 @@ impl Lane {
         self.mapped.clear();
         self.needs_ring = false;
         let is_gone = std::mem::take(&mut self.is_fencing);
-        let mut slot = 0;
-        while let Some((cid, _)) = self.table.from(slot) {
-            slot = (cid & 0xFF) + 1;
-            let Some(sent) = self.table.leave(cid) else { continue };
+        for slot in 0..SLOTS {
+            let Some((cid, sent)) = self.table.at(slot) else { continue };
+            self.table.leave(cid);
             let Some(job) = self.table.jobs.get_mut(sent.job) else { continue };
             job.commands = job.commands.saturating_sub(1);
             if job.commands > 0 {
@@ -73,7 +72,7 @@ impl Lane {
             }
         }
         // What waits and was begun is a write of which the device has seen a part.
-        self.give_up(IoError::Aborted, Job::is_begun);
+        self.give_up(IoError::Aborted, |job| job.is_issued);
         if is_gone {
             self.give_up(IoError::Cancelled, |_| true);
         }
@@ -156,9 +155,8 @@ impl Lane {
         }
         self.next_check =
             self.now.after_ns(self.times.command_ns.min(self.times.abort_ns).min(NVME_ASK_NS) / 8);
-        let mut slot = 0;
-        while let Some((cid, sent)) = self.table.from(slot) {
-            slot = (cid & 0xFF) + 1;
+        for slot in 0..SLOTS {
+            let Some((cid, sent)) = self.table.at(slot) else { continue };
             let age_ns = self.now.since_ns(sent.since);
             match sent.phase {
                 Phase::Sent if age_ns >= self.times.command_ns && self.state == State::Ready => {

@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::super::bus::{Bus, Mapping};
 use super::Mock;
-use crate::buf::Memory;
 use crate::sim::rng::Rng;
 
 /// What is completed in one go, at most.
@@ -74,10 +73,6 @@ impl Bus for BlankBus {
 
     fn register_bytes(&self) -> usize {
         self.mock.register_bytes()
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String> {
-        self.mock.allocate(bytes)
     }
 
     fn map(&self, base: usize, bytes: usize) -> Result<Mapping, String> {

@@ -32,7 +32,6 @@ pub(crate) use self::fault::Fault;
 pub(crate) use self::medium::Medium;
 use super::bus::{Bus, Mapping};
 use super::spec::identify::oncs;
-use crate::buf::{Memory, Pages};
 use crate::sim::rng::Rng;
 
 /// What a mock controller is.
@@ -258,13 +257,6 @@ impl Bus for Mock {
 
     fn register_bytes(&self) -> usize {
         self.lock().register_bytes()
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String> {
-        let memory = Memory::map(bytes, Pages::Ordinary).map_err(|failed| failed.to_string())?;
-        let base = memory.base().as_ptr().expose_provenance();
-        let mapping = self.map(base, memory.bytes())?;
-        Ok((memory, mapping))
     }
 
     fn map(&self, base: usize, bytes: usize) -> Result<Mapping, String> {

@@ -4,24 +4,11 @@ use std::sync::Arc;
 
 use super::*;
 use crate::bdev::nvme::pci::PciTransport;
-use crate::bdev::nvme::queue::{Payload, Payloads, Queue};
+use crate::bdev::nvme::queue::{NoPayloads, Payload, Queue};
 use crate::bdev::nvme::spec::{Command, Completion, admin, extent_words, identify, nvm};
 use crate::bdev::nvme::transport::{AdminData, Progress, Transport};
 use crate::buf::{Class, Pool};
 use crate::time::{MS_NS, SECOND_NS, Tick};
-
-/// Of queues that move their data themselves, which these do not.
-struct NoPayloads;
-
-impl Payloads for NoPayloads {
-    fn source(&self, _cid: u16) -> Option<&[u8]> {
-        None
-    }
-
-    fn sink(&mut self, _cid: u16) -> Option<&mut [u8]> {
-        None
-    }
-}
 
 /// A transport, driven by hand.
 struct Hand {

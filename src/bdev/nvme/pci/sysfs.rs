@@ -17,7 +17,7 @@ use super::bar::Registers;
 use super::device::Device;
 use super::registers::REGISTER_BYTES_MIN;
 use crate::bdev::nvme::bus::{Bus, DeviceAddresses, Mapping};
-use crate::buf::{Memory, Pages};
+use crate::buf::Pages;
 
 /// What the operator is told.
 pub(crate) const WARNING: &str = "without an IOMMU the device can overwrite any memory of this machine, and a fault of the \
@@ -158,11 +158,8 @@ impl Bus for SysfsBus {
         self.registers.bytes()
     }
 
-    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String> {
-        let memory = Memory::map(bytes, Pages::Huge).map_err(|failed| failed.to_string())?;
-        let base = memory.base().expose_provenance().get();
-        let mapping = self.map(base, memory.bytes())?;
-        Ok((memory, mapping))
+    fn pages(&self) -> Pages {
+        Pages::Huge
     }
 
     fn map(&self, base: usize, bytes: usize) -> Result<Mapping, String> {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 
 use super::registers::{CC, CSTS};
 use crate::bdev::nvme::bus::{Bus, DeviceAddresses, Mapping};
-use crate::buf::{Memory, Pages};
 
 /// What a controller does when CC.EN changes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,12 +85,6 @@ impl Bus for TestBus {
 
     fn register_bytes(&self) -> usize {
         8192
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String> {
-        let memory = Memory::map(bytes, Pages::Ordinary).map_err(|failed| failed.to_string())?;
-        let mapping = self.map(memory.base().addr().get(), memory.bytes())?;
-        Ok((memory, mapping))
     }
 
     fn map(&self, base: usize, bytes: usize) -> Result<Mapping, String> {

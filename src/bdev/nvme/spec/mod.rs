@@ -196,8 +196,16 @@ mod tests {
 
     #[test]
     fn a_completion_is_read_as_the_specification_says() {
-        let (completion, phase) = Completion::decode([5, 0, 0x0002_0011, 0x0281_0007 << 1 | 0x1_0000 | 9]);
+        let (completion, phase) = Completion::decode([5, 1, 0x0002_0011, 0x0503_ABCD]);
         assert!(phase);
-        assert_eq!((completion.result, completion.sq_head, completion.sq_id), (5, 0x11, 2));
+        let expected = Completion {
+            result: 0x1_0000_0005,
+            sq_head: 0x11,
+            sq_id: 2,
+            cid: 0xABCD,
+            status: Status::from_bits(0x0281),
+        };
+        assert_eq!(completion, expected);
+        assert!(!Completion::decode([0, 0, 0, 0x0502_ABCD]).1);
     }
 }

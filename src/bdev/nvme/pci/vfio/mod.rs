@@ -27,7 +27,6 @@ use super::bar::Registers;
 use super::device::Device;
 use super::registers::REGISTER_BYTES_MIN;
 use crate::bdev::nvme::bus::{Bus, DeviceAddresses, Mapping};
-use crate::buf::{Memory, Pages};
 
 /// PCI command register, in configuration space: memory access and bus mastering.
 const PCI_COMMAND: u64 = 4;
@@ -191,12 +190,6 @@ impl Bus for VfioBus {
 
     fn register_bytes(&self) -> usize {
         self.registers.bytes()
-    }
-
-    fn allocate(&self, bytes: usize) -> Result<(Memory, Mapping), String> {
-        let memory = Memory::map(bytes, Pages::Ordinary).map_err(|failed| failed.to_string())?;
-        let mapping = self.map(memory.base().addr().get(), memory.bytes())?;
-        Ok((memory, mapping))
     }
 
     fn map(&self, base: usize, bytes: usize) -> Result<Mapping, String> {
