@@ -1,0 +1,3 @@
+//! lunette beside its peers, in one run, as ratios.
+
+fn main() {}
