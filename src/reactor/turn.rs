@@ -133,7 +133,6 @@ impl<N: Net> Reactor<N> {
     /// One turn. Whether it did anything.
     pub fn turn(&mut self, now: Tick) -> bool {
         let mut worked = self.messages(now);
-        worked |= self.completions(now);
         worked |= self.readiness();
         worked |= self.serve(now);
         self.timers(now, worked);
@@ -225,20 +224,24 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Receives from and sends to each active connection once.
+    /// Receives from each active connection once, takes completions, and sends to each active connection once.
     fn serve(&mut self, now: Tick) -> bool {
         let mut active = std::mem::take(&mut self.active);
         std::mem::swap(&mut active, &mut self.next_active);
         for &key in &active {
-            let Some(link) = self.conns.get_mut(key) else { continue };
-            link.is_active = false;
-            if link.is_readable && link.conn.wants_input() {
+            if self.conns.get(key).is_some_and(|link| link.is_readable && link.conn.wants_input()) {
                 self.receive(key, now);
             }
         }
-        // All requests of this turn are with the devices: what is done already is sent with the rest.
+        // All requests of this turn are with the devices: what is done already is sent at once.
         self.kick();
+        let mut worked = self.completions(now);
+        active.append(&mut self.next_active);
+        worked |= !active.is_empty();
         for &key in &active {
+            if let Some(link) = self.conns.get_mut(key) {
+                link.is_active = false;
+            }
             self.transmit(key, now);
             if let Some(link) = self.conns.get(key)
                 && (link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output())
@@ -246,7 +249,6 @@ impl<N: Net> Reactor<N> {
                 self.activate(key);
             }
         }
-        let worked = !active.is_empty();
         active.clear();
         self.active = active;
         worked
