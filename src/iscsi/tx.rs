@@ -323,15 +323,20 @@ impl TxQueue {
     }
 
     fn pop(&mut self, items: &mut Slab<Queued>) -> bool {
-        let Some(queued) = self.first.and_then(|first| items.remove(first)) else { return false };
+        let Some((first, queued)) = self.first.and_then(|first| Some((first, items.get(first)?))) else {
+            return false;
+        };
         self.first = queued.next;
         if self.first.is_none() {
             self.last = None;
         }
         self.count -= 1;
-        self.control_count -= u32::from(queued.is_control());
-        self.control_bytes -= queued.control_bytes();
+        if queued.is_control() {
+            self.control_count -= 1;
+            self.control_bytes -= queued.control_bytes();
+        }
         self.lent_count -= u32::from(queued.is_lent());
+        items.discard(first);
         true
     }
 

@@ -6,14 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::rng::Rng;
 use crate::bdev::{
     Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
 };
-use crate::buf::{Lent, Medium, Memory, Pages};
+use crate::buf::{Lender, Lent, Medium, Memory, Pages};
 use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
@@ -364,7 +363,7 @@ impl Bdev for Disk {
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         let shared = self.lock();
         let block_bytes = usize::try_from(shared.block_bytes).unwrap_or(512);
-        let medium = Rc::new(Arc::clone(&shared.medium));
+        let lender = Lender::new(Arc::clone(&shared.medium));
         drop(shared);
         Box::new(DiskChannel {
             disk: self.clone(),
@@ -372,7 +371,7 @@ impl Bdev for Disk {
             block_bytes,
             held: Vec::new(),
             last: Tick::ZERO,
-            medium,
+            lender,
         })
     }
 }
@@ -384,7 +383,7 @@ struct DiskChannel {
     block_bytes: usize,
     held: Vec<Io>,
     last: Tick,
-    medium: Rc<Arc<Medium>>,
+    lender: Lender,
 }
 
 impl Channel for DiskChannel {
@@ -439,7 +438,7 @@ impl Channel for DiskChannel {
     fn lend(&mut self, lba: u64, blocks: u32, _now: Tick) -> Option<Lent> {
         let mut shared = self.disk.lock();
         let extent = shared.at_once(self.reactor, Op::Read { lba, blocks })?;
-        Some(Lent::new(&self.medium, extent.start, extent.len()))
+        Some(self.lender.lend(extent.start, extent.len()))
     }
 
     /// See `lend`.

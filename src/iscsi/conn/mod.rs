@@ -39,6 +39,10 @@ use crate::scsi::view::{TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
+/// Opcodes of requests that are answered with as much as they say (RFC 7143 §11.2.1.2).
+const NOP_OUT: u8 = 0x00;
+const TEXT_REQUEST: u8 = 0x04;
+
 /// What of the reactor a connection works with.
 #[derive(Debug)]
 pub struct Cx<'a> {
@@ -277,7 +281,7 @@ impl Conn {
     fn may_echo(&self, bhs: &Bhs) -> bool {
         let bytes = u64::from(bhs.data_bytes());
         bytes == 0
-            || !matches!(Pdu::parse(bhs), Pdu::NopOut(_) | Pdu::Text(_))
+            || !matches!(bhs.opcode(), NOP_OUT | TEXT_REQUEST)
             || self.tx.control_bytes() + bytes <= limits::CONTROL_BYTES_MAX
     }
 

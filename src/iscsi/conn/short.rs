@@ -34,7 +34,6 @@ pub struct Short {
     /// WRITE: so many bytes at the front of the input are its data segment, data first; 0 with READ.
     pub segment_bytes: usize,
     itt: u32,
-    cmd_sn: Sn,
     is_descriptor: bool,
 }
 
@@ -84,8 +83,8 @@ impl Conn {
             }
             _ => return None,
         };
-        let (itt, cmd_sn) = (command.itt, command.cmd_sn);
-        Some(Short { unit, extent, access, bytes: bytes as usize, segment_bytes, itt, cmd_sn, is_descriptor })
+        let itt = command.itt;
+        Some(Short { unit, extent, access, bytes: bytes as usize, segment_bytes, itt, is_descriptor })
     }
 
     /// How long the data segment at the front of the input is on the wire, if it is all there and intact.
@@ -114,9 +113,7 @@ impl Conn {
     ) {
         self.deframer.end();
         self.timers.heard(cx.now);
-        self.window.take(short.cmd_sn);
-        self.window.advance();
-        self.window.begin();
+        self.window.take_due();
         self.grow_window(cx);
         if let Some(histogram) = &self.target.histogram {
             histogram.count(self.reactor, 0);

@@ -2,8 +2,9 @@
 
 use super::{cdb, planned, planned_nowhere, target, unit};
 use crate::id::NexusId;
+use crate::scsi::cdb::Cdb;
 use crate::scsi::view::LunNumber;
-use crate::scsi::{Extent, Place, Plan, Status, Transfer, plan};
+use crate::scsi::{Access, Extent, Place, Plan, Status, Transfer, plain, plan};
 
 const fn extent(lba: u64, blocks: u32, fua: bool) -> Extent {
     Extent { lba, blocks, fua }
@@ -110,17 +111,17 @@ fn the_plain_form_is_what_the_plan_is() {
     let place =
         Place { nexus: NexusId(7), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
     let read_only = Place { unit: Some((&unit, true)), ..place };
-    let plain = [
+    let forms = [
         [0x28, 0, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
         [0x2a, 0x08, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
         [0x88, 0x10, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0],
         [0x8a, 0x18, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0],
     ];
-    for bytes in plain {
+    for bytes in forms {
         let access = if bytes[0] & 0x0f == 8 { Access::Read } else { Access::Write };
         let extent = Extent { lba: 2, blocks: 1, fua: bytes[1] & 8 != 0 };
-        assert_eq!(super::super::plain(&Cdb::new(bytes), &place), Some((extent, access)));
-        let allowed = super::super::plain(&Cdb::new(bytes), &read_only);
+        assert_eq!(plain(&Cdb::new(bytes), &place), Some((extent, access)));
+        let allowed = plain(&Cdb::new(bytes), &read_only);
         assert_eq!(allowed.is_some(), access == Access::Read);
         // Every CDB that differs in one byte.
         for at in 0..16 {
@@ -128,7 +129,7 @@ fn the_plain_form_is_what_the_plan_is() {
                 let mut other = bytes;
                 other[at] = byte;
                 let cdb = Cdb::new(other);
-                match (super::super::plain(&cdb, &place), super::super::plan(&cdb, &place)) {
+                match (plain(&cdb, &place), plan(&cdb, &place)) {
                     (Some((extent, Access::Read)), plan) => {
                         assert_eq!(plan, Plan::Read(extent), "{other:x?}")
                     }
