@@ -21,6 +21,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::{Errno, readv};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Serves a RAM disk to `lunette-load --wire`: the limit of kernel TCP on this machine.
@@ -69,6 +70,9 @@ fn serve(options: &Options) -> io::Result<Infallible> {
         set.set(cpu);
         sched_setaffinity(None, &set)?;
     }
+    // Thousands of connections: as many descriptors as the system lets us have.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let disk = memory::map(options.bytes)?;
     let listener = TcpListener::bind(options.listen)?;
     listener.set_nonblocking(true)?;
@@ -83,9 +87,8 @@ fn serve(options: &Options) -> io::Result<Infallible> {
         looks += 1;
         let timeout = if looks < LOOKS { Some(&Timespec { tv_sec: 0, tv_nsec: 0 }) } else { None };
         let ready = match epoll::wait(&epoll, &mut events, timeout) {
-            Ok((ready, _)) => ready,
             Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno.into()),
+            waited => waited?.0,
         };
         for event in ready {
             looks = 0;
@@ -147,9 +150,8 @@ impl Conn {
             [IoSliceMut::new(&mut disk[self.data.clone()]), IoSliceMut::new(&mut room[..self.staging_bytes])];
         let bytes = match readv(&self.stream, &mut room) {
             Ok(0) => return Err(Errno::PIPE),
-            Ok(bytes) => bytes,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(errno) => return Err(errno),
+            received => received?,
         };
         let mut stored_bytes = 0;
         if !self.data.is_empty() {
@@ -254,10 +256,9 @@ impl Tx {
             let sent = sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
             drop(slices);
             let mut bytes = match sent {
-                Ok(bytes) => bytes,
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(errno),
+                sent => sent?,
             };
             while let Some((_, range)) = self.segments.get_mut(self.next).filter(|_| bytes > 0) {
                 let sent_bytes = bytes.min(range.len());
