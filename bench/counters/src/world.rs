@@ -215,8 +215,8 @@ fn params(case: Case) -> Params {
     Params {
         header_digest: case.digests,
         data_digest: case.digests,
-        initial_r2t: false,
-        immediate_data: true,
+        initial_r2t: case.is_solicited,
+        immediate_data: !case.is_solicited,
         max_burst_bytes: Offer::DEFAULT.max_burst_bytes,
         first_burst_bytes: Offer::DEFAULT.first_burst_bytes,
         send_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
