@@ -36,7 +36,7 @@ class Listing:
         return match[1], STEP_BYTES[size]
 
     def is_data(self, address, size_bytes):
-        """Whether the moves there, so long in the mean, are copies of data: whole blocks, or 8 KiB and more. The copies of
+        """Whether the moves there, so long in the mean, are copies of data: whole blocks, or 8 KiB and more. Those of
         bench/counters/src/moves.rs have been told apart one by one: a `nop` stands before those that are."""
         return self.texts[self.previous[address]] == "nop" or size_bytes % 512 == 0 or size_bytes >= 8192
 
@@ -91,11 +91,11 @@ class Profile:
         self.calls = [call for call in self.calls if call[3] and self.executed[call[:2]]]
 
     def unroll(self, function, address):
-        """A `rep` instruction counts as often as it is begun; callgrind counts its steps, and the last, which finds nothing to do."""
+        """A `rep` instruction counts as often as it is begun; callgrind counts its steps, and a last that finds nothing to do."""
         if not (string := self.listing.string(address)):
             return
         steps = self.by_address[address]
-        # It is begun as often as its neighbours are executed; where one of them is reached in other ways too, the other tells.
+        # It is begun as often as its neighbours are executed; where one is reached in other ways too, the other tells.
         neighbours = [self.listing.next[address]]
         if not self.listing.texts[self.listing.previous[address]].startswith("jmp"):
             neighbours.append(self.listing.previous[address])
@@ -140,7 +140,8 @@ class Profile:
                 print(f"  {executed / commands:10.1f}  {name}")
         print("calls of memcpy and the like per command, bytes of each (about), where:")
         for callee in MOVES:
-            sites = [(cost, address, self.executed[function, address]) for function, address, name, cost in self.calls if name == callee]
+            sites = [(cost, address, self.executed[function, address])
+                     for function, address, name, cost in self.calls if name == callee]
             # What is not a step is the same for all, but for an instruction or two.
             overhead = (self.cost[callee] - self.steps[callee]) / max(1, sum(calls for _, _, calls in sites))
             for cost, address, calls in sorted(sites, key=lambda site: -site[0])[:count]:
