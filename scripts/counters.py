@@ -142,8 +142,8 @@ def gate(options):
         checks.check(name, check, listing)
     if compiler != was_compiler:
         checks.failed += 1
-        print(f"FAIL the baselines are {was_compiler}'s, and this is {compiler}: record them with it at the commit before yours, in a "
-              "commit of its own, and then look at what yours changes")
+        print(f"FAIL the baselines are {was_compiler}'s, and this is {compiler}: record them with it at the commit before yours, "
+              "in a commit of its own, and then look at what yours changes")
         return checks.finish()
     wrong = []
     for case in cases:
