@@ -14,6 +14,8 @@ use crate::results::{Point, Results};
 use crate::stats::Spread;
 
 const SIZE: (u32, u32) = (720, 400);
+/// Width of the peers' names, right of the plot.
+const LEGEND: u32 = 96;
 /// Stands for the colour of the page's text until the file is written.
 const INK: RGBColor = RGBColor(1, 2, 3);
 const INK_TEXT: &str = "#010203";
@@ -136,6 +138,14 @@ fn colour(kind: Kind) -> RGBColor {
     }
 }
 
+fn width(kind: Kind) -> u32 {
+    if kind == Kind::Lunette { 3 } else { 2 }
+}
+
+fn small() -> TextStyle<'static> {
+    ("sans-serif", 13).into_font().color(&INK)
+}
+
 impl Plot {
     /// The picture as text.
     fn svg(&self) -> Result<String, String> {
@@ -157,16 +167,32 @@ impl Plot {
         let least = spreads().map(|spread| spread.low).filter(|low| *low > 0.0).fold(most, f64::min);
         let places = -0.3..self.places.len() as f64 - 0.7;
         let mut builder = ChartBuilder::on(area);
-        builder.margin(12).caption(self.title, ("sans-serif", 17).into_font().color(&INK));
+        builder
+            .margin(12)
+            .margin_right(LEGEND)
+            .caption(self.title, ("sans-serif", 17).into_font().color(&INK));
         builder.x_label_area_size(42).y_label_area_size(64);
         if self.is_log {
             let chart =
                 builder.build_cartesian_2d(places, (least / 1.5..(most * 1.5).max(least)).log_scale())?;
-            self.fill(chart)
+            self.fill(chart)?;
         } else {
             let chart = builder.build_cartesian_2d(places, 0.0..(most * 1.1).max(f64::MIN_POSITIVE))?;
-            self.fill(chart)
+            self.fill(chart)?;
         }
+        self.names(area)
+    }
+
+    /// Which line is whose, right of the plot.
+    fn names(&self, area: &DrawingArea<SVGBackend<'_>, Shift>) -> Result<(), Box<dyn std::error::Error>> {
+        let left = i32::try_from(SIZE.0 - LEGEND)? + 10;
+        for (row, (kind, _)) in (0..).zip(&self.lines) {
+            let y = 46 + 18 * row;
+            let style = colour(*kind).stroke_width(width(*kind));
+            area.draw(&PathElement::new([(left, y), (left + 20, y)], style))?;
+            area.draw(&Text::new(kind.name(), (left + 27, y - 6), small()))?;
+        }
+        Ok(())
     }
 
     fn fill<'a, Y>(
@@ -176,7 +202,6 @@ impl Plot {
     where
         Y: Ranged<ValueType = f64> + plotters::coord::ranged1d::ValueFormatter<f64>,
     {
-        let small = || ("sans-serif", 13).into_font().color(&INK);
         let place = |x: &f64| {
             let whole = (x - x.round()).abs() < 1e-6 && *x > -0.5;
             let name = if whole { self.places.get(x.round() as usize) } else { None };
@@ -189,7 +214,7 @@ impl Plot {
             .light_line_style(TRANSPARENT)
             .axis_style(INK)
             .label_style(small())
-            .x_labels(self.places.len() * 2)
+            .x_labels(self.places.len() + 1)
             .x_label_formatter(&place)
             .y_label_formatter(&|y| tick(*y))
             .x_desc(self.x)
@@ -198,11 +223,8 @@ impl Plot {
         for (kind, points) in &self.lines {
             let colour = colour(*kind);
             let at = |(place, spread): &(usize, Spread)| (*place as f64, spread.median);
-            let style = colour.stroke_width(if *kind == Kind::Lunette { 3 } else { 2 });
-            chart
-                .draw_series(LineSeries::new(points.iter().map(at), style))?
-                .label(kind.name())
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            let style = colour.stroke_width(width(*kind));
+            chart.draw_series(LineSeries::new(points.iter().map(at), style))?;
             chart.draw_series(points.iter().map(|point| Circle::new(at(point), 3, colour.filled())))?;
             let bar = |(place, spread): &(usize, Spread)| {
                 let x = *place as f64;
@@ -210,12 +232,6 @@ impl Plot {
             };
             chart.draw_series(points.iter().map(bar))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
-            .label_font(small())
-            .border_style(TRANSPARENT)
-            .draw()?;
         Ok(())
     }
 }
