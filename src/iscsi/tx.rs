@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 
 pub use pdu::data_in_pdus;
 
-use crate::buf::Buf;
+use crate::buf::{Buf, Lent};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::pdu::{Cursor, Pdu, make};
@@ -61,8 +61,10 @@ pub enum TxItem {
     DataIn {
         /// Initiator task tag.
         itt: u32,
-        /// The data.
+        /// The data, or where they are copied to when what is lent goes back.
         data: Buf,
+        /// The data in the device's own memory, up to the end of the turn at most; as long as `data`. There is no digest of them.
+        lent: Option<Lent>,
         /// Offset of the first byte in the command's data.
         offset: u32,
         /// Bytes of one PDU's segment, at most: as negotiated when it was queued.
@@ -134,17 +136,19 @@ impl Batch {
         let mut slices = Slices::new();
         let mut skip = self.skip;
         for pdu in &self.pdus {
-            let data = pdu.data.and_then(|(key, from, bytes)| {
-                let buf = items.get(key)?.data()?;
-                buf.get(from as usize..from as usize + bytes as usize)
-            });
-            for part in [&pdu.head[..pdu.head_bytes], data.unwrap_or(&[]), &pdu.tail[..pdu.tail_bytes]] {
-                let skipped = skip.min(part.len());
+            let mut put = |bytes: usize, slice: &dyn Fn(usize) -> Option<IoSlice<'a>>| {
+                let skipped = skip.min(bytes);
                 skip -= skipped;
-                if skipped < part.len() {
-                    slices.push(IoSlice::new(&part[skipped..]));
+                if skipped < bytes {
+                    slices.extend(slice(skipped));
                 }
+            };
+            put(pdu.head_bytes, &|at| Some(IoSlice::new(&pdu.head[at..pdu.head_bytes])));
+            if let Some((key, from, bytes)) = pdu.data {
+                let (from, bytes) = (from as usize, bytes as usize);
+                put(bytes, &|at| items.get(key)?.slice(from + at, bytes - at));
             }
+            put(pdu.tail_bytes, &|at| Some(IoSlice::new(&pdu.tail[at..pdu.tail_bytes])));
         }
         slices
     }
@@ -166,6 +170,10 @@ impl Queued {
         )
     }
 
+    fn is_lent(&self) -> bool {
+        matches!(self.item, TxItem::DataIn { lent: Some(_), .. })
+    }
+
     /// What counts against `CONTROL_BYTES_MAX`: data of immediate commands are bounded by their number.
     fn control_bytes(&self) -> u64 {
         match &self.item {
@@ -181,6 +189,22 @@ impl Queued {
             TxItem::Response { .. } => None,
         }
     }
+
+    /// A part of its data, for a send.
+    fn slice(&self, from: usize, bytes: usize) -> Option<IoSlice<'_>> {
+        match &self.item {
+            TxItem::DataIn { lent: Some(lent), .. } => Some(lent.slice(from, bytes)),
+            _ => self.data()?.get(from..from + bytes).map(IoSlice::new),
+        }
+    }
+
+    /// What is lent to it is copied and goes back.
+    fn keep(&mut self) -> bool {
+        let TxItem::DataIn { data, lent, .. } = &mut self.item else { return false };
+        let Some(lent) = lent.take() else { return false };
+        lent.copy(data);
+        true
+    }
 }
 
 /// A connection's queue; its items live in the reactor's slab.
@@ -192,6 +216,8 @@ pub struct TxQueue {
     control_count: u32,
     control_bytes: u64,
     unsent_bytes: u64,
+    /// Items with memory that is lent to them.
+    lent_count: u32,
     cursor: Cursor,
     /// The PDU taken in part, and how much of it.
     begun: Option<(Box<Pdu>, usize)>,
@@ -211,6 +237,7 @@ impl TxQueue {
             control_count: 0,
             control_bytes: 0,
             unsent_bytes: 0,
+            lent_count: 0,
             cursor,
             begun: None,
             spare,
@@ -252,6 +279,7 @@ impl TxQueue {
         let queued = Queued { item, next: None };
         let bytes = queued.data().map_or(0, |data| data.len() as u64);
         let (is_control, control_bytes) = (queued.is_control(), queued.control_bytes());
+        let is_lent = queued.is_lent();
         let key = items.insert(queued).map_err(|queued| Box::new(queued.item))?;
         match self.last.and_then(|last| items.get_mut(last)) {
             Some(last) => last.next = Some(key),
@@ -262,7 +290,19 @@ impl TxQueue {
         self.control_count += u32::from(is_control);
         self.control_bytes += control_bytes;
         self.unsent_bytes += bytes;
+        self.lent_count += u32::from(is_lent);
         Ok(())
+    }
+
+    /// Copies what is lent to items that were not sent, so that it can go back.
+    pub fn keep_lent(&mut self, items: &mut Slab<Queued>) {
+        let mut at = self.first;
+        while self.lent_count > 0
+            && let Some(item) = at.and_then(|key| items.get_mut(key))
+        {
+            self.lent_count -= u32::from(item.keep());
+            at = item.next;
+        }
     }
 
     /// Drops everything.
@@ -281,6 +321,7 @@ impl TxQueue {
         self.count -= 1;
         self.control_count -= u32::from(queued.is_control());
         self.control_bytes -= queued.control_bytes();
+        self.lent_count -= u32::from(queued.is_lent());
         true
     }
 

@@ -9,6 +9,7 @@ mod data_in;
 mod data_out;
 mod deframe;
 mod other;
+mod place;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -32,7 +33,7 @@ use crate::iscsi::window::{Place as SnPlace, Window};
 use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
 use crate::limits;
 use crate::scsi::attention::{Attentions, Ua};
-use crate::scsi::view::{LunNumber, TargetView, UnitView};
+use crate::scsi::view::{TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -60,6 +61,16 @@ pub struct Cx<'a> {
 pub enum Request {
     /// A command's turn has come.
     Run(Key),
+    /// A WRITE's turn has come, and all of its data are at the front of the input: the caller takes them from there, or keeps
+    /// them by [`Conn::give_data`], and then takes the whole segment off the input.
+    Write {
+        /// The command.
+        task: Key,
+        /// How many bytes of data.
+        bytes: usize,
+        /// How many bytes of input, with padding and digest.
+        segment_bytes: usize,
+    },
     /// A sequence of a WRITE's data has ended: its piece may be full, or more is to be asked for.
     Piece(Key),
     /// A WRITE that has been decided owes no data any more: it may end.
@@ -68,6 +79,15 @@ pub enum Request {
     Tmf(TmfCall),
     /// Answers pile up: send now, then go on; see [`Conn::is_flooded`].
     Flush,
+}
+
+/// How far a PDU is whose header is complete.
+#[derive(Debug)]
+enum Begun {
+    /// Its data segment follows.
+    Payload(Payload),
+    /// It has been dealt with; its data, if it has any, are where the request says.
+    Whole(Option<Request>),
 }
 
 /// How the connection's life stands.
@@ -245,8 +265,17 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
-                let payload = self.begin(&bhs, cx)?;
-                self.deframer.begin(payload, &self.params);
+                match self.begin(&bhs, input, cx)? {
+                    Begun::Payload(payload) => self.deframer.begin(payload, &self.params),
+                    Begun::Whole(request) => {
+                        self.deframer.end();
+                        self.timers.heard(cx.now);
+                        match request {
+                            Some(request) => return Ok(Some(request)),
+                            None => continue,
+                        }
+                    }
+                }
             }
             let Some((bhs, payload)) = self.deframer.payload(input, cx.tasks) else { return Ok(None) };
             self.timers.heard(cx.now);
@@ -269,20 +298,21 @@ impl Conn {
             || self.tx.control_bytes() + bytes <= limits::CONTROL_BYTES_MAX
     }
 
-    /// A header is complete: says where its data go.
-    fn begin(&mut self, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Payload, Fatal> {
+    /// A header is complete: says where its data go. `input` is what has come behind it.
+    fn begin(&mut self, bhs: &Bhs, input: &[u8], cx: &mut Cx<'_>) -> Result<Begun, Fatal> {
         let bytes = bhs.data_bytes() as usize;
         let drop = |then| Payload::new(To::Drop, 0, 0, bytes, then);
-        match Pdu::parse(bhs) {
-            Pdu::ScsiCommand(command) => self.begin_command(&command, bytes, cx),
-            Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx),
-            Pdu::NopOut(_) | Pdu::Text(_) if !self.may_echo(bhs) => Ok(drop(Then::Handle)),
+        let payload = match Pdu::parse(bhs) {
+            Pdu::ScsiCommand(command) => return self.begin_command(&command, bhs, input, cx),
+            Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx)?,
+            Pdu::NopOut(_) | Pdu::Text(_) if !self.may_echo(bhs) => drop(Then::Handle),
             Pdu::NopOut(_) | Pdu::Text(_) if bytes > 0 => match cx.unsolicited.take(bytes) {
-                Some(buf) => Ok(Payload::new(To::Buf(buf), 0, bytes, bytes, Then::Handle)),
-                None => Ok(drop(Then::Handle)),
+                Some(buf) => Payload::new(To::Buf(buf), 0, bytes, bytes, Then::Handle),
+                None => drop(Then::Handle),
             },
-            _ => Ok(drop(Then::Handle)),
-        }
+            _ => drop(Then::Handle),
+        };
+        Ok(Begun::Payload(payload))
     }
 
     /// A PDU is complete.
@@ -429,6 +459,11 @@ impl Conn {
         sent.is_over
     }
 
+    /// Copies what is lent to data that were not sent, so that it can go back.
+    pub fn keep_lent(&mut self, cx: &mut Cx<'_>) {
+        self.tx.keep_lent(cx.tx);
+    }
+
     /// Whether something waits to be sent.
     pub fn has_output(&self) -> bool {
         !self.tx.is_empty()
@@ -466,72 +501,6 @@ impl Conn {
         self.rejected = Some(reason);
         self.push_control(Reject { reason: reason.code() }.encode(), Some(data), StatSn::Consume, cx);
         Ok(())
-    }
-
-    /// The logical unit at `number`, as the command layer wants it.
-    pub fn place<'a>(
-        &'a self,
-        number: Option<LunNumber>,
-        units: &'a [Option<Arc<UnitView>>],
-    ) -> crate::scsi::Place<'a> {
-        let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
-            let view = view_of(units, mapping.unit)?;
-            Some((view, mapping.read_only))
-        });
-        let number = number.unwrap_or(LunNumber(u16::MAX));
-        crate::scsi::Place { nexus: self.nexus, target: &self.target, number, unit }
-    }
-
-    /// What the nexus has yet to be told at `number`.
-    pub fn attentions(&mut self, number: Option<LunNumber>) -> Option<&mut Attentions> {
-        let (index, _) = self.target.mapping(number?)?;
-        self.attentions.get_mut(index)
-    }
-
-    /// The place and the attentions of a LUN at once.
-    pub fn place_and_attentions<'a>(
-        &'a mut self,
-        number: Option<LunNumber>,
-        units: &'a [Option<Arc<UnitView>>],
-    ) -> (crate::scsi::Place<'a>, Option<&'a mut Attentions>) {
-        let mapping = number.and_then(|number| self.target.mapping(number));
-        let unit = mapping.and_then(|(_, mapping)| {
-            let view = view_of(units, mapping.unit)?;
-            Some((view, mapping.read_only))
-        });
-        let number = number.unwrap_or(LunNumber(u16::MAX));
-        let place = crate::scsi::Place { nexus: self.nexus, target: &self.target, number, unit };
-        (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
-    }
-
-    /// The nexus has been told that the LUNs have changed: that holds for all of them (SPC-5, LUICLR).
-    pub fn luns_told(&mut self) {
-        self.attentions.iter_mut().for_each(|attentions| attentions.clear(Ua::LunsChanged));
-    }
-
-    /// Queues a unit attention at every LUN that leads to `unit`.
-    pub fn attend(&mut self, unit: UnitId, ua: Ua) {
-        for (mapping, attentions) in self.target.mappings.iter().zip(&mut self.attentions) {
-            if mapping.unit == unit {
-                attentions.push(ua);
-            }
-        }
-    }
-
-    /// Puts a new view of the target in place and gives the old one back; what is owed at LUNs that stay is kept.
-    /// Allocates: it is a reconfiguration.
-    pub fn retarget(&mut self, target: Arc<TargetView>, ua: Option<Ua>) -> Arc<TargetView> {
-        let attentions = target.mappings.iter().map(|mapping| {
-            let old = self.target.mapping(mapping.number).filter(|(_, old)| old.unit == mapping.unit);
-            let mut attentions =
-                old.and_then(|(index, _)| self.attentions.get(index).copied()).unwrap_or_default();
-            if let Some(ua) = ua {
-                attentions.push(ua);
-            }
-            attentions
-        });
-        self.attentions = attentions.collect();
-        std::mem::replace(&mut self.target, target)
     }
 
     /// Ends everything: tasks and queues are given up without an answer. What devices still have of it is the
@@ -589,9 +558,4 @@ impl Conn {
             task.outcome.get_or_insert(outcome);
         }
     }
-}
-
-/// What is published of a unit; nothing where its index has another tenant by now.
-fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
-    units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
 }

@@ -87,7 +87,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             }
             *bhs
         }
-        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last, keeps } => {
+        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last, keeps, .. } => {
             let at = before.at as usize;
             let bytes =
                 segment_bytes(params, *segment_bytes_max, *offset + before.at, to_u32(buf.len() - at));
