@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::cases::Load;
 use crate::fault::Fault;
+use crate::machine::Cpus;
 use crate::peers::Server;
-use crate::process::{Process, cpu_time, memory_kib};
+use crate::process::{Process, busy_time, cpu_time, memory_kib};
 use crate::results::{Report, ServerUse};
 use crate::rpc;
 
@@ -20,7 +21,7 @@ const SLACK: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Generator {
     pub(crate) program: PathBuf,
-    pub(crate) cpu: usize,
+    pub(crate) cpus: Cpus,
     pub(crate) seconds: f64,
     pub(crate) warmup: f64,
 }
@@ -30,16 +31,16 @@ impl Generator {
     pub(crate) fn start(&self, server: &Server, load: &Load, log: PathBuf) -> Result<Process, Fault> {
         let mut command = Command::new(&self.program);
         command.args(arguments(server, load, self));
-        Process::start(&mut command, self.cpu, log)
+        Process::start(&mut command, self.cpus.client, log)
     }
 
     /// Waits for a load's end and looks at the server meanwhile.
     pub(crate) fn finish(&self, mut load: Process, server: &Server) -> Result<(Report, ServerUse), Fault> {
         let limit = Duration::from_secs_f64(self.seconds + self.warmup) + SLACK;
-        let mut samples = vec![Sample::of(server)];
-        load.wait(limit, Duration::from_secs_f64(self.seconds / SAMPLES), || {
-            samples.push(Sample::of(server))
-        })?;
+        let id = load.id();
+        let look = || Sample::of(server, id, self.cpus);
+        let mut samples = vec![look()];
+        load.wait(limit, Duration::from_secs_f64(self.seconds / SAMPLES), || samples.push(look()))?;
         let report = report(&load.said(), &self.program)?;
         match report.errors + report.verify_errors {
             0 => Ok((report, used(&samples, Instant::now(), self.seconds))),
@@ -62,7 +63,7 @@ fn arguments(server: &Server, load: &Load, generator: &Generator) -> Vec<String>
     option("qd", load.depth.to_string());
     option("seconds", generator.seconds.to_string());
     option("warmup", generator.warmup.to_string());
-    option("cpu", generator.cpu.to_string());
+    option("cpu", generator.cpus.client.to_string());
     if let Some(rate) = load.rate {
         option("rate", rate.to_string());
     }
@@ -92,15 +93,20 @@ fn report(said: &str, program: &std::path::Path) -> Result<Report, Fault> {
 struct Sample {
     when: Instant,
     cpu: Duration,
+    /// That both CPUs were busy, without this server and this load.
+    foreign: Duration,
     ticks: Option<(u64, u64)>,
     memory_kib: u64,
 }
 
 impl Sample {
-    fn of(server: &Server) -> Sample {
+    fn of(server: &Server, load: u32, cpus: Cpus) -> Sample {
         let id = server.process.id();
+        let cpu = cpu_time(id);
+        let busy = busy_time(cpus.server) + busy_time(cpus.client);
         Sample {
-            cpu: cpu_time(id),
+            cpu,
+            foreign: busy.saturating_sub(cpu + cpu_time(load)),
             ticks: server.calls.as_deref().and_then(rpc::reactor_ticks),
             memory_kib: memory_kib(id),
             when: Instant::now(),
@@ -122,12 +128,20 @@ fn used(samples: &[Sample], end: Instant, seconds: f64) -> ServerUse {
     }
     let (Some(first), Some(last)) = (inside.first(), inside.last()) else { return ServerUse::default() };
     let passed = (last.when - first.when).as_secs_f64();
-    let cores = if passed > 0.0 { last.cpu.saturating_sub(first.cpu).as_secs_f64() / passed } else { 0.0 };
+    let share = |first: Duration, last: Duration| match passed {
+        0.0 => 0.0,
+        _ => last.saturating_sub(first).as_secs_f64() / passed,
+    };
     let busy_share = first.ticks.zip(last.ticks).and_then(|(before, after)| {
         let (busy, idle) = (after.0.checked_sub(before.0)?, after.1.checked_sub(before.1)?);
         (busy + idle > 0).then(|| busy as f64 / (busy + idle) as f64)
     });
-    ServerUse { cores, busy_share, memory_kib: last.memory_kib }
+    ServerUse {
+        cores: share(first.cpu, last.cpu),
+        busy_share,
+        memory_kib: last.memory_kib,
+        foreign_cores: share(first.foreign, last.foreign),
+    }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn run(args: RunArgs) -> Result<bool, Fault> {
         rounds: args.rounds.unwrap_or(if args.quick { 2 } else { 16 }),
         generator: Generator {
             program: tools.load,
-            cpu: cpus.client,
+            cpus,
             seconds,
             warmup: if args.quick { 0.02 } else { 0.15 },
         },

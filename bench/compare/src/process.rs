@@ -178,6 +178,21 @@ fn on_cpu_ns(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().next()?.parse().ok()
 }
 
+/// Time that a CPU was not idle, softirqs and what a hypervisor took included, in hundredths of a second since the start.
+pub(crate) fn busy_time(cpu: usize) -> Duration {
+    let ticks = fs::read_to_string("/proc/stat").ok().and_then(|text| busy_ticks(&text, cpu)).unwrap_or(0);
+    Duration::from_millis(10 * ticks)
+}
+
+fn busy_ticks(stat: &str, cpu: usize) -> Option<u64> {
+    let name = format!("cpu{cpu}");
+    let line = stat.lines().find(|line| line.split_whitespace().next() == Some(&name))?;
+    // user, nice, system, idle, iowait, irq, softirq, steal; guests are in user already.
+    let numbers: Vec<u64> =
+        line.split_whitespace().skip(1).take(8).filter_map(|word| word.parse().ok()).collect();
+    Some(numbers.iter().sum::<u64>() - numbers.get(3)? - numbers.get(4)?)
+}
+
 /// Memory of a process, hugepages included.
 pub(crate) fn memory_kib(process: u32) -> u64 {
     fs::read_to_string(format!("/proc/{process}/status")).map(|text| resident_kib(&text)).unwrap_or(0)
@@ -246,6 +261,12 @@ mod tests {
     fn kernel_s_words_are_read() {
         assert_eq!(on_cpu_ns("123456789 42 7\n"), Some(123_456_789));
         assert_eq!(on_cpu_ns(""), None);
+        let stat =
+            "cpu  9 9 9 9 9 9 9 9 9 9\ncpu1 9 9 9 9 9 9 9 9 9 9\ncpu11 100 20 30 4000 500 6 7 8 90 0\n";
+        assert_eq!(
+            (busy_ticks(stat, 11), busy_ticks(stat, 1), busy_ticks(stat, 2)),
+            (Some(171), Some(54), None)
+        );
         let status = "Name:\tx\nVmRSS:\t    1200 kB\nRssAnon:\t 800 kB\nHugetlbPages:\t    2048 kB\n";
         assert_eq!(resident_kib(status), 3248);
     }

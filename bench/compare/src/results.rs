@@ -82,6 +82,9 @@ pub(crate) struct ServerUse {
     pub(crate) busy_share: Option<f64>,
     /// Resident memory and hugepages.
     pub(crate) memory_kib: u64,
+    /// What others had of the two CPUs meanwhile, or a hypervisor kept from us: a quiet machine has next to nothing here.
+    #[serde(default)]
+    pub(crate) foreign_cores: f64,
 }
 
 impl Point {
@@ -156,7 +159,7 @@ mod tests {
             round: 0,
             load: Report { iops: 100_000.0, ..Report::default() },
             beside: None,
-            server: ServerUse { cores: 1.0, busy_share: None, memory_kib: 0 },
+            server: ServerUse { cores: 1.0, ..ServerUse::default() },
         };
         assert_eq!(point.core_ns_per_io(), Some(10_000.0));
         point.server.busy_share = Some(0.25);

@@ -43,8 +43,8 @@ fn run(name: &str, text: &str) -> (String, Result<(Report, ServerUse), Fault>) {
         rate: Some(1000),
         idle: 5,
     };
-    let generator = Generator { program, cpu: 0, seconds: 0.5, warmup: 0.1 };
-    let started = Generator { cpu, ..generator.clone() };
+    let generator = Generator { program, cpus: Cpus { server: 1, client: 0 }, seconds: 0.5, warmup: 0.1 };
+    let started = Generator { cpus: Cpus { server: cpu, client: cpu }, ..generator.clone() };
     let words = arguments(&server, &load, &generator).join(" ");
     let done =
         started.start(&server, &load, folder.join("log")).and_then(|load| started.finish(load, &server));
@@ -78,6 +78,7 @@ fn use_is_that_of_the_middle() {
     let sample = |at_ms, cpu_ms, busy, idle| Sample {
         when: start + Duration::from_millis(at_ms),
         cpu: Duration::from_millis(cpu_ms),
+        foreign: Duration::from_millis(at_ms / 4),
         ticks: Some((busy, idle)),
         memory_kib: at_ms,
     };
@@ -91,7 +92,10 @@ fn use_is_that_of_the_middle() {
         sample(1950, 1450, 500, 500),
     ];
     let found = used(&samples, start + Duration::from_millis(2000), 1.0);
-    assert_eq!(found, ServerUse { cores: 0.5, busy_share: Some(0.25), memory_kib: 1900 });
+    assert_eq!(
+        found,
+        ServerUse { cores: 0.5, busy_share: Some(0.25), memory_kib: 1900, foreign_cores: 0.25 }
+    );
     let few = used(&samples[..2], start + Duration::from_millis(2000), 1.0);
     assert_eq!((few.cores, few.memory_kib), (0.9, 1000));
     assert_eq!(used(&[], start, 1.0), ServerUse::default());

@@ -39,7 +39,7 @@ pub(crate) fn measure(
     let told = serde_json::from_str(text);
     let told =
         told.map_err(|source| Fault::Report { program: "fio".to_owned(), source, said: said.clone() })?;
-    Ok((report(&told, load.rw), ServerUse { cores: cores(&told), busy_share: None, memory_kib: 0 }))
+    Ok((report(&told, load.rw), ServerUse { cores: cores(&told), ..ServerUse::default() }))
 }
 
 /// CPU of its job, per time that passed.

@@ -47,11 +47,21 @@ pub(crate) fn page(results: &Results, page: &str) -> Result<String, String> {
 }
 
 fn machine(results: &Results) -> String {
-    let lines = results.machine.iter().cloned();
+    let lines = results.machine.iter().cloned().chain(foreign(results));
     let peers = results.peers.iter().map(|peer| format!("{}: {}", peer.name, peer.what));
     let skipped = results.skipped.iter().map(|peer| format!("{}: skipped, {}", peer.name, peer.what));
     let failures = results.failures.iter().map(|line| format!("failed: {line}"));
     lines.chain(peers).chain(skipped).chain(failures).map(|line| format!("* {line}\n")).collect()
+}
+
+/// How quiet it was.
+fn foreign(results: &Results) -> Option<String> {
+    let served = results.points.iter().filter(|point| point.peer != Kind::Fio.name());
+    let spread = Spread::of(&served.map(|point| point.server.foreign_cores).collect::<Vec<_>>())?;
+    Some(format!(
+        "others had {:.2} of the two CPUs (median; {:.2} to {:.2})",
+        spread.median, spread.low, spread.high
+    ))
 }
 
 fn goals(results: &Results) -> String {

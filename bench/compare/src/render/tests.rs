@@ -9,7 +9,7 @@ fn point(case: &str, peer: &str, round: u32, iops: f64) -> Point {
         round,
         load: Report { iops, mib_per_s: iops / 256.0, latency_us, ..Report::default() },
         beside: None,
-        server: ServerUse { cores: 1.0, busy_share: None, memory_kib: 2048 },
+        server: ServerUse { cores: 1.0, memory_kib: 2048, foreign_cores: 0.02, ..ServerUse::default() },
     }
 }
 
@@ -60,6 +60,7 @@ fn page_of_a_small_result() {
 <!-- lunette-compare: machine -->
 
 * 2 x A CPU
+* others had 0.02 of the two CPUs (median; 0.02 to 0.02)
 * tgt: 1.0
 * istgt: skipped, there is no istgt
 
