@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity, set_current_timer_slack};
 
 use crate::aim::{Aim, Unit};
@@ -40,6 +41,9 @@ pub fn run(options: &Options) -> Result<Report, LoadError> {
     if let Some(cpu) = options.cpu {
         pin(cpu)?;
     }
+    // Thousands of connections: as many descriptors as the system lets us have.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).map_err(std::io::Error::from)?;
     // Waits end when they are to, not 50 µs later.
     let _ = set_current_timer_slack(NonZeroU64::new(1));
     let clock = Clock::start();

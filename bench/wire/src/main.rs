@@ -7,9 +7,12 @@
 
 mod memory;
 
+use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use arrayvec::ArrayVec;
@@ -18,6 +21,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::{Errno, readv};
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Serves a RAM disk to `lunette-load --wire`: the limit of kernel TCP on this machine.
@@ -35,15 +39,9 @@ struct Options {
 }
 
 fn size(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
-    let shift = match &text[digits.len()..] {
-        "" => 0,
-        "K" | "k" => 10,
-        "M" | "m" => 20,
-        "G" | "g" => 30,
-        _ => return Err("one of K, M and G".to_owned()),
-    };
-    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(1 << shift));
+    let digits = text.trim_end_matches(char::is_alphabetic);
+    let power = ["", "K", "M", "G"].iter().position(|unit| text[digits.len()..].eq_ignore_ascii_case(unit));
+    let bytes = power.and_then(|power| digits.parse::<usize>().ok()?.checked_mul(1 << (10 * power)));
     bytes.filter(|&bytes| bytes > 0 && bytes % 512 == 0).ok_or_else(|| "a multiple of 512".to_owned())
 }
 
@@ -61,21 +59,20 @@ const LOOKS: u32 = 500;
 const LISTENER: u64 = u64::MAX;
 
 fn main() -> ExitCode {
-    match serve(&Options::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("lunette-wire: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    let Err(error) = serve(&Options::parse());
+    eprintln!("lunette-wire: {error}");
+    ExitCode::FAILURE
 }
 
-fn serve(options: &Options) -> io::Result<()> {
+fn serve(options: &Options) -> io::Result<Infallible> {
     if let Some(cpu) = options.cpu.filter(|&cpu| cpu < CpuSet::MAX_CPU) {
         let mut set = CpuSet::new();
         set.set(cpu);
         sched_setaffinity(None, &set)?;
     }
+    // Thousands of connections: as many descriptors as the system lets us have.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let disk = memory::map(options.bytes)?;
     let listener = TcpListener::bind(options.listen)?;
     listener.set_nonblocking(true)?;
@@ -90,20 +87,18 @@ fn serve(options: &Options) -> io::Result<()> {
         looks += 1;
         let timeout = if looks < LOOKS { Some(&Timespec { tv_sec: 0, tv_nsec: 0 }) } else { None };
         let ready = match epoll::wait(&epoll, &mut events, timeout) {
-            Ok((ready, _)) => ready,
             Err(Errno::INTR) => continue,
-            Err(errno) => return Err(errno.into()),
+            waited => waited?.0,
         };
         for event in ready {
             looks = 0;
             let data = event.data;
             if data.u64() == LISTENER {
                 while let Ok((stream, _)) = listener.accept() {
-                    let index = conns.iter().position(Option::is_none).unwrap_or(conns.len());
-                    let conn = Conn::new(stream)?;
-                    epoll::add(&epoll, &conn.stream, EventData::new_u64(index as u64), EventFlags::IN)?;
+                    let index = usize::try_from(stream.as_raw_fd()).map_err(io::Error::other)?;
+                    epoll::add(&epoll, &stream, EventData::new_u64(index as u64), EventFlags::IN)?;
                     conns.resize_with(conns.len().max(index + 1), || None);
-                    conns[index] = Some(conn);
+                    conns[index] = Some(Conn::new(stream)?);
                 }
                 continue;
             }
@@ -126,10 +121,9 @@ fn serve(options: &Options) -> io::Result<()> {
 struct Conn {
     stream: TcpStream,
     /// The beginning of a header.
-    head: [u8; 48],
-    head_bytes: usize,
+    head: Vec<u8>,
     /// Where data of the write that was begun go, and the answer to it.
-    data: std::ops::Range<usize>,
+    data: Range<usize>,
     answer: [u8; 48],
     staging_bytes: usize,
     stat_sn: u32,
@@ -141,49 +135,34 @@ impl Conn {
     fn new(stream: TcpStream) -> io::Result<Conn> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let (head, answer) = ([0; 48], [0; 48]);
-        let staging_bytes = STAGING_BYTES;
-        Ok(Conn {
-            stream,
-            head,
-            head_bytes: 0,
-            data: 0..0,
-            answer,
-            staging_bytes,
-            stat_sn: 1,
-            tx: Tx::default(),
-        })
+        let (head, answer, tx, staging_bytes) = (Vec::new(), [0; 48], Tx::default(), STAGING_BYTES);
+        Ok(Conn { stream, head, data: 0..0, answer, staging_bytes, stat_sn: 1, tx })
     }
 
     fn turn(&mut self, disk: &mut [u8], staging: &mut [u8]) -> Result<(), Errno> {
         if self.tx.is_blocked() {
             return self.tx.send(&self.stream, disk);
         }
-        let head_bytes = self.head_bytes;
-        staging[..head_bytes].copy_from_slice(&self.head[..head_bytes]);
-        let room = &mut staging[head_bytes..head_bytes + self.staging_bytes];
-        let received = if self.data.is_empty() {
-            readv(&self.stream, &mut [IoSliceMut::new(room)])
-        } else {
-            let data = &mut disk[self.data.clone()];
-            readv(&self.stream, &mut [IoSliceMut::new(data), IoSliceMut::new(room)])
-        };
-        let mut bytes = match received {
+        let head_bytes = self.head.len();
+        let (head, room) = staging.split_at_mut(head_bytes);
+        head.copy_from_slice(&self.head);
+        let mut room =
+            [IoSliceMut::new(&mut disk[self.data.clone()]), IoSliceMut::new(&mut room[..self.staging_bytes])];
+        let bytes = match readv(&self.stream, &mut room) {
             Ok(0) => return Err(Errno::PIPE),
-            Ok(bytes) => bytes,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(errno) => return Err(errno),
+            received => received?,
         };
+        let mut stored_bytes = 0;
         if !self.data.is_empty() {
-            let stored_bytes = bytes.min(self.data.len());
+            stored_bytes = bytes.min(self.data.len());
             self.data.start += stored_bytes;
-            bytes -= stored_bytes;
             if !self.data.is_empty() {
                 return Ok(());
             }
-            self.tx.header(&self.answer);
+            self.tx.bytes(&self.answer);
         }
-        self.parse(&staging[..head_bytes + bytes], disk)?;
+        self.parse(&staging[..head_bytes + bytes - stored_bytes], disk)?;
         self.tx.send(&self.stream, disk)
     }
 
@@ -199,11 +178,7 @@ impl Conn {
                 0x9e => 0,
                 _ => return Err(Errno::PROTO),
             };
-            let start = lba
-                .checked_mul(BLOCK_BYTES)
-                .filter(|&start| start < disk.len() as u64)
-                .ok_or(Errno::INVAL)?;
-            let start = start as usize;
+            let start = lba.checked_mul(BLOCK_BYTES).map_or(usize::MAX, |start| start as usize);
             let end = start.checked_add(bytes).filter(|&end| end <= disk.len()).ok_or(Errno::INVAL)?;
             let mut answer = [0; 48];
             answer[16..20].copy_from_slice(&header[16..20]);
@@ -219,48 +194,42 @@ impl Conn {
                 }
                 self.staging_bytes = if bytes < LONG_BYTES { STAGING_BYTES } else { LONG_STAGING_BYTES };
                 let here = bytes.min(rest.len());
-                let (data, after) = rest.split_at(here);
-                rest = after;
-                disk[start..start + here].copy_from_slice(data);
+                disk[start..start + here].copy_from_slice(&rest[..here]);
+                rest = &rest[here..];
                 if here < bytes {
                     self.data = start + here..end;
                     self.answer = answer;
                     break;
                 }
-                self.tx.header(&answer);
+                self.tx.bytes(&answer);
                 continue;
             }
             // Data-In, final, with status.
             answer[..2].copy_from_slice(&[0x25, 0x81]);
             answer[4..8].copy_from_slice(&word(20).to_be_bytes());
             answer[20..24].fill(0xff);
-            self.tx.header(&answer);
+            self.tx.bytes(&answer);
             if header[32] == 0x9e {
                 let mut data = [0; 32];
                 data[..8].copy_from_slice(&(disk.len() as u64 / BLOCK_BYTES - 1).to_be_bytes());
                 data[8..12].copy_from_slice(&(BLOCK_BYTES as u32).to_be_bytes());
                 self.tx.bytes(data.get(..bytes).ok_or(Errno::INVAL)?);
             } else {
-                self.tx.segments.push(Segment { is_disk: true, start, bytes });
+                self.tx.segments.push((true, start..end));
             }
         }
-        self.head[..rest.len()].copy_from_slice(rest);
-        self.head_bytes = rest.len();
+        self.head.clear();
+        self.head.extend_from_slice(rest);
         Ok(())
     }
-}
-
-struct Segment {
-    is_disk: bool,
-    start: usize,
-    bytes: usize,
 }
 
 /// Answers: headers one behind the other, data where they lie.
 #[derive(Default)]
 struct Tx {
     headers: Vec<u8>,
-    segments: Vec<Segment>,
+    /// Ranges of the disk (true) or the headers.
+    segments: Vec<(bool, Range<usize>)>,
     next: usize,
 }
 
@@ -269,42 +238,33 @@ impl Tx {
         !self.segments.is_empty()
     }
 
-    fn header(&mut self, header: &[u8; 48]) {
-        self.bytes(header);
-    }
-
     fn bytes(&mut self, bytes: &[u8]) {
-        match self.segments.last_mut() {
-            Some(last) if !last.is_disk => last.bytes += bytes.len(),
-            _ => {
-                self.segments.push(Segment { is_disk: false, start: self.headers.len(), bytes: bytes.len() })
-            }
-        }
+        let start = self.headers.len();
         self.headers.extend_from_slice(bytes);
+        match self.segments.last_mut() {
+            Some((false, last)) => last.end += bytes.len(),
+            _ => self.segments.push((false, start..self.headers.len())),
+        }
     }
 
     fn send(&mut self, stream: &TcpStream, disk: &[u8]) -> Result<(), Errno> {
         while self.next < self.segments.len() {
-            let segments = &self.segments[self.next..];
             let mut slices: ArrayVec<IoSlice<'_>, SLICES_MAX> = ArrayVec::new();
-            slices.extend(segments.iter().take(SLICES_MAX).map(|segment| {
-                let from = if segment.is_disk { disk } else { &self.headers[..] };
-                IoSlice::new(&from[segment.start..segment.start + segment.bytes])
+            slices.extend(self.segments[self.next..].iter().take(SLICES_MAX).map(|(is_disk, range)| {
+                IoSlice::new(&if *is_disk { disk } else { &self.headers[..] }[range.clone()])
             }));
-            let mut bytes =
-                match sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL) {
-                    Ok(bytes) => bytes,
-                    Err(Errno::AGAIN) => return Ok(()),
-                    Err(Errno::INTR) => continue,
-                    Err(errno) => return Err(errno),
-                };
+            let sent = sendmsg(stream, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
             drop(slices);
-            while let Some(segment) = self.segments.get_mut(self.next).filter(|_| bytes > 0) {
-                let sent_bytes = bytes.min(segment.bytes);
-                segment.start += sent_bytes;
-                segment.bytes -= sent_bytes;
+            let mut bytes = match sent {
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::INTR) => continue,
+                sent => sent?,
+            };
+            while let Some((_, range)) = self.segments.get_mut(self.next).filter(|_| bytes > 0) {
+                let sent_bytes = bytes.min(range.len());
+                range.start += sent_bytes;
                 bytes -= sent_bytes;
-                self.next += usize::from(segment.bytes == 0);
+                self.next += usize::from(range.start == range.end);
             }
         }
         self.next = 0;

@@ -356,3 +356,6 @@ fn low_half(head: &[u8; 16]) -> [u8; 8] {
     low.copy_from_slice(&head[8..]);
     low
 }
+
+#[cfg(test)]
+mod tests;

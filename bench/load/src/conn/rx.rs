@@ -12,10 +12,11 @@ use super::{Conn, LOGOUT_ITT, Lost, OWED_MAX, Owed, Terms};
 use crate::bench::{Bench, PARTIAL_BYTES_MAX, RECEIVE_BYTES};
 use crate::ledger::{self, Verdict};
 
-/// Payload from this size on is dropped by a call of its own; below that, copying it along with the headers around it is
-/// cheaper than the call.
-const DROP_BYTES_MIN: usize = 32 << 10;
-/// Bytes taken at once where such payload is expected: a few headers.
+/// Payload of reads of this size and more is dropped by calls of its own; below that, copying it along with the headers
+/// around it is cheaper than the calls (measured with the echo pair: at 4 KiB 1.3 µs per IO against 1.6, at 64 KiB 13
+/// against 11).
+const DROP_BYTES_MIN: usize = 16 << 10;
+/// Bytes taken at once where such payload is expected: a few headers. As much payload is not worth a call.
 const HEADERS_BYTES: usize = 512;
 /// Receive calls of one turn, so that one connection does not hold up the others.
 const RECEIVES_MAX: usize = 16;
@@ -30,6 +31,7 @@ pub(super) struct Rx {
     drop_bytes: usize,
     /// Data are looked at: to verify them, or their digest.
     looks_at_data: bool,
+    /// Bytes taken at once, and what has to be left of data for a call that drops them.
     receive_bytes: usize,
 }
 
@@ -71,7 +73,7 @@ impl Conn {
     fn receive_into(&mut self, staging: &mut [u8], bench: &mut Bench) -> Result<(), Lost> {
         for _ in 0..RECEIVES_MAX {
             let kept = self.rx.partial.len();
-            let is_dropping = self.rx.drop_bytes >= DROP_BYTES_MIN;
+            let is_dropping = self.rx.drop_bytes > self.rx.receive_bytes;
             let (room, flags) = if is_dropping {
                 // TCP leaves the memory alone with MSG_TRUNC: the bytes are only counted.
                 (&mut *staging, RecvFlags::TRUNC)
