@@ -29,5 +29,7 @@ pub(super) fn from_environment() -> Result<Planted, Failed> {
         planted::plant_everywhere(bug);
         return Ok(Planted::default());
     }
-    Err(Failed::usage(format!("LUNETTE_PLANT={name:?}: it is one of {BUGS:?}, or nvme:: and one of {NVME_BUGS:?}")))
+    Err(Failed::usage(format!(
+        "LUNETTE_PLANT={name:?}: it is one of {BUGS:?}, or nvme:: and one of {NVME_BUGS:?}"
+    )))
 }
