@@ -10,7 +10,7 @@ ours() {
   taskset 2 "$SHARE/lunette" nvme perf $unsafe --seconds "$seconds" "$SECOND" 2>/tmp/ours | awk '{ print $1 }'
 }
 spdk() {
-  LD_LIBRARY_PATH=$SHARE/spdk "$SHARE/spdk/spdk_nvme_perf" -q 32 -o 4096 -w randread -t "$seconds" -c 0x2 -s 128 \
+  OPENSSL_CONF=/dev/null LD_LIBRARY_PATH=$SHARE/spdk "$SHARE/spdk/spdk_nvme_perf" -q 32 -o 4096 -w randread -t "$seconds" -c 0x2 -s 128 \
     -r "trtype:PCIe traddr:$SECOND" 2>&1 | tee /tmp/spdk | awk '/^Total/ { printf "%.0f\n", $3 }'
 }
 both() { echo "$1" | awk -v spdk="$2" '{ exit !($1 > 0 && spdk > 0) }'; }

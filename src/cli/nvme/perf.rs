@@ -12,7 +12,7 @@ use crate::bdev::nvme::namespace::NvmeBdev;
 use crate::bdev::nvme::pci;
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::thread::Handle;
-use crate::bdev::{Bdev, Channel, ChannelState, Done, Io, Op};
+use crate::bdev::{Bdev, Channel, ChannelState, Done, Io, Op, Refused};
 use crate::buf::{Buf, Class, Hugepages, Memory, Pool};
 use crate::cli::Failed;
 use crate::id::ReactorId;
@@ -101,6 +101,7 @@ fn read(handle: &Arc<Handle>, args: &Perf) -> Said<String> {
         word: 0x9E37_79B9_7F4A_7C15,
         places,
         blocks,
+        wanted: Vec::with_capacity(DEPTH_MAX),
     };
     while bench.channel.state() == ChannelState::Opening {
         let now = bench.now();
@@ -108,8 +109,7 @@ fn read(handle: &Arc<Handle>, args: &Perf) -> Said<String> {
     }
     let bufs: Vec<Buf> = (0..args.depth).filter_map(|_| pool.take(BYTES)).collect();
     for (index, buf) in (0..).zip(bufs) {
-        let now = bench.now();
-        bench.submit(index, buf, now)?;
+        bench.want(index, buf);
     }
     // What happens once is not counted.
     bench.run(Duration::from_millis(200))?;
@@ -127,6 +127,7 @@ struct Bench {
     word: u64,
     places: u64,
     blocks: u32,
+    wanted: Vec<Io>,
 }
 
 impl Bench {
@@ -134,12 +135,12 @@ impl Bench {
         Tick::from_ns(u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn submit(&mut self, index: u32, data: Buf, now: Tick) -> Said<()> {
+    /// Reads into this buffer, as soon as there is room.
+    fn want(&mut self, index: u32, data: Buf) {
         self.word = self.word.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
         let lba = (self.word >> 24) % self.places * u64::from(self.blocks);
         let op = Op::Read { lba, blocks: self.blocks };
-        let io = Io { tag: Key { index, generation: 0 }, op, data: Some(data) };
-        self.channel.submit(io, now).map_err(|refused| format!("a read is refused: {refused:?}"))
+        self.wanted.push(Io { tag: Key { index, generation: 0 }, op, data: Some(data) });
     }
 
     /// Reads for so long: how many came back.
@@ -148,11 +149,22 @@ impl Bench {
         let end = now.after_ns(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         let mut done = Vec::with_capacity(DEPTH_MAX);
         while now < end {
+            while let Some(io) = self.wanted.pop() {
+                match self.channel.submit(io, now) {
+                    Ok(()) => {}
+                    // The memory is being mapped, at first.
+                    Err(Refused::Full(io) | Refused::NotReady(io)) => {
+                        self.wanted.push(io);
+                        break;
+                    }
+                    Err(Refused::Gone(_)) => return Err("the namespace is gone".to_owned()),
+                }
+            }
             self.channel.kick();
             self.channel.poll(&mut done, DEPTH_MAX, now);
             for done in done.drain(..) {
                 let (index, data) = back(done)?;
-                self.submit(index, data, now)?;
+                self.want(index, data);
                 reads += 1;
             }
             now = self.now();

@@ -2,7 +2,6 @@
 //!
 //! The kernel gives a group to one descriptor only, so controllers of one group share it; the last that lets go closes it.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,12 +20,10 @@ const OPEN_PAUSE: Duration = Duration::from_millis(100);
 
 #[expect(clippy::disallowed_types, reason = "of threads that may wait; a reactor only writes doorbells")]
 type Guarded<T> = std::sync::Mutex<T>;
-#[expect(clippy::disallowed_types, reason = "of threads that may allocate")]
-type ByNumber<T> = BTreeMap<u32, T>;
 
-/// The groups that this process has. Clones are the same ones.
+/// The groups that this process has, by their numbers. Clones are the same ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Groups(Arc<Guarded<ByNumber<Weak<Group>>>>);
+pub(crate) struct Groups(Arc<Guarded<Vec<(u32, Weak<Group>)>>>);
 
 /// A group.
 #[derive(Debug)]
@@ -57,11 +54,13 @@ impl Groups {
             ));
         };
         let mut groups = lock(&self.0);
-        let group = match groups.get(&number).and_then(Weak::upgrade) {
+        groups.retain(|(_, group)| group.strong_count() > 0);
+        let known = groups.iter().find(|(known, _)| *known == number);
+        let group = match known.and_then(|(_, group)| group.upgrade()) {
             Some(group) => group,
             None => {
                 let group = Arc::new(Group::open(number, device)?);
-                groups.insert(number, Arc::downgrade(&group));
+                groups.push((number, Arc::downgrade(&group)));
                 group
             }
         };
