@@ -325,6 +325,7 @@ impl TxQueue {
     }
 
     /// Appends an item, or gives it back where the slab is full.
+    #[inline]
     pub fn push(&mut self, items: &mut Slab<Queued>, item: TxItem) -> Result<(), Box<TxItem>> {
         let queued = Queued { item, next: None };
         let bytes = queued.data_bytes() as u64;

@@ -65,6 +65,11 @@ impl Window {
         }
     }
 
+    /// Whether [`Window::place`] would find this one due.
+    pub fn is_due(&self, cmd_sn: Sn) -> bool {
+        cmd_sn == self.expected && cmd_sn != self.max.plus(1) && !self.has_early()
+    }
+
     /// Takes a CmdSN that [`Window::place`] found due or early.
     pub fn take(&mut self, cmd_sn: Sn) {
         if let Some(steps) = cmd_sn.steps_from(self.expected)
@@ -94,7 +99,8 @@ impl Window {
     pub fn take_due(&mut self) {
         debug_assert!(!self.has_early(), "those that came early are in order behind it");
         self.expected = self.expected.plus(1);
-        self.begin();
+        // MaxCmdSN stays: one place further, and one place less.
+        self.unanswered += 1;
     }
 
     /// A due command became a task that will be answered.
@@ -108,9 +114,9 @@ impl Window {
         self.open();
     }
 
-    /// A task that was begun was aborted, or its answer is on its way.
-    pub fn end(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
+    /// So many tasks that were begun were aborted, or their answers are on their way.
+    pub fn end(&mut self, count: u32) {
+        self.unanswered = self.unanswered.saturating_sub(count);
         self.open();
     }
 
@@ -162,7 +168,7 @@ mod tests {
         }
         assert_eq!(window.place(Sn(limits::WINDOW_MIN + 1)), Place::Ignored);
         assert_eq!(window.expected(), max.plus(1));
-        window.end();
+        window.end(1);
         assert_eq!(window.place(Sn(limits::WINDOW_MIN + 1)), Place::Due);
         window.grow();
         assert_eq!(window.max(), Sn(2 * limits::WINDOW_MIN + 1));

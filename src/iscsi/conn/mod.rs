@@ -428,9 +428,7 @@ impl Conn {
             self.timers.sent(cx.now);
         }
         let sent = self.tx.sent(bytes, batch, cx.tx);
-        for _ in 0..sent.freed {
-            self.window.end();
-        }
+        self.window.end(sent.freed);
         if self.tx.is_empty() {
             self.timers.all_sent();
         }
@@ -452,6 +450,7 @@ impl Conn {
         self.tx.unsent_bytes() >= limits::TX_UNSENT_BYTES_MAX
     }
 
+    #[inline]
     fn push(&mut self, item: TxItem, cx: &mut Cx<'_>) {
         self.timers.queued(cx.now);
         // The slab holds what every window and every `CONTROL_REPLIES_MAX` allow: see `reactor::tables`.
@@ -517,7 +516,7 @@ impl Conn {
                 }
                 // An answer keeps the place until it is sent: see `sent`.
                 if !task.is_immediate && !task.obligation.is_answered() {
-                    self.window.end();
+                    self.window.end(1);
                 }
             }
         }

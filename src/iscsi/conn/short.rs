@@ -13,7 +13,6 @@ use crate::buf::Lent;
 use crate::id::UnitId;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::{Data, Keeps, TxItem};
-use crate::iscsi::window::Place as SnPlace;
 use crate::iscsi::wire::{self, BHS_BYTES, Bhs, DIGEST_BYTES, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
 use crate::scsi::cdb::Cdb;
@@ -44,6 +43,7 @@ pub struct Short<'a> {
 
 impl Conn {
     /// The command at the front of the input, if all of it is there and it may go the short way. Nothing has happened to it yet.
+    #[inline]
     pub fn short<'a>(&self, input: &'a [u8], units: &[Option<Arc<UnitView>>]) -> Option<Short<'a>> {
         let (bhs, rest) = input.split_first_chunk::<BHS_BYTES>()?;
         let bhs = Bhs(*bhs);
@@ -55,7 +55,7 @@ impl Conn {
         let is_its_turn = !command.immediate
             && command.is_final
             && command.attribute != ORDERED
-            && self.window.place(command.cmd_sn) == SnPlace::Due;
+            && self.window.is_due(command.cmd_sn);
         if !is_its_turn {
             return None;
         }
@@ -98,7 +98,6 @@ impl Conn {
         self.life == Life::Open
             && !self.is_gated
             && self.ordered_count == 0
-            && !self.window.has_early()
             && !self.deframer.is_inside()
             && self.tx.control_count() < limits::CONTROL_REPLIES_MAX
     }
@@ -125,6 +124,7 @@ impl Conn {
 
     /// A command has been carried out, and ends with GOOD. A READ has data: they are as many as it asked for, a buffer for them is set
     /// aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
+    #[inline]
     pub fn answer_short(&mut self, short: &Short<'_>, lent: Option<Lent>, cx: &mut Cx<'_>) {
         self.window.take_due();
         self.grow_window(cx);
