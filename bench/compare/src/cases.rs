@@ -93,6 +93,8 @@ pub(crate) struct Case {
 }
 
 const ALL: &[Kind] = &[Kind::Lunette, Kind::Echo, Kind::Spdk, Kind::Tgt, Kind::Istgt];
+/// istgt ends connections beyond some twenty.
+const CROWD: &[Kind] = &[Kind::Lunette, Kind::Echo, Kind::Spdk, Kind::Tgt];
 const FAST: &[Kind] = &[Kind::Lunette, Kind::Echo];
 const DIGESTS: &[Kind] = &[Kind::Lunette, Kind::Spdk];
 const FILE: &[Kind] = &[Kind::Lunette, Kind::Fio];
@@ -186,13 +188,14 @@ fn goals() -> Vec<Case> {
 
 fn sweep() -> Vec<Case> {
     let at = |rw: &'static str, connections, depth| {
+        let peers = if connections > 16 { CROWD } else { ALL };
         let title = format!("4 KiB {rw}, connections {connections}, QD {depth}");
         case(
             Group::Sweep,
             &sweep_name(rw, connections, depth),
             &title,
             load(connections, rw, 4096, depth),
-            ALL,
+            peers,
         )
     };
     let depths = ["randread", "randwrite"].into_iter().flat_map(|rw| DEPTHS.map(|depth| at(rw, 1, depth)));

@@ -8,7 +8,7 @@ use crate::cases::Load;
 use crate::fault::Fault;
 use crate::machine::Cpus;
 use crate::peers::Server;
-use crate::process::{Process, busy_time, cpu_time, memory_kib};
+use crate::process::{self, Process, busy_time, cpu_time, memory_kib};
 use crate::results::{Report, ServerUse};
 use crate::rpc;
 
@@ -24,12 +24,17 @@ pub(crate) struct Generator {
     pub(crate) cpus: Cpus,
     pub(crate) seconds: f64,
     pub(crate) warmup: f64,
+    /// Before everything else on its CPU that can wait (`SCHED_FIFO`): it sleeps while there is nothing to do.
+    pub(crate) is_urgent: bool,
 }
 
 impl Generator {
     /// Starts a load.
     pub(crate) fn start(&self, server: &Server, load: &Load, log: PathBuf) -> Result<Process, Fault> {
-        let mut command = Command::new(&self.program);
+        let mut command = if self.is_urgent { urgent() } else { Command::new(&self.program) };
+        if self.is_urgent {
+            command.arg(&self.program);
+        }
         command.args(arguments(server, load, self));
         Process::start(&mut command, self.cpus.client, log)
     }
@@ -47,6 +52,18 @@ impl Generator {
             count => Err(Fault::Errors { count }),
         }
     }
+}
+
+/// The beginning of a command that is to run before all others.
+fn urgent() -> Command {
+    let mut command = Command::new("chrt");
+    command.args(["-f", "1"]);
+    command
+}
+
+/// Whether there can be such commands: they need privileges.
+pub(crate) fn can_be_urgent(cpu: usize) -> bool {
+    process::output(urgent().arg("true"), cpu).is_ok()
 }
 
 fn arguments(server: &Server, load: &Load, generator: &Generator) -> Vec<String> {

@@ -144,6 +144,7 @@ fn run(args: RunArgs) -> Result<bool, Fault> {
             cpus,
             seconds,
             warmup: if args.quick { 0.02 } else { 0.15 },
+            is_urgent: false,
         },
         cpus,
         disk_bytes: args.disk.unwrap_or(if args.quick { 64 } else { 1024 }).max(1) << 20,

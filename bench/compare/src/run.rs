@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::cases::{Case, Disk, Idle, Load};
 use crate::fault::Fault;
-use crate::load::Generator;
+use crate::load::{self, Generator};
 use crate::machine::Cpus;
 use crate::peers::{self, Found, Kind, Server, Setting};
 use crate::process::Scratch;
@@ -173,13 +173,15 @@ impl Run {
         case: &Case,
         setting: &Setting<'_>,
     ) -> Result<(Report, Option<Report>, ServerUse), Fault> {
-        let generator = &self.generator;
+        let mut generator = self.generator.clone();
         let mut beside = None;
         if let Some(load) = &case.beside {
             let seconds = generator.seconds + generator.warmup + 2.0 * BESIDE.as_secs_f64();
             let longer = Generator { seconds, ..generator.clone() };
             beside = Some((longer.start(server, load, setting.path("beside"))?, longer));
             thread::sleep(BESIDE);
+            // Else the figure is how the client's CPU is shared between two clients that are always busy.
+            generator.is_urgent = load::can_be_urgent(self.cpus.client);
         }
         let process = generator.start(server, &case.load, setting.path("load"))?;
         let (report, used) = generator.finish(process, server)?;

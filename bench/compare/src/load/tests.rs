@@ -43,7 +43,13 @@ fn run(name: &str, text: &str) -> (String, Result<(Report, ServerUse), Fault>) {
         rate: Some(1000),
         idle: 5,
     };
-    let generator = Generator { program, cpus: Cpus { server: 1, client: 0 }, seconds: 0.5, warmup: 0.1 };
+    let generator = Generator {
+        program,
+        cpus: Cpus { server: 1, client: 0 },
+        seconds: 0.5,
+        warmup: 0.1,
+        is_urgent: false,
+    };
     let started = Generator { cpus: Cpus { server: cpu, client: cpu }, ..generator.clone() };
     let words = arguments(&server, &load, &generator).join(" ");
     let done =
