@@ -1,233 +1,234 @@
 #!/usr/bin/env python3
-"""counters.py [CASE...] - what an IO costs, counted exactly, and compared with bench/counters.toml.
+"""What a command costs, counted exactly, and compared with bench/counters.toml.
 
-bench/counters replays fixed work on reactors under callgrind; nothing in it depends on time. Counted per command:
+counters.py [--record] [--top N] [CASE...] | --strace | --self-test
 
-  instructions   those of the reactor's turn, in user space. What stands for the kernel is left out, and `rep` counts once
-  locked         those of them with a lock: `lock` prefixes, and `xchg` with memory
-  data_bytes     bytes copied in whole blocks, or 8 KiB and more at once: data
-  value_bytes    bytes moved otherwise, as far as by `rep` or calls of memcpy and the like
-  filled_bytes   bytes set, as far as by `rep` or calls of memset
+bench/counters replays fixed work on reactors, under valgrind's callgrind; nothing in it depends on time or on the addresses that
+the kernel gives. Counted per command, in the turns of the reactors only:
+
+  instructions   in user space; what stands for the kernel is left out, and `rep` counts as one, so that copies count by their
+                 bytes, below, and not by how a processor likes them best
+  locked         `lock` prefixes, `xchg` with memory and `mfence`
+  data_bytes     copied in whole blocks of 512 bytes, or 8 KiB and more at once
+  value_bytes    moved otherwise, by `rep` or by calls of memcpy and memmove; what the compiler moves by registers is instructions
+  filled_bytes   set by `rep` or by calls of memset
   recv, send     calls that would be the kernel's
-  allocations, messages (to control and from reactor to reactor), turns
+  allocations    and messages: to control, and from reactor to reactor
+  turns          of all reactors
 
-  --write        print the baselines as they would be now
-  --top [N]      print where instructions and moves are, N lines each (40)
-  --build        build only
+A figure that is over 3 % off its baseline fails, either way: what got better is to be kept. --record writes the new baselines, of
+all cases or those named; they go into a commit of their own, which says why. The counts depend on the compiler, so the
+baselines name theirs. CRC32C picks its instructions by the processor, as far as valgrind knows it: x86-64 with AVX2 is taken for
+granted. --top shows where instructions and moves are, N lines each. --strace counts system calls per command over real sockets,
+with bench/load at the other end of a release build: they depend on who is faster, the more so under strace, and are not compared.
 
-A figure that is over 3 % off its baseline, either way, fails. The new baseline goes into a commit of its own, with the reason.
+It needs valgrind, objdump and addr2line (Debian: valgrind, binutils); `scripts/ci.sh counters` installs them. A file is not among
+the disks, as its completions come when the kernel likes.
 """
-
 import argparse
-import collections
+import json
 import os
 import pathlib
-import re
+import signal
 import subprocess
 import sys
 import tempfile
 import tomllib
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-BASELINES = ROOT / "bench" / "counters.toml"
-PROGRAM = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "dist" / "lunette-counters"
-FIGURES = ["instructions", "locked", "data_bytes", "value_bytes", "filled_bytes", "recv", "send", "allocations", "messages", "turns"]
+from callgrind import Listing, Profile
+from harness import ROOT, Checks, Lunette, expect
+
+BASELINES = pathlib.Path(ROOT, "bench/counters.toml")
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")))
+PROGRAM = TARGET / "dist/lunette-counters"
+FIGURES = ("instructions", "locked", "data_bytes", "value_bytes", "filled_bytes", "recv", "send", "allocations", "messages",
+           "turns")
 TOLERANCE = 0.03
-MOVES = ("memcpy", "memmove", "memset")
-REP = re.compile(r"rep\S* (?:movs|stos)(.*)")
-STEP_BYTES = {"%rax": 8, "%eax": 4, "%ax": 2, "%al": 1}
+HEAD = """\
+# What a command costs, counted by scripts/counters.py, which says what the figures are. One that is over 3 % off fails. After a
+# change that is meant: scripts/counters.py --record, and a commit of its own that says why.
+"""
 
 
-class Listing:
-    """The program's instructions, by address."""
-
-    def __init__(self, program):
-        self.texts, self.order = {}, {}
-        text = subprocess.run(["objdump", "-d", "--no-show-raw-insn", program], check=True, capture_output=True, text=True).stdout
-        previous = None
-        for line in text.splitlines():
-            match = re.match(r"\s*([0-9a-f]+):\t(.*)", line)
-            if match:
-                address = int(match[1], 16)
-                self.texts[address] = match[2].strip()
-                if previous is not None:
-                    self.order[previous] = address
-                previous = address
-        self.before = {after: before for before, after in self.order.items()}
-
-    def is_locked(self, address):
-        text = self.texts[address]
-        return text.startswith("lock ") or (text.startswith("xchg") and "(" in text)
-
-    def is_data(self, address, size):
-        """Whether the moves there, of `size` bytes in the mean, are copies of data. bench/counters/src/moves.rs tells them apart one by
-        one, and has a `nop` before those that are."""
-        return self.texts[self.before[address]] == "nop" or size % 512 == 0 or size >= 8192
-
-    def step(self, address):
-        """(bytes a step, whether it sets rather than moves) of a string instruction."""
-        match = REP.match(self.texts[address])
-        if not match:
-            return None
-        operands = match[1]
-        is_fill = "stos" in self.texts[address]
-        if is_fill:
-            return STEP_BYTES[operands.split(",")[0].split()[-1]], True
-        return {"b": 1, "w": 2, "l": 4, "q": 8}[operands[0]], False
+def rustc():
+    return subprocess.run(["rustc", "--version"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-class Profile:
-    """What callgrind has written: executions by (function, address), and calls."""
-
-    def __init__(self, path, listing):
-        self.executed = collections.Counter()
-        self.calls = []  # (function, address, callee, cost)
-        function, callee, is_call = None, None, False
-        for line in path.read_text().splitlines():
-            if line.startswith("fn="):
-                function = line[3:]
-            elif line.startswith("cfn="):
-                callee = line[4:]
-            elif line.startswith("calls="):
-                is_call = True  # how many it does not tell: those count that were made while nothing was collected
-            elif line.startswith("0x"):
-                address, _, count = line.split()
-                if is_call:
-                    if int(count):
-                        self.calls.append((function, int(address, 16), callee, int(count)))
-                    is_call = False
-                else:
-                    self.executed[function, int(address, 16)] += int(count)
-        # Not those that only enclose what counts.
-        self.calls = [call for call in self.calls if self.executed[call[0], call[1]]]
-        by_address = collections.Counter()
-        for (_, address), count in self.executed.items():
-            by_address[address] += count
-        unknown = {function for function, address in self.executed if address not in listing.texts}
-        assert not unknown, f"instructions outside of the program: {unknown}"
-        self.steps = collections.Counter()
-        self.data_bytes = self.value_bytes = self.filled_bytes = self.locked = 0
-        for address, count in by_address.items():
-            self.locked += count * listing.is_locked(address)
-            if (step := listing.step(address)) is None:
-                continue
-            # It is begun as often as its neighbours are executed; where one of them is reached in other ways too, the other tells.
-            neighbours = [listing.order[address]]
-            if not listing.texts[listing.before[address]].startswith("jmp"):
-                neighbours.append(listing.before[address])
-            begun = min(count, *(by_address[neighbour] for neighbour in neighbours))
-            # Each ends with one step that finds nothing left to do.
-            size = (count - begun) * step[0]
-            if step[1]:
-                self.filled_bytes += size
-            elif begun and listing.is_data(address, size / begun):
-                self.data_bytes += size
-            else:
-                self.value_bytes += size
-            (function,) = [key[0] for key in self.executed if key[1] == address]
-            self.executed[function, address] = begun
-            self.steps[function] += count - begun
-        self.instructions = sum(self.executed.values())
-        self.cost = collections.Counter()
-        for (function, _), count in self.executed.items():
-            self.cost[function] += count
-        for function in self.steps:
-            self.cost[function] += self.steps[function]
-        for function, _, _, cost in self.calls:
-            self.cost[function] += cost
-        self.known = {}
-
-    def all_steps(self, function):
-        """Steps of `rep` beyond the first, in a function and below."""
-        if function not in self.known:
-            self.known[function] = self.steps[function]
-            below = sum(self.steps_below(callee, cost) for caller, _, callee, cost in self.calls if caller == function)
-            self.known[function] = self.steps[function] + below
-        return self.known[function]
-
-    def steps_below(self, callee, cost):
-        """Those of calls that cost so much: all calls of a function have their share, in proportion."""
-        return cost * self.all_steps(callee) / self.cost[callee] if self.cost[callee] else 0
+def build(*argv):
+    subprocess.run(["cargo", "build", "--locked", *argv], cwd=ROOT, check=True)
 
 
-def replay(case, listing):
-    """The figures of a case, per command, and its profile."""
+def replay(listing, *argv):
+    """What a replay counts in all, and its profile."""
     with tempfile.TemporaryDirectory() as work:
-        out = pathlib.Path(work) / "out"
-        command = ["setarch", "-R", "valgrind", "-q", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no", "--compress-strings=no"]
-        command += [f"--callgrind-out-file={out}"]
-        command += ["--zero-before=*::World::measure"]
-        command += [f"--toggle-collect=*::{name}" for name in ("counted_turn", "outside_ready", "outside_recv", "outside_send")] + [PROGRAM, case]
-        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        out = pathlib.Path(work, "out")
+        valgrind = ["setarch", "-R", "valgrind", "-q", "--tool=callgrind", "--dump-instr=yes", "--compress-pos=no",
+                    "--compress-strings=no", f"--callgrind-out-file={out}", "--zero-before=*::World::measure"]
+        names = ("counted_turn", "outside_ready", "outside_recv", "outside_send")
+        valgrind += [f"--toggle-collect=*::{name}" for name in names]
+        said = subprocess.run([*valgrind, PROGRAM, *argv], check=True, capture_output=True, text=True).stdout
         profile = Profile(out, listing)
-    counts = dict((name, int(count)) for name, count in map(str.split, said.splitlines()))
-    counts |= {name: getattr(profile, name) for name in FIGURES if hasattr(profile, name)}
-    return {name: counts[name] / counts["commands"] for name in FIGURES}, profile, counts["commands"]
+    counts = {name: int(count) for name, count in map(str.split, said.splitlines())}
+    return counts | {name: getattr(profile, name) for name in FIGURES if name not in counts}, profile
 
 
-def frames(addresses):
-    """By address: the functions of ours it belongs to with their files, the innermost of those inlined first."""
-    ask = "".join(f"{address:#x}\n" for address in addresses)
-    command = ["addr2line", "-a", "-C", "-i", "-f", "-e", PROGRAM]
-    said = subprocess.run(command, input=ask, check=True, capture_output=True, text=True).stdout
-    found, chain = {}, None
-    lines = iter(said.splitlines())
-    for line in lines:
-        if line.startswith("0x"):
-            chain = found.setdefault(int(line, 16), [])
-            continue
-        place = next(lines).split(":")[0]
-        name, generics = line.replace("->", ""), 1
-        while generics:
-            name, generics = re.subn("<[^<>]*>", "", name)
-        if place.startswith(str(ROOT)):
-            chain.append(f"{name.split('::')[-1]} ({os.path.relpath(place, ROOT)})")
-        elif "registry" in place:
-            chain.append("crate " + place.split("registry")[1].split("/")[3])
-    return {address: chain or ["library"] for address, chain in found.items()}
+def per_command(counts):
+    return {name: round(counts[name] / counts["commands"], 4) for name in FIGURES}
 
 
-def top(profile, commands, count):
-    """Where it goes, inlined functions by name; what the standard library does is its caller's."""
-    chains = frames(sorted({address for _, address in profile.executed}))
-    own, inclusive = collections.Counter(), collections.Counter()
-    for (_, address), executed in profile.executed.items():
-        own[chains[address][0]] += executed
-        for name in set(chains[address]):
-            inclusive[name] += executed
-    for function, address, callee, cost in profile.calls:
-        cost -= profile.steps_below(callee, cost)
-        for name in set(chains[address]):
-            inclusive[name] += cost
-    for title, table in (("own", own), ("with what it calls", inclusive)):
-        print(f"instructions per command, {title}:")
-        for name, executed in table.most_common(count):
-            print(f"  {executed / commands:10.1f}  {name}")
-    print("calls of memcpy and the like per command, bytes of each (about), where:")
-    for callee in MOVES:
-        sites = [(cost, address, profile.executed[function, address]) for function, address, name, cost in profile.calls if name == callee]
-        for cost, address, calls in sorted(sites, reverse=True)[:count]:
-            # What is not a step is the same for all, but for an instruction or two.
-            size = cost / calls - (profile.cost[callee] - profile.steps[callee]) / sum(site[2] for site in sites)
-            print(f"  {calls / commands:8.2f} {size:8.0f}  {callee} in {' < '.join(chains[address][:5])}")
+def compare(case, figures, baselines):
+    """(how many figures are right, what is wrong with the others)"""
+    if case not in baselines:
+        return 0, [f"{case}: there is no baseline"]
+    right, wrong = 0, []
+    for name, now in figures.items():
+        was = baselines[case].get(name)
+        if was is not None and abs(now - was) <= TOLERANCE * was:
+            right += 1
+        else:
+            change = f", {(now - was) / was:+.1%}" if was else ""
+            wrong.append(f"{case}: {name} is {now}, was {was}{change}")
+    return right, wrong
+
+
+def text(baselines, compiler):
+    """As it is written into the file."""
+    lines = [f"{HEAD}rustc = {json.dumps(compiler)}\n"]
+    for case, figures in baselines.items():
+        lines.append(f"\n[{case}]\n" + "".join(f"{name} = {figures[name]}\n" for name in FIGURES))
+    return "".join(lines)
+
+
+def is_seen(listing):
+    """Once a turn an allocation, a locked addition and a copy of a block are planted, and found."""
+    plain, _ = replay(listing, "read_4k_qd1")
+    planted, _ = replay(listing, "read_4k_qd1", "planted")
+    turns = plain["turns"]
+    found = {name: (planted[name] - plain[name]) / turns for name in ("allocations", "locked", "data_bytes", "messages", "turns")}
+    expect(found == {"allocations": 1, "locked": 1, "data_bytes": 512, "messages": 0, "turns": 0}, f"found {found}")
+    more = (planted["instructions"] - plain["instructions"]) / turns
+    expect(10 < more < 1000, f"{more} instructions more")
+
+
+def is_same(listing):
+    """A second run counts the same."""
+    first, second = (replay(listing, "write_4k")[0] for _ in range(2))
+    expect(first == second, f"{first}, then {second}")
+
+
+def gate(options):
+    build("--profile", "dist", "-p", "lunette-counters")
+    listing = Listing(PROGRAM)
+    names = subprocess.run([PROGRAM], check=True, capture_output=True, text=True).stdout.split()
+    cases = options.cases or names
+    baselines = tomllib.loads(BASELINES.read_text()) if BASELINES.exists() else {}
+    was_compiler, compiler = baselines.pop("rustc", None), rustc()
+    checks = Checks()
+    figures = {}
+    for case in cases:
+        counts, profile = replay(listing, case)
+        figures[case] = per_command(counts)
+        print(f"{case:20} " + "  ".join(f"{name} {value:g}" for name, value in figures[case].items()), flush=True)
+        if options.top:
+            profile.print_top(counts["commands"], options.top, ROOT)
+    if options.record:
+        # What was not counted now is kept where it can be compared.
+        all_figures = (baselines if was_compiler == compiler else {}) | figures
+        BASELINES.write_text(text({case: all_figures[case] for case in names if case in all_figures}, compiler))
+        return 0
+    if options.top:
+        return 0
+    for name, check in (("what is planted is seen", is_seen), ("two runs count the same", is_same)):
+        checks.check(name, check, listing)
+    if compiler != was_compiler:
+        checks.failed += 1
+        print(f"FAIL the baselines are {was_compiler}'s, and this is {compiler}: record them with it at the commit before yours, "
+              "in a commit of its own, and then look at what yours changes")
+        return checks.finish()
+    wrong = []
+    for case in cases:
+        right, off = compare(case, figures[case], baselines)
+        checks.passed += right
+        wrong += off
+    wrong += [f"{case}: there is no such case" for case in baselines if case not in names]
+    checks.failed += len(wrong)
+    for line in wrong:
+        print(f"FAIL {line}")
+    if wrong:
+        changed = {case: figures[case] for case in cases if any(line.startswith(f"{case}:") for line in wrong)}
+        print("If that is meant: scripts/counters.py --record, and commit bench/counters.toml by itself, with the reason:\n")
+        print(text(changed, compiler).removeprefix(HEAD))
+    return checks.finish()
+
+
+def syscalls(portal, pid, rw, depth):
+    """Commands, and system calls of the target by name meanwhile."""
+    load = os.environ.get("LOAD", TARGET / "release/lunette-load")
+    with tempfile.TemporaryDirectory() as work:
+        out = pathlib.Path(work, "out")
+        argv = ["strace", "-f", "-c", "-U", "calls,name", "-o", out, "-p", str(pid)]
+        strace = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+        try:
+            expect("attached" in strace.stderr.readline(), "strace cannot look at the target")
+            argv = [load, "--portal", portal, "--rw", rw, "--qd", str(depth)]
+            argv += ["--seconds", "2", "--warmup", "0", "--json", "--quiet"]
+            said = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+        finally:
+            strace.send_signal(signal.SIGINT)
+            strace.wait(timeout=10)
+        rows = [line.split() for line in out.read_text().splitlines()]
+    return said["ios"], {row[1]: int(row[0]) for row in rows if len(row) == 2 and row[0].isdigit() and row[1] != "total"}
+
+
+def over_sockets():
+    build("--release", "-p", "lunette", "-p", "lunette-load", "--bin", "lunette", "--bin", "lunette-load")
+    print("system calls per command of 4 KiB, one session, under strace:")
+    for rw in ("randread", "randwrite"):
+        for depth in (1, 32):
+            with Lunette((256,)) as lunette:
+                commands, counts = syscalls(lunette.portals[0], lunette.process.pid, rw, depth)
+            most = sorted(counts.items(), key=lambda item: -item[1])[:5]
+            each = ", ".join(f"{name} {count / commands:.3f}" for name, count in most)
+            print(f"{rw:9} QD {depth:2}: {sum(counts.values()) / commands:7.3f} of {commands} commands: {each}", flush=True)
+    return 0
+
+
+def self_test():
+    """The judgement above, shown to say no."""
+    good = {"a": {"instructions": 100.0, "locked": 0.0}}
+    same = good["a"]
+    cases = [
+        ("the same", compare("a", same, good), (2, [])),
+        ("3 % more", compare("a", same | {"instructions": 103.0}, good), (2, [])),
+        ("over 3 % more", compare("a", same | {"instructions": 103.1}, good),
+         (1, ["a: instructions is 103.1, was 100.0, +3.1%"])),
+        ("over 3 % less", compare("a", same | {"instructions": 96.9}, good),
+         (1, ["a: instructions is 96.9, was 100.0, -3.1%"])),
+        ("anything where there was nothing", compare("a", same | {"locked": 0.0001}, good),
+         (1, ["a: locked is 0.0001, was 0.0"])),
+        ("no such case", compare("b", same, good), (0, ["b: there is no baseline"])),
+        ("no such figure", compare("a", {"turns": 1.0}, good), (0, ["a: turns is 1.0, was None"])),
+        ("what is written is read", tomllib.loads(text({"a": dict.fromkeys(FIGURES, 1.5)}, 'rustc "1"')),
+         {"rustc": 'rustc "1"', "a": dict.fromkeys(FIGURES, 1.5)}),
+    ]
+    checks = Checks()
+    for name, got, want in cases:
+        checks.check(name, expect, got == want, f"{got!r}, not {want!r}")
+    return checks.finish()
 
 
 def main():
-    parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("cases", nargs="*")
-    parser.add_argument("--write", action="store_true")
-    parser.add_argument("--build", action="store_true")
-    parser.add_argument("--top", type=int, nargs="?", const=40)
-    options = parser.parse_args()
-    subprocess.run(["cargo", "build", "--locked", "--profile", "dist", "-p", "lunette-counters"], cwd=ROOT, check=True)
-    listing = Listing(PROGRAM)
-    names = subprocess.run([PROGRAM], check=True, capture_output=True, text=True).stdout.split()
-    for case in options.cases or names:
-        figures, profile, commands = replay(case, listing)
-        print(case, {name: round(value, 2) for name, value in figures.items()})
-        if options.top:
-            top(profile, commands, options.top)
+    a = argparse.ArgumentParser()
+    a.add_argument("cases", nargs="*", metavar="CASE")
+    a.add_argument("--record", action="store_true")
+    a.add_argument("--top", type=int, metavar="N")
+    a.add_argument("--strace", action="store_true")
+    a.add_argument("--self-test", action="store_true")
+    a = a.parse_args()
+    if a.self_test:
+        return self_test()
+    return over_sockets() if a.strace else gate(a)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

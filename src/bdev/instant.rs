@@ -3,12 +3,11 @@
 
 use std::fmt::Debug;
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::queue::DoneQueue;
 use super::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
-use crate::buf::{Lent, Medium};
+use crate::buf::{Lender, Lent, Medium};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -34,15 +33,15 @@ pub(super) trait Perform: Debug {
 #[derive(Debug)]
 pub(super) struct InstantChannel<D: Perform> {
     device: Arc<D>,
-    medium: Option<Rc<Arc<Medium>>>,
+    lender: Option<Lender>,
     done: DoneQueue,
 }
 
 impl<D: Perform> InstantChannel<D> {
     pub(super) fn new(device: Arc<D>) -> InstantChannel<D> {
         device.opened(true);
-        let medium = device.medium().map(|medium| Rc::new(Arc::clone(medium)));
-        InstantChannel { device, medium, done: DoneQueue::new() }
+        let lender = device.medium().cloned().map(Lender::new);
+        InstantChannel { device, lender, done: DoneQueue::new() }
     }
 }
 
@@ -69,9 +68,9 @@ impl<D: Perform> Channel for InstantChannel<D> {
     }
 
     fn lend(&mut self, lba: u64, blocks: u32, _now: Tick) -> Option<Lent> {
-        let medium = self.medium.as_ref()?;
+        let lender = self.lender.as_ref()?;
         let extent = self.device.lendable(lba, blocks)?;
-        Some(Lent::new(medium, extent.start, extent.len()))
+        Some(lender.lend(extent.start, extent.len()))
     }
 
     fn store(&mut self, lba: u64, data: &[u8], _fua: bool, _now: Tick) -> Option<Result<(), IoError>> {

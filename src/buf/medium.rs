@@ -108,21 +108,35 @@ impl Medium {
 /// was lent: so it is to be sent or copied ([`Lent::copy`]) before anything of the kind could matter. Memory stays as long as it
 /// does. It is `!Send`: it never leaves the core that asked for it.
 pub struct Lent {
-    medium: Rc<Arc<Medium>>,
+    share: Rc<Share>,
     offset: usize,
     bytes: usize,
 }
 
-impl Lent {
+/// A core's share of a medium: what it lends counts there, without atomics.
+#[derive(Debug)]
+pub struct Lender(Rc<Share>);
+
+#[derive(Debug)]
+struct Share(Arc<Medium>);
+
+impl Lender {
+    /// A share of `medium`.
+    pub fn new(medium: Arc<Medium>) -> Lender {
+        Lender(Rc::new(Share(medium)))
+    }
+
     /// Lends `bytes` from `offset` on. Both are multiples of 8.
     ///
     /// # Panics
     /// Where that is not within the memory.
-    pub fn new(medium: &Rc<Arc<Medium>>, offset: usize, bytes: usize) -> Lent {
-        medium.at(offset, bytes);
-        Lent { medium: Rc::clone(medium), offset, bytes }
+    pub fn lend(&self, offset: usize, bytes: usize) -> Lent {
+        self.0.0.at(offset, bytes);
+        Lent { share: Rc::clone(&self.0), offset, bytes }
     }
+}
 
+impl Lent {
     /// How long it is, in bytes.
     pub fn len(&self) -> usize {
         self.bytes
@@ -139,7 +153,7 @@ impl Lent {
     /// Where `to` is longer than it.
     pub fn copy(&self, to: &mut [u8]) {
         assert!(to.len() <= self.bytes, "{} bytes are lent, not {}", self.bytes, to.len());
-        self.medium.read(self.offset, to);
+        self.share.0.read(self.offset, to);
     }
 
     /// `bytes` of it from `from` on, for a vectored send and nothing else: no reference to them is made here, and
@@ -149,8 +163,8 @@ impl Lent {
     /// Where they are not within it.
     pub fn slice(&self, from: usize, bytes: usize) -> IoSlice<'_> {
         assert!(from.checked_add(bytes).is_some_and(|end| end <= self.bytes), "within what is lent");
-        // SAFETY: `new` checked that `offset + self.bytes` are mapped, and `from` is within.
-        let base = unsafe { self.medium.memory.base().add(self.offset + from) };
+        // SAFETY: `lend` checked that `offset + self.bytes` are mapped, and `from` is within.
+        let base = unsafe { self.share.0.memory.base().add(self.offset + from) };
         let raw = libc::iovec { iov_base: base.as_ptr().cast(), iov_len: bytes };
         // SAFETY: `IoSlice` is documented to have the layout of an `iovec`; the bytes are mapped for as long as `self`.
         unsafe { std::mem::transmute::<libc::iovec, IoSlice<'_>>(raw) }
@@ -332,8 +346,8 @@ mod tests {
 
     #[test]
     fn what_is_lent_is_what_the_medium_holds_and_outlives_its_owner() {
-        let medium = Rc::new(Arc::new(Medium::new(Memory::map(4096, Pages::Ordinary).unwrap())));
-        let lent = Lent::new(&medium, 512, 1024);
+        let medium = Arc::new(Medium::new(Memory::map(4096, Pages::Ordinary).unwrap()));
+        let lent = Lender::new(Arc::clone(&medium)).lend(512, 1024);
         medium.write(512, &pattern(1024));
         drop(medium);
         assert_eq!(*lent.slice(8, 1000), pattern(1024)[8..1008]);
@@ -345,8 +359,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "within what is lent")]
     fn no_more_is_sent_than_was_lent() {
-        let medium = Rc::new(Arc::new(Medium::new(Memory::map(4096, Pages::Ordinary).unwrap())));
-        Lent::new(&medium, 0, 512).slice(8, 512);
+        let medium = Arc::new(Medium::new(Memory::map(4096, Pages::Ordinary).unwrap()));
+        Lender::new(medium).lend(0, 512).slice(8, 512);
     }
 
     #[test]

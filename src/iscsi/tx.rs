@@ -107,7 +107,9 @@ pub struct Queued {
 /// The PDUs of one send; a reactor has one for all its connections.
 #[derive(Debug)]
 pub struct Batch {
-    pdus: Vec<Pdu>,
+    pdus: Box<[Pdu]>,
+    /// So many of them are in it.
+    count: usize,
     /// Bytes of the first PDU that went out earlier.
     skip: usize,
 }
@@ -118,24 +120,33 @@ pub type Slices<'a> = ArrayVec<IoSlice<'a>, { 3 * limits::BATCH_PDUS }>;
 impl Batch {
     /// An empty batch.
     pub fn new() -> Batch {
-        Batch { pdus: Vec::with_capacity(limits::BATCH_PDUS), skip: 0 }
+        Batch { pdus: vec![Pdu::new(); limits::BATCH_PDUS].into_boxed_slice(), count: 0, skip: 0 }
     }
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.pdus.is_empty()
+        self.count == 0
     }
 
     /// Bytes still to be sent.
     pub fn bytes(&self) -> usize {
-        self.pdus.iter().map(Pdu::bytes).sum::<usize>() - self.skip
+        self.pdus().iter().map(Pdu::bytes).sum::<usize>() - self.skip
     }
 
-    /// The batch as slices for a vectored send.
-    pub fn slices<'a>(&'a self, items: &'a Slab<Queued>) -> Slices<'a> {
-        let mut slices = Slices::new();
+    fn pdus(&self) -> &[Pdu] {
+        &self.pdus[..self.count]
+    }
+
+    /// The place of one more, with what its last tenant left in it.
+    fn next(&mut self) -> &mut Pdu {
+        self.count += 1;
+        &mut self.pdus[self.count - 1]
+    }
+
+    /// Appends the batch as slices for a vectored send.
+    pub fn slices<'a>(&'a self, items: &'a Slab<Queued>, slices: &mut Slices<'a>) {
         let mut skip = self.skip;
-        for pdu in &self.pdus {
+        for pdu in self.pdus() {
             let mut put = |bytes: usize, slice: &dyn Fn(usize) -> Option<IoSlice<'a>>| {
                 let skipped = skip.min(bytes);
                 skip -= skipped;
@@ -150,7 +161,6 @@ impl Batch {
             }
             put(pdu.tail_bytes, &|at| Some(IoSlice::new(&pdu.tail[at..pdu.tail_bytes])));
         }
-        slices
     }
 }
 
@@ -229,7 +239,7 @@ impl TxQueue {
     /// An empty queue whose next StatSN is `stat_sn`.
     pub fn new(stat_sn: Sn) -> TxQueue {
         let cursor = Cursor { stat_sn, at: 0, pdus: 0 };
-        let spare = Some(Box::new(Pdu::new(cursor)));
+        let spare = Some(Box::new(Pdu::new()));
         TxQueue {
             first: None,
             last: None,
@@ -313,21 +323,26 @@ impl TxQueue {
     }
 
     fn pop(&mut self, items: &mut Slab<Queued>) -> bool {
-        let Some(queued) = self.first.and_then(|first| items.remove(first)) else { return false };
+        let Some((first, queued)) = self.first.and_then(|first| Some((first, items.get(first)?))) else {
+            return false;
+        };
         self.first = queued.next;
         if self.first.is_none() {
             self.last = None;
         }
         self.count -= 1;
-        self.control_count -= u32::from(queued.is_control());
-        self.control_bytes -= queued.control_bytes();
+        if queued.is_control() {
+            self.control_count -= 1;
+            self.control_bytes -= queued.control_bytes();
+        }
         self.lent_count -= u32::from(queued.is_lent());
+        items.discard(first);
         true
     }
 
     /// Makes the PDUs of the next send.
     pub fn fill(&self, batch: &mut Batch, items: &Slab<Queued>, params: &Params, window: &Window) {
-        batch.pdus.clear();
+        batch.count = 0;
         batch.skip = 0;
         let mut cursor = self.cursor;
         let mut at = self.first;
@@ -336,25 +351,26 @@ impl TxQueue {
         if let Some((pdu, sent)) = &self.begun {
             batch.skip = *sent;
             bytes = pdu.bytes() - sent;
-            batch.pdus.push(**pdu);
+            *batch.next() = **pdu;
             if pdu.ends_item {
                 at = at.and_then(|key| items.get(key)?.next);
             }
         }
         while let Some(key) = at
-            && batch.pdus.len() < limits::BATCH_PDUS
+            && batch.count < limits::BATCH_PDUS
             && bytes < limits::BATCH_BYTES
         {
             let Some(queued) = items.get(key) else { break };
-            let mut pdu = Pdu::new(cursor);
-            make(&mut pdu, key, &queued.item, params, window, freed);
+            // In place: what is copied around for each PDU shows.
+            let pdu = batch.next();
+            pdu.begin(cursor);
+            make(pdu, key, &queued.item, params, window, freed);
             cursor = pdu.after;
             freed += u32::from(pdu.frees);
             bytes += pdu.bytes();
             if pdu.ends_item {
                 at = queued.next;
             }
-            batch.pdus.push(pdu);
         }
     }
 
@@ -363,7 +379,7 @@ impl TxQueue {
         let mut outcome = Sent { freed: 0, is_over: false };
         sent += batch.skip;
         let mut begun_before = self.begun.take().map(|(pdu, _)| pdu);
-        for pdu in &batch.pdus {
+        for pdu in batch.pdus() {
             let was_begun = begun_before.is_some();
             if sent == 0 && !was_begun {
                 break;

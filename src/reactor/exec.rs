@@ -19,9 +19,9 @@ impl<N: Net> Reactor<N> {
     /// Does what a connection asks for.
     pub(super) fn request(&mut self, conn: Key, request: Request, now: Tick) -> Result<(), Fatal> {
         match request {
-            Request::Run(task) => self.run(conn, task, None, now),
-            // Its data are the caller's to give.
-            Request::Write { .. } => {}
+            Request::Run(task) => self.run(conn, task, now),
+            // Those who have the input see to it.
+            Request::Short(_) => {}
             Request::Piece(task) => self.advance_write(conn, task, now),
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
@@ -35,8 +35,8 @@ impl<N: Net> Reactor<N> {
         Ok(())
     }
 
-    /// A command's turn has come; `data` are those that came with it, where no buffer has them.
-    pub(super) fn run(&mut self, conn: Key, key: Key, data: Option<&[u8]>, now: Tick) {
+    /// A command's turn has come.
+    fn run(&mut self, conn: Key, key: Key, now: Tick) {
         let Some(link) = self.conns.get_mut(conn) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if task.outcome.is_some() {
@@ -76,9 +76,6 @@ impl<N: Net> Reactor<N> {
             }
             Plan::Work(_) | Plan::Ask { .. } if moves_bytes == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(extent) if data.is_some() => {
-                self.write_at_once(conn, key, extent, data.unwrap_or_default(), now);
-            }
             Plan::Write(_) | Plan::Work(_) | Plan::Ask { .. } => self.advance_write(conn, key, now),
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
@@ -113,7 +110,7 @@ impl<N: Net> Reactor<N> {
         while let Some(link) = self.conns.get_mut(conn)
             && let Some(key) = link.conn.next_runnable(&mut self.tables.cx(now))
         {
-            self.run(conn, key, None, now);
+            self.run(conn, key, now);
         }
     }
 
@@ -155,7 +152,7 @@ impl<N: Net> Reactor<N> {
         match (record.op, data) {
             (Op::Read { .. }, Some(mut data)) => {
                 data.truncate(record.bytes as usize);
-                self.read_came(record.conn, record.task, record.offset, data, None, now);
+                self.read_came(record.conn, record.task, record.offset, data, now);
             }
             (Op::Write { .. }, _) => {
                 if planted!(self, AnswerBeforeDone) && task.submitted_bytes >= task.moves_bytes {

@@ -5,17 +5,17 @@
 //! reactor has the copy made first, so that a READ gives what was there when it was carried out.
 
 use crate::bdev::Op;
-use crate::buf::Lent;
 use crate::id::UnitId;
+use crate::iscsi::conn::Short;
 use crate::iscsi::task::Outcome;
 use crate::net::Net;
 use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit;
+use crate::scsi::Access;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
-use crate::scsi::{self, Access, Extent};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -57,53 +57,60 @@ impl Lending {
 }
 
 impl<N: Net> Reactor<N> {
-    /// Borrows blocks of the device's own memory, to be sent in this turn.
-    pub(super) fn borrow(
-        &mut self,
-        conn: Key,
-        task: Key,
-        unit: UnitId,
-        lba: u64,
-        blocks: u32,
-        now: Tick,
-    ) -> Option<Lent> {
-        let link = self.conns.get(conn)?;
-        let is_next = self.tables.tasks.get(task).is_some_and(|task| task.ios == 0 && task.parked.is_none());
+    /// Carries out a command that may go the short way, where the device does it at once; else it becomes a task. Gives back what
+    /// is left of the input.
+    pub(super) fn short<'a>(&mut self, conn: Key, short: Short, input: &'a [u8], now: Tick) -> &'a [u8] {
+        let is_done = match (short.access, input.get(..short.bytes)) {
+            (Access::Read, _) => self.borrow(conn, &short, now),
+            (Access::Write, Some(data)) => self.store(conn, &short, data, now),
+            (Access::Write, None) => None,
+        };
+        match (is_done, input.get(short.segment_bytes..)) {
+            (Some(()), Some(rest)) => {
+                self.activate(conn);
+                rest
+            }
+            _ => {
+                if let Some(link) = self.conns.get_mut(conn) {
+                    link.conn.go_long();
+                }
+                input
+            }
+        }
+    }
+
+    /// Answers a READ with blocks of the device's own memory, to be sent in this turn.
+    fn borrow(&mut self, conn: Key, short: &Short, now: Tick) -> Option<()> {
+        let link = self.conns.get_mut(conn)?;
         if !self.lending.is_open
             || !link.is_writable
-            || link.conn.params().data_digest
-            || !is_next
+            || link.conn.is_clogged()
             || self.lending.out.len() == LENT_MAX
+            || self.holds.is_any()
         {
             return None;
         }
-        let extent = Extent { lba, blocks, fua: false };
-        self.may_pass(conn, task, unit, extent, Access::Read)?;
-        let slot = unit::of(&mut self.units, unit)?;
-        let lent = slot.channel(self.id).lend(lba, blocks, now)?;
-        let end = lba.saturating_add(u64::from(blocks));
-        self.lending.out.push(Out { unit, first: lba, end, conn });
-        Some(lent)
+        let Short { unit, extent, .. } = *short;
+        let slot = unit::of(&mut self.units, unit).filter(|slot| !slot.needs_room())?;
+        let buf = self.tables.solicited.take(short.bytes)?;
+        let lent = slot.channel(self.id).lend(extent.lba, extent.blocks, now)?;
+        link.conn.answer_short(short, Outcome::GOOD, Some((buf, lent)), &mut self.tables.cx(now));
+        let end = extent.lba.saturating_add(u64::from(extent.blocks));
+        self.lending.out.push(Out { unit, first: extent.lba, end, conn });
+        Some(())
     }
 
-    /// Writes a command's data as they were received, where the device does that at once. Whether the command has ended.
-    pub(super) fn store(
-        &mut self,
-        conn: Key,
-        task: Key,
-        unit: UnitId,
-        extent: Extent,
-        data: &[u8],
-        now: Tick,
-    ) -> bool {
-        if self.may_pass(conn, task, unit, extent, Access::Write).is_none() {
-            return false;
-        }
+    /// Writes data from where they were received.
+    fn store(&mut self, conn: Key, short: &Short, data: &[u8], now: Tick) -> Option<()> {
+        let Short { unit, extent, .. } = *short;
         let fua = extent.fua || self.tables.view(unit).is_some_and(UnitView::is_write_through);
         let fua = fua && !planted!(self, FuaDropped);
+        if self.holds.is_any() || unit::of(&mut self.units, unit)?.needs_room() {
+            return None;
+        }
         self.recall(unit, extent.lba, extent.blocks, now);
-        let Some(slot) = unit::of(&mut self.units, unit) else { return false };
-        let Some(result) = slot.channel(self.id).store(extent.lba, data, fua, now) else { return false };
+        let slot = unit::of(&mut self.units, unit)?;
+        let result = slot.channel(self.id).store(extent.lba, data, fua, now)?;
         let outcome = match result {
             Err(error) if !planted!(self, ErrorIgnored) => {
                 self.event(Event::DeviceError { unit, error });
@@ -112,25 +119,20 @@ impl<N: Net> Reactor<N> {
             }
             _ => Outcome::GOOD,
         };
-        self.end(conn, task, outcome, now);
-        true
-    }
-
-    /// Whether an IO may pass all that waits: nothing does, nothing is held, and it is allowed. What is not goes the long way,
-    /// which says why.
-    fn may_pass(&self, conn: Key, task: Key, unit: UnitId, extent: Extent, access: Access) -> Option<()> {
-        let slot = self.units.get(unit.index())?.as_ref().filter(|slot| slot.id == unit)?;
-        if slot.needs_room() || self.holds.is_any() {
-            return None;
-        }
-        let (link, task) = (self.conns.get(conn)?, self.tables.tasks.get(task)?);
-        let place = link.conn.place(task.number, &self.tables.views);
-        let is_same = place.unit.is_some_and(|(view, _)| view.id == unit);
-        (is_same && scsi::recheck(extent, access, &place).is_ok()).then_some(())
+        let link = self.conns.get_mut(conn)?;
+        link.conn.answer_short(short, outcome, None, &mut self.tables.cx(now));
+        Some(())
     }
 
     /// Blocks are about to change: what is lent of them is copied.
+    #[inline]
     pub(super) fn recall(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
+        if !self.lending.out.is_empty() {
+            self.recall_lent(unit, lba, blocks, now);
+        }
+    }
+
+    fn recall_lent(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
         let end = lba.saturating_add(u64::from(blocks));
         while let Some(at) =
             self.lending.out.iter().position(|out| out.unit == unit && out.first < end && lba < out.end)

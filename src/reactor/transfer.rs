@@ -1,15 +1,15 @@
 //! READ and WRITE, piece by piece, and waiting for buffers.
 
 use crate::bdev::Op;
-use crate::buf::{Buf, Lent};
+use crate::buf::Buf;
 use crate::iscsi::conn::Solicit;
 use crate::iscsi::task::{Outcome, Phase, Task};
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
+use crate::scsi::Plan;
 use crate::scsi::sense::Sense;
-use crate::scsi::{Extent, Plan, Status};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -41,28 +41,13 @@ impl<N: Net> Reactor<N> {
             if let Some(task) = self.tables.tasks.get_mut(key) {
                 task.read_bytes += bytes;
             }
-            let lba = extent.lba + u64::from(offset / block_bytes);
-            if bytes == blocks * block_bytes
-                && let Some(lent) = self.borrow(conn, key, unit, lba, blocks, now)
-            {
-                self.read_came(conn, key, offset, buf, Some(lent), now);
-                continue;
-            }
-            let op = Op::Read { lba, blocks };
+            let op = Op::Read { lba: extent.lba + u64::from(offset / block_bytes), blocks };
             self.submit(conn, key, unit, op, Some(buf), offset, bytes, now);
         }
     }
 
     /// A piece of a READ has come: it is queued in order.
-    pub(super) fn read_came(
-        &mut self,
-        conn: Key,
-        key: Key,
-        offset: u32,
-        data: Buf,
-        lent: Option<Lent>,
-        now: Tick,
-    ) {
+    pub(super) fn read_came(&mut self, conn: Key, key: Key, offset: u32, data: Buf, now: Tick) {
         let Some(link) = self.conns.get_mut(conn) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if offset != task.queued_bytes && !planted!(self, PiecesOutOfOrder) {
@@ -70,17 +55,15 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let parked = task.parked.take();
-        let is_borrowed = lent.is_some();
-        link.conn.data_in(key, data, lent, &mut self.tables.cx(now));
+        link.conn.data_in(key, data, &mut self.tables.cx(now));
         if let Some((_, data)) = parked {
-            link.conn.data_in(key, data, None, &mut self.tables.cx(now));
+            link.conn.data_in(key, data, &mut self.tables.cx(now));
         }
         self.activate(conn);
-        if self.tables.tasks.get(key).is_none() {
-            self.run_queued(conn, now);
-        } else if !is_borrowed {
-            // Else the caller goes on.
+        if self.tables.tasks.get(key).is_some() {
             self.advance_read(conn, key, now);
+        } else {
+            self.run_queued(conn, now);
         }
     }
 
@@ -120,24 +103,6 @@ impl<N: Net> Reactor<N> {
         }
         if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
             self.activate(conn);
-        }
-    }
-
-    /// All of a WRITE's data are there, in no buffer yet: they are stored as they are, or put into one.
-    pub(super) fn write_at_once(&mut self, conn: Key, key: Key, extent: Extent, data: &[u8], now: Tick) {
-        let unit = self.tables.tasks.get(key).and_then(|task| task.unit);
-        let block_bytes = unit.and_then(|unit| self.tables.view(unit)).map_or(1, |view| view.block_bytes);
-        // The initiator may send less than the CDB says.
-        let blocks = u32::try_from(data.len()).unwrap_or(0) / block_bytes;
-        let extent = Extent { blocks, ..extent };
-        if unit.is_some_and(|unit| self.store(conn, key, unit, extent, data, now)) {
-            return;
-        }
-        let Some(link) = self.conns.get_mut(conn) else { return };
-        if link.conn.give_data(key, data, &mut self.tables.cx(now)) {
-            self.advance_write(conn, key, now);
-        } else {
-            self.end(conn, key, Outcome::of(Status::TaskSetFull), now);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::buf::Pool;
 use crate::id::{ReactorId, UnitId};
 use crate::iscsi::conn::{Conn, Request};
 use crate::iscsi::error::Fatal;
-use crate::iscsi::tx::Batch;
+use crate::iscsi::tx::{Batch, Slices};
 use crate::limits;
 use crate::net::{Net, Readiness, Rx, Tx, Wait};
 use crate::reactor::hold::Holds;
@@ -288,11 +288,7 @@ impl<N: Net> Reactor<N> {
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
             let request = link.conn.advance(&mut input, &mut self.tables.cx(now))?;
             match request {
-                Some(Request::Write { task, bytes, segment_bytes }) => {
-                    let (segment, rest) = input.split_at(segment_bytes);
-                    self.run(key, task, Some(&segment[..bytes]), now);
-                    input = rest;
-                }
+                Some(Request::Short(short)) => input = self.short(key, short, input, now),
                 Some(request) => self.request(key, request, now)?,
                 None => {
                     link.conn.input_ended(now);
@@ -315,7 +311,11 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             link.conn.fill(&mut self.batch, &self.tables.tx);
-            let outcome = self.net.send(link.sock, &self.batch.slices(&self.tables.tx));
+            let outcome = {
+                let mut slices = Slices::new();
+                self.batch.slices(&self.tables.tx, &mut slices);
+                self.net.send(link.sock, &slices)
+            };
             match outcome {
                 Tx::Sent(bytes) => {
                     let is_all = bytes == self.batch.bytes();

@@ -19,6 +19,8 @@ pub(crate) struct Case {
     pub(crate) depth: u32,
     /// Digests of headers and data.
     pub(crate) digests: bool,
+    /// The target asks for all data of writes.
+    pub(crate) is_solicited: bool,
     pub(crate) disk: Disk,
     /// Each with one session.
     pub(crate) reactors: u16,
@@ -34,6 +36,7 @@ const READ_4K: Case = Case {
     bytes: 4096,
     depth: 32,
     digests: false,
+    is_solicited: false,
     disk: Disk::Ram,
     reactors: 1,
     luns: 1,
@@ -52,6 +55,8 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "read_512", bytes: 512, ..READ_4K },
     Case { name: "read_128k", bytes: 131_072, commands: 320, ..READ_4K },
     Case { name: "write_128k", bytes: 131_072, commands: 320, ..WRITE_4K },
+    Case { name: "write_4k_solicited", is_solicited: true, ..WRITE_4K },
+    Case { name: "write_128k_solicited", bytes: 131_072, is_solicited: true, commands: 320, ..WRITE_4K },
     Case { name: "read_4k_null", disk: Disk::Null, ..READ_4K },
     Case { name: "write_4k_null", disk: Disk::Null, ..WRITE_4K },
     Case { name: "read_4k_luns_8", luns: 8, ..READ_4K },

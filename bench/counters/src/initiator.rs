@@ -91,7 +91,10 @@ impl Initiator {
         // A generator of the simplest kind: anything but a row of neighbours will do.
         self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         let lba = (self.random >> 8) % (self.blocks / blocks) * blocks;
-        let immediate = bytes.min(self.params.first_burst_bytes).min(self.params.recv_segment_bytes_max);
+        let immediate = match is_write && self.params.immediate_data {
+            true => bytes.min(self.params.first_burst_bytes).min(self.params.recv_segment_bytes_max),
+            false => 0,
+        };
         let mut header = [0; BHS_BYTES];
         header[0] = 0x01;
         // F and SIMPLE; R or W.
@@ -107,7 +110,7 @@ impl Initiator {
         header[39..41].copy_from_slice(&blocks.to_be_bytes()[2..]);
         self.asked = self.asked.wrapping_add(1);
         self.cmd_sn = self.cmd_sn.wrapping_add(1);
-        self.send(header, if is_write { immediate } else { 0 });
+        self.send(header, immediate);
     }
 
     /// Data that an R2T asks for.

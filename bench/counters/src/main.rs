@@ -1,5 +1,6 @@
 //! A replay of fixed work: reactors, each with an initiator at the other end of a connection that no kernel is part
-//! of, and the commands of one case. `counters CASE` runs it and says what it counted, `counters` names the cases.
+//! of, and the commands of one case. `lunette-counters CASE` runs it and says what it counted, `lunette-counters` names the
+//! cases.
 //!
 //! Instructions, locked ones and bytes copied are counted by callgrind outside of it: scripts/counters.py runs this
 //! and compares with bench/counters.toml.
@@ -9,6 +10,7 @@ mod case;
 mod initiator;
 mod moves;
 mod net;
+mod planted;
 mod world;
 
 use std::process::ExitCode;
@@ -25,7 +27,8 @@ fn main() -> ExitCode {
         eprintln!("counters: there is no case {name}");
         return ExitCode::from(2);
     };
-    let mut world = World::new(*case);
+    let planted = std::env::args().nth(2).map(|_| planted::Planted::new());
+    let mut world = World::new(*case, planted);
     world.warm_up();
     let counts = world.measure();
     println!("commands {}", counts.commands);
@@ -34,7 +37,5 @@ fn main() -> ExitCode {
     println!("send {}", counts.send);
     println!("allocations {}", counts.allocations);
     println!("messages {}", counts.messages);
-    // Where the program was loaded: its listing begins at 0.
-    println!("main {}", main as fn() -> ExitCode as usize);
     ExitCode::SUCCESS
 }

@@ -83,3 +83,38 @@ unsafe extern "C" fn memset(to: *mut u8, value: i32, bytes: usize) -> *mut u8 {
     }
     to
 }
+
+#[cfg(test)]
+mod tests {
+    /// A row of bytes of which no two that are near are the same.
+    fn row(bytes: usize) -> Vec<u8> {
+        (0..=250).cycle().take(bytes).collect()
+    }
+
+    #[test]
+    fn copies_are_copies() {
+        for bytes in [0, 1, 511, 512, 513, 1024, 8191, 8192, 8193] {
+            let (from, mut to) = (row(bytes), vec![0; bytes + 1]);
+            to[..bytes].copy_from_slice(&from);
+            assert!(to[..bytes].iter().eq(&from), "{bytes}");
+            assert_eq!(to[bytes], 0, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn moves_may_overlap() {
+        for (from, to) in [(0, 1), (1, 0), (0, 700), (700, 0), (3, 3)] {
+            let mut bytes = row(2000);
+            bytes.copy_within(from..from + 1000, to);
+            assert!(bytes[to..to + 1000].iter().eq(&row(2000)[from..from + 1000]), "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_set() {
+        let mut bytes = row(1000);
+        bytes[1..999].fill(7);
+        assert!(bytes[1..999].iter().all(|byte| *byte == 7));
+        assert_eq!([bytes[0], bytes[999]], [0, row(1000)[999]]);
+    }
+}

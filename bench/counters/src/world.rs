@@ -16,7 +16,7 @@ use lunette::limits;
 use lunette::net::Waker;
 use lunette::reactor::message::{Adopt, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
-use lunette::reactor::{Planted, Reactor, Setup, Sizes};
+use lunette::reactor::{Reactor, Setup, Sizes};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
@@ -26,6 +26,7 @@ use crate::allocations;
 use crate::case::{Case, Disk};
 use crate::initiator::Initiator;
 use crate::net::{Calls, ReplayNet};
+use crate::planted::Planted;
 
 /// Of each disk: 16 MiB.
 const BLOCKS: u32 = 32_768;
@@ -72,11 +73,12 @@ pub(crate) struct World {
     turns: u64,
     messages: u64,
     is_counting: bool,
+    planted: Option<Planted>,
 }
 
 impl World {
     /// With sessions that have logged in and asked nothing yet.
-    pub(crate) fn new(case: Case) -> World {
+    pub(crate) fn new(case: Case, planted: Option<Planted>) -> World {
         let (to_control, from_reactors) = channel(limits::TO_CONTROL_MAX, Arc::new(Nobody));
         let ports = |_| channel(limits::MAILBOX, Arc::new(Nobody));
         let (peers, between): (Vec<_>, Vec<_>) = (0..case.reactors).map(ports).unzip();
@@ -103,7 +105,7 @@ impl World {
                 unsolicited: pool(),
                 solicited: pool(),
                 sizes: Sizes::default(),
-                planted: Planted::default(),
+                planted: lunette::reactor::Planted::default(),
             });
             Core { reactor, inbox, initiator }
         };
@@ -119,6 +121,7 @@ impl World {
             turns: 0,
             messages: 0,
             is_counting: false,
+            planted,
         }
     }
 
@@ -173,7 +176,7 @@ impl World {
         self.now = self.now.after_ns(TURN_NS);
         allocations::count(self.is_counting);
         for core in &mut self.cores {
-            counted_turn(&mut core.reactor, self.now);
+            counted_turn(&mut core.reactor, self.now, &mut self.planted);
         }
         allocations::count(false);
         self.turns += self.cores.len() as u64;
@@ -191,7 +194,10 @@ impl World {
 
 /// What callgrind counts, less what is outside: its name is known to scripts/counters.py.
 #[inline(never)]
-fn counted_turn(reactor: &mut Reactor<ReplayNet>, now: Tick) -> bool {
+fn counted_turn(reactor: &mut Reactor<ReplayNet>, now: Tick, planted: &mut Option<Planted>) -> bool {
+    if let Some(planted) = planted {
+        planted.happen();
+    }
     reactor.turn(now)
 }
 
@@ -209,8 +215,8 @@ fn params(case: Case) -> Params {
     Params {
         header_digest: case.digests,
         data_digest: case.digests,
-        initial_r2t: false,
-        immediate_data: true,
+        initial_r2t: case.is_solicited,
+        immediate_data: !case.is_solicited,
         max_burst_bytes: Offer::DEFAULT.max_burst_bytes,
         first_burst_bytes: Offer::DEFAULT.first_burst_bytes,
         send_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,

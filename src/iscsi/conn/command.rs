@@ -1,19 +1,19 @@
 //! SCSI commands: accepting them, and answering them.
 
 use super::deframe::{Payload, Then, To};
-use super::{Begun, Conn, Cx, Request};
+use super::{Conn, Cx, Request};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Piece, Task};
 use crate::iscsi::tx::TxItem;
 use crate::iscsi::window::Place as SnPlace;
-use crate::iscsi::wire::{self, Bhs, DIGEST_BYTES, Residual, ScsiCommand, ScsiResponse};
+use crate::iscsi::wire::{Bhs, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::LunNumber;
-use crate::scsi::{self, Plan, Status, Transfer};
+use crate::scsi::{self, Status, Transfer};
 use crate::slab::Key;
 
 /// Task attribute ORDERED (RFC 7143 §11.3.1).
@@ -26,12 +26,10 @@ impl Conn {
     pub(super) fn begin_command(
         &mut self,
         command: &ScsiCommand,
-        bhs: &Bhs,
-        input: &[u8],
+        bytes: usize,
         cx: &mut Cx<'_>,
-    ) -> Result<Begun, Fatal> {
-        let bytes = bhs.data_bytes() as usize;
-        let drop = |then| Ok(Begun::Payload(Payload::new(To::Drop, 0, 0, bytes, then)));
+    ) -> Result<Payload, Fatal> {
+        let drop = |then| Ok(Payload::new(To::Drop, 0, 0, bytes, then));
         if command.immediate {
             if self.immediate_count >= limits::IMMEDIATE_MAX {
                 // Rejected when its data have gone by: `handle` does not know it as a task.
@@ -40,12 +38,7 @@ impl Conn {
         } else if self.window.place(command.cmd_sn) == SnPlace::Ignored {
             return drop(Then::Ignore);
         }
-        let mut task = self.task(command, bytes, cx);
-        let segment_bytes = self.segment_bytes(bytes);
-        let is_at_hand = self.takes_from_input(&task, bytes) && self.is_whole(input, bytes);
-        if !is_at_hand {
-            self.make_room(&mut task, bytes, cx);
-        }
+        let task = self.task(command, bytes, cx);
         let place = if task.piece.is_some() { task.moves_bytes as usize } else { 0 };
         let (is_immediate, attribute) = (task.is_immediate, task.attribute);
         let Ok(key) = cx.tasks.push(&mut self.tasks, task) else {
@@ -54,57 +47,7 @@ impl Conn {
         };
         self.immediate_count += u32::from(is_immediate);
         self.ordered_count += u32::from(attribute == ORDERED);
-        if is_at_hand {
-            // It is due, and nothing holds it up: else its data would be taken for a header.
-            let is_begun = self.command_arrived(bhs, key, true, cx) == Some(Request::Run(key));
-            return if is_begun {
-                Ok(Begun::Whole(Some(Request::Write { task: key, bytes, segment_bytes })))
-            } else {
-                Err(Fatal::Protocol("a command that was due was not"))
-            };
-        }
-        if bytes == 0 {
-            return Ok(Begun::Whole(self.command_arrived(bhs, key, true, cx)));
-        }
-        Ok(Begun::Payload(Payload::new(To::Task(key), 0, place, bytes, Then::Command(key))))
-    }
-
-    /// How long a data segment is on the wire.
-    fn segment_bytes(&self, bytes: usize) -> usize {
-        let digest_bytes = if self.params.data_digest { DIGEST_BYTES } else { 0 };
-        if bytes == 0 { 0 } else { bytes + wire::padding_bytes(bytes) + digest_bytes }
-    }
-
-    /// Whether a command can begin at once, with all of its data still in the input: a WRITE that is due, and asks for no more.
-    fn takes_from_input(&self, task: &Task, bytes: usize) -> bool {
-        bytes > 0
-            && bytes == task.moves_bytes as usize
-            && task.outcome.is_none()
-            && task.unsolicited.is_none()
-            && matches!(task.plan, Plan::Write(_))
-            && !task.is_immediate
-            && self.window.expected() == task.cmd_sn
-            && !self.is_gated
-            && self.ordered_count == 0
-            && task.attribute != ORDERED
-    }
-
-    /// Whether the whole segment has come, and intact.
-    fn is_whole(&self, input: &[u8], bytes: usize) -> bool {
-        let end = bytes + wire::padding_bytes(bytes);
-        let Some(segment) = input.get(..self.segment_bytes(bytes)) else { return false };
-        !self.params.data_digest || segment[end..] == wire::crc32c(&[&segment[..end]])
-    }
-
-    /// Keeps the data that [`Request::Write`] told of, where the command cannot do without a buffer. False, and it is to end,
-    /// where there is none.
-    pub fn give_data(&mut self, key: Key, data: &[u8], cx: &mut Cx<'_>) -> bool {
-        let (Some(task), Some(mut buf)) = (cx.tasks.get_mut(key), cx.unsolicited.take(data.len())) else {
-            return false;
-        };
-        buf.copy_from_slice(data);
-        task.piece = Some(Piece { buf, start: 0 });
-        true
+        Ok(Payload::new(To::Task(key), 0, place, bytes, Then::Command(key)))
     }
 
     /// Judges a command by its header.
@@ -138,30 +81,19 @@ impl Conn {
         if !unsolicited_ok {
             task.outcome = Some(Outcome::check(Sense::UNEXPECTED_UNSOLICITED_DATA));
         }
-        if let Transfer::Out(_) = transfer
-            && plan.is_in_blocks()
-        {
-            task.moves_bytes -= task.moves_bytes % block_bytes;
+        if let Transfer::Out(_) = transfer {
+            if plan.is_in_blocks() {
+                task.moves_bytes -= task.moves_bytes % block_bytes;
+            }
+            if task.outcome.is_none() && task.moves_bytes > 0 && (immediate_bytes > 0 || !command.is_final) {
+                let piece_bytes = task.moves_bytes.min(limits::PIECE_BYTES_MAX);
+                match cx.unsolicited.take(piece_bytes as usize) {
+                    Some(buf) => task.piece = Some(Piece { buf, start: 0 }),
+                    None => task.outcome = Some(Outcome::of(Status::TaskSetFull)),
+                }
+            }
         }
         task
-    }
-
-    /// Takes the buffer for data that come unasked, where a command has any.
-    fn make_room(&mut self, task: &mut Task, immediate_bytes: usize, cx: &mut Cx<'_>) {
-        let place = self.place(task.number, cx.units);
-        let has_data = immediate_bytes > 0 || task.unsolicited.is_some();
-        if !has_data
-            || task.outcome.is_some()
-            || task.moves_bytes == 0
-            || !matches!(task.plan.transfer(&place), Transfer::Out(_))
-        {
-            return;
-        }
-        let piece_bytes = task.moves_bytes.min(limits::PIECE_BYTES_MAX);
-        match cx.unsolicited.take(piece_bytes as usize) {
-            Some(buf) => task.piece = Some(Piece { buf, start: 0 }),
-            None => task.outcome = Some(Outcome::of(Status::TaskSetFull)),
-        }
     }
 
     /// RFC 7143 §13.10, §13.11, §13.14: immediate and other unsolicited data only as negotiated.
@@ -208,7 +140,7 @@ impl Conn {
     }
 
     /// Opens the window further while more than half of it is in use and the reactor has room.
-    fn grow_window(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn grow_window(&mut self, cx: &mut Cx<'_>) {
         let size = self.window.size();
         if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *cx.spare_window >= size {
             *cx.spare_window -= size;

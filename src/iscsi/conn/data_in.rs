@@ -2,7 +2,7 @@
 
 use super::command::balance;
 use super::{Conn, Cx};
-use crate::buf::{Buf, Lent};
+use crate::buf::Buf;
 use crate::iscsi::obligation::End;
 use crate::iscsi::task::Outcome;
 use crate::iscsi::tx::{TxItem, data_in_pdus};
@@ -26,13 +26,12 @@ impl Conn {
             task.outcome = Some(Outcome::GOOD);
             self.settle(key, cx);
         } else {
-            self.data_in(key, data, None, cx);
+            self.data_in(key, data, cx);
         }
     }
 
-    /// The next bytes of a READ's data, in order; those that are `lent` instead are as many, and [`Conn::keep_lent`] follows in
-    /// the same turn. The last ones end the task with GOOD.
-    pub fn data_in(&mut self, key: Key, data: Buf, lent: Option<Lent>, cx: &mut Cx<'_>) {
+    /// The next bytes of a READ's data, in order. The last ones end the task with GOOD.
+    pub fn data_in(&mut self, key: Key, data: Buf, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
         let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let offset = task.queued_bytes;
@@ -45,7 +44,7 @@ impl Conn {
         let item = TxItem::DataIn {
             itt: task.itt,
             data,
-            lent,
+            lent: None,
             offset,
             segment_bytes_max,
             data_sn,

@@ -200,6 +200,9 @@ impl Deframer {
         }
         let end = BHS_BYTES + bhs.ahs_bytes();
         let whole = end + if params.header_digest { DIGEST_BYTES } else { 0 };
+        if whole == BHS_BYTES {
+            return Ok(Some(bhs));
+        }
         self.collect(whole, input);
         if self.have < whole {
             return Ok(None);

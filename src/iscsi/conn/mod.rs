@@ -10,6 +10,7 @@ mod data_out;
 mod deframe;
 mod other;
 mod place;
+mod short;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -18,6 +19,7 @@ mod tmf;
 use std::sync::Arc;
 
 pub use data_out::Solicit;
+pub use short::Short;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
@@ -36,6 +38,10 @@ use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::view::{TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
+
+/// Opcodes of requests that are answered with as much as they say (RFC 7143 §11.2.1.2).
+const NOP_OUT: u8 = 0x00;
+const TEXT_REQUEST: u8 = 0x04;
 
 /// What of the reactor a connection works with.
 #[derive(Debug)]
@@ -61,16 +67,9 @@ pub struct Cx<'a> {
 pub enum Request {
     /// A command's turn has come.
     Run(Key),
-    /// A WRITE's turn has come, and all of its data are at the front of the input: the caller takes them from there, or keeps
-    /// them by [`Conn::give_data`], and then takes the whole segment off the input.
-    Write {
-        /// The command.
-        task: Key,
-        /// How many bytes of data.
-        bytes: usize,
-        /// How many bytes of input, with padding and digest.
-        segment_bytes: usize,
-    },
+    /// A READ or WRITE that need not become a task if it can be carried out now. [`Conn::answer_short`] or [`Conn::go_long`]
+    /// follows.
+    Short(Short),
     /// A sequence of a WRITE's data has ended: its piece may be full, or more is to be asked for.
     Piece(Key),
     /// A WRITE that has been decided owes no data any more: it may end.
@@ -79,15 +78,6 @@ pub enum Request {
     Tmf(TmfCall),
     /// Answers pile up: send now, then go on; see [`Conn::is_flooded`].
     Flush,
-}
-
-/// How far a PDU is whose header is complete.
-#[derive(Debug)]
-enum Begun {
-    /// Its data segment follows.
-    Payload(Payload),
-    /// It has been dealt with; its data, if it has any, are where the request says.
-    Whole(Option<Request>),
 }
 
 /// How the connection's life stands.
@@ -160,6 +150,8 @@ pub struct Conn {
     is_logged_out: bool,
     /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
     has_made_room: bool,
+    /// The command whose header is complete has to become a task.
+    goes_long: bool,
     rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,
@@ -191,6 +183,7 @@ impl Conn {
             tmf_count: 0,
             is_logged_out: false,
             has_made_room: false,
+            goes_long: false,
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
@@ -265,17 +258,11 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
-                match self.begin(&bhs, input, cx)? {
-                    Begun::Payload(payload) => self.deframer.begin(payload, &self.params),
-                    Begun::Whole(request) => {
-                        self.deframer.end();
-                        self.timers.heard(cx.now);
-                        match request {
-                            Some(request) => return Ok(Some(request)),
-                            None => continue,
-                        }
-                    }
+                if let Some(short) = self.short(&bhs, input, cx) {
+                    return Ok(Some(Request::Short(short)));
                 }
+                let payload = self.begin(&bhs, cx)?;
+                self.deframer.begin(payload, &self.params);
             }
             let Some((bhs, payload)) = self.deframer.payload(input, cx.tasks) else { return Ok(None) };
             self.timers.heard(cx.now);
@@ -294,25 +281,24 @@ impl Conn {
     fn may_echo(&self, bhs: &Bhs) -> bool {
         let bytes = u64::from(bhs.data_bytes());
         bytes == 0
-            || !matches!(Pdu::parse(bhs), Pdu::NopOut(_) | Pdu::Text(_))
+            || !matches!(bhs.opcode(), NOP_OUT | TEXT_REQUEST)
             || self.tx.control_bytes() + bytes <= limits::CONTROL_BYTES_MAX
     }
 
-    /// A header is complete: says where its data go. `input` is what has come behind it.
-    fn begin(&mut self, bhs: &Bhs, input: &[u8], cx: &mut Cx<'_>) -> Result<Begun, Fatal> {
+    /// A header is complete: says where its data go.
+    fn begin(&mut self, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Payload, Fatal> {
         let bytes = bhs.data_bytes() as usize;
         let drop = |then| Payload::new(To::Drop, 0, 0, bytes, then);
-        let payload = match Pdu::parse(bhs) {
-            Pdu::ScsiCommand(command) => return self.begin_command(&command, bhs, input, cx),
-            Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx)?,
-            Pdu::NopOut(_) | Pdu::Text(_) if !self.may_echo(bhs) => drop(Then::Handle),
+        match Pdu::parse(bhs) {
+            Pdu::ScsiCommand(command) => self.begin_command(&command, bytes, cx),
+            Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx),
+            Pdu::NopOut(_) | Pdu::Text(_) if !self.may_echo(bhs) => Ok(drop(Then::Handle)),
             Pdu::NopOut(_) | Pdu::Text(_) if bytes > 0 => match cx.unsolicited.take(bytes) {
-                Some(buf) => Payload::new(To::Buf(buf), 0, bytes, bytes, Then::Handle),
-                None => drop(Then::Handle),
+                Some(buf) => Ok(Payload::new(To::Buf(buf), 0, bytes, bytes, Then::Handle)),
+                None => Ok(drop(Then::Handle)),
             },
-            _ => drop(Then::Handle),
-        };
-        Ok(Begun::Payload(payload))
+            _ => Ok(drop(Then::Handle)),
+        }
     }
 
     /// A PDU is complete.
