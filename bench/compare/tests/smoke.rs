@@ -8,7 +8,7 @@ const COMPARE: &str = env!("CARGO_BIN_EXE_lunette-compare");
 
 /// Our other programs, beside this one: a test of the whole workspace has made them already.
 fn programs() -> PathBuf {
-    let folder = Path::new(COMPARE).parent().unwrap().to_path_buf();
+    let folder = Path::new(COMPARE).parent().expect("a folder").to_path_buf();
     let missing =
         ["lunette", "lunette-load", "lunette-wire"].into_iter().filter(|name| !folder.join(name).is_file());
     for name in missing {
@@ -17,14 +17,14 @@ fn programs() -> PathBuf {
         if !cfg!(debug_assertions) {
             build.arg("--release");
         }
-        assert!(build.status().unwrap().success(), "{name}");
+        assert!(build.status().expect("cargo runs").success(), "{name}");
     }
     folder
 }
 
 fn compare(args: &[&str]) -> Output {
     programs();
-    let done = Command::new(COMPARE).args(args).output().unwrap();
+    let done = Command::new(COMPARE).args(args).output().expect("the program runs");
     let said = [&done.stdout, &done.stderr].map(|said| String::from_utf8_lossy(said).into_owned()).concat();
     assert!(done.status.success(), "{args:?}: {said}");
     done
