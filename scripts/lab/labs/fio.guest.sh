@@ -8,7 +8,7 @@ serve "$IQN" ram
 start_iscsid
 discover "$PORTAL" >/dev/null || die discovery
 setting "$IQN" node.session.nr_sessions 2
-setting "$IQN" node.session.cmds_max 128
+setting "$IQN" node.session.cmds_max 256
 setting "$IQN" node.session.queue_depth 128
 login "$IQN" "$PORTAL" >/dev/null || die login
 read -r first second <<<"$(wait_disk "$IQN" 2)"
@@ -22,10 +22,11 @@ try "writes, mixed, streams" 0 "randwrite-qd1 +[1-9]" "mixed-8k-x4 +[1-9]" "read
 mkfs.ext4 -q "/dev/$first" && mkdir -p /tmp/m && mount "/dev/$first" /tmp/m || die mount
 try "not what is mounted" 1 "$first is mounted" -- "${runs[@]}" --destroy "/dev/$first" randwrite
 umount /tmp/m
+try "not what comes from elsewhere" 1 "vd[a-z] is no disk that comes by iSCSI" -- "${runs[@]}" --destroy "$(drive labdata)" randwrite
 sectors=$(blockdev --getsz "/dev/$first")
 table="0 $sectors multipath 0 0 1 1 round-robin 0 2 1 $(<"/sys/block/$first/dev") 1 $(<"/sys/block/$second/dev") 1"
 map=$(mapped both "$table") || die "$map"
-try "a map of both paths" 0 "paths: $first $second" "multipath-write-128k +[1-9]" -- "${runs[@]}" --destroy "$map" multipath
+try "a map of both paths" 0 "paths: sd[ab] sd[ab]" "multipath-write-128k +[1-9]" -- "${runs[@]}" --destroy "$map" multipath
 try "not a path of a map" 1 "$first is part of" -- "${runs[@]}" --destroy "/dev/$first" randwrite
 dmsetup remove --noudevrules --noudevsync both || bad "the map does not go"
 iscsiadm -m session -u >/dev/null || bad logout
