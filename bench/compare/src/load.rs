@@ -158,6 +158,7 @@ fn used(samples: &[Sample], end: Instant, seconds: f64) -> ServerUse {
         busy_share,
         memory_kib: last.memory_kib,
         foreign_cores: share(first.foreign, last.foreign),
+        ..ServerUse::default()
     }
 }
 

@@ -64,8 +64,8 @@ struct Programs {
 struct RunArgs {
     #[command(flatten)]
     programs: Programs,
-    /// A case, or goals, sweep, file, scale for all of a group; repeatable [default: goals, file]
-    #[arg(long = "case", value_name = "NAME")]
+    /// A case, or goals, sweep, file, scale for all of a group, or all; repeatable [default: goals, file]
+    #[arg(long = "case", visible_alias = "only", value_name = "NAME")]
     cases: Vec<String>,
     /// lunette, echo, spdk, tgt, istgt or fio; repeatable [default: all that are there]
     #[arg(long = "peer", value_name = "NAME")]
@@ -192,7 +192,8 @@ fn render(args: &RenderArgs) -> Result<(), Fault> {
     let page = fs::read_to_string(&args.page).map_err(Fault::file(&args.page))?;
     let folder = args.page.with_extension("");
     let drawn = render::plots(&results, &folder)?;
-    let text = render::page(&results, &page).map_err(Fault::Usage)?;
+    let beside = folder.file_name().unwrap_or_default().to_string_lossy();
+    let text = render::page(&results, &page, &beside).map_err(Fault::Usage)?;
     fs::write(&args.page, text).map_err(Fault::file(&args.page))?;
     println!("{}: tables; {} plots in {}", args.page.display(), drawn.len(), folder.display());
     Ok(())
@@ -233,7 +234,9 @@ fn chosen_cases(names: &[String]) -> Result<Vec<Case>, Fault> {
     let standard = ["goals".to_owned(), "file".to_owned()];
     let names = if names.is_empty() { &standard } else { names };
     let is_named = |case: &Case, name: &str| {
-        case.name == name || Group::ALL.iter().any(|(group, word)| *word == name && *group == case.group)
+        name == "all"
+            || case.name == name
+            || Group::ALL.iter().any(|(group, word)| *word == name && *group == case.group)
     };
     let all = cases::all();
     if let Some(name) = names.iter().find(|name| !all.iter().any(|case| is_named(case, name))) {
@@ -285,6 +288,7 @@ mod tests {
         let count = |words: &[&str]| chosen_cases(&names(words)).map(|cases| cases.len());
         assert_eq!(count(&[]).unwrap(), 13);
         assert_eq!(count(&["fairness", "file", "fairness"]).unwrap(), 5);
+        assert_eq!(count(&["all"]).unwrap(), cases::all().len());
         assert_eq!(
             count(&["fairness", "speed"]).unwrap_err().to_string(),
             "there is no case speed; see lunette-compare list"
@@ -311,7 +315,7 @@ mod tests {
         use clap::CommandFactory;
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from([
-            "x", "run", "--case", "goals", "--case", "file", "--rounds", "3", "--quick",
+            "x", "run", "--case", "goals", "--only", "file", "--rounds", "3", "--quick",
         ])
         .unwrap();
         let Command::Run(args) = cli.command else { panic!("{cli:?}") };

@@ -82,6 +82,15 @@ pub(crate) struct ServerUse {
     pub(crate) busy_share: Option<f64>,
     /// Resident memory and hugepages.
     pub(crate) memory_kib: u64,
+    /// The same before the first connection of this load.
+    #[serde(default)]
+    pub(crate) memory_before_kib: u64,
+    /// From its start until it served.
+    #[serde(default)]
+    pub(crate) start_seconds: f64,
+    /// What it had logged until then.
+    #[serde(default)]
+    pub(crate) start_lines: u32,
     /// What others had of the two CPUs meanwhile, or a hypervisor kept from us: a quiet machine has next to nothing here.
     #[serde(default)]
     pub(crate) foreign_cores: f64,

@@ -100,7 +100,13 @@ fn use_is_that_of_the_middle() {
     let found = used(&samples, start + Duration::from_millis(2000), 1.0);
     assert_eq!(
         found,
-        ServerUse { cores: 0.5, busy_share: Some(0.25), memory_kib: 1900, foreign_cores: 0.25 }
+        ServerUse {
+            cores: 0.5,
+            busy_share: Some(0.25),
+            memory_kib: 1900,
+            foreign_cores: 0.25,
+            ..ServerUse::default()
+        }
     );
     let few = used(&samples[..2], start + Duration::from_millis(2000), 1.0);
     assert_eq!((few.cores, few.memory_kib), (0.9, 1000));

@@ -27,6 +27,8 @@ type Figure = fn(&Point) -> Option<f64>;
 /// One plot.
 struct Plot {
     name: &'static str,
+    /// The part of the page that shows it.
+    region: &'static str,
     title: &'static str,
     x: &'static str,
     y: &'static str,
@@ -52,6 +54,12 @@ pub(crate) fn plots(results: &Results, folder: &Path) -> Result<Vec<PathBuf>, Fa
     Ok(files)
 }
 
+/// The plots of a part of the page, as Markdown.
+pub(super) fn images(results: &Results, region: &str, folder: &str) -> String {
+    let shown = all(results).into_iter().filter(|plot| plot.region == region && !plot.lines.is_empty());
+    shown.map(|plot| format!("![{}]({folder}/{}.svg)\n", plot.title, plot.name)).collect()
+}
+
 fn all(results: &Results) -> Vec<Plot> {
     let iops = |point: &Point| Some(point.load.iops / 1e3);
     let cost = |point: &Point| Some(point.core_ns_per_io()? / 1e3);
@@ -60,6 +68,7 @@ fn all(results: &Results) -> Vec<Plot> {
         |name, title, x, y, is_log, cases: &[(String, String)], figure: &dyn Fn(&Point) -> Option<f64>| {
             Plot {
                 name,
+                region: if matches!(name, "cost" | "rate") { "cost" } else { "sweep" },
                 title,
                 x,
                 y,
@@ -103,6 +112,7 @@ fn percentiles(results: &Results, name: &'static str, title: &'static str, case:
     ];
     Plot {
         name,
+        region: "latency",
         title,
         x: "percentile",
         y: "µs",
