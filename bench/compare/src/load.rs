@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::cases::Load;
 use crate::fault::Fault;
@@ -48,7 +50,10 @@ impl Generator {
         load.wait(limit, Duration::from_secs_f64(self.seconds / SAMPLES), || samples.push(look()))?;
         let report = report(&load.said(), &self.program)?;
         match report.errors + report.verify_errors {
-            0 => Ok((report, used(&samples, Instant::now(), self.seconds))),
+            0 => {
+                let used = used(&samples, report.began_ns, report.seconds);
+                Ok((report, used))
+            }
             count => Err(Fault::Errors { count }),
         }
     }
@@ -108,7 +113,8 @@ fn report(said: &str, program: &std::path::Path) -> Result<Report, Fault> {
 /// A look at the server.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    when: Instant,
+    /// By `CLOCK_MONOTONIC`, as the load generator's times are.
+    when: Duration,
     cpu: Duration,
     /// That both CPUs were busy, without this server and this load.
     foreign: Duration,
@@ -126,20 +132,17 @@ impl Sample {
             foreign: busy.saturating_sub(cpu + cpu_time(load)),
             ticks: server.calls.as_deref().and_then(rpc::reactor_ticks),
             memory_kib: memory_kib(id),
-            when: Instant::now(),
+            when: Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default(),
         }
     }
 }
 
-/// What was used in the middle of the measured time, which was the last `seconds` before the end: logins, warm-up and logouts
-/// are outside. With too few samples there, between the first and the last of all.
-fn used(samples: &[Sample], end: Instant, seconds: f64) -> ServerUse {
-    let share = |part: f64| Duration::from_secs_f64(seconds * part);
-    let is_inside = |sample: &&Sample| {
-        let left = end.saturating_duration_since(sample.when);
-        left > share(0.08) && left < share(0.95)
-    };
-    let mut inside: Vec<&Sample> = samples.iter().filter(is_inside).collect();
+/// What was used while the load counted: logins, warm-up and logouts are outside. With too few samples there, between the
+/// first and the last of all.
+fn used(samples: &[Sample], began_ns: u64, seconds: f64) -> ServerUse {
+    let began = Duration::from_nanos(began_ns);
+    let window = began..began + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let mut inside: Vec<&Sample> = samples.iter().filter(|sample| window.contains(&sample.when)).collect();
     if inside.len() < 2 {
         inside = samples.iter().collect();
     }

@@ -177,12 +177,26 @@ fn resumed(run: &Run, skipped: Vec<Named>) -> Result<Results, Fault> {
         run.generator.warmup,
         run.disk_bytes >> 20
     ));
+    results.machine.extend(scarce(machine::free_hugepages_mib(), run.disk_bytes >> 20));
     for (kind, found) in &run.peers {
         results.peers.retain(|peer| peer.name != kind.name());
         results.peers.push(Named { name: kind.name().to_owned(), what: found.version.clone() });
     }
     results.skipped = skipped;
     Ok(results)
+}
+
+/// What is to be known where RAM disks are not all of hugepages: they are not of the same memory then.
+fn scarce(free_mib: u64, disk_mib: u64) -> Option<String> {
+    // lunette, the echo pair and SPDK, each with a disk; buffers and SPDK's pools.
+    let wanted_mib = 3 * disk_mib + 1536;
+    (free_mib < wanted_mib).then(|| {
+        format!(
+            "hugepages for {free_mib} MiB are free, {wanted_mib} MiB are wanted (sysctl vm.nr_hugepages={}): lunette and SPDK \
+             make do with ordinary pages, the echo pair with transparent hugepages",
+            wanted_mib / 2
+        )
+    })
 }
 
 fn render(args: &RenderArgs) -> Result<(), Fault> {
@@ -308,6 +322,13 @@ mod tests {
             "there is no /nowhere/program: build it (cargo build --profile dist -p lunette-wire) and name it with --wire"
         );
         assert!(chosen_peers(&names(&["nobody"]), &cases, &tools).is_err());
+    }
+
+    #[test]
+    fn too_few_hugepages_are_told() {
+        assert_eq!(scarce(4608, 1024), None);
+        let said = scarce(4607, 1024).unwrap();
+        assert!(said.contains("4608 MiB are wanted (sysctl vm.nr_hugepages=2304)"), "{said}");
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub(crate) struct Report {
     pub(crate) ios: u64,
     pub(crate) bytes: u64,
     pub(crate) seconds: f64,
+    /// When they began, by `CLOCK_MONOTONIC`.
+    #[serde(default)]
+    pub(crate) began_ns: u64,
     pub(crate) iops: f64,
     pub(crate) mib_per_s: f64,
     pub(crate) latency_us: Latency,
@@ -72,7 +75,7 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
-/// What a point cost its server, over the middle of the measured time.
+/// What a point cost its server, over the measured time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServerUse {
     /// Time its threads were on a CPU, per time that passed.
