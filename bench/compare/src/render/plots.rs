@@ -226,7 +226,7 @@ impl Plot {
             .label_style(small())
             .x_labels(self.places.len() + 1)
             .x_label_formatter(&place)
-            .y_label_formatter(&|y| tick(*y))
+            .y_label_formatter(&|y| tick(*y, self.is_log))
             .x_desc(self.x)
             .y_desc(self.y)
             .draw()?;
@@ -246,6 +246,17 @@ impl Plot {
     }
 }
 
-fn tick(value: f64) -> String {
-    if value >= 10.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+/// What a tick of the y axis says. Ticks of a logarithmic one stand closer the further up they are in a decade: 1, 2 and 5
+/// have room.
+pub(super) fn tick(value: f64, is_log: bool) -> String {
+    let first = value / 10_f64.powf((value.log10() + 1e-9).floor());
+    match value {
+        _ if is_log && [1.0, 2.0, 5.0].iter().all(|round: &f64| (first - round).abs() > 1e-6) => {
+            String::new()
+        }
+        0.0 => "0".to_owned(),
+        10.0.. => format!("{value:.0}"),
+        1.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
 }

@@ -197,7 +197,12 @@ fn cost(results: &Results) -> String {
             let cores =
                 of_points(points, |point| Some(point.server.cores * point.server.busy_share.unwrap_or(1.0)))?;
             let memory = of_points(points, |point| Some(point.server.memory_kib as f64 / 1024.0))?;
-            Some(format!("{}; {:.2}; {} MiB", number(time.median), cores.median, number(memory.median)))
+            let memory = if memory.median > 0.0 {
+                format!("{} MiB", number(memory.median))
+            } else {
+                NOTHING.to_owned()
+            };
+            Some(format!("{}; {:.2}; {memory}", number(time.median), cores.median))
         },
     )
 }

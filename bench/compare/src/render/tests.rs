@@ -1,3 +1,4 @@
+use super::plots::tick;
 use super::*;
 use crate::results::{Latency, Named, Point, Report, Results, ServerUse};
 
@@ -180,4 +181,14 @@ fn plots_of_a_small_result() {
     }
     assert!(!text.contains("#010203") && !text.contains("\nspdk\n"));
     assert!(text.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn ticks_differ_and_have_room() {
+    let linear: Vec<_> =
+        [0.0, 0.05, 0.1, 0.5, 1.0, 2.5, 10.0, 250.0].iter().map(|y| tick(*y, false)).collect();
+    assert_eq!(linear, ["0", "0.05", "0.10", "0.50", "1.0", "2.5", "10", "250"]);
+    let log: Vec<_> =
+        [0.2, 0.3, 1.0, 2.0, 5.0, 9.0, 10.0, 40.0, 50.0].iter().map(|y| tick(*y, true)).collect();
+    assert_eq!(log, ["0.20", "", "1.0", "2.0", "5.0", "", "10", "", "50"]);
 }
