@@ -180,7 +180,7 @@ impl Disk {
         (shared.can_fence, shared.honours_cancel) = (can_fence, honours_cancel);
     }
 
-    /// IOs end by themselves after this time at most.
+    /// IOs end by themselves after this time at most. `u64::MAX`: not by themselves, nor at once ([`Disk::end_one`]).
     pub fn set_latency(&self, ns_max: u64) {
         self.lock().latency_ns_max = ns_max;
     }
@@ -292,7 +292,11 @@ impl Shared {
         let (lba, blocks) = op.extent()?;
         let end = lba.checked_add(u64::from(blocks))?;
         let is_calm = self.state == ChannelState::Ready && self.flying.is_empty() && self.failures == 0;
-        if !is_calm || end > self.durable.len() as u64 || self.rng.one_in(2) {
+        if !is_calm
+            || self.latency_ns_max == u64::MAX
+            || end > self.durable.len() as u64
+            || self.rng.one_in(2)
+        {
             return None;
         }
         if end > self.limits.get(&reactor).copied().unwrap_or(u64::MAX) {
@@ -442,14 +446,16 @@ impl Channel for DiskChannel {
     }
 
     /// See `lend`.
-    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> bool {
         let mut shared = self.disk.lock();
-        let blocks = u32::try_from(data.len() / self.block_bytes).ok()?;
-        shared.at_once(self.reactor, Op::Write { lba, blocks, fua })?;
+        let blocks = u32::try_from(data.len() / self.block_bytes).unwrap_or(u32::MAX);
+        if shared.at_once(self.reactor, Op::Write { lba, blocks, fua }).is_none() {
+            return false;
+        }
         for (lba, block) in (lba..).zip(data.chunks_exact(self.block_bytes)) {
             shared.land(lba, stamp_of(block), fua);
         }
-        Some(Ok(()))
+        true
     }
 
     fn kick(&mut self) {}

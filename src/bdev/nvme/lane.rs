@@ -205,7 +205,7 @@ impl Lane {
             outbox.end_at_once(io, Err(error));
             return Ok(());
         }
-        if matches!(io.op, Op::Unmap { .. }) && !outbox.shape.unmaps {
+        if matches!(io.op, Op::Unmap { .. }) && outbox.shape.unmap_blocks_max.is_none() {
             outbox.end_at_once(io, Err(IoError::Unsupported));
             return Ok(());
         }

@@ -15,8 +15,10 @@ pub(in crate::bdev::nvme) struct Shape {
     pub(in crate::bdev::nvme) bytes_max: usize,
     /// The most blocks that WRITE ZEROES may cover; none where the controller does not know it.
     pub(in crate::bdev::nvme) zeroes_blocks_max: Option<u32>,
-    /// It knows DATASET MANAGEMENT.
-    pub(in crate::bdev::nvme) unmaps: bool,
+    /// The most blocks that VERIFY may cover.
+    pub(in crate::bdev::nvme) verify_blocks_max: u32,
+    /// The most blocks that DATASET MANAGEMENT may cover; none where the controller does not know it.
+    pub(in crate::bdev::nvme) unmap_blocks_max: Option<u32>,
     /// Its blocks have protection information, which the controller makes and checks itself.
     pub(in crate::bdev::nvme) protection: Option<PrInfo>,
 }
@@ -47,7 +49,9 @@ impl Part {
         let moved_max = (shape.bytes_max.min(queue_bytes_max) / block_bytes).clamp(1, 1 << 16);
         let moved_max = u32::try_from(moved_max).unwrap_or(1);
         let most = match job.op {
-            Op::Unmap { .. } | Op::CompareAndWrite { .. } => blocks,
+            Op::CompareAndWrite { .. } => blocks,
+            Op::Unmap { .. } => shape.unmap_blocks_max.unwrap_or(blocks),
+            Op::Verify { .. } => moved_max.min(shape.verify_blocks_max),
             Op::WriteZeroes { .. } => shape.zeroes_blocks_max.unwrap_or(moved_max),
             _ => moved_max,
         };

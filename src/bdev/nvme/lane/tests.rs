@@ -73,7 +73,8 @@ const SHAPE: Shape = Shape {
     block_bytes: 512,
     bytes_max: 8192,
     zeroes_blocks_max: Some(1 << 16),
-    unmaps: true,
+    verify_blocks_max: u32::MAX,
+    unmap_blocks_max: Some(u32::MAX),
     protection: None,
 };
 const TIMES: TimeOuts = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
@@ -245,7 +246,7 @@ fn every_operation_is_the_command_that_it_says() {
 
 #[test]
 fn zeroes_are_written_where_the_controller_cannot_make_them_and_unmap_is_refused() {
-    let mut rig = Rig::new(Shape { zeroes_blocks_max: None, unmaps: false, ..SHAPE });
+    let mut rig = Rig::new(Shape { zeroes_blocks_max: None, unmap_blocks_max: None, ..SHAPE });
     rig.io(0, Op::WriteZeroes { lba: 0, blocks: 20, fua: false, may_unmap: true }).unwrap();
     let commands: Vec<_> =
         rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10[2])).collect();

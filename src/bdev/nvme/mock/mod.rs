@@ -47,6 +47,10 @@ pub(crate) struct Config {
     pub(crate) mdts: u8,
     /// WZSL: as MDTS, for WRITE ZEROES; 0: no limit.
     pub(crate) zeroes_max: u8,
+    /// VSL: as MDTS, for VERIFY; 0: no limit.
+    pub(crate) verify_max: u8,
+    /// DMRSL: blocks of a range of DATASET MANAGEMENT; 0: no limit.
+    pub(crate) unmap_blocks_max: u32,
     /// ONCS.
     pub(crate) oncs: u16,
     /// It has a volatile write cache, and Identify says so.
@@ -69,6 +73,8 @@ impl Default for Config {
             queues_max: 8,
             mdts: 5,
             zeroes_max: 0,
+            verify_max: 0,
+            unmap_blocks_max: 0,
             oncs: oncs::COMPARE
                 | oncs::WRITE_UNCORRECTABLE
                 | oncs::DATASET_MANAGEMENT
