@@ -183,7 +183,6 @@ impl Mock {
     }
 
     /// Faults that have happened so far.
-    #[cfg(test)]
     pub(crate) fn struck(&self) -> Vec<Fault> {
         self.lock().faults.struck.clone()
     }
@@ -218,7 +217,6 @@ impl Mock {
     }
 
     /// What the driver did wrong.
-    #[cfg(test)]
     pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().dma.violations.clone()
     }
