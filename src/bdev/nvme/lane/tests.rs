@@ -1,11 +1,13 @@
 //! A lane over a queue that does as the test says.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::bdev::Op;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Reply, StopCause};
-use crate::bdev::nvme::queue::{Payload, Payloads};
+use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
 use crate::bdev::nvme::spec::{self, Command, Fuse};
 use crate::bdev::nvme::spec::{Status, nvm};
 use crate::buf::{Class, Pool};
@@ -16,7 +18,7 @@ use crate::time::SECOND_NS;
 struct Script {
     pushed: Vec<(u16, Command)>,
     rings: usize,
-    completions: VecDeque<Completion>,
+    completions: VecDeque<Ended>,
     mapped: Vec<usize>,
 }
 
@@ -53,7 +55,7 @@ impl Queue for FakeQueue {
     fn ring(&mut self, _payloads: &mut dyn Payloads) {
         self.script.lock().unwrap().rings += 1;
     }
-    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Completion> {
+    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Ended> {
         self.script.lock().unwrap().completions.pop_front()
     }
     fn acknowledge(&mut self) {}
@@ -141,9 +143,8 @@ impl Rig {
 
     /// The device completes a command with these status bits.
     fn complete(&mut self, cid: u16, bits: u16) {
-        let status = Status::from_bits(bits);
-        let completion = Completion { result: 0, sq_head: 0, sq_id: 1, cid, status };
-        self.script.lock().unwrap().completions.push_back(completion);
+        let ended = Ended { cid, status: Status::from_bits(bits) };
+        self.script.lock().unwrap().completions.push_back(ended);
     }
 
     fn request(&self) -> Request {
@@ -359,7 +360,7 @@ fn a_read_is_sent_again_once_only() {
 fn a_fence_ends_reads_too_and_a_controller_that_is_gone_says_so() {
     let mut rig = mapped();
     rig.io(1, READ).unwrap();
-    rig.lane.fence();
+    rig.lane.fence(rig.channel);
     assert!(matches!(rig.request(), Request::Stop { why: StopCause::Fence, .. }));
     rig.port.answer(Reply::Stopped).unwrap();
     assert_eq!(rig.poll(), [(1, Err(IoError::Cancelled))]);

@@ -77,8 +77,6 @@ pub(crate) struct Command {
     pub(crate) fuse: Fuse,
     /// Namespace, 0 where it is about none.
     pub(crate) nsid: u32,
-    /// Words 2 and 3.
-    pub(crate) cdw2: [u32; 2],
     /// Words 10 to 15.
     pub(crate) cdw10: [u32; 6],
 }
@@ -98,6 +96,7 @@ pub(crate) enum DataPointer {
 impl Command {
     /// The entry.
     #[expect(clippy::cast_possible_truncation, reason = "words are cut into halves")]
+    #[inline]
     pub(crate) fn encode(&self, cid: u16, data: DataPointer) -> Entry {
         let fuse = match self.fuse {
             Fuse::Alone => 0,
@@ -107,7 +106,6 @@ impl Command {
         let mut entry = [0; 16];
         entry[0] = u32::from(self.opcode) | fuse << 8 | u32::from(cid) << 16;
         entry[1] = self.nsid;
-        entry[2..4].copy_from_slice(&self.cdw2);
         match data {
             DataPointer::None => {}
             DataPointer::Prp(first, second) => {
@@ -143,6 +141,21 @@ pub(crate) struct Completion {
     pub(crate) cid: u16,
     /// How it ended.
     pub(crate) status: Status,
+}
+
+/// What of a completion an IO queue's user needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ended {
+    /// Which command.
+    pub(crate) cid: u16,
+    /// How it ended.
+    pub(crate) status: Status,
+}
+
+impl From<Completion> for Ended {
+    fn from(completion: Completion) -> Ended {
+        Ended { cid: completion.cid, status: completion.status }
+    }
 }
 
 impl Completion {

@@ -66,7 +66,7 @@ impl World {
 
 const READ: Command = Command { opcode: nvm::READ, nsid: 7, cdw10: [0x1000, 0, 7, 0, 0, 0], ..FLUSH };
 const FLUSH: Command =
-    Command { opcode: 0, fuse: crate::bdev::nvme::spec::Fuse::Alone, nsid: 0, cdw2: [0; 2], cdw10: [0; 6] };
+    Command { opcode: 0, fuse: crate::bdev::nvme::spec::Fuse::Alone, nsid: 0, cdw10: [0; 6] };
 
 #[test]
 fn entries_are_written_and_told_once() {
@@ -177,7 +177,7 @@ fn zeroes_are_one_page_many_times() {
 fn inline_bytes_lie_in_the_slots_memory() {
     let mut world = World::new();
     let range = *b"0123456789abcdef";
-    world.queue.push(2, 0, &READ, Payload::Inline(range)).unwrap();
+    world.queue.push(2, 0, &READ, Payload::Inline(&range)).unwrap();
     let mut stored = [0; 16];
     world.pair.dma.load_bytes(0x2000 + 2 * 512, &mut stored);
     assert_eq!(stored, range);
