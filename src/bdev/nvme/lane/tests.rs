@@ -371,6 +371,77 @@ fn a_fence_ends_reads_too_and_a_controller_that_is_gone_says_so() {
 }
 
 #[test]
+fn a_fence_of_one_channel_ends_its_ios_and_of_others_only_writes_that_the_device_may_have_seen() {
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.io(2, WRITE).unwrap();
+    let other = rig.lane.join(SHAPE).unwrap();
+    let fenced = std::mem::replace(&mut rig.channel, other);
+    rig.io(3, READ).unwrap();
+    rig.io(4, WRITE).unwrap();
+    // Its memory is not mapped yet: the device has seen nothing of it.
+    rig.pool = Pool::ordinary(&[Class { bytes: 65536, count: 1 }]).unwrap();
+    rig.io(5, WRITE).unwrap();
+    assert_eq!(rig.pushed().len(), 4);
+
+    rig.lane.fence(fenced);
+    assert!(matches!(rig.request(), Request::Map { .. }));
+    assert!(matches!(rig.request(), Request::Stop { why: StopCause::Fence, .. }));
+    assert!(rig.poll().is_empty());
+    rig.port.answer(Reply::Stopped).unwrap();
+    assert_eq!(rig.poll(), [(4, Err(IoError::Aborted))]);
+    rig.channel = fenced;
+    assert_eq!(rig.poll(), [(1, Err(IoError::Cancelled)), (2, Err(IoError::Cancelled))]);
+    assert_eq!(rig.lane.in_flight(fenced), 0);
+
+    rig.channel = other;
+    assert!(matches!(rig.request(), Request::Open));
+    rig.open();
+    rig.map();
+    rig.map();
+    let pushed = rig.pushed();
+    assert_eq!(pushed.iter().map(|(_, command)| command.opcode).collect::<Vec<_>>(), [nvm::WRITE, nvm::READ]);
+    for (cid, _) in pushed {
+        rig.complete(cid, 0);
+    }
+    assert_eq!(rig.poll(), [(5, Ok(())), (3, Ok(()))]);
+}
+
+#[test]
+fn a_fence_of_another_channel_is_no_try_of_a_read() {
+    let mut rig = mapped();
+    let other = rig.lane.join(SHAPE).unwrap();
+    rig.io(1, READ).unwrap();
+    let mine = std::mem::replace(&mut rig.channel, other);
+    rig.io(2, READ).unwrap();
+    rig.channel = mine;
+    rig.lane.fence(other);
+    assert!(matches!(rig.request(), Request::Stop { .. }));
+    for expected in [&[][..], &[], &[(1, Err(IoError::Aborted))]] {
+        rig.port.answer(Reply::Stopped).unwrap();
+        assert_eq!(rig.poll(), expected);
+        assert!(matches!(rig.request(), Request::Open));
+        if expected.is_empty() {
+            rig.open();
+            rig.map();
+            assert_eq!(rig.pushed().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_fence_of_a_channel_that_has_nothing_in_the_device_takes_nothing_away() {
+    let mut rig = mapped();
+    rig.io(1, WRITE).unwrap();
+    let other = rig.lane.join(SHAPE).unwrap();
+    rig.lane.fence(other);
+    assert!(rig.port.request().is_none());
+    let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };
+    rig.complete(cid, 0);
+    assert_eq!(rig.poll(), [(1, Ok(()))]);
+}
+
+#[test]
 fn a_media_error_says_where_if_the_error_log_knows_and_the_block_is_its_own() {
     for (told, expected) in [(Some(103), Some(103)), (Some(108), None), (None, None)] {
         let mut rig = mapped();
