@@ -13,7 +13,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc sim hostile clients rpc conformance vm sg3 durability nvme idle spdk)
+ALL=("${QUICK[@]}" no_alloc counters sim hostile clients rpc conformance vm sg3 durability nvme idle spdk)
 FULL=("${ALL[@]}" fuzz)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
@@ -40,6 +40,7 @@ stage_scripts() { # the scripts themselves: they parse, and what judges others c
   python3 -c 'import ast, sys
 for name in sys.argv[1:]: ast.parse(open(name).read(), name)' scripts/*.py scripts/lab/*.py scripts/lab/labs/*.py
   checks python3 scripts/conformance.py --self-test
+  checks python3 scripts/counters.py --self-test
 }
 
 stage_test() { tests --workspace; }
@@ -47,6 +48,11 @@ stage_test() { tests --workspace; }
 stage_tidy() { tests --test it tidy::; }
 
 stage_no_alloc() { tests --release --test no_alloc; }
+
+stage_counters() { # instructions, copies, allocations, … per command, against bench/counters.toml
+  packages valgrind binutils
+  checks python3 scripts/counters.py
+}
 
 stage_sim() { # seeds of the simulator
   local seeds=300
@@ -177,12 +183,22 @@ apt() { # as root, or through sudo
     { tail -20 "$CI_WORK/apt.log" >&2; return 1; }
 }
 
-host_packages() { # Debian packages that are not there yet
-  local package missing=0
-  for package in qemu-system-x86 qemu-utils qemu-block-extra libiscsi-bin tgt e2fsprogs bc strace python3; do
-    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) = installed ]] || { echo "ci: missing $package"; missing=1; }
+missing() { # PACKAGE...: whether any of these Debian packages is not there
+  local package rc=1
+  for package; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) = installed ]] || { echo "ci: missing $package"; rc=0; }
   done
-  ((missing)) || return 0
+  return "$rc"
+}
+
+packages() { # PACKAGE...: those that are not there yet
+  missing "$@" || return 0
+  apt update
+  apt install -y --no-install-recommends "$@"
+}
+
+host_packages() { # what real clients need
+  missing qemu-system-x86 qemu-utils qemu-block-extra libiscsi-bin tgt e2fsprogs bc strace python3 || return 0
   apt update
   # In one line these conflict where a backport of qemu-utils is installed: the first line takes that away.
   apt install -y --no-install-recommends qemu-system-x86

@@ -84,6 +84,18 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// Drops the value under `key` where it is; the key finds nothing from then on.
+    pub fn discard(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get_mut(key.index as usize)
+            && slot.generation == key.generation
+            && slot.tenant.is_some()
+        {
+            slot.tenant = None;
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(key.index);
+        }
+    }
+
     /// The key that the next [`Slab::insert`] will give.
     pub fn next_key(&self) -> Option<Key> {
         let index = *self.free.last()?;
@@ -139,6 +151,10 @@ mod tests {
         assert_eq!(new.index, old.index);
         assert_eq!((slab.get(old), slab.get(new)), (None, Some(&'c')));
         assert_eq!(slab.remove(old), None);
+        slab.discard(old);
+        assert_eq!(slab.get(new), Some(&'c'));
+        slab.discard(new);
+        assert_eq!((slab.get(new), slab.len()), (None, 0));
         assert_eq!(Key::from_u64(new.to_u64()), new);
     }
 }

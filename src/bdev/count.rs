@@ -9,7 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
+use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use crate::buf::Lent;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
 use crate::slab::Key;
@@ -180,7 +181,17 @@ impl CountedChannel {
             return;
         }
         // At least 1, so that 0 says that there was none.
-        let took = now.since_ns(Tick::from_ns(began >> KIND_BITS)).max(1);
+        self.lasted(kind, now.since_ns(Tick::from_ns(began >> KIND_BITS)).max(1));
+    }
+
+    /// An IO of this kind that was asked for and has ended.
+    fn took(&self, kind: usize, bytes: u64, ns: u64) {
+        self.add(3 * kind, 1);
+        self.add(3 * kind + 1, bytes);
+        self.lasted(kind, ns);
+    }
+
+    fn lasted(&self, kind: usize, took: u64) {
         self.add(3 * kind + 2, took);
         let epoch = self.epoch.load(Ordering::Relaxed);
         if self.cell.epoch.load(Ordering::Relaxed) != epoch {
@@ -222,6 +233,22 @@ impl Channel for CountedChannel {
             None => self.add(FLUSHES, 1),
         }
         Ok(())
+    }
+
+    /// It is done as it is asked for, which counts as the shortest time there is.
+    fn lend(&mut self, lba: u64, blocks: u32, now: Tick) -> Option<Lent> {
+        let lent = self.inner.lend(lba, blocks, now)?;
+        self.took(0, lent.len() as u64, 1);
+        Some(lent)
+    }
+
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, now: Tick) -> Option<Result<(), IoError>> {
+        let result = self.inner.store(lba, data, fua, now)?;
+        self.took(1, data.len() as u64, 1);
+        if result.is_err() {
+            self.add(ERRORS, 1);
+        }
+        Some(result)
     }
 
     fn kick(&mut self) {

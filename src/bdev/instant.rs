@@ -2,10 +2,12 @@
 //! here.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::queue::DoneQueue;
 use super::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
+use crate::buf::{Lender, Lent, Medium};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -13,18 +15,39 @@ use crate::time::Tick;
 pub(super) trait Perform: Debug {
     /// Does it. Reads and writes come with memory, at least as long as their extent.
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError>;
+    /// Stores the blocks that are the whole of `data`.
+    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError>;
+    /// What it is made of, where that can be lent.
+    fn medium(&self) -> Option<&Arc<Medium>> {
+        None
+    }
+    /// Where in its medium an extent is that can be lent now.
+    fn lendable(&self, _lba: u64, _blocks: u32) -> Option<Range<usize>> {
+        None
+    }
+    /// One more channel, or one less, is open.
+    fn opened(&self, _more: bool) {}
 }
 
 /// A channel whose IOs are done when submitted; the next poll brings their [`Done`]s, in order.
 #[derive(Debug)]
-pub(super) struct InstantChannel<D> {
+pub(super) struct InstantChannel<D: Perform> {
     device: Arc<D>,
+    lender: Option<Lender>,
     done: DoneQueue,
 }
 
-impl<D> InstantChannel<D> {
+impl<D: Perform> InstantChannel<D> {
     pub(super) fn new(device: Arc<D>) -> InstantChannel<D> {
-        InstantChannel { device, done: DoneQueue::new() }
+        device.opened(true);
+        let lender = device.medium().cloned().map(Lender::new);
+        InstantChannel { device, lender, done: DoneQueue::new() }
+    }
+}
+
+impl<D: Perform> Drop for InstantChannel<D> {
+    fn drop(&mut self) {
+        self.device.opened(false);
     }
 }
 
@@ -42,6 +65,16 @@ impl<D: Perform> Channel for InstantChannel<D> {
         let result = self.device.perform(io.op, io.data.as_deref_mut());
         self.done.push(Done { tag: io.tag, data: io.data, result });
         Ok(())
+    }
+
+    fn lend(&mut self, lba: u64, blocks: u32, _now: Tick) -> Option<Lent> {
+        let lender = self.lender.as_ref()?;
+        let extent = self.device.lendable(lba, blocks)?;
+        Some(lender.lend(extent.start, extent.len()))
+    }
+
+    fn store(&mut self, lba: u64, data: &[u8], _fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
+        Some(self.device.store(lba, data))
     }
 
     fn kick(&mut self) {}

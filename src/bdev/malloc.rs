@@ -4,14 +4,14 @@
 //! into the same memory without a lock, so there is no atomicity across cores: a read that meets a write on another
 //! core may see part of it. One core's IOs are never mixed.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::instant::{InstantChannel, Perform};
-use super::medium::Medium;
 use super::queue::extent_bytes;
 use super::{Bdev, Channel, Info, IoError, Offloads, Op, Unmap};
-use crate::buf::{Hugepages, MapFailed, Memory, Pages};
+use crate::buf::{Hugepages, MapFailed, Medium, Memory, Pages};
 use crate::id::ReactorId;
 
 /// What to make a RAM disk of.
@@ -73,8 +73,10 @@ struct Shared {
     blocks_max: u64,
     /// Invariant: 1 to `blocks_max`, for which `medium` has room.
     blocks: AtomicU64,
-    medium: Medium,
+    medium: Arc<Medium>,
     pages: Pages,
+    /// Channels that are open.
+    channels: AtomicU32,
 }
 
 impl Malloc {
@@ -96,7 +98,7 @@ impl Malloc {
         let bytes = bytes.ok_or(MallocError::TooLarge(blocks_max))?;
         let memory = Memory::map_preferring_huge(bytes, hugepages, Memory::map_untouched)?;
         let pages = memory.pages();
-        let (blocks, medium) = (AtomicU64::new(blocks), Medium::new(memory));
+        let (blocks, medium) = (AtomicU64::new(blocks), Arc::new(Medium::new(memory)));
         Ok(Malloc {
             shared: Arc::new(Shared {
                 name,
@@ -107,6 +109,7 @@ impl Malloc {
                 blocks,
                 medium,
                 pages,
+                channels: AtomicU32::new(0),
             }),
         })
     }
@@ -150,10 +153,16 @@ impl Bdev for Malloc {
     }
 }
 
+impl Shared {
+    fn extent(&self, lba: u64, blocks: u32) -> Result<Range<usize>, IoError> {
+        extent_bytes(lba, blocks, self.block_bytes, self.blocks.load(Ordering::Relaxed))
+    }
+}
+
 impl Perform for Shared {
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
         let Some((lba, blocks)) = op.extent() else { return Ok(()) };
-        let extent = extent_bytes(lba, blocks, self.block_bytes, self.blocks.load(Ordering::Relaxed))?;
+        let extent = self.extent(lba, blocks)?;
         let (start, bytes) = (extent.start, extent.len());
         let data = data.map(|data| &mut data[..bytes]);
         match op {
@@ -165,6 +174,32 @@ impl Perform for Shared {
             Op::Flush => {}
         }
         Ok(())
+    }
+
+    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError> {
+        let blocks =
+            u32::try_from(data.len() / self.block_bytes as usize).map_err(|_| IoError::OutOfRange)?;
+        let extent = self.extent(lba, blocks)?;
+        self.medium.write(extent.start, &data[..extent.len()]);
+        Ok(())
+    }
+
+    /// While one reactor alone serves the disk: what another wrote meanwhile would be sent half new, half old. One that
+    /// opens it in this very moment is late by a turn at most, and then finds what any two that share the disk find.
+    fn lendable(&self, lba: u64, blocks: u32) -> Option<Range<usize>> {
+        if self.channels.load(Ordering::Relaxed) == 1 { self.extent(lba, blocks).ok() } else { None }
+    }
+
+    fn medium(&self) -> Option<&Arc<Medium>> {
+        Some(&self.medium)
+    }
+
+    fn opened(&self, more: bool) {
+        if more {
+            self.channels.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.channels.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

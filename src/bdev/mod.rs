@@ -22,7 +22,6 @@ pub mod error;
 pub mod file;
 mod instant;
 pub mod malloc;
-mod medium;
 pub mod null;
 pub mod nvme;
 mod queue;
@@ -36,7 +35,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::os::fd::RawFd;
 
-use crate::buf::Buf;
+use crate::buf::{Buf, Lent};
 use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
@@ -294,6 +293,16 @@ pub trait Channel: Debug {
     fn state(&self) -> ChannelState;
     /// Takes the IO, or says why not and gives it back.
     fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused>;
+    /// The blocks, uncopied, where the device is memory that may be lent now: that is all of the read, and no [`Done`] follows.
+    /// None where they are to be read by [`Channel::submit`]. What is lent is not kept beyond the turn.
+    fn lend(&mut self, _lba: u64, _blocks: u32, _now: Tick) -> Option<Lent> {
+        None
+    }
+    /// Stores the blocks that are the whole of `data`, durably where `fua` says so, if the device does that at once: that is
+    /// all of the write, and no [`Done`] follows. None where they are to be written by [`Channel::submit`].
+    fn store(&mut self, _lba: u64, _data: &[u8], _fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
+        None
+    }
     /// Tells the device of all that was submitted (doorbells): once a turn.
     fn kick(&mut self);
     /// Appends finished IOs while `out` has spare capacity and fewer than `max` were appended.

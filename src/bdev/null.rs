@@ -69,6 +69,12 @@ impl Perform for Shared {
         }
         Ok(())
     }
+
+    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError> {
+        let blocks =
+            u32::try_from(data.len() / self.info.block_bytes as usize).map_err(|_| IoError::OutOfRange)?;
+        self.perform(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }, None)
+    }
 }
 
 #[cfg(test)]

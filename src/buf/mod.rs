@@ -20,8 +20,10 @@
     )
 )]
 
+mod medium;
 mod memory;
 mod pool;
 
+pub use medium::{Lender, Lent, Medium};
 pub use memory::{Hugepages, MapFailed, Memory, Pages, Region};
 pub use pool::{Buf, Class, ClassUse, Pool};

@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 
 pub use pdu::data_in_pdus;
 
-use crate::buf::Buf;
+use crate::buf::{Buf, Lent};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::pdu::{Cursor, Pdu, make};
@@ -61,8 +61,10 @@ pub enum TxItem {
     DataIn {
         /// Initiator task tag.
         itt: u32,
-        /// The data.
+        /// The data, or where they are copied to when what is lent goes back.
         data: Buf,
+        /// The data in the device's own memory, up to the end of the turn at most; as long as `data`. There is no digest of them.
+        lent: Option<Lent>,
         /// Offset of the first byte in the command's data.
         offset: u32,
         /// Bytes of one PDU's segment, at most: as negotiated when it was queued.
@@ -105,7 +107,9 @@ pub struct Queued {
 /// The PDUs of one send; a reactor has one for all its connections.
 #[derive(Debug)]
 pub struct Batch {
-    pdus: Vec<Pdu>,
+    pdus: Box<[Pdu]>,
+    /// So many of them are in it.
+    count: usize,
     /// Bytes of the first PDU that went out earlier.
     skip: usize,
 }
@@ -116,37 +120,47 @@ pub type Slices<'a> = ArrayVec<IoSlice<'a>, { 3 * limits::BATCH_PDUS }>;
 impl Batch {
     /// An empty batch.
     pub fn new() -> Batch {
-        Batch { pdus: Vec::with_capacity(limits::BATCH_PDUS), skip: 0 }
+        Batch { pdus: vec![Pdu::new(); limits::BATCH_PDUS].into_boxed_slice(), count: 0, skip: 0 }
     }
 
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.pdus.is_empty()
+        self.count == 0
     }
 
     /// Bytes still to be sent.
     pub fn bytes(&self) -> usize {
-        self.pdus.iter().map(Pdu::bytes).sum::<usize>() - self.skip
+        self.pdus().iter().map(Pdu::bytes).sum::<usize>() - self.skip
     }
 
-    /// The batch as slices for a vectored send.
-    pub fn slices<'a>(&'a self, items: &'a Slab<Queued>) -> Slices<'a> {
-        let mut slices = Slices::new();
+    fn pdus(&self) -> &[Pdu] {
+        &self.pdus[..self.count]
+    }
+
+    /// The place of one more, with what its last tenant left in it.
+    fn next(&mut self) -> &mut Pdu {
+        self.count += 1;
+        &mut self.pdus[self.count - 1]
+    }
+
+    /// Appends the batch as slices for a vectored send.
+    pub fn slices<'a>(&'a self, items: &'a Slab<Queued>, slices: &mut Slices<'a>) {
         let mut skip = self.skip;
-        for pdu in &self.pdus {
-            let data = pdu.data.and_then(|(key, from, bytes)| {
-                let buf = items.get(key)?.data()?;
-                buf.get(from as usize..from as usize + bytes as usize)
-            });
-            for part in [&pdu.head[..pdu.head_bytes], data.unwrap_or(&[]), &pdu.tail[..pdu.tail_bytes]] {
-                let skipped = skip.min(part.len());
+        for pdu in self.pdus() {
+            let mut put = |bytes: usize, slice: &dyn Fn(usize) -> Option<IoSlice<'a>>| {
+                let skipped = skip.min(bytes);
                 skip -= skipped;
-                if skipped < part.len() {
-                    slices.push(IoSlice::new(&part[skipped..]));
+                if skipped < bytes {
+                    slices.extend(slice(skipped));
                 }
+            };
+            put(pdu.head_bytes, &|at| Some(IoSlice::new(&pdu.head[at..pdu.head_bytes])));
+            if let Some((key, from, bytes)) = pdu.data {
+                let (from, bytes) = (from as usize, bytes as usize);
+                put(bytes, &|at| items.get(key)?.slice(from + at, bytes - at));
             }
+            put(pdu.tail_bytes, &|at| Some(IoSlice::new(&pdu.tail[at..pdu.tail_bytes])));
         }
-        slices
     }
 }
 
@@ -166,6 +180,10 @@ impl Queued {
         )
     }
 
+    fn is_lent(&self) -> bool {
+        matches!(self.item, TxItem::DataIn { lent: Some(_), .. })
+    }
+
     /// What counts against `CONTROL_BYTES_MAX`: data of immediate commands are bounded by their number.
     fn control_bytes(&self) -> u64 {
         match &self.item {
@@ -181,6 +199,22 @@ impl Queued {
             TxItem::Response { .. } => None,
         }
     }
+
+    /// A part of its data, for a send.
+    fn slice(&self, from: usize, bytes: usize) -> Option<IoSlice<'_>> {
+        match &self.item {
+            TxItem::DataIn { lent: Some(lent), .. } => Some(lent.slice(from, bytes)),
+            _ => self.data()?.get(from..from + bytes).map(IoSlice::new),
+        }
+    }
+
+    /// What is lent to it is copied and goes back.
+    fn keep(&mut self) -> bool {
+        let TxItem::DataIn { data, lent, .. } = &mut self.item else { return false };
+        let Some(lent) = lent.take() else { return false };
+        lent.copy(data);
+        true
+    }
 }
 
 /// A connection's queue; its items live in the reactor's slab.
@@ -192,6 +226,8 @@ pub struct TxQueue {
     control_count: u32,
     control_bytes: u64,
     unsent_bytes: u64,
+    /// Items with memory that is lent to them.
+    lent_count: u32,
     cursor: Cursor,
     /// The PDU taken in part, and how much of it.
     begun: Option<(Box<Pdu>, usize)>,
@@ -203,7 +239,7 @@ impl TxQueue {
     /// An empty queue whose next StatSN is `stat_sn`.
     pub fn new(stat_sn: Sn) -> TxQueue {
         let cursor = Cursor { stat_sn, at: 0, pdus: 0 };
-        let spare = Some(Box::new(Pdu::new(cursor)));
+        let spare = Some(Box::new(Pdu::new()));
         TxQueue {
             first: None,
             last: None,
@@ -211,6 +247,7 @@ impl TxQueue {
             control_count: 0,
             control_bytes: 0,
             unsent_bytes: 0,
+            lent_count: 0,
             cursor,
             begun: None,
             spare,
@@ -252,6 +289,7 @@ impl TxQueue {
         let queued = Queued { item, next: None };
         let bytes = queued.data().map_or(0, |data| data.len() as u64);
         let (is_control, control_bytes) = (queued.is_control(), queued.control_bytes());
+        let is_lent = queued.is_lent();
         let key = items.insert(queued).map_err(|queued| Box::new(queued.item))?;
         match self.last.and_then(|last| items.get_mut(last)) {
             Some(last) => last.next = Some(key),
@@ -262,7 +300,19 @@ impl TxQueue {
         self.control_count += u32::from(is_control);
         self.control_bytes += control_bytes;
         self.unsent_bytes += bytes;
+        self.lent_count += u32::from(is_lent);
         Ok(())
+    }
+
+    /// Copies what is lent to items that were not sent, so that it can go back.
+    pub fn keep_lent(&mut self, items: &mut Slab<Queued>) {
+        let mut at = self.first;
+        while self.lent_count > 0
+            && let Some(item) = at.and_then(|key| items.get_mut(key))
+        {
+            self.lent_count -= u32::from(item.keep());
+            at = item.next;
+        }
     }
 
     /// Drops everything.
@@ -273,20 +323,26 @@ impl TxQueue {
     }
 
     fn pop(&mut self, items: &mut Slab<Queued>) -> bool {
-        let Some(queued) = self.first.and_then(|first| items.remove(first)) else { return false };
+        let Some((first, queued)) = self.first.and_then(|first| Some((first, items.get(first)?))) else {
+            return false;
+        };
         self.first = queued.next;
         if self.first.is_none() {
             self.last = None;
         }
         self.count -= 1;
-        self.control_count -= u32::from(queued.is_control());
-        self.control_bytes -= queued.control_bytes();
+        if queued.is_control() {
+            self.control_count -= 1;
+            self.control_bytes -= queued.control_bytes();
+        }
+        self.lent_count -= u32::from(queued.is_lent());
+        items.discard(first);
         true
     }
 
     /// Makes the PDUs of the next send.
     pub fn fill(&self, batch: &mut Batch, items: &Slab<Queued>, params: &Params, window: &Window) {
-        batch.pdus.clear();
+        batch.count = 0;
         batch.skip = 0;
         let mut cursor = self.cursor;
         let mut at = self.first;
@@ -295,25 +351,26 @@ impl TxQueue {
         if let Some((pdu, sent)) = &self.begun {
             batch.skip = *sent;
             bytes = pdu.bytes() - sent;
-            batch.pdus.push(**pdu);
+            *batch.next() = **pdu;
             if pdu.ends_item {
                 at = at.and_then(|key| items.get(key)?.next);
             }
         }
         while let Some(key) = at
-            && batch.pdus.len() < limits::BATCH_PDUS
+            && batch.count < limits::BATCH_PDUS
             && bytes < limits::BATCH_BYTES
         {
             let Some(queued) = items.get(key) else { break };
-            let mut pdu = Pdu::new(cursor);
-            make(&mut pdu, key, &queued.item, params, window, freed);
+            // In place: what is copied around for each PDU shows.
+            let pdu = batch.next();
+            pdu.begin(cursor);
+            make(pdu, key, &queued.item, params, window, freed);
             cursor = pdu.after;
             freed += u32::from(pdu.frees);
             bytes += pdu.bytes();
             if pdu.ends_item {
                 at = queued.next;
             }
-            batch.pdus.push(pdu);
         }
     }
 
@@ -322,7 +379,7 @@ impl TxQueue {
         let mut outcome = Sent { freed: 0, is_over: false };
         sent += batch.skip;
         let mut begun_before = self.begun.take().map(|(pdu, _)| pdu);
-        for pdu in &batch.pdus {
+        for pdu in batch.pdus() {
             let was_begun = begun_before.is_some();
             if sent == 0 && !was_begun {
                 break;

@@ -85,6 +85,13 @@ impl Window {
         Some(due)
     }
 
+    /// Takes the CmdSN that is due, for a command that will be answered.
+    pub fn take_due(&mut self) {
+        self.taken >>= 1;
+        self.expected = self.expected.plus(1);
+        self.begin();
+    }
+
     /// A due command became a task that will be answered.
     pub fn begin(&mut self) {
         self.unanswered += 1;

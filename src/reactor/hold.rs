@@ -140,6 +140,11 @@ impl Holds {
         self.own.iter().find(|(_, own)| own.task == task && own.phase == Phase::Granted).map(|(key, _)| key)
     }
 
+    /// Whether this reactor honours or has any.
+    pub(super) fn is_any(&self) -> bool {
+        !(self.local.is_empty() && self.own.is_empty())
+    }
+
     /// Whether holds that this reactor is home to exist.
     pub(super) fn is_needed(&self) -> bool {
         self.home.len() > 0

@@ -16,6 +16,7 @@ mod atomics;
 mod exec;
 mod hold;
 mod inbox;
+mod lending;
 pub mod message;
 mod planted;
 pub mod port;

@@ -91,6 +91,10 @@ impl<N: Net> Reactor<N> {
         }
         self.write_through(unit, key);
         let is_held = self.is_held(key);
+        let op = self.tables.ios.get(key).map(|io| io.op).filter(|op| access(op) == Access::Write);
+        if let Some((lba, blocks)) = op.and_then(Op::extent) {
+            self.recall(unit, lba, blocks, now);
+        }
         let Some(slot) = unit::of(&mut self.units, unit) else { return true };
         if is_held {
             slot.held.push(key, &mut self.tables);

@@ -6,12 +6,13 @@ use std::io::IoSliceMut;
 use crate::bdev::{Done, Wake};
 use crate::buf::Pool;
 use crate::id::{ReactorId, UnitId};
-use crate::iscsi::conn::Conn;
+use crate::iscsi::conn::{Conn, Request};
 use crate::iscsi::error::Fatal;
-use crate::iscsi::tx::Batch;
+use crate::iscsi::tx::{Batch, Slices};
 use crate::limits;
 use crate::net::{Net, Readiness, Rx, Tx, Wait};
 use crate::reactor::hold::Holds;
+use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
@@ -27,7 +28,7 @@ pub(super) struct Link<S> {
     pub(super) conn: Conn,
     pub(super) sock: S,
     is_readable: bool,
-    is_writable: bool,
+    pub(super) is_writable: bool,
     /// It is in the list of connections to serve.
     is_active: bool,
     /// A READ waits until less is queued to be sent.
@@ -90,6 +91,7 @@ pub struct Reactor<N: Net> {
     ready: Vec<Readiness>,
     dones: Vec<Done>,
     next_scan: Tick,
+    pub(super) lending: Lending,
     #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "only the simulator plants bugs"))]
     pub(super) planted: Planted,
 }
@@ -126,6 +128,7 @@ impl<N: Net> Reactor<N> {
             ready: Vec::with_capacity(limits::READY_MAX),
             dones: Vec::with_capacity(limits::DONES_PER_POLL),
             next_scan: Tick::ZERO,
+            lending: Lending::new(),
             planted: setup.planted,
         }
     }
@@ -133,7 +136,6 @@ impl<N: Net> Reactor<N> {
     /// One turn. Whether it did anything.
     pub fn turn(&mut self, now: Tick) -> bool {
         let mut worked = self.messages(now);
-        worked |= self.completions(now);
         worked |= self.readiness();
         worked |= self.serve(now);
         self.timers(now, worked);
@@ -225,20 +227,26 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Receives from and sends to each active connection once.
+    /// Receives from each active connection once, takes completions, and sends to each active connection once.
     fn serve(&mut self, now: Tick) -> bool {
         let mut active = std::mem::take(&mut self.active);
         std::mem::swap(&mut active, &mut self.next_active);
+        self.lending.open();
         for &key in &active {
-            let Some(link) = self.conns.get_mut(key) else { continue };
-            link.is_active = false;
-            if link.is_readable && link.conn.wants_input() {
+            if self.conns.get(key).is_some_and(|link| link.is_readable && link.conn.wants_input()) {
                 self.receive(key, now);
             }
         }
-        // All requests of this turn are with the devices: what is done already is sent with the rest.
+        // All requests of this turn are with the devices: what is done already is sent at once.
         self.kick();
+        let mut worked = self.completions(now);
+        self.lending.close();
+        active.append(&mut self.next_active);
+        worked |= !active.is_empty();
         for &key in &active {
+            if let Some(link) = self.conns.get_mut(key) {
+                link.is_active = false;
+            }
             self.transmit(key, now);
             if let Some(link) = self.conns.get(key)
                 && (link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output())
@@ -246,7 +254,6 @@ impl<N: Net> Reactor<N> {
                 self.activate(key);
             }
         }
-        let worked = !active.is_empty();
         active.clear();
         self.active = active;
         worked
@@ -281,6 +288,7 @@ impl<N: Net> Reactor<N> {
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
             let request = link.conn.advance(&mut input, &mut self.tables.cx(now))?;
             match request {
+                Some(Request::Short(short)) => input = self.short(key, short, input, now),
                 Some(request) => self.request(key, request, now)?,
                 None => {
                     link.conn.input_ended(now);
@@ -303,7 +311,11 @@ impl<N: Net> Reactor<N> {
                 break;
             }
             link.conn.fill(&mut self.batch, &self.tables.tx);
-            let outcome = self.net.send(link.sock, &self.batch.slices(&self.tables.tx));
+            let outcome = {
+                let mut slices = Slices::new();
+                self.batch.slices(&self.tables.tx, &mut slices);
+                self.net.send(link.sock, &slices)
+            };
             match outcome {
                 Tx::Sent(bytes) => {
                     let is_all = bytes == self.batch.bytes();
@@ -322,7 +334,9 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
-        if self.conns.get(key).is_some_and(|link| link.has_stalled_reads && !link.conn.is_clogged()) {
+        let Some(link) = self.conns.get_mut(key) else { return };
+        link.conn.keep_lent(&mut self.tables.cx(now));
+        if link.has_stalled_reads && !link.conn.is_clogged() {
             self.unstall(key, now);
         }
     }

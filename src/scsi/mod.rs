@@ -280,6 +280,29 @@ pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), O
     medium::check(piece, access, unit).map_err(Outcome::check)
 }
 
+/// What a READ or WRITE of 10 or 16 bytes asks for, where it is in its plainest form (of all flags DPO and FUA only), moves something
+/// and is allowed: then this is what [`plan`] says too. None says nothing.
+pub fn plain(cdb: &Cdb, place: &Place<'_>) -> Option<(Extent, Access)> {
+    const FLAGS: u8 = 0x18;
+    const READ_10: u8 = 0x28;
+    const WRITE_10: u8 = 0x2a;
+    const READ_16: u8 = 0x88;
+    const WRITE_16: u8 = 0x8a;
+    let opcode = cdb.opcode();
+    // GROUP NUMBER and CONTROL.
+    let (extent, rest) = match opcode {
+        READ_10 | WRITE_10 => (medium::extent_10(cdb), cdb.byte(6) | cdb.byte(9)),
+        READ_16 | WRITE_16 => (medium::extent_16(cdb), cdb.byte(14) | cdb.byte(15)),
+        _ => return None,
+    };
+    if cdb.byte(1) & !FLAGS != 0 || rest != 0 || extent.blocks == 0 {
+        return None;
+    }
+    let is_read = matches!(opcode, READ_10 | READ_16);
+    let access = if is_read { Access::Read } else { Access::Write };
+    recheck(extent, access, place).is_ok().then_some((extent, access))
+}
+
 /// A logical unit that is there to serve.
 #[derive(Clone, Copy, Debug)]
 struct Served<'a> {

@@ -5,12 +5,14 @@
 //! long before its reactor polls; a write lands from a copy of its buffer as it was when submitted.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::rng::Rng;
 use crate::bdev::{
     Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
 };
+use crate::buf::{Lender, Lent, Medium, Memory, Pages};
 use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
@@ -107,6 +109,8 @@ struct Shared {
     limits: BTreeMap<ReactorId, u64>,
     notes: Vec<Note>,
     rng: Rng,
+    /// What the blocks hold, as bytes: what is lent of them.
+    medium: Arc<Medium>,
 }
 
 /// A disk, shared by the world and by the target.
@@ -118,7 +122,10 @@ pub struct Disk {
 impl Disk {
     /// A disk of zero stamps. Its medium has `blocks` blocks, whatever [`Disk::tell_blocks`] says later.
     pub fn new(name: &str, blocks: u64, block_bytes: u32, rng: Rng) -> Disk {
-        let shared = Shared {
+        let bytes = usize::try_from(blocks).unwrap_or(0) * block_bytes as usize;
+        let memory = Memory::map(bytes, Pages::Ordinary).expect("a simulated disk is small");
+        let mut shared = Shared {
+            medium: Arc::new(Medium::new(memory)),
             name: name.to_owned(),
             block_bytes,
             blocks,
@@ -136,6 +143,9 @@ impl Disk {
             notes: Vec::new(),
             rng,
         };
+        for lba in 0..blocks {
+            shared.show(lba, 0);
+        }
         Disk { shared: Arc::new(Mutex::new(shared)) }
     }
 
@@ -277,8 +287,24 @@ impl Shared {
         self.flying[at].result = Some(if fails { Err(error) } else { Ok(()) });
     }
 
+    /// Where an extent is, for an IO that is done at once: now and then, when nothing is in flight or to fail.
+    fn at_once(&mut self, reactor: ReactorId, op: Op) -> Option<Range<usize>> {
+        let (lba, blocks) = op.extent()?;
+        let end = lba.checked_add(u64::from(blocks))?;
+        let is_calm = self.state == ChannelState::Ready && self.flying.is_empty() && self.failures == 0;
+        if !is_calm || end > self.durable.len() as u64 || self.rng.one_in(2) {
+            return None;
+        }
+        if end > self.limits.get(&reactor).copied().unwrap_or(u64::MAX) {
+            self.notes.push(Note::Beyond { reactor, op });
+        }
+        let bytes = |block: u64| usize::try_from(block * u64::from(self.block_bytes)).ok();
+        Some(bytes(lba)?..bytes(end)?)
+    }
+
     fn land(&mut self, lba: u64, stamp: Stamp, is_durable: bool) {
         self.serial += 1;
+        self.show(lba, stamp);
         let serial = self.serial;
         self.notes.push(Note::Landed { lba, stamp });
         if is_durable {
@@ -288,6 +314,14 @@ impl Shared {
             }
         } else {
             self.cached.entry(lba).or_default().push((serial, stamp));
+        }
+    }
+
+    fn show(&mut self, lba: u64, stamp: Stamp) {
+        let mut block = vec![0; self.block_bytes as usize];
+        fill(&mut block, stamp);
+        if let Ok(lba) = usize::try_from(lba) {
+            self.medium.write(lba * block.len(), &block);
         }
     }
 
@@ -327,8 +361,18 @@ impl Bdev for Disk {
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
-        let block_bytes = usize::try_from(self.lock().block_bytes).unwrap_or(512);
-        Box::new(DiskChannel { disk: self.clone(), reactor, block_bytes, held: Vec::new(), last: Tick::ZERO })
+        let shared = self.lock();
+        let block_bytes = usize::try_from(shared.block_bytes).unwrap_or(512);
+        let lender = Lender::new(Arc::clone(&shared.medium));
+        drop(shared);
+        Box::new(DiskChannel {
+            disk: self.clone(),
+            reactor,
+            block_bytes,
+            held: Vec::new(),
+            last: Tick::ZERO,
+            lender,
+        })
     }
 }
 
@@ -339,6 +383,7 @@ struct DiskChannel {
     block_bytes: usize,
     held: Vec<Io>,
     last: Tick,
+    lender: Lender,
 }
 
 impl Channel for DiskChannel {
@@ -387,6 +432,24 @@ impl Channel for DiskChannel {
         self.held.push(io);
         self.last = now;
         Ok(())
+    }
+
+    /// At random, as long as nothing is in flight and nothing is to fail.
+    fn lend(&mut self, lba: u64, blocks: u32, _now: Tick) -> Option<Lent> {
+        let mut shared = self.disk.lock();
+        let extent = shared.at_once(self.reactor, Op::Read { lba, blocks })?;
+        Some(self.lender.lend(extent.start, extent.len()))
+    }
+
+    /// See `lend`.
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
+        let mut shared = self.disk.lock();
+        let blocks = u32::try_from(data.len() / self.block_bytes).ok()?;
+        shared.at_once(self.reactor, Op::Write { lba, blocks, fua })?;
+        for (lba, block) in (lba..).zip(data.chunks_exact(self.block_bytes)) {
+            shared.land(lba, stamp_of(block), fua);
+        }
+        Some(Ok(()))
     }
 
     fn kick(&mut self) {}

@@ -140,7 +140,7 @@ impl Conn {
     }
 
     /// Opens the window further while more than half of it is in use and the reactor has room.
-    fn grow_window(&mut self, cx: &mut Cx<'_>) {
+    pub(super) fn grow_window(&mut self, cx: &mut Cx<'_>) {
         let size = self.window.size();
         if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *cx.spare_window >= size {
             *cx.spare_window -= size;

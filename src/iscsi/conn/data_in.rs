@@ -44,6 +44,7 @@ impl Conn {
         let item = TxItem::DataIn {
             itt: task.itt,
             data,
+            lent: None,
             offset,
             segment_bytes_max,
             data_sn,

@@ -200,6 +200,9 @@ impl Deframer {
         }
         let end = BHS_BYTES + bhs.ahs_bytes();
         let whole = end + if params.header_digest { DIGEST_BYTES } else { 0 };
+        if whole == BHS_BYTES {
+            return Ok(Some(bhs));
+        }
         self.collect(whole, input);
         if self.have < whole {
             return Ok(None);
@@ -225,6 +228,11 @@ impl Deframer {
             payload.digest = params.data_digest.then(|| Digest::new(CrcAlgorithm::Crc32Iscsi));
         }
         self.payload = Some(payload);
+    }
+
+    /// The PDU of the header that is complete has been dealt with.
+    pub(super) fn end(&mut self) {
+        self.have = 0;
     }
 
     /// Whether a data segment is under way.

@@ -9,6 +9,8 @@ mod data_in;
 mod data_out;
 mod deframe;
 mod other;
+mod place;
+mod short;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -17,6 +19,7 @@ mod tmf;
 use std::sync::Arc;
 
 pub use data_out::Solicit;
+pub use short::Short;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
@@ -32,9 +35,13 @@ use crate::iscsi::window::{Place as SnPlace, Window};
 use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
 use crate::limits;
 use crate::scsi::attention::{Attentions, Ua};
-use crate::scsi::view::{LunNumber, TargetView, UnitView};
+use crate::scsi::view::{TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
+
+/// Opcodes of requests that are answered with as much as they say (RFC 7143 §11.2.1.2).
+const NOP_OUT: u8 = 0x00;
+const TEXT_REQUEST: u8 = 0x04;
 
 /// What of the reactor a connection works with.
 #[derive(Debug)]
@@ -60,6 +67,9 @@ pub struct Cx<'a> {
 pub enum Request {
     /// A command's turn has come.
     Run(Key),
+    /// A READ or WRITE that need not become a task if it can be carried out now. [`Conn::answer_short`] or [`Conn::go_long`]
+    /// follows.
+    Short(Short),
     /// A sequence of a WRITE's data has ended: its piece may be full, or more is to be asked for.
     Piece(Key),
     /// A WRITE that has been decided owes no data any more: it may end.
@@ -140,6 +150,8 @@ pub struct Conn {
     is_logged_out: bool,
     /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
     has_made_room: bool,
+    /// The command whose header is complete has to become a task.
+    goes_long: bool,
     rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,
@@ -171,6 +183,7 @@ impl Conn {
             tmf_count: 0,
             is_logged_out: false,
             has_made_room: false,
+            goes_long: false,
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
@@ -245,6 +258,9 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
+                if let Some(short) = self.short(&bhs, input, cx) {
+                    return Ok(Some(Request::Short(short)));
+                }
                 let payload = self.begin(&bhs, cx)?;
                 self.deframer.begin(payload, &self.params);
             }
@@ -265,7 +281,7 @@ impl Conn {
     fn may_echo(&self, bhs: &Bhs) -> bool {
         let bytes = u64::from(bhs.data_bytes());
         bytes == 0
-            || !matches!(Pdu::parse(bhs), Pdu::NopOut(_) | Pdu::Text(_))
+            || !matches!(bhs.opcode(), NOP_OUT | TEXT_REQUEST)
             || self.tx.control_bytes() + bytes <= limits::CONTROL_BYTES_MAX
     }
 
@@ -429,6 +445,11 @@ impl Conn {
         sent.is_over
     }
 
+    /// Copies what is lent to data that were not sent, so that it can go back.
+    pub fn keep_lent(&mut self, cx: &mut Cx<'_>) {
+        self.tx.keep_lent(cx.tx);
+    }
+
     /// Whether something waits to be sent.
     pub fn has_output(&self) -> bool {
         !self.tx.is_empty()
@@ -466,72 +487,6 @@ impl Conn {
         self.rejected = Some(reason);
         self.push_control(Reject { reason: reason.code() }.encode(), Some(data), StatSn::Consume, cx);
         Ok(())
-    }
-
-    /// The logical unit at `number`, as the command layer wants it.
-    pub fn place<'a>(
-        &'a self,
-        number: Option<LunNumber>,
-        units: &'a [Option<Arc<UnitView>>],
-    ) -> crate::scsi::Place<'a> {
-        let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
-            let view = view_of(units, mapping.unit)?;
-            Some((view, mapping.read_only))
-        });
-        let number = number.unwrap_or(LunNumber(u16::MAX));
-        crate::scsi::Place { nexus: self.nexus, target: &self.target, number, unit }
-    }
-
-    /// What the nexus has yet to be told at `number`.
-    pub fn attentions(&mut self, number: Option<LunNumber>) -> Option<&mut Attentions> {
-        let (index, _) = self.target.mapping(number?)?;
-        self.attentions.get_mut(index)
-    }
-
-    /// The place and the attentions of a LUN at once.
-    pub fn place_and_attentions<'a>(
-        &'a mut self,
-        number: Option<LunNumber>,
-        units: &'a [Option<Arc<UnitView>>],
-    ) -> (crate::scsi::Place<'a>, Option<&'a mut Attentions>) {
-        let mapping = number.and_then(|number| self.target.mapping(number));
-        let unit = mapping.and_then(|(_, mapping)| {
-            let view = view_of(units, mapping.unit)?;
-            Some((view, mapping.read_only))
-        });
-        let number = number.unwrap_or(LunNumber(u16::MAX));
-        let place = crate::scsi::Place { nexus: self.nexus, target: &self.target, number, unit };
-        (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
-    }
-
-    /// The nexus has been told that the LUNs have changed: that holds for all of them (SPC-5, LUICLR).
-    pub fn luns_told(&mut self) {
-        self.attentions.iter_mut().for_each(|attentions| attentions.clear(Ua::LunsChanged));
-    }
-
-    /// Queues a unit attention at every LUN that leads to `unit`.
-    pub fn attend(&mut self, unit: UnitId, ua: Ua) {
-        for (mapping, attentions) in self.target.mappings.iter().zip(&mut self.attentions) {
-            if mapping.unit == unit {
-                attentions.push(ua);
-            }
-        }
-    }
-
-    /// Puts a new view of the target in place and gives the old one back; what is owed at LUNs that stay is kept.
-    /// Allocates: it is a reconfiguration.
-    pub fn retarget(&mut self, target: Arc<TargetView>, ua: Option<Ua>) -> Arc<TargetView> {
-        let attentions = target.mappings.iter().map(|mapping| {
-            let old = self.target.mapping(mapping.number).filter(|(_, old)| old.unit == mapping.unit);
-            let mut attentions =
-                old.and_then(|(index, _)| self.attentions.get(index).copied()).unwrap_or_default();
-            if let Some(ua) = ua {
-                attentions.push(ua);
-            }
-            attentions
-        });
-        self.attentions = attentions.collect();
-        std::mem::replace(&mut self.target, target)
     }
 
     /// Ends everything: tasks and queues are given up without an answer. What devices still have of it is the
@@ -589,9 +544,4 @@ impl Conn {
             task.outcome.get_or_insert(outcome);
         }
     }
-}
-
-/// What is published of a unit; nothing where its index has another tenant by now.
-fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
-    units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
 }

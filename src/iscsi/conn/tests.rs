@@ -9,7 +9,7 @@ use crate::iscsi::error::Fatal;
 use crate::iscsi::negotiate::DEFAULTS;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Tasks};
-use crate::iscsi::tx::{Batch, Queued};
+use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
@@ -39,6 +39,12 @@ macro_rules! cx {
             spare_window: &mut $world.spare_window,
         }
     };
+}
+
+fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {
+    let mut slices = Slices::new();
+    batch.slices(tx, &mut slices);
+    slices.iter().flat_map(|slice| slice.iter().copied()).collect()
 }
 
 impl World {
@@ -112,7 +118,11 @@ impl World {
 
     /// What a PDU that came asks of the reactor.
     fn receive(&mut self, mut pdu: &[u8]) -> Option<Request> {
-        let request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
+        let mut request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
+        if matches!(request, Some(Request::Short(_))) {
+            self.conn.go_long();
+            request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
+        }
         assert!(pdu.is_empty());
         request
     }
@@ -133,7 +143,7 @@ impl World {
     fn send(&mut self) -> Vec<Vec<u8>> {
         let mut batch = Batch::new();
         self.conn.fill(&mut batch, &self.tx);
-        let stream: Vec<u8> = batch.slices(&self.tx).iter().flat_map(|slice| slice.iter().copied()).collect();
+        let stream = stream(&batch, &self.tx);
         assert!(!self.conn.sent(stream.len(), &batch, cx!(self)));
         assert!(!self.conn.has_output());
         let mut rest = stream.as_slice();
@@ -270,7 +280,7 @@ fn echoes_that_nobody_reads_are_bounded_in_bytes() {
     assert_eq!(world.pools[0].in_use_count(), 2);
     let mut batch = Batch::new();
     world.conn.fill(&mut batch, &world.tx);
-    let stream: Vec<u8> = batch.slices(&world.tx).iter().flat_map(|slice| slice.iter().copied()).collect();
+    let stream = stream(&batch, &world.tx);
     assert_eq!(stream.len(), 2 * nop.len() + 48 + 48);
     // NOP-In twice, and a Reject for too many immediate requests.
     let opcodes = [0, nop.len(), 2 * nop.len()].map(|at| (stream[at], stream[at + 2]));

@@ -40,7 +40,8 @@ pub(super) struct Pdu {
 }
 
 impl Pdu {
-    pub(super) fn new(after: Cursor) -> Pdu {
+    pub(super) fn new() -> Pdu {
+        let after = Cursor { stat_sn: Sn(0), at: 0, pdus: 0 };
         Pdu {
             head: [0; HEAD_BYTES],
             head_bytes: 0,
@@ -52,6 +53,17 @@ impl Pdu {
             closes: false,
             frees: false,
         }
+    }
+
+    /// Makes it an empty one. What is beyond `head_bytes` and `tail_bytes` is nobody's.
+    pub(super) fn begin(&mut self, after: Cursor) {
+        self.head_bytes = 0;
+        self.data = None;
+        self.tail_bytes = 0;
+        self.after = after;
+        self.ends_item = true;
+        self.closes = false;
+        self.frees = false;
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) {
@@ -87,7 +99,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             }
             *bhs
         }
-        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last, keeps } => {
+        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last, keeps, .. } => {
             let at = before.at as usize;
             let bytes =
                 segment_bytes(params, *segment_bytes_max, *offset + before.at, to_u32(buf.len() - at));
@@ -140,6 +152,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
     }
     const ZEROES: [u8; 3] = [0; 3];
     let padding = &ZEROES[..wire::padding_bytes(segment)];
+    pdu.tail = [0; 8];
     if sense_bytes > 0 {
         let from = pdu.head_bytes;
         pdu.put(&[0, sense_bytes.to_le_bytes()[0]]);

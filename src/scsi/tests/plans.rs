@@ -2,8 +2,9 @@
 
 use super::{cdb, planned, planned_nowhere, target, unit};
 use crate::id::NexusId;
+use crate::scsi::cdb::Cdb;
 use crate::scsi::view::LunNumber;
-use crate::scsi::{Extent, Place, Plan, Status, Transfer, plan};
+use crate::scsi::{Access, Extent, Place, Plan, Status, Transfer, plain, plan};
 
 const fn extent(lba: u64, blocks: u32, fua: bool) -> Extent {
     Extent { lba, blocks, fua }
@@ -101,4 +102,43 @@ fn nowhere_only_three_commands_are_served() {
     assert!(matches!(planned_nowhere(&[0x12, 0, 0, 0, 36, 0]), Plan::Report(_)));
     assert!(matches!(planned_nowhere(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0]), Plan::Report(_)));
     assert!(matches!(planned_nowhere(&[0x03, 0, 0, 0, 18, 0]), Plan::Report(_)));
+}
+
+#[test]
+fn the_plain_form_is_what_the_plan_is() {
+    let unit = unit();
+    let target = target();
+    let place =
+        Place { nexus: NexusId(7), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let read_only = Place { unit: Some((&unit, true)), ..place };
+    let forms = [
+        [0x28, 0, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        [0x2a, 0x08, 0, 0, 0, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0],
+        [0x88, 0x10, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0],
+        [0x8a, 0x18, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0],
+    ];
+    for bytes in forms {
+        let access = if bytes[0] & 0x0f == 8 { Access::Read } else { Access::Write };
+        let extent = Extent { lba: 2, blocks: 1, fua: bytes[1] & 8 != 0 };
+        assert_eq!(plain(&Cdb::new(bytes), &place), Some((extent, access)));
+        let allowed = plain(&Cdb::new(bytes), &read_only);
+        assert_eq!(allowed.is_some(), access == Access::Read);
+        // Every CDB that differs in one byte.
+        for at in 0..16 {
+            for byte in 0..=u8::MAX {
+                let mut other = bytes;
+                other[at] = byte;
+                let cdb = Cdb::new(other);
+                match (plain(&cdb, &place), plan(&cdb, &place)) {
+                    (Some((extent, Access::Read)), plan) => {
+                        assert_eq!(plan, Plan::Read(extent), "{other:x?}")
+                    }
+                    (Some((extent, Access::Write)), plan) => {
+                        assert_eq!(plan, Plan::Write(extent), "{other:x?}")
+                    }
+                    (None, _) => {}
+                }
+            }
+        }
+    }
 }

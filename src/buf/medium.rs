@@ -7,13 +7,19 @@
 //!
 //! It gives **no atomicity across cores**: who reads while another core writes may see some of the new bytes and some
 //! of the old, also within one block.
+//!
+//! A range of it can be [`Lent`] to who sends it: then the kernel copies it, and nothing here does.
 #![expect(unsafe_code, reason = "copies from and into memory that other cores write at the same time")]
 
+use std::fmt;
+use std::io::IoSlice;
 use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::mm::{Advice, madvise};
 
-use crate::buf::{Memory, Pages};
+use super::memory::{Memory, Pages};
 
 /// What is given back at a time.
 const PAGE_BYTES: usize = 4096;
@@ -23,12 +29,13 @@ const WORD_BYTES: usize = 8;
 
 /// Shared memory, zeroed at first.
 #[derive(Debug)]
-pub(super) struct Medium {
+pub struct Medium {
     memory: Memory,
 }
 
 impl Medium {
-    pub(super) fn new(memory: Memory) -> Medium {
+    /// Makes a medium of memory.
+    pub fn new(memory: Memory) -> Medium {
         Medium { memory }
     }
 
@@ -36,7 +43,7 @@ impl Medium {
     ///
     /// # Panics
     /// Where that is not within the memory.
-    pub(super) fn read(&self, offset: usize, to: &mut [u8]) {
+    pub fn read(&self, offset: usize, to: &mut [u8]) {
         let from = self.at(offset, to.len());
         // SAFETY: `at` checked that `to.len()` bytes from here on are mapped; `to` is as long, exclusively ours, and
         // no part of the mapping, to which no reference exists.
@@ -47,7 +54,7 @@ impl Medium {
     ///
     /// # Panics
     /// Where that is not within the memory.
-    pub(super) fn write(&self, offset: usize, from: &[u8]) {
+    pub fn write(&self, offset: usize, from: &[u8]) {
         let to = self.at(offset, from.len());
         // SAFETY: as in `read`; `from` is shared, so nobody writes it meanwhile.
         unsafe { store(from.as_ptr(), to, from.len()) }
@@ -57,7 +64,7 @@ impl Medium {
     ///
     /// # Panics
     /// Where that is not within the memory.
-    pub(super) fn zero(&self, offset: usize, bytes: usize) {
+    pub fn zero(&self, offset: usize, bytes: usize) {
         let to = self.at(offset, bytes);
         // SAFETY: `at` checked that `bytes` from here on are mapped, and no reference to them exists.
         unsafe { clear(to, bytes) }
@@ -68,7 +75,7 @@ impl Medium {
     ///
     /// # Panics
     /// Where that is not within the memory.
-    pub(super) fn free(&self, offset: usize, bytes: usize) {
+    pub fn free(&self, offset: usize, bytes: usize) {
         let _ = self.at(offset, bytes);
         let end = offset + bytes;
         let (first, last) = (offset.next_multiple_of(PAGE_BYTES), end - end % PAGE_BYTES);
@@ -94,6 +101,79 @@ impl Medium {
         assert!((offset | bytes).is_multiple_of(8), "extents are in blocks");
         // SAFETY: `offset <= end <= bytes`: still in the mapping, or one past it.
         unsafe { self.memory.base().add(offset) }
+    }
+}
+
+/// A range of a medium, lent to who sends it. It reads as what the medium holds at that moment, not as what it held when it
+/// was lent: so it is to be sent or copied ([`Lent::copy`]) before anything of the kind could matter. Memory stays as long as it
+/// does. It is `!Send`: it never leaves the core that asked for it.
+pub struct Lent {
+    share: Rc<Share>,
+    offset: usize,
+    bytes: usize,
+}
+
+/// A core's share of a medium: what it lends counts there, without atomics.
+#[derive(Debug)]
+pub struct Lender(Rc<Share>);
+
+#[derive(Debug)]
+struct Share(Arc<Medium>);
+
+impl Lender {
+    /// A share of `medium`.
+    pub fn new(medium: Arc<Medium>) -> Lender {
+        Lender(Rc::new(Share(medium)))
+    }
+
+    /// Lends `bytes` from `offset` on. Both are multiples of 8.
+    ///
+    /// # Panics
+    /// Where that is not within the memory.
+    pub fn lend(&self, offset: usize, bytes: usize) -> Lent {
+        self.0.0.at(offset, bytes);
+        Lent { share: Rc::clone(&self.0), offset, bytes }
+    }
+}
+
+impl Lent {
+    /// How long it is, in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether it is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Its first bytes, copied.
+    ///
+    /// # Panics
+    /// Where `to` is longer than it.
+    pub fn copy(&self, to: &mut [u8]) {
+        assert!(to.len() <= self.bytes, "{} bytes are lent, not {}", self.bytes, to.len());
+        self.share.0.read(self.offset, to);
+    }
+
+    /// `bytes` of it from `from` on, for a vectored send and nothing else: no reference to them is made here, and
+    /// none may be made of it while another core could write.
+    ///
+    /// # Panics
+    /// Where they are not within it.
+    pub fn slice(&self, from: usize, bytes: usize) -> IoSlice<'_> {
+        assert!(from.checked_add(bytes).is_some_and(|end| end <= self.bytes), "within what is lent");
+        // SAFETY: `lend` checked that `offset + self.bytes` are mapped, and `from` is within.
+        let base = unsafe { self.share.0.memory.base().add(self.offset + from) };
+        let raw = libc::iovec { iov_base: base.as_ptr().cast(), iov_len: bytes };
+        // SAFETY: `IoSlice` is documented to have the layout of an `iovec`; the bytes are mapped for as long as `self`.
+        unsafe { std::mem::transmute::<libc::iovec, IoSlice<'_>>(raw) }
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lent({} bytes at {})", self.bytes, self.offset)
     }
 }
 
@@ -194,7 +274,6 @@ mod portable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buf::Pages;
 
     fn pattern(bytes: usize) -> Vec<u8> {
         (0u8..=250).cycle().take(bytes).collect()
@@ -263,6 +342,25 @@ mod tests {
         // SAFETY: as above.
         unsafe { portable::load(memory.base(), to[1..].as_mut_ptr(), 1024) };
         assert_eq!((&to[1..9], &to[9..1025]), (&from[1..9], &[0; 1016][..]));
+    }
+
+    #[test]
+    fn what_is_lent_is_what_the_medium_holds_and_outlives_its_owner() {
+        let medium = Arc::new(Medium::new(Memory::map(4096, Pages::Ordinary).unwrap()));
+        let lent = Lender::new(Arc::clone(&medium)).lend(512, 1024);
+        medium.write(512, &pattern(1024));
+        drop(medium);
+        assert_eq!(*lent.slice(8, 1000), pattern(1024)[8..1008]);
+        let mut copy = vec![0; 1024];
+        lent.copy(&mut copy);
+        assert_eq!(copy, pattern(1024));
+    }
+
+    #[test]
+    #[should_panic(expected = "within what is lent")]
+    fn no_more_is_sent_than_was_lent() {
+        let medium = Arc::new(Medium::new(Memory::map(4096, Pages::Ordinary).unwrap()));
+        Lender::new(medium).lend(0, 512).slice(8, 512);
     }
 
     #[test]

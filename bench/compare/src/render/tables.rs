@@ -1,0 +1,235 @@
+//! The tables, as Markdown. In the page each stands between two marks; everything else in the page is somebody's words.
+
+use crate::cases::{self, Case, Goal, Group};
+use crate::peers::Kind;
+use crate::results::{Point, Results};
+use crate::stats::{Spread, ratios};
+
+const END: &str = "<!-- end -->";
+/// From this size on throughput is told in MiB/s.
+const LARGE_BYTES: u32 = 65_536;
+const NOTHING: &str = "–";
+
+/// What makes the text of a region.
+type Writer = fn(&Results) -> String;
+
+/// The regions of the page.
+const REGIONS: [(&str, Writer); 6] = [
+    ("machine", machine),
+    ("goals", goals),
+    ("throughput", throughput),
+    ("latency", latency),
+    ("cost", cost),
+    ("sweep", sweep),
+];
+
+/// All of it, for a terminal.
+pub(crate) fn text(results: &Results) -> String {
+    REGIONS
+        .iter()
+        .map(|(_, write)| write(results))
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The page with these results between its marks; says which mark is missing.
+pub(crate) fn page(results: &Results, page: &str) -> Result<String, String> {
+    let mut text = page.to_owned();
+    for (name, write) in REGIONS {
+        let begin = format!("<!-- lunette-compare: {name} -->\n");
+        let missing = || format!("the page has no {:?} with {END:?} after it", begin.trim());
+        let (head, rest) = text.split_once(&begin).ok_or_else(missing)?;
+        let (_, tail) = rest.split_once(END).ok_or_else(missing)?;
+        text = format!("{head}{begin}\n{}\n{END}{tail}", write(results));
+    }
+    Ok(text)
+}
+
+fn machine(results: &Results) -> String {
+    let lines = results.machine.iter().cloned().chain(foreign(results));
+    let peers = results.peers.iter().map(|peer| format!("{}: {}", peer.name, peer.what));
+    let skipped = results.skipped.iter().map(|peer| format!("{}: skipped, {}", peer.name, peer.what));
+    let failures = results.failures.iter().map(|line| format!("failed: {line}"));
+    lines.chain(peers).chain(skipped).chain(failures).map(|line| format!("* {line}\n")).collect()
+}
+
+/// How quiet it was.
+fn foreign(results: &Results) -> Option<String> {
+    let served = results.points.iter().filter(|point| point.peer != Kind::Fio.name());
+    let spread = Spread::of(&served.map(|point| point.server.foreign_cores).collect::<Vec<_>>())?;
+    Some(format!(
+        "others had {:.2} of the two CPUs (median; {:.2} to {:.2})",
+        spread.median, spread.low, spread.high
+    ))
+}
+
+fn goals(results: &Results) -> String {
+    let mut rows = Vec::new();
+    for case in cases::all() {
+        for goal in &case.goals {
+            let Some(spread) = Spread::of(&reached(results, &case, goal, Kind::Lunette)) else { continue };
+            let (bound, is_least) = goal.bound();
+            let is_met = if is_least { spread.median >= bound } else { spread.median <= bound };
+            let spdk = match goal {
+                Goal::Peer(Kind::Spdk, _) => None,
+                _ => Spread::of(&reached(results, &case, goal, Kind::Spdk)),
+            };
+            rows.push(vec![
+                case.title.clone(),
+                format!("{}, {} {bound}", what(goal), if is_least { "≥" } else { "≤" }),
+                spread_text(&spread),
+                if is_met { "yes" } else { "**no**" }.to_owned(),
+                spdk.map_or_else(|| NOTHING.to_owned(), |spread| spread_text(&spread)),
+            ]);
+        }
+    }
+    table(&["case", "goal", "lunette", "met", "SPDK"].map(str::to_owned), &rows)
+}
+
+/// What a goal is about, for each round; by `kind` in lunette's place.
+fn reached(results: &Results, case: &Case, goal: &Goal, kind: Kind) -> Vec<f64> {
+    let iops = |point: &Point| Some(point.load.iops);
+    let own = results.figures(&case.name, kind.name(), iops);
+    match goal {
+        Goal::Peer(peer, _) => ratios(&own, &results.figures(&case.name, peer.name(), iops)),
+        Goal::Case(other, _) => ratios(&own, &results.figures(other, kind.name(), iops)),
+        Goal::Best(start, _) => {
+            let same = |point: &&Point| point.case.starts_with(start) && point.peer == kind.name();
+            let best = |round: u32| {
+                let rates = results.points.iter().filter(same).filter(|point| point.round == round);
+                rates.map(|point| point.load.iops).max_by(f64::total_cmp)
+            };
+            let bests: Vec<(u32, f64)> =
+                own.iter().filter_map(|(round, _)| Some((*round, best(*round)?))).collect();
+            ratios(&own, &bests)
+        }
+        Goal::Login(_) => results.of(&case.name, kind.name()).map(|point| point.load.login_seconds).collect(),
+        Goal::FairShare(_) => {
+            let connections =
+                f64::from(case.load.connections + case.beside.as_ref().map_or(0, |load| load.connections));
+            let share = |point: &Point| {
+                let iops = point.load.iops + point.beside.as_ref()?.iops;
+                Some(point.load.latency_us.p99 / (connections * 1e6 / iops))
+            };
+            results.of(&case.name, kind.name()).filter_map(share).collect()
+        }
+    }
+}
+
+fn what(goal: &Goal) -> String {
+    match goal {
+        Goal::Peer(kind, _) => format!("of {}", kind.name()),
+        Goal::Case(name, _) => format!("of `{name}`"),
+        Goal::Best(start, _) => format!("of the best `{start}…`"),
+        Goal::Login(_) => "seconds of logins".to_owned(),
+        Goal::FairShare(_) => "p99 per mean of a fair share".to_owned(),
+    }
+}
+
+fn throughput(results: &Results) -> String {
+    by_peer(results, "IO/s or MiB/s", &[Group::Goals, Group::File, Group::Scale], |case, points| {
+        let is_large = case.load.io_bytes >= LARGE_BYTES;
+        let spread =
+            of_points(points, |point| Some(if is_large { point.load.mib_per_s } else { point.load.iops }))?;
+        let unit = if is_large { " MiB/s" } else { "" };
+        Some(format!("{}{unit} ({} to {})", number(spread.median), number(spread.low), number(spread.high)))
+    })
+}
+
+fn latency(results: &Results) -> String {
+    by_peer(results, "µs: p50 / p99 / p99.9", &[Group::Goals, Group::File, Group::Scale], |_, points| {
+        let p50 = of_points(points, |point| Some(point.load.latency_us.p50))?;
+        let p99 = of_points(points, |point| Some(point.load.latency_us.p99))?;
+        let p999 = of_points(points, |point| Some(point.load.latency_us.p999))?;
+        Some([p50, p99, p999].map(|spread| number(spread.median)).join(" / "))
+    })
+}
+
+fn cost(results: &Results) -> String {
+    by_peer(
+        results,
+        "µs of a core per IO; cores; memory",
+        &[Group::Goals, Group::File, Group::Scale],
+        |_, points| {
+            let time = of_points(points, |point| point.core_ns_per_io().map(|ns| ns / 1e3))?;
+            let cores =
+                of_points(points, |point| Some(point.server.cores * point.server.busy_share.unwrap_or(1.0)))?;
+            let memory = of_points(points, |point| Some(point.server.memory_kib as f64 / 1024.0))?;
+            Some(format!("{}; {:.2}; {} MiB", number(time.median), cores.median, number(memory.median)))
+        },
+    )
+}
+
+fn sweep(results: &Results) -> String {
+    by_peer(results, "IO/s", &[Group::Sweep], |_, points| {
+        Some(number(of_points(points, |point| Some(point.load.iops))?.median))
+    })
+}
+
+/// A table with a row for each case that was measured and a column for each peer that has anything in it.
+fn by_peer(
+    results: &Results,
+    head: &str,
+    groups: &[Group],
+    cell: impl Fn(&Case, &[&Point]) -> Option<String>,
+) -> String {
+    let cases = cases::all().into_iter().filter(|case| groups.contains(&case.group));
+    let cells = |case: &Case| {
+        Kind::ALL.map(|kind| cell(case, &results.of(&case.name, kind.name()).collect::<Vec<_>>()))
+    };
+    let rows: Vec<(String, [Option<String>; 6])> = cases
+        .map(|case| (case.title.clone(), cells(&case)))
+        .filter(|(_, cells)| cells.iter().any(Option::is_some))
+        .collect();
+    let columns: Vec<usize> = (0..Kind::ALL.len())
+        .filter(|column| rows.iter().any(|(_, cells)| cells[*column].is_some()))
+        .collect();
+    let names = columns.iter().map(|column| Kind::ALL[*column].name().to_owned());
+    let heads: Vec<String> = std::iter::once(head.to_owned()).chain(names).collect();
+    let told = |cells: &[Option<String>; 6], column: usize| {
+        cells[column].clone().unwrap_or_else(|| NOTHING.to_owned())
+    };
+    let lines: Vec<Vec<String>> = rows
+        .iter()
+        .map(|(title, cells)| {
+            std::iter::once(title.clone()).chain(columns.iter().map(|column| told(cells, *column))).collect()
+        })
+        .collect();
+    table(&heads, &lines)
+}
+
+fn of_points(points: &[&Point], figure: impl Fn(&Point) -> Option<f64>) -> Option<Spread> {
+    Spread::of(&points.iter().filter_map(|point| figure(point)).collect::<Vec<_>>())
+}
+
+/// Nothing where there are no rows.
+fn table(heads: &[String], rows: &[Vec<String>]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let rule = format!("|{}\n", "---|".repeat(heads.len()));
+    std::iter::once(line(heads)).chain([rule]).chain(rows.iter().map(|row| line(row))).collect()
+}
+
+fn spread_text(spread: &Spread) -> String {
+    format!("{:.2} ({:.2} to {:.2}, n = {})", spread.median, spread.low, spread.high, spread.count)
+}
+
+/// Three figures that count, and a gap before each three digits.
+fn number(value: f64) -> String {
+    if value < 100.0 {
+        let places = if value < 10.0 { 2 } else { 1 };
+        return format!("{value:.places$}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}

@@ -1,0 +1,163 @@
+use super::*;
+use crate::results::{Latency, Named, Point, Report, Results, ServerUse};
+
+fn point(case: &str, peer: &str, round: u32, iops: f64) -> Point {
+    let latency_us = Latency { p50: 10.0, p90: 12.0, p99: 40.0, p999: 120.5, ..Latency::default() };
+    Point {
+        case: case.to_owned(),
+        peer: peer.to_owned(),
+        round,
+        load: Report { iops, mib_per_s: iops / 256.0, latency_us, ..Report::default() },
+        beside: None,
+        server: ServerUse { cores: 1.0, memory_kib: 2048, foreign_cores: 0.02, ..ServerUse::default() },
+    }
+}
+
+/// Two rounds of one case with three peers, and fairness.
+fn small() -> Results {
+    let read = |peer, round, iops| point("randread-4k", peer, round, iops);
+    let mut fair = point("fairness", "lunette", 0, 20_000.0);
+    fair.beside = Some(Report { iops: 320_000.0, ..Report::default() });
+    Results {
+        machine: vec!["2 x A CPU".to_owned()],
+        peers: vec![Named { name: "tgt".to_owned(), what: "1.0".to_owned() }],
+        skipped: vec![Named { name: "istgt".to_owned(), what: "there is no istgt".to_owned() }],
+        failures: Vec::new(),
+        points: vec![
+            read("lunette", 0, 500_000.0),
+            read("lunette", 1, 600_000.0),
+            read("echo", 0, 625_000.0),
+            read("echo", 1, 600_000.0),
+            read("tgt", 0, 40_000.0),
+            read("tgt", 1, 40_000.0),
+            fair,
+        ],
+    }
+}
+
+const PAGE: &str = "# Title
+<!-- lunette-compare: machine -->
+old
+<!-- end -->
+<!-- lunette-compare: goals -->
+<!-- end -->
+Words stay.
+<!-- lunette-compare: throughput -->
+<!-- end -->
+<!-- lunette-compare: latency -->
+<!-- end -->
+<!-- lunette-compare: cost -->
+<!-- end -->
+<!-- lunette-compare: sweep -->
+old
+<!-- end -->
+The end.
+";
+
+#[test]
+fn page_of_a_small_result() {
+    let expected = "# Title
+<!-- lunette-compare: machine -->
+
+* 2 x A CPU
+* others had 0.02 of the two CPUs (median; 0.02 to 0.02)
+* tgt: 1.0
+* istgt: skipped, there is no istgt
+
+<!-- end -->
+<!-- lunette-compare: goals -->
+
+| case | goal | lunette | met | SPDK |
+|---|---|---|---|---|
+| 4 KiB random read, QD 32 | of echo, ≥ 0.9 | 0.90 (0.85 to 0.95, n = 2) | yes | – |
+| 4 KiB random read, QD 32 | of tgt, ≥ 15 | 13.75 (13.12 to 14.38, n = 2) | **no** | – |
+| 4 KiB random read, QD 1, beside 16 writers of QD 128 | p99 per mean of a fair share, ≤ 3 | 0.80 (0.80 to 0.80, n = 1) | yes | – |
+
+<!-- end -->
+Words stay.
+<!-- lunette-compare: throughput -->
+
+| IO/s or MiB/s | lunette | echo | tgt |
+|---|---|---|---|
+| 4 KiB random read, QD 32 | 550 000 (525 000 to 575 000) | 612 500 (606 250 to 618 750) | 40 000 (40 000 to 40 000) |
+| 4 KiB random read, QD 1, beside 16 writers of QD 128 | 20 000 (20 000 to 20 000) | – | – |
+
+<!-- end -->
+<!-- lunette-compare: latency -->
+
+| µs: p50 / p99 / p99.9 | lunette | echo | tgt |
+|---|---|---|---|
+| 4 KiB random read, QD 32 | 10.0 / 40.0 / 120 | 10.0 / 40.0 / 120 | 10.0 / 40.0 / 120 |
+| 4 KiB random read, QD 1, beside 16 writers of QD 128 | 10.0 / 40.0 / 120 | – | – |
+
+<!-- end -->
+<!-- lunette-compare: cost -->
+
+| µs of a core per IO; cores; memory | lunette | echo | tgt |
+|---|---|---|---|
+| 4 KiB random read, QD 32 | 1.83; 1.00; 2.00 MiB | 1.63; 1.00; 2.00 MiB | 25.0; 1.00; 2.00 MiB |
+| 4 KiB random read, QD 1, beside 16 writers of QD 128 | 2.94; 1.00; 2.00 MiB | – | – |
+
+<!-- end -->
+<!-- lunette-compare: sweep -->
+
+
+<!-- end -->
+The end.
+";
+    assert_eq!(page(&small(), PAGE).unwrap(), expected);
+    // A second rendering finds what the first has left.
+    assert_eq!(page(&small(), expected).unwrap(), expected);
+}
+
+#[test]
+fn a_page_without_a_mark_is_refused() {
+    let broken = PAGE.replace("compare: cost", "compare: costs");
+    let said = page(&small(), &broken).unwrap_err();
+    assert_eq!(said, "the page has no \"<!-- lunette-compare: cost -->\" with \"<!-- end -->\" after it");
+}
+
+#[test]
+fn other_kinds_of_goals() {
+    let mut storm = point("login-storm", "lunette", 0, 1.0);
+    storm.load.login_seconds = 2.5;
+    let points = vec![
+        point("connections-1", "lunette", 0, 70_000.0),
+        point("connections-64", "lunette", 0, 500_000.0),
+        point("connections-64", "echo", 0, 900_000.0),
+        point("connections-4096", "lunette", 0, 350_000.0),
+        point("one-among-idle", "lunette", 0, 63_000.0),
+        storm,
+    ];
+    let text = text(&Results { points, ..Results::default() });
+    for row in [
+        "| 4 KiB random read, connections 4096, QD 1 | of the best `connections-…`, ≥ 0.6 | 0.70 (0.70 to 0.70, n = 1) | yes | – |",
+        "| 4 KiB random read, QD 1, among 4095 idle connections | of `connections-1`, ≥ 0.8 | 0.90 (0.90 to 0.90, n = 1) | yes | – |",
+        "| 1000 sessions log in at once | seconds of logins, ≤ 2 | 2.50 (2.50 to 2.50, n = 1) | **no** | – |",
+    ] {
+        assert!(text.contains(row), "{text}");
+    }
+}
+
+#[test]
+fn plots_of_a_small_result() {
+    let folder = std::env::temp_dir().join(format!("compare-plots-{}", std::process::id()));
+    let drawn = plots(&small(), &folder).unwrap();
+    let names: Vec<_> = drawn.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["latency-qd32.svg"]);
+    let text = std::fs::read_to_string(&drawn[0]).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    for part in [
+        "prefers-color-scheme:dark",
+        "currentColor",
+        "\nLatency, 4 KiB random read, QD 32\n",
+        "\np99.9\n",
+        "\nlunette\n",
+        "\necho\n",
+        "stroke=\"#2F81F7\"",
+    ] {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+    assert!(!text.contains("#010203") && !text.contains("\nspdk\n"));
+    assert!(text.trim_end().ends_with("</svg>"));
+}

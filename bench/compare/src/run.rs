@@ -1,0 +1,255 @@
+//! Rounds. In each round every peer is started anew (where its memory lies is part of the noise), and the cases go by; in each case
+//! the peers take turns, another one first each time. Who is not measured is halted, so that it cannot poll on the CPU of who is.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cases::{Case, Disk, Idle, Load};
+use crate::fault::Fault;
+use crate::load::Generator;
+use crate::machine::Cpus;
+use crate::peers::{self, Found, Kind, Server, Setting};
+use crate::process::Scratch;
+use crate::results::{Point, Report, Results, ServerUse};
+
+/// What is left to the load beside another one to come up before that starts, and goes on after it.
+const BESIDE: Duration = Duration::from_millis(400);
+/// Seconds for filling a RAM disk: the first try, doubled until the whole disk was written.
+const FILL_SECONDS: [f64; 7] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+
+/// A whole run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) peers: Vec<(Kind, Found)>,
+    pub(crate) rounds: u32,
+    pub(crate) generator: Generator,
+    pub(crate) cpus: Cpus,
+    pub(crate) disk_bytes: u64,
+    /// Where results go, and the disk that is a file on a medium.
+    pub(crate) out: PathBuf,
+    pub(crate) scratch: Scratch,
+}
+
+/// A server of this round, halted while others are measured.
+#[derive(Debug)]
+struct Slot {
+    kind: Kind,
+    disk: Disk,
+    idle: Idle,
+    server: Server,
+}
+
+impl Run {
+    /// All rounds; `results` has their points, and is saved after each round.
+    pub(crate) fn all(&self, results: &mut Results) -> Result<(), Fault> {
+        let began = Instant::now();
+        let mut serial = 0;
+        for round in 0..self.rounds {
+            let (mut slots, mut absent) = (Vec::new(), Vec::new());
+            for (index, case) in self.cases.iter().enumerate() {
+                for (kind, found) in turns(case, &self.peers, round as usize + index) {
+                    if absent.contains(&kind) {
+                        continue;
+                    }
+                    serial += 1;
+                    match self.point(&mut slots, case, kind, found, serial) {
+                        Ok((load, beside, server)) => {
+                            let (case, peer) = (case.name.clone(), kind.name().to_owned());
+                            results.points.push(Point { case, peer, round, load, beside, server });
+                        }
+                        Err(fault) => {
+                            let said = fault.to_string().replace('\n', "; ");
+                            let line = format!("round {}, {}, {}: {said}", round + 1, case.name, kind.name());
+                            eprintln!("{line}");
+                            results.failures.push(line);
+                            // One that did not even start will not in this round.
+                            if !slots.iter().any(|slot: &Slot| slot.kind == kind) {
+                                absent.push(kind);
+                            }
+                            slots.retain(|slot: &Slot| slot.kind != kind);
+                        }
+                    }
+                }
+                println!("{}", progress(results, case, round, self.rounds));
+            }
+            results.save(&self.out)?;
+            let (spent, done) = (began.elapsed().as_secs(), u64::from(round) + 1);
+            println!(
+                "round {done} of {}: {spent} s, {} s to go",
+                self.rounds,
+                spent * (u64::from(self.rounds) - done) / done
+            );
+        }
+        Ok(())
+    }
+
+    fn point(
+        &self,
+        slots: &mut Vec<Slot>,
+        case: &Case,
+        kind: Kind,
+        found: &Found,
+        serial: u32,
+    ) -> Result<(Report, Option<Report>, ServerUse), Fault> {
+        let file = self.file(case.disk)?;
+        let setting = Setting {
+            cpus: self.cpus,
+            scratch: self.scratch.path(),
+            disk: case.disk,
+            file: &file,
+            disk_bytes: self.disk_bytes,
+            // Who does not know the difference has one server for both.
+            idle: if kind == Kind::Lunette { case.idle } else { Idle::Spin },
+            serial,
+        };
+        if kind == Kind::Fio {
+            let Generator { seconds, warmup, .. } = self.generator;
+            let (report, used) = peers::measure_fio(found, &setting, &case.load, seconds, warmup)?;
+            return Ok((report, None, used));
+        }
+        let server = self.server(slots, kind, found, &setting)?;
+        let measured = self.measure(server, case, &setting);
+        server.process.alive()?;
+        server.process.halt(true)?;
+        measured
+    }
+
+    /// The round's server of that kind, running.
+    fn server<'a>(
+        &self,
+        slots: &'a mut Vec<Slot>,
+        kind: Kind,
+        found: &Found,
+        setting: &Setting<'_>,
+    ) -> Result<&'a mut Server, Fault> {
+        let (disk, idle) = (setting.disk, setting.idle);
+        let is_it = |slot: &Slot| slot.kind == kind && slot.disk == disk && slot.idle == idle;
+        let at = match slots.iter().position(is_it) {
+            Some(at) => {
+                slots[at].server.process.halt(false)?;
+                at
+            }
+            None => {
+                let server = kind.start(found, setting)?;
+                if server.is_empty {
+                    self.fill(&server, setting)?;
+                }
+                slots.push(Slot { kind, disk, idle, server });
+                slots.len() - 1
+            }
+        };
+        Ok(&mut slots[at].server)
+    }
+
+    /// Writes all of a disk.
+    fn fill(&self, server: &Server, setting: &Setting<'_>) -> Result<(), Fault> {
+        let load = Load {
+            connections: 1,
+            rw: "write",
+            io_bytes: 131_072,
+            depth: 8,
+            digests: false,
+            rate: None,
+            idle: 0,
+        };
+        for seconds in FILL_SECONDS {
+            let generator = Generator { seconds, warmup: 0.0, ..self.generator.clone() };
+            let process = generator.start(server, &load, setting.path("fill"))?;
+            if generator.finish(process, server)?.0.bytes >= self.disk_bytes {
+                return Ok(());
+            }
+        }
+        Err(Fault::Late {
+            what: "filling the disk".to_owned(),
+            limit: Duration::from_secs_f64(FILL_SECONDS[6]),
+        })
+    }
+
+    fn measure(
+        &self,
+        server: &Server,
+        case: &Case,
+        setting: &Setting<'_>,
+    ) -> Result<(Report, Option<Report>, ServerUse), Fault> {
+        let generator = &self.generator;
+        let mut beside = None;
+        if let Some(load) = &case.beside {
+            let seconds = generator.seconds + generator.warmup + 2.0 * BESIDE.as_secs_f64();
+            let longer = Generator { seconds, ..generator.clone() };
+            beside = Some((longer.start(server, load, setting.path("beside"))?, longer));
+            thread::sleep(BESIDE);
+        }
+        let process = generator.start(server, &case.load, setting.path("load"))?;
+        let (report, used) = generator.finish(process, server)?;
+        let beside = match beside {
+            Some((process, longer)) => Some(longer.finish(process, server)?.0),
+            None => None,
+        };
+        Ok((report, beside, used))
+    }
+
+    /// The file of a disk that is one, made where there is none.
+    fn file(&self, disk: Disk) -> Result<PathBuf, Fault> {
+        let path = match disk {
+            Disk::Ram => return Ok(PathBuf::new()),
+            Disk::File => absolute(&self.out)?.join("disk.img"),
+            Disk::PageCache => self.scratch.path().join("disk.img"),
+        };
+        peers::fill(&path, self.disk_bytes)?;
+        Ok(path)
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+    path.canonicalize().map_err(Fault::file(path))
+}
+
+/// Who takes part in a case, and who is first this time.
+fn turns<'a>(case: &Case, peers: &'a [(Kind, Found)], turn: usize) -> Vec<(Kind, &'a Found)> {
+    let mut order: Vec<(Kind, &Found)> = peers
+        .iter()
+        .filter(|(kind, _)| case.peers.contains(kind))
+        .map(|(kind, found)| (*kind, found))
+        .collect();
+    let first = turn % order.len().max(1);
+    order.rotate_left(first);
+    order
+}
+
+fn progress(results: &Results, case: &Case, round: u32, rounds: u32) -> String {
+    let mut line = format!("{:2}/{rounds} {:24}", round + 1, case.name);
+    for kind in case.peers {
+        let point = results.of(&case.name, kind.name()).find(|point| point.round == round);
+        if let Some(point) = point {
+            line += &format!(
+                "  {} {:.0}/s p99 {:.0} us",
+                kind.name(),
+                point.load.iops,
+                point.load.latency_us.p99
+            );
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases;
+
+    #[test]
+    fn everybody_is_first_once() {
+        let cases = cases::all();
+        let case = cases.iter().find(|case| case.name == "randread-4k").unwrap();
+        let found = Found { program: PathBuf::new(), version: String::new() };
+        let peers = [Kind::Lunette, Kind::Fio, Kind::Echo, Kind::Tgt].map(|kind| (kind, found.clone()));
+        let first = |turn| turns(case, &peers, turn).iter().map(|(kind, _)| kind.name()).collect::<Vec<_>>();
+        assert_eq!(first(0), ["lunette", "echo", "tgt"]);
+        assert_eq!(first(1), ["echo", "tgt", "lunette"]);
+        assert_eq!(first(2), ["tgt", "lunette", "echo"]);
+        assert_eq!(first(3), first(0));
+        assert!(turns(case, &[], 5).is_empty());
+    }
+}

@@ -1,0 +1,78 @@
+//! Where commands go: the target's LUNs, and what the nexus has yet to be told at each.
+
+use std::sync::Arc;
+
+use super::Conn;
+use crate::id::UnitId;
+use crate::scsi::Place;
+use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::view::{LunNumber, TargetView, UnitView};
+
+impl Conn {
+    /// The logical unit at `number`, as the command layer wants it.
+    pub fn place<'a>(&'a self, number: Option<LunNumber>, units: &'a [Option<Arc<UnitView>>]) -> Place<'a> {
+        let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
+            let view = view_of(units, mapping.unit)?;
+            Some((view, mapping.read_only))
+        });
+        let number = number.unwrap_or(LunNumber(u16::MAX));
+        Place { nexus: self.nexus, target: &self.target, number, unit }
+    }
+
+    /// What the nexus has yet to be told at `number`.
+    pub fn attentions(&mut self, number: Option<LunNumber>) -> Option<&mut Attentions> {
+        let (index, _) = self.target.mapping(number?)?;
+        self.attentions.get_mut(index)
+    }
+
+    /// The place and the attentions of a LUN at once.
+    pub fn place_and_attentions<'a>(
+        &'a mut self,
+        number: Option<LunNumber>,
+        units: &'a [Option<Arc<UnitView>>],
+    ) -> (Place<'a>, Option<&'a mut Attentions>) {
+        let mapping = number.and_then(|number| self.target.mapping(number));
+        let unit = mapping.and_then(|(_, mapping)| {
+            let view = view_of(units, mapping.unit)?;
+            Some((view, mapping.read_only))
+        });
+        let number = number.unwrap_or(LunNumber(u16::MAX));
+        let place = Place { nexus: self.nexus, target: &self.target, number, unit };
+        (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
+    }
+
+    /// The nexus has been told that the LUNs have changed: that holds for all of them (SPC-5, LUICLR).
+    pub fn luns_told(&mut self) {
+        self.attentions.iter_mut().for_each(|attentions| attentions.clear(Ua::LunsChanged));
+    }
+
+    /// Queues a unit attention at every LUN that leads to `unit`.
+    pub fn attend(&mut self, unit: UnitId, ua: Ua) {
+        for (mapping, attentions) in self.target.mappings.iter().zip(&mut self.attentions) {
+            if mapping.unit == unit {
+                attentions.push(ua);
+            }
+        }
+    }
+
+    /// Puts a new view of the target in place and gives the old one back; what is owed at LUNs that stay is kept.
+    /// Allocates: it is a reconfiguration.
+    pub fn retarget(&mut self, target: Arc<TargetView>, ua: Option<Ua>) -> Arc<TargetView> {
+        let attentions = target.mappings.iter().map(|mapping| {
+            let old = self.target.mapping(mapping.number).filter(|(_, old)| old.unit == mapping.unit);
+            let mut attentions =
+                old.and_then(|(index, _)| self.attentions.get(index).copied()).unwrap_or_default();
+            if let Some(ua) = ua {
+                attentions.push(ua);
+            }
+            attentions
+        });
+        self.attentions = attentions.collect();
+        std::mem::replace(&mut self.target, target)
+    }
+}
+
+/// What is published of a unit; nothing where its index has another tenant by now.
+fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
+    units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
+}
