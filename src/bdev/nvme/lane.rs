@@ -78,6 +78,8 @@ pub(super) struct Lane {
     waiting: Fifo,
     outboxes: Slab<Outbox>,
     mapped: ArrayVec<Mapped, NVME_REGIONS_MAX>,
+    /// Commands in [`Phase::Asking`].
+    asking: u16,
     /// Channels of which everything in flight is to end, reads too, when the pair is gone. At most as many as there are.
     fenced: Vec<Key>,
     next_check: Tick,
@@ -122,6 +124,7 @@ impl Lane {
             waiting: Fifo::new(),
             outboxes: Slab::new(NVME_CHANNELS_MAX),
             mapped: ArrayVec::new(),
+            asking: 0,
             fenced: Vec::with_capacity(NVME_CHANNELS_MAX as usize),
             next_check: Tick::ZERO,
             now: Tick::ZERO,
@@ -165,7 +168,7 @@ impl Lane {
         match (&self.pair, self.state) {
             (_, State::Gone) => Wake::Idle,
             _ if outbox.in_flight == 0 && self.state == State::Ready => Wake::Idle,
-            (Some(pair), State::Ready) if self.waiting.is_empty() => pair.queue.wake(),
+            (Some(pair), State::Ready) if self.waiting.is_empty() && self.asking == 0 => pair.queue.wake(),
             // The controller's thread is at work.
             _ => Wake::At(self.now.after_ns(NVME_TICK_NS)),
         }
@@ -314,6 +317,7 @@ impl Lane {
         }
         if status.is_media_error() && status.has_more() {
             self.table.slots.set_phase(cid, Phase::Asking, self.now);
+            self.asking += 1;
             self.ask(Request::WhichLba { cid });
             return None;
         }

@@ -52,6 +52,8 @@ impl NvmeBdev {
             bytes_max: bytes_max(&namespace, controller.as_deref()),
             zeroes_blocks_max: knows(controller.as_deref(), oncs::WRITE_ZEROES).then_some(ZEROES_BLOCKS_MAX),
             unmaps: knows(controller.as_deref(), oncs::DATASET_MANAGEMENT),
+            offloads: offloads(&namespace, controller.as_deref()),
+            copy_blocks_max: namespace.copy_blocks_max,
             protection: protection(&namespace),
         }
     }
@@ -65,6 +67,19 @@ fn knows(controller: Option<&About>, command: u16) -> bool {
 fn bytes_max(namespace: &Namespace, controller: Option<&About>) -> usize {
     let told = controller.map(|about| about.identity.bytes_max(about.limits.page_bytes_min));
     told.unwrap_or(BYTES_MAX).min(BYTES_MAX).max(namespace.block_bytes as usize)
+}
+
+/// What the namespace does by itself. Its controller makes protection information of what is written and strips it of what is
+/// read; what is compared or copied it does not.
+fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
+    let is_plain = protection(namespace).is_none();
+    Offloads {
+        compare_and_write_blocks: compare_and_write_blocks(namespace, controller),
+        verify: knows(controller, oncs::VERIFY),
+        compare: is_plain && knows(controller, oncs::COMPARE),
+        copy: is_plain && namespace.copy_blocks_max > 0 && knows(controller, oncs::COPY),
+        write_uncorrectable: knows(controller, oncs::WRITE_UNCORRECTABLE),
+    }
 }
 
 /// The most blocks that compare and write covers as one; 0 where the controller does not fuse.
@@ -107,10 +122,7 @@ impl Bdev for NvmeBdev {
             rotational: false,
             uuid: self.disk.uuid,
             unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
-            offloads: Offloads {
-                compare_and_write_blocks: compare_and_write_blocks(&namespace, controller),
-                verify: knows(controller, oncs::VERIFY),
-            },
+            offloads: offloads(&namespace, controller),
         }
     }
 

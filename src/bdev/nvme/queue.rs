@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::bus::Mapping;
-use super::spec::{Command, Ended};
+use super::spec::{Command, Ended, Range};
 use crate::bdev::Wake;
 use crate::buf::Buf;
 use crate::time::Tick;
@@ -19,8 +19,8 @@ pub(crate) enum Payload<'a> {
     Write(&'a Buf, (usize, usize)),
     /// The device takes so many zeroes.
     Zeroes(usize),
-    /// The device takes these bytes (a range of DATASET MANAGEMENT).
-    Inline(&'a [u8; 16]),
+    /// The device takes these bytes.
+    Inline(&'a Range),
 }
 
 /// Why a command could not be entered.

@@ -52,7 +52,8 @@ impl Job {
 
     /// Whether it leaves the medium as it is, so that doing it twice harms nobody.
     pub(super) fn is_harmless(&self) -> bool {
-        matches!(self.io.op, Op::Read { .. } | Op::Verify { .. }) || planted!(WriteRetried)
+        matches!(self.io.op, Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. })
+            || planted!(WriteRetried)
     }
 
     /// Whether nothing of it is at work any more, nor will be.
@@ -277,7 +278,8 @@ impl Payloads for Table {
     fn source(&self, cid: u16) -> Option<&[u8]> {
         let sent = self.slots.get(cid).filter(|sent| sent.phase != Phase::Asking)?;
         let job = self.jobs.get(sent.job);
-        let is_source = matches!(job.io.op, Op::Write { .. } | Op::CompareAndWrite { .. });
+        let is_source =
+            matches!(job.io.op, Op::Write { .. } | Op::Compare { .. } | Op::CompareAndWrite { .. });
         let data = job.io.data.as_ref().filter(|_| is_source)?;
         data.get(sent.from..sent.from.checked_add(sent.bytes)?)
     }

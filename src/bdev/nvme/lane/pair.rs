@@ -3,7 +3,7 @@
 use super::part::{Part, Shape};
 use crate::bdev::IoError;
 use crate::bdev::nvme::queue::{PushError, Queue};
-use crate::bdev::nvme::spec::{Command, Fuse};
+use crate::bdev::nvme::spec::{Command, Fuse, Range};
 use crate::bdev::nvme::table::{Job, Phase, SLOTS, Sent, Slots, Table};
 use crate::time::Tick;
 
@@ -72,7 +72,7 @@ impl Pair {
             // The halves of a fused operation stand one after the other.
             let behind = u16::from(part.fuse == Fuse::First);
             let (slot, cid) = slots.next(self.depth.saturating_sub(behind)).ok_or(Stall::Full)?;
-            let (mut command, mut range) = (Command::default(), [0; 16]);
+            let (mut command, mut range) = (Command::default(), Range::default());
             let Some(payload) = part.describe(&job.io, shape, &mut command, &mut range) else {
                 job.fail(IoError::Unsupported);
                 break;

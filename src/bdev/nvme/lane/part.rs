@@ -2,9 +2,9 @@
 
 use crate::bdev::nvme::planted::planted;
 use crate::bdev::nvme::queue::Payload;
-use crate::bdev::nvme::spec::{self, Command, Fuse, nvm};
+use crate::bdev::nvme::spec::{self, Command, Fuse, Range, nvm};
 use crate::bdev::nvme::table::Job;
-use crate::bdev::{Io, IoError, Op};
+use crate::bdev::{Io, IoError, Offloads, Op};
 
 /// What a lane needs to know of a namespace to make commands for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +17,10 @@ pub(in crate::bdev::nvme) struct Shape {
     pub(in crate::bdev::nvme) zeroes_blocks_max: Option<u32>,
     /// It knows DATASET MANAGEMENT.
     pub(in crate::bdev::nvme) unmaps: bool,
+    /// What it does by itself.
+    pub(in crate::bdev::nvme) offloads: Offloads,
+    /// The most blocks that COPY may cover.
+    pub(in crate::bdev::nvme) copy_blocks_max: u32,
     /// Its blocks have protection information, which the controller makes and checks itself.
     pub(in crate::bdev::nvme) protection: Option<PrInfo>,
 }
@@ -26,13 +30,11 @@ impl Shape {
     pub(super) fn admits(&self, op: Op, blocks: u64) -> Result<(), IoError> {
         let is_within =
             |(lba, count): (u64, u32)| lba.checked_add(u64::from(count)).is_some_and(|end| end <= blocks);
-        if !op.extent().is_none_or(is_within) {
+        if !(op.extent().is_none_or(is_within) && op.source().is_none_or(is_within)) {
             return Err(IoError::OutOfRange);
         }
-        match op {
-            Op::Unmap { .. } if !self.unmaps => Err(IoError::Unsupported),
-            _ => Ok(()),
-        }
+        let is_known = self.offloads.has(op) && (self.unmaps || !matches!(op, Op::Unmap { .. }));
+        if is_known && !op.overlaps() { Ok(()) } else { Err(IoError::Unsupported) }
     }
 }
 
@@ -105,6 +107,7 @@ impl Part {
         let most = match job.io.op {
             Op::Unmap { .. } | Op::CompareAndWrite { .. } => all,
             Op::WriteZeroes { .. } => shape.zeroes_blocks_max.unwrap_or(moved_max),
+            Op::Copy { .. } => shape.copy_blocks_max.max(1),
             _ => moved_max,
         };
         let (issued, count) = (all - job.left_blocks, job.left_blocks.min(most));
@@ -123,7 +126,7 @@ impl Part {
         io: &'a Io,
         shape: &Shape,
         command: &mut Command,
-        range: &'a mut [u8; 16],
+        range: &'a mut Range,
     ) -> Option<Payload<'a>> {
         let part = (self.from, self.bytes);
         let [low, high, count] = spec::extent_words(self.lba, self.count);
@@ -157,14 +160,24 @@ impl Part {
             (Op::Unmap { .. }, _) => {
                 // One range; the attribute says that it is to be deallocated.
                 command.cdw10 = [0, spec::AD, 0, 0, 0, 0];
-                *range = spec::dataset_range(self.lba, self.count);
+                *range = Range::of_dataset(self.lba, self.count);
                 (nvm::DATASET_MANAGEMENT, 0, Payload::Inline(range))
             }
+            (Op::Compare { .. }, Some(data)) => (nvm::COMPARE, 0, Payload::Write(data, part)),
+            (Op::Copy { from, lba, fua, .. }, _) => {
+                // One range (0's based), in descriptor format 0.
+                command.cdw10[2] = 0;
+                *range = Range::of_copy(from + (self.lba - lba), self.count);
+                (nvm::COPY, fua_bit(fua), Payload::Inline(range))
+            }
+            (Op::WriteUncorrectable { .. }, _) => (nvm::WRITE_UNCORRECTABLE, 0, Payload::None),
             (Op::Flush, _) => {
                 command.cdw10 = [0; 6];
                 (nvm::FLUSH, 0, Payload::None)
             }
-            (Op::Read { .. } | Op::Write { .. } | Op::CompareAndWrite { .. }, None) => return None,
+            (Op::Read { .. } | Op::Write { .. } | Op::Compare { .. } | Op::CompareAndWrite { .. }, None) => {
+                return None;
+            }
         };
         command.opcode = opcode;
         command.cdw10[2] |= flags;

@@ -46,6 +46,7 @@ impl Lane {
     fn stopped(&mut self, is_gone: bool) {
         self.pair = None;
         self.mapped.clear();
+        self.asking = 0;
         // The controller is not to blame where a channel was fenced: that is no try of the others' reads.
         let is_try = self.fenced.is_empty();
         for slot in 0..=u8::MAX {
@@ -95,6 +96,7 @@ impl Lane {
     /// The error log's word on a command that is in [`Phase::Asking`].
     fn located(&mut self, cid: u16, lba: Option<u64>) {
         let Some(sent) = self.table.slots.get(cid).filter(|sent| sent.phase == Phase::Asking) else { return };
+        self.asking -= 1;
         let extent = self.table.jobs.get(sent.job).io.op.extent();
         let is_within = |lba: &u64| {
             extent.is_some_and(|(first, blocks)| {

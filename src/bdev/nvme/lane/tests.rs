@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::bdev::Op;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Reply, StopCause};
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
-use crate::bdev::nvme::spec::{self, Command, Fuse};
+use crate::bdev::nvme::spec::{self, Command, Fuse, Range};
 use crate::bdev::nvme::spec::{Status, nvm};
+use crate::bdev::{Offloads, Op};
 use crate::buf::{Class, Pool};
 use crate::time::SECOND_NS;
 
@@ -17,6 +17,7 @@ use crate::time::SECOND_NS;
 #[derive(Debug, Default)]
 struct Script {
     pushed: Vec<(u16, Command)>,
+    ranges: Vec<Range>,
     rings: usize,
     completions: VecDeque<Ended>,
     mapped: Vec<usize>,
@@ -49,6 +50,9 @@ impl Queue for FakeQueue {
         {
             return Err(PushError::Unmapped);
         }
+        if let Payload::Inline(range) = payload {
+            script.ranges.push(*range);
+        }
         script.pushed.push((cid, *command));
         Ok(())
     }
@@ -76,6 +80,14 @@ const SHAPE: Shape = Shape {
     bytes_max: 8192,
     zeroes_blocks_max: Some(1 << 16),
     unmaps: true,
+    offloads: Offloads {
+        compare_and_write_blocks: 8,
+        verify: true,
+        compare: true,
+        copy: true,
+        write_uncorrectable: true,
+    },
+    copy_blocks_max: 4,
     protection: None,
 };
 const TIMES: TimeOuts = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
@@ -123,7 +135,7 @@ impl Rig {
 
     fn io(&mut self, index: u32, op: Op) -> Result<(), Refused> {
         let data = match op {
-            Op::Read { blocks, .. } | Op::Write { blocks, .. } => {
+            Op::Read { blocks, .. } | Op::Write { blocks, .. } | Op::Compare { blocks, .. } => {
                 Some(self.pool.take(blocks as usize * 512).unwrap())
             }
             _ => None,
@@ -231,6 +243,9 @@ fn every_operation_is_the_command_that_it_says() {
     rig.io(1, Op::Unmap { lba: 9, blocks: 3 }).unwrap();
     rig.io(2, Op::WriteZeroes { lba: 1 << 33, blocks: 3, fua: true, may_unmap: true }).unwrap();
     rig.io(3, Op::Verify { lba: 7, blocks: 2 }).unwrap();
+    rig.io(4, Op::Compare { lba: 11, blocks: 2 }).unwrap();
+    rig.io(5, Op::Copy { from: 3, lba: 1 << 33, blocks: 2, fua: true }).unwrap();
+    rig.io(6, Op::WriteUncorrectable { lba: 8, blocks: 3 }).unwrap();
     let commands: Vec<_> =
         rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10)).collect();
     assert_eq!(
@@ -240,8 +255,33 @@ fn every_operation_is_the_command_that_it_says() {
             (0x09, [0, 4, 0, 0, 0, 0]),
             (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),
             (0x0C, [7, 0, 1, 0, 0, 0]),
+            (0x05, [11, 0, 1, 0, 0, 0]),
+            (0x19, [0, 2, 1 << 30, 0, 0, 0]),
+            (0x04, [8, 0, 2, 0, 0, 0]),
         ]
     );
+}
+
+#[test]
+fn a_copy_is_cut_into_what_one_range_may_cover() {
+    let mut rig = mapped();
+    rig.io(0, Op::Copy { from: 100, lba: 20, blocks: 9, fua: false }).unwrap();
+    let words: Vec<_> = rig.pushed().into_iter().map(|(_, command)| command.cdw10).collect();
+    assert_eq!(words, [[20, 0, 0, 0, 0, 0], [24, 0, 0, 0, 0, 0], [28, 0, 0, 0, 0, 0]]);
+    let ranges = std::mem::take(&mut rig.script.lock().unwrap().ranges);
+    assert_eq!(ranges, [Range::of_copy(100, 4), Range::of_copy(104, 4), Range::of_copy(108, 1)]);
+}
+
+#[test]
+fn what_the_namespace_does_not_offer_is_not_asked_of_it() {
+    let mut rig = Rig::new(Shape { offloads: Offloads::default(), ..SHAPE });
+    let copy = Op::Copy { from: 9, lba: 0, blocks: 1, fua: false };
+    let spoil = Op::WriteUncorrectable { lba: 0, blocks: 1 };
+    for op in [copy, spoil, Op::Verify { lba: 0, blocks: 1 }, Op::Compare { lba: 0, blocks: 1 }, SWAP] {
+        rig.io(1, op).unwrap();
+        assert_eq!(rig.poll(), [(1, Err(IoError::Unsupported))], "{op:?}");
+    }
+    assert!(rig.pushed().is_empty());
 }
 
 #[test]
@@ -450,6 +490,7 @@ fn a_media_error_says_where_if_the_error_log_knows_and_the_block_is_its_own() {
         rig.complete(cid, 0x2281);
         assert!(rig.poll().is_empty());
         assert!(matches!(rig.request(), Request::WhichLba { cid: asked } if asked == cid));
+        assert!(matches!(rig.lane.wake(rig.channel), Wake::At(_)), "the queue will not tell");
         rig.port.answer(Reply::Lba { cid, lba: told }).unwrap();
         assert_eq!(rig.poll(), [(1, Err(IoError::Medium { lba: expected }))]);
     }

@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) zeroes_max: u8,
     /// ONCS.
     pub(crate) oncs: u16,
+    /// MSSRL, MCL, MSRC of every namespace: what a COPY may cover.
+    pub(crate) copy_max: (u16, u32, u8),
     /// It has a volatile write cache, and Identify says so.
     pub(crate) has_write_cache: bool,
     /// Compare and write can be fused.
@@ -73,7 +75,9 @@ impl Default for Config {
                 | oncs::WRITE_UNCORRECTABLE
                 | oncs::DATASET_MANAGEMENT
                 | oncs::WRITE_ZEROES
-                | oncs::VERIFY,
+                | oncs::VERIFY
+                | oncs::COPY,
+            copy_max: (8, 16, 3),
             has_write_cache: true,
             can_fuse: true,
             has_shadow_doorbells: false,

@@ -80,9 +80,9 @@ impl PciQueue {
             Payload::None => Ok(DataPointer::None),
             Payload::Read(buf, part) | Payload::Write(buf, part) => self.part(slot, buf, part),
             Payload::Zeroes(bytes) => self.zeroes(bytes),
-            Payload::Inline(bytes) => {
+            Payload::Inline(range) => {
                 let at = self.ring.pair().layout.slot(slot);
-                self.dma().store_bytes(at, bytes);
+                self.dma().store_bytes(at, range.bytes());
                 Ok(DataPointer::Prp(self.dma().device(at), 0))
             }
         };

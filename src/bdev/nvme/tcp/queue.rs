@@ -48,7 +48,7 @@ impl Queue for TcpQueue {
             Payload::Read(_, (_, bytes)) => Data::In(bytes),
             Payload::Write(_, (_, bytes)) => Data::Out(bytes),
             Payload::Zeroes(bytes) => Data::Zeroes(bytes),
-            Payload::Inline(bytes) => Data::Inline(*bytes),
+            Payload::Inline(range) => Data::Inline(*range),
         };
         if self.stream.wire.push(slot, cid, command, data) { Ok(()) } else { Err(PushError::Broken) }
     }
