@@ -20,7 +20,7 @@ FULL=("${ALL[@]}" fuzz)
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=2400 [hostile]=2400 [spdk]=2400 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=3600 [hostile]=2400 [spdk]=2400 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -115,14 +115,17 @@ stage_spdk() { # the feature spdk, where SPDK is installed: unit tests, the cont
 }
 
 stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs and without; and over TCP at the kernel's target
-  local calls=1000 contract
-  [[ $CI_LEVEL != full ]] || calls=10000
+  local calls=1000 seconds=5 contract
+  [[ $CI_LEVEL != full ]] || calls=10000 seconds=60
   release_binary; guest_image
   contract=$(cargo test --locked --lib --no-run --message-format=json | sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -1)
   OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu39 iommu48 bare
   CONTRACT=$contract CALLS=$calls GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=800 checks scripts/lab/labs/nvme.sh iommu48 bare
   [[ $CI_LEVEL != full ]] || CONFORM=1 GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=1800 checks scripts/lab/labs/nvme.sh iommu39
   OUT=$OUT/nvmet checks scripts/lab/labs/nvmet.sh "$contract" nvmet_
+  OUT=$OUT/fabric checks scripts/lab/labs/target.sh fabric
+  durability_binaries
+  LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh nvme
 }
 
 stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail
@@ -142,10 +145,8 @@ stage_sg3() { # sg3_utils through the Linux kernel's initiator
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA
   local rounds=2 kills=3 seconds=10
   [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60
-  release_binary; guest_image
-  cargo build --locked --release -p lunette-initiator --example recorder
-  cargo build --locked --features sim --bin lunette
-  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh
+  release_binary; guest_image; durability_binaries
+  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh restart log kill planted
 }
 
 # --- what stages use ------------------------------------------------------------------------------
@@ -172,6 +173,11 @@ checks() { # a script that ends with "checks: N passed, N failed, N skipped"
   # shellcheck disable=SC2086 # three words
   if [[ -n $sums ]]; then count $sums; else echo "ci: no count from $*" >&2; rc=1; fi
   return "$rc"
+}
+
+durability_binaries() { # what cuts the power, and a daemon that bugs can be planted in
+  cargo build --locked --release -p lunette-initiator --example recorder
+  cargo build --locked --features sim --bin lunette
 }
 
 release_binary() { cargo build --locked --release --bin lunette; }

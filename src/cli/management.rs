@@ -60,7 +60,6 @@ impl Management {
             log,
         });
         let progress = Arc::new(Mutex::new(Progress::Starting));
-        let context = Arc::new(context);
         let managed = Managed { progress: Arc::clone(&progress), context: Arc::clone(&context) };
         let control = control.clone();
         let thread = std::thread::Builder::new().name("start".to_owned());

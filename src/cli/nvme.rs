@@ -1,5 +1,6 @@
 //! `lunette nvme`: which controllers there are, and whether the driver gets along with one.
 
+mod perf;
 mod probe;
 
 use std::fmt::Write as _;
@@ -27,6 +28,8 @@ enum What {
     },
     /// Bring a controller up with lunette's driver, say what it is, read a little, and let go of it; nothing is written
     Probe(probe::Probe),
+    /// Read at random places with lunette's driver, for some seconds: how many reads a second; nothing is written
+    Perf(perf::Perf),
     /// List the subsystems that a discovery controller knows
     Discover(nvme_discover::Discover),
 }
@@ -37,6 +40,7 @@ pub(super) fn nvme(args: &Nvme) -> Result<(), Failed> {
         What::List { json: true } => json(&list::controllers()),
         What::List { json: false } => table(&list::controllers()),
         What::Probe(probe) => probe::probe(probe)?,
+        What::Perf(perf) => perf::perf(perf)?,
         What::Discover(discover) => nvme_discover::discover(discover)?,
     };
     print(&text)

@@ -10,15 +10,26 @@ pub(super) fn from_environment() -> Result<Planted, Failed> {
     Ok(Planted::default())
 }
 
-/// The bug that `LUNETTE_PLANT` names; none where it is not set.
+/// The bug that `LUNETTE_PLANT` names; none where it is not set. `nvme::` before the name says one of the NVMe driver.
 #[cfg(feature = "sim")]
 pub(super) fn from_environment() -> Result<Planted, Failed> {
+    use crate::bdev::nvme::planted::{self, Bug as NvmeBug};
     use crate::reactor::Bug;
 
     const BUGS: [Bug; 2] = [Bug::FlushNotWaitedFor, Bug::FuaDropped];
+    const NVME_BUGS: [NvmeBug; 2] = [NvmeBug::FlushNotSent, NvmeBug::FuaDropped];
     let Some(name) = std::env::var_os("LUNETTE_PLANT") else { return Ok(Planted::default()) };
-    let bug = BUGS.into_iter().find(|bug| name.to_str() == Some(&format!("{bug:?}")));
-    let bug = bug.ok_or_else(|| Failed::usage(format!("LUNETTE_PLANT={name:?}: it is one of {BUGS:?}")))?;
-    tracing::warn!("a test build, with a bug planted: {bug:?}");
-    Ok(Planted::bug(bug))
+    let is_named = |bug: String| name.to_str() == Some(&bug);
+    if let Some(bug) = BUGS.into_iter().find(|bug| is_named(format!("{bug:?}"))) {
+        tracing::warn!("a test build, with a bug planted: {bug:?}");
+        return Ok(Planted::bug(bug));
+    }
+    if let Some(bug) = NVME_BUGS.into_iter().find(|bug| is_named(format!("nvme::{bug:?}"))) {
+        tracing::warn!("a test build, with a bug planted in the NVMe driver: {bug:?}");
+        planted::plant_everywhere(bug);
+        return Ok(Planted::default());
+    }
+    Err(Failed::usage(format!(
+        "LUNETTE_PLANT={name:?}: it is one of {BUGS:?}, or nvme:: and one of {NVME_BUGS:?}"
+    )))
 }

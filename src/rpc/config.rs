@@ -33,24 +33,26 @@ pub const SUBSYSTEMS: &[(&str, &[&str])] = &[
 /// The calls that rebuild a subsystem; none where there is no such.
 pub(super) fn of(context: &Context, name: &str) -> Result<Option<Json>, Fault> {
     let Some((name, _)) = SUBSYSTEMS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
-    context.control(|control, _| calls(control, name)).map(Some)
+    let hotplug = context.nvme.hotplug.call();
+    context.control(move |control, _| calls(control, name, hotplug)).map(Some)
 }
 
 /// The calls that rebuild everything.
 pub(super) fn all(context: &Context) -> Result<Json, Fault> {
     // In one turn of control's, so that the parts belong together.
-    let subsystems = context.control(|control, _| {
+    let hotplug = context.nvme.hotplug.call();
+    let subsystems = context.control(move |control, _| {
         let one = |(name, _): &(&'static str, _)| {
-            object! { "subsystem": *name, "config": calls(control, name) }
+            object! { "subsystem": *name, "config": calls(control, name, hotplug.clone()) }
         };
         SUBSYSTEMS.iter().map(one).collect::<Json>()
     })?;
     Ok(object! { "subsystems": subsystems })
 }
 
-fn calls(control: &Control<KernelNet>, subsystem: &str) -> Json {
+fn calls(control: &Control<KernelNet>, subsystem: &str, hotplug: Option<Json>) -> Json {
     match subsystem {
-        "bdev" => bdev_calls(control),
+        "bdev" => bdev_calls(control, hotplug),
         "iscsi" => iscsi_calls(control),
         _ => Json::Array(Vec::new()),
     }
@@ -60,7 +62,7 @@ fn call(method: &str, params: Json) -> Json {
     object! { "method": method, "params": params }
 }
 
-fn bdev_calls(control: &Control<KernelNet>) -> Json {
+fn bdev_calls(control: &Control<KernelNet>, hotplug: Option<Json>) -> Json {
     let mut recipes: Vec<&str> = Vec::new();
     for entry in control.bdevs() {
         // A controller's namespaces have the call in common that attaches it.
@@ -69,7 +71,7 @@ fn bdev_calls(control: &Control<KernelNet>) -> Json {
         }
     }
     let recipes = recipes.into_iter().filter_map(|recipe| Recipe::parse(recipe).into_call());
-    recipes.chain([object! { "method": "bdev_wait_for_examine" }]).collect()
+    recipes.chain(hotplug).chain([object! { "method": "bdev_wait_for_examine" }]).collect()
 }
 
 fn iscsi_calls(control: &Control<KernelNet>) -> Json {

@@ -1,7 +1,7 @@
 //! What calls work on: the daemon, and how far it has started.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use tracing::level_filters::LevelFilter;
 
@@ -57,6 +57,8 @@ impl std::fmt::Debug for LogLevel {
 /// What calls work on.
 #[derive(Debug)]
 pub struct Context {
+    /// For threads that outlive a call.
+    me: Weak<Context>,
     control: Remote,
     stage: Mutex<Stage>,
     stage_changed: Condvar,
@@ -92,8 +94,9 @@ pub struct Parts {
 
 impl Context {
     /// Of these.
-    pub fn new(parts: Parts) -> Context {
-        Context {
+    pub fn new(parts: Parts) -> Arc<Context> {
+        Arc::new_cyclic(|me| Context {
+            me: Weak::clone(me),
             control: parts.control,
             stage: Mutex::new(parts.stage),
             stage_changed: Condvar::new(),
@@ -104,7 +107,12 @@ impl Context {
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
-        }
+        })
+    }
+
+    /// For threads that outlive a call.
+    pub(super) fn me(&self) -> Weak<Context> {
+        Weak::clone(&self.me)
     }
 
     /// The way to control, for threads that outlive a call.

@@ -10,6 +10,7 @@ pub mod context;
 mod devices;
 pub mod envelope;
 pub mod fault;
+mod hotplug;
 pub mod json;
 pub mod methods;
 mod nvme;

@@ -11,11 +11,14 @@ use rustix::io::Errno;
 use super::context::{Context, lock};
 use super::devices::bdev_fault;
 use super::fault::Fault;
+use super::hotplug::Hotplug;
 use super::json::Json;
 use crate::bdev::count::Counted;
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Answer, Disk, Event, Options, Order, Query, Severity, Shared};
 use crate::bdev::nvme::namespace::NvmeBdev;
+use crate::bdev::nvme::pci::Groups;
+use crate::bdev::nvme::pci::list::Place;
 use crate::bdev::nvme::thread::Handle;
 use crate::bdev::nvme::transport::Transport;
 use crate::control::done::Done;
@@ -33,9 +36,53 @@ const QUERY: Duration = Duration::from_secs(15);
 /// Numbers of controllers, in this process.
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
-/// The controllers, by name.
+/// The controllers.
 #[derive(Debug, Default)]
-pub(super) struct Controllers(Mutex<BTreeMap<String, Arc<Attached>>>);
+pub(super) struct Controllers {
+    by_name: Mutex<BTreeMap<String, Slot>>,
+    /// IOMMU groups of those behind VFIO.
+    pub(super) groups: Groups,
+    /// Those that come by themselves.
+    pub(super) hotplug: Hotplug,
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug)]
+enum Slot {
+    /// A controller that is being attached or given back, and its device.
+    Busy(Option<Place>),
+    /// A controller.
+    Attached(Arc<Attached>),
+}
+
+impl Slot {
+    fn place(&self) -> Option<Place> {
+        match self {
+            Slot::Busy(place) => *place,
+            Slot::Attached(attached) => attached.place,
+        }
+    }
+
+    fn attached(self) -> Option<Arc<Attached>> {
+        if let Slot::Attached(attached) = self { Some(attached) } else { None }
+    }
+}
+
+/// A name that nobody else gets until this is dropped.
+#[derive(Debug)]
+pub(super) struct Reserved<'a> {
+    controllers: &'a Controllers,
+    name: String,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut slots = lock(&self.controllers.by_name);
+        if let Some(Slot::Busy(_)) = slots.get(&self.name) {
+            slots.remove(&self.name);
+        }
+    }
+}
 
 /// A controller.
 #[derive(Debug)]
@@ -44,8 +91,10 @@ pub(super) struct Attached {
     number: u64,
     /// How it is reached, in SPDK's words: trtype, traddr and so on.
     pub(super) trid: Json,
+    /// Its device, where it is one of this machine's.
+    pub(super) place: Option<Place>,
     /// The call that attaches it.
-    recipe: String,
+    pub(super) recipe: String,
     handle: Arc<Handle>,
     times: TimeOuts,
     control: Remote,
@@ -57,6 +106,7 @@ pub(super) struct Attached {
 #[derive(Debug)]
 pub(super) struct ToAttach {
     pub(super) trid: Json,
+    pub(super) place: Option<Place>,
     pub(super) recipe: String,
     pub(super) options: Options,
     pub(super) times: TimeOuts,
@@ -167,17 +217,29 @@ fn say(controller: &str, severity: Severity, text: &str) {
 }
 
 impl Context {
-    /// Refuses a name that is taken, before a device is opened that would have it.
-    pub(super) fn check_controller_free(&self, name: &str) -> Result<(), Fault> {
-        if lock(&self.nvme.0).contains_key(name) {
-            return Err(Fault::errno(Errno::EXIST, format_args!("there is a controller {name} already")));
+    /// Takes a name, before a device is opened that would have it; and that device, where it is one of this machine's.
+    pub(super) fn reserve_controller(&self, name: &str, place: Option<Place>) -> Result<Reserved<'_>, Fault> {
+        let mut slots = lock(&self.nvme.by_name);
+        let exists = |what: String| Err(Fault::errno(Errno::EXIST, what));
+        match slots.get(name) {
+            Some(Slot::Attached(_)) => return exists(format!("there is a controller {name} already")),
+            Some(Slot::Busy(_)) => {
+                return exists(format!("a controller {name} is being attached or given back"));
+            }
+            None => {}
         }
-        Ok(())
+        if let Some(place) = place
+            && let Some((other, _)) = slots.iter().find(|(_, slot)| slot.place() == Some(place))
+        {
+            return exists(format!("the controller at {} is {other}'s already", place.address));
+        }
+        slots.insert(name.to_owned(), Slot::Busy(place));
+        Ok(Reserved { controllers: &self.nvme, name: name.to_owned() })
     }
 
     /// Attaches a controller and registers its namespaces; gives back their bdevs' names.
-    pub(super) fn attach(&self, what: ToAttach) -> Result<Vec<String>, Fault> {
-        let name = what.options.name.clone();
+    pub(super) fn attach(&self, reserved: Reserved<'_>, what: ToAttach) -> Result<Vec<String>, Fault> {
+        let name = reserved.name.clone();
         let (events, follow) = mpsc::channel();
         let hook = Arc::new(move |event| drop(events.send(event)));
         let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;
@@ -185,6 +247,7 @@ impl Context {
             name: name.clone(),
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             trid: what.trid,
+            place: what.place,
             recipe: what.recipe,
             handle: Arc::new(handle),
             times: what.times,
@@ -208,37 +271,55 @@ impl Context {
         let follower = Arc::clone(&attached);
         let thread = std::thread::Builder::new().name(format!("nvme-follow:{name}"));
         thread.spawn(move || follower.follow(&follow)).map_err(Fault::internal)?;
-        lock(&self.nvme.0).insert(name, attached);
+        lock(&self.nvme.by_name).insert(name, Slot::Attached(attached));
+        drop(reserved);
         Ok(names)
     }
 
     /// Takes a controller's namespaces out of service and gives it back.
     pub(super) fn detach(&self, name: &str) -> Result<(), Fault> {
-        let attached = lock(&self.nvme.0).remove(name).ok_or_else(|| no_controller(name))?;
+        let attached = self.controller(name)?;
+        {
+            let mut slots = lock(&self.nvme.by_name);
+            match slots.get_mut(name) {
+                Some(slot @ Slot::Attached(_)) => *slot = Slot::Busy(attached.place),
+                _ => return Err(no_controller(name)),
+            }
+        }
+        let reserved = Reserved { controllers: &self.nvme, name: name.to_owned() };
         attached.withdraw();
+        drop(reserved);
         Ok(())
     }
 
     /// Gives every controller back: the daemon has stopped.
     pub fn detach_all(&self) {
-        let all = std::mem::take(&mut *lock(&self.nvme.0));
+        self.nvme.hotplug.end();
+        let all = std::mem::take(&mut *lock(&self.nvme.by_name));
+        let all: Vec<Arc<Attached>> = all.into_values().filter_map(Slot::attached).collect();
         // Side by side, as each may take its time.
-        for attached in all.values() {
+        for attached in &all {
             attached.handle.order(Order::Detach);
         }
-        for attached in all.values() {
+        for attached in &all {
             attached.give_back();
         }
     }
 
     /// The controllers.
     pub(super) fn controllers(&self) -> Vec<Arc<Attached>> {
-        lock(&self.nvme.0).values().cloned().collect()
+        lock(&self.nvme.by_name).values().cloned().filter_map(Slot::attached).collect()
+    }
+
+    /// Names and devices, of those too that are being attached or given back.
+    pub(super) fn controller_places(&self) -> Vec<(String, Option<Place>)> {
+        lock(&self.nvme.by_name).iter().map(|(name, slot)| (name.clone(), slot.place())).collect()
     }
 
     /// The controller of this name.
     pub(super) fn controller(&self, name: &str) -> Result<Arc<Attached>, Fault> {
-        lock(&self.nvme.0).get(name).cloned().ok_or_else(|| no_controller(name))
+        let slot = lock(&self.nvme.by_name).get(name).cloned();
+        slot.and_then(Slot::attached).ok_or_else(|| no_controller(name))
     }
 }
 

@@ -180,9 +180,9 @@ impl Disk {
         (shared.can_fence, shared.honours_cancel) = (can_fence, honours_cancel);
     }
 
-    /// IOs end by themselves after this time at most.
-    pub fn set_latency(&self, ns_max: u64) {
-        self.lock().latency_ns_max = ns_max;
+    /// From now on no IO ends by itself, nor at once ([`Disk::end_one`]).
+    pub fn hold_everything(&self) {
+        self.lock().latency_ns_max = u64::MAX;
     }
 
     /// A reactor has acknowledged that the disk ends here: IO that it submits beyond is noted.
@@ -296,7 +296,11 @@ impl Shared {
         let (lba, blocks) = op.extent()?;
         let end = lba.checked_add(u64::from(blocks))?;
         let is_calm = self.state == ChannelState::Ready && self.flying.is_empty() && self.failures == 0;
-        if !is_calm || end > self.durable.len() as u64 || self.rng.one_in(2) {
+        if !is_calm
+            || self.latency_ns_max == u64::MAX
+            || end > self.durable.len() as u64
+            || self.rng.one_in(2)
+        {
             return None;
         }
         if end > self.limits.get(&reactor).copied().unwrap_or(u64::MAX) {

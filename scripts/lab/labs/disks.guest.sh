@@ -26,19 +26,6 @@ start_iscsid
 discover "$PORTAL" >/dev/null || die discovery
 login "$IQN" "$PORTAL" >/dev/null || die login
 wait_disk "$IQN" 3 >/dev/null || die "no disks"
-disk_of() { # LUN -> its name, sdX
-  local found
-  for found in /sys/class/iscsi_session/session*/device/target*/*:"$1"/block/sd*; do [[ -e $found ]] && { echo "${found##*/}"; return; }; done
-  return 1
-}
-has_disk() { disk_of "$1" >/dev/null; }
-scan() { iscsiadm -m session --rescan >/dev/null; }
-says() { dmesg | tail -n "+$((marked + 1))" | grep -qE "$1"; } # since `mark`
-mark() { marked=$(dmesg | wc -l); }
-says_of() { local pattern=$1; shift; (($# == 0)) || "$@" 2>/dev/null || true; says "$pattern"; }
-kernel_says() { # NAME PATTERN [COMMAND...]: within 10 s, the command being repeated, as the kernel limits how often it says such things
-  if until_true 10 says_of "${@:2}"; then ok "$1"; else bad "$1: the kernel does not say '$2' but:"; dmesg | tail -n "+$((marked + 1))" | tail -20; fi
-}
 steady=$(disk_of 0) grows=$(disk_of 1) broke=$(disk_of 2)
 step "steady $steady, grows $grows, flaky $broke"
 
@@ -102,8 +89,7 @@ for ((round = 1; round <= ROUNDS; round++)); do
   comes=$(disk_of 9)
   fio --name=c --filename="/dev/$comes" --direct=1 --ioengine=libaio --rw=randwrite --bs=4k --iodepth=8 --size=16m --time_based --runtime=60 \
     --minimal >/tmp/comes.out 2>&1 & doomed=$!
-  written() { awk '{ print $7 }' "/sys/block/$comes/stat"; }
-  is_written() { (($(written) > 200)); }
+  is_written() { (($(written "$comes") > 200)); }
   if until_true 30 is_written; then ok "it is written"; else bad "no IO on LUN 9"; fi
   check "it is removed under IO" rpc lunette_target_node_remove_lun "{\"name\":\"$IQN\",\"lun_id\":9}"
   ended() { ! kill -0 "$doomed" 2>/dev/null; }

@@ -3,8 +3,11 @@
 #   restart  lunette is killed and started again while the guest's initiator writes and verifies
 #   log      lunette in the guest over dm-log-writes; the log is cut at random points
 #   kill     lunette in the guest on a sparse file; QEMU is killed
+#   nvme     lunette in the guest drives QEMU's NVMe controller, whose flushes and writes QEMU's blklogwrites logs; and, as QEMU's
+#            takes no notice of FUA, the kernel's NVMe/TCP target over dm-log-writes: both logs are cut, and both again without
+#            flush, or FUA, in the driver of a test build, which the cuts have to find
 #   planted  log and kill with flush or FUA switched off in a test build: each has to find it
-# All parts unless some are named. Variables: ROUNDS (of kill: 2), KILLS (of restart: 3), POINTS (of log: 200), LOG_SECONDS (10);
+# All parts unless some are named. Variables: ROUNDS (of kill: 2), KILLS (of restart: 3), POINTS (of a log: 200), LOG_SECONDS (10);
 # LUNETTE, PLANTED: the binary, and one built with --features sim; RECORDER: the example of the initiator.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
@@ -19,25 +22,34 @@ share_of() { # BINARY -> a folder for the guest, with that as lunette
   if [[ ! -d $share ]]; then
     mkdir "$share"
     strip -o "$share/lunette" "$1"
+    cp "$root/scripts/setup.sh" "$share/"
   fi
   echo "$share"
 }
 
 boot() { # BINARY DISK CACHE [run-guest options...]: in the background: $guest, $qemu_pid (file), $port, $end_port, $out
-  local binary=$1 disk=$2 cache=$3 drives=(); shift 3
+  local binary=$1 disk=$2 cache=$3 drives=() options=(); shift 3
   out=$work/out qemu_pid=$work/qemu.pid
   read -r port end_port < <(free_ports 2)
   rm -rf "$out" "$qemu_pid" "$work"/*.img
   truncate -s 64M "$work/data.img"
-  drives+=(-drive "if=none,id=data,file=$work/data.img,format=raw,cache=$cache" -device virtio-blk-pci,drive=data,serial=labdata)
-  if [[ $disk = log ]]; then
-    truncate -s "${LOG_GIB}G" "$work/log.img"
-    drives+=(-drive "if=none,id=log,file=$work/log.img,format=raw,cache=unsafe" -device virtio-blk-pci,drive=log,serial=lablog)
-  else
-    mke2fs -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 "$work/data.img"
-  fi
+  case $disk in
+    nvme) # what the filter logs is what the controller asks of its disk; the log itself need not outlive QEMU
+      drives+=(-device intel-iommu,intremap=on,aw-bits=39
+        -drive "if=none,id=data,driver=blklogwrites,file.driver=file,file.filename=$work/data.img,log.driver=file,log.filename=$work/log.img,cache.direct=off,cache.no-flush=off"
+        -device nvme,id=a,serial=LUNETTEA,addr=0x10,max_ioqpairs=4,mdts=7 -device nvme-ns,bus=a,drive=data,nsid=1,logical_block_size=512)
+      : >"$work/log.img"
+      options=(-m 1536 -k 'intel_iommu=on iommu=nopt' -e ADDRESS=0000:00:10.0 -e SWITCHES='--mem-size 128') ;;
+    *) drives+=(-drive "if=none,id=data,file=$work/data.img,format=raw,cache=$cache" -device virtio-blk-pci,drive=data,serial=labdata) ;;
+  esac
+  case $disk in
+    log | nvmet)
+      truncate -s "${LOG_GIB}G" "$work/log.img"
+      drives+=(-drive "if=none,id=log,file=$work/log.img,format=raw,cache=unsafe" -device virtio-blk-pci,drive=log,serial=lablog) ;;
+    file) mke2fs -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 "$work/data.img" ;;
+  esac
   "$lab/../run-guest.sh" -t 400 -s "$(share_of "$binary")" -o "$out" -p "$port:3260" -p "$end_port:3261" -e DISK="$disk" \
-    -e IQN="$iqn" -e FILE_MIB="$FILE_MIB" "$@" "$lab/powercut.guest.sh" -- "${drives[@]}" -pidfile "$qemu_pid" >"$work/guest.log" 2>&1 & guest=$!
+    -e IQN="$iqn" -e FILE_MIB="$FILE_MIB" "${options[@]}" "$@" "$lab/powercut.guest.sh" -- "${drives[@]}" -pidfile "$qemu_pid" >"$work/guest.log" 2>&1 & guest=$!
   guests+=("$guest")
 }
 
@@ -45,10 +57,11 @@ record() { "$recorder" "127.0.0.1:$port" "$iqn" "$work/journal" --wait 120 "$@";
 
 guest_failed() { echo "lab: $*; the guest says:"; tail -20 "$work/guest.log"; return 1; }
 
-log_is_cut() { # BINARY SEED RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
-  local binary=$1 seed=$2 load=() recording first; shift 2
+log_is_cut() { # DISK BINARY SEED RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
+  local disk=$1 binary=$2 seed=$3 load=() recording first; shift 3
   while [[ $1 != -- ]]; do load+=("$1"); shift; done; shift
-  boot "$binary" log unsafe "$@"
+  # virtio's cache is not what is tested.
+  boot "$binary" "$disk" unsafe "$@"
   record --seconds "${LOG_SECONDS:-10}" --seed "$seed" "${load[@]}" & recording=$! children+=("$recording")
   wait -n -p first "$recording" "$guest" && [[ $first = "$recording" ]] || { guest_failed recorder; return 1; }
   : >"/dev/tcp/127.0.0.1/$end_port"
@@ -78,8 +91,16 @@ power_is_cut() { # BINARY ROUND RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
 }
 
 part_log() {
-  check "power cut at ${POINTS:-200} points of a log of dm-log-writes" log_is_cut "$lunette" 1 --
-  check "the same, writing through" log_is_cut "$lunette" 4 --through --fua 0 --syncs 0 -- -e CREATE='"lunette_write_through":true,'
+  check "power cut at ${POINTS:-200} points of a log of dm-log-writes" log_is_cut log "$lunette" 1 --
+  check "the same, writing through" log_is_cut log "$lunette" 4 --through --fua 0 --syncs 0 -- -e CREATE='"lunette_write_through":true,'
+}
+
+part_nvme() {
+  check "power cut at ${POINTS:-200} points of QEMU's log under an NVMe controller" log_is_cut nvme "$lunette" 5 --fua 0 --syncs 5 --
+  check "power cut at ${POINTS:-200} points of dm-log-writes under NVMe/TCP" log_is_cut nvmet "$lunette" 6 --fua 20 --
+  check_status 3 "no flush: QEMU's log shows it" log_is_cut nvme "$planted" 7 --fua 0 --syncs 5 -- -e LUNETTE_PLANT=nvme::FlushNotSent
+  check_status 3 "no flush over TCP: dm-log-writes shows it" log_is_cut nvmet "$planted" 8 --syncs 5 -- -e LUNETTE_PLANT=nvme::FlushNotSent
+  check_status 3 "no FUA over TCP: dm-log-writes shows it" log_is_cut nvmet "$planted" 9 --fua 20 -- -e LUNETTE_PLANT=nvme::FuaDropped
 }
 
 part_kill() {
@@ -90,8 +111,8 @@ part_kill() {
 }
 
 part_planted() { # 3: data are lost
-  check_status 3 "no flush: the log shows it" log_is_cut "$planted" 2 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
-  check_status 3 "no FUA: the log shows it" log_is_cut "$planted" 3 --fua 20 -- -e LUNETTE_PLANT=FuaDropped
+  check_status 3 "no flush: the log shows it" log_is_cut log "$planted" 2 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
+  check_status 3 "no FUA: the log shows it" log_is_cut log "$planted" 3 --fua 20 -- -e LUNETTE_PLANT=FuaDropped
   check_status 3 "no flush: killing QEMU shows it" power_is_cut "$planted" 1 --fua 0 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
   # The writes last by their FUA, and only UNMAPs follow.
   check_status 3 "no flush: UNMAPs are lost" power_is_cut "$planted" 4 --slots 256 --writes 300 --fua 100 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
@@ -137,7 +158,7 @@ part_restart() {
   check "fio verifies through ${KILLS:-3} kills of lunette" survives_kills
 }
 
-(($#)) || set -- restart log kill planted
+(($#)) || set -- restart log kill nvme planted
 for part; do
   declare -F "part_$part" >/dev/null || { echo "lab: no part '$part'" >&2; exit 2; }
   "part_$part"

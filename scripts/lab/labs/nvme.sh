@@ -2,15 +2,20 @@
 # nvme.sh [WORLD...] - lunette's NVMe driver at QEMU's controllers in a guest, once in each world.
 #   iommu39, iommu48  an IOMMU with addresses of so many bits: vfio-pci
 #   bare              none: uio_pci_generic and --unsafe-noiommu
-# Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; and a third behind a port
-# from which QEMU removes it while it is driven.
-# Variables: CONFORM=1, the host runs libiscsi's suite at what the guest serves; CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve); LUNETTE, the binary; OUT, a folder for the guest's output.
+# Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; a third behind a port
+# from which QEMU removes it while it is driven, and where it comes back; a fourth and a fifth that are functions of one device.
+# Variables: CONFORM=1, the host runs libiscsi's suite at what the guest serves; CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve; nvmeperf); LUNETTE, the binary; SPDK_NVME_PERF, SPDK's, for nvmeperf to compare with; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
 cp "$lab/../../setup.sh" "$work/share/"
+if [[ -n ${SPDK_NVME_PERF:-} ]]; then
+  mkdir "$work/share/spdk"
+  strip -o "$work/share/spdk/spdk_nvme_perf" "$SPDK_NVME_PERF"
+  ldd "$SPDK_NVME_PERF" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m)\./ { print $3 }' | xargs -r cp -t "$work/share/spdk"
+fi
 [[ -z ${CONTRACT:-} ]] || strip -o "$work/share/contract" "$CONTRACT"
 
 qmp() { # CALL, as JSON
@@ -33,6 +38,7 @@ obey() { # what the guest asks for, each thing once: the guest says so when it i
     until grep -q "^now $word it$" "$work/said"; do sleep 0.2; done
     case $word in
       remove) qmp '{"execute":"device_del","arguments":{"id":"c"}}' ;;
+      add) qmp '{"execute":"device_add","arguments":{"driver":"nvme","id":"c2","serial":"LUNETTEC","bus":"hotport","addr":"0","drive":"nvme3"}}' ;;
       stall) throttle 1 ;;
       release) throttle 0 ;;
     esac
@@ -53,11 +59,13 @@ in_guest() { # WORLD
     bare) ;;
     *) echo "nvme: no world $world" >&2; exit 2 ;;
   esac
-  for drive in 0 1 2 3; do # the contract wants new disks
+  for drive in 0 1 2 3 4 5; do # the contract wants new disks
     if [[ -n ${CONTRACT:-} ]]; then truncate -s 0 "$work/nvme$drive"; truncate -s 32M "$work/nvme$drive"
     else head -c 32M /dev/urandom >"$work/nvme$drive"; fi
   done
-  for drive in 0 1 2 3; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
+  for drive in 0 1 2 4 5; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
+  # One that does not go with its controller.
+  devices+=(-blockdev "driver=raw,node-name=nvme3,discard=unmap,file.driver=file,file.filename=$work/nvme3")
   # In fixed slots, so that the addresses are known.
   devices+=(-device 'nvme,id=a,serial=LUNETTEA,addr=0x10,max_ioqpairs=8,mdts=7'
     -device 'nvme-ns,bus=a,drive=nvme0,nsid=1,logical_block_size=512,physical_block_size=512'
@@ -66,10 +74,12 @@ in_guest() { # WORLD
     -device 'nvme-ns,bus=b,drive=nvme2,nsid=1,logical_block_size=512,physical_block_size=512'
     -device 'pcie-root-port,id=hotport,chassis=1,addr=0x12' -device 'nvme,id=c,serial=LUNETTEC,bus=hotport,addr=0'
     -device 'nvme-ns,bus=c,drive=nvme3,nsid=1,logical_block_size=512,physical_block_size=512'
+    -device 'nvme,id=d,serial=LUNETTED,addr=0x13.0,multifunction=on,max_ioqpairs=2,drive=nvme4'
+    -device 'nvme,id=e,serial=LUNETTEE,addr=0x13.1,max_ioqpairs=2,drive=nvme5'
     -qmp "unix:$work/qmp,server=on,wait=off")
   : >"$work/said"
   # In this order, and each as soon as it is asked for.
-  obey remove & watchers+=($!)
+  obey remove add & watchers+=($!)
   obey stall release & watchers+=($!)
   children+=("${watchers[@]}")
   if [[ -n ${CONFORM:-} ]]; then
@@ -78,7 +88,7 @@ in_guest() { # WORLD
     conform "$port" "$end" & children+=($!)
   fi
   "$lab/../run-guest.sh" "${options[@]}" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
-    -e CALLS="${CALLS:-1000}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
+    -e CALLS="${CALLS:-1000}" -e ROUNDS="${ROUNDS:-3}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 -e FOURTH=0000:00:13.0 -e FIFTH=0000:00:13.1 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
   kill "${watchers[@]}" 2>/dev/null || true
   if [[ -n ${CONFORM:-} ]]; then

@@ -1,5 +1,5 @@
 # Runs in the guest, by nvmeserve.sh: lunette serves NVMe namespaces to the guest's own initiator, and to the host.
-#   WORLD, FIRST, SECOND: see nvme.sh. CALLS: reads whose system calls are counted. CONFORM: the host runs a suite at port 3260 before anything else, until it connects to 3259
+#   WORLD, FIRST, SECOND, FOURTH, FIFTH: see nvme.sh. CALLS: reads whose system calls are counted. CONFORM: the host runs a suite at port 3260 before anything else, until it connects to 3259
 . lablib.sh
 IQN=iqn.2026-11.io.lunette:nvme PORTAL=127.0.0.1:3260
 setup=$SHARE/setup.sh unsafe=
@@ -34,20 +34,6 @@ start_iscsid
 discover "$PORTAL" >/dev/null || die discovery
 login "$IQN" "$PORTAL" >/dev/null || die login
 wait_disk "$IQN" 4 >/dev/null || die "no disks"
-disk_of() { # LUN -> its name, sdX
-  local found
-  for found in /sys/class/iscsi_session/session*/device/target*/*:"$1"/block/sd*; do [[ -e $found ]] && { echo "${found##*/}"; return; }; done
-  return 1
-}
-verified() { # LUN SIZE: fio writes and verifies
-  fio --name=v --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=libaio --rw=randwrite --bsrange=4k-256k --iodepth=16 --size="$2" \
-    --verify=crc32c --do_verify=1 --verify_fatal=1 --randseed=7 --output=/dev/null
-}
-
-loaded() { # LUN: writes and verifies, again and again, until /tmp/enough.LUN is there
-  while [[ ! -e /tmp/enough.$1 ]]; do verified "$1" 16m || return 1; done
-}
-
 step "data"
 check "512-byte blocks" verified 0 24m
 check "4096-byte blocks" verified 1 24m
@@ -81,7 +67,7 @@ step "a controller that stops answering"
 rpc bdev_nvme_detach_controller '{"name":"B"}' >/dev/null || die detach
 rpc bdev_nvme_attach_controller "{\"name\":\"B\",\"trtype\":\"PCIe\",\"traddr\":\"$SECOND\",\"lunette_timeout_sec\":1}" >/dev/null || die attach
 rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Bn1\",\"lun_id\":4}" >/dev/null || die "no LUN 4"
-iscsiadm -m session --rescan >/dev/null
+scan
 until_true 20 disk_of 4 >/dev/null || die "no disk at LUN 4"
 loaded 4 & load=$!
 sleep 1
@@ -92,13 +78,35 @@ echo "now release it"
 touch /tmp/enough.4
 wait "$load" && ok "what was stalled went on and is right" || bad "what was stalled went on and is right"
 
+step "two functions of one device, which no IOMMU tells apart"
+"$setup" bind "$FOURTH" "$FIFTH" >/dev/null || die "bind $FOURTH $FIFTH"
+group_of() { readlink "/sys/bus/pci/devices/$1/iommu_group"; }
+if [[ $WORLD != bare ]]; then
+  [[ $(group_of "$FOURTH") = $(group_of "$FIFTH") ]] && ok "they are in one group" || bad "they are in one group"
+fi
+try "attach one" 0 Dn1 -- attach D "$FOURTH"
+try "attach it under another name" 1 "the controller at $FOURTH is D's already" -- attach X "$FOURTH"
+check "bdev_nvme_set_hotplug" rpc bdev_nvme_set_hotplug '{"enable":true,"period_us":200000}'
+has_hot() { rpc bdev_get_bdevs '{"name":"HotInNvme0n1"}' >/dev/null 2>&1; }
+until_true 20 has_hot && ok "the other comes by itself" || bad "the other comes by itself"
+rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Dn1\",\"lun_id\":6}" >/dev/null || die "no LUN 6"
+rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"HotInNvme0n1\",\"lun_id\":7}" >/dev/null || die "no LUN 7"
+scan
+until_true 20 has_disk 6 && until_true 20 has_disk 7 || die "no disks at LUN 6 and 7"
+loaded 6 & load=$!
+check "one of them" verified 7 16m
+check "is given back" rpc bdev_nvme_detach_controller '{"name":"HotInNvme0"}'
+touch /tmp/enough.6
+wait "$load" && ok "the other goes on" || bad "the other goes on"
+check "nothing comes by itself any more" rpc bdev_nvme_set_hotplug '{"enable":false}'
+
 if [[ $WORLD != bare ]]; then
   step "removed under IO"
   third=$(basename "$(dirname "$(compgen -G "/sys/bus/pci/devices/$PORT/*/class")")")
   "$setup" bind "$third" >/dev/null || die "bind $third"
   attach C "$third" >/dev/null || die "attach $third"
   rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Cn1\",\"lun_id\":5}" >/dev/null || die "no LUN 5"
-  iscsiadm -m session --rescan >/dev/null
+  scan
   until_true 20 disk_of 5 >/dev/null || die "no disk at LUN 5"
   loaded 5 >/dev/null 2>&1 & load=$!
   sleep 1
@@ -108,6 +116,23 @@ if [[ $WORLD != bare ]]; then
   wait "$load" && bad "IO went on" || ok "IO ends"
   check "others go on" verified 0 8m
   try "its disks are gone" 1 'there is no bdev Cn1' -- rpc bdev_get_bdevs '{"name":"Cn1"}'
+
+  step "it comes back"
+  check "bdev_nvme_set_hotplug again" rpc bdev_nvme_set_hotplug '{"enable":true,"period_us":200000}'
+  echo "now add it"
+  is_back() { [[ -e /sys/bus/pci/devices/$third ]]; }
+  until_true 30 is_back && ok "the kernel has it again" || bad "the kernel has it again"
+  "$setup" bind "$third" >/dev/null || die "bind $third"
+  has_bdev() { rpc bdev_get_bdevs "{\"name\":\"$1\"}" >/dev/null 2>&1; }
+  until_true 20 has_bdev Cn1 && ok "it is attached under its old name" || bad "it is attached under its old name"
+  rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Cn1\",\"lun_id\":8}" >/dev/null || die "no LUN 8"
+  scan
+  until_true 20 has_disk 8 || die "no disk at LUN 8"
+  check "it works" verified 8 8m
+  check "detached" rpc bdev_nvme_detach_controller '{"name":"C"}'
+  sleep 1
+  try "it is left alone" 1 'there is no controller' -- rpc bdev_nvme_get_controllers '{"name":"C"}'
+  try "there is no other for it" 1 'there is no controller' -- rpc bdev_nvme_get_controllers '{"name":"HotInNvme0"}'
 fi
 
 step "killed, and started again"

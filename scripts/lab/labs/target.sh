@@ -2,6 +2,7 @@
 # target.sh LAB... - lunette and the kernel's initiator in one guest: runs LAB.guest.sh there, for each.
 #   sg3     sg3_utils at each kind of disk
 #   disks   resize under a mounted file system, LUNs that come and go under IO, a device that fails under dm-flakey
+#   fabric  namespaces of the kernel's NVMe/TCP target, which lunette drives: one grows; the target dies, and comes back in time or not
 # Variables: LUNETTE, the binary; ROUNDS of coming and going (3); OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"

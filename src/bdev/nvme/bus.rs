@@ -89,6 +89,12 @@ pub(crate) trait Bus: Send + Sync + Debug {
     fn unmap(&self, mapping: &Mapping);
     /// Whether after [`Bus::unmap`] the device cannot reach the memory any more, whatever it tries (an IOMMU).
     fn is_fenced_by_unmap(&self) -> bool;
+    /// Lets the device reach memory at all, or keeps it from all of it (PCI's bus mastering), whatever is mapped. An error where
+    /// that cannot be, or is not known to be. What is unmapped while it is kept away leaves addresses that it may still use:
+    /// they are not given out again.
+    fn set_access(&self, is_on: bool) -> Result<(), String> {
+        if is_on { Ok(()) } else { Err("there is no way to".to_owned()) }
+    }
     /// Resets the device from outside, where that is possible (VFIO_DEVICE_RESET). May block.
     fn reset(&self) -> Result<(), String>;
 }

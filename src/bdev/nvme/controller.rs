@@ -36,6 +36,7 @@ use self::asked::Asked;
 use self::bring_up::Step;
 use self::events::Events;
 use self::lanes::Lane;
+use self::logs::ErrorLog;
 use self::scan::Scan;
 use self::shared::{Answer, Event, Hook, Life, Options, Query, Severity, Shared};
 use super::planted::planted;
@@ -87,6 +88,7 @@ pub(crate) struct Controller {
     admin: Admin,
     limits: Limits,
     identity: identify::Controller,
+    nvm: identify::NvmLimits,
     /// Pairs of IO queues that it granted.
     queues: u16,
     /// It has worked once.
@@ -104,6 +106,8 @@ pub(crate) struct Controller {
     /// It was said that it does not stop.
     has_said_stuck: bool,
     resets: VecDeque<Tick>,
+    /// The operator wants the reset that comes.
+    is_reset_asked: bool,
     next_check: Tick,
     next_keep_alive: Tick,
     is_detaching: bool,
@@ -115,6 +119,8 @@ pub(crate) struct Controller {
     lanes_made: u64,
     asked: Asked,
     queries: VecDeque<(Query, mpsc::Sender<Result<Answer, String>>)>,
+    /// Of the query that is being answered.
+    error_log: ErrorLog,
 }
 
 impl Controller {
@@ -139,6 +145,7 @@ impl Controller {
             admin: Admin::new(),
             limits,
             identity: identify::Controller::default(),
+            nvm: identify::NvmLimits::default(),
             queues: 0,
             has_run: false,
             is_swept: false,
@@ -148,6 +155,7 @@ impl Controller {
             up_due: now,
             has_said_stuck: false,
             resets: VecDeque::new(),
+            is_reset_asked: false,
             next_check: now,
             next_keep_alive: now,
             is_detaching: false,
@@ -158,6 +166,7 @@ impl Controller {
             lanes_made: 0,
             asked: Asked::default(),
             queries: VecDeque::new(),
+            error_log: ErrorLog::default(),
         };
         controller.begin();
         controller

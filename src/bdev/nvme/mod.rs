@@ -32,7 +32,7 @@ mod lane;
 pub(crate) mod mock;
 pub(crate) mod namespace;
 pub(crate) mod pci;
-mod planted;
+pub(crate) mod planted;
 pub(crate) mod port;
 pub(crate) mod queue;
 #[cfg(feature = "sim")]

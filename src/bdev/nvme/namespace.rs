@@ -50,9 +50,11 @@ impl NvmeBdev {
             nsid: self.disk.nsid,
             block_bytes: namespace.block_bytes,
             bytes_max: bytes_max(&namespace, controller.as_deref()),
-            zeroes_blocks_max: knows(controller.as_deref(), oncs::WRITE_ZEROES).then_some(ZEROES_BLOCKS_MAX),
-            unmaps: knows(controller.as_deref(), oncs::DATASET_MANAGEMENT),
+            zeroes_blocks_max: zeroes_blocks_max(&namespace, controller.as_deref()),
+            verify_blocks_max: verify_blocks_max(&namespace, controller.as_deref()),
+            unmap_blocks_max: unmap_blocks_max(controller.as_deref()),
             offloads: offloads(&namespace, controller.as_deref()),
+            uncorrectable_blocks_max: uncorrectable_blocks_max(&namespace, controller.as_deref()),
             copy_blocks_max: namespace.copy_blocks_max,
             protection: protection(&namespace),
         }
@@ -80,6 +82,36 @@ fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
         copy: is_plain && namespace.copy_blocks_max > 0 && knows(controller, oncs::COPY),
         write_uncorrectable: knows(controller, oncs::WRITE_UNCORRECTABLE),
     }
+}
+
+/// The most blocks that VERIFY covers: at least one.
+fn verify_blocks_max(namespace: &Namespace, controller: Option<&About>) -> u32 {
+    let bytes = controller.map(|about| about.nvm.verify_bytes_max(about.limits.page_bytes_min));
+    blocks_of(bytes.unwrap_or(BYTES_MAX), namespace)
+}
+
+/// The most blocks that WRITE UNCORRECTABLE covers: at least one.
+fn uncorrectable_blocks_max(namespace: &Namespace, controller: Option<&About>) -> u32 {
+    let bytes = controller.map(|about| about.nvm.uncorrectable_bytes_max(about.limits.page_bytes_min));
+    blocks_of(bytes.unwrap_or(BYTES_MAX), namespace)
+}
+
+/// The most blocks that WRITE ZEROES covers: at least one, none where the controller does not know it.
+fn zeroes_blocks_max(namespace: &Namespace, controller: Option<&About>) -> Option<u32> {
+    let about = controller.filter(|about| about.identity.oncs & oncs::WRITE_ZEROES != 0)?;
+    let bytes = about.nvm.zeroes_bytes_max(about.limits.page_bytes_min);
+    Some(blocks_of(bytes, namespace).min(ZEROES_BLOCKS_MAX))
+}
+
+/// The most blocks that one range of DATASET MANAGEMENT covers; none where the controller does not know it.
+fn unmap_blocks_max(controller: Option<&About>) -> Option<u32> {
+    let about = controller.filter(|about| about.identity.oncs & oncs::DATASET_MANAGEMENT != 0)?;
+    Some(about.nvm.unmap_blocks.map_or(u32::MAX, |blocks| u32::try_from(blocks).unwrap_or(u32::MAX)))
+}
+
+/// Whole blocks, at least one.
+fn blocks_of(bytes: usize, namespace: &Namespace) -> u32 {
+    u32::try_from(bytes / namespace.block_bytes as usize).unwrap_or(u32::MAX).max(1)
 }
 
 /// The most blocks that compare and write covers as one; 0 where the controller does not fuse.

@@ -50,7 +50,8 @@ pub(super) fn probe(args: &Probe) -> Result<String, Failed> {
     if args.unsafe_noiommu {
         warn();
     }
-    let transport = pci::open(address, args.unsafe_noiommu).map_err(Failed::failure)?;
+    let transport =
+        pci::open(address, args.unsafe_noiommu, &pci::Groups::default()).map_err(Failed::failure)?;
     let mut probing = Probing { transport, began: Instant::now(), said: String::new() };
     probing
         .run(Duration::from_secs(args.watch))
@@ -59,7 +60,7 @@ pub(super) fn probe(args: &Probe) -> Result<String, Failed> {
 }
 
 #[expect(clippy::print_stderr, reason = "the command's own voice")]
-fn warn() {
+pub(super) fn warn() {
     eprintln!("lunette: {}", sysfs::WARNING);
 }
 

@@ -15,6 +15,7 @@ use crate::bdev::nvme::tcp::transport::{self as tcp, TcpTransport};
 use crate::bdev::nvme::transport::Transport;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
+use crate::rpc::hotplug;
 use crate::rpc::json::{Json, object};
 use crate::rpc::nvme::{Attached, ToAttach};
 use crate::rpc::params::params;
@@ -51,6 +52,14 @@ pub(super) const METHODS: &[Method] = &[
         OfController,
         health,
         "Tells a controller's SMART data (log page 02h)."
+    ),
+    method!(
+        "bdev_nvme_set_hotplug",
+        Always,
+        SetHotplug,
+        set_hotplug,
+        "Has NVMe controllers attached by themselves that are handed over (scripts/setup.sh bind), as HotInNvme0 and so on; one that \
+         was pulled out and came back gets its old name, not its LUNs. What was detached is left alone."
     ),
     method!(
         "lunette_nvme_get_errors",
@@ -149,6 +158,16 @@ params! {
 }
 
 params! {
+    /// Of `bdev_nvme_set_hotplug`.
+    pub(super) struct SetHotplug {
+        /// Whether that is done.
+        enable: bool,
+        /// How often it is looked for them; 100000 unless given, 10000000 at most.
+        period_us: u64 = 0,
+    }
+}
+
+params! {
     /// Of `bdev_nvme_get_controllers`.
     pub(super) struct Get {
         /// Its name; all unless given.
@@ -161,7 +180,12 @@ fn attach(context: &Context, params: Attach) -> Outcome {
     {
         return Err(invalid("name", "letters, digits, '-', '_' and '.' are taken"));
     }
-    context.check_controller_free(&params.name)?;
+    let address = match params.trtype.to_ascii_lowercase().as_str() {
+        "pcie" => Some(pci_address(&params)?),
+        _ => None,
+    };
+    let place = address.and_then(pci::list::place);
+    let reserved = context.reserve_controller(&params.name, place)?;
     let reactors = context.control(|control, _| control.reactor_count())?;
     let reactors = u16::try_from(reactors).unwrap_or(u16::MAX);
     let command_ns = u64::from(params.lunette_timeout_sec.max(1)) * SECOND_NS;
@@ -174,14 +198,15 @@ fn attach(context: &Context, params: Attach) -> Outcome {
     call.extend(way.trid.iter().cloned());
     call.extend(way.more);
     call.push(("lunette_timeout_sec".to_owned(), params.lunette_timeout_sec.into()));
-    let attached = context.attach(ToAttach {
+    let to_attach = ToAttach {
         trid: Json::Object(way.trid),
+        place,
         recipe: recipe("bdev_nvme_attach_controller", Json::Object(call)),
         options: way.options,
         times: TimeOuts { command_ns, abort_ns: 5 * SECOND_NS },
         transport: way.transport,
-    });
-    attached.map(|names| names.into_iter().collect())
+    };
+    context.attach(reserved, to_attach).map(|names| names.into_iter().collect())
 }
 
 /// Members of an object.
@@ -205,12 +230,15 @@ fn invalid(name: &str, what: &str) -> Fault {
     Fault::errno(Errno::INVAL, format_args!("{name}: {what}"))
 }
 
+fn pci_address(params: &Attach) -> Result<Address, Fault> {
+    Address::parse(&params.traddr)
+        .ok_or_else(|| invalid("traddr", &format!("{:?} is no PCI address as 0000:01:00.0", params.traddr)))
+}
+
 fn pcie(context: &Context, params: &Attach, reactors: u16) -> Result<Way, Fault> {
-    let address = Address::parse(&params.traddr).ok_or_else(|| {
-        invalid("traddr", &format!("{:?} is no PCI address as 0000:01:00.0", params.traddr))
-    })?;
-    let transport =
-        pci::open(address, context.unsafe_noiommu).map_err(|error| Fault::errno(Errno::NODEV, error))?;
+    let address = pci_address(params)?;
+    let transport = pci::open(address, context.unsafe_noiommu, &context.nvme.groups)
+        .map_err(|error| Fault::errno(Errno::NODEV, error))?;
     Ok(Way {
         trid: members([("trtype", "PCIe".into()), ("traddr", address.to_string().into())]),
         more: Members::new(),
@@ -220,7 +248,14 @@ fn pcie(context: &Context, params: &Attach, reactors: u16) -> Result<Way, Fault>
 }
 
 fn detach(context: &Context, params: Detach) -> Outcome {
+    let place = context.controller(&params.name)?.place;
+    context.nvme.hotplug.leave_alone(place);
     context.detach(&params.name)?;
+    Ok(Json::Bool(true))
+}
+
+fn set_hotplug(context: &Context, params: SetHotplug) -> Outcome {
+    hotplug::set(context, params.enable, params.period_us)?;
     Ok(Json::Bool(true))
 }
 

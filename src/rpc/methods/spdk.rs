@@ -14,7 +14,6 @@ macro_rules! knobs {
 pub(super) const METHODS: &[Method] = knobs![
     Startup "accel_set_options",
     Always "bdev_iscsi_set_options",
-    Always "bdev_nvme_set_hotplug",
     Always "bdev_nvme_set_options",
     Always "bdev_raid_set_options",
     Startup "bdev_set_options",

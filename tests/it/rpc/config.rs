@@ -25,6 +25,8 @@ fn fill(daemon: &Managed) {
             r#"{"name":"D0","base_bdev_name":"EE_P0","avg_read_latency":1,"p99_read_latency":2,
                 "avg_write_latency":3,"p99_write_latency":4}"#,
         ),
+        // So seldom that it never looks.
+        ("bdev_nvme_set_hotplug", r#"{"enable":true,"period_us":10000000}"#),
         ("iscsi_create_portal_group", r#"{"tag":1,"portals":[{"host":"127.0.0.1","port":"0"}]}"#),
         (
             "iscsi_create_portal_group",

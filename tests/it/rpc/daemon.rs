@@ -82,14 +82,14 @@ impl Managed {
         });
         let remote = is_started.recv().expect("the daemon starts");
         let mut managed = Managed { folder, server: None, remote: remote.clone(), thread: Some(thread) };
-        let context = Arc::new(Context::new(Parts {
+        let context = Context::new(Parts {
             control: remote,
             stage: Stage::Startup,
             config_file: Some(managed.folder.path("config.json")),
             hugepages: Hugepages::Off,
             unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
-        }));
+        });
         if let Some(plan) = plan {
             plan.run(&context, true)?;
         }

@@ -32,6 +32,31 @@ fn build(daemon: &Managed) -> String {
     format!("127.0.0.1:{port}")
 }
 
+#[test]
+fn a_controller_that_is_being_attached_has_its_name() {
+    let daemon = Managed::start();
+    // It takes the connection and says nothing.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let params = format!(
+        r#"{{"name":"N","trtype":"TCP","traddr":"127.0.0.1","trsvcid":"{port}","subnqn":"nqn.2026-11.io.example:n"}}"#
+    );
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| daemon.refused("bdev_nvme_attach_controller", &params));
+        let (connection, _) = listener.accept().unwrap();
+        assert_eq!(
+            daemon.refused("bdev_nvme_attach_controller", &params),
+            (-17, "File exists: a controller N is being attached or given back".to_owned())
+        );
+        let (code, text) = daemon.refused("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
+        assert_eq!((code, text.as_str()), (-19, "No such device: there is no controller N"));
+        drop((connection, listener));
+        assert_eq!(first.join().unwrap().0, -19);
+    });
+    // The name is free again.
+    assert_eq!(daemon.refused("bdev_nvme_attach_controller", &params).0, -19);
+}
+
 const TARGET: &str = "iqn.2016-06.io.spdk:disk1";
 
 fn login(portal: &str, name: &str) -> Client {

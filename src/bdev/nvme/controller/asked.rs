@@ -6,7 +6,7 @@ use std::mem;
 use super::super::port::Reply;
 use super::super::transport::{ADMIN_DATA_BYTES, AdminData};
 use super::admin::Purpose;
-use super::logs::{errors, lba_of, page};
+use super::logs::{ErrorLog, lba_of};
 use super::{Controller, State, command};
 
 /// Questions for a failed block that wait, at most; what is more is answered with "unknown".
@@ -22,6 +22,8 @@ pub(super) struct Asked {
     blocks: VecDeque<(u64, u16, u16)>,
     /// So many of them the log that is being read may answer.
     blocks_sent: usize,
+    /// As far as it was read.
+    log: ErrorLog,
     aborts: VecDeque<(u64, u16, u16)>,
 }
 
@@ -66,16 +68,26 @@ impl Controller {
             self.asked.aborts.pop_front();
         }
         if !self.asked.blocks.is_empty() && self.admin.count(Purpose::Blocks) == 0 {
-            let command = command::log_page(page::ERRORS, self.log_bytes(), true);
-            if self.send(Purpose::Blocks, &command, AdminData::In) {
+            let command = self.asked.log.command(&self.identity);
+            let is_first = self.asked.blocks_sent == 0;
+            if self.send(Purpose::Blocks, &command, AdminData::In) && is_first {
                 self.asked.blocks_sent = self.asked.blocks.len();
             }
         }
     }
 
-    /// The error log was read, where it could be.
+    /// The error log was read a bit further, where it could be.
     pub(super) fn blocks_found(&mut self, data: Option<&[u8; ADMIN_DATA_BYTES]>) {
-        let entries = data.map(|data| errors(data, self.identity.error_entries)).unwrap_or_default();
+        if let Some(data) = data
+            && !self.asked.log.take(&self.identity, data)
+        {
+            let log = &self.asked.log.entries;
+            let mut sent = self.asked.blocks.iter().take(self.asked.blocks_sent);
+            if sent.any(|(_, id, cid)| lba_of(log, *id, *cid).is_none()) {
+                return;
+            }
+        }
+        let entries = mem::take(&mut self.asked.log).entries;
         for _ in 0..mem::take(&mut self.asked.blocks_sent) {
             let Some((number, id, cid)) = self.asked.blocks.pop_front() else { break };
             let mut lanes = self.lanes.iter_mut();

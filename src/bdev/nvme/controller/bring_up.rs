@@ -1,7 +1,7 @@
 //! The way from a controller that has just been enabled to one that works: one admin command after the other.
 
 use super::super::spec::Completion;
-use super::super::spec::identify::{self, cns, oacs};
+use super::super::spec::identify::{self, NvmLimits, cns, oacs};
 use super::super::transport::{ADMIN_DATA_BYTES, AdminData};
 use super::admin::Purpose;
 use super::shared::{About, Severity};
@@ -12,11 +12,16 @@ const ENTRY_SHIFTS: (u8, u8) = (6, 4);
 /// An IO queue has room for one command less than entries.
 const ENTRIES_MIN: u32 = 2;
 
+/// Controllers before this version are not asked for limits that they cannot know.
+const LIMITS_VERSION: u32 = 0x0001_0400;
+
 /// What is being done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Step {
     /// What is the controller?
     Identify,
+    /// How much may commands cover that move no data?
+    Limits,
     /// It grants pairs of IO queues.
     Queues,
     /// Doorbells move to memory, where controller and transport can.
@@ -32,7 +37,8 @@ pub(crate) enum Step {
 impl Step {
     fn next(self) -> Option<Step> {
         match self {
-            Step::Identify => Some(Step::Queues),
+            Step::Identify => Some(Step::Limits),
+            Step::Limits => Some(Step::Queues),
             Step::Queues => Some(Step::Doorbells),
             Step::Doorbells => Some(Step::Events),
             Step::Events => Some(Step::KeepAlive),
@@ -44,6 +50,7 @@ impl Step {
     const fn words(self) -> &'static str {
         match self {
             Step::Identify => "what it is",
+            Step::Limits => "for its limits",
             Step::Queues => "for IO queues",
             Step::Doorbells => "for doorbells in memory",
             Step::Events => "for events",
@@ -68,6 +75,9 @@ impl Controller {
         }
         let (command, data) = match step {
             Step::Identify => (Some(command::identify(cns::CONTROLLER, 0)), AdminData::In),
+            Step::Limits if self.limits.version >= LIMITS_VERSION => {
+                (Some(command::identify(cns::NVM_CONTROLLER, 0)), AdminData::In)
+            }
             Step::Queues => (Some(command::number_of_queues(self.options.reactors)), AdminData::None),
             Step::Doorbells if self.identity.oacs & oacs::DOORBELL_BUFFER != 0 => {
                 (self.transport.doorbell_buffer(), AdminData::None)
@@ -76,7 +86,7 @@ impl Controller {
             Step::KeepAlive if self.limits.needs_keep_alive => {
                 (Some(command::keep_alive_time_out(self.options.keep_alive_ms)), AdminData::None)
             }
-            Step::Doorbells | Step::KeepAlive | Step::Scan => (None, AdminData::None),
+            Step::Limits | Step::Doorbells | Step::KeepAlive | Step::Scan => (None, AdminData::None),
         };
         let Some(command) = command else { return self.enter_step(step.next()) };
         if self.send(Purpose::BringUp, &command, data) {
@@ -91,7 +101,7 @@ impl Controller {
             let (words, status) = (step.words(), completion.status.bits());
             match step {
                 // It can do without these.
-                Step::Doorbells => {}
+                Step::Limits | Step::Doorbells => {}
                 Step::Events => {
                     self.say(Severity::Warn, format_args!("it tells of no events (status {status:#06x})"))
                 }
@@ -106,6 +116,7 @@ impl Controller {
         match (step, page) {
             (Step::Identify, Some(page)) => self.identified(identify::Controller::decode(page)),
             (Step::Identify, None) => self.trouble("it does not say what it is"),
+            (Step::Limits, page) => self.nvm = page.map(NvmLimits::decode).unwrap_or_default(),
             (Step::Queues, _) => self.granted(command::granted(completion.result)),
             (Step::Events, _) => self.want_events(),
             (Step::Doorbells | Step::KeepAlive | Step::Scan, _) => {}
@@ -142,7 +153,7 @@ impl Controller {
                 format!("another controller answers in its place ({} {})", identity.model, identity.serial);
             return self.give_up(&format!("{words}: detach it, and attach that one"));
         }
-        self.identity = identity;
+        (self.identity, self.nvm) = (identity, NvmLimits::default());
     }
 
     fn granted(&mut self, pairs: u32) {
@@ -156,6 +167,7 @@ impl Controller {
         self.shared.set_about(About {
             identity: self.identity.clone(),
             limits: self.limits,
+            nvm: self.nvm,
             queues: self.queues,
             place: self.transport.name(),
         });

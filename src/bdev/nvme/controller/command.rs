@@ -61,14 +61,19 @@ pub(super) fn abort(queue: u16, cid: u16) -> Command {
     Command { opcode: admin::ABORT, cdw10: [cdw10, 0, 0, 0, 0, 0], ..Command::default() }
 }
 
-/// The first page of a log. The event that told of it is kept where `keeps_event` says so (Base §5.16: RAE).
+/// The first bytes of a log. The event that told of it is kept where `keeps_event` says so (Base §5.16: RAE).
 pub(super) fn log_page(page: u8, bytes: u16, keeps_event: bool) -> Command {
+    log_part(page, 0, bytes, keeps_event)
+}
+
+/// As [`log_page`], from `offset` on, for controllers that know offsets; a multiple of 4.
+pub(super) fn log_part(page: u8, offset: u32, bytes: u16, keeps_event: bool) -> Command {
     let dwords = u32::from(bytes / 4).saturating_sub(1);
     let cdw10 = u32::from(page) | u32::from(keeps_event) << 15 | dwords << 16;
     Command {
         opcode: admin::GET_LOG_PAGE,
         nsid: NSID_ALL,
-        cdw10: [cdw10, 0, 0, 0, 0, 0],
+        cdw10: [cdw10, 0, offset, 0, 0, 0],
         ..Command::default()
     }
 }
@@ -83,6 +88,7 @@ mod tests {
         assert_eq!(abort(3, 0x1234).cdw10[0], 0x1234_0003);
         assert_eq!(log_page(2, 512, true).cdw10[0], 0x007F_8002);
         assert_eq!(log_page(4, 4096, false).cdw10[0], 0x03FF_0004);
+        assert_eq!(log_part(1, 4096, 128, true).cdw10, [0x001F_8001, 0, 4096, 0, 0, 0]);
         assert_eq!(identify(cns::NAMESPACE, 5).nsid, 5);
     }
 

@@ -96,7 +96,13 @@ impl Controller {
         if let Some(&log) = self.events.logs.front()
             && !self.admin.has(|purpose| matches!(purpose, Purpose::EventLog(_)))
         {
-            let bytes = if log == page::HEALTH { 512 } else { self.log_bytes() };
+            let bytes = if log == page::ERRORS {
+                64
+            } else if log == page::HEALTH {
+                512
+            } else {
+                4096
+            };
             if self.send(Purpose::EventLog(log), &command::log_page(log, bytes, false), AdminData::In) {
                 self.events.logs.pop_front();
             }
@@ -153,7 +159,7 @@ impl Controller {
                 }
             }
             (page::ERRORS, Some(data)) => {
-                if let Some(entry) = errors(data, self.identity.error_entries).first() {
+                if let Some(entry) = errors(data, 1).first() {
                     let words = format!("its error log begins with status {:#06x}", entry.status >> 1);
                     self.say_event(3, Severity::Info, &words);
                 }

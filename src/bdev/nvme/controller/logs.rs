@@ -1,6 +1,8 @@
 //! Log pages (Base §5.16.1): errors, health.
 
+use super::super::spec::{Command, identify};
 use super::super::transport::ADMIN_DATA_BYTES;
+use super::command;
 
 /// Log pages by their numbers.
 pub(super) mod page {
@@ -9,9 +11,9 @@ pub(super) mod page {
     pub(crate) const CHANGED_NAMESPACES: u8 = 0x04;
 }
 
-const ERROR_BYTES: usize = 64;
-/// Entries of the error log that are read.
-pub(super) const ERRORS_MAX: u16 = 64;
+const ERROR_BYTES: u16 = 64;
+/// Entries of the error log that one command reads.
+const ERRORS_MAX: u16 = 64;
 
 /// An entry of the error log (Base §5.16.1.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,9 +114,40 @@ impl Health {
     }
 }
 
+/// The error log, as it is read, one command after the other: newest first, so that what is added meanwhile moves entries to
+/// where they are still to be read.
+#[derive(Debug, Default)]
+pub(super) struct ErrorLog {
+    pub(super) entries: Vec<ErrorEntry>,
+    read_count: u16,
+}
+
+impl ErrorLog {
+    /// Reads what comes next.
+    pub(super) fn command(&self, controller: &identify::Controller) -> Command {
+        let offset = u32::from(self.read_count) * u32::from(ERROR_BYTES);
+        command::log_part(page::ERRORS, offset, self.next_count(controller) * ERROR_BYTES, true)
+    }
+
+    /// What came of it; whether that was the last.
+    pub(super) fn take(&mut self, controller: &identify::Controller, data: &Page) -> bool {
+        let count = self.next_count(controller);
+        let entries = errors(data, count);
+        self.read_count += count;
+        let is_full = entries.len() == usize::from(count);
+        self.entries.extend(entries);
+        // What has never been used is at the end.
+        !is_full || !controller.has_log_offsets || self.read_count >= controller.error_entries
+    }
+
+    fn next_count(&self, controller: &identify::Controller) -> u16 {
+        controller.error_entries.saturating_sub(self.read_count).clamp(1, ERRORS_MAX)
+    }
+}
+
 /// The entries of log page 01h that are in use, of its first `entries`.
 pub(super) fn errors(page: &Page, entries: u16) -> Vec<ErrorEntry> {
-    let at = (0..usize::from(entries.min(ERRORS_MAX))).map(|index| index * ERROR_BYTES);
+    let at = (0..usize::from(entries.min(ERRORS_MAX))).map(|index| index * usize::from(ERROR_BYTES));
     let decoded = at.map(|at| ErrorEntry {
         count: u64::from_le_bytes(bytes(page, at)),
         queue: u16::from_le_bytes(bytes(page, at + 8)),

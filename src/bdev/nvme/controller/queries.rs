@@ -1,8 +1,10 @@
 //! What the rest of the process asks the controller.
 
+use std::mem;
+
 use super::super::transport::{ADMIN_DATA_BYTES, AdminData};
 use super::admin::Purpose;
-use super::logs::{ERRORS_MAX, Health, errors, page};
+use super::logs::{Health, page};
 use super::shared::{Answer, Order, Query};
 use super::{Controller, State, command};
 
@@ -25,7 +27,8 @@ impl Controller {
                 }
                 Order::Rescan if self.state == State::Running => self.begin_scan(),
                 Order::Reset if self.state == State::Running => {
-                    self.trouble("the operator asked for a reset")
+                    self.is_reset_asked |= !self.has_trouble();
+                    self.trouble("the operator asked for a reset");
                 }
                 Order::Rescan | Order::Reset => {}
                 Order::Detach => self.detach(),
@@ -39,23 +42,24 @@ impl Controller {
         if self.admin.count(Purpose::Query) == 0 {
             let command = match query {
                 Query::Health => command::log_page(page::HEALTH, 512, true),
-                Query::Errors => command::log_page(page::ERRORS, self.log_bytes(), true),
+                Query::Errors => self.error_log.command(&self.identity),
             };
             self.send(Purpose::Query, &command, AdminData::In);
         }
     }
 
     pub(super) fn answer(&mut self, data: Option<&[u8; ADMIN_DATA_BYTES]>) {
+        if let (Some((Query::Errors, _)), Some(data)) = (self.queries.front(), data)
+            && !self.error_log.take(&self.identity, data)
+        {
+            return;
+        }
         let Some((query, answer)) = self.queries.pop_front() else { return };
+        let errors = mem::take(&mut self.error_log).entries;
         let _ = answer.send(match (query, data) {
             (_, None) => Err("the controller does not say".to_owned()),
             (Query::Health, Some(data)) => Ok(Answer::Health(Health::decode(data))),
-            (Query::Errors, Some(data)) => Ok(Answer::Errors(errors(data, self.identity.error_entries))),
+            (Query::Errors, Some(_)) => Ok(Answer::Errors(errors)),
         });
-    }
-
-    /// Length of what is read of the error log.
-    pub(super) fn log_bytes(&self) -> u16 {
-        self.identity.error_entries.clamp(1, ERRORS_MAX) * 64
     }
 }

@@ -1,6 +1,7 @@
 //! When something goes wrong, and when it is over: resets, tries, the fence, the end.
 
 use super::super::transport::Progress;
+use super::logs::ErrorLog;
 use super::shared::{Event, Life, Patience, Severity};
 use super::{Controller, State};
 use crate::time::{MS_NS, SECOND_NS, Tick};
@@ -26,6 +27,7 @@ impl Controller {
         self.admin.clear();
         self.events.clear();
         self.scan = None;
+        self.error_log = ErrorLog::default();
         self.forget_asked();
         for (_, answer) in self.queries.drain(..) {
             let _ = answer.send(Err("the controller was reset".to_owned()));
@@ -41,8 +43,9 @@ impl Controller {
                 self.tell(Event::Lost);
                 (self.lost, self.tries) = (self.now, 0);
                 self.resets.retain(|at| self.now.since_ns(*at) < RESETS_NS);
-                if self.resets.len() < RESETS_MAX {
-                    self.resets.push_back(self.now);
+                let is_asked = std::mem::take(&mut self.is_reset_asked);
+                if is_asked || self.resets.len() < RESETS_MAX {
+                    self.resets.extend((!is_asked).then_some(self.now));
                     self.begin();
                     return;
                 }

@@ -89,6 +89,8 @@ pub(crate) struct About {
     pub(crate) identity: identify::Controller,
     /// What it allows.
     pub(crate) limits: Limits,
+    /// What it allows of commands that move no data.
+    pub(crate) nvm: identify::NvmLimits,
     /// Pairs of IO queues that it granted.
     pub(crate) queues: u16,
     /// Where it is: [`super::super::transport::Transport::name`].

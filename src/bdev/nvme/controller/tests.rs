@@ -72,6 +72,8 @@ struct Device {
     namespaces: Vec<Ns>,
     queues: u16,
     health: u8,
+    /// Entries of its error log that come before the one about a command.
+    later_errors: u8,
     /// Commands, as they came.
     seen: Vec<Command>,
     /// Requests for events that it has.
@@ -97,6 +99,7 @@ impl Device {
             namespaces: vec![Ns { id: 1, blocks: 1000, uuid: 0xA1 }],
             queues: 64,
             health: 0,
+            later_errors: 0,
             seen: Vec::new(),
             events: Vec::new(),
             done: VecDeque::new(),
@@ -128,7 +131,7 @@ impl Device {
                 self.sound(cid, command);
                 self.sound(cid, command);
             }
-            Act::Other => self.sound(cid ^ 1, command),
+            Act::Other => self.sound(cid ^ 0x8000, command),
         }
     }
 
@@ -149,7 +152,8 @@ impl Device {
                 page[93] = 1; // namespace notices
                 page[258] = 1; // two aborts
                 page[259] = 3; // four events
-                page[262] = 63;
+                page[261] = 1 << 2; // logs from any offset
+                page[262] = 199; // error log
                 page[512..514].copy_from_slice(&[0x66, 0x44]);
                 page[516] = 8;
             }
@@ -171,8 +175,19 @@ impl Device {
             }
             (admin::GET_LOG_PAGE, 2) => page[0] = self.health,
             (admin::GET_LOG_PAGE, 1) => {
-                // Entry 9: queue 1, command 5, block 77.
-                page[..20].copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 5, 0, 3, 5, 0, 0, 77, 0, 0, 0]);
+                // Newest first. The oldest, number 9: queue 1, command 5, block 77; those above are about a queue 2.
+                let first = command.cdw10[2] / 64;
+                for (entry, index) in page.chunks_exact_mut(64).zip(first..) {
+                    let Ok(above) = u8::try_from(index) else { break };
+                    if above < self.later_errors {
+                        let number = 9 + u16::from(self.later_errors - above);
+                        entry[..2].copy_from_slice(&number.to_le_bytes());
+                        entry[8] = 2;
+                    } else if above == self.later_errors {
+                        entry[..20]
+                            .copy_from_slice(&[9, 0, 0, 0, 0, 0, 0, 0, 1, 0, 5, 0, 3, 5, 0, 0, 77, 0, 0, 0]);
+                    }
+                }
             }
             _ => {}
         }

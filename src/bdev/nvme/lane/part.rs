@@ -15,10 +15,14 @@ pub(in crate::bdev::nvme) struct Shape {
     pub(in crate::bdev::nvme) bytes_max: usize,
     /// The most blocks that WRITE ZEROES may cover; none where the controller does not know it.
     pub(in crate::bdev::nvme) zeroes_blocks_max: Option<u32>,
-    /// It knows DATASET MANAGEMENT.
-    pub(in crate::bdev::nvme) unmaps: bool,
+    /// The most blocks that VERIFY may cover.
+    pub(in crate::bdev::nvme) verify_blocks_max: u32,
+    /// The most blocks that DATASET MANAGEMENT may cover; none where the controller does not know it.
+    pub(in crate::bdev::nvme) unmap_blocks_max: Option<u32>,
     /// What it does by itself.
     pub(in crate::bdev::nvme) offloads: Offloads,
+    /// The most blocks that WRITE UNCORRECTABLE may cover.
+    pub(in crate::bdev::nvme) uncorrectable_blocks_max: u32,
     /// The most blocks that COPY may cover.
     pub(in crate::bdev::nvme) copy_blocks_max: u32,
     /// Its blocks have protection information, which the controller makes and checks itself.
@@ -33,7 +37,8 @@ impl Shape {
         if !(op.extent().is_none_or(is_within) && op.source().is_none_or(is_within)) {
             return Err(IoError::OutOfRange);
         }
-        let is_known = self.offloads.has(op) && (self.unmaps || !matches!(op, Op::Unmap { .. }));
+        let is_known =
+            self.offloads.has(op) && (self.unmap_blocks_max.is_some() || !matches!(op, Op::Unmap { .. }));
         if is_known && !op.overlaps() { Ok(()) } else { Err(IoError::Unsupported) }
     }
 }
@@ -105,8 +110,11 @@ impl Part {
         let moved_max = (shape.bytes_max.min(queue_bytes_max) >> shift).clamp(1, 1 << 16);
         let moved_max = u32::try_from(moved_max).unwrap_or(1);
         let most = match job.io.op {
-            Op::Unmap { .. } | Op::CompareAndWrite { .. } => all,
+            Op::CompareAndWrite { .. } => all,
+            Op::Unmap { .. } => shape.unmap_blocks_max.unwrap_or(all),
+            Op::Verify { .. } => moved_max.min(shape.verify_blocks_max),
             Op::WriteZeroes { .. } => shape.zeroes_blocks_max.unwrap_or(moved_max),
+            Op::WriteUncorrectable { .. } => moved_max.min(shape.uncorrectable_blocks_max),
             Op::Copy { .. } => shape.copy_blocks_max.max(1),
             _ => moved_max,
         };

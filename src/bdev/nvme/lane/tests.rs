@@ -79,7 +79,8 @@ const SHAPE: Shape = Shape {
     block_bytes: 512,
     bytes_max: 8192,
     zeroes_blocks_max: Some(1 << 16),
-    unmaps: true,
+    verify_blocks_max: u32::MAX,
+    unmap_blocks_max: Some(u32::MAX),
     offloads: Offloads {
         compare_and_write_blocks: 8,
         verify: true,
@@ -87,6 +88,7 @@ const SHAPE: Shape = Shape {
         copy: true,
         write_uncorrectable: true,
     },
+    uncorrectable_blocks_max: u32::MAX,
     copy_blocks_max: 4,
     protection: None,
 };
@@ -286,7 +288,7 @@ fn what_the_namespace_does_not_offer_is_not_asked_of_it() {
 
 #[test]
 fn zeroes_are_written_where_the_controller_cannot_make_them_and_unmap_is_refused() {
-    let mut rig = Rig::new(Shape { zeroes_blocks_max: None, unmaps: false, ..SHAPE });
+    let mut rig = Rig::new(Shape { zeroes_blocks_max: None, unmap_blocks_max: None, ..SHAPE });
     rig.io(0, Op::WriteZeroes { lba: 0, blocks: 20, fua: false, may_unmap: true }).unwrap();
     let commands: Vec<_> =
         rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10[2])).collect();

@@ -54,7 +54,8 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
 
 pub(super) fn nvm_controller(config: &Config) -> Page {
     let mut page = [0; 4096];
-    page[1] = config.zeroes_max;
+    page[..3].copy_from_slice(&[config.verify_max, config.zeroes_max, config.uncorrectable_max]);
+    put(&mut page, 4, &config.unmap_blocks_max.to_le_bytes());
     page
 }
 

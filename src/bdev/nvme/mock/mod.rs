@@ -47,6 +47,12 @@ pub(crate) struct Config {
     pub(crate) mdts: u8,
     /// WZSL: as MDTS, for WRITE ZEROES; 0: no limit.
     pub(crate) zeroes_max: u8,
+    /// VSL: as MDTS, for VERIFY; 0: no limit.
+    pub(crate) verify_max: u8,
+    /// WUSL: as MDTS, for WRITE UNCORRECTABLE; 0: no limit.
+    pub(crate) uncorrectable_max: u8,
+    /// DMRSL: blocks of a range of DATASET MANAGEMENT; 0: no limit.
+    pub(crate) unmap_blocks_max: u32,
     /// ONCS.
     pub(crate) oncs: u16,
     /// MSSRL, MCL, MSRC of every namespace: what a COPY may cover.
@@ -71,6 +77,9 @@ impl Default for Config {
             queues_max: 8,
             mdts: 5,
             zeroes_max: 0,
+            verify_max: 0,
+            uncorrectable_max: 0,
+            unmap_blocks_max: 0,
             oncs: oncs::COMPARE
                 | oncs::WRITE_UNCORRECTABLE
                 | oncs::DATASET_MANAGEMENT

@@ -124,9 +124,14 @@ impl Device {
                 return REFERENCE_TAG;
             }
         }
-        let limit = if opcode == nvm::WRITE_ZEROES { self.config.zeroes_max } else { self.config.mdts };
-        let is_limited = limit != 0 && (moves_data || opcode == nvm::WRITE_ZEROES);
-        if is_limited && blocks as usize * medium.block_bytes > 4096 << limit {
+        let limit = match opcode {
+            nvm::WRITE_ZEROES => self.config.zeroes_max,
+            nvm::VERIFY => self.config.verify_max,
+            nvm::WRITE_UNCORRECTABLE => self.config.uncorrectable_max,
+            _ if moves_data => self.config.mdts,
+            _ => 0,
+        };
+        if limit != 0 && blocks as usize * medium.block_bytes > 4096 << limit {
             self.overstepped(format!("opcode {opcode:#x} of {blocks} blocks is more than Identify allows"));
             return INVALID_FIELD;
         }
@@ -290,6 +295,10 @@ impl Device {
         for range in ranges.as_chunks::<16>().0 {
             let [_, blocks, low, high] = [0, 4, 8, 12]
                 .map(|at| u32::from_le_bytes([range[at], range[at + 1], range[at + 2], range[at + 3]]));
+            if (1..blocks).contains(&self.config.unmap_blocks_max) {
+                self.overstepped(format!("a range of {blocks} blocks is more than Identify allows"));
+                return INVALID_FIELD;
+            }
             let (lba, blocks) = (u64::from(low) | u64::from(high) << 32, u64::from(blocks));
             let Some(medium) = self.media.get(&entry[1]) else { return INVALID_NAMESPACE };
             if !medium.has(lba, blocks) {

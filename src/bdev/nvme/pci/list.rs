@@ -1,7 +1,7 @@
 //! NVMe controllers on PCIe, as sysfs shows them, and who uses them. All of this may block.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::device::{Address, Device};
@@ -24,6 +24,49 @@ pub(crate) struct Listed {
     pub(crate) disks: Vec<String>,
     /// What the kernel uses them for: it must not be taken while there is anything.
     pub(crate) uses: Vec<String>,
+}
+
+/// A device, for as long as it is there: what comes to its address later is another.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Place {
+    pub(crate) address: Address,
+    /// The number of its directory in sysfs, which no other gets soon.
+    node: u64,
+}
+
+#[cfg(test)]
+impl Place {
+    pub(crate) fn new(address: Address, node: u64) -> Place {
+        Place { address, node }
+    }
+}
+
+/// The device at this address; none where there is none.
+pub(crate) fn place(address: Address) -> Option<Place> {
+    place_in(Path::new("/sys"), address)
+}
+
+fn place_in(sys: &Path, address: Address) -> Option<Place> {
+    let node = fs::metadata(Device::at(sys.to_owned(), address).directory()).ok()?.ino();
+    Some(Place { address, node })
+}
+
+/// Controllers that the operator has handed over: to vfio-pci, and to uio_pci_generic where `unsafe_noiommu`. In order.
+pub(crate) fn handed_over(unsafe_noiommu: bool) -> Vec<Place> {
+    handed_over_in(Path::new("/sys"), unsafe_noiommu)
+}
+
+fn handed_over_in(sys: &Path, unsafe_noiommu: bool) -> Vec<Place> {
+    let drivers = if unsafe_noiommu { &["vfio-pci", "uio_pci_generic"][..] } else { &["vfio-pci"] };
+    let bound = drivers.iter().flat_map(|driver| names(&sys.join("bus/pci/drivers").join(driver)));
+    let is_controller = |address: &Address| {
+        let class = Device::at(sys.to_owned(), *address).hex("class");
+        class.is_some_and(|class| class >> 8 == CLASS)
+    };
+    let controllers = bound.filter_map(|name| Address::parse(&name)).filter(is_controller);
+    let mut places: Vec<Place> = controllers.filter_map(|address| place_in(sys, address)).collect();
+    places.sort();
+    places
 }
 
 /// All controllers, in order of their addresses.

@@ -30,6 +30,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use self::transport::PciTransport;
+pub(crate) use self::vfio::Groups;
 
 use self::device::{Address, Device};
 use self::sysfs::SysfsBus;
@@ -37,11 +38,11 @@ use self::vfio::VfioBus;
 use super::bus::Bus;
 
 /// Takes the controller at this address: through VFIO where it is bound to vfio-pci, else, where `unsafe_noiommu`, as it is.
-/// May block for some seconds. An error says what to do.
-pub(crate) fn open(address: Address, unsafe_noiommu: bool) -> Result<PciTransport, String> {
+/// `groups` are those that the process has. May block for some seconds. An error says what to do.
+pub(crate) fn open(address: Address, unsafe_noiommu: bool, groups: &Groups) -> Result<PciTransport, String> {
     let device = Device::find(address)?;
     let bus: Arc<dyn Bus> = match device.driver().as_deref() {
-        Some("vfio-pci") => Arc::new(VfioBus::open(&device)?),
+        Some("vfio-pci") => Arc::new(VfioBus::open(&device, groups)?),
         _ if unsafe_noiommu => Arc::new(SysfsBus::open(&device)?),
         driver => {
             let whose = driver.map_or("no driver".to_owned(), |driver| format!("the driver {driver}"));

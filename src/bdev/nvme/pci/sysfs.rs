@@ -80,16 +80,20 @@ impl SysfsBus {
             Registers::map(resource.as_fd(), 0, bytes).map_err(|error| said("its registers", error))?;
         let configuration = file("config").map_err(|error| said("its configuration space", error))?;
         let bus = SysfsBus { registers, configuration, device: device.clone(), enabled };
-        bus.command(|bits| bits | PCI_MEMORY | PCI_MASTER | PCI_NO_INTERRUPT)
-            .map_err(|error| said("its configuration space", error))?;
+        bus.set_access(true).map_err(|error| format!("{address}: {error}"))?;
         Ok(bus)
     }
 
-    /// Changes the PCI command register.
-    fn command(&self, change: impl Fn(u16) -> u16) -> io::Result<()> {
+    /// The PCI command register.
+    fn command_now(&self) -> io::Result<u16> {
         let mut command = [0; 2];
         self.configuration.read_exact_at(&mut command, PCI_COMMAND)?;
-        let command = change(u16::from_le_bytes(command));
+        Ok(u16::from_le_bytes(command))
+    }
+
+    /// Changes it.
+    fn command(&self, change: impl Fn(u16) -> u16) -> io::Result<()> {
+        let command = change(self.command_now()?);
         self.configuration.write_all_at(&command.to_le_bytes(), PCI_COMMAND)
     }
 }
@@ -172,17 +176,26 @@ impl Bus for SysfsBus {
         false
     }
 
+    fn set_access(&self, is_on: bool) -> Result<(), String> {
+        let said = |error: io::Error| format!("its configuration space: {error}");
+        if is_on {
+            return self.command(|bits| bits | PCI_MEMORY | PCI_MASTER | PCI_NO_INTERRUPT).map_err(said);
+        }
+        self.command(|bits| bits & !PCI_MASTER).map_err(said)?;
+        // PCIe Base §7.5.1.1.3: without bus mastering a function issues no memory requests. §2.4.1: the answer to this read does not
+        // pass what it wrote before. All ones are no answer.
+        match self.command_now().map_err(said)? {
+            command if command & PCI_MASTER == 0 => Ok(()),
+            _ => Err("its access to memory cannot be switched off".to_owned()),
+        }
+    }
+
     fn reset(&self) -> Result<(), String> {
         if !self.device.is_there() {
             return Ok(()); // it was pulled out
         }
-        let switched_off = |what: String| {
-            let off = self.command(|bits| bits & !PCI_MASTER).is_ok();
-            format!("{what}{}", if off { "; its access to memory is switched off" } else { "" })
-        };
-        write(&self.device, "reset", "1")
-            .map_err(|error| switched_off(format!("the device cannot be reset: {error}")))?;
-        self.command(|bits| bits | PCI_MEMORY | PCI_MASTER | PCI_NO_INTERRUPT)
+        write(&self.device, "reset", "1").map_err(|error| format!("the device cannot be reset: {error}"))?;
+        self.set_access(true)
             .map_err(|error| format!("the device does not come back from its reset: {error}"))
     }
 }

@@ -30,6 +30,8 @@ struct TestBus {
     unmapped: Mutex<Vec<Mapping>>,
     is_fenced: AtomicBool,
     resets: Mutex<Result<u32, String>>,
+    /// Bus mastering; none where it cannot be switched off.
+    has_access: Mutex<Option<bool>>,
 }
 
 const OFFSET: u64 = 0x10_0000_0000;
@@ -48,6 +50,7 @@ impl TestBus {
             unmapped: Mutex::default(),
             is_fenced: AtomicBool::new(true),
             resets: Mutex::new(Ok(0)),
+            has_access: Mutex::new(None),
         })
     }
 
@@ -97,6 +100,15 @@ impl Bus for TestBus {
 
     fn is_fenced_by_unmap(&self) -> bool {
         self.is_fenced.load(Ordering::Relaxed)
+    }
+
+    fn set_access(&self, is_on: bool) -> Result<(), String> {
+        match &mut *self.has_access.lock().unwrap() {
+            Some(has_access) => *has_access = is_on,
+            None if is_on => {}
+            None => return Err("no switch".to_owned()),
+        }
+        Ok(())
     }
 
     fn reset(&self) -> Result<(), String> {

@@ -1,7 +1,8 @@
 //! A controller's administration over PCIe (Base §3.5): reset, enable, queues, shutdown, as states that are polled.
 //!
 //! What was handed to the controller is safe again when CSTS.RDY is 0. A controller that does not get there is reset from
-//! outside; one that even that does not reach loses its mappings, where an IOMMU makes that mean something.
+//! outside; one that even that does not reach loses its mappings, where an IOMMU makes that mean something, or else all access to
+//! memory.
 
 use std::sync::Arc;
 
@@ -106,11 +107,12 @@ impl PciTransport {
     fn cut_off(&mut self, why: String) {
         self.close_pairs();
         if self.bus.is_fenced_by_unmap() {
+            let _ = self.bus.set_access(false);
             for mapping in self.mapped.drain(..) {
                 self.bus.unmap(&mapping);
             }
             self.release_queues();
-        } else if self.bus.reset().is_ok() {
+        } else if self.bus.reset().is_ok() || self.bus.set_access(false).is_ok() {
             self.release_queues();
         }
         self.state = State::Failed(why);
@@ -126,6 +128,8 @@ impl PciTransport {
 
     fn enable(&mut self, now: Tick) -> Result<(), String> {
         let bus = &*self.bus;
+        // It may have been taken away, and it is harmless now.
+        bus.set_access(true)?;
         let capabilities = Capabilities::read(bus)?;
         let admin = AdminRing::allocate(&self.bus, &capabilities)?;
         let (submission, completion) = admin.pair().device();

@@ -12,7 +12,6 @@ pub(crate) mod cns {
     pub(crate) const ACTIVE_NAMESPACES: u32 = 0x02;
     pub(crate) const NAMESPACE_IDS: u32 = 0x03;
     /// Command-set specific; CDW11 bits 31:24 name the set, 0 for NVM.
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) const NVM_CONTROLLER: u32 = 0x06;
 }
 
@@ -39,6 +38,8 @@ pub(crate) struct Controller {
     pub(crate) oacs: u16,
     /// OAES: optional async events.
     pub(crate) oaes: u32,
+    /// LPA bit 2: logs can be read from any offset.
+    pub(crate) has_log_offsets: bool,
     /// Entries of its error log.
     pub(crate) error_entries: u16,
     /// Keep-alive granularity in units of 100 ms; 0: it does not know keep-alive.
@@ -170,6 +171,7 @@ impl Controller {
             mdts: page[77],
             oaes: u32_at(page, 92),
             oacs: u16_at(page, 256),
+            has_log_offsets: page[261] & 1 << 2 != 0,
             aborts: u16::from(page[258]) + 1,
             async_events: u16::from(page[259]) + 1,
             error_entries: u16::from(page[262]) + 1,
@@ -191,11 +193,54 @@ impl Controller {
 
     /// The most bytes that one command may move, given the smallest page.
     pub(crate) fn bytes_max(&self, page_bytes_min: u32) -> usize {
-        if self.mdts == 0 {
-            return usize::MAX;
-        }
-        let pages = 1_usize.checked_shl(u32::from(self.mdts)).unwrap_or(usize::MAX);
-        usize::try_from(page_bytes_min).unwrap_or(4096).saturating_mul(pages)
+        pages_bytes(self.mdts, page_bytes_min)
+    }
+}
+
+/// 2^`shift` of the smallest pages, in bytes; a shift of 0 says that there is no limit.
+fn pages_bytes(shift: u8, page_bytes_min: u32) -> usize {
+    if shift == 0 {
+        return usize::MAX;
+    }
+    let pages = 1_usize.checked_shl(u32::from(shift)).unwrap_or(usize::MAX);
+    usize::try_from(page_bytes_min).unwrap_or(4096).saturating_mul(pages)
+}
+
+/// What bounds commands of the NVM command set that MDTS says nothing of (NVM §4.1.5.2); where a controller does not tell,
+/// nothing does. DMRL, the number of ranges, is at least the one that a command of ours has.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct NvmLimits {
+    /// VSL: VERIFY covers at most 2^this pages of the smallest size; 0: no limit.
+    pub(crate) verify: u8,
+    /// WZSL: as `verify`, WRITE ZEROES.
+    pub(crate) zeroes: u8,
+    /// WUSL: as `verify`, WRITE UNCORRECTABLE.
+    pub(crate) uncorrectable: u8,
+    /// DMRSL and DMSL: DATASET MANAGEMENT covers at most so many blocks; none: no limit.
+    pub(crate) unmap_blocks: Option<u64>,
+}
+
+impl NvmLimits {
+    /// Of the answer to CNS 06h.
+    pub(crate) fn decode(page: &Page) -> NvmLimits {
+        let (range, all) = (u64::from(u32_at(page, 4)), u64_at(page, 8));
+        let unmap_blocks = [range, all].into_iter().filter(|blocks| *blocks != 0).min();
+        NvmLimits { verify: page[0], zeroes: page[1], uncorrectable: page[2], unmap_blocks }
+    }
+
+    /// The most bytes that one VERIFY covers.
+    pub(crate) fn verify_bytes_max(&self, page_bytes_min: u32) -> usize {
+        pages_bytes(self.verify, page_bytes_min)
+    }
+
+    /// The most bytes that one WRITE ZEROES covers.
+    pub(crate) fn zeroes_bytes_max(&self, page_bytes_min: u32) -> usize {
+        pages_bytes(self.zeroes, page_bytes_min)
+    }
+
+    /// The most bytes that one WRITE UNCORRECTABLE covers.
+    pub(crate) fn uncorrectable_bytes_max(&self, page_bytes_min: u32) -> usize {
+        pages_bytes(self.uncorrectable, page_bytes_min)
     }
 }
 

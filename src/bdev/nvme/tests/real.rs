@@ -85,6 +85,7 @@ fn pcie_passes_the_contract() {
     };
     let (address, rest) = named.split_once(',').unwrap_or((&named, ""));
     let transport =
-        pci::open(Address::parse(address).expect("an address"), rest == "unsafe").expect("it is there");
+        pci::open(Address::parse(address).expect("an address"), rest == "unsafe", &pci::Groups::default())
+            .expect("it is there");
     passes_the_contract(Box::new(transport), shared::Options::pcie("pcie".to_owned(), 2));
 }

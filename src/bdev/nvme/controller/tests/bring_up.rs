@@ -19,6 +19,7 @@ fn a_controller_is_brought_up_command_by_command() {
         words,
         [
             (0x06, 0, 1, 0),
+            (0x06, 0, 6, 0),
             (0x09, 0, 7, 0x0003_0003),
             (0x09, 0, 0x0B, 0x11F),
             (0x09, 0, 0x0F, 10_000),
@@ -58,6 +59,26 @@ fn a_step_without_an_answer_has_its_time_and_a_second_try() {
 }
 
 #[test]
+fn limits_of_commands_without_data_are_told() {
+    let mut device = Device::new();
+    let mut page = Box::new([0; ADMIN_DATA_BYTES]);
+    page[..16].copy_from_slice(&[2, 3, 0, 1, 0, 1, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]);
+    device.rules.push((|command| is_identify(command, 6), Act::Fill(page)));
+    let mut bench = Bench::new(device);
+    bench.run(SECOND_NS);
+    let nvm = bench.shared.about().unwrap().nvm;
+    assert_eq!((nvm.verify_bytes_max(4096), nvm.zeroes_bytes_max(8192)), (16384, 65536));
+    assert_eq!(nvm.unmap_blocks, Some(8), "the fewer of a range's 256 and 8 in all");
+    // Another firmware that does not tell has none.
+    bench.device().rules.push((|command| is_identify(command, 6), Act::End(2, 0)));
+    bench.shared.order(super::super::shared::Order::Reset);
+    bench.run(SECOND_NS);
+    let nvm = bench.shared.about().unwrap().nvm;
+    assert_eq!((nvm.verify_bytes_max(4096), nvm.zeroes_bytes_max(8192)), (usize::MAX, usize::MAX));
+    assert_eq!(nvm.unmap_blocks, None);
+}
+
+#[test]
 fn a_refusal_of_what_is_needed_ends_it() {
     for (is_it, words) in &REQUIRED[..2] {
         let mut device = Device::new();
@@ -71,7 +92,8 @@ fn a_refusal_of_what_is_needed_ends_it() {
 
 #[test]
 fn a_refusal_of_what_can_be_done_without_does_not() {
-    let optional: [Which; 4] = [
+    let optional: [Which; 5] = [
+        |command| is_identify(command, 6),
         |command| command.opcode == admin::SET_FEATURES && command.cdw10[0] == 0x0B,
         |command| command.opcode == admin::SET_FEATURES && command.cdw10[0] == 0x0F,
         |command| command.opcode == admin::ASYNC_EVENT,

@@ -127,6 +127,40 @@ fn the_error_log_says_where_a_command_failed() {
 }
 
 #[test]
+fn the_error_log_is_read_until_the_command_is_found() {
+    let mut bench = Bench::running();
+    bench.device().later_errors = 130;
+    let port = bench.lane(0);
+    bench.run(MS_NS);
+    let _queue = opened(&port);
+    bench.opcodes();
+    port.ask(Request::WhichLba { cid: 5 }).unwrap();
+    bench.run(MS_NS);
+    assert!(matches!(port.reply(), Some(Reply::Lba { cid: 5, lba: Some(77) })));
+    let words = |command: &Command| (command.cdw10[0] >> 16, command.cdw10[2]);
+    let seen = std::mem::take(&mut bench.device().seen);
+    let reads: Vec<_> =
+        seen.iter().filter(|command| command.opcode == admin::GET_LOG_PAGE).map(words).collect();
+    assert_eq!(reads, [(1023, 0), (1023, 4096), (1023, 8192)], "64 entries each");
+    // All of it is what an operator gets; 200 entries are all there are.
+    let (answer, receiver) = std::sync::mpsc::channel();
+    bench.shared.order(Order::Query(Query::Errors, answer));
+    bench.run(MS_NS);
+    let Ok(Ok(Answer::Errors(entries))) = receiver.try_recv() else { panic!("no answer") };
+    assert_eq!((entries.len(), entries[130].count, entries[130].lba), (131, 9, 77));
+    // What is not in it is told at its end.
+    bench.device().later_errors = 250;
+    bench.opcodes();
+    port.ask(Request::WhichLba { cid: 5 }).unwrap();
+    bench.run(MS_NS);
+    assert!(matches!(port.reply(), Some(Reply::Lba { cid: 5, lba: None })));
+    let seen = std::mem::take(&mut bench.device().seen);
+    let reads: Vec<_> =
+        seen.iter().filter(|command| command.opcode == admin::GET_LOG_PAGE).map(words).collect();
+    assert_eq!(reads, [(1023, 0), (1023, 4096), (1023, 8192), (127, 12288)]);
+}
+
+#[test]
 fn aborts_are_no_more_than_the_controller_takes() {
     let mut bench = Bench::running();
     let port = bench.lane(0);

@@ -119,6 +119,30 @@ fn without_an_iommu_and_without_a_reset_nothing_is_given_back() {
 }
 
 #[test]
+fn without_an_iommu_and_without_a_reset_bus_mastering_is_taken() {
+    let bus = TestBus::new(Habit::Obeys);
+    bus.is_fenced.store(false, Ordering::Relaxed);
+    *bus.resets.lock().unwrap() = Err("no reset".to_owned());
+    *bus.has_access.lock().unwrap() = Some(true);
+    let mut transport = started(&bus);
+    bus.behave(Habit::Sleeps);
+    transport.start(at(0));
+    assert!(!transport.is_quiet());
+    assert!(failure(&mut transport).ends_with("no reset"));
+    assert!(transport.is_quiet());
+    assert_eq!((*bus.has_access.lock().unwrap(), bus.unmapped.lock().unwrap().len()), (Some(false), 1));
+    // It gets it back once it is disabled, and not before.
+    transport.start(at(100));
+    assert!(matches!(transport.poll_start(at(100)), Progress::Pending));
+    assert_eq!(*bus.has_access.lock().unwrap(), Some(false));
+    bus.set(CSTS, 0);
+    bus.behave(Habit::Obeys);
+    while matches!(transport.poll_start(at(100)), Progress::Pending) {}
+    assert!(matches!(transport.poll_start(at(100)), Progress::Ready(_)));
+    assert_eq!(*bus.has_access.lock().unwrap(), Some(true));
+}
+
+#[test]
 fn a_device_that_is_pulled_out_is_noticed() {
     let bus = TestBus::new(Habit::Obeys);
     let mut transport = started(&bus);
