@@ -25,7 +25,8 @@ mod rings;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 
 use self::device::Device;
 pub(crate) use self::fault::Fault;
@@ -103,6 +104,8 @@ pub(crate) enum Note {
     Taken {
         /// Its opcode.
         opcode: u8,
+        /// Which half of a fused operation it is, or 0.
+        fuse: u8,
         /// Its namespace.
         nsid: u32,
         /// Its first block.
@@ -120,12 +123,20 @@ pub(crate) enum Note {
 #[derive(Clone)]
 pub(crate) struct Mock {
     device: Arc<Mutex<Device>>,
+    /// Who calls [`Mock::step`], where it wants to be woken when a register is written.
+    server: Arc<OnceLock<Thread>>,
 }
 
 impl Mock {
     /// Without namespaces. `seed` decides what it does in immediate mode, and nothing else.
     pub(crate) fn new(config: Config, seed: u64) -> Mock {
-        Mock { device: Arc::new(Mutex::new(Device::new(config, Rng::new(seed)))) }
+        Mock { device: Arc::new(Mutex::new(Device::new(config, Rng::new(seed)))), server: Arc::default() }
+    }
+
+    /// From now on this thread is woken when a register is written.
+    pub(crate) fn wakes(&self, server: Thread) {
+        // The first one stays: there is none other.
+        let _ = self.server.set(server);
     }
 
     fn lock(&self) -> MutexGuard<'_, Device> {
@@ -225,7 +236,6 @@ impl Mock {
     }
 
     /// What the driver did wrong.
-    #[cfg(test)]
     pub(crate) fn violations(&self) -> Vec<String> {
         self.lock().dma.violations.clone()
     }
@@ -249,7 +259,6 @@ impl Mock {
     }
 
     /// Takes what has happened since the last call; from the first call on it is written down.
-    #[cfg(test)]
     pub(crate) fn take_notes(&self) -> Vec<Note> {
         self.lock().notes.replace(Vec::new()).unwrap_or_default()
     }
@@ -266,6 +275,8 @@ impl Bus for Mock {
         if device.config.is_immediate {
             device.run();
         }
+        drop(device);
+        self.server.get().into_iter().for_each(Thread::unpark);
     }
 
     fn register_bytes(&self) -> usize {
