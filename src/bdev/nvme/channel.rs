@@ -49,7 +49,9 @@ impl Channel for NvmeChannel {
         };
         // Not every controller says it so that it is understood: Linux's reports an internal error.
         let blocks = self.disk.blocks();
-        self.lane.borrow_mut().submit(place, io, blocks, now)
+        let mut lane = self.lane.borrow_mut();
+        lane.look(now);
+        lane.submit(place, io, blocks)
     }
 
     fn kick(&mut self) {

@@ -174,13 +174,17 @@ impl Lane {
         }
     }
 
-    /// As `Channel::submit`, of a disk with so many blocks now.
-    pub(super) fn submit(&mut self, channel: Key, io: Io, blocks: u64, now: Tick) -> Result<(), Refused> {
+    /// Comes before [`Lane::submit`]: nobody polls a lane that has nothing to do. By itself, as what may unwind while it holds an
+    /// IO has the IO copied.
+    pub(super) fn look(&mut self, now: Tick) {
         self.now = now;
         if self.table.slots.is_empty() {
-            // Nobody polls a lane that has nothing to do.
             self.replies();
         }
+    }
+
+    /// As `Channel::submit`, of a disk with so many blocks now.
+    pub(super) fn submit(&mut self, channel: Key, io: Io, blocks: u64) -> Result<(), Refused> {
         let Some(outbox) = self.outboxes.get_mut(channel) else { return Err(Refused::Gone(io)) };
         let Some(pair) = &mut self.pair else {
             return Err(if self.state == State::Gone { Refused::Gone(io) } else { Refused::NotReady(io) });
@@ -188,10 +192,11 @@ impl Lane {
         let Some(next) = pair.next(&self.table.slots).filter(|_| self.waiting.is_empty()) else {
             return Err(Refused::Full(io));
         };
-        let (number, job) = self.table.jobs.take(channel, io).map_err(Refused::Full)?;
+        let Some(number) = self.table.jobs.number() else { return Err(Refused::Full(io)) };
+        let job = self.table.jobs.take(number, channel, io);
         outbox.in_flight += 1;
         let disk = (&outbox.shape, blocks);
-        if !pair.enter_whole(&mut self.table.slots, next, (number, job), disk, now) {
+        if !pair.enter_whole(&mut self.table.slots, next, (number, job), disk, self.now) {
             self.start(number, blocks);
         }
         Ok(())

@@ -83,13 +83,19 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Takes an IO, of which no commands are to be made yet ([`Job::begin`]); it comes back where there are too many.
+    /// A number for [`Jobs::take`], where there is one.
     #[inline(always)]
-    pub(super) fn take(&mut self, channel: Key, io: Io) -> Result<(u8, &mut Job), Io> {
-        let Some(number) = self.free.pop() else { return Err(io) };
+    pub(super) fn number(&mut self) -> Option<u8> {
+        self.free.pop()
+    }
+
+    /// Takes an IO, of which no commands are to be made yet ([`Job::begin`]), under the number that [`Jobs::number`] gave. One
+    /// call for both would move the IO once more.
+    #[inline(always)]
+    pub(super) fn take(&mut self, number: u8, channel: Key, io: Io) -> &mut Job {
         let job = &mut self.jobs[usize::from(number)];
         *job = Job::new(channel, io);
-        Ok((number, job))
+        job
     }
 
     /// The job of this number.

@@ -142,7 +142,7 @@ impl Rig {
             }
             _ => None,
         };
-        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, u64::MAX, self.now)
+        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, u64::MAX)
     }
 
     fn poll(&mut self) -> Vec<(u32, Result<(), IoError>)> {
@@ -209,9 +209,7 @@ fn an_io_of_more_commands_than_there_are_slots_gets_on_as_they_end() {
     let channel = rig.lane.join(small).unwrap();
     let data = Some(rig.pool.take(40 * 512).unwrap());
     let op = Op::Read { lba: 0, blocks: 40 };
-    rig.lane
-        .submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX, rig.now)
-        .unwrap();
+    rig.lane.submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX).unwrap();
     let mut count = 0;
     while rig.lane.in_flight(channel) > 0 {
         let pushed = rig.pushed();
@@ -311,7 +309,7 @@ fn compare_and_write_is_a_fused_pair_side_by_side_and_its_compare_tells_how_it_e
             let mut rig = mapped();
             let data = Some(rig.pool.take(2048).unwrap());
             let io = Io { tag: Key { index: 1, generation: 0 }, op: SWAP, data };
-            rig.lane.submit(rig.channel, io, u64::MAX, rig.now).unwrap();
+            rig.lane.submit(rig.channel, io, u64::MAX).unwrap();
             let pushed = rig.pushed();
             let words: Vec<_> =
                 pushed.iter().map(|(_, c)| (c.opcode, c.fuse, c.cdw10[0], c.cdw10[2])).collect();
@@ -340,7 +338,7 @@ fn a_fused_pair_waits_for_two_slots() {
     let filled = rig.pushed();
     let data = Some(rig.pool.take(2048).unwrap());
     rig.lane
-        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, u64::MAX, rig.now)
+        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, u64::MAX)
         .unwrap();
     assert!(rig.pushed().is_empty());
     rig.complete(filled[3].0, 0);
