@@ -217,8 +217,12 @@ impl Channel for CountedChannel {
         let (tag, op) = (io.tag, io.op);
         self.inner.submit(io, now)?;
         let kind = match op {
-            Op::Read { .. } | Op::Verify { .. } => 0,
-            Op::Write { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => 1,
+            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => 0,
+            Op::Write { .. }
+            | Op::WriteZeroes { .. }
+            | Op::CompareAndWrite { .. }
+            | Op::Copy { .. }
+            | Op::WriteUncorrectable { .. } => 1,
             Op::Unmap { .. } => 2,
             Op::Flush => KINDS,
         };

@@ -64,7 +64,7 @@ impl Perform for Shared {
         let bytes = extent_bytes(lba, blocks, self.info.block_bytes, size)?.len();
         match op {
             Op::Read { .. } => data.expect("a read comes with memory")[..bytes].fill(0),
-            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
+            _ if !self.info.offloads.has(op) => return Err(IoError::Unsupported),
             _ => {}
         }
         Ok(())

@@ -276,7 +276,11 @@ impl Shared {
                 }
             }
             // What it does not offer ends before it gets here.
-            Op::CompareAndWrite { .. } | Op::Verify { .. } => {}
+            Op::CompareAndWrite { .. }
+            | Op::Verify { .. }
+            | Op::Compare { .. }
+            | Op::Copy { .. }
+            | Op::WriteUncorrectable { .. } => {}
             Op::Flush if fails => {}
             Op::Flush => self.flush(serial),
         }
@@ -422,7 +426,7 @@ impl Channel for DiskChannel {
         };
         let latency_ns_max = shared.latency_ns_max;
         let due = now.after_ns(1000 + shared.rng.below(latency_ns_max));
-        let is_offered = !matches!(io.op, Op::CompareAndWrite { .. } | Op::Verify { .. });
+        let is_offered = Offloads::default().has(io.op);
         let result = match (is_offered, is_beyond) {
             (false, _) => Some(Err(IoError::Unsupported)),
             (true, true) => Some(Err(IoError::OutOfRange)),
