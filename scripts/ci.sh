@@ -20,7 +20,7 @@ FULL=("${ALL[@]}" fuzz)
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=3600 [hostile]=2400 [spdk]=2400 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -57,7 +57,7 @@ stage_counters() { # instructions, copies, allocations, … per command, against
 stage_sim() { # seeds of the simulator
   local seeds=300
   [[ $CI_LEVEL != full ]] || seeds=10000
-  LUNETTE_SIM_SEEDS=$seeds tests --release --test it sim:: -- --show-output
+  LUNETTE_SIM_SEEDS=$seeds LUNETTE_NVME_SEEDS=$((seeds / 4)) tests --release --test it sim:: -- --show-output
 }
 
 stage_hostile() { # every kind of bad input with a verifying client beside it
@@ -115,26 +115,33 @@ stage_spdk() { # the feature spdk, where SPDK is installed: unit tests, the cont
 }
 
 stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs and without; and over TCP at the kernel's target
-  local calls=1000 seconds=5 contract
-  [[ $CI_LEVEL != full ]] || calls=10000 seconds=60
+  local calls=1000 seconds=5 points=60 contract perf=${SPDK_NVME_PERF:-${SPDK_DIR:+$SPDK_DIR/bin/spdk_nvme_perf}}
+  [[ $CI_LEVEL != full ]] || calls=10000 seconds=60 points=200
   release_binary; guest_image
   contract=$(cargo test --locked --lib --no-run --message-format=json | sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -1)
-  OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu39 iommu48 bare
-  CONTRACT=$contract CALLS=$calls GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=800 checks scripts/lab/labs/nvme.sh iommu48 bare
-  [[ $CI_LEVEL != full ]] || CONFORM=1 GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=1800 checks scripts/lab/labs/nvme.sh iommu39
+  OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu39 bare
+  CONTRACT=$contract CALLS=$calls GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=1500 checks scripts/lab/labs/nvme.sh iommu48
   OUT=$OUT/nvmet checks scripts/lab/labs/nvmet.sh "$contract" nvmet_
   OUT=$OUT/fabric checks scripts/lab/labs/target.sh fabric
   durability_binaries
-  LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh nvme
+  LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh nvme
+  if [[ $CI_LEVEL != all ]]; then # what CI has no time for
+    OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu48
+    CONTRACT=$contract GUEST=nvmeserve OUT=$OUT/nvmeserve-bare LIMIT=800 checks scripts/lab/labs/nvme.sh bare
+    CONFORM=1 GUEST=nvmeserve OUT=$OUT/conform LIMIT=1200 checks scripts/lab/labs/nvme.sh iommu39
+  fi
+  # Beside SPDK's driver, where one is named or installed with SPDK_DIR.
+  [[ -z ${SPDK_NVME_PERF:-} && ! -x $perf ]] || SPDK_NVME_PERF=$perf GUEST=nvmeperf OUT=$OUT/nvmeperf checks scripts/lab/labs/nvme.sh iommu48
 }
 
-stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail
+stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail; fio's jobs
   local rounds=1
   [[ $CI_LEVEL != full ]] || rounds=10
   release_binary; guest_image
   CHAP=1 DIGESTS=1 OUT=$OUT/vm scripts/lab/labs/initiator-lunette.sh
   count 1 0 0
   ROUNDS=$rounds OUT=$OUT/disks checks scripts/lab/labs/target.sh disks
+  OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 
 stage_sg3() { # sg3_utils through the Linux kernel's initiator

@@ -221,12 +221,11 @@ impl Perform for Shared {
         Ok(())
     }
 
-    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError> {
-        let blocks =
-            u32::try_from(data.len() / self.block_bytes as usize).map_err(|_| IoError::OutOfRange)?;
-        let extent = self.extent(lba, blocks)?;
+    fn store(&self, lba: u64, data: &[u8]) -> bool {
+        let blocks = u32::try_from(data.len() / self.block_bytes as usize).unwrap_or(u32::MAX);
+        let Ok(extent) = self.extent(lba, blocks) else { return false };
         self.medium.write(extent.start, &data[..extent.len()]);
-        Ok(())
+        true
     }
 
     /// While one reactor alone serves the disk: what another wrote meanwhile would be sent half new, half old. One that

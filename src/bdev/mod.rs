@@ -368,10 +368,11 @@ pub trait Channel: Debug {
     fn lend(&mut self, _lba: u64, _blocks: u32, _now: Tick) -> Option<Lent> {
         None
     }
-    /// Stores the blocks that are the whole of `data`, durably where `fua` says so, if the device does that at once: that is
-    /// all of the write, and no [`Done`] follows. None where they are to be written by [`Channel::submit`].
-    fn store(&mut self, _lba: u64, _data: &[u8], _fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
-        None
+    /// Stores the blocks that are the whole of `data`, durably where `fua` says so, if the device does that at once. Whether it
+    /// has: that is all of the write, and no [`Done`] follows. If not, what the blocks hold is not known, and they are to be written
+    /// by [`Channel::submit`].
+    fn store(&mut self, _lba: u64, _data: &[u8], _fua: bool, _now: Tick) -> bool {
+        false
     }
     /// Tells the device of all that was submitted (doorbells): once a turn.
     fn kick(&mut self);

@@ -180,9 +180,9 @@ impl Disk {
         (shared.can_fence, shared.honours_cancel) = (can_fence, honours_cancel);
     }
 
-    /// From now on no IO ends by itself, nor at once ([`Disk::end_one`]).
-    pub fn hold_everything(&self) {
-        self.lock().latency_ns_max = u64::MAX;
+    /// IOs end by themselves after this time at most. `u64::MAX`: not by themselves, nor at once ([`Disk::end_one`]).
+    pub fn set_latency(&self, ns_max: u64) {
+        self.lock().latency_ns_max = ns_max;
     }
 
     /// A reactor has acknowledged that the disk ends here: IO that it submits beyond is noted.
@@ -450,14 +450,16 @@ impl Channel for DiskChannel {
     }
 
     /// See `lend`.
-    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> bool {
         let mut shared = self.disk.lock();
-        let blocks = u32::try_from(data.len() / self.block_bytes).ok()?;
-        shared.at_once(self.reactor, Op::Write { lba, blocks, fua })?;
+        let blocks = u32::try_from(data.len() / self.block_bytes).unwrap_or(u32::MAX);
+        if shared.at_once(self.reactor, Op::Write { lba, blocks, fua }).is_none() {
+            return false;
+        }
         for (lba, block) in (lba..).zip(data.chunks_exact(self.block_bytes)) {
             shared.land(lba, stamp_of(block), fua);
         }
-        Some(Ok(()))
+        true
     }
 
     fn kick(&mut self) {}

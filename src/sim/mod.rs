@@ -5,6 +5,7 @@
 
 pub mod disk;
 pub mod net;
+pub mod nvme;
 pub mod rng;
 
 use std::sync::Arc;

@@ -6,6 +6,7 @@ mod bugs;
 mod cells;
 mod chaos;
 mod lost;
+mod nvme;
 mod oracle;
 mod reserve;
 mod session;

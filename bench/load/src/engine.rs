@@ -381,6 +381,7 @@ impl Engine {
             let _ = std::io::stderr().write_all(b"\r\x1b[K");
         }
         let cpu = if self.measured_ns > 0 { self.cpu } else { Duration::ZERO };
-        Report::new(options, &mut bench.tally, self.measured_ns, cpu, login_ns, self.unissued)
+        let window = (bench.clock.system_ns(self.measure_begin_ns), self.measured_ns);
+        Report::new(options, &mut bench.tally, window, cpu, login_ns, self.unissued)
     }
 }

@@ -10,7 +10,7 @@ set -euo pipefail
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
-cp "$lab/../../setup.sh" "$work/share/"
+cp "$lab/../../setup.sh" "$lab/../../rpc/nvme-disk.sh" "$work/share/"
 if [[ -n ${SPDK_NVME_PERF:-} ]]; then
   mkdir "$work/share/spdk"
   strip -o "$work/share/spdk/spdk_nvme_perf" "$SPDK_NVME_PERF"

@@ -153,6 +153,19 @@ check "it can be taken again" attach A "$FIRST"
 logout "$IQN" "$PORTAL" >/dev/null
 stop_lunette
 try "it was shut down in order" 0 'LUNETTEA' -- "$SHARE/lunette" nvme probe $unsafe "$FIRST"
+
+step "a LUN by the README's five commands"
+"$setup" reset "$FIRST" >/dev/null || die "reset $FIRST"
+try "list" 0 "^$FIRST .* nvme " -- "$SHARE/lunette" nvme list
+check "hugepages" "$setup" hugepages 160
+try "bind" 0 "^$FIRST: nvme -> " -- "$setup" bind "$FIRST"
+"$SHARE/lunette" serve -m 0,1 -r "$socket" ${unsafe:+$unsafe --mem-size 128} >>/out/lunette.log 2>&1 & lunette=$!
+LUNETTE=$SHARE/lunette try "nvme-disk.sh" 0 Nvme0n1 -- "$SHARE/nvme-disk.sh" "$socket" "$FIRST"
+login "$IQN" "$PORTAL" >/dev/null || die login
+wait_disk "$IQN" 1 >/dev/null || die "no disk"
+check "it works" verified 0 8m
+logout "$IQN" "$PORTAL" >/dev/null
+stop_lunette
 # QEMU keeps the processor that deletes a queue until what it delays there has ended: a soft lockup, and none of ours.
 if dmesg | grep -v 'soft lockup' | grep -E 'DMAR:.*fault|BUG:|Oops'; then bad "the kernel complains"; else ok "the kernel does not complain"; fi
 finish

@@ -201,7 +201,6 @@ impl Mock {
     }
 
     /// Faults that have happened so far.
-    #[cfg(test)]
     pub(crate) fn struck(&self) -> Vec<Fault> {
         self.lock().faults.struck.clone()
     }

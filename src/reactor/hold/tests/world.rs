@@ -104,7 +104,7 @@ impl World {
         let mut world =
             World { reactors, to, to_self, from, disks, sessions: Vec::new(), now: Tick::from_ns(1) };
         for (id, disk) in (0..).zip(world.disks.clone()) {
-            disk.hold_everything();
+            disk.set_latency(u64::MAX);
             for index in 0..world.reactors.len() {
                 let bdev = Arc::new(disk.clone());
                 world.tell(index, ToReactor::AddUnit { view: Arc::new(unit_view(id)), bdev });

@@ -21,9 +21,12 @@ const OPEN_PAUSE: Duration = Duration::from_millis(100);
 #[expect(clippy::disallowed_types, reason = "of threads that may wait; a reactor only writes doorbells")]
 type Guarded<T> = std::sync::Mutex<T>;
 
-/// The groups that this process has, by their numbers. Clones are the same ones.
+/// The groups that this process has. Clones are the same ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Groups(Arc<Guarded<Vec<(u32, Weak<Group>)>>>);
+pub(crate) struct Groups(Arc<Guarded<Vec<Numbered>>>);
+
+/// A group and the number that the kernel has for it.
+type Numbered = (u32, Weak<Group>);
 
 /// A group.
 #[derive(Debug)]
