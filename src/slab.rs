@@ -56,7 +56,7 @@ impl<T> Slab<T> {
     }
 
     /// Moves `value` in, or gives it back where the slab is full.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
         let Some(index) = self.free.pop() else { return self.insert_new(value) };
         let slot = &mut self.slots[index as usize];

@@ -246,6 +246,14 @@ impl Channel for CountedChannel {
         Some(lent)
     }
 
+    fn load(&mut self, lba: u64, data: &mut [u8], now: Tick) -> bool {
+        let is_done = self.inner.load(lba, data, now);
+        if is_done {
+            self.took(0, data.len() as u64, 1);
+        }
+        is_done
+    }
+
     fn store(&mut self, lba: u64, data: &[u8], fua: bool, now: Tick) -> bool {
         let is_done = self.inner.store(lba, data, fua, now);
         if is_done {

@@ -15,6 +15,8 @@ use crate::time::Tick;
 pub(super) trait Perform: Debug {
     /// Does it. Reads and writes come with memory, at least as long as their extent.
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError>;
+    /// Fills the whole of `data` with blocks, if it can.
+    fn load(&self, lba: u64, data: &mut [u8]) -> bool;
     /// Stores the blocks that are the whole of `data`, if it can.
     fn store(&self, lba: u64, data: &[u8]) -> bool;
     /// What it is made of, where that can be lent.
@@ -27,6 +29,11 @@ pub(super) trait Perform: Debug {
     }
     /// One more channel, or one less, is open.
     fn opened(&self, _more: bool) {}
+}
+
+/// How many blocks are as long as `data`.
+pub(super) fn blocks_of(data: &[u8], block_bytes: u32) -> u32 {
+    u32::try_from(data.len() / block_bytes as usize).unwrap_or(u32::MAX)
 }
 
 /// A channel whose IOs are done when submitted; the next poll brings their [`Done`]s, in order.
@@ -71,6 +78,10 @@ impl<D: Perform> Channel for InstantChannel<D> {
         let lender = self.lender.as_ref()?;
         let extent = self.device.lendable(lba, blocks)?;
         Some(lender.lend(extent.start, extent.len()))
+    }
+
+    fn load(&mut self, lba: u64, data: &mut [u8], _now: Tick) -> bool {
+        self.device.load(lba, data)
     }
 
     fn store(&mut self, lba: u64, data: &[u8], _fua: bool, _now: Tick) -> bool {

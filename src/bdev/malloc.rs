@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::instant::{InstantChannel, Perform};
+use super::instant::{InstantChannel, Perform, blocks_of};
 use super::queue::extent_bytes;
 use super::{Bdev, Channel, Info, IoError, Offloads, Op, Unmap};
 use crate::buf::{Hugepages, MapFailed, Medium, Memory, Pages};
@@ -221,9 +221,14 @@ impl Perform for Shared {
         Ok(())
     }
 
+    fn load(&self, lba: u64, data: &mut [u8]) -> bool {
+        let Ok(extent) = self.extent(lba, blocks_of(data, self.block_bytes)) else { return false };
+        self.medium.read(extent.start, &mut data[..extent.len()]);
+        true
+    }
+
     fn store(&self, lba: u64, data: &[u8]) -> bool {
-        let blocks = u32::try_from(data.len() / self.block_bytes as usize).unwrap_or(u32::MAX);
-        let Ok(extent) = self.extent(lba, blocks) else { return false };
+        let Ok(extent) = self.extent(lba, blocks_of(data, self.block_bytes)) else { return false };
         self.medium.write(extent.start, &data[..extent.len()]);
         true
     }

@@ -368,6 +368,11 @@ pub trait Channel: Debug {
     fn lend(&mut self, _lba: u64, _blocks: u32, _now: Tick) -> Option<Lent> {
         None
     }
+    /// Fills the whole of `data` with blocks, if the device does that at once. Whether it has: that is all of the read, and no
+    /// [`Done`] follows. If not, they are to be read by [`Channel::submit`].
+    fn load(&mut self, _lba: u64, _data: &mut [u8], _now: Tick) -> bool {
+        false
+    }
     /// Stores the blocks that are the whole of `data`, durably where `fua` says so, if the device does that at once. Whether it
     /// has: that is all of the write, and no [`Done`] follows. If not, what the blocks hold is not known, and they are to be written
     /// by [`Channel::submit`].

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::instant::{InstantChannel, Perform};
+use super::instant::{InstantChannel, Perform, blocks_of};
 use super::queue::extent_bytes;
 use super::{Bdev, Channel, Info, IoError, Offloads, Op, Unmap};
 use crate::id::ReactorId;
@@ -70,8 +70,13 @@ impl Perform for Shared {
         Ok(())
     }
 
+    fn load(&self, lba: u64, data: &mut [u8]) -> bool {
+        let blocks = blocks_of(data, self.info.block_bytes);
+        self.perform(Op::Read { lba, blocks }, Some(data)).is_ok()
+    }
+
     fn store(&self, lba: u64, data: &[u8]) -> bool {
-        let blocks = u32::try_from(data.len() / self.info.block_bytes as usize).unwrap_or(u32::MAX);
+        let blocks = blocks_of(data, self.info.block_bytes);
         self.perform(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }, None).is_ok()
     }
 }

@@ -18,7 +18,7 @@ use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::pdu::{Cursor, Pdu, make};
 use crate::iscsi::window::Window;
-use crate::iscsi::wire::{Bhs, Residual};
+use crate::iscsi::wire::{Bhs, Residual, ScsiResponse};
 use crate::limits;
 use crate::scsi::sense::Sense;
 use crate::slab::{Key, Slab};
@@ -50,8 +50,8 @@ pub enum TxItem {
     },
     /// A SCSI Response.
     Response {
-        /// Its header.
-        bhs: Bhs,
+        /// What its header says.
+        response: ScsiResponse,
         /// Its sense data, and whether in descriptor format.
         sense: Option<(Sense, bool)>,
         /// What its command keeps until it is sent.
@@ -325,7 +325,7 @@ impl TxQueue {
     }
 
     /// Appends an item, or gives it back where the slab is full.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, items: &mut Slab<Queued>, item: TxItem) -> Result<(), Box<TxItem>> {
         let queued = Queued { item, next: None };
         let bytes = queued.data_bytes() as u64;

@@ -1,10 +1,11 @@
-//! IOs that take no time: blocks that a device lends, and blocks that it stores as they come.
+//! IOs that take no time: blocks that a device lends or copies at once, and blocks that it stores as they come.
 //!
 //! Both pass by everything that waits: no record, no completion. So they are for units at which nothing waits and nothing
 //! is held. What is lent is sent in the same turn or copied at its end; until then whoever changes the blocks on this
 //! reactor has the copy made first, so that a READ gives what was there when it was carried out.
 
 use crate::id::UnitId;
+use crate::iscsi::tx::Data;
 use crate::net::Net;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
@@ -74,23 +75,29 @@ impl<N: Net> Reactor<N> {
         let drops_fua = planted!(self, FuaDropped);
         let Reactor { id, conns, tables, units, lending, .. } = self;
         let link = conns.get_mut(conn)?;
-        let may_borrow = lending.is_open && link.is_writable;
+        let may_borrow = lending.is_open && link.is_writable && !link.conn.params().data_digest;
         let mut cx = tables.cx(now);
         let (mut any, mut in_the_way) = (false, None);
         while let Some(short) = link.conn.short(input, cx.units) {
             let (unit, extent) = (short.unit, short.extent);
             let Some(slot) = unit::of(units, unit).filter(|slot| !slot.needs_room()) else { break };
             let channel = slot.channel(*id);
-            let lent = match short.access {
+            let data = match short.access {
+                Access::Read if link.conn.is_clogged() => break,
                 Access::Read => {
-                    if !may_borrow || lending.out.len() == LENT_MAX || link.conn.is_clogged() {
-                        break;
+                    let may_borrow = may_borrow && lending.out.len() < LENT_MAX;
+                    let lent = if may_borrow { channel.lend(extent.lba, extent.blocks, now) } else { None };
+                    if let Some(lent) = lent.filter(|_| cx.solicited.set_aside(short.bytes)) {
+                        let end = extent.lba.saturating_add(u64::from(extent.blocks));
+                        lending.out.push(Out { unit, first: extent.lba, end, conn });
+                        Some(Data::Lent(lent))
+                    } else {
+                        let Some(mut buf) = cx.solicited.take(short.bytes) else { break };
+                        if !channel.load(extent.lba, &mut buf, now) {
+                            break;
+                        }
+                        Some(Data::Own(buf))
                     }
-                    let lent = channel.lend(extent.lba, extent.blocks, now);
-                    let Some(lent) = lent.filter(|_| cx.solicited.set_aside(short.bytes)) else { break };
-                    let end = extent.lba.saturating_add(u64::from(extent.blocks));
-                    lending.out.push(Out { unit, first: extent.lba, end, conn });
-                    Some(lent)
                 }
                 Access::Write => {
                     if lending.find(unit, extent.lba, extent.blocks).is_some() {
@@ -104,7 +111,7 @@ impl<N: Net> Reactor<N> {
                     None
                 }
             };
-            link.conn.answer_short(&short, lent, &mut cx);
+            link.conn.answer_short(&short, data, &mut cx);
             *input = short.rest;
             any = true;
         }

@@ -283,25 +283,35 @@ pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), O
 
 /// What a READ or WRITE of 10 or 16 bytes asks for, where it is in its plainest form (of all flags DPO and FUA only), moves something
 /// and is allowed: then this is what [`plan`] says too. None says nothing.
+///
+/// The CDB is read where it was received: of a copy, a field across two words would be waited for until both, and all that was
+/// stored before them, had left the processor.
 #[inline]
-pub fn plain(cdb: &Cdb, place: &Place<'_>) -> Option<(Extent, Access)> {
+pub fn plain(cdb: &[u8; 16], place: &Place<'_>) -> Option<(Extent, Access)> {
     const FLAGS: u8 = 0x18;
+    const FUA: u8 = 0x08;
     const READ_10: u8 = 0x28;
     const WRITE_10: u8 = 0x2a;
     const READ_16: u8 = 0x88;
     const WRITE_16: u8 = 0x8a;
-    let opcode = cdb.opcode();
-    // GROUP NUMBER and CONTROL.
-    let (extent, rest) = match opcode {
-        READ_10 | WRITE_10 => (medium::extent_10(cdb), cdb.byte(6) | cdb.byte(9)),
-        READ_16 | WRITE_16 => (medium::extent_16(cdb), cdb.byte(14) | cdb.byte(15)),
+    let [opcode, flags, ..] = *cdb;
+    // The last are GROUP NUMBER and CONTROL.
+    let (lba, blocks, rest) = match (opcode, cdb) {
+        (READ_10 | WRITE_10, &[_, _, a, b, c, d, group, e, f, control, ..]) => {
+            let lba = u32::from_be_bytes([a, b, c, d]);
+            (u64::from(lba), u32::from(u16::from_be_bytes([e, f])), group | control)
+        }
+        (READ_16 | WRITE_16, &[_, _, a, b, c, d, e, f, g, h, i, j, k, l, group, control]) => {
+            let lba = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            (lba, u32::from_be_bytes([i, j, k, l]), group | control)
+        }
         _ => return None,
     };
-    if cdb.byte(1) & !FLAGS != 0 || rest != 0 || extent.blocks == 0 {
+    if flags & !FLAGS != 0 || rest != 0 || blocks == 0 {
         return None;
     }
-    let is_read = matches!(opcode, READ_10 | READ_16);
-    let access = if is_read { Access::Read } else { Access::Write };
+    let extent = Extent { lba, blocks, fua: flags & FUA != 0 };
+    let access = if matches!(opcode, READ_10 | READ_16) { Access::Read } else { Access::Write };
     recheck(extent, access, place).is_ok().then_some((extent, access))
 }
 

@@ -450,6 +450,15 @@ impl Channel for DiskChannel {
     }
 
     /// See `lend`.
+    fn load(&mut self, lba: u64, data: &mut [u8], _now: Tick) -> bool {
+        let mut shared = self.disk.lock();
+        let blocks = u32::try_from(data.len() / self.block_bytes).unwrap_or(u32::MAX);
+        let Some(extent) = shared.at_once(self.reactor, Op::Read { lba, blocks }) else { return false };
+        shared.medium.read(extent.start, data);
+        true
+    }
+
+    /// See `lend`.
     fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> bool {
         let mut shared = self.disk.lock();
         let blocks = u32::try_from(data.len() / self.block_bytes).unwrap_or(u32::MAX);

@@ -187,7 +187,7 @@ impl Conn {
         let is_descriptor =
             self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
-        self.push(TxItem::Response { bhs: response.encode(), sense, keeps }, cx);
+        self.push(TxItem::Response { response, sense, keeps }, cx);
     }
 }
 

@@ -450,8 +450,13 @@ impl Conn {
         self.tx.unsent_bytes() >= limits::TX_UNSENT_BYTES_MAX
     }
 
-    #[inline]
     fn push(&mut self, item: TxItem, cx: &mut Cx<'_>) {
+        self.push_inline(item, cx);
+    }
+
+    /// [`Conn::push`] where the item is made: it is put together in its place, and copied nowhere.
+    #[inline(always)]
+    fn push_inline(&mut self, item: TxItem, cx: &mut Cx<'_>) {
         self.timers.queued(cx.now);
         // The slab holds what every window and every `CONTROL_REPLIES_MAX` allow: see `reactor::tables`.
         let pushed = self.tx.push(cx.tx, item);

@@ -9,13 +9,11 @@ use std::sync::Arc;
 use super::command::ORDERED;
 use super::place::view_of;
 use super::{Conn, Cx, Life};
-use crate::buf::Lent;
 use crate::id::UnitId;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::{Data, Keeps, TxItem};
 use crate::iscsi::wire::{self, BHS_BYTES, Bhs, DIGEST_BYTES, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
-use crate::scsi::cdb::Cdb;
 use crate::scsi::view::{LunNumber, UnitView};
 use crate::scsi::{self, Access, Extent, Place, Status};
 use crate::time::Tick;
@@ -45,8 +43,8 @@ impl Conn {
     /// The command at the front of the input, if all of it is there and it may go the short way. Nothing has happened to it yet.
     #[inline]
     pub fn short<'a>(&self, input: &'a [u8], units: &[Option<Arc<UnitView>>]) -> Option<Short<'a>> {
-        let (bhs, rest) = input.split_first_chunk::<BHS_BYTES>()?;
-        let bhs = Bhs(*bhs);
+        let (header, rest) = input.split_first_chunk::<BHS_BYTES>()?;
+        let bhs = Bhs(*header);
         if bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 || !self.may_go_short() {
             return None;
         }
@@ -67,7 +65,7 @@ impl Conn {
         let view = view_of(units, mapping.unit)?;
         let unit = Some((view, mapping.read_only));
         let place = Place { nexus: self.nexus, target: &self.target, number, unit };
-        let (mut extent, access) = scsi::plain(&Cdb::new(command.cdb), &place)?;
+        let (mut extent, access) = scsi::plain(header.last_chunk()?, &place)?;
         extent.fua |= view.is_write_through();
         let expected = command.expected_bytes;
         let bytes = extent
@@ -76,9 +74,7 @@ impl Conn {
             .filter(|bytes| *bytes == expected && *bytes <= limits::PIECE_BYTES_MAX)?;
         let data_bytes = bhs.data_bytes();
         let (data, rest) = match access {
-            Access::Read if command.read && !command.write && data_bytes == 0 && !self.params.data_digest => {
-                (&[][..], rest)
-            }
+            Access::Read if command.read && !command.write && data_bytes == 0 => (&[][..], rest),
             Access::Write
                 if command.write
                     && !command.read
@@ -122,33 +118,37 @@ impl Conn {
         (*digest == wire::crc32c(&[segment])).then_some((&segment[..bytes], rest))
     }
 
-    /// A command has been carried out, and ends with GOOD. A READ has data: they are as many as it asked for, a buffer for them is set
-    /// aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
+    /// A command has been carried out, and ends with GOOD. A READ has data, as many as it asked for. If they are lent, there is no
+    /// data digest, a buffer for them is set aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
     #[inline]
-    pub fn answer_short(&mut self, short: &Short<'_>, lent: Option<Lent>, cx: &mut Cx<'_>) {
+    pub fn answer_short(&mut self, short: &Short<'_>, data: Option<Data>, cx: &mut Cx<'_>) {
         self.window.take_due();
         self.grow_window(cx);
         if let Some(histogram) = &self.target.histogram {
             histogram.count(self.reactor, 0);
         }
         let (itt, status) = (short.itt, Status::Good.code());
-        let item = match lent {
-            Some(lent) => TxItem::DataIn {
-                itt,
-                data: Data::Lent(lent),
-                offset: 0,
-                segment_bytes_max: self.params.send_segment_bytes_max,
-                data_sn: Sn(0),
-                last: Some(Some((status, Residual::None))),
-                keeps: Keeps::Place,
-            },
+        // Each is put together in its place in the queue: to copy it there would take until the data of a WRITE, which were stored
+        // a moment ago, have all left the processor.
+        match data {
+            Some(data) => {
+                let item = TxItem::DataIn {
+                    itt,
+                    data,
+                    offset: 0,
+                    segment_bytes_max: self.params.send_segment_bytes_max,
+                    data_sn: Sn(0),
+                    last: Some(Some((status, Residual::None))),
+                    keeps: Keeps::Place,
+                };
+                self.push_inline(item, cx);
+            }
             None => {
                 let response =
                     ScsiResponse { itt, response: 0, status, exp_data_sn: Sn(0), residual: Residual::None };
-                TxItem::Response { bhs: response.encode(), sense: None, keeps: Keeps::Place }
+                self.push_inline(TxItem::Response { response, sense: None, keeps: Keeps::Place }, cx);
             }
-        };
-        self.push(item, cx);
+        }
     }
 
     /// Commands went the short way.

@@ -139,17 +139,17 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             pdu.put_header(*bhs, data.len(), Some(before.stat_sn), stamps(freed));
             pdu.put_data(key, 0, data.len(), data, params);
         }
-        TxItem::Response { bhs, sense, keeps } => {
+        TxItem::Response { response, sense, keeps } => {
             pdu.frees = *keeps == Keeps::Place;
             pdu.after.stat_sn = before.stat_sn.plus(1);
             // The answer itself says that there is room for another command.
             let stamps = stamps(freed + u32::from(pdu.frees));
             let Some((sense, is_descriptor)) = sense else {
-                return pdu.put_header(*bhs, 0, Some(before.stat_sn), stamps);
+                return pdu.put_header(response.encode(), 0, Some(before.stat_sn), stamps);
             };
             let mut bytes = [0; limits::SENSE_BYTES_MAX];
             let count = sense.encode(*is_descriptor, &mut bytes);
-            pdu.put_header(*bhs, count + 2, Some(before.stat_sn), stamps);
+            pdu.put_header(response.encode(), count + 2, Some(before.stat_sn), stamps);
             pdu.put_sense(&bytes[..count], params);
         }
         TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps } => {
