@@ -134,13 +134,14 @@ stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs a
   [[ -z ${SPDK_NVME_PERF:-} && ! -x $perf ]] || SPDK_NVME_PERF=$perf GUEST=nvmeperf OUT=$OUT/nvmeperf checks scripts/lab/labs/nvme.sh iommu48
 }
 
-stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail
+stage_vm() { # the Linux kernel's initiator in a guest, with others at the same LUN; disks that grow, come, go and fail; fio's jobs
   local rounds=1
   [[ $CI_LEVEL != full ]] || rounds=10
   release_binary; guest_image
   CHAP=1 DIGESTS=1 OUT=$OUT/vm scripts/lab/labs/initiator-lunette.sh
   count 1 0 0
   ROUNDS=$rounds OUT=$OUT/disks checks scripts/lab/labs/target.sh disks
+  OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 
 stage_sg3() { # sg3_utils through the Linux kernel's initiator

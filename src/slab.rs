@@ -53,6 +53,7 @@ impl<T> Slab<T> {
     }
 
     /// Moves `value` in, or gives it back where the slab is full.
+    #[inline]
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
         let Some(index) = self.free.pop() else { return Err(value) };
         let slot = &mut self.slots[index as usize];

@@ -8,7 +8,8 @@
 #   -e ENGINE     fio's ioengine (io_uring)
 #   -o DIR        where fio's output goes (fio-results)
 #
-# A disk that is mounted, held by another device or open elsewhere is not written.
+# Written are only disks that come by iSCSI, and maps of nothing else; and none that is mounted, swap or part of
+# another device.
 set -euo pipefail
 jobs_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 usage() { sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "$0" >&2; exit 2; }
@@ -37,12 +38,23 @@ jobs=("${@:-randread}")
 
 writes() { grep -qE '^rw=(write|randwrite|randrw|rw)$' "$1"; }
 
+by_iscsi() { # NAME: of a disk, a partition, or a map
+  local name
+  if ! compgen -G "/sys/class/block/$1/slaves/*" >/dev/null; then
+    [[ $(readlink -f "/sys/class/block/$1") = */session[0-9]*/target*/block/* ]]
+    return
+  fi
+  for name in "/sys/class/block/$1/slaves"/*; do by_iscsi "${name##*/}" || return; done
+}
+
 in_use() { # why DEVICE must not be written
   local name=${DEVICE##*/} part number
+  by_iscsi "$name" || { echo "$name is no disk that comes by iSCSI"; return; }
   for part in "/sys/class/block/$name" "/sys/class/block/$name"/"$name"*; do
     [[ -e $part/dev ]] || continue
     number=$(<"$part/dev")
     ! grep -qE "^[0-9]+ [0-9]+ $number " /proc/self/mountinfo || { echo "${part##*/} is mounted"; return; }
+    ! compgen -G "/sys/fs/btrfs/*/devices/${part##*/}" >/dev/null || { echo "${part##*/} is part of a btrfs that is mounted"; return; }
     ! compgen -G "$part/holders/*" >/dev/null || { echo "${part##*/} is part of $(ls "$part/holders")"; return; }
     ! grep -q "^/dev/${part##*/} " /proc/swaps || { echo "${part##*/} is swap"; return; }
   done

@@ -113,6 +113,13 @@ impl Rig {
         panic!("the channel never became ready");
     }
 
+    /// The first 64 blocks are zeroes, where it keeps data.
+    fn cleared(subject: &Subject<'_>) -> Rig {
+        let mut rig = Rig::new(subject);
+        assert_eq!(rig.run(Rig::zero(0, 0, 64, false, false)).result, Ok(()));
+        rig
+    }
+
     fn tag(index: usize) -> Key {
         Key { index: u32::try_from(index).expect("few"), generation: 9 }
     }
@@ -140,6 +147,17 @@ impl Rig {
 
     fn zero(index: usize, lba: u64, blocks: u32, fua: bool, may_unmap: bool) -> Io {
         Io { tag: Rig::tag(index), op: Op::WriteZeroes { lba, blocks, fua, may_unmap }, data: None }
+    }
+
+    /// With a buffer of so many blocks as it is about, full of `byte`.
+    fn with_data(&self, index: usize, op: Op, byte: u8) -> Io {
+        let blocks = op.extent().map_or(0, |(_, blocks)| usize::try_from(blocks).expect("few"));
+        Io { tag: Rig::tag(index), op, data: Some(self.filled(blocks, byte)) }
+    }
+
+    /// Without memory.
+    fn bare(index: usize, op: Op) -> Io {
+        Io { tag: Rig::tag(index), op, data: None }
     }
 
     fn flush(index: usize) -> Io {

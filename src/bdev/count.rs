@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
 use crate::buf::Lent;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
@@ -217,8 +217,12 @@ impl Channel for CountedChannel {
         let (tag, op) = (io.tag, io.op);
         self.inner.submit(io, now)?;
         let kind = match op {
-            Op::Read { .. } | Op::Verify { .. } => 0,
-            Op::Write { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => 1,
+            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => 0,
+            Op::Write { .. }
+            | Op::WriteZeroes { .. }
+            | Op::CompareAndWrite { .. }
+            | Op::Copy { .. }
+            | Op::WriteUncorrectable { .. } => 1,
             Op::Unmap { .. } => 2,
             Op::Flush => KINDS,
         };
@@ -242,13 +246,12 @@ impl Channel for CountedChannel {
         Some(lent)
     }
 
-    fn store(&mut self, lba: u64, data: &[u8], fua: bool, now: Tick) -> Option<Result<(), IoError>> {
-        let result = self.inner.store(lba, data, fua, now)?;
-        self.took(1, data.len() as u64, 1);
-        if result.is_err() {
-            self.add(ERRORS, 1);
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, now: Tick) -> bool {
+        let is_done = self.inner.store(lba, data, fua, now);
+        if is_done {
+            self.took(1, data.len() as u64, 1);
         }
-        Some(result)
+        is_done
     }
 
     fn kick(&mut self) {

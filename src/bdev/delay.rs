@@ -102,11 +102,9 @@ impl Channel for DelayChannel {
     fn submit(&mut self, mut io: Io, now: Tick) -> Result<(), Refused> {
         self.last = now;
         let delay_ns = match io.op {
-            Op::Read { .. } | Op::Verify { .. } => self.delays.read_ns,
-            Op::Write { .. } | Op::Unmap { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => {
-                self.delays.write_ns
-            }
+            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => self.delays.read_ns,
             Op::Flush => self.delays.flush_ns,
+            _ => self.delays.write_ns,
         };
         let tag = io.tag;
         let Ok(slot) = self.slots.insert(Late { tag, due: now.after_ns(delay_ns), done: None }) else {

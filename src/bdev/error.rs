@@ -66,8 +66,11 @@ impl Rule {
 
     fn meets(&self, op: Op) -> bool {
         let kind = match op {
-            Op::Read { .. } | Op::Verify { .. } => Kind::Read,
-            Op::Write { .. } | Op::CompareAndWrite { .. } => Kind::Write,
+            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => Kind::Read,
+            Op::Write { .. }
+            | Op::CompareAndWrite { .. }
+            | Op::Copy { .. }
+            | Op::WriteUncorrectable { .. } => Kind::Write,
             Op::Flush => Kind::Flush,
             Op::Unmap { .. } => Kind::Unmap,
             Op::WriteZeroes { .. } => Kind::WriteZeroes,

@@ -15,8 +15,8 @@ use crate::time::Tick;
 pub(super) trait Perform: Debug {
     /// Does it. Reads and writes come with memory, at least as long as their extent.
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError>;
-    /// Stores the blocks that are the whole of `data`.
-    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError>;
+    /// Stores the blocks that are the whole of `data`, if it can.
+    fn store(&self, lba: u64, data: &[u8]) -> bool;
     /// What it is made of, where that can be lent.
     fn medium(&self) -> Option<&Arc<Medium>> {
         None
@@ -73,8 +73,8 @@ impl<D: Perform> Channel for InstantChannel<D> {
         Some(lender.lend(extent.start, extent.len()))
     }
 
-    fn store(&mut self, lba: u64, data: &[u8], _fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
-        Some(self.device.store(lba, data))
+    fn store(&mut self, lba: u64, data: &[u8], _fua: bool, _now: Tick) -> bool {
+        self.device.store(lba, data)
     }
 
     fn kick(&mut self) {}

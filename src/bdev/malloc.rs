@@ -144,7 +144,7 @@ impl Bdev for Malloc {
             rotational: false,
             uuid: self.shared.uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
-            offloads: Offloads::default(),
+            offloads: OFFLOADS,
         }
     }
 
@@ -153,7 +153,40 @@ impl Bdev for Malloc {
     }
 }
 
+/// What saves a way through the host.
+const OFFLOADS: Offloads = Offloads {
+    compare_and_write_blocks: 0,
+    verify: false,
+    compare: true,
+    copy: true,
+    write_uncorrectable: false,
+};
+
+/// A multiple of these is copied or compared at a time.
+const PIECE_BYTES: usize = 4096;
+
 impl Shared {
+    fn compare(&self, start: usize, with: &[u8]) -> Result<(), IoError> {
+        let mut piece = [0; PIECE_BYTES];
+        for (at, with) in (start..).step_by(PIECE_BYTES).zip(with.chunks(PIECE_BYTES)) {
+            let piece = &mut piece[..with.len()];
+            self.medium.read(at, piece);
+            if piece != with {
+                return Err(IoError::Miscompare);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, from: usize, to: usize, bytes: usize) {
+        let mut piece = [0; PIECE_BYTES];
+        for at in (0..bytes).step_by(PIECE_BYTES) {
+            let piece = &mut piece[..PIECE_BYTES.min(bytes - at)];
+            self.medium.read(from + at, piece);
+            self.medium.write(to + at, piece);
+        }
+    }
+
     fn extent(&self, lba: u64, blocks: u32) -> Result<Range<usize>, IoError> {
         extent_bytes(lba, blocks, self.block_bytes, self.blocks.load(Ordering::Relaxed))
     }
@@ -170,18 +203,29 @@ impl Perform for Shared {
             Op::Write { .. } => self.medium.write(start, data.expect("a write comes with memory")),
             Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => self.medium.free(start, bytes),
             Op::WriteZeroes { .. } => self.medium.zero(start, bytes),
-            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
+            Op::Compare { .. } => {
+                return self.compare(start, data.expect("a comparison comes with memory"));
+            }
+            Op::Copy { from, .. } => {
+                let from = self.extent(from, blocks)?.start;
+                if op.overlaps() {
+                    return Err(IoError::Unsupported);
+                }
+                self.copy(from, start, bytes);
+            }
+            Op::CompareAndWrite { .. } | Op::Verify { .. } | Op::WriteUncorrectable { .. } => {
+                return Err(IoError::Unsupported);
+            }
             Op::Flush => {}
         }
         Ok(())
     }
 
-    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError> {
-        let blocks =
-            u32::try_from(data.len() / self.block_bytes as usize).map_err(|_| IoError::OutOfRange)?;
-        let extent = self.extent(lba, blocks)?;
+    fn store(&self, lba: u64, data: &[u8]) -> bool {
+        let blocks = u32::try_from(data.len() / self.block_bytes as usize).unwrap_or(u32::MAX);
+        let Ok(extent) = self.extent(lba, blocks) else { return false };
         self.medium.write(extent.start, &data[..extent.len()]);
-        Ok(())
+        true
     }
 
     /// While one reactor alone serves the disk: what another wrote meanwhile would be sent half new, half old. One that

@@ -76,6 +76,28 @@ pub struct Offloads {
     pub compare_and_write_blocks: u32,
     /// It knows [`Op::Verify`].
     pub verify: bool,
+    /// It knows [`Op::Compare`].
+    pub compare: bool,
+    /// It knows [`Op::Copy`].
+    pub copy: bool,
+    /// It knows [`Op::WriteUncorrectable`].
+    pub write_uncorrectable: bool,
+}
+
+impl Offloads {
+    /// Whether the device does it: everything that is no offload, and the offloads that it has.
+    pub const fn has(&self, op: Op) -> bool {
+        match op {
+            Op::CompareAndWrite { blocks, .. } => blocks <= self.compare_and_write_blocks,
+            Op::Verify { .. } => self.verify,
+            Op::Compare { .. } => self.compare,
+            Op::Copy { .. } => self.copy,
+            Op::WriteUncorrectable { .. } => self.write_uncorrectable,
+            Op::Read { .. } | Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => {
+                true
+            }
+        }
+    }
 }
 
 /// How a device deallocates blocks.
@@ -167,10 +189,39 @@ pub enum Op {
         /// How many; at least 1.
         blocks: u32,
     },
+    /// Compare the blocks with the buffer's first `blocks` blocks: [`IoError::Miscompare`] where they differ
+    /// ([`Offloads::compare`]). NVM command set §3.2.1; SBC-4, VERIFY with BYTCHK 01b.
+    Compare {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+    },
+    /// Store in the blocks what others of the same device hold ([`Offloads::copy`]). Of at most [`ZERO_BYTES_MAX`]. The two
+    /// extents have no block in common, else it is [`IoError::Unsupported`]. NVM command set §3.2.2; SPC-4, EXTENDED COPY from
+    /// block device to block device.
+    Copy {
+        /// First block of those that are read ([`Op::source`]).
+        from: u64,
+        /// First block of those that are written.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+        /// Done only when on stable storage.
+        fua: bool,
+    },
+    /// Make the blocks such that reading one is [`IoError::Medium`] until it is written ([`Offloads::write_uncorrectable`]).
+    /// Of at most [`ZERO_BYTES_MAX`]. NVM command set §3.2.7; SBC-4, WRITE LONG with WR_UNCOR.
+    WriteUncorrectable {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+    },
 }
 
 impl Op {
-    /// The first block and how many: none for a flush, which is about all of them.
+    /// The first block and how many: none for a flush, which is about all of them. Of a copy those that are written.
     pub const fn extent(self) -> Option<(u64, u32)> {
         match self {
             Op::Read { lba, blocks }
@@ -178,8 +229,27 @@ impl Op {
             | Op::Unmap { lba, blocks }
             | Op::WriteZeroes { lba, blocks, .. }
             | Op::CompareAndWrite { lba, blocks, .. }
-            | Op::Verify { lba, blocks } => Some((lba, blocks)),
+            | Op::Verify { lba, blocks }
+            | Op::Compare { lba, blocks }
+            | Op::Copy { lba, blocks, .. }
+            | Op::WriteUncorrectable { lba, blocks } => Some((lba, blocks)),
             Op::Flush => None,
+        }
+    }
+
+    /// Of a copy, the extent that is read.
+    pub const fn source(self) -> Option<(u64, u32)> {
+        match self {
+            Op::Copy { from, blocks, .. } => Some((from, blocks)),
+            _ => None,
+        }
+    }
+
+    /// Whether a copy reads blocks that it writes.
+    pub const fn overlaps(self) -> bool {
+        match self {
+            Op::Copy { from, lba, blocks, .. } => from.abs_diff(lba) < blocks as u64,
+            _ => false,
         }
     }
 }
@@ -298,10 +368,11 @@ pub trait Channel: Debug {
     fn lend(&mut self, _lba: u64, _blocks: u32, _now: Tick) -> Option<Lent> {
         None
     }
-    /// Stores the blocks that are the whole of `data`, durably where `fua` says so, if the device does that at once: that is
-    /// all of the write, and no [`Done`] follows. None where they are to be written by [`Channel::submit`].
-    fn store(&mut self, _lba: u64, _data: &[u8], _fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
-        None
+    /// Stores the blocks that are the whole of `data`, durably where `fua` says so, if the device does that at once. Whether it
+    /// has: that is all of the write, and no [`Done`] follows. If not, what the blocks hold is not known, and they are to be written
+    /// by [`Channel::submit`].
+    fn store(&mut self, _lba: u64, _data: &[u8], _fua: bool, _now: Tick) -> bool {
+        false
     }
     /// Tells the device of all that was submitted (doorbells): once a turn.
     fn kick(&mut self);

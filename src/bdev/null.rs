@@ -64,16 +64,15 @@ impl Perform for Shared {
         let bytes = extent_bytes(lba, blocks, self.info.block_bytes, size)?.len();
         match op {
             Op::Read { .. } => data.expect("a read comes with memory")[..bytes].fill(0),
-            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
+            _ if !self.info.offloads.has(op) => return Err(IoError::Unsupported),
             _ => {}
         }
         Ok(())
     }
 
-    fn store(&self, lba: u64, data: &[u8]) -> Result<(), IoError> {
-        let blocks =
-            u32::try_from(data.len() / self.info.block_bytes as usize).map_err(|_| IoError::OutOfRange)?;
-        self.perform(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }, None)
+    fn store(&self, lba: u64, data: &[u8]) -> bool {
+        let blocks = u32::try_from(data.len() / self.info.block_bytes as usize).unwrap_or(u32::MAX);
+        self.perform(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }, None).is_ok()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A buffer comes with what its last holder left in it. Who takes one writes every byte that it lets out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -36,10 +36,13 @@ pub struct Pool {
     shelves: Rc<[Shelf]>,
 }
 
-/// The free buffers of one class. Invariant: `free` never holds more than `class.count`, for which it has room.
+/// The free buffers of one class. Invariants: `free` never holds more than `class.count`, for which it has room, and never less
+/// than `aside`.
 struct Shelf {
     class: Class,
     free: RefCell<Vec<Chunk>>,
+    /// So many of them only [`Pool::take_aside`] gives.
+    aside: Cell<usize>,
 }
 
 impl Pool {
@@ -55,7 +58,8 @@ impl Pool {
             assert!(class.bytes > 0, "a buffer has bytes");
             assert!(class.bytes.is_multiple_of(ALIGNMENT_BYTES), "a class is a multiple of 4096");
             let cut = |_| cutter.cut(class.bytes).expect("memory is at least Pool::bytes_needed");
-            Shelf { class: *class, free: RefCell::new((0..class.count).map(cut).collect()) }
+            let free = RefCell::new((0..class.count).map(cut).collect());
+            Shelf { class: *class, free, aside: Cell::new(0) }
         };
         Pool { shelves: classes.iter().map(shelf).collect() }
     }
@@ -74,11 +78,39 @@ impl Pool {
     /// left. Its contents are its last holder's.
     #[must_use]
     pub fn take(&self, bytes: usize) -> Option<Buf> {
-        let fitting = self.shelves.iter().position(|shelf| bytes <= shelf.class.bytes)?;
+        let fitting = self.fitting(bytes)?;
         let mut candidates = self.shelves.iter().enumerate().skip(fitting).take(2);
-        let (shelf, chunk) =
-            candidates.find_map(|(index, shelf)| Some((index, shelf.free.borrow_mut().pop()?)))?;
+        let (shelf, chunk) = candidates.find_map(|(index, shelf)| Some((index, shelf.pop()?)))?;
         Some(Buf { chunk: Some(chunk), len: bytes, shelf, pool: self.clone() })
+    }
+
+    /// Sets a buffer of the smallest class that `bytes` fit aside, until [`Pool::end_aside`]. Whether there is one.
+    #[must_use]
+    pub fn set_aside(&self, bytes: usize) -> bool {
+        let Some(shelf) = self.fitting(bytes).and_then(|index| self.shelves.get(index)) else { return false };
+        let aside = shelf.aside.get();
+        let is_there = shelf.free.borrow().len() > aside;
+        shelf.aside.set(aside + usize::from(is_there));
+        is_there
+    }
+
+    /// A buffer as [`Pool::take`] gives it, of those that were set aside.
+    #[must_use]
+    pub fn take_aside(&self, bytes: usize) -> Option<Buf> {
+        let index = self.fitting(bytes)?;
+        let aside = &self.shelves.get(index)?.aside;
+        aside.set(aside.get().checked_sub(1)?);
+        self.take(bytes)
+    }
+
+    /// Nothing is set aside any more.
+    pub fn end_aside(&self) {
+        self.shelves.iter().for_each(|shelf| shelf.aside.set(0));
+    }
+
+    /// The smallest class that `bytes` fit.
+    fn fitting(&self, bytes: usize) -> Option<usize> {
+        self.shelves.iter().position(|shelf| bytes <= shelf.class.bytes)
     }
 
     /// Each class and what is free of it, in ascending size.
@@ -110,6 +142,12 @@ impl fmt::Debug for Pool {
 }
 
 impl Shelf {
+    /// A buffer that is not set aside.
+    fn pop(&self) -> Option<Chunk> {
+        let mut free = self.free.borrow_mut();
+        if free.len() > self.aside.get() { free.pop() } else { None }
+    }
+
     fn usage(&self) -> ClassUse {
         ClassUse { class: self.class, free_count: self.free.borrow().len() }
     }
@@ -215,6 +253,22 @@ mod tests {
         assert_eq!(pool.classes().map(|usage| usage.free_count).collect::<Vec<_>>(), [0, 0, 1]);
         drop((first, second));
         assert_eq!((pool.in_use_count(), pool.in_use_bytes()), (0, 0));
+        assert_eq!(pool.take(1).unwrap().capacity(), 4096);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_there_when_it_is_wanted() {
+        let classes = [(4096, 2), (16384, 1)].map(|(bytes, count)| Class { bytes, count });
+        let pool = Pool::ordinary(&classes).unwrap();
+        assert!(pool.take_aside(1).is_none());
+        assert!(pool.set_aside(4096) && pool.set_aside(1) && !pool.set_aside(1));
+        assert_eq!(pool.take(1).unwrap().capacity(), 16384);
+        assert_eq!(pool.take_aside(1).unwrap().capacity(), 4096);
+        // Given back, it is anyone's; the other is not.
+        let [first, second] = [(); 2].map(|()| pool.take(1).unwrap());
+        assert_eq!((first.capacity(), second.capacity()), (4096, 16384));
+        assert!(pool.take(1).is_none() && !pool.set_aside(1));
+        pool.end_aside();
         assert_eq!(pool.take(1).unwrap().capacity(), 4096);
     }
 

@@ -13,7 +13,7 @@ use arrayvec::ArrayVec;
 
 pub use pdu::data_in_pdus;
 
-use crate::buf::{Buf, Lent};
+use crate::buf::{Buf, Lent, Pool};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::pdu::{Cursor, Pdu, make};
@@ -61,10 +61,8 @@ pub enum TxItem {
     DataIn {
         /// Initiator task tag.
         itt: u32,
-        /// The data, or where they are copied to when what is lent goes back.
-        data: Buf,
-        /// The data in the device's own memory, up to the end of the turn at most; as long as `data`. There is no digest of them.
-        lent: Option<Lent>,
+        /// The data.
+        data: Data,
         /// Offset of the first byte in the command's data.
         offset: u32,
         /// Bytes of one PDU's segment, at most: as negotiated when it was queued.
@@ -76,6 +74,33 @@ pub enum TxItem {
         /// What its command keeps until it is sent.
         keeps: Keeps,
     },
+}
+
+/// Where a READ's data are.
+#[derive(Debug)]
+pub enum Data {
+    /// In a buffer.
+    Own(Buf),
+    /// In the device's own memory, up to the end of the turn at most; a buffer for them is set aside. There is no digest of them.
+    Lent(Lent),
+}
+
+impl Data {
+    /// How many bytes they are.
+    fn len(&self) -> usize {
+        match self {
+            Data::Own(buf) => buf.len(),
+            Data::Lent(lent) => lent.len(),
+        }
+    }
+
+    /// Some of them, for a digest.
+    fn own(&self, from: usize, bytes: usize) -> &[u8] {
+        match self {
+            Data::Own(buf) => &buf[from..from + bytes],
+            Data::Lent(_) => &[],
+        }
+    }
 }
 
 /// What bounds the answers of a command that wait to be sent. A peer that does not read could have any number of them made
@@ -147,20 +172,29 @@ impl Batch {
     pub fn slices<'a>(&'a self, items: &'a Slab<Queued>, slices: &mut Slices<'a>) {
         let mut skip = self.skip;
         for pdu in self.pdus() {
-            let mut put = |bytes: usize, slice: &dyn Fn(usize) -> Option<IoSlice<'a>>| {
-                let skipped = skip.min(bytes);
-                skip -= skipped;
-                if skipped < bytes {
-                    slices.extend(slice(skipped));
-                }
-            };
-            put(pdu.head_bytes, &|at| Some(IoSlice::new(&pdu.head[at..pdu.head_bytes])));
+            put(slices, &mut skip, pdu.head_bytes, |at| Some(IoSlice::new(&pdu.head[at..pdu.head_bytes])));
             if let Some((key, from, bytes)) = pdu.data {
                 let (from, bytes) = (from as usize, bytes as usize);
-                put(bytes, &|at| items.get(key)?.slice(from + at, bytes - at));
+                put(slices, &mut skip, bytes, |at| items.get(key)?.slice(from + at, bytes - at));
             }
-            put(pdu.tail_bytes, &|at| Some(IoSlice::new(&pdu.tail[at..pdu.tail_bytes])));
+            put(slices, &mut skip, pdu.tail_bytes, |at| Some(IoSlice::new(&pdu.tail[at..pdu.tail_bytes])));
         }
+    }
+}
+
+/// Appends what is left of `bytes` bytes when `skip` are skipped.
+fn put<'a>(
+    slices: &mut Slices<'a>,
+    skip: &mut usize,
+    bytes: usize,
+    slice: impl FnOnce(usize) -> Option<IoSlice<'a>>,
+) {
+    let skipped = bytes.min(*skip);
+    *skip -= skipped;
+    if skipped < bytes
+        && let Some(slice) = slice(skipped)
+    {
+        slices.push(slice);
     }
 }
 
@@ -181,7 +215,7 @@ impl Queued {
     }
 
     fn is_lent(&self) -> bool {
-        matches!(self.item, TxItem::DataIn { lent: Some(_), .. })
+        matches!(self.item, TxItem::DataIn { data: Data::Lent(_), .. })
     }
 
     /// What counts against `CONTROL_BYTES_MAX`: data of immediate commands are bounded by their number.
@@ -192,27 +226,33 @@ impl Queued {
         }
     }
 
-    fn data(&self) -> Option<&Buf> {
+    /// How long its data are.
+    fn data_bytes(&self) -> usize {
         match &self.item {
-            TxItem::Pdu { data, .. } => data.as_ref(),
-            TxItem::DataIn { data, .. } => Some(data),
-            TxItem::Response { .. } => None,
+            TxItem::Pdu { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+            TxItem::DataIn { data, .. } => data.len(),
+            TxItem::Response { .. } => 0,
         }
     }
 
     /// A part of its data, for a send.
     fn slice(&self, from: usize, bytes: usize) -> Option<IoSlice<'_>> {
-        match &self.item {
-            TxItem::DataIn { lent: Some(lent), .. } => Some(lent.slice(from, bytes)),
-            _ => self.data()?.get(from..from + bytes).map(IoSlice::new),
-        }
+        let buf = match &self.item {
+            TxItem::DataIn { data: Data::Lent(lent), .. } => return Some(lent.slice(from, bytes)),
+            TxItem::DataIn { data: Data::Own(buf), .. } | TxItem::Pdu { data: Some(buf), .. } => buf,
+            TxItem::Pdu { data: None, .. } | TxItem::Response { .. } => return None,
+        };
+        buf.get(from..from + bytes).map(IoSlice::new)
     }
 
-    /// What is lent to it is copied and goes back.
-    fn keep(&mut self) -> bool {
-        let TxItem::DataIn { data, lent, .. } = &mut self.item else { return false };
-        let Some(lent) = lent.take() else { return false };
-        lent.copy(data);
+    /// What is lent to it is copied and goes back. Whether something was.
+    fn keep(&mut self, pool: &Pool) -> bool {
+        let TxItem::DataIn { data, .. } = &mut self.item else { return false };
+        let Data::Lent(lent) = data else { return false };
+        // Set aside when it was lent.
+        let Some(mut buf) = pool.take_aside(lent.len()) else { return false };
+        lent.copy(&mut buf);
+        *data = Data::Own(buf);
         true
     }
 }
@@ -285,9 +325,10 @@ impl TxQueue {
     }
 
     /// Appends an item, or gives it back where the slab is full.
+    #[inline]
     pub fn push(&mut self, items: &mut Slab<Queued>, item: TxItem) -> Result<(), Box<TxItem>> {
         let queued = Queued { item, next: None };
-        let bytes = queued.data().map_or(0, |data| data.len() as u64);
+        let bytes = queued.data_bytes() as u64;
         let (is_control, control_bytes) = (queued.is_control(), queued.control_bytes());
         let is_lent = queued.is_lent();
         let key = items.insert(queued).map_err(|queued| Box::new(queued.item))?;
@@ -304,15 +345,16 @@ impl TxQueue {
         Ok(())
     }
 
-    /// Copies what is lent to items that were not sent, so that it can go back.
-    pub fn keep_lent(&mut self, items: &mut Slab<Queued>) {
+    /// Copies what is lent to items that were not sent, so that it can go back, into buffers set aside in `pool`.
+    pub fn keep_lent(&mut self, items: &mut Slab<Queued>, pool: &Pool) {
         let mut at = self.first;
         while self.lent_count > 0
             && let Some(item) = at.and_then(|key| items.get_mut(key))
         {
-            self.lent_count -= u32::from(item.keep());
+            self.lent_count -= u32::from(item.keep(pool));
             at = item.next;
         }
+        debug_assert!(self.lent_count == 0, "for each range that is lent a buffer is set aside");
     }
 
     /// Drops everything.

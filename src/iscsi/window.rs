@@ -65,6 +65,11 @@ impl Window {
         }
     }
 
+    /// Whether [`Window::place`] would find this one due.
+    pub fn is_due(&self, cmd_sn: Sn) -> bool {
+        cmd_sn == self.expected && cmd_sn != self.max.plus(1) && !self.has_early()
+    }
+
     /// Takes a CmdSN that [`Window::place`] found due or early.
     pub fn take(&mut self, cmd_sn: Sn) {
         if let Some(steps) = cmd_sn.steps_from(self.expected)
@@ -72,6 +77,11 @@ impl Window {
         {
             self.taken |= 1 << steps;
         }
+    }
+
+    /// Whether a CmdSN has been taken before its turn.
+    pub fn has_early(&self) -> bool {
+        self.taken != 0
     }
 
     /// Moves ExpCmdSN over one CmdSN that was taken: that one is due now. [`Window::begin`] or [`Window::skip`] follows.
@@ -85,11 +95,12 @@ impl Window {
         Some(due)
     }
 
-    /// Takes the CmdSN that is due, for a command that will be answered.
+    /// Takes the CmdSN that is due, for a command that will be answered; none has come early.
     pub fn take_due(&mut self) {
-        self.taken >>= 1;
+        debug_assert!(!self.has_early(), "those that came early are in order behind it");
         self.expected = self.expected.plus(1);
-        self.begin();
+        // MaxCmdSN stays: one place further, and one place less.
+        self.unanswered += 1;
     }
 
     /// A due command became a task that will be answered.
@@ -103,9 +114,9 @@ impl Window {
         self.open();
     }
 
-    /// A task that was begun was aborted, or its answer is on its way.
-    pub fn end(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
+    /// So many tasks that were begun were aborted, or their answers are on their way.
+    pub fn end(&mut self, count: u32) {
+        self.unanswered = self.unanswered.saturating_sub(count);
         self.open();
     }
 
@@ -157,7 +168,7 @@ mod tests {
         }
         assert_eq!(window.place(Sn(limits::WINDOW_MIN + 1)), Place::Ignored);
         assert_eq!(window.expected(), max.plus(1));
-        window.end();
+        window.end(1);
         assert_eq!(window.place(Sn(limits::WINDOW_MIN + 1)), Place::Due);
         window.grow();
         assert_eq!(window.max(), Sn(2 * limits::WINDOW_MIN + 1));

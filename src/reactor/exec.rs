@@ -20,8 +20,6 @@ impl<N: Net> Reactor<N> {
     pub(super) fn request(&mut self, conn: Key, request: Request, now: Tick) -> Result<(), Fatal> {
         match request {
             Request::Run(task) => self.run(conn, task, now),
-            // Those who have the input see to it.
-            Request::Short(_) => {}
             Request::Piece(task) => self.advance_write(conn, task, now),
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),

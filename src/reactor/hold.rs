@@ -42,8 +42,8 @@ impl HoldRange {
 
     /// Whether an IO reads or changes a block of it.
     pub(super) fn meets(&self, io: &InFlight) -> bool {
-        let Some((lba, blocks)) = io.op.extent() else { return false };
-        self.overlaps(&HoldRange { unit: io.unit, lba, blocks })
+        let is_in = |(lba, blocks)| self.overlaps(&HoldRange { unit: io.unit, lba, blocks });
+        io.op.extent().is_some_and(is_in) || io.op.source().is_some_and(is_in)
     }
 }
 

@@ -4,18 +4,12 @@
 //! is held. What is lent is sent in the same turn or copied at its end; until then whoever changes the blocks on this
 //! reactor has the copy made first, so that a READ gives what was there when it was carried out.
 
-use crate::bdev::Op;
 use crate::id::UnitId;
-use crate::iscsi::conn::Short;
-use crate::iscsi::task::Outcome;
 use crate::net::Net;
-use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit;
-use crate::scsi::Access;
-use crate::scsi::sense::Sense;
-use crate::scsi::view::UnitView;
+use crate::scsi::{Access, Extent};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -54,74 +48,71 @@ impl Lending {
         self.is_open = false;
         self.out.clear();
     }
+
+    /// To whom any of these blocks is lent.
+    fn find(&self, unit: UnitId, lba: u64, blocks: u32) -> Option<Key> {
+        let end = lba.saturating_add(u64::from(blocks));
+        let found = self.out.iter().find(|out| out.unit == unit && out.first < end && lba < out.end);
+        found.map(|out| out.conn)
+    }
 }
 
 impl<N: Net> Reactor<N> {
-    /// Carries out a command that may go the short way, where the device does it at once; else it becomes a task. Gives back what
-    /// is left of the input.
-    pub(super) fn short<'a>(&mut self, conn: Key, short: Short, input: &'a [u8], now: Tick) -> &'a [u8] {
-        let is_done = match (short.access, input.get(..short.bytes)) {
-            (Access::Read, _) => self.borrow(conn, &short, now),
-            (Access::Write, Some(data)) => self.store(conn, &short, data, now),
-            (Access::Write, None) => None,
-        };
-        match (is_done, input.get(short.segment_bytes..)) {
-            (Some(()), Some(rest)) => {
-                self.activate(conn);
-                rest
+    /// Carries out the commands at the front of the input for as long as they may go the short way. Gives back the input from the
+    /// first one on that may not.
+    pub(super) fn shorts<'a>(&mut self, conn: Key, mut input: &'a [u8], now: Tick) -> &'a [u8] {
+        if !self.holds.is_any() {
+            while let Some((unit, extent)) = self.carry_out(conn, &mut input, now) {
+                self.recall(unit, extent.lba, extent.blocks, now);
             }
-            _ => {
-                if let Some(link) = self.conns.get_mut(conn) {
-                    link.conn.go_long();
+        }
+        input
+    }
+
+    /// As [`Reactor::shorts`], but ends also before a WRITE to blocks that are lent: tells which.
+    fn carry_out(&mut self, conn: Key, input: &mut &[u8], now: Tick) -> Option<(UnitId, Extent)> {
+        let drops_fua = planted!(self, FuaDropped);
+        let Reactor { id, conns, tables, units, lending, .. } = self;
+        let link = conns.get_mut(conn)?;
+        let may_borrow = lending.is_open && link.is_writable;
+        let mut cx = tables.cx(now);
+        let (mut any, mut in_the_way) = (false, None);
+        while let Some(short) = link.conn.short(input, cx.units) {
+            let (unit, extent) = (short.unit, short.extent);
+            let Some(slot) = unit::of(units, unit).filter(|slot| !slot.needs_room()) else { break };
+            let channel = slot.channel(*id);
+            let lent = match short.access {
+                Access::Read => {
+                    if !may_borrow || lending.out.len() == LENT_MAX || link.conn.is_clogged() {
+                        break;
+                    }
+                    let lent = channel.lend(extent.lba, extent.blocks, now);
+                    let Some(lent) = lent.filter(|_| cx.solicited.set_aside(short.bytes)) else { break };
+                    let end = extent.lba.saturating_add(u64::from(extent.blocks));
+                    lending.out.push(Out { unit, first: extent.lba, end, conn });
+                    Some(lent)
                 }
-                input
-            }
+                Access::Write => {
+                    if lending.find(unit, extent.lba, extent.blocks).is_some() {
+                        in_the_way = Some((unit, extent));
+                        break;
+                    }
+                    let fua = extent.fua && !drops_fua;
+                    if !channel.store(extent.lba, short.data, fua, now) {
+                        break;
+                    }
+                    None
+                }
+            };
+            link.conn.answer_short(&short, lent, &mut cx);
+            *input = short.rest;
+            any = true;
         }
-    }
-
-    /// Answers a READ with blocks of the device's own memory, to be sent in this turn.
-    fn borrow(&mut self, conn: Key, short: &Short, now: Tick) -> Option<()> {
-        let link = self.conns.get_mut(conn)?;
-        if !self.lending.is_open
-            || !link.is_writable
-            || link.conn.is_clogged()
-            || self.lending.out.len() == LENT_MAX
-            || self.holds.is_any()
-        {
-            return None;
+        if any {
+            link.conn.went_short(now);
+            self.activate(conn);
         }
-        let Short { unit, extent, .. } = *short;
-        let slot = unit::of(&mut self.units, unit).filter(|slot| !slot.needs_room())?;
-        let buf = self.tables.solicited.take(short.bytes)?;
-        let lent = slot.channel(self.id).lend(extent.lba, extent.blocks, now)?;
-        link.conn.answer_short(short, Outcome::GOOD, Some((buf, lent)), &mut self.tables.cx(now));
-        let end = extent.lba.saturating_add(u64::from(extent.blocks));
-        self.lending.out.push(Out { unit, first: extent.lba, end, conn });
-        Some(())
-    }
-
-    /// Writes data from where they were received.
-    fn store(&mut self, conn: Key, short: &Short, data: &[u8], now: Tick) -> Option<()> {
-        let Short { unit, extent, .. } = *short;
-        let fua = extent.fua || self.tables.view(unit).is_some_and(UnitView::is_write_through);
-        let fua = fua && !planted!(self, FuaDropped);
-        if self.holds.is_any() || unit::of(&mut self.units, unit)?.needs_room() {
-            return None;
-        }
-        self.recall(unit, extent.lba, extent.blocks, now);
-        let slot = unit::of(&mut self.units, unit)?;
-        let result = slot.channel(self.id).store(extent.lba, data, fua, now)?;
-        let outcome = match result {
-            Err(error) if !planted!(self, ErrorIgnored) => {
-                self.event(Event::DeviceError { unit, error });
-                let op = Op::Write { lba: extent.lba, blocks: extent.blocks, fua };
-                Outcome::check(Sense::of_failure(error, op))
-            }
-            _ => Outcome::GOOD,
-        };
-        let link = self.conns.get_mut(conn)?;
-        link.conn.answer_short(short, outcome, None, &mut self.tables.cx(now));
-        Some(())
+        in_the_way
     }
 
     /// Blocks are about to change: what is lent of them is copied.
@@ -133,11 +124,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn recall_lent(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
-        let end = lba.saturating_add(u64::from(blocks));
-        while let Some(at) =
-            self.lending.out.iter().position(|out| out.unit == unit && out.first < end && lba < out.end)
-        {
-            let conn = self.lending.out[at].conn;
+        while let Some(conn) = self.lending.find(unit, lba, blocks) {
             if let Some(link) = self.conns.get_mut(conn) {
                 link.conn.keep_lent(&mut self.tables.cx(now));
             }

@@ -124,8 +124,10 @@ impl<N: Net> Reactor<N> {
             return;
         }
         if let Some(io) = self.tables.ios.get_mut(key).and_then(|record| record.parked.as_mut())
-            && let Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } | Op::CompareAndWrite { fua, .. } =
-                &mut io.op
+            && let Op::Write { fua, .. }
+            | Op::WriteZeroes { fua, .. }
+            | Op::CompareAndWrite { fua, .. }
+            | Op::Copy { fua, .. } = &mut io.op
         {
             *fua = true;
         }
@@ -158,10 +160,12 @@ impl<N: Net> Reactor<N> {
         if planted!(self, NoRecheckAtSubmit) {
             return Ok(());
         }
-        let access = access(&record.op);
+        let recheck =
+            |(lba, blocks), access| scsi::recheck(Extent { lba, blocks, fua: false }, access, &place);
         match record.op.extent() {
-            Some((lba, blocks)) => {
-                let checked = scsi::recheck(Extent { lba, blocks, fua: false }, access, &place);
+            Some(extent) => {
+                let source = record.op.source().map_or(Ok(()), |source| recheck(source, Access::Read));
+                let checked = source.and_then(|()| recheck(extent, access(&record.op)));
                 let is_overlooked = planted!(self, PermitsNotRechecked)
                     && checked == Err(Outcome::of(Status::ReservationConflict));
                 if is_overlooked { Ok(()) } else { checked }
@@ -183,5 +187,6 @@ impl<N: Net> Reactor<N> {
 
 /// What an IO that has an extent wants of the medium.
 pub(super) fn access(op: &Op) -> Access {
-    if matches!(op, Op::Read { .. } | Op::Verify { .. }) { Access::Read } else { Access::Write }
+    let reads = matches!(op, Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. });
+    if reads { Access::Read } else { Access::Write }
 }

@@ -6,7 +6,7 @@ use std::io::IoSliceMut;
 use crate::bdev::{Done, Wake};
 use crate::buf::Pool;
 use crate::id::{ReactorId, UnitId};
-use crate::iscsi::conn::{Conn, Request};
+use crate::iscsi::conn::Conn;
 use crate::iscsi::error::Fatal;
 use crate::iscsi::tx::{Batch, Slices};
 use crate::limits;
@@ -256,6 +256,8 @@ impl<N: Net> Reactor<N> {
         }
         active.clear();
         self.active = active;
+        // All that was lent has gone back.
+        self.tables.solicited.end_aside();
         worked
     }
 
@@ -285,10 +287,10 @@ impl<N: Net> Reactor<N> {
     /// Goes through received bytes.
     pub(super) fn consume(&mut self, key: Key, mut input: &[u8], now: Tick) -> Result<(), Fatal> {
         loop {
+            input = self.shorts(key, input, now);
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
             let request = link.conn.advance(&mut input, &mut self.tables.cx(now))?;
             match request {
-                Some(Request::Short(short)) => input = self.short(key, short, input, now),
                 Some(request) => self.request(key, request, now)?,
                 None => {
                     link.conn.input_ended(now);

@@ -261,7 +261,12 @@ impl<N: Net> Reactor<N> {
 /// Whether the medium is different after it.
 fn changes_medium(op: &Op) -> bool {
     match op {
-        Op::Write { .. } | Op::Unmap { .. } | Op::WriteZeroes { .. } | Op::CompareAndWrite { .. } => true,
-        Op::Read { .. } | Op::Verify { .. } | Op::Flush => false,
+        Op::Write { .. }
+        | Op::Unmap { .. }
+        | Op::WriteZeroes { .. }
+        | Op::CompareAndWrite { .. }
+        | Op::Copy { .. }
+        | Op::WriteUncorrectable { .. } => true,
+        Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } | Op::Flush => false,
     }
 }

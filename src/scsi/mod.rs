@@ -272,6 +272,7 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
 ///
 /// # Errors
 /// How the command ends.
+#[inline]
 pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Outcome> {
     let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
     if !unit.view.permits.allows(place.nexus, access.class()) {
@@ -282,6 +283,7 @@ pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), O
 
 /// What a READ or WRITE of 10 or 16 bytes asks for, where it is in its plainest form (of all flags DPO and FUA only), moves something
 /// and is allowed: then this is what [`plan`] says too. None says nothing.
+#[inline]
 pub fn plain(cdb: &Cdb, place: &Place<'_>) -> Option<(Extent, Access)> {
     const FLAGS: u8 = 0x18;
     const READ_10: u8 = 0x28;

@@ -246,12 +246,14 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 /// What a bad medium means to each operation.
 const fn medium_error(op: Op) -> Sense {
     match op {
-        Op::Read { .. } | Op::Verify { .. } => Sense::READ_ERROR,
+        Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => Sense::READ_ERROR,
         Op::Write { .. }
         | Op::Flush
         | Op::Unmap { .. }
         | Op::WriteZeroes { .. }
-        | Op::CompareAndWrite { .. } => Sense::WRITE_ERROR,
+        | Op::CompareAndWrite { .. }
+        | Op::Copy { .. }
+        | Op::WriteUncorrectable { .. } => Sense::WRITE_ERROR,
     }
 }
 

@@ -180,7 +180,7 @@ impl Disk {
         (shared.can_fence, shared.honours_cancel) = (can_fence, honours_cancel);
     }
 
-    /// IOs end by themselves after this time at most.
+    /// IOs end by themselves after this time at most. `u64::MAX`: not by themselves, nor at once ([`Disk::end_one`]).
     pub fn set_latency(&self, ns_max: u64) {
         self.lock().latency_ns_max = ns_max;
     }
@@ -276,7 +276,11 @@ impl Shared {
                 }
             }
             // What it does not offer ends before it gets here.
-            Op::CompareAndWrite { .. } | Op::Verify { .. } => {}
+            Op::CompareAndWrite { .. }
+            | Op::Verify { .. }
+            | Op::Compare { .. }
+            | Op::Copy { .. }
+            | Op::WriteUncorrectable { .. } => {}
             Op::Flush if fails => {}
             Op::Flush => self.flush(serial),
         }
@@ -292,7 +296,11 @@ impl Shared {
         let (lba, blocks) = op.extent()?;
         let end = lba.checked_add(u64::from(blocks))?;
         let is_calm = self.state == ChannelState::Ready && self.flying.is_empty() && self.failures == 0;
-        if !is_calm || end > self.durable.len() as u64 || self.rng.one_in(2) {
+        if !is_calm
+            || self.latency_ns_max == u64::MAX
+            || end > self.durable.len() as u64
+            || self.rng.one_in(2)
+        {
             return None;
         }
         if end > self.limits.get(&reactor).copied().unwrap_or(u64::MAX) {
@@ -418,7 +426,7 @@ impl Channel for DiskChannel {
         };
         let latency_ns_max = shared.latency_ns_max;
         let due = now.after_ns(1000 + shared.rng.below(latency_ns_max));
-        let is_offered = !matches!(io.op, Op::CompareAndWrite { .. } | Op::Verify { .. });
+        let is_offered = Offloads::default().has(io.op);
         let result = match (is_offered, is_beyond) {
             (false, _) => Some(Err(IoError::Unsupported)),
             (true, true) => Some(Err(IoError::OutOfRange)),
@@ -442,14 +450,16 @@ impl Channel for DiskChannel {
     }
 
     /// See `lend`.
-    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> Option<Result<(), IoError>> {
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> bool {
         let mut shared = self.disk.lock();
-        let blocks = u32::try_from(data.len() / self.block_bytes).ok()?;
-        shared.at_once(self.reactor, Op::Write { lba, blocks, fua })?;
+        let blocks = u32::try_from(data.len() / self.block_bytes).unwrap_or(u32::MAX);
+        if shared.at_once(self.reactor, Op::Write { lba, blocks, fua }).is_none() {
+            return false;
+        }
         for (lba, block) in (lba..).zip(data.chunks_exact(self.block_bytes)) {
             shared.land(lba, stamp_of(block), fua);
         }
-        Some(Ok(()))
+        true
     }
 
     fn kick(&mut self) {}

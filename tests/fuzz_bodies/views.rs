@@ -45,7 +45,7 @@ pub(super) fn unit() -> UnitView {
         rotational: false,
         modes: Modes::new(true),
         unmap: None,
-        offloads: Offloads { compare_and_write_blocks: 8, verify: true },
+        offloads: Offloads { compare_and_write_blocks: 8, verify: true, ..Offloads::default() },
         permits: Permits::default(),
         medium: Medium::Ready,
     }

@@ -51,6 +51,7 @@ pub(crate) struct Tally {
     attentions: u64,
     refusals: u64,
     on_file: u64,
+    on_nvme: u64,
     miscompares: u64,
     specials: [u64; SPECIALS.len()],
 }
@@ -72,6 +73,7 @@ impl Tally {
             ("unit attentions", self.attentions),
             ("submissions refused as full", self.refusals),
             ("commands at a file", self.on_file),
+            ("commands at an NVMe namespace", self.on_nvme),
             ("comparisons that failed", self.miscompares),
         ];
         parts.into_iter().chain(SPECIALS.into_iter().zip(self.specials))
@@ -94,6 +96,7 @@ impl Tally {
             attentions: self.attentions - before.attentions,
             refusals: self.refusals - before.refusals,
             on_file: self.on_file - before.on_file,
+            on_nvme: self.on_nvme - before.on_nvme,
             miscompares: self.miscompares - before.miscompares,
             specials: std::array::from_fn(|which| self.specials[which] - before.specials[which]),
         }
@@ -240,10 +243,11 @@ impl Load {
         let lba = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % places / u64::from(blocks) * u64::from(blocks);
         let flags = cdb::Flags::default();
         let tally = &mut self.tally;
-        // One in five is at the file.
-        let number = usize::from(turn.is_multiple_of(5));
+        // One in five is at the file, two are at the namespace.
+        let number = [1, 2, 0, 2, 0][(turn % 5) as usize];
         let lun = lun::from_number(number as u16);
-        tally.on_file += number as u64;
+        tally.on_file += u64::from(number == 1);
+        tally.on_nvme += u64::from(number == 2);
         let command = if turn % 16 == 5 {
             let which = (turn / 16) as usize % SPECIALS.len();
             let which = if which == 3 && !self.unmaps[number] { 2 } else { which };

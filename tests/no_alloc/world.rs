@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use lunette::bdev::error::{Faults, Faulty};
 use lunette::bdev::file::{self, Cache, FileDisk};
 use lunette::bdev::malloc::{Malloc, Recipe as MallocRecipe};
+use lunette::bdev::nvme::served::Served;
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Refused, Wake};
 use lunette::buf::Hugepages;
 use lunette::id::{BarrierId, NexusId, ReactorId, SessionId, UnitId};
@@ -33,9 +34,9 @@ use lunette_initiator::{Client, Config};
 
 use crate::counting;
 
-/// LUN 0 is a RAM disk, LUN 1 a file.
-pub(crate) const LUNS: usize = 2;
-/// Either: 64 MiB of 512-byte blocks.
+/// LUN 0 is a RAM disk, LUN 1 a file, LUN 2 a namespace of an NVMe controller.
+pub(crate) const LUNS: usize = 3;
+/// Each: 64 MiB of 512-byte blocks.
 pub(crate) const BLOCKS: u64 = 131_072;
 pub(crate) const TARGET: &str = "iqn.2025-01.com.example:disk";
 
@@ -114,6 +115,7 @@ pub(crate) struct World {
     pub(crate) is_planted: Arc<AtomicBool>,
     /// What reactors said that they should not have.
     pub(crate) complaints: Vec<String>,
+    pub(crate) controller: Served,
     _scratch: Scratch,
 }
 
@@ -191,10 +193,12 @@ impl World {
             let inner = Arc::new(Faulty::new(disk, faults.clone()));
             Arc::new(Probe { inner, is_planted: Arc::clone(&is_planted) })
         };
-        let disks = [probed(Arc::new(Malloc::new(disk).unwrap())), probed(scratch.disk())];
+        let controller = Served::start(reactors, BLOCKS, 512).unwrap();
+        let disks =
+            [Arc::new(Malloc::new(disk).unwrap()), scratch.disk(), controller.bdev().unwrap()].map(probed);
         let (waker, _) = wake_pair().unwrap();
         let (to_control, from_reactors) = channel(limits::MAILBOX, Arc::new(waker));
-        let views = [0, 1].map(|number| Arc::new(unit_view(number, &disks[usize::from(number)].info())));
+        let views = [0, 1, 2].map(|number| Arc::new(unit_view(number, &disks[usize::from(number)].info())));
         let epoch = Instant::now();
         let port = |_| {
             let (waker, wake): (KernelWaker, _) = wake_pair().unwrap();
@@ -232,6 +236,7 @@ impl World {
             faults,
             is_planted,
             complaints: Vec::new(),
+            controller,
             _scratch: scratch,
         }
     }
@@ -373,6 +378,6 @@ fn target_view() -> TargetView {
         port_group: 1,
         portal_group: 1,
         portals: Vec::new(),
-        mappings: [0, 1].map(mapping).into(),
+        mappings: [0, 1, 2].map(mapping).into(),
     }
 }

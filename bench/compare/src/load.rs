@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::cases::Load;
 use crate::fault::Fault;
 use crate::machine::Cpus;
 use crate::peers::Server;
-use crate::process::{Process, busy_time, cpu_time, memory_kib};
+use crate::process::{self, Process, busy_time, cpu_time, memory_kib};
 use crate::results::{Report, ServerUse};
 use crate::rpc;
 
@@ -24,12 +26,17 @@ pub(crate) struct Generator {
     pub(crate) cpus: Cpus,
     pub(crate) seconds: f64,
     pub(crate) warmup: f64,
+    /// Before everything else on its CPU that can wait (`SCHED_FIFO`): it sleeps while there is nothing to do.
+    pub(crate) is_urgent: bool,
 }
 
 impl Generator {
     /// Starts a load.
     pub(crate) fn start(&self, server: &Server, load: &Load, log: PathBuf) -> Result<Process, Fault> {
-        let mut command = Command::new(&self.program);
+        let mut command = if self.is_urgent { urgent() } else { Command::new(&self.program) };
+        if self.is_urgent {
+            command.arg(&self.program);
+        }
         command.args(arguments(server, load, self));
         Process::start(&mut command, self.cpus.client, log)
     }
@@ -43,10 +50,25 @@ impl Generator {
         load.wait(limit, Duration::from_secs_f64(self.seconds / SAMPLES), || samples.push(look()))?;
         let report = report(&load.said(), &self.program)?;
         match report.errors + report.verify_errors {
-            0 => Ok((report, used(&samples, Instant::now(), self.seconds))),
+            0 => {
+                let used = used(&samples, report.began_ns, report.seconds);
+                Ok((report, used))
+            }
             count => Err(Fault::Errors { count }),
         }
     }
+}
+
+/// The beginning of a command that is to run before all others.
+fn urgent() -> Command {
+    let mut command = Command::new("chrt");
+    command.args(["-f", "1"]);
+    command
+}
+
+/// Whether there can be such commands: they need privileges.
+pub(crate) fn can_be_urgent(cpu: usize) -> bool {
+    process::output(urgent().arg("true"), cpu).is_ok()
 }
 
 fn arguments(server: &Server, load: &Load, generator: &Generator) -> Vec<String> {
@@ -91,7 +113,8 @@ fn report(said: &str, program: &std::path::Path) -> Result<Report, Fault> {
 /// A look at the server.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    when: Instant,
+    /// By `CLOCK_MONOTONIC`, as the load generator's times are.
+    when: Duration,
     cpu: Duration,
     /// That both CPUs were busy, without this server and this load.
     foreign: Duration,
@@ -109,20 +132,17 @@ impl Sample {
             foreign: busy.saturating_sub(cpu + cpu_time(load)),
             ticks: server.calls.as_deref().and_then(rpc::reactor_ticks),
             memory_kib: memory_kib(id),
-            when: Instant::now(),
+            when: Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default(),
         }
     }
 }
 
-/// What was used in the middle of the measured time, which was the last `seconds` before the end: logins, warm-up and logouts
-/// are outside. With too few samples there, between the first and the last of all.
-fn used(samples: &[Sample], end: Instant, seconds: f64) -> ServerUse {
-    let share = |part: f64| Duration::from_secs_f64(seconds * part);
-    let is_inside = |sample: &&Sample| {
-        let left = end.saturating_duration_since(sample.when);
-        left > share(0.08) && left < share(0.95)
-    };
-    let mut inside: Vec<&Sample> = samples.iter().filter(is_inside).collect();
+/// What was used while the load counted: logins, warm-up and logouts are outside. With too few samples there, between the
+/// first and the last of all.
+fn used(samples: &[Sample], began_ns: u64, seconds: f64) -> ServerUse {
+    let began = Duration::from_nanos(began_ns);
+    let window = began..began + Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let mut inside: Vec<&Sample> = samples.iter().filter(|sample| window.contains(&sample.when)).collect();
     if inside.len() < 2 {
         inside = samples.iter().collect();
     }
@@ -141,6 +161,7 @@ fn used(samples: &[Sample], end: Instant, seconds: f64) -> ServerUse {
         busy_share,
         memory_kib: last.memory_kib,
         foreign_cores: share(first.foreign, last.foreign),
+        ..ServerUse::default()
     }
 }
 

@@ -64,8 +64,8 @@ struct Programs {
 struct RunArgs {
     #[command(flatten)]
     programs: Programs,
-    /// A case, or goals, sweep, file, scale for all of a group; repeatable [default: goals, file]
-    #[arg(long = "case", value_name = "NAME")]
+    /// A case, or goals, sweep, file, scale for all of a group, or all; repeatable [default: goals, file]
+    #[arg(long = "case", visible_alias = "only", value_name = "NAME")]
     cases: Vec<String>,
     /// lunette, echo, spdk, tgt, istgt or fio; repeatable [default: all that are there]
     #[arg(long = "peer", value_name = "NAME")]
@@ -144,6 +144,7 @@ fn run(args: RunArgs) -> Result<bool, Fault> {
             cpus,
             seconds,
             warmup: if args.quick { 0.02 } else { 0.15 },
+            is_urgent: false,
         },
         cpus,
         disk_bytes: args.disk.unwrap_or(if args.quick { 64 } else { 1024 }).max(1) << 20,
@@ -176,12 +177,26 @@ fn resumed(run: &Run, skipped: Vec<Named>) -> Result<Results, Fault> {
         run.generator.warmup,
         run.disk_bytes >> 20
     ));
+    results.machine.extend(scarce(machine::free_hugepages_mib(), run.disk_bytes >> 20));
     for (kind, found) in &run.peers {
         results.peers.retain(|peer| peer.name != kind.name());
         results.peers.push(Named { name: kind.name().to_owned(), what: found.version.clone() });
     }
     results.skipped = skipped;
     Ok(results)
+}
+
+/// What is to be known where RAM disks are not all of hugepages: they are not of the same memory then.
+fn scarce(free_mib: u64, disk_mib: u64) -> Option<String> {
+    // lunette, the echo pair and SPDK, each with a disk; buffers and SPDK's pools.
+    let wanted_mib = 3 * disk_mib + 1536;
+    (free_mib < wanted_mib).then(|| {
+        format!(
+            "hugepages for {free_mib} MiB are free, {wanted_mib} MiB are wanted (sysctl vm.nr_hugepages={}): lunette and SPDK \
+             make do with ordinary pages, the echo pair with transparent hugepages",
+            wanted_mib / 2
+        )
+    })
 }
 
 fn render(args: &RenderArgs) -> Result<(), Fault> {
@@ -191,7 +206,8 @@ fn render(args: &RenderArgs) -> Result<(), Fault> {
     let page = fs::read_to_string(&args.page).map_err(Fault::file(&args.page))?;
     let folder = args.page.with_extension("");
     let drawn = render::plots(&results, &folder)?;
-    let text = render::page(&results, &page).map_err(Fault::Usage)?;
+    let beside = folder.file_name().unwrap_or_default().to_string_lossy();
+    let text = render::page(&results, &page, &beside).map_err(Fault::Usage)?;
     fs::write(&args.page, text).map_err(Fault::file(&args.page))?;
     println!("{}: tables; {} plots in {}", args.page.display(), drawn.len(), folder.display());
     Ok(())
@@ -232,7 +248,9 @@ fn chosen_cases(names: &[String]) -> Result<Vec<Case>, Fault> {
     let standard = ["goals".to_owned(), "file".to_owned()];
     let names = if names.is_empty() { &standard } else { names };
     let is_named = |case: &Case, name: &str| {
-        case.name == name || Group::ALL.iter().any(|(group, word)| *word == name && *group == case.group)
+        name == "all"
+            || case.name == name
+            || Group::ALL.iter().any(|(group, word)| *word == name && *group == case.group)
     };
     let all = cases::all();
     if let Some(name) = names.iter().find(|name| !all.iter().any(|case| is_named(case, name))) {
@@ -284,6 +302,7 @@ mod tests {
         let count = |words: &[&str]| chosen_cases(&names(words)).map(|cases| cases.len());
         assert_eq!(count(&[]).unwrap(), 13);
         assert_eq!(count(&["fairness", "file", "fairness"]).unwrap(), 5);
+        assert_eq!(count(&["all"]).unwrap(), cases::all().len());
         assert_eq!(
             count(&["fairness", "speed"]).unwrap_err().to_string(),
             "there is no case speed; see lunette-compare list"
@@ -306,11 +325,18 @@ mod tests {
     }
 
     #[test]
+    fn too_few_hugepages_are_told() {
+        assert_eq!(scarce(4608, 1024), None);
+        let said = scarce(4607, 1024).unwrap();
+        assert!(said.contains("4608 MiB are wanted (sysctl vm.nr_hugepages=2304)"), "{said}");
+    }
+
+    #[test]
     fn options_are_understood() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
         let cli = Cli::try_parse_from([
-            "x", "run", "--case", "goals", "--case", "file", "--rounds", "3", "--quick",
+            "x", "run", "--case", "goals", "--only", "file", "--rounds", "3", "--quick",
         ])
         .unwrap();
         let Command::Run(args) = cli.command else { panic!("{cli:?}") };

@@ -24,6 +24,7 @@ pub(crate) struct Process {
     program: PathBuf,
     child: Child,
     log: PathBuf,
+    begun: Instant,
 }
 
 impl Process {
@@ -33,13 +34,19 @@ impl Process {
         let out = File::create(&log).map_err(Fault::file(&log))?;
         let both = out.try_clone().map_err(Fault::file(&log))?;
         command.stdin(Stdio::null()).stdout(out).stderr(both);
+        let begun = Instant::now();
         let child = on_cpu(cpu, || command.spawn())?;
         let child = child.map_err(|source| Fault::Start { program: program.clone(), source })?;
-        Ok(Process { program, child, log })
+        Ok(Process { program, child, log, begun })
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Since its start.
+    pub(crate) fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// All it has said.

@@ -49,6 +49,9 @@ pub(crate) struct Report {
     pub(crate) ios: u64,
     pub(crate) bytes: u64,
     pub(crate) seconds: f64,
+    /// When they began, by `CLOCK_MONOTONIC`.
+    #[serde(default)]
+    pub(crate) began_ns: u64,
     pub(crate) iops: f64,
     pub(crate) mib_per_s: f64,
     pub(crate) latency_us: Latency,
@@ -72,7 +75,7 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
-/// What a point cost its server, over the middle of the measured time.
+/// What a point cost its server, over the measured time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServerUse {
     /// Time its threads were on a CPU, per time that passed.
@@ -82,6 +85,15 @@ pub(crate) struct ServerUse {
     pub(crate) busy_share: Option<f64>,
     /// Resident memory and hugepages.
     pub(crate) memory_kib: u64,
+    /// The same before the first connection of this load.
+    #[serde(default)]
+    pub(crate) memory_before_kib: u64,
+    /// From its start until it served.
+    #[serde(default)]
+    pub(crate) start_seconds: f64,
+    /// What it had logged until then.
+    #[serde(default)]
+    pub(crate) start_lines: u32,
     /// What others had of the two CPUs meanwhile, or a hypervisor kept from us: a quiet machine has next to nothing here.
     #[serde(default)]
     pub(crate) foreign_cores: f64,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::cases::{Case, Disk, Idle, Load};
 use crate::fault::Fault;
-use crate::load::Generator;
+use crate::load::{self, Generator};
 use crate::machine::Cpus;
 use crate::peers::{self, Found, Kind, Server, Setting};
-use crate::process::Scratch;
+use crate::process::{Scratch, memory_kib};
 use crate::results::{Point, Report, Results, ServerUse};
 
 /// What is left to the load beside another one to come up before that starts, and goes on after it.
@@ -39,6 +39,15 @@ struct Slot {
     disk: Disk,
     idle: Idle,
     server: Server,
+    start_seconds: f64,
+    start_lines: u32,
+}
+
+impl Slot {
+    /// It is what a start of that kind with this setting would be.
+    fn is(&self, kind: Kind, setting: &Setting<'_>) -> bool {
+        self.kind == kind && self.disk == setting.disk && self.idle == setting.idle
+    }
 }
 
 impl Run {
@@ -109,38 +118,45 @@ impl Run {
             let (report, used) = peers::measure_fio(found, &setting, &case.load, seconds, warmup)?;
             return Ok((report, None, used));
         }
-        let server = self.server(slots, kind, found, &setting)?;
-        let measured = self.measure(server, case, &setting);
-        server.process.alive()?;
-        server.process.halt(true)?;
-        measured
+        if case.is_fresh {
+            slots.retain(|slot| !slot.is(kind, &setting));
+        }
+        let slot = self.slot(slots, kind, found, &setting)?;
+        let memory_before_kib = memory_kib(slot.server.process.id());
+        let measured = self.measure(&slot.server, case, &setting);
+        slot.server.process.alive()?;
+        slot.server.process.halt(true)?;
+        let (report, beside, used) = measured?;
+        let (start_seconds, start_lines) = (slot.start_seconds, slot.start_lines);
+        Ok((report, beside, ServerUse { memory_before_kib, start_seconds, start_lines, ..used }))
     }
 
     /// The round's server of that kind, running.
-    fn server<'a>(
+    fn slot<'a>(
         &self,
         slots: &'a mut Vec<Slot>,
         kind: Kind,
         found: &Found,
         setting: &Setting<'_>,
-    ) -> Result<&'a mut Server, Fault> {
-        let (disk, idle) = (setting.disk, setting.idle);
-        let is_it = |slot: &Slot| slot.kind == kind && slot.disk == disk && slot.idle == idle;
-        let at = match slots.iter().position(is_it) {
+    ) -> Result<&'a mut Slot, Fault> {
+        let at = match slots.iter().position(|slot| slot.is(kind, setting)) {
             Some(at) => {
                 slots[at].server.process.halt(false)?;
                 at
             }
             None => {
                 let server = kind.start(found, setting)?;
+                let start_seconds = server.process.age().as_secs_f64();
+                let start_lines = u32::try_from(server.process.said().lines().count()).unwrap_or(u32::MAX);
                 if server.is_empty {
                     self.fill(&server, setting)?;
                 }
-                slots.push(Slot { kind, disk, idle, server });
+                let (disk, idle) = (setting.disk, setting.idle);
+                slots.push(Slot { kind, disk, idle, server, start_seconds, start_lines });
                 slots.len() - 1
             }
         };
-        Ok(&mut slots[at].server)
+        Ok(&mut slots[at])
     }
 
     /// Writes all of a disk.
@@ -173,13 +189,15 @@ impl Run {
         case: &Case,
         setting: &Setting<'_>,
     ) -> Result<(Report, Option<Report>, ServerUse), Fault> {
-        let generator = &self.generator;
+        let mut generator = self.generator.clone();
         let mut beside = None;
         if let Some(load) = &case.beside {
             let seconds = generator.seconds + generator.warmup + 2.0 * BESIDE.as_secs_f64();
             let longer = Generator { seconds, ..generator.clone() };
             beside = Some((longer.start(server, load, setting.path("beside"))?, longer));
             thread::sleep(BESIDE);
+            // Else the figure is how the client's CPU is shared between two clients that are always busy.
+            generator.is_urgent = load::can_be_urgent(self.cpus.client);
         }
         let process = generator.start(server, &case.load, setting.path("load"))?;
         let (report, used) = generator.finish(process, server)?;
@@ -193,7 +211,7 @@ impl Run {
     /// The file of a disk that is one, made where there is none.
     fn file(&self, disk: Disk) -> Result<PathBuf, Fault> {
         let path = match disk {
-            Disk::Ram => return Ok(PathBuf::new()),
+            Disk::Ram | Disk::Targets(_) | Disk::Units(_) => return Ok(PathBuf::new()),
             Disk::File => absolute(&self.out)?.join("disk.img"),
             Disk::PageCache => self.scratch.path().join("disk.img"),
         };
@@ -206,7 +224,8 @@ fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     path.canonicalize().map_err(Fault::file(path))
 }
 
-/// Who takes part in a case, and who is first this time.
+/// Who takes part in a case, and in which order: another one is first each time, and each time the order turns round, so that
+/// nobody is always measured right after the same other one.
 fn turns<'a>(case: &Case, peers: &'a [(Kind, Found)], turn: usize) -> Vec<(Kind, &'a Found)> {
     let mut order: Vec<(Kind, &Found)> = peers
         .iter()
@@ -215,6 +234,9 @@ fn turns<'a>(case: &Case, peers: &'a [(Kind, Found)], turn: usize) -> Vec<(Kind,
         .collect();
     let first = turn % order.len().max(1);
     order.rotate_left(first);
+    if let Some(others) = order.get_mut(1..).filter(|_| turn % 2 == 1) {
+        others.reverse();
+    }
     order
 }
 
@@ -240,16 +262,17 @@ mod tests {
     use crate::cases;
 
     #[test]
-    fn everybody_is_first_once() {
+    fn everybody_is_first_and_nobody_has_the_same_one_before_it() {
         let cases = cases::all();
         let case = cases.iter().find(|case| case.name == "randread-4k").unwrap();
         let found = Found { program: PathBuf::new(), version: String::new() };
         let peers = [Kind::Lunette, Kind::Fio, Kind::Echo, Kind::Tgt].map(|kind| (kind, found.clone()));
         let first = |turn| turns(case, &peers, turn).iter().map(|(kind, _)| kind.name()).collect::<Vec<_>>();
         assert_eq!(first(0), ["lunette", "echo", "tgt"]);
-        assert_eq!(first(1), ["echo", "tgt", "lunette"]);
+        assert_eq!(first(1), ["echo", "lunette", "tgt"]);
         assert_eq!(first(2), ["tgt", "lunette", "echo"]);
-        assert_eq!(first(3), first(0));
+        assert_eq!(first(3), ["lunette", "tgt", "echo"]);
+        assert_eq!(first(6), first(0));
         assert!(turns(case, &[], 5).is_empty());
     }
 }

@@ -9,21 +9,34 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 
 /// Counts from when it was made.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock(Instant);
+pub struct Clock {
+    origin: Instant,
+    origin_system_ns: u64,
+}
 
 impl Clock {
     /// Begins to count.
     #[must_use]
     pub fn start() -> Self {
-        Self(Instant::now())
+        let system = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+        Self { origin: Instant::now(), origin_system_ns: nanoseconds(system) }
     }
 
     /// Nanoseconds since.
     #[must_use]
     pub fn now_ns(&self) -> u64 {
-        let since = self.0.elapsed();
-        since.as_secs() * SECOND_NS + u64::from(since.subsec_nanos())
+        nanoseconds(self.origin.elapsed())
     }
+
+    /// A time of this clock on the one that all processes have (`CLOCK_MONOTONIC`).
+    #[must_use]
+    pub fn system_ns(&self, now_ns: u64) -> u64 {
+        self.origin_system_ns + now_ns
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    time.as_secs() * SECOND_NS + u64::from(time.subsec_nanos())
 }
 
 /// Processor time that this thread has used.

@@ -19,6 +19,8 @@ pub struct Report {
     pub bytes: u64,
     /// How long that was.
     pub seconds: f64,
+    /// When it began, as `CLOCK_MONOTONIC` tells: for who looks at the target meanwhile.
+    pub began_ns: u64,
     pub mean_us: f64,
     pub min_us: f64,
     pub p50_us: f64,
@@ -50,7 +52,7 @@ impl Report {
     pub(crate) fn new(
         options: &Options,
         tally: &mut Tally,
-        measured_ns: u64,
+        (began_ns, measured_ns): (u64, u64),
         cpu: Duration,
         login_ns: u64,
         unissued: u64,
@@ -71,6 +73,7 @@ impl Report {
             ios: tally.ios,
             bytes: tally.ios * u64::from(options.bs),
             seconds: measured_ns as f64 / SECOND_NS as f64,
+            began_ns,
             errors: tally.errors,
             verify_errors: tally.verify_errors,
             client_cpu_seconds: cpu.as_secs_f64(),
@@ -106,13 +109,14 @@ impl Report {
     pub fn json(&self) -> String {
         // All values are finite numbers: nothing has to be escaped.
         format!(
-            "{{\"ios\":{},\"bytes\":{},\"seconds\":{:.6},\"iops\":{:.1},\"mib_per_s\":{:.3},\"latency_us\":{{\
+            "{{\"ios\":{},\"bytes\":{},\"seconds\":{:.6},\"began_ns\":{},\"iops\":{:.1},\"mib_per_s\":{:.3},\"latency_us\":{{\
              \"mean\":{:.3},\"min\":{:.3},\"p50\":{:.3},\"p90\":{:.3},\"p99\":{:.3},\"p999\":{:.3},\"max\":{:.3}}},\
              \"errors\":{},\"verify_errors\":{},\"client_cpu_seconds\":{:.6},\"login_seconds\":{:.6},\
              \"retries\":{},\"unissued\":{},\"unchecked\":{}}}",
             self.ios,
             self.bytes,
             self.seconds,
+            self.began_ns,
             self.iops(),
             self.mib_per_s(),
             self.mean_us,

@@ -20,7 +20,7 @@ use clap::Parser;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::{Errno, readv};
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::net::{SendAncillaryBuffer, SendFlags, listen, sendmsg};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -70,12 +70,12 @@ fn serve(options: &Options) -> io::Result<Infallible> {
         set.set(cpu);
         sched_setaffinity(None, &set)?;
     }
-    // Thousands of connections: as many descriptors as the system lets us have.
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let disk = memory::map(options.bytes)?;
     let listener = TcpListener::bind(options.listen)?;
     listener.set_nonblocking(true)?;
+    listen(&listener, 1024)?;
     println!("listening on {}", listener.local_addr()?);
     let epoll = epoll::create(CreateFlags::CLOEXEC)?;
     epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;

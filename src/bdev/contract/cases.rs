@@ -1,7 +1,7 @@
 //! The cases, each of one promise of the traits.
 
 use super::{Rig, Subject};
-use crate::bdev::{Fence, IoError, Wake, ZERO_BYTES_MAX};
+use crate::bdev::{Fence, Io, IoError, Op, Wake, ZERO_BYTES_MAX};
 use crate::id::ReactorId;
 
 type Case = fn(&Subject<'_>);
@@ -21,6 +21,11 @@ pub(super) const CASES: &[(&str, Case)] = &[
     ("poll appends no more than max", poll_max),
     ("poll appends no more than there is room for", poll_room),
     ("a cancelled IO still ends", cancel),
+    ("what is copied is the same, its neighbours as they were", copy),
+    ("a comparison tells whether it is the same", compare),
+    ("what cannot be corrected cannot be read until it is written", write_uncorrectable),
+    ("compare and write writes where it is the same", compare_and_write),
+    ("what is not offered is refused", not_offered),
     ("a fence brings everything back at the next polls", fence),
     ("an idle channel gives no reason to wake", idle),
     ("in_flight counts what was taken and not given back", in_flight),
@@ -147,6 +152,106 @@ fn unmap(subject: &Subject<'_>) {
         expected[4..12].fill(0);
         rig.assert_blocks(8, &expected);
     }
+}
+
+fn copy(subject: &Subject<'_>) {
+    let mut rig = Rig::cleared(subject);
+    if !rig.made.bdev.info().offloads.copy {
+        return;
+    }
+    for (index, byte) in (0..4).zip(1..) {
+        let io = rig.write(0, index, 1, byte);
+        assert_eq!(rig.run(io).result, Ok(()));
+    }
+    let copy = |from, lba, blocks| Rig::bare(0, Op::Copy { from, lba, blocks, fua: lba == 40 });
+    assert_eq!(rig.run(copy(1, 40, 3)).result, Ok(()));
+    rig.assert_blocks(39, &[0, 2, 3, 4, 0]);
+    rig.assert_blocks(0, &[1, 2, 3, 4]);
+    // More than some devices copy at once.
+    assert_eq!(rig.run(copy(0, 22, 21)).result, Ok(()));
+    rig.assert_blocks(21, &[0, 1, 2, 3, 4, 0, 0]);
+    rig.assert_blocks(40, &[0, 0, 0, 0]);
+    for (from, lba, blocks) in [(0, 3, 4), (3, 0, 4), (5, 5, 1)] {
+        assert_eq!(rig.run(copy(from, lba, blocks)).result, Err(IoError::Unsupported), "{from} to {lba}");
+    }
+    let end = rig.made.bdev.info().blocks;
+    for (from, lba) in [(end - 1, 0), (0, end - 1), (u64::MAX, 0), (0, u64::MAX)] {
+        assert_eq!(rig.run(copy(from, lba, 2)).result, Err(IoError::OutOfRange), "{from} to {lba}");
+    }
+    rig.assert_blocks(0, &[1, 2, 3, 4, 0, 0]);
+}
+
+fn compare(subject: &Subject<'_>) {
+    let mut rig = Rig::cleared(subject);
+    if !rig.made.bdev.info().offloads.compare {
+        return;
+    }
+    let io = rig.write(0, 10, 12, 7);
+    assert_eq!(rig.run(io).result, Ok(()));
+    for (lba, blocks, expected) in [
+        (10, 12, Ok(())),
+        (10, 1, Ok(())),
+        (9, 2, Err(IoError::Miscompare)),
+        (21, 2, Err(IoError::Miscompare)),
+    ] {
+        let io = rig.with_data(0, Op::Compare { lba, blocks }, 7);
+        assert_eq!(rig.run(io).result, expected, "{blocks} blocks from {lba}");
+    }
+    rig.assert_blocks(9, &[0, 7, 7]);
+}
+
+fn write_uncorrectable(subject: &Subject<'_>) {
+    let mut rig = Rig::cleared(subject);
+    if !rig.made.bdev.info().offloads.write_uncorrectable {
+        return;
+    }
+    let spoil = Rig::bare(0, Op::WriteUncorrectable { lba: 3, blocks: 20 });
+    assert_eq!(rig.run(spoil).result, Ok(()));
+    for lba in [3, 22] {
+        let io = rig.read(0, lba, 1);
+        assert!(matches!(rig.run(io).result, Err(IoError::Medium { .. })));
+        let io = rig.write(0, lba, 1, 5);
+        assert_eq!(rig.run(io).result, Ok(()));
+    }
+    rig.assert_blocks(2, &[0, 5]);
+    rig.assert_blocks(22, &[5, 0]);
+}
+
+fn compare_and_write(subject: &Subject<'_>) {
+    let mut rig = Rig::cleared(subject);
+    let blocks = rig.made.bdev.info().offloads.compare_and_write_blocks.min(2);
+    if blocks == 0 {
+        return;
+    }
+    let block_bytes = rig.block_bytes;
+    let mut swap = |old: u8, new: u8| {
+        let mut buf = rig.filled(2 * blocks as usize, new);
+        buf[..blocks as usize * block_bytes].fill(old);
+        let op = Op::CompareAndWrite { lba: 8, blocks, fua: false };
+        rig.run(Io { tag: Rig::tag(0), op, data: Some(buf) }).result
+    };
+    assert_eq!(swap(0, 1), Ok(()));
+    assert_eq!(swap(0, 2), Err(IoError::Miscompare));
+    assert_eq!(swap(1, 3), Ok(()));
+    rig.assert_blocks(7, &[0, 3]);
+    rig.assert_blocks(8 + u64::from(blocks) - 1, &[3, 0]);
+}
+
+fn not_offered(subject: &Subject<'_>) {
+    let mut rig = Rig::cleared(subject);
+    let offloads = rig.made.bdev.info().offloads;
+    let all = [
+        Op::CompareAndWrite { lba: 0, blocks: 1, fua: false },
+        Op::Verify { lba: 0, blocks: 1 },
+        Op::Compare { lba: 0, blocks: 1 },
+        Op::Copy { from: 0, lba: 1, blocks: 1, fua: false },
+        Op::WriteUncorrectable { lba: 0, blocks: 1 },
+    ];
+    for op in all.into_iter().filter(|op| !offloads.has(*op)) {
+        let data = Some(rig.filled(2, 0));
+        assert_eq!(rig.run(Io { tag: Rig::tag(0), op, data }).result, Err(IoError::Unsupported), "{op:?}");
+    }
+    rig.assert_blocks(0, &[0, 0]);
 }
 
 fn two_channels(subject: &Subject<'_>) {

@@ -14,7 +14,7 @@ use super::ring::{Came, FLIGHTS_MAX, Ring};
 use super::term::Term;
 use super::verdict::{Desk, Doubts};
 use crate::bdev::queue::{DoneQueue, extent_bytes};
-use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
+use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Offloads, Op, Refused, Wake};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -116,7 +116,7 @@ impl FileChannel {
             extent_bytes(lba, blocks, medium.block_bytes, self.term.blocks.load(Ordering::Relaxed))?;
         }
         match op {
-            Op::CompareAndWrite { .. } | Op::Verify { .. } => return Err(IoError::Unsupported),
+            _ if !Offloads::default().has(op) => return Err(IoError::Unsupported),
             Op::Read { .. } => {}
             Op::Flush if self.term.verdict.is_failed() => return Err(IoError::FlushFailed),
             Op::Flush => {}
@@ -160,11 +160,12 @@ impl FileChannel {
     /// Whether a good end of `op` says that something is on stable storage.
     fn promises(&self, op: Op) -> bool {
         match op {
-            Op::Read { .. } | Op::Verify { .. } | Op::CompareAndWrite { .. } => false,
             Op::Flush | Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => true,
             Op::Write { .. } | Op::WriteZeroes { .. } | Op::Unmap { .. } => {
                 self.term.recipe.is_write_through()
             }
+            // Reads, and what a file cannot do by itself.
+            _ => false,
         }
     }
 

@@ -79,7 +79,7 @@ impl Job {
         let is_durable = match op {
             Op::Write { fua, .. } | Op::WriteZeroes { fua, .. } => fua || manner.write_through,
             Op::Unmap { .. } => manner.write_through,
-            Op::Read { .. } | Op::Flush | Op::CompareAndWrite { .. } | Op::Verify { .. } => false,
+            _ => false,
         };
         let in_one = is_durable && manner.is_direct && matches!(op, Op::Write { .. });
         let mut job = Job {
@@ -94,13 +94,13 @@ impl Job {
         };
         let (offset, bytes) = (job.start, job.total_bytes);
         let next = match op {
-            // The channel refuses what a file cannot do by itself.
-            Op::Flush | Op::CompareAndWrite { .. } | Op::Verify { .. } => Next::Sync,
             Op::Read { .. } | Op::Write { .. } => job.transfer(in_one),
             Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => {
                 job.ask(Step::Punch { offset, bytes })
             }
             Op::WriteZeroes { .. } => job.ask(Step::ZeroRange { offset, bytes }),
+            // A flush; the channel refuses what a file cannot do by itself.
+            _ => Next::Sync,
         };
         (job, next)
     }

@@ -33,11 +33,15 @@ const HUGEPAGE_SHIFT: u32 = 21;
 impl Mapping {
     /// The device address of `address`, and how many bytes from there on are contiguous for the device; none where the
     /// mapping does not have it.
+    #[inline]
     pub(crate) fn translate(&self, address: usize) -> Option<(u64, usize)> {
-        let offset = address.checked_sub(self.base).filter(|offset| *offset < self.bytes)?;
+        let offset = address.wrapping_sub(self.base);
+        if offset >= self.bytes {
+            return None;
+        }
         match &self.device {
             DeviceAddresses::Contiguous(first) => {
-                Some((first.checked_add(u64::try_from(offset).ok()?)?, self.bytes - offset))
+                Some((first.wrapping_add(u64::try_from(offset).ok()?), self.bytes - offset))
             }
             DeviceAddresses::Hugepages(pages) => {
                 let within = offset & ((1 << HUGEPAGE_SHIFT) - 1);

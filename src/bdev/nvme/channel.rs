@@ -43,14 +43,15 @@ impl Channel for NvmeChannel {
     }
 
     fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
-        match self.place {
-            // Its number may belong to another medium by now.
-            Some(place) if !self.disk.is_removed() => {
-                // Not every controller says it so that it is understood: Linux's reports an internal error.
-                self.lane.borrow_mut().submit(place, io, self.disk.blocks(), now)
-            }
-            _ => Err(Refused::Gone(io)),
-        }
+        // Its number may belong to another medium by now.
+        let Some(place) = self.place.filter(|_| !self.disk.is_removed()) else {
+            return Err(Refused::Gone(io));
+        };
+        // Not every controller says it so that it is understood: Linux's reports an internal error.
+        let blocks = self.disk.blocks();
+        let mut lane = self.lane.borrow_mut();
+        lane.look(now);
+        lane.submit(place, io, blocks)
     }
 
     fn kick(&mut self) {
@@ -70,7 +71,9 @@ impl Channel for NvmeChannel {
     }
 
     fn fence(&mut self) -> Fence {
-        self.lane.borrow_mut().fence();
+        if let Some(place) = self.place {
+            self.lane.borrow_mut().fence(place);
+        }
         Fence::Fenced
     }
 

@@ -136,16 +136,22 @@ impl World {
     fn submit(&mut self, way: usize, source: &mut Source<'_>) {
         let blocks = u32::from(source.byte() & 3) + 1;
         let lba = u64::from(source.byte() & 0x3F);
-        let op = match source.byte() & 7 {
+        let kind = source.byte();
+        let op = match kind & 7 {
             0..=2 => Op::Read { lba, blocks },
             3 | 4 => Op::Write { lba, blocks, fua: blocks == 1 },
             5 => Op::WriteZeroes { lba, blocks: blocks * 4, fua: false, may_unmap: true },
             6 => Op::Unmap { lba, blocks },
-            _ => Op::Flush,
+            _ => match kind >> 3 & 3 {
+                0 => Op::Flush,
+                1 => Op::Compare { lba, blocks },
+                2 => Op::Copy { from: lba ^ 0x20, lba, blocks: blocks * 4, fua: false },
+                _ => Op::WriteUncorrectable { lba, blocks },
+            },
         };
         let Some(channel) = self.ways.get_mut(way) else { return };
         let data = match op {
-            Op::Read { .. } | Op::Write { .. } => {
+            Op::Read { .. } | Op::Write { .. } | Op::Compare { .. } => {
                 let Some(buf) = self.pool.take(16384) else { return };
                 Some(buf)
             }

@@ -4,25 +4,23 @@
 //! the pair is taken away: its memory is nobody else's before that is done. What the device may have seen of a write is not
 //! sent again; reads are, once.
 
+mod pair;
 mod part;
 mod recovery;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use self::part::Part;
+use self::pair::{Pair, Stall};
 pub(super) use self::part::{PrInfo, Shape};
-use super::planted::planted;
 use super::port::{Port, Request, StopCause};
-use super::queue::{PushError, Queue};
-use super::spec::{Completion, Fuse};
-use super::table::{JOBS, Job, Phase, SLOTS, Sent, Table};
-use crate::bdev::queue::{DoneQueue, IN_FLIGHT_MAX, extent_bytes};
-use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
+use super::spec::{Ended, Status};
+use super::table::{Fifo, Job, Phase, SLOTS, Table};
+use crate::bdev::queue::room;
+use crate::bdev::{ChannelState, Done, Io, IoError, Refused, Wake};
 use crate::buf::Region;
 use crate::id::ReactorId;
 use crate::limits::{NVME_CHANNELS_MAX, NVME_REGIONS_MAX, NVME_TICK_NS};
@@ -57,23 +55,14 @@ struct Mapped {
     is_known: bool,
 }
 
-const _: () = assert!(JOBS <= IN_FLIGHT_MAX, "what a channel has in flight can be done at once");
-
 /// One channel's side.
 #[derive(Debug)]
 struct Outbox {
     shape: Shape,
-    done: DoneQueue,
-    /// IOs taken and not yet given back: at most [`JOBS`].
+    /// IOs that have ended: they stay in the table until they are polled.
+    done: Fifo,
+    /// IOs taken and not yet given back.
     in_flight: u32,
-}
-
-impl Outbox {
-    /// Takes an IO that has ended already.
-    fn end_at_once(&mut self, io: Io, result: Result<(), IoError>) {
-        self.in_flight += 1;
-        self.done.push(Done { tag: io.tag, data: io.data, result });
-    }
 }
 
 /// A reactor's way to a controller.
@@ -82,15 +71,17 @@ pub(super) struct Lane {
     port: Arc<Port>,
     times: TimeOuts,
     state: State,
-    queue: Option<Box<dyn Queue + Send>>,
+    /// Invariant: there in state Ready, and only there.
+    pair: Option<Pair>,
     table: Table,
     /// IOs of which commands are still to be made, in order.
-    waiting: VecDeque<Key>,
+    waiting: Fifo,
     outboxes: Slab<Outbox>,
     mapped: ArrayVec<Mapped, NVME_REGIONS_MAX>,
-    needs_ring: bool,
-    /// Everything in flight is to end, reads too.
-    is_fencing: bool,
+    /// Commands in [`Phase::Asking`].
+    asking: u16,
+    /// Channels of which everything in flight is to end, reads too, when the pair is gone. At most as many as there are.
+    fenced: Vec<Key>,
     next_check: Tick,
     now: Tick,
 }
@@ -128,13 +119,13 @@ impl Lane {
             port,
             times,
             state: State::Opening,
-            queue: None,
+            pair: None,
             table: Table::new(),
-            waiting: VecDeque::with_capacity(JOBS as usize),
+            waiting: Fifo::new(),
             outboxes: Slab::new(NVME_CHANNELS_MAX),
             mapped: ArrayVec::new(),
-            needs_ring: false,
-            is_fencing: false,
+            asking: 0,
+            fenced: Vec::with_capacity(NVME_CHANNELS_MAX as usize),
             next_check: Tick::ZERO,
             now: Tick::ZERO,
         };
@@ -144,13 +135,17 @@ impl Lane {
 
     /// A channel's place; none where there are too many.
     pub(super) fn join(&mut self, shape: Shape) -> Option<Key> {
-        let outbox = Outbox { shape, done: DoneQueue::new(), in_flight: 0 };
+        let outbox = Outbox { shape, done: Fifo::new(), in_flight: 0 };
         self.outboxes.insert(outbox).ok()
     }
 
     /// The channel is closed. What it has in flight ends unheard.
     pub(super) fn leave(&mut self, channel: Key) {
-        self.outboxes.remove(channel);
+        self.fenced.retain(|fenced| *fenced != channel);
+        let mut done = self.outboxes.remove(channel).map_or(Fifo::new(), |outbox| outbox.done);
+        while let Some(number) = done.pop() {
+            drop(self.table.jobs.give(number));
+        }
     }
 
     pub(super) fn state(&self) -> ChannelState {
@@ -170,100 +165,111 @@ impl Lane {
         if !outbox.done.is_empty() {
             return Wake::MustPoll;
         }
-        match (&self.queue, self.state) {
+        match (&self.pair, self.state) {
             (_, State::Gone) => Wake::Idle,
             _ if outbox.in_flight == 0 && self.state == State::Ready => Wake::Idle,
-            (Some(queue), State::Ready) if self.waiting.is_empty() => queue.wake(),
+            (Some(pair), State::Ready) if self.waiting.is_empty() && self.asking == 0 => pair.queue.wake(),
             // The controller's thread is at work.
             _ => Wake::At(self.now.after_ns(NVME_TICK_NS)),
         }
     }
 
-    /// As `Channel::submit`, of a disk with so many blocks now.
-    pub(super) fn submit(&mut self, channel: Key, io: Io, blocks: u64, now: Tick) -> Result<(), Refused> {
+    /// Comes before [`Lane::submit`]: nobody polls a lane that has nothing to do. By itself, as what may unwind while it holds an
+    /// IO has the IO copied.
+    pub(super) fn look(&mut self, now: Tick) {
         self.now = now;
-        if self.table.in_use() == 0 {
-            // Nobody polls a lane that has nothing to do.
+        if self.table.slots.is_empty() {
             self.replies();
         }
+    }
+
+    /// As `Channel::submit`, of a disk with so many blocks now.
+    pub(super) fn submit(&mut self, channel: Key, io: Io, blocks: u64) -> Result<(), Refused> {
         let Some(outbox) = self.outboxes.get_mut(channel) else { return Err(Refused::Gone(io)) };
-        match self.state {
-            State::Gone => return Err(Refused::Gone(io)),
-            State::Opening | State::Stopping => return Err(Refused::NotReady(io)),
-            State::Ready if !self.waiting.is_empty() || outbox.in_flight >= JOBS => {
-                return Err(Refused::Full(io));
-            }
-            State::Ready => {}
-        }
-        if planted!(FlushNotSent) && io.op == Op::Flush {
-            outbox.end_at_once(io, Ok(()));
-            return Ok(());
-        }
-        if let Some((lba, count)) = io.op.extent()
-            && let Err(error) = extent_bytes(lba, count, outbox.shape.block_bytes, blocks)
-        {
-            outbox.end_at_once(io, Err(error));
-            return Ok(());
-        }
-        if matches!(io.op, Op::Unmap { .. }) && outbox.shape.unmap_blocks_max.is_none() {
-            outbox.end_at_once(io, Err(IoError::Unsupported));
-            return Ok(());
-        }
-        let depth = self.queue.as_ref().map_or(0, |queue| queue.depth());
-        if self.table.next(depth).is_none() {
-            return Err(Refused::Full(io));
-        }
-        let job = match self.table.jobs.insert(Job::new(channel, io)) {
-            Ok(job) => job,
-            Err(Job { tag, op, data, .. }) => return Err(Refused::Full(Io { tag, op, data })),
+        let Some(pair) = &mut self.pair else {
+            return Err(if self.state == State::Gone { Refused::Gone(io) } else { Refused::NotReady(io) });
         };
+        let Some(next) = pair.next(&self.table.slots).filter(|_| self.waiting.is_empty()) else {
+            return Err(Refused::Full(io));
+        };
+        let Some(number) = self.table.jobs.number() else { return Err(Refused::Full(io)) };
+        let job = self.table.jobs.take(number, channel, io);
         outbox.in_flight += 1;
-        self.advance(job);
+        let disk = (&outbox.shape, blocks);
+        if !pair.enter_whole(&mut self.table.slots, next, (number, job), disk, self.now) {
+            self.start(number, blocks);
+        }
         Ok(())
+    }
+
+    /// Makes commands of an IO that was taken, whatever it is, of a disk with so many blocks.
+    #[inline(never)]
+    fn start(&mut self, number: u8, blocks: u64) {
+        let job = self.table.jobs.get_mut(number);
+        let (Some(outbox), Some(pair)) = (self.outboxes.get(job.channel), &mut self.pair) else { return };
+        job.begin();
+        if let Err(error) = outbox.shape.admits(job.io.op, blocks) {
+            job.fail(error);
+        }
+        match pair.issue(&mut self.table.slots, (number, job), &outbox.shape, self.now) {
+            Ok(()) if job.commands > 0 => {}
+            Ok(()) => self.settle(number),
+            Err(stall) => self.stalled(number, stall),
+        }
     }
 
     /// As `Channel::kick`.
     pub(super) fn kick(&mut self) {
-        if let Some(queue) = &mut self.queue
-            && self.needs_ring
-        {
-            queue.ring(&mut self.table);
-            self.needs_ring = false;
+        if let Some(pair) = &mut self.pair {
+            pair.ring(&mut self.table);
         }
     }
 
     /// As `Channel::poll`.
     pub(super) fn poll(&mut self, channel: Key, out: &mut Vec<Done>, max: usize, now: Tick) {
         self.now = now;
+        let full = out.len() + room(out, max);
         self.replies();
-        self.completions();
+        self.give(channel, out, full);
+        self.completions(channel, out, full);
         self.check();
         self.resume();
         self.kick();
-        if let Some(outbox) = self.outboxes.get_mut(channel) {
-            let left = outbox.done.len();
-            outbox.done.poll(out, max);
-            outbox.in_flight -= left - outbox.done.len();
+        self.give(channel, out, full);
+    }
+
+    /// Gives the channel those of its IOs that have ended earlier: `out` becomes no longer than `full`.
+    fn give(&mut self, channel: Key, out: &mut Vec<Done>, full: usize) {
+        let Some(outbox) = self.outboxes.get_mut(channel) else { return };
+        while out.len() < full
+            && let Some(number) = outbox.done.pop()
+        {
+            outbox.in_flight -= 1;
+            out.push(self.table.jobs.give(number));
         }
     }
 
     /// As `Channel::cancel`.
     pub(super) fn cancel(&mut self, channel: Key, tag: Key) {
-        let is_its = |job: &Job| (job.channel, job.tag) == (channel, tag);
-        for slot in 0..SLOTS {
-            let Some((cid, sent)) = self.table.at(slot) else { continue };
-            if sent.phase == Phase::Sent && self.table.jobs.get(sent.job).is_some_and(is_its) {
+        let is_it = |job: &Job| (job.channel, job.io.tag) == (channel, tag);
+        for slot in 0..=u8::MAX {
+            let Some((cid, sent)) = self.table.slots.at(slot) else { continue };
+            if sent.phase == Phase::Sent && is_it(self.table.jobs.get(sent.job)) {
                 self.port.hint(Request::Abort { cid });
             }
         }
-        self.give_up(IoError::Cancelled, is_its);
+        self.give_up(IoError::Cancelled, is_it);
     }
 
-    /// Takes the pair away: nothing in it will land any more, and everything in flight ends.
-    pub(super) fn fence(&mut self) {
-        self.give_up(IoError::Cancelled, |_| true);
-        if matches!(self.state, State::Ready | State::Stopping) {
-            self.is_fencing = true;
+    /// Ends all that the channel has in flight. Where the device has some of it the pair is taken away, so that nothing of it
+    /// will land any more: other channels' reads begin again, their writes that the device may have seen are aborted.
+    pub(super) fn fence(&mut self, channel: Key) {
+        let is_its = |job: &Job| job.channel == channel;
+        self.give_up(IoError::Cancelled, is_its);
+        let mut sent = (0..=u8::MAX).filter_map(|slot| self.table.slots.at(slot));
+        let is_in_device = sent.any(|(_, sent)| is_its(self.table.jobs.get(sent.job)));
+        if is_in_device && !self.fenced.contains(&channel) {
+            self.fenced.push(channel);
             self.stop(StopCause::Fence);
         }
     }
@@ -276,138 +282,125 @@ impl Lane {
         }
     }
 
-    fn completions(&mut self) {
-        let mut popped = 0;
+    /// Takes what the device has completed. The channel's own IOs go to `out`, which becomes no longer than `full`.
+    fn completions(&mut self, channel: Key, out: &mut Vec<Done>, full: usize) {
+        let (mut popped, before) = (0, out.len());
         while popped < SLOTS
-            && let Some(queue) = &mut self.queue
-            && let Some(completion) = queue.pop(&mut self.table, self.now)
+            && let Some(pair) = &mut self.pair
+            && let Some(Ended { cid, status }) = pair.queue.pop(&mut self.table, self.now)
         {
             popped += 1;
-            self.complete(&completion);
+            let Some(number) = self.complete(cid, status) else { continue };
+            if self.table.jobs.get(number).channel == channel && out.len() < full {
+                // As `push`, made where it is to be.
+                out.extend(std::iter::once_with(|| self.table.jobs.give(number)));
+            } else {
+                self.settle(number);
+            }
         }
-        let Some(queue) = &mut self.queue else { return };
+        if let Some(outbox) = self.outboxes.get_mut(channel) {
+            outbox.in_flight -= u32::try_from(out.len() - before).unwrap_or(u32::MAX);
+        }
+        let Some(pair) = &mut self.pair else { return };
         if popped > 0 {
-            queue.acknowledge();
+            pair.queue.acknowledge();
         }
-        if let Some(fault) = queue.fault() {
+        if let Some(fault) = pair.queue.fault() {
             self.stop(StopCause::Nonsense(fault));
         }
     }
 
-    fn complete(&mut self, completion: &Completion) {
-        let cid = completion.cid;
-        let Some(sent) = self.table.sent(cid).filter(|sent| sent.phase != Phase::Asking) else {
-            return self.stop(StopCause::Nonsense("it completed a command that it does not have"));
-        };
-        let result = completion.status.outcome();
-        if completion.status.is_media_error() && completion.status.has_more() {
-            self.table.set_phase(cid, Phase::Asking, self.now);
-            return self.ask(Request::WhichLba { cid });
+    /// The device says that a command has ended: the IO that ends with it.
+    #[inline(always)]
+    fn complete(&mut self, cid: u16, status: Status) -> Option<u8> {
+        if self.table.slots.get(cid).is_none_or(|sent| sent.phase == Phase::Asking) {
+            self.stop(StopCause::Nonsense("it completed a command that it does not have"));
+            return None;
         }
-        self.end(cid, sent.job, result);
+        if status.is_ok() {
+            return self.end(cid, Ok(()));
+        }
+        if status.is_media_error() && status.has_more() {
+            self.table.slots.set_phase(cid, Phase::Asking, self.now);
+            self.asking += 1;
+            self.ask(Request::WhichLba { cid });
+            return None;
+        }
+        self.end(cid, status.outcome())
     }
 
-    /// A command has ended.
-    fn end(&mut self, cid: u16, job: Key, result: Result<(), IoError>) {
-        self.table.leave(cid);
-        if let Some(job) = self.table.jobs.get_mut(job) {
-            job.commands = job.commands.saturating_sub(1);
+    /// A command has ended: the IO that ends with it.
+    #[inline(always)]
+    fn end(&mut self, cid: u16, result: Result<(), IoError>) -> Option<u8> {
+        let number = self.table.slots.leave(cid)?;
+        let job = self.table.jobs.get_mut(number);
+        job.commands -= 1;
+        if let Err(error) = result {
             // The second half of a fused operation is cancelled because of what became of the first.
-            let is_vague = job.result == Err(IoError::Cancelled) && result.is_err();
-            job.result = if is_vague { result } else { job.result.and(result) };
+            if job.result == Err(IoError::Cancelled) {
+                job.result = result;
+            }
+            job.fail(error);
         }
-        self.settle(job);
+        job.has_ended().then_some(number)
     }
 
-    /// Gives an IO back that has ended.
-    fn settle(&mut self, key: Key) {
-        let has_ended = |job: &Job| job.commands == 0 && !job.is_waiting && !job.is_unfinished();
-        if !self.table.jobs.get(key).is_some_and(has_ended) {
-            return;
+    /// An IO has ended: its channel's next poll gives it back.
+    fn settle(&mut self, number: u8) {
+        let channel = self.table.jobs.get(number).channel;
+        match self.outboxes.get_mut(channel) {
+            Some(outbox) => outbox.done.push(number),
+            None => drop(self.table.jobs.give(number)),
         }
-        let Some(job) = self.table.jobs.remove(key) else { return };
-        if let Some(outbox) = self.outboxes.get_mut(job.channel) {
-            outbox.done.push(Done { tag: job.tag, data: job.data, result: job.result });
-        }
-    }
-
-    /// Makes commands of an IO, as far as there is room; what is left waits.
-    fn advance(&mut self, key: Key) {
-        if !self.issue(key)
-            && let Some(job) = self.table.jobs.get_mut(key)
-        {
-            job.is_waiting = true;
-            self.waiting.push_back(key);
-        }
-        self.settle(key);
     }
 
     /// Makes commands of the IOs that wait, in their order.
     fn resume(&mut self) {
-        while let Some(&key) = self.waiting.front() {
-            let can_go_on = self.table.jobs.get(key).is_none_or(|job| !job.is_unfinished());
-            if !can_go_on && !self.issue(key) {
-                return;
+        while let Some(number) = self.waiting.first()
+            && let Some(pair) = &mut self.pair
+        {
+            let job = self.table.jobs.get_mut(number);
+            let issued = match self.outboxes.get(job.channel) {
+                Some(outbox) => pair.issue(&mut self.table.slots, (number, job), &outbox.shape, self.now),
+                None => {
+                    // Its channel was closed: nobody wants it.
+                    job.fail(IoError::Cancelled);
+                    Ok(())
+                }
+            };
+            match issued {
+                Ok(()) => {
+                    self.waiting.pop();
+                    self.stop_waiting(number);
+                }
+                Err(stall) => {
+                    self.stalled(number, stall);
+                    if self.table.jobs.get(number).left_blocks > 0 {
+                        return;
+                    }
+                }
             }
-            self.waiting.pop_front();
-            if let Some(job) = self.table.jobs.get_mut(key) {
-                job.is_waiting = false;
-            }
-            self.settle(key);
         }
     }
 
-    /// Whether all commands of the IO were made, or none need be any more.
-    fn issue(&mut self, key: Key) -> bool {
-        loop {
-            let Some(queue) = &mut self.queue else { return false };
-            let Some(job) = self.table.jobs.get(key).filter(|job| job.is_unfinished()) else { return true };
-            let Some(shape) = self.outboxes.get(job.channel).map(|outbox| outbox.shape) else {
-                // Its channel was closed: nobody wants it.
-                if let Some(job) = self.table.jobs.get_mut(key) {
-                    job.result = Err(IoError::Cancelled);
-                }
-                return true;
-            };
-            let part = Part::of(job, &shape, queue.bytes_max());
-            // The halves of a fused operation stand one after the other.
-            let behind = u16::from(part.fuse == Fuse::First);
-            let Some((slot, cid)) = self.table.next(queue.depth().saturating_sub(behind)) else {
-                return false;
-            };
-            let pushed = queue.push(slot, cid, &part.command(job.op, &shape), part.payload(job, &shape));
-            match pushed {
-                Ok(()) => {
-                    self.needs_ring = true;
-                    let sent = Sent {
-                        job: key,
-                        phase: Phase::Sent,
-                        since: self.now,
-                        from: part.from,
-                        bytes: part.bytes,
-                    };
-                    self.table.enter(sent);
-                    if let Some(job) = self.table.jobs.get_mut(key) {
-                        job.is_issued = true;
-                        job.issued_blocks += if part.fuse == Fuse::First { 0 } else { part.blocks };
-                        job.commands += 1;
-                    }
-                }
-                Err(PushError::Unmapped) => return !self.want_mapped(key),
-                Err(PushError::Broken) => return false,
-            }
+    /// Of an IO that was taken out of the queue of those.
+    fn stop_waiting(&mut self, number: u8) {
+        let job = self.table.jobs.get_mut(number);
+        job.is_waiting = false;
+        if job.has_ended() {
+            self.settle(number);
         }
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        if self.table.in_use() > 0 && self.state != State::Gone {
+        if !self.table.slots.is_empty() && self.state != State::Gone {
             // The device may still write there: the memory is never to be anybody else's.
             std::mem::forget(std::mem::replace(&mut self.table, Table::new()));
             std::mem::forget(std::mem::take(&mut self.mapped));
         }
-        let queue = self.queue.take();
+        let queue = self.pair.take().map(|pair| pair.queue);
         self.ask(Request::Close { queue });
     }
 }

@@ -37,6 +37,8 @@ pub(crate) mod port;
 pub(crate) mod queue;
 #[cfg(feature = "sim")]
 pub(crate) mod rig;
+#[cfg(feature = "sim")]
+pub mod served;
 pub(crate) mod spec;
 mod table;
 pub(crate) mod tcp;

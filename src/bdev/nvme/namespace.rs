@@ -53,6 +53,9 @@ impl NvmeBdev {
             zeroes_blocks_max: zeroes_blocks_max(&namespace, controller.as_deref()),
             verify_blocks_max: verify_blocks_max(&namespace, controller.as_deref()),
             unmap_blocks_max: unmap_blocks_max(controller.as_deref()),
+            offloads: offloads(&namespace, controller.as_deref()),
+            uncorrectable_blocks_max: uncorrectable_blocks_max(&namespace, controller.as_deref()),
+            copy_blocks_max: namespace.copy_blocks_max,
             protection: protection(&namespace),
         }
     }
@@ -68,9 +71,28 @@ fn bytes_max(namespace: &Namespace, controller: Option<&About>) -> usize {
     told.unwrap_or(BYTES_MAX).min(BYTES_MAX).max(namespace.block_bytes as usize)
 }
 
+/// What the namespace does by itself. Its controller makes protection information of what is written and strips it of what is
+/// read; what is compared or copied it does not.
+fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
+    let is_plain = protection(namespace).is_none();
+    Offloads {
+        compare_and_write_blocks: compare_and_write_blocks(namespace, controller),
+        verify: knows(controller, oncs::VERIFY),
+        compare: is_plain && knows(controller, oncs::COMPARE),
+        copy: is_plain && namespace.copy_blocks_max > 0 && knows(controller, oncs::COPY),
+        write_uncorrectable: knows(controller, oncs::WRITE_UNCORRECTABLE),
+    }
+}
+
 /// The most blocks that VERIFY covers: at least one.
 fn verify_blocks_max(namespace: &Namespace, controller: Option<&About>) -> u32 {
     let bytes = controller.map(|about| about.nvm.verify_bytes_max(about.limits.page_bytes_min));
+    blocks_of(bytes.unwrap_or(BYTES_MAX), namespace)
+}
+
+/// The most blocks that WRITE UNCORRECTABLE covers: at least one.
+fn uncorrectable_blocks_max(namespace: &Namespace, controller: Option<&About>) -> u32 {
+    let bytes = controller.map(|about| about.nvm.uncorrectable_bytes_max(about.limits.page_bytes_min));
     blocks_of(bytes.unwrap_or(BYTES_MAX), namespace)
 }
 
@@ -132,10 +154,7 @@ impl Bdev for NvmeBdev {
             rotational: false,
             uuid: self.disk.uuid,
             unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
-            offloads: Offloads {
-                compare_and_write_blocks: compare_and_write_blocks(&namespace, controller),
-                verify: knows(controller, oncs::VERIFY),
-            },
+            offloads: offloads(&namespace, controller),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::bus::Mapping;
-use super::spec::{Command, Completion};
+use super::spec::{Command, Ended, Range};
 use crate::bdev::Wake;
 use crate::buf::Buf;
 use crate::time::Tick;
@@ -19,8 +19,8 @@ pub(crate) enum Payload<'a> {
     Write(&'a Buf, (usize, usize)),
     /// The device takes so many zeroes.
     Zeroes(usize),
-    /// The device takes these bytes (a range of DATASET MANAGEMENT).
-    Inline([u8; 16]),
+    /// The device takes these bytes.
+    Inline(&'a Range),
 }
 
 /// Why a command could not be entered.
@@ -74,7 +74,7 @@ pub(crate) trait Queue: Debug {
     /// Tells the device of what was entered (a doorbell, a send), where anything was.
     fn ring(&mut self, payloads: &mut dyn Payloads);
     /// The next completion, where there is one. It is not yet believed: its command id may be anything.
-    fn pop(&mut self, payloads: &mut dyn Payloads, now: Tick) -> Option<Completion>;
+    fn pop(&mut self, payloads: &mut dyn Payloads, now: Tick) -> Option<Ended>;
     /// Completions were taken with [`Queue::pop`]: tells the device, once for all of them.
     fn acknowledge(&mut self);
     /// Memory that the device can reach from now on.

@@ -1,52 +1,47 @@
-//! What a lane has in the works: IOs, and the commands they were cut into.
+//! What a lane has in the works: IOs (jobs), and the commands they were cut into.
 //!
 //! A command's id is its slot and, above it, which tenancy of the slot: a completion that comes twice, or too late, finds
-//! nobody.
+//! nobody. Slots, tenancies and jobs have numbers of one byte, so that there is one for every number.
+
+use arrayvec::ArrayVec;
 
 use super::planted::planted;
 use super::queue::Payloads;
-use crate::bdev::{Io, IoError, Op};
-use crate::buf::Buf;
-use crate::slab::{Key, Slab};
+use crate::bdev::{Done, Io, IoError, Op};
+use crate::slab::Key;
 use crate::time::Tick;
 
-/// Commands of one lane, at most; IO queues have as many entries.
-pub(super) const SLOTS: u16 = 256;
-/// IOs of one lane, at most.
-pub(super) const JOBS: u32 = 256;
-/// Tenancies of a slot that are told apart. Not 256: the command id FFFFh is no command's (Base §5.16.1.2).
-const GENERATIONS: u16 = 255;
+/// Commands of one lane, at most. Not 256: the command id FFFFh is no command's (Base §5.16.1.2).
+pub(super) const SLOTS: u16 = 255;
+/// What a byte can number. IOs of one lane, at most.
+const COUNT: usize = 256;
 
 /// An IO that was taken.
 #[derive(Debug)]
 pub(super) struct Job {
     /// Whose it is.
     pub(super) channel: Key,
-    pub(super) tag: Key,
-    pub(super) op: Op,
-    pub(super) data: Option<Buf>,
-    /// Its blocks that commands were made for.
-    pub(super) issued_blocks: u32,
+    pub(super) io: Io,
+    /// Its blocks that no command was made for, 0 where none is to be made any more. A flush is about one.
+    pub(super) left_blocks: u32,
     /// A command was made of it: the device may have seen some of it.
     pub(super) is_issued: bool,
     /// Commands of it that have not ended.
     pub(super) commands: u16,
     /// The first error.
     pub(super) result: Result<(), IoError>,
-    /// It was begun again after a reset.
+    /// It was begun again because the controller did not do it.
     pub(super) is_retry: bool,
-    /// It waits for slots or memory.
+    /// It waits for slots or memory. Invariant: where it does not, no command of it is still to be made.
     pub(super) is_waiting: bool,
 }
 
 impl Job {
-    pub(super) fn new(channel: Key, io: Io) -> Job {
+    fn new(channel: Key, io: Io) -> Job {
         Job {
             channel,
-            tag: io.tag,
-            op: io.op,
-            data: io.data,
-            issued_blocks: 0,
+            io,
+            left_blocks: 0,
             is_issued: false,
             commands: 0,
             result: Ok(()),
@@ -55,28 +50,119 @@ impl Job {
         }
     }
 
-    /// Whether commands are still to be made of it.
-    pub(super) fn is_unfinished(&self) -> bool {
-        self.result.is_ok()
-            && match self.op.extent() {
-                Some((_, blocks)) => self.issued_blocks < blocks,
-                None => !self.is_issued,
-            }
+    /// Whether it leaves the medium as it is, so that doing it twice harms nobody.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self.io.op, Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. })
+            || planted!(WriteRetried)
     }
 
-    /// From the beginning.
-    pub(super) fn begin_again(&mut self) {
-        self.issued_blocks = 0;
+    /// Whether nothing of it is at work any more, nor will be.
+    pub(super) fn has_ended(&self) -> bool {
+        self.commands == 0 && !self.is_waiting
+    }
+
+    /// It has failed: no more commands are made of it, and the first error counts.
+    pub(super) fn fail(&mut self, error: IoError) {
+        self.result = self.result.and(Err(error));
+        self.left_blocks = 0;
+    }
+
+    /// Commands are to be made of all of it.
+    pub(super) fn begin(&mut self) {
+        let blocks = self.io.op.extent().map(|(_, blocks)| blocks);
+        self.left_blocks = blocks.unwrap_or(u32::from(!planted!(FlushNotSent)));
         self.is_issued = false;
-        self.commands = 0;
-        self.result = Ok(());
-        self.is_retry = true;
+    }
+}
+
+/// IOs, by number. Invariant: a number that is in a slot or a [`Fifo`] is that of a job that has not been given back.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    jobs: Box<[Job; COUNT]>,
+    free: ArrayVec<u8, COUNT>,
+}
+
+impl Jobs {
+    /// A number for [`Jobs::take`], where there is one.
+    #[inline(always)]
+    pub(super) fn number(&mut self) -> Option<u8> {
+        self.free.pop()
+    }
+
+    /// Takes an IO, of which no commands are to be made yet ([`Job::begin`]), under the number that [`Jobs::number`] gave. One
+    /// call for both would move the IO once more.
+    #[inline(always)]
+    pub(super) fn take(&mut self, number: u8, channel: Key, io: Io) -> &mut Job {
+        let job = &mut self.jobs[usize::from(number)];
+        *job = Job::new(channel, io);
+        job
+    }
+
+    /// The job of this number.
+    pub(super) fn get(&self, number: u8) -> &Job {
+        &self.jobs[usize::from(number)]
+    }
+
+    /// The job of this number.
+    pub(super) fn get_mut(&mut self, number: u8) -> &mut Job {
+        &mut self.jobs[usize::from(number)]
+    }
+
+    /// Gives an IO back.
+    #[inline(always)]
+    pub(super) fn give(&mut self, number: u8) -> Done {
+        let job = &mut self.jobs[usize::from(number)];
+        self.free.push(number);
+        Done { tag: job.io.tag, data: job.io.data.take(), result: job.result }
+    }
+}
+
+/// Numbers of jobs in order, each of them at most once.
+#[derive(Debug)]
+pub(super) struct Fifo {
+    numbers: [u8; COUNT],
+    first: u8,
+    next: u8,
+    len: u16,
+}
+
+impl Fifo {
+    pub(super) const fn new() -> Fifo {
+        Fifo { numbers: [0; COUNT], first: 0, next: 0, len: 0 }
+    }
+
+    pub(super) fn len(&self) -> u16 {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn push(&mut self, number: u8) {
+        debug_assert!(usize::from(self.len) < COUNT, "each job is in it once at most");
+        self.numbers[usize::from(self.next)] = number;
+        self.next = self.next.wrapping_add(1);
+        self.len += 1;
+    }
+
+    pub(super) fn first(&self) -> Option<u8> {
+        (self.len > 0).then(|| self.numbers[usize::from(self.first)])
+    }
+
+    pub(super) fn pop(&mut self) -> Option<u8> {
+        let first = self.first()?;
+        self.first = self.first.wrapping_add(1);
+        self.len -= 1;
+        Some(first)
     }
 }
 
 /// How far a command is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
+    /// There is none.
+    Free,
     /// The device has it, since then.
     Sent,
     /// The controller was asked to abort it.
@@ -88,7 +174,7 @@ pub(super) enum Phase {
 /// A command in a slot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
-    pub(super) job: Key,
+    pub(super) job: u8,
     pub(super) phase: Phase,
     /// When it came into its phase.
     pub(super) since: Tick,
@@ -99,98 +185,116 @@ pub(super) struct Sent {
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    generation: u16,
-    sent: Option<Sent>,
+    generation: u8,
+    sent: Sent,
+}
+
+/// Commands.
+#[derive(Debug)]
+pub(super) struct Slots {
+    slots: Box<[Slot; COUNT]>,
+    free: ArrayVec<u8, { SLOTS as usize }>,
+}
+
+impl Slots {
+    /// Whether no command is in a slot.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.is_full()
+    }
+
+    /// The slot that a command would get, and its id; none beyond `depth` commands, which is at most [`SLOTS`].
+    #[inline]
+    pub(super) fn next(&self, depth: u16) -> Option<(u16, u16)> {
+        let slot = *self.free.last()?;
+        let is_full = self.free.len() + usize::from(depth) <= usize::from(SLOTS);
+        (!is_full).then(|| (u16::from(slot), self.cid(slot)))
+    }
+
+    /// Puts a command into the slot of [`Slots::next`].
+    pub(super) fn enter(&mut self, sent: Sent) {
+        if let Some(slot) = self.free.pop() {
+            self.slots[usize::from(slot)].sent = sent;
+        }
+    }
+
+    fn cid(&self, slot: u8) -> u16 {
+        u16::from_le_bytes([slot, self.slots[usize::from(slot)].generation])
+    }
+
+    /// The command of this id.
+    #[inline]
+    pub(super) fn get(&self, cid: u16) -> Option<&Sent> {
+        let [slot, generation] = cid.to_le_bytes();
+        let slot = &self.slots[usize::from(slot)];
+        let is_its = slot.generation == generation || planted!(GenerationIgnored);
+        (slot.sent.phase != Phase::Free && is_its).then_some(&slot.sent)
+    }
+
+    /// Moves a command into another phase.
+    pub(super) fn set_phase(&mut self, cid: u16, phase: Phase, now: Tick) {
+        if self.get(cid).is_some() {
+            let [slot, _] = cid.to_le_bytes();
+            let sent = &mut self.slots[usize::from(slot)].sent;
+            (sent.phase, sent.since) = (phase, now);
+        }
+    }
+
+    /// Takes a command out: whose it was. Its id is nobody's from then on.
+    #[inline]
+    pub(super) fn leave(&mut self, cid: u16) -> Option<u8> {
+        let job = self.get(cid)?.job;
+        let [number, _] = cid.to_le_bytes();
+        let slot = &mut self.slots[usize::from(number)];
+        slot.sent.phase = Phase::Free;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(number);
+        Some(job)
+    }
+
+    /// The command in this slot, and its id.
+    pub(super) fn at(&self, slot: u8) -> Option<(u16, Sent)> {
+        let cid = self.cid(slot);
+        Some((cid, *self.get(cid)?))
+    }
 }
 
 /// IOs and commands.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) jobs: Slab<Job>,
-    slots: Vec<Slot>,
-    free: Vec<u16>,
+    pub(super) jobs: Jobs,
+    pub(super) slots: Slots,
 }
 
 impl Table {
     pub(super) fn new() -> Table {
+        let nobody = Key { index: u32::MAX, generation: u32::MAX };
+        let nothing = |_| Job::new(nobody, Io { tag: nobody, op: Op::Flush, data: None });
+        let empty = Sent { job: 0, phase: Phase::Free, since: Tick::ZERO, from: 0, bytes: 0 };
         Table {
-            jobs: Slab::new(JOBS),
-            slots: vec![Slot { generation: 0, sent: None }; usize::from(SLOTS)],
-            free: (0..SLOTS).rev().collect(),
+            jobs: Jobs { jobs: Box::new(std::array::from_fn(nothing)), free: (0..=u8::MAX).rev().collect() },
+            slots: Slots {
+                slots: Box::new([Slot { generation: 0, sent: empty }; COUNT]),
+                free: (0..u8::MAX).rev().collect(),
+            },
         }
-    }
-
-    /// Commands in slots.
-    pub(super) fn in_use(&self) -> u16 {
-        SLOTS - u16::try_from(self.free.len()).unwrap_or(SLOTS)
-    }
-
-    /// The slot that a command would get, and its id; none beyond `depth` commands.
-    pub(super) fn next(&self, depth: u16) -> Option<(u16, u16)> {
-        let slot = *self.free.last().filter(|_| self.in_use() < depth.min(SLOTS))?;
-        Some((slot, self.cid(slot)))
-    }
-
-    /// Puts a command into the slot of [`Table::next`].
-    pub(super) fn enter(&mut self, sent: Sent) {
-        if let Some(slot) = self.free.pop().and_then(|slot| self.slots.get_mut(usize::from(slot))) {
-            slot.sent = Some(sent);
-        }
-    }
-
-    fn cid(&self, slot: u16) -> u16 {
-        self.slots.get(usize::from(slot)).map_or(u16::MAX, |at| at.generation << 8 | slot)
-    }
-
-    fn slot(&self, cid: u16) -> Option<&Slot> {
-        let is_its = |slot: &&Slot| slot.generation == cid >> 8 || planted!(GenerationIgnored);
-        self.slots.get(usize::from(cid & 0xFF)).filter(is_its)
-    }
-
-    /// The command of this id.
-    pub(super) fn sent(&self, cid: u16) -> Option<Sent> {
-        self.slot(cid)?.sent
-    }
-
-    /// Moves a command into another phase.
-    pub(super) fn set_phase(&mut self, cid: u16, phase: Phase, now: Tick) {
-        if let Some(sent) = self.slots.get_mut(usize::from(cid & 0xFF)).and_then(|slot| slot.sent.as_mut()) {
-            sent.phase = phase;
-            sent.since = now;
-        }
-    }
-
-    /// Takes a command out; its id is nobody's from then on.
-    pub(super) fn leave(&mut self, cid: u16) -> Option<Sent> {
-        self.slot(cid)?;
-        let index = cid & 0xFF;
-        let slot = self.slots.get_mut(usize::from(index))?;
-        let sent = slot.sent.take()?;
-        slot.generation = (slot.generation + 1) % GENERATIONS;
-        self.free.push(index);
-        Some(sent)
-    }
-
-    /// The command in this slot, and its id.
-    pub(super) fn at(&self, slot: u16) -> Option<(u16, Sent)> {
-        let cid = self.cid(slot);
-        Some((cid, self.sent(cid)?))
     }
 }
 
 impl Payloads for Table {
     fn source(&self, cid: u16) -> Option<&[u8]> {
-        let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
-        let job = self
-            .jobs
-            .get(sent.job)
-            .filter(|job| matches!(job.op, Op::Write { .. } | Op::CompareAndWrite { .. }))?;
-        job.data.as_ref()?.get(sent.from..sent.from.checked_add(sent.bytes)?)
+        let sent = self.slots.get(cid).filter(|sent| sent.phase != Phase::Asking)?;
+        let job = self.jobs.get(sent.job);
+        let is_source =
+            matches!(job.io.op, Op::Write { .. } | Op::Compare { .. } | Op::CompareAndWrite { .. });
+        let data = job.io.data.as_ref().filter(|_| is_source)?;
+        data.get(sent.from..sent.from.checked_add(sent.bytes)?)
     }
 
     fn sink(&mut self, cid: u16) -> Option<&mut [u8]> {
-        let sent = self.sent(cid).filter(|sent| sent.phase != Phase::Asking)?;
-        let job = self.jobs.get_mut(sent.job).filter(|job| matches!(job.op, Op::Read { .. }))?;
-        job.data.as_mut()?.get_mut(sent.from..sent.from.checked_add(sent.bytes)?)
+        let sent = self.slots.get(cid).filter(|sent| sent.phase != Phase::Asking)?;
+        let job = self.jobs.get_mut(sent.job);
+        let is_sink = matches!(job.io.op, Op::Read { .. });
+        let data = job.io.data.as_mut().filter(|_| is_sink)?;
+        data.get_mut(sent.from..sent.from.checked_add(sent.bytes)?)
     }
 }

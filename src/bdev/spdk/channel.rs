@@ -97,7 +97,8 @@ impl SpdkChannel {
             Op::Flush if disk.can_flush => (Call::Flush, false),
             // Without a cache everything is durable when it is done.
             Op::Flush if !is_cached => return Ok(None),
-            Op::Flush => return Err(IoError::Unsupported),
+            // A flush of a cache that cannot be flushed, and what is not offered.
+            _ => return Err(IoError::Unsupported),
         }))
     }
 

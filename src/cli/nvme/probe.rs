@@ -13,7 +13,7 @@ use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::pci::{self, PciTransport, sysfs};
 use crate::bdev::nvme::queue::{NoPayloads, Payload, Queue};
 use crate::bdev::nvme::spec::identify::{self, Controller, Namespace, cns};
-use crate::bdev::nvme::spec::{Command, Completion, admin, extent_words, nvm};
+use crate::bdev::nvme::spec::{Command, Ended, admin, extent_words, nvm};
 use crate::bdev::nvme::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
 use crate::buf::{Buf, Class, Hugepages, Memory, Pool};
 use crate::cli::Failed;
@@ -230,7 +230,7 @@ impl Probing {
         loop {
             let now = self.now();
             if let Some((completion, data)) = self.transport.pop(now) {
-                judge(command, completion, 1)?;
+                judge(command, completion.into(), 1)?;
                 return Ok(data.copied());
             }
             self.transport.check()?;
@@ -243,9 +243,9 @@ impl Probing {
         queue.ring(&mut NoPayloads);
         let began = Instant::now();
         loop {
-            if let Some(completion) = queue.pop(&mut NoPayloads, self.now()) {
+            if let Some(ended) = queue.pop(&mut NoPayloads, self.now()) {
                 queue.acknowledge();
-                return judge(command, completion, 7);
+                return judge(command, ended, 7);
             }
             if let Some(fault) = queue.fault() {
                 return Err(fault.to_owned());
@@ -255,16 +255,12 @@ impl Probing {
     }
 }
 
-fn judge(command: &Command, completion: Completion, cid: u16) -> Said<()> {
-    if completion.cid != cid {
-        return Err(format!("a completion of command {}, which was not sent", completion.cid));
+fn judge(command: &Command, ended: Ended, cid: u16) -> Said<()> {
+    if ended.cid != cid {
+        return Err(format!("a completion of command {}, which was not sent", ended.cid));
     }
-    if !completion.status.is_ok() {
-        return Err(format!(
-            "command {:#04x} ends with status {:#x}",
-            command.opcode,
-            completion.status.bits()
-        ));
+    if !ended.status.is_ok() {
+        return Err(format!("command {:#04x} ends with status {:#x}", command.opcode, ended.status.bits()));
     }
     Ok(())
 }

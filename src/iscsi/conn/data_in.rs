@@ -5,7 +5,7 @@ use super::{Conn, Cx};
 use crate::buf::Buf;
 use crate::iscsi::obligation::End;
 use crate::iscsi::task::Outcome;
-use crate::iscsi::tx::{TxItem, data_in_pdus};
+use crate::iscsi::tx::{Data, TxItem, data_in_pdus};
 use crate::scsi::Status;
 use crate::slab::Key;
 
@@ -43,8 +43,7 @@ impl Conn {
         let segment_bytes_max = self.params.send_segment_bytes_max;
         let item = TxItem::DataIn {
             itt: task.itt,
-            data,
-            lent: None,
+            data: Data::Own(data),
             offset,
             segment_bytes_max,
             data_sn,

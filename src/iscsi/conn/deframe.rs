@@ -230,11 +230,6 @@ impl Deframer {
         self.payload = Some(payload);
     }
 
-    /// The PDU of the header that is complete has been dealt with.
-    pub(super) fn end(&mut self) {
-        self.have = 0;
-    }
-
     /// Whether a data segment is under way.
     pub(super) fn in_payload(&self) -> bool {
         self.payload.is_some()

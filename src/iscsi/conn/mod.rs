@@ -67,9 +67,6 @@ pub struct Cx<'a> {
 pub enum Request {
     /// A command's turn has come.
     Run(Key),
-    /// A READ or WRITE that need not become a task if it can be carried out now. [`Conn::answer_short`] or [`Conn::go_long`]
-    /// follows.
-    Short(Short),
     /// A sequence of a WRITE's data has ended: its piece may be full, or more is to be asked for.
     Piece(Key),
     /// A WRITE that has been decided owes no data any more: it may end.
@@ -151,7 +148,6 @@ pub struct Conn {
     /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
     has_made_room: bool,
     /// The command whose header is complete has to become a task.
-    goes_long: bool,
     rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,
@@ -183,7 +179,6 @@ impl Conn {
             tmf_count: 0,
             is_logged_out: false,
             has_made_room: false,
-            goes_long: false,
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
@@ -258,9 +253,6 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
-                if let Some(short) = self.short(&bhs, input, cx) {
-                    return Ok(Some(Request::Short(short)));
-                }
                 let payload = self.begin(&bhs, cx)?;
                 self.deframer.begin(payload, &self.params);
             }
@@ -436,9 +428,7 @@ impl Conn {
             self.timers.sent(cx.now);
         }
         let sent = self.tx.sent(bytes, batch, cx.tx);
-        for _ in 0..sent.freed {
-            self.window.end();
-        }
+        self.window.end(sent.freed);
         if self.tx.is_empty() {
             self.timers.all_sent();
         }
@@ -447,7 +437,7 @@ impl Conn {
 
     /// Copies what is lent to data that were not sent, so that it can go back.
     pub fn keep_lent(&mut self, cx: &mut Cx<'_>) {
-        self.tx.keep_lent(cx.tx);
+        self.tx.keep_lent(cx.tx, cx.solicited);
     }
 
     /// Whether something waits to be sent.
@@ -460,6 +450,7 @@ impl Conn {
         self.tx.unsent_bytes() >= limits::TX_UNSENT_BYTES_MAX
     }
 
+    #[inline]
     fn push(&mut self, item: TxItem, cx: &mut Cx<'_>) {
         self.timers.queued(cx.now);
         // The slab holds what every window and every `CONTROL_REPLIES_MAX` allow: see `reactor::tables`.
@@ -525,7 +516,7 @@ impl Conn {
                 }
                 // An answer keeps the place until it is sent: see `sent`.
                 if !task.is_immediate && !task.obligation.is_answered() {
-                    self.window.end();
+                    self.window.end(1);
                 }
             }
         }

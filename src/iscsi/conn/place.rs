@@ -73,6 +73,6 @@ impl Conn {
 }
 
 /// What is published of a unit; nothing where its index has another tenant by now.
-fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
+pub(super) fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
     units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
 }

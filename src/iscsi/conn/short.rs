@@ -1,28 +1,31 @@
 //! The short way: READs and WRITEs that are carried out as they come.
 //!
 //! A READ or WRITE in its plainest form, whose turn it is and at whose LUN nothing is to be told, needs no task if the device
-//! does it at once: it is judged, done and answered between two bytes of input. Everything else, and whatever the device will
-//! not do now, becomes a task.
+//! does it at once: it is judged where it was received, done and answered. Everything else, and whatever the device will not do
+//! now, becomes a task.
+
+use std::sync::Arc;
 
 use super::command::ORDERED;
-use super::{Conn, Cx};
-use crate::buf::{Buf, Lent};
+use super::place::view_of;
+use super::{Conn, Cx, Life};
+use crate::buf::Lent;
 use crate::id::UnitId;
 use crate::iscsi::sn::Sn;
-use crate::iscsi::tx::{Keeps, TxItem};
-use crate::iscsi::window::Place as SnPlace;
-use crate::iscsi::wire::{self, Bhs, DIGEST_BYTES, Residual, ScsiCommand, ScsiResponse};
+use crate::iscsi::tx::{Data, Keeps, TxItem};
+use crate::iscsi::wire::{self, BHS_BYTES, Bhs, DIGEST_BYTES, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
 use crate::scsi::cdb::Cdb;
-use crate::scsi::view::LunNumber;
-use crate::scsi::{self, Access, Extent, Outcome, Status};
+use crate::scsi::view::{LunNumber, UnitView};
+use crate::scsi::{self, Access, Extent, Place, Status};
+use crate::time::Tick;
 
 /// Opcode of the SCSI Command PDU (RFC 7143 §11.2.1.2).
 const SCSI_COMMAND: u8 = 0x01;
 
 /// A READ or WRITE that may be carried out at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Short {
+pub struct Short<'a> {
     /// The logical unit.
     pub unit: UnitId,
     /// The blocks.
@@ -31,46 +34,50 @@ pub struct Short {
     pub access: Access,
     /// How many bytes they are.
     pub bytes: usize,
-    /// WRITE: so many bytes at the front of the input are its data segment, data first; 0 with READ.
-    pub segment_bytes: usize,
+    /// The data to write; nothing with READ.
+    pub data: &'a [u8],
+    /// What is behind the command in the input.
+    pub rest: &'a [u8],
     itt: u32,
-    is_descriptor: bool,
 }
 
 impl Conn {
-    /// The command whose header is complete, if it may go the short way.
-    pub(super) fn short(&mut self, bhs: &Bhs, input: &[u8], cx: &Cx<'_>) -> Option<Short> {
-        if std::mem::take(&mut self.goes_long) || bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 {
+    /// The command at the front of the input, if all of it is there and it may go the short way. Nothing has happened to it yet.
+    #[inline]
+    pub fn short<'a>(&self, input: &'a [u8], units: &[Option<Arc<UnitView>>]) -> Option<Short<'a>> {
+        let (bhs, rest) = input.split_first_chunk::<BHS_BYTES>()?;
+        let bhs = Bhs(*bhs);
+        if bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 || !self.may_go_short() {
             return None;
         }
-        let command = ScsiCommand::parse(bhs);
+        let rest = self.behind_header(&bhs, rest)?;
+        let command = ScsiCommand::parse(&bhs);
         let is_its_turn = !command.immediate
             && command.is_final
             && command.attribute != ORDERED
-            && self.ordered_count == 0
-            && !self.is_gated
-            && self.window.place(command.cmd_sn) == SnPlace::Due;
+            && self.window.is_due(command.cmd_sn);
         if !is_its_turn {
             return None;
         }
-        let number = LunNumber::decode(&command.lun);
-        let cdb = Cdb::new(command.cdb);
-        let (place, attentions) = self.place_and_attentions(number, cx.units);
-        if attentions.is_none_or(|attentions| !attentions.is_empty()) {
+        let number = LunNumber::decode(&command.lun)?;
+        let (index, mapping) = self.target.mapping(number)?;
+        if !self.attentions.get(index)?.is_empty() {
             return None;
         }
-        let (view, _) = place.unit?;
-        let (unit, is_descriptor) = (view.id, view.modes.descriptor_sense);
-        let (extent, access) = scsi::plain(&cdb, &place)?;
-        let bytes =
-            extent.blocks.checked_mul(view.block_bytes).filter(|bytes| *bytes <= limits::PIECE_BYTES_MAX)?;
-        if bytes != command.expected_bytes {
-            return None;
-        }
+        let view = view_of(units, mapping.unit)?;
+        let unit = Some((view, mapping.read_only));
+        let place = Place { nexus: self.nexus, target: &self.target, number, unit };
+        let (mut extent, access) = scsi::plain(&Cdb::new(command.cdb), &place)?;
+        extent.fua |= view.is_write_through();
+        let expected = command.expected_bytes;
+        let bytes = extent
+            .blocks
+            .checked_mul(view.block_bytes)
+            .filter(|bytes| *bytes == expected && *bytes <= limits::PIECE_BYTES_MAX)?;
         let data_bytes = bhs.data_bytes();
-        let segment_bytes = match access {
+        let (data, rest) = match access {
             Access::Read if command.read && !command.write && data_bytes == 0 && !self.params.data_digest => {
-                0
+                (&[][..], rest)
             }
             Access::Write
                 if command.write
@@ -79,71 +86,73 @@ impl Conn {
                     && self.params.immediate_data
                     && bytes <= self.params.first_burst_bytes =>
             {
-                self.whole_segment(input, bytes as usize)?
+                self.segment(rest, bytes as usize)?
             }
             _ => return None,
         };
-        let itt = command.itt;
-        Some(Short { unit, extent, access, bytes: bytes as usize, segment_bytes, itt, is_descriptor })
+        Some(Short { unit: view.id, extent, access, bytes: bytes as usize, data, rest, itt: command.itt })
     }
 
-    /// How long the data segment at the front of the input is on the wire, if it is all there and intact.
-    fn whole_segment(&self, input: &[u8], bytes: usize) -> Option<usize> {
-        let end = bytes + wire::padding_bytes(bytes);
-        if !self.params.data_digest {
-            return (input.len() >= end).then_some(end);
+    /// Whether a command that comes now needs to wait for nothing of this connection.
+    fn may_go_short(&self) -> bool {
+        self.life == Life::Open
+            && !self.is_gated
+            && self.ordered_count == 0
+            && !self.deframer.is_inside()
+            && self.tx.control_count() < limits::CONTROL_REPLIES_MAX
+    }
+
+    /// What is behind the header digest, if that is there and right.
+    fn behind_header<'a>(&self, bhs: &Bhs, rest: &'a [u8]) -> Option<&'a [u8]> {
+        if !self.params.header_digest {
+            return Some(rest);
         }
-        let segment = input.get(..end + DIGEST_BYTES)?;
-        (segment[end..] == wire::crc32c(&[&segment[..end]])).then_some(segment.len())
+        let (digest, rest) = rest.split_first_chunk::<DIGEST_BYTES>()?;
+        (*digest == wire::crc32c(&[&bhs.0])).then_some(rest)
     }
 
-    /// The command of [`Request::Short`](super::Request::Short) becomes a task.
-    pub fn go_long(&mut self) {
-        self.goes_long = true;
+    /// A data segment of `bytes` bytes, if it is all there and intact, and what is behind it.
+    fn segment<'a>(&self, input: &'a [u8], bytes: usize) -> Option<(&'a [u8], &'a [u8])> {
+        let padded = bytes + wire::padding_bytes(bytes);
+        let (segment, rest) = input.split_at_checked(padded)?;
+        if !self.params.data_digest {
+            return Some((&segment[..bytes], rest));
+        }
+        let (digest, rest) = rest.split_first_chunk::<DIGEST_BYTES>()?;
+        (*digest == wire::crc32c(&[segment])).then_some((&segment[..bytes], rest))
     }
 
-    /// The command of [`Request::Short`](super::Request::Short) has been carried out, and ends so. A READ that ends well has data:
-    /// those that are `lent` instead are as many, and [`Conn::keep_lent`] follows in the same turn.
-    pub fn answer_short(
-        &mut self,
-        short: &Short,
-        outcome: Outcome,
-        data: Option<(Buf, Lent)>,
-        cx: &mut Cx<'_>,
-    ) {
-        self.deframer.end();
-        self.timers.heard(cx.now);
+    /// A command has been carried out, and ends with GOOD. A READ has data: they are as many as it asked for, a buffer for them is set
+    /// aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
+    #[inline]
+    pub fn answer_short(&mut self, short: &Short<'_>, lent: Option<Lent>, cx: &mut Cx<'_>) {
         self.window.take_due();
         self.grow_window(cx);
         if let Some(histogram) = &self.target.histogram {
             histogram.count(self.reactor, 0);
         }
-        let item = match data {
-            Some((data, lent)) => TxItem::DataIn {
-                itt: short.itt,
-                data,
-                lent: Some(lent),
+        let (itt, status) = (short.itt, Status::Good.code());
+        let item = match lent {
+            Some(lent) => TxItem::DataIn {
+                itt,
+                data: Data::Lent(lent),
                 offset: 0,
                 segment_bytes_max: self.params.send_segment_bytes_max,
                 data_sn: Sn(0),
-                last: Some(Some((Status::Good.code(), Residual::None))),
+                last: Some(Some((status, Residual::None))),
                 keeps: Keeps::Place,
             },
             None => {
-                let bytes = u32::try_from(short.bytes).unwrap_or(u32::MAX);
-                let residual =
-                    if outcome.status == Status::Good { Residual::None } else { Residual::Under(bytes) };
-                let response = ScsiResponse {
-                    itt: short.itt,
-                    response: 0,
-                    status: outcome.status.code(),
-                    exp_data_sn: Sn(0),
-                    residual,
-                };
-                let sense = outcome.sense.map(|sense| (sense, short.is_descriptor));
-                TxItem::Response { bhs: response.encode(), sense, keeps: Keeps::Place }
+                let response =
+                    ScsiResponse { itt, response: 0, status, exp_data_sn: Sn(0), residual: Residual::None };
+                TxItem::Response { bhs: response.encode(), sense: None, keeps: Keeps::Place }
             }
         };
         self.push(item, cx);
+    }
+
+    /// Commands went the short way.
+    pub fn went_short(&mut self, now: Tick) {
+        self.timers.heard(now);
     }
 }

@@ -118,11 +118,7 @@ impl World {
 
     /// What a PDU that came asks of the reactor.
     fn receive(&mut self, mut pdu: &[u8]) -> Option<Request> {
-        let mut request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
-        if matches!(request, Some(Request::Short(_))) {
-            self.conn.go_long();
-            request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
-        }
+        let request = self.conn.advance(&mut pdu, cx!(self)).unwrap();
         assert!(pdu.is_empty());
         request
     }

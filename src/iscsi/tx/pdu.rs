@@ -4,7 +4,7 @@ use super::{Keeps, StatSn, TxItem};
 use crate::iscsi::params::Params;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::window::Window;
-use crate::iscsi::wire::{self, DataIn};
+use crate::iscsi::wire::{self, Bhs, DataIn};
 use crate::limits;
 use crate::slab::Key;
 
@@ -22,6 +22,15 @@ pub(super) struct Cursor {
 const HEAD_BYTES: usize = 128;
 const _: () =
     assert!(wire::BHS_BYTES + 2 * wire::DIGEST_BYTES + 2 + limits::SENSE_BYTES_MAX + 3 <= HEAD_BYTES);
+
+const ZEROES: [u8; 3] = [0; 3];
+
+/// What headers say of the window, and what was agreed on.
+struct Stamps<'a> {
+    exp_cmd_sn: Sn,
+    max_cmd_sn: Sn,
+    params: &'a Params,
+}
 
 /// A PDU ready to be sent.
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +75,47 @@ impl Pdu {
         self.frees = false;
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    fn put(&mut self, bytes: &[u8]) {
         self.head[self.head_bytes..self.head_bytes + bytes.len()].copy_from_slice(bytes);
         self.head_bytes += bytes.len();
+    }
+
+    /// The header, with its digest.
+    fn put_header(&mut self, mut bhs: Bhs, segment_bytes: usize, stat_sn: Option<Sn>, stamps: Stamps<'_>) {
+        wire::stamp(&mut bhs, stat_sn, stamps.exp_cmd_sn, stamps.max_cmd_sn);
+        bhs.set_data_bytes(to_u32(segment_bytes));
+        self.put(&bhs.0);
+        if stamps.params.header_digest {
+            self.put(&wire::crc32c(&[&bhs.0]));
+        }
+    }
+
+    /// Sense data behind their length (RFC 7143 §11.4.7.2), with padding and digest.
+    fn put_sense(&mut self, sense: &[u8], params: &Params) {
+        let from = self.head_bytes;
+        self.put(&[0, sense.len().to_le_bytes()[0]]);
+        self.put(sense);
+        self.put(&ZEROES[..wire::padding_bytes(2 + sense.len())]);
+        if params.data_digest {
+            let digest = wire::crc32c(&[&self.head[from..self.head_bytes]]);
+            self.put(&digest);
+        }
+    }
+
+    /// The item's data from `from` on, with padding and digest; `data` are the same, where there are digests.
+    fn put_data(&mut self, key: Key, from: u32, bytes: usize, data: &[u8], params: &Params) {
+        if bytes == 0 {
+            return;
+        }
+        let padding = &ZEROES[..wire::padding_bytes(bytes)];
+        self.data = Some((key, from, to_u32(bytes)));
+        self.tail = [0; 8];
+        self.tail_bytes = padding.len();
+        if params.data_digest {
+            let end = padding.len() + wire::DIGEST_BYTES;
+            self.tail[padding.len()..end].copy_from_slice(&wire::crc32c(&[data, padding]));
+            self.tail_bytes = end;
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -80,97 +127,63 @@ impl Pdu {
 /// places of the window.
 pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, window: &Window, freed: u32) {
     let before = pdu.after;
-    let mut stat_sn = Some(before.stat_sn);
-    let mut consumes = true;
-    let mut sense = [0; limits::SENSE_BYTES_MAX];
-    let mut sense_bytes = 0;
-    let mut data: &[u8] = &[];
-    let mut bhs = match item {
-        TxItem::Pdu { bhs, data: buf, stat_sn, closes, .. } => {
-            consumes = *stat_sn == StatSn::Consume;
+    let stamps =
+        |freed| Stamps { exp_cmd_sn: window.expected(), max_cmd_sn: window.max_after(freed), params };
+    match item {
+        TxItem::Pdu { bhs, data, stat_sn, closes, .. } => {
             pdu.closes = *closes;
-            data = buf.as_deref().unwrap_or(&[]);
-            *bhs
-        }
-        TxItem::Response { bhs, sense: with, keeps } => {
-            pdu.frees = *keeps == Keeps::Place;
-            if let Some((with, is_descriptor)) = with {
-                sense_bytes = with.encode(*is_descriptor, &mut sense);
+            if *stat_sn == StatSn::Consume {
+                pdu.after.stat_sn = before.stat_sn.plus(1);
             }
-            *bhs
+            let data = data.as_deref().unwrap_or(&[]);
+            pdu.put_header(*bhs, data.len(), Some(before.stat_sn), stamps(freed));
+            pdu.put_data(key, 0, data.len(), data, params);
         }
-        TxItem::DataIn { itt, data: buf, offset, segment_bytes_max, data_sn, last, keeps, .. } => {
-            let at = before.at as usize;
-            let bytes =
-                segment_bytes(params, *segment_bytes_max, *offset + before.at, to_u32(buf.len() - at));
-            data = &buf[at..at + bytes as usize];
+        TxItem::Response { bhs, sense, keeps } => {
+            pdu.frees = *keeps == Keeps::Place;
+            pdu.after.stat_sn = before.stat_sn.plus(1);
+            // The answer itself says that there is room for another command.
+            let stamps = stamps(freed + u32::from(pdu.frees));
+            let Some((sense, is_descriptor)) = sense else {
+                return pdu.put_header(*bhs, 0, Some(before.stat_sn), stamps);
+            };
+            let mut bytes = [0; limits::SENSE_BYTES_MAX];
+            let count = sense.encode(*is_descriptor, &mut bytes);
+            pdu.put_header(*bhs, count + 2, Some(before.stat_sn), stamps);
+            pdu.put_sense(&bytes[..count], params);
+        }
+        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps } => {
+            let whole = to_u32(data.len());
+            let bytes = segment_bytes(params, *segment_bytes_max, *offset + before.at, whole - before.at);
             let end = before.at + bytes;
-            pdu.ends_item = end as usize == buf.len();
+            pdu.ends_item = end == whole;
+            pdu.after = if pdu.ends_item {
+                Cursor { at: 0, pdus: 0, ..before }
+            } else {
+                Cursor { at: end, pdus: before.pdus + 1, ..before }
+            };
             let is_last = pdu.ends_item && last.is_some();
             pdu.frees = is_last && *keeps == Keeps::Place;
             let status = if is_last { last.flatten() } else { None };
-            if status.is_none() {
-                consumes = false;
-                stat_sn = None;
+            let stat_sn = status.map(|_| before.stat_sn);
+            if status.is_some() {
+                pdu.after.stat_sn = before.stat_sn.plus(1);
             }
-            pdu.after.at = end;
-            pdu.after.pdus += 1;
             // RFC 7143 §11.7.1: F ends a sequence, which is at most MaxBurstLength long. A piece ends one too: should the
             // next one fail, the status with its sense data follows here.
-            let ends_burst = (*offset + end).is_multiple_of(params.max_burst_bytes);
-            DataIn {
-                is_final: pdu.ends_item || ends_burst,
+            let ends_burst = || (*offset + end).is_multiple_of(params.max_burst_bytes);
+            let header = DataIn {
+                is_final: pdu.ends_item || ends_burst(),
                 status,
                 itt: *itt,
                 data_sn: data_sn.plus(before.pdus),
                 offset: *offset + before.at,
-            }
-            .encode()
+            };
+            let stamps = stamps(freed + u32::from(pdu.frees));
+            pdu.put_header(header.encode(), bytes as usize, stat_sn, stamps);
+            let digested = data.own(before.at as usize, bytes as usize);
+            pdu.put_data(key, before.at, bytes as usize, digested, params);
         }
-    };
-    if consumes {
-        pdu.after.stat_sn = before.stat_sn.plus(1);
-    }
-    if pdu.ends_item {
-        pdu.after.at = 0;
-        pdu.after.pdus = 0;
-    }
-    // The answer itself says that there is room for another command.
-    let max = window.max_after(freed + u32::from(pdu.frees));
-    wire::stamp(&mut bhs, stat_sn, window.expected(), max);
-
-    // RFC 7143 §11.4.7.2: sense data stand behind their length.
-    let sense_segment_bytes = if sense_bytes == 0 { 0 } else { sense_bytes + 2 };
-    let segment = data.len() + sense_segment_bytes;
-    bhs.set_data_bytes(to_u32(segment));
-    pdu.put(&bhs.0);
-    if params.header_digest {
-        pdu.put(&wire::crc32c(&[&bhs.0]));
-    }
-    if segment == 0 {
-        return;
-    }
-    const ZEROES: [u8; 3] = [0; 3];
-    let padding = &ZEROES[..wire::padding_bytes(segment)];
-    pdu.tail = [0; 8];
-    if sense_bytes > 0 {
-        let from = pdu.head_bytes;
-        pdu.put(&[0, sense_bytes.to_le_bytes()[0]]);
-        pdu.put(&sense[..sense_bytes]);
-        pdu.put(padding);
-        if params.data_digest {
-            let digest = wire::crc32c(&[&pdu.head[from..pdu.head_bytes]]);
-            pdu.put(&digest);
-        }
-        return;
-    }
-    let from = if matches!(item, TxItem::DataIn { .. }) { before.at } else { 0 };
-    pdu.data = Some((key, from, to_u32(segment)));
-    pdu.tail_bytes = padding.len();
-    if params.data_digest {
-        let end = padding.len() + wire::DIGEST_BYTES;
-        pdu.tail[padding.len()..end].copy_from_slice(&wire::crc32c(&[data, padding]));
-        pdu.tail_bytes = end;
     }
 }
 

@@ -4,10 +4,13 @@
 mod world;
 
 use super::Phase;
-use crate::id::{BarrierId, UnitId};
+use crate::bdev::Op;
+use crate::id::{BarrierId, NexusId, SessionId, UnitId};
 use crate::limits;
-use crate::reactor::message::{Change, ToControl, ToReactor};
+use crate::reactor::message::{Change, HoldRange, ToControl, ToReactor};
+use crate::reactor::tables::InFlight;
 use crate::scsi::attention::Ua;
+use crate::slab::Key;
 use crate::time::SECOND_NS;
 
 use world::World;
@@ -371,4 +374,38 @@ fn a_home_stays_as_long_as_it_is_needed() {
     world.finish(owner, hold, 0);
     assert!(world.reactors[0].is_stopped());
     assert_eq!(world.left(), 0);
+}
+
+#[test]
+fn a_copy_meets_a_hold_of_what_it_reads_too() {
+    let nobody = Key { index: 0, generation: 0 };
+    let copy = InFlight {
+        task: nobody,
+        conn: nobody,
+        session: SessionId(1),
+        nexus: NexusId(1),
+        unit: UnitId(2),
+        op: Op::Copy { from: 100, lba: 20, blocks: 10, fua: false },
+        offset: 0,
+        bytes: 0,
+        serial: 1,
+        parked: None,
+        next: None,
+        hold: None,
+        is_forbidden: false,
+        is_lost: false,
+    };
+    let meets = |unit, lba, blocks| HoldRange { unit: UnitId(unit), lba, blocks }.meets(&copy);
+    for (lba, blocks, expected) in [
+        (19, 1, false),
+        (19, 2, true),
+        (29, 1, true),
+        (30, 70, false),
+        (30, 71, true),
+        (109, 1, true),
+        (110, 9, false),
+    ] {
+        assert_eq!(meets(2, lba, blocks), expected, "{blocks} blocks from {lba}");
+    }
+    assert!(!meets(1, 100, 1));
 }

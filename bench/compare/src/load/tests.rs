@@ -43,7 +43,13 @@ fn run(name: &str, text: &str) -> (String, Result<(Report, ServerUse), Fault>) {
         rate: Some(1000),
         idle: 5,
     };
-    let generator = Generator { program, cpus: Cpus { server: 1, client: 0 }, seconds: 0.5, warmup: 0.1 };
+    let generator = Generator {
+        program,
+        cpus: Cpus { server: 1, client: 0 },
+        seconds: 0.5,
+        warmup: 0.1,
+        is_urgent: false,
+    };
     let started = Generator { cpus: Cpus { server: cpu, client: cpu }, ..generator.clone() };
     let words = arguments(&server, &load, &generator).join(" ");
     let done =
@@ -73,30 +79,36 @@ fn what_is_no_report_is_an_error() {
 }
 
 #[test]
-fn use_is_that_of_the_middle() {
-    let start = Instant::now();
+fn use_is_that_of_the_time_that_counts() {
     let sample = |at_ms, cpu_ms, busy, idle| Sample {
-        when: start + Duration::from_millis(at_ms),
+        when: Duration::from_millis(at_ms),
         cpu: Duration::from_millis(cpu_ms),
         foreign: Duration::from_millis(at_ms / 4),
         ticks: Some((busy, idle)),
         memory_kib: at_ms,
     };
-    // A second of logins, a second that is measured, then the end.
+    // A second of logins, a second that is measured, half a second of logouts.
     let samples = [
         sample(0, 0, 0, 0),
-        sample(1000, 900, 10, 0),
+        sample(900, 810, 10, 0),
         sample(1100, 1000, 20, 0),
         sample(1500, 1200, 40, 60),
         sample(1900, 1400, 60, 120),
-        sample(1950, 1450, 500, 500),
+        sample(2001, 1450, 500, 500),
+        sample(2500, 1900, 900, 500),
     ];
-    let found = used(&samples, start + Duration::from_millis(2000), 1.0);
+    let found = used(&samples, 1_000_000_000, 1.0);
     assert_eq!(
         found,
-        ServerUse { cores: 0.5, busy_share: Some(0.25), memory_kib: 1900, foreign_cores: 0.25 }
+        ServerUse {
+            cores: 0.5,
+            busy_share: Some(0.25),
+            memory_kib: 1900,
+            foreign_cores: 0.25,
+            ..ServerUse::default()
+        }
     );
-    let few = used(&samples[..2], start + Duration::from_millis(2000), 1.0);
-    assert_eq!((few.cores, few.memory_kib), (0.9, 1000));
-    assert_eq!(used(&[], start, 1.0), ServerUse::default());
+    let few = used(&samples[..2], 1_000_000_000, 1.0);
+    assert_eq!((few.cores, few.memory_kib), (0.9, 900));
+    assert_eq!(used(&[], 0, 1.0), ServerUse::default());
 }

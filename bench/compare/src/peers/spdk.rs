@@ -41,6 +41,8 @@ pub(super) fn start(found: &Found, setting: &Setting<'_>) -> Result<Server, Faul
     let mut command = Command::new(&found.program);
     command.arg("-m").arg(format!("[{}]", setting.cpus.server)).arg("-r").arg(&calls);
     command.args(["--no-pci", "--wait-for-rpc", "-s", &(disk_mib + POOLS_MIB).to_string()]);
+    // Killed, it would leave its trace buffers in memory; nobody reads them.
+    command.args(["--num-trace-entries", "0"]);
     if !hugepages(disk_mib) {
         command.arg("--no-huge");
     }

@@ -27,6 +27,8 @@ type Figure = fn(&Point) -> Option<f64>;
 /// One plot.
 struct Plot {
     name: &'static str,
+    /// The part of the page that shows it.
+    region: &'static str,
     title: &'static str,
     x: &'static str,
     y: &'static str,
@@ -52,6 +54,12 @@ pub(crate) fn plots(results: &Results, folder: &Path) -> Result<Vec<PathBuf>, Fa
     Ok(files)
 }
 
+/// The plots of a part of the page, as Markdown.
+pub(super) fn images(results: &Results, region: &str, folder: &str) -> String {
+    let shown = all(results).into_iter().filter(|plot| plot.region == region && !plot.lines.is_empty());
+    shown.map(|plot| format!("![{}]({folder}/{}.svg)\n", plot.title, plot.name)).collect()
+}
+
 fn all(results: &Results) -> Vec<Plot> {
     let iops = |point: &Point| Some(point.load.iops / 1e3);
     let cost = |point: &Point| Some(point.core_ns_per_io()? / 1e3);
@@ -60,6 +68,7 @@ fn all(results: &Results) -> Vec<Plot> {
         |name, title, x, y, is_log, cases: &[(String, String)], figure: &dyn Fn(&Point) -> Option<f64>| {
             Plot {
                 name,
+                region: if matches!(name, "cost" | "rate") { "cost" } else { "sweep" },
                 title,
                 x,
                 y,
@@ -103,6 +112,7 @@ fn percentiles(results: &Results, name: &'static str, title: &'static str, case:
     ];
     Plot {
         name,
+        region: "latency",
         title,
         x: "percentile",
         y: "µs",
@@ -216,7 +226,7 @@ impl Plot {
             .label_style(small())
             .x_labels(self.places.len() + 1)
             .x_label_formatter(&place)
-            .y_label_formatter(&|y| tick(*y))
+            .y_label_formatter(&|y| tick(*y, self.is_log))
             .x_desc(self.x)
             .y_desc(self.y)
             .draw()?;
@@ -236,6 +246,17 @@ impl Plot {
     }
 }
 
-fn tick(value: f64) -> String {
-    if value >= 10.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value:.1}") }
+/// What a tick of the y axis says. Ticks of a logarithmic one stand closer the further up they are in a decade: 1, 2 and 5
+/// have room.
+pub(super) fn tick(value: f64, is_log: bool) -> String {
+    let first = value / 10_f64.powf((value.log10() + 1e-9).floor());
+    match value {
+        _ if is_log && [1.0, 2.0, 5.0].iter().all(|round: &f64| (first - round).abs() > 1e-6) => {
+            String::new()
+        }
+        0.0 => "0".to_owned(),
+        10.0.. => format!("{value:.0}"),
+        1.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
+    }
 }

@@ -1,5 +1,6 @@
 //! The tables, as Markdown. In the page each stands between two marks; everything else in the page is somebody's words.
 
+use super::plots::images;
 use crate::cases::{self, Case, Goal, Group};
 use crate::peers::Kind;
 use crate::results::{Point, Results};
@@ -9,6 +10,7 @@ const END: &str = "<!-- end -->";
 /// From this size on throughput is told in MiB/s.
 const LARGE_BYTES: u32 = 65_536;
 const NOTHING: &str = "–";
+const NOT_YET: &str = "*Not yet measured.*\n";
 
 /// What makes the text of a region.
 type Writer = fn(&Results) -> String;
@@ -33,15 +35,18 @@ pub(crate) fn text(results: &Results) -> String {
         .join("\n")
 }
 
-/// The page with these results between its marks; says which mark is missing.
-pub(crate) fn page(results: &Results, page: &str) -> Result<String, String> {
+/// The page with these results between its marks, and the plots that are in the folder; says which mark is missing.
+pub(crate) fn page(results: &Results, page: &str, folder: &str) -> Result<String, String> {
     let mut text = page.to_owned();
     for (name, write) in REGIONS {
         let begin = format!("<!-- lunette-compare: {name} -->\n");
         let missing = || format!("the page has no {:?} with {END:?} after it", begin.trim());
         let (head, rest) = text.split_once(&begin).ok_or_else(missing)?;
         let (_, tail) = rest.split_once(END).ok_or_else(missing)?;
-        text = format!("{head}{begin}\n{}\n{END}{tail}", write(results));
+        let parts = [images(results, name, folder), write(results)];
+        let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let told = if parts.is_empty() { NOT_YET.to_owned() } else { parts.join("\n") };
+        text = format!("{head}{begin}\n{told}\n{END}{tail}");
     }
     Ok(text)
 }
@@ -79,18 +84,23 @@ fn goals(results: &Results) -> String {
                 case.title.clone(),
                 format!("{}, {} {bound}", what(goal), if is_least { "≥" } else { "≤" }),
                 spread_text(&spread),
+                by_core_time(results, &case, goal)
+                    .map_or_else(|| NOTHING.to_owned(), |spread| spread_text(&spread)),
                 if is_met { "yes" } else { "**no**" }.to_owned(),
                 spdk.map_or_else(|| NOTHING.to_owned(), |spread| spread_text(&spread)),
             ]);
         }
     }
-    table(&["case", "goal", "lunette", "met", "SPDK"].map(str::to_owned), &rows)
+    table(&["case", "goal", "lunette", "by core time", "met", "SPDK"].map(str::to_owned), &rows)
 }
 
 /// What a goal is about, for each round; by `kind` in lunette's place.
 fn reached(results: &Results, case: &Case, goal: &Goal, kind: Kind) -> Vec<f64> {
     let iops = |point: &Point| Some(point.load.iops);
     let own = results.figures(&case.name, kind.name(), iops);
+    let each = |figure: &dyn Fn(&Point) -> Option<f64>| {
+        results.of(&case.name, kind.name()).filter_map(figure).collect()
+    };
     match goal {
         Goal::Peer(peer, _) => ratios(&own, &results.figures(&case.name, peer.name(), iops)),
         Goal::Case(other, _) => ratios(&own, &results.figures(other, kind.name(), iops)),
@@ -104,7 +114,21 @@ fn reached(results: &Results, case: &Case, goal: &Goal, kind: Kind) -> Vec<f64> 
                 own.iter().filter_map(|(round, _)| Some((*round, best(*round)?))).collect();
             ratios(&own, &bests)
         }
-        Goal::Login(_) => results.of(&case.name, kind.name()).map(|point| point.load.login_seconds).collect(),
+        Goal::Login(_) => each(&|point| Some(point.load.login_seconds * 1e3)),
+        Goal::Start(_) => each(&|point| Some(point.server.start_seconds)),
+        Goal::Lines(_) => each(&|point| Some(f64::from(point.server.start_lines))),
+        Goal::Cores(_) => each(&|point| Some(point.server.cores)),
+        Goal::IdleMemory(_) => each(&|point| {
+            let grown_kib = point.server.memory_kib.saturating_sub(point.server.memory_before_kib);
+            Some(grown_kib as f64 / f64::from(case.load.idle))
+        }),
+        Goal::Above(other, _) => {
+            let p50 = |point: &Point| Some(point.load.latency_us.p50);
+            let under = results.figures(other, kind.name(), p50);
+            let of_round = |round: u32| under.iter().find(|(other, _)| *other == round);
+            let over = results.figures(&case.name, kind.name(), p50);
+            over.iter().filter_map(|(round, figure)| Some(figure - of_round(*round)?.1)).collect()
+        }
         Goal::FairShare(_) => {
             let connections =
                 f64::from(case.load.connections + case.beside.as_ref().map_or(0, |load| load.connections));
@@ -112,9 +136,21 @@ fn reached(results: &Results, case: &Case, goal: &Goal, kind: Kind) -> Vec<f64> 
                 let iops = point.load.iops + point.beside.as_ref()?.iops;
                 Some(point.load.latency_us.p99 / (connections * 1e6 / iops))
             };
-            results.of(&case.name, kind.name()).filter_map(share).collect()
+            each(&share)
         }
     }
+}
+
+/// The same ratio of throughputs, if each server had had as much time of a core as the other: what took the core away from one
+/// of them does not count.
+fn by_core_time(results: &Results, case: &Case, goal: &Goal) -> Option<Spread> {
+    let (other, peer) = match goal {
+        Goal::Peer(peer, _) => (case.name.as_str(), *peer),
+        Goal::Case(other, _) => (*other, Kind::Lunette),
+        _ => return None,
+    };
+    let cost = |case: &str, kind: Kind| results.figures(case, kind.name(), Point::core_ns_per_io);
+    Spread::of(&ratios(&cost(other, peer), &cost(&case.name, Kind::Lunette)))
 }
 
 fn what(goal: &Goal) -> String {
@@ -122,7 +158,12 @@ fn what(goal: &Goal) -> String {
         Goal::Peer(kind, _) => format!("of {}", kind.name()),
         Goal::Case(name, _) => format!("of `{name}`"),
         Goal::Best(start, _) => format!("of the best `{start}…`"),
-        Goal::Login(_) => "seconds of logins".to_owned(),
+        Goal::Login(_) => "ms of logins".to_owned(),
+        Goal::Start(_) => "seconds until it serves".to_owned(),
+        Goal::Lines(_) => "lines logged until then".to_owned(),
+        Goal::IdleMemory(_) => "KiB for each idle connection".to_owned(),
+        Goal::Cores(_) => "cores in use".to_owned(),
+        Goal::Above(name, _) => format!("µs of p50 above `{name}`"),
         Goal::FairShare(_) => "p99 per mean of a fair share".to_owned(),
     }
 }
@@ -156,7 +197,12 @@ fn cost(results: &Results) -> String {
             let cores =
                 of_points(points, |point| Some(point.server.cores * point.server.busy_share.unwrap_or(1.0)))?;
             let memory = of_points(points, |point| Some(point.server.memory_kib as f64 / 1024.0))?;
-            Some(format!("{}; {:.2}; {} MiB", number(time.median), cores.median, number(memory.median)))
+            let memory = if memory.median > 0.0 {
+                format!("{} MiB", number(memory.median))
+            } else {
+                NOTHING.to_owned()
+            };
+            Some(format!("{}; {:.2}; {memory}", number(time.median), cores.median))
         },
     )
 }

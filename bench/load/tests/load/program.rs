@@ -17,7 +17,9 @@ fn json_is_one_object_with_these_fields() {
     let out = run(&format!("--portal {} --seconds 0.3 --warmup 0.1 --qd 4 --json", world.portal));
     assert_eq!((out.status.code(), &out.stderr[..]), (Some(0), &b""[..]));
     let value: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    for field in ["ios", "bytes", "seconds", "iops", "mib_per_s", "client_cpu_seconds", "login_seconds"] {
+    for field in
+        ["ios", "bytes", "seconds", "began_ns", "iops", "mib_per_s", "client_cpu_seconds", "login_seconds"]
+    {
         assert!(value[field].as_f64().is_some_and(|number| number > 0.0), "{field} in {value}");
     }
     for field in ["mean", "min", "p50", "p90", "p99", "p999", "max"] {

@@ -15,7 +15,7 @@ use crate::bdev::Wake;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Port, Reply, Request};
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
-use crate::bdev::nvme::spec::{Command, Completion, Status, admin};
+use crate::bdev::nvme::spec::{Command, Completion, Ended, Status, admin};
 use crate::bdev::nvme::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
 use crate::id::ReactorId;
 use crate::time::{MS_NS, SECOND_NS, Tick};
@@ -322,7 +322,7 @@ impl Queue for ScriptQueue {
         Err(PushError::Broken)
     }
     fn ring(&mut self, _: &mut dyn Payloads) {}
-    fn pop(&mut self, _: &mut dyn Payloads, _: Tick) -> Option<Completion> {
+    fn pop(&mut self, _: &mut dyn Payloads, _: Tick) -> Option<Ended> {
         None
     }
     fn acknowledge(&mut self) {}

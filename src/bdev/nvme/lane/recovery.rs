@@ -1,20 +1,19 @@
 //! What a lane does with the controller's thread: its answers, memory to be mapped, commands that take too long, the end of a
 //! pair of queues.
 
-use super::{Lane, Mapped, State};
+use super::{Lane, Mapped, Pair, Stall, State};
+use crate::bdev::IoError;
 use crate::bdev::nvme::bus::Mapping;
 use crate::bdev::nvme::planted::planted;
 use crate::bdev::nvme::port::{Reply, Request, StopCause};
-use crate::bdev::nvme::table::{Job, Phase, SLOTS};
-use crate::bdev::{IoError, Op};
+use crate::bdev::nvme::table::{Job, Phase};
 use crate::buf::Buf;
 use crate::limits::NVME_ASK_NS;
-use crate::slab::Key;
 
 impl Lane {
     pub(super) fn stop(&mut self, why: StopCause) {
         if self.state == State::Ready
-            && let Some(queue) = self.queue.take()
+            && let Some(Pair { queue, .. }) = self.pair.take()
         {
             self.state = State::Stopping;
             self.ask(Request::Stop { queue, why });
@@ -25,54 +24,54 @@ impl Lane {
         while let Some(reply) = self.port.reply() {
             match reply {
                 Reply::Opened(queue) => {
-                    self.queue = Some(queue);
+                    self.pair = Some(Pair::new(queue));
                     self.state = State::Ready;
                 }
                 Reply::Mapped { base, mapping } => self.learn(base, mapping),
                 Reply::Lba { cid, lba } => self.located(cid, lba),
                 Reply::Stopped => {
-                    self.stopped();
+                    self.stopped(false);
                     self.state = State::Opening;
                     self.ask(Request::Open);
                 }
                 Reply::Gone => {
-                    self.is_fencing = true;
-                    self.stopped();
+                    self.stopped(true);
                     self.state = State::Gone;
                 }
             }
         }
     }
 
-    /// Nothing can reach memory or medium any more.
-    fn stopped(&mut self) {
-        self.queue = None;
+    /// Nothing can reach memory or medium any more; for ever, where the controller `is_gone`.
+    fn stopped(&mut self, is_gone: bool) {
+        self.pair = None;
         self.mapped.clear();
-        self.needs_ring = false;
-        let is_gone = std::mem::take(&mut self.is_fencing);
-        for slot in 0..SLOTS {
-            let Some((cid, sent)) = self.table.at(slot) else { continue };
-            self.table.leave(cid);
-            let Some(job) = self.table.jobs.get_mut(sent.job) else { continue };
+        self.asking = 0;
+        // The controller is not to blame where a channel was fenced: that is no try of the others' reads.
+        let is_try = self.fenced.is_empty();
+        for slot in 0..=u8::MAX {
+            let Some((cid, sent)) = self.table.slots.at(slot) else { continue };
+            self.table.slots.leave(cid);
+            let job = self.table.jobs.get_mut(sent.job);
             job.commands = job.commands.saturating_sub(1);
             if job.commands > 0 {
                 continue;
             }
-            let is_read = matches!(job.op, Op::Read { .. }) || planted!(WriteRetried);
-            if is_read && !job.is_retry && !is_gone && job.result.is_ok() {
-                job.begin_again();
-                if !job.is_waiting {
-                    job.is_waiting = true;
-                    self.waiting.push_back(sent.job);
-                }
+            let is_wanted = !is_gone && !self.fenced.contains(&job.channel);
+            if is_wanted && job.is_harmless() && !job.is_retry && job.result.is_ok() {
+                job.begin();
+                job.is_retry = is_try;
+                self.wait(sent.job);
             } else {
-                let error = if is_gone { IoError::Cancelled } else { IoError::Aborted };
-                job.result = job.result.and(Err(error));
-                self.settle(sent.job);
+                job.fail(if is_wanted { IoError::Aborted } else { IoError::Cancelled });
+                if job.has_ended() {
+                    self.settle(sent.job);
+                }
             }
         }
-        // What waits and was begun is a write of which the device has seen a part.
-        self.give_up(IoError::Aborted, |job| job.is_issued);
+        self.fenced.clear();
+        // What waits and was begun is a write of which the device has seen a part, or a read that can go on.
+        self.give_up(IoError::Aborted, |job| job.is_issued && !job.is_harmless());
         if is_gone {
             self.give_up(IoError::Cancelled, |_| true);
         }
@@ -81,60 +80,71 @@ impl Lane {
     /// Ends IOs that wait for slots or memory, those that `is_given_up` says, as far as no command of them is at work.
     pub(super) fn give_up(&mut self, error: IoError, is_given_up: impl Fn(&Job) -> bool) {
         for _ in 0..self.waiting.len() {
-            let Some(key) = self.waiting.pop_front() else { break };
-            let Some(job) = self.table.jobs.get_mut(key) else { continue };
+            let Some(number) = self.waiting.pop() else { break };
+            let job = self.table.jobs.get_mut(number);
             if is_given_up(job) {
-                job.result = job.result.and(Err(error));
+                job.fail(error);
             }
-            job.is_waiting = job.is_unfinished();
-            if job.is_waiting {
-                self.waiting.push_back(key);
+            if job.left_blocks > 0 {
+                self.waiting.push(number);
             } else {
-                self.settle(key);
+                self.stop_waiting(number);
             }
         }
     }
 
     /// The error log's word on a command that is in [`Phase::Asking`].
     fn located(&mut self, cid: u16, lba: Option<u64>) {
-        let Some(sent) = self.table.sent(cid).filter(|sent| sent.phase == Phase::Asking) else { return };
-        let extent = self.table.jobs.get(sent.job).and_then(|job| job.op.extent());
+        let Some(sent) = self.table.slots.get(cid).filter(|sent| sent.phase == Phase::Asking) else { return };
+        self.asking -= 1;
+        let extent = self.table.jobs.get(sent.job).io.op.extent();
         let is_within = |lba: &u64| {
             extent.is_some_and(|(first, blocks)| {
                 lba.checked_sub(first).is_some_and(|at| at < u64::from(blocks))
             })
         };
-        self.end(cid, sent.job, Err(IoError::Medium { lba: lba.filter(is_within) }));
+        if let Some(number) = self.end(cid, Err(IoError::Medium { lba: lba.filter(is_within) })) {
+            self.settle(number);
+        }
     }
 
-    /// Has the memory of an IO mapped for the device. False, and the IO fails, where that cannot be.
-    pub(super) fn want_mapped(&mut self, key: Key) -> bool {
-        let region = self.table.jobs.get(key).and_then(|job| job.data.as_ref()).and_then(Buf::region);
-        let Some(region) = region else { return self.fail(key) };
+    /// No more commands can be made of an IO now: it waits, for its memory too where that has to be mapped.
+    pub(super) fn stalled(&mut self, number: u8, stall: Stall) {
+        self.wait(number);
+        if stall == Stall::Unmapped && !self.want_mapped(number) {
+            self.table.jobs.get_mut(number).fail(IoError::Aborted);
+        }
+    }
+
+    fn wait(&mut self, number: u8) {
+        let job = self.table.jobs.get_mut(number);
+        if !job.is_waiting {
+            job.is_waiting = true;
+            self.waiting.push(number);
+        }
+    }
+
+    /// Has the memory of an IO mapped for the device. False where that cannot be.
+    fn want_mapped(&mut self, number: u8) -> bool {
+        let region = self.table.jobs.get(number).io.data.as_ref().and_then(Buf::region);
+        let Some(region) = region else { return false };
         if let Some(mapped) = self.mapped.iter().find(|mapped| mapped.region.base() == region.base()) {
             // Known, and yet refused: that can be no buffer of a pool.
-            return !mapped.is_known || self.fail(key);
+            return !mapped.is_known;
         }
         let (base, bytes) = (region.base(), region.bytes());
         if self.mapped.try_push(Mapped { region, is_known: false }).is_err() {
-            return self.fail(key);
+            return false;
         }
         self.ask(Request::Map { base, bytes });
         true
     }
 
-    fn fail(&mut self, key: Key) -> bool {
-        if let Some(job) = self.table.jobs.get_mut(key) {
-            job.result = job.result.and(Err(IoError::Aborted));
-        }
-        false
-    }
-
     fn learn(&mut self, base: usize, mapping: Result<Option<Mapping>, String>) {
         let Some(index) = self.mapped.iter().position(|mapped| mapped.region.base() == base) else { return };
-        match (mapping, &mut self.queue) {
-            (Ok(Some(mapping)), Some(queue)) => {
-                queue.learn(mapping);
+        match (mapping, &mut self.pair) {
+            (Ok(Some(mapping)), Some(pair)) => {
+                pair.queue.learn(mapping);
                 self.mapped[index].is_known = true;
             }
             (Ok(_), _) => self.mapped[index].is_known = true,
@@ -142,7 +152,7 @@ impl Lane {
                 // The controller's thread has logged why; the next IO asks again.
                 let Mapped { region, .. } = self.mapped.remove(index);
                 self.give_up(IoError::Aborted, |job| {
-                    job.data.as_ref().is_some_and(|data| region.has(data.address()))
+                    job.io.data.as_ref().is_some_and(|data| region.has(data.address()))
                 });
             }
         }
@@ -150,22 +160,23 @@ impl Lane {
 
     /// Looks for commands that take too long.
     pub(super) fn check(&mut self) {
-        if self.now < self.next_check || self.table.in_use() == 0 {
+        if self.now < self.next_check || self.table.slots.is_empty() {
             return;
         }
         self.next_check =
             self.now.after_ns(self.times.command_ns.min(self.times.abort_ns).min(NVME_ASK_NS) / 8);
-        for slot in 0..SLOTS {
-            let Some((cid, sent)) = self.table.at(slot) else { continue };
+        for slot in 0..=u8::MAX {
+            let Some((cid, sent)) = self.table.slots.at(slot) else { continue };
             let age_ns = self.now.since_ns(sent.since);
             match sent.phase {
                 Phase::Sent if age_ns >= self.times.command_ns && self.state == State::Ready => {
-                    self.table.set_phase(cid, Phase::Aborting, self.now);
+                    self.table.slots.set_phase(cid, Phase::Aborting, self.now);
                     self.port.hint(Request::Abort { cid });
                 }
                 Phase::Aborting if age_ns >= self.times.abort_ns => {
                     if planted!(MemoryAtTimeOut) {
-                        self.end(cid, sent.job, Err(IoError::Aborted));
+                        let ended = self.end(cid, Err(IoError::Aborted));
+                        ended.into_iter().for_each(|number| self.settle(number));
                     }
                     self.stop(StopCause::TimedOut);
                 }

@@ -1,13 +1,15 @@
 //! A lane over a queue that does as the test says.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
 use crate::bdev::nvme::port::{Reply, StopCause};
-use crate::bdev::nvme::queue::{Payload, Payloads};
-use crate::bdev::nvme::spec::{self, Command, Fuse};
+use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
+use crate::bdev::nvme::spec::{self, Command, Fuse, Range};
 use crate::bdev::nvme::spec::{Status, nvm};
+use crate::bdev::{Offloads, Op};
 use crate::buf::{Class, Pool};
 use crate::time::SECOND_NS;
 
@@ -15,8 +17,9 @@ use crate::time::SECOND_NS;
 #[derive(Debug, Default)]
 struct Script {
     pushed: Vec<(u16, Command)>,
+    ranges: Vec<Range>,
     rings: usize,
-    completions: VecDeque<Completion>,
+    completions: VecDeque<Ended>,
     mapped: Vec<usize>,
 }
 
@@ -47,13 +50,16 @@ impl Queue for FakeQueue {
         {
             return Err(PushError::Unmapped);
         }
+        if let Payload::Inline(range) = payload {
+            script.ranges.push(*range);
+        }
         script.pushed.push((cid, *command));
         Ok(())
     }
     fn ring(&mut self, _payloads: &mut dyn Payloads) {
         self.script.lock().unwrap().rings += 1;
     }
-    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Completion> {
+    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Ended> {
         self.script.lock().unwrap().completions.pop_front()
     }
     fn acknowledge(&mut self) {}
@@ -75,6 +81,15 @@ const SHAPE: Shape = Shape {
     zeroes_blocks_max: Some(1 << 16),
     verify_blocks_max: u32::MAX,
     unmap_blocks_max: Some(u32::MAX),
+    offloads: Offloads {
+        compare_and_write_blocks: 8,
+        verify: true,
+        compare: true,
+        copy: true,
+        write_uncorrectable: true,
+    },
+    uncorrectable_blocks_max: u32::MAX,
+    copy_blocks_max: 4,
     protection: None,
 };
 const TIMES: TimeOuts = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
@@ -122,12 +137,12 @@ impl Rig {
 
     fn io(&mut self, index: u32, op: Op) -> Result<(), Refused> {
         let data = match op {
-            Op::Read { blocks, .. } | Op::Write { blocks, .. } => {
+            Op::Read { blocks, .. } | Op::Write { blocks, .. } | Op::Compare { blocks, .. } => {
                 Some(self.pool.take(blocks as usize * 512).unwrap())
             }
             _ => None,
         };
-        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, u64::MAX, self.now)
+        self.lane.submit(self.channel, Io { tag: Key { index, generation: 0 }, op, data }, u64::MAX)
     }
 
     fn poll(&mut self) -> Vec<(u32, Result<(), IoError>)> {
@@ -142,9 +157,8 @@ impl Rig {
 
     /// The device completes a command with these status bits.
     fn complete(&mut self, cid: u16, bits: u16) {
-        let status = Status::from_bits(bits);
-        let completion = Completion { result: 0, sq_head: 0, sq_id: 1, cid, status };
-        self.script.lock().unwrap().completions.push_back(completion);
+        let ended = Ended { cid, status: Status::from_bits(bits) };
+        self.script.lock().unwrap().completions.push_back(ended);
     }
 
     fn request(&self) -> Request {
@@ -195,9 +209,7 @@ fn an_io_of_more_commands_than_there_are_slots_gets_on_as_they_end() {
     let channel = rig.lane.join(small).unwrap();
     let data = Some(rig.pool.take(40 * 512).unwrap());
     let op = Op::Read { lba: 0, blocks: 40 };
-    rig.lane
-        .submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX, rig.now)
-        .unwrap();
+    rig.lane.submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX).unwrap();
     let mut count = 0;
     while rig.lane.in_flight(channel) > 0 {
         let pushed = rig.pushed();
@@ -231,6 +243,9 @@ fn every_operation_is_the_command_that_it_says() {
     rig.io(1, Op::Unmap { lba: 9, blocks: 3 }).unwrap();
     rig.io(2, Op::WriteZeroes { lba: 1 << 33, blocks: 3, fua: true, may_unmap: true }).unwrap();
     rig.io(3, Op::Verify { lba: 7, blocks: 2 }).unwrap();
+    rig.io(4, Op::Compare { lba: 11, blocks: 2 }).unwrap();
+    rig.io(5, Op::Copy { from: 3, lba: 1 << 33, blocks: 2, fua: true }).unwrap();
+    rig.io(6, Op::WriteUncorrectable { lba: 8, blocks: 3 }).unwrap();
     let commands: Vec<_> =
         rig.pushed().into_iter().map(|(_, command)| (command.opcode, command.cdw10)).collect();
     assert_eq!(
@@ -240,8 +255,33 @@ fn every_operation_is_the_command_that_it_says() {
             (0x09, [0, 4, 0, 0, 0, 0]),
             (0x08, [0, 2, 1 << 30 | 1 << 25 | 2, 0, 0, 0]),
             (0x0C, [7, 0, 1, 0, 0, 0]),
+            (0x05, [11, 0, 1, 0, 0, 0]),
+            (0x19, [0, 2, 1 << 30, 0, 0, 0]),
+            (0x04, [8, 0, 2, 0, 0, 0]),
         ]
     );
+}
+
+#[test]
+fn a_copy_is_cut_into_what_one_range_may_cover() {
+    let mut rig = mapped();
+    rig.io(0, Op::Copy { from: 100, lba: 20, blocks: 9, fua: false }).unwrap();
+    let words: Vec<_> = rig.pushed().into_iter().map(|(_, command)| command.cdw10).collect();
+    assert_eq!(words, [[20, 0, 0, 0, 0, 0], [24, 0, 0, 0, 0, 0], [28, 0, 0, 0, 0, 0]]);
+    let ranges = std::mem::take(&mut rig.script.lock().unwrap().ranges);
+    assert_eq!(ranges, [Range::of_copy(100, 4), Range::of_copy(104, 4), Range::of_copy(108, 1)]);
+}
+
+#[test]
+fn what_the_namespace_does_not_offer_is_not_asked_of_it() {
+    let mut rig = Rig::new(Shape { offloads: Offloads::default(), ..SHAPE });
+    let copy = Op::Copy { from: 9, lba: 0, blocks: 1, fua: false };
+    let spoil = Op::WriteUncorrectable { lba: 0, blocks: 1 };
+    for op in [copy, spoil, Op::Verify { lba: 0, blocks: 1 }, Op::Compare { lba: 0, blocks: 1 }, SWAP] {
+        rig.io(1, op).unwrap();
+        assert_eq!(rig.poll(), [(1, Err(IoError::Unsupported))], "{op:?}");
+    }
+    assert!(rig.pushed().is_empty());
 }
 
 #[test]
@@ -269,7 +309,7 @@ fn compare_and_write_is_a_fused_pair_side_by_side_and_its_compare_tells_how_it_e
             let mut rig = mapped();
             let data = Some(rig.pool.take(2048).unwrap());
             let io = Io { tag: Key { index: 1, generation: 0 }, op: SWAP, data };
-            rig.lane.submit(rig.channel, io, u64::MAX, rig.now).unwrap();
+            rig.lane.submit(rig.channel, io, u64::MAX).unwrap();
             let pushed = rig.pushed();
             let words: Vec<_> =
                 pushed.iter().map(|(_, c)| (c.opcode, c.fuse, c.cdw10[0], c.cdw10[2])).collect();
@@ -298,7 +338,7 @@ fn a_fused_pair_waits_for_two_slots() {
     let filled = rig.pushed();
     let data = Some(rig.pool.take(2048).unwrap());
     rig.lane
-        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, u64::MAX, rig.now)
+        .submit(rig.channel, Io { tag: Key { index: 20, generation: 0 }, op: SWAP, data }, u64::MAX)
         .unwrap();
     assert!(rig.pushed().is_empty());
     rig.complete(filled[3].0, 0);
@@ -360,7 +400,7 @@ fn a_read_is_sent_again_once_only() {
 fn a_fence_ends_reads_too_and_a_controller_that_is_gone_says_so() {
     let mut rig = mapped();
     rig.io(1, READ).unwrap();
-    rig.lane.fence();
+    rig.lane.fence(rig.channel);
     assert!(matches!(rig.request(), Request::Stop { why: StopCause::Fence, .. }));
     rig.port.answer(Reply::Stopped).unwrap();
     assert_eq!(rig.poll(), [(1, Err(IoError::Cancelled))]);
@@ -368,6 +408,77 @@ fn a_fence_ends_reads_too_and_a_controller_that_is_gone_says_so() {
     rig.poll();
     assert_eq!(rig.lane.state(), ChannelState::Gone);
     assert!(matches!(rig.io(2, READ), Err(Refused::Gone(_))));
+}
+
+#[test]
+fn a_fence_of_one_channel_ends_its_ios_and_of_others_only_writes_that_the_device_may_have_seen() {
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.io(2, WRITE).unwrap();
+    let other = rig.lane.join(SHAPE).unwrap();
+    let fenced = std::mem::replace(&mut rig.channel, other);
+    rig.io(3, READ).unwrap();
+    rig.io(4, WRITE).unwrap();
+    // Its memory is not mapped yet: the device has seen nothing of it.
+    rig.pool = Pool::ordinary(&[Class { bytes: 65536, count: 1 }]).unwrap();
+    rig.io(5, WRITE).unwrap();
+    assert_eq!(rig.pushed().len(), 4);
+
+    rig.lane.fence(fenced);
+    assert!(matches!(rig.request(), Request::Map { .. }));
+    assert!(matches!(rig.request(), Request::Stop { why: StopCause::Fence, .. }));
+    assert!(rig.poll().is_empty());
+    rig.port.answer(Reply::Stopped).unwrap();
+    assert_eq!(rig.poll(), [(4, Err(IoError::Aborted))]);
+    rig.channel = fenced;
+    assert_eq!(rig.poll(), [(1, Err(IoError::Cancelled)), (2, Err(IoError::Cancelled))]);
+    assert_eq!(rig.lane.in_flight(fenced), 0);
+
+    rig.channel = other;
+    assert!(matches!(rig.request(), Request::Open));
+    rig.open();
+    rig.map();
+    rig.map();
+    let pushed = rig.pushed();
+    assert_eq!(pushed.iter().map(|(_, command)| command.opcode).collect::<Vec<_>>(), [nvm::WRITE, nvm::READ]);
+    for (cid, _) in pushed {
+        rig.complete(cid, 0);
+    }
+    assert_eq!(rig.poll(), [(5, Ok(())), (3, Ok(()))]);
+}
+
+#[test]
+fn a_fence_of_another_channel_is_no_try_of_a_read() {
+    let mut rig = mapped();
+    let other = rig.lane.join(SHAPE).unwrap();
+    rig.io(1, READ).unwrap();
+    let mine = std::mem::replace(&mut rig.channel, other);
+    rig.io(2, READ).unwrap();
+    rig.channel = mine;
+    rig.lane.fence(other);
+    assert!(matches!(rig.request(), Request::Stop { .. }));
+    for expected in [&[][..], &[], &[(1, Err(IoError::Aborted))]] {
+        rig.port.answer(Reply::Stopped).unwrap();
+        assert_eq!(rig.poll(), expected);
+        assert!(matches!(rig.request(), Request::Open));
+        if expected.is_empty() {
+            rig.open();
+            rig.map();
+            assert_eq!(rig.pushed().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_fence_of_a_channel_that_has_nothing_in_the_device_takes_nothing_away() {
+    let mut rig = mapped();
+    rig.io(1, WRITE).unwrap();
+    let other = rig.lane.join(SHAPE).unwrap();
+    rig.lane.fence(other);
+    assert!(rig.port.request().is_none());
+    let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };
+    rig.complete(cid, 0);
+    assert_eq!(rig.poll(), [(1, Ok(()))]);
 }
 
 #[test]
@@ -379,6 +490,7 @@ fn a_media_error_says_where_if_the_error_log_knows_and_the_block_is_its_own() {
         rig.complete(cid, 0x2281);
         assert!(rig.poll().is_empty());
         assert!(matches!(rig.request(), Request::WhichLba { cid: asked } if asked == cid));
+        assert!(matches!(rig.lane.wake(rig.channel), Wake::At(_)), "the queue will not tell");
         rig.port.answer(Reply::Lba { cid, lba: told }).unwrap();
         assert_eq!(rig.poll(), [(1, Err(IoError::Medium { lba: expected }))]);
     }

@@ -87,7 +87,9 @@ impl Device {
             cns::ACTIVE_NAMESPACES => identify::active(&self.media, nsid),
             cns::NAMESPACE if nsid == 0 || nsid > identify::NAMESPACES_MAX => return INVALID_NAMESPACE,
             // One that is not active: all zeroes.
-            cns::NAMESPACE => self.media.get(&nsid).map_or([0; 4096], identify::namespace),
+            cns::NAMESPACE => {
+                self.media.get(&nsid).map_or([0; 4096], |medium| identify::namespace(&self.config, medium))
+            }
             cns::NAMESPACE_IDS if !self.media.contains_key(&nsid) => return INVALID_NAMESPACE,
             cns::NAMESPACE_IDS => identify::ids(nsid),
             cns::NVM_CONTROLLER if entry[11] >> 24 == 0 => identify::nvm_controller(&self.config),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::admin::LISTENERS_MAX;
 use super::device::Mishap;
 use super::{Config, Medium};
-use crate::bdev::nvme::spec::identify::oacs;
+use crate::bdev::nvme::spec::identify::{oacs, oncs};
 
 type Page = [u8; 4096];
 
@@ -45,6 +45,8 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
     // AWUN, AWUPF, ACWU.
     put(&mut page, 526, &7u16.to_le_bytes());
     put(&mut page, 532, &7u16.to_le_bytes());
+    // OCFS: descriptor format 0.
+    page[534] = u8::from(config.oncs & oncs::COPY != 0);
     put(&mut page, 768, b"nqn.2014-08.org.nvmexpress:uuid:00000000-0000-0000-0000-00006d6f636b");
     debug_assert!(media.keys().all(|nsid| (1..=NAMESPACES_MAX).contains(nsid)));
     page
@@ -52,7 +54,7 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
 
 pub(super) fn nvm_controller(config: &Config) -> Page {
     let mut page = [0; 4096];
-    (page[0], page[1]) = (config.verify_max, config.zeroes_max);
+    page[..3].copy_from_slice(&[config.verify_max, config.zeroes_max, config.uncorrectable_max]);
     put(&mut page, 4, &config.unmap_blocks_max.to_le_bytes());
     page
 }
@@ -65,7 +67,7 @@ pub(super) fn active(media: &BTreeMap<u32, Medium>, above: u32) -> Page {
     page
 }
 
-pub(super) fn namespace(medium: &Medium) -> Page {
+pub(super) fn namespace(config: &Config, medium: &Medium) -> Page {
     let mut page = [0; 4096];
     for at in [0, 8, 16] {
         put(&mut page, at, &medium.blocks.to_le_bytes());
@@ -74,6 +76,10 @@ pub(super) fn namespace(medium: &Medium) -> Page {
     page[24] = 1 | 1 << 4;
     page[33] = 1;
     put(&mut page, 68, &7u16.to_le_bytes());
+    let (range_max, copy_max, ranges) = config.copy_max;
+    put(&mut page, 74, &range_max.to_le_bytes());
+    put(&mut page, 76, &copy_max.to_le_bytes());
+    page[80] = ranges;
     page[99] = u8::from(medium.is_read_only);
     let metadata_bytes = if medium.protection != 0 { 8 } else { 0 };
     let shift = medium.block_bytes.trailing_zeros() as u8;

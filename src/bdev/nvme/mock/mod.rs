@@ -25,7 +25,8 @@ mod rings;
 mod tests;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
 
 use self::device::Device;
 pub(crate) use self::fault::Fault;
@@ -49,10 +50,14 @@ pub(crate) struct Config {
     pub(crate) zeroes_max: u8,
     /// VSL: as MDTS, for VERIFY; 0: no limit.
     pub(crate) verify_max: u8,
+    /// WUSL: as MDTS, for WRITE UNCORRECTABLE; 0: no limit.
+    pub(crate) uncorrectable_max: u8,
     /// DMRSL: blocks of a range of DATASET MANAGEMENT; 0: no limit.
     pub(crate) unmap_blocks_max: u32,
     /// ONCS.
     pub(crate) oncs: u16,
+    /// MSSRL, MCL, MSRC of every namespace: what a COPY may cover.
+    pub(crate) copy_max: (u16, u32, u8),
     /// It has a volatile write cache, and Identify says so.
     pub(crate) has_write_cache: bool,
     /// Compare and write can be fused.
@@ -74,12 +79,15 @@ impl Default for Config {
             mdts: 5,
             zeroes_max: 0,
             verify_max: 0,
+            uncorrectable_max: 0,
             unmap_blocks_max: 0,
             oncs: oncs::COMPARE
                 | oncs::WRITE_UNCORRECTABLE
                 | oncs::DATASET_MANAGEMENT
                 | oncs::WRITE_ZEROES
-                | oncs::VERIFY,
+                | oncs::VERIFY
+                | oncs::COPY,
+            copy_max: (8, 16, 3),
             has_write_cache: true,
             can_fuse: true,
             has_shadow_doorbells: false,
@@ -96,6 +104,8 @@ pub(crate) enum Note {
     Taken {
         /// Its opcode.
         opcode: u8,
+        /// Which half of a fused operation it is, or 0.
+        fuse: u8,
         /// Its namespace.
         nsid: u32,
         /// Its first block.
@@ -113,12 +123,20 @@ pub(crate) enum Note {
 #[derive(Clone)]
 pub(crate) struct Mock {
     device: Arc<Mutex<Device>>,
+    /// Who calls [`Mock::step`], where it wants to be woken when a register is written.
+    server: Arc<OnceLock<Thread>>,
 }
 
 impl Mock {
     /// Without namespaces. `seed` decides what it does in immediate mode, and nothing else.
     pub(crate) fn new(config: Config, seed: u64) -> Mock {
-        Mock { device: Arc::new(Mutex::new(Device::new(config, Rng::new(seed)))) }
+        Mock { device: Arc::new(Mutex::new(Device::new(config, Rng::new(seed)))), server: Arc::default() }
+    }
+
+    /// From now on this thread is woken when a register is written.
+    pub(crate) fn wakes(&self, server: Thread) {
+        // The first one stays: there is none other.
+        let _ = self.server.set(server);
     }
 
     fn lock(&self) -> MutexGuard<'_, Device> {
@@ -240,7 +258,6 @@ impl Mock {
     }
 
     /// Takes what has happened since the last call; from the first call on it is written down.
-    #[cfg(test)]
     pub(crate) fn take_notes(&self) -> Vec<Note> {
         self.lock().notes.replace(Vec::new()).unwrap_or_default()
     }
@@ -257,6 +274,8 @@ impl Bus for Mock {
         if device.config.is_immediate {
             device.run();
         }
+        drop(device);
+        self.server.get().into_iter().for_each(Thread::unpark);
     }
 
     fn register_bytes(&self) -> usize {

@@ -21,6 +21,7 @@ pub(super) const SEQUENCE_ERROR: u16 = 0x00C;
 pub(super) const INVALID_PRP: u16 = 0x013;
 const WRITE_PROTECTED: u16 = 0x020;
 const OUT_OF_RANGE: u16 = 0x080;
+const COMMAND_SIZE: u16 = 0x183;
 const WRITE_FAULT: u16 = 0x280;
 const UNRECOVERED_READ: u16 = 0x281;
 const GUARD: u64 = 0x282;
@@ -81,6 +82,7 @@ impl Device {
             nvm::DATASET_MANAGEMENT => oncs::DATASET_MANAGEMENT,
             nvm::WRITE_ZEROES => oncs::WRITE_ZEROES,
             nvm::VERIFY => oncs::VERIFY,
+            nvm::COPY => oncs::COPY,
             nvm::FLUSH | nvm::READ | nvm::WRITE => 0,
             _ => u16::MAX,
         };
@@ -100,6 +102,9 @@ impl Device {
         let Some(medium) = self.media.get(&entry[1]) else { return INVALID_NAMESPACE };
         if opcode == nvm::DATASET_MANAGEMENT {
             return self.deallocate(entry);
+        }
+        if opcode == nvm::COPY {
+            return self.copy(entry);
         }
         let (lba, blocks) = extent(entry);
         if !medium.has(lba, u64::from(blocks)) {
@@ -122,6 +127,7 @@ impl Device {
         let limit = match opcode {
             nvm::WRITE_ZEROES => self.config.zeroes_max,
             nvm::VERIFY => self.config.verify_max,
+            nvm::WRITE_UNCORRECTABLE => self.config.uncorrectable_max,
             _ if moves_data => self.config.mdts,
             _ => 0,
         };
@@ -212,8 +218,12 @@ impl Device {
 
     fn compare(&mut self, entry: &Entry) -> u16 {
         let Some(data) = self.take(entry, self.data_bytes(entry)) else { return DATA_TRANSFER_ERROR };
+        let (lba, blocks) = extent(entry);
         let Some(medium) = self.media.get(&entry[1]) else { return INVALID_NAMESPACE };
-        let blocks = (extent(entry).0..).zip(data.chunks_exact(medium.block_bytes));
+        if medium.first_bad(lba, u64::from(blocks)).is_some() {
+            return UNRECOVERED_READ;
+        }
+        let blocks = (lba..).zip(data.chunks_exact(medium.block_bytes));
         let is_equal = blocks.into_iter().all(|(lba, block)| *medium.block(lba) == *block);
         if is_equal { OK } else { MISCOMPARE }
     }
@@ -236,6 +246,45 @@ impl Device {
             return medium.first_bad(lba, u64::from(blocks)).map_or(OK, |_| UNRECOVERED_READ);
         }
         (lba..lba + u64::from(blocks)).for_each(|lba| medium.spoil(lba));
+        OK
+    }
+
+    /// COPY (NVM §3.2.2), of ranges in descriptor format 0. What it says it may cover it does as one.
+    fn copy(&mut self, entry: &Entry) -> u16 {
+        let (range_max, copy_max, ranges_max) = self.config.copy_max;
+        let count = (entry[12] as usize & 0xFF) + 1;
+        if count > usize::from(ranges_max) + 1 || entry[12] >> 8 & 0xF != 0 {
+            self.overstepped(format!("a copy of {count} ranges, word 12 is {:#x}", entry[12]));
+            return COMMAND_SIZE;
+        }
+        let Some(ranges) = self.take(entry, count * 32) else { return DATA_TRANSFER_ERROR };
+        let source = |range: &[u8; 32]| {
+            let low = u64::from(u32::from_le_bytes([range[8], range[9], range[10], range[11]]));
+            let high = u64::from(u32::from_le_bytes([range[12], range[13], range[14], range[15]]));
+            (low | high << 32, u64::from(u16::from_le_bytes([range[16], range[17]])) + 1)
+        };
+        let sources: Vec<(u64, u64)> = ranges.as_chunks::<32>().0.iter().map(source).collect();
+        let all = sources.iter().map(|(_, blocks)| blocks).sum();
+        if sources.iter().any(|(_, blocks)| *blocks > u64::from(range_max)) || all > u64::from(copy_max) {
+            self.overstepped(format!("a copy of {all} blocks is more than Identify allows"));
+            return COMMAND_SIZE;
+        }
+        let is_durable = entry[12] & FUA != 0 || !self.config.has_write_cache;
+        let Some(medium) = self.media.get_mut(&entry[1]) else { return INVALID_NAMESPACE };
+        let (lba, _) = extent(entry);
+        if !medium.has(lba, all) || !sources.iter().all(|(from, blocks)| medium.has(*from, *blocks)) {
+            return OUT_OF_RANGE;
+        }
+        if medium.is_read_only {
+            return WRITE_PROTECTED;
+        }
+        if sources.iter().any(|(from, blocks)| medium.first_bad(*from, *blocks).is_some()) {
+            return UNRECOVERED_READ;
+        }
+        let from = sources.iter().flat_map(|(from, blocks)| *from..from + blocks);
+        for (lba, block) in (lba..).zip(from.map(|from| medium.block(from)).collect::<Vec<_>>()) {
+            medium.write(lba, &block, is_durable);
+        }
         OK
     }
 

@@ -239,7 +239,14 @@ impl Device {
             let mut bytes = [0; 8];
             stamp = self.dma.read(first, &mut bytes, "data").then(|| u64::from_le_bytes(bytes));
         }
-        self.note(Note::Taken { opcode, nsid: entry[1], lba, blocks, stamp });
+        self.note(Note::Taken {
+            opcode,
+            fuse: (entry[0] >> 8 & 3) as u8,
+            nsid: entry[1],
+            lba,
+            blocks,
+            stamp,
+        });
     }
 
     pub(super) fn carry_one_out(&mut self, rng: &mut Rng) -> bool {

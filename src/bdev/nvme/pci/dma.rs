@@ -63,27 +63,36 @@ impl Dma {
 
     /// Stores an entry of a submission queue.
     pub(super) fn store_entry(&self, offset: usize, entry: &Entry) {
-        for (index, pair) in entry.chunks_exact(2).enumerate() {
-            self.store(offset + 8 * index, u64::from(pair[0]) | u64::from(pair[1]) << 32);
+        let (pairs, _) = entry.as_chunks::<2>();
+        for (to, [low, high]) in self.pairs::<8>(offset).iter().zip(pairs) {
+            to.store((u64::from(*low) | u64::from(*high) << 32).to_le(), Ordering::Relaxed);
         }
+    }
+
+    /// Loads an entry of a completion queue, where its last word, which is loaded first, `is_new`.
+    pub(super) fn load_entry(&self, offset: usize, is_new: impl FnOnce(u32) -> bool) -> Option<[u32; 4]> {
+        let [first, second, third, last] = self.words(offset);
+        let last = u32::from_le(last.load(Ordering::Acquire));
+        let load = |word: &AtomicU32| u32::from_le(word.load(Ordering::Relaxed));
+        is_new(last).then(|| [load(first), load(second), load(third), last])
     }
 
     /// Stores 64 bits, little-endian. `offset` is a multiple of 8.
     pub(super) fn store(&self, offset: usize, value: u64) {
-        assert!(offset.is_multiple_of(8) && offset < self.memory.bytes(), "within the memory");
-        let word = self.memory.base().as_ptr().wrapping_add(offset).cast::<u64>();
-        // SAFETY: aligned, as memory begins at a page; eight bytes of the mapping, which `self` keeps and only atomics touch.
-        unsafe { AtomicU64::from_ptr(word) }.store(value.to_le(), Ordering::Relaxed);
+        let [word] = self.pairs(offset);
+        word.store(value.to_le(), Ordering::Relaxed);
     }
 
     /// Stores 32 bits, little-endian, so that all stores before are seen first. `offset` is a multiple of 4.
     pub(super) fn publish(&self, offset: usize, value: u32) {
-        self.word(offset).store(value.to_le(), Ordering::Release);
+        let [word] = self.words(offset);
+        word.store(value.to_le(), Ordering::Release);
     }
 
     /// Loads 32 bits, little-endian; what is loaded later is at least as new. `offset` is a multiple of 4.
     pub(super) fn load(&self, offset: usize) -> u32 {
-        u32::from_le(self.word(offset).load(Ordering::Acquire))
+        let [word] = self.words(offset);
+        u32::from_le(word.load(Ordering::Acquire))
     }
 
     /// Stores bytes. `offset` is a multiple of 8; what is missing of the last eight becomes zeroes.
@@ -109,11 +118,27 @@ impl Dma {
         }
     }
 
-    fn word(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset < self.memory.bytes(), "within the memory");
-        let word = self.memory.base().as_ptr().wrapping_add(offset).cast::<u32>();
-        // SAFETY: aligned, as memory begins at a page; four bytes of the mapping, which `self` keeps and only atomics touch.
-        unsafe { AtomicU32::from_ptr(word) }
+    /// Words of 32 bits. `offset` is a multiple of 4.
+    #[inline]
+    fn words<const N: usize>(&self, offset: usize) -> &[AtomicU32; N] {
+        assert!(offset.is_multiple_of(4) && self.has(offset, 4 * N), "within the memory");
+        let words = self.memory.base().as_ptr().wrapping_add(offset).cast::<[AtomicU32; N]>();
+        // SAFETY: aligned, as memory begins at a page; bytes of the mapping, which `self` keeps and only atomics touch.
+        unsafe { &*words }
+    }
+
+    /// Words of 64 bits. `offset` is a multiple of 8.
+    #[inline]
+    fn pairs<const N: usize>(&self, offset: usize) -> &[AtomicU64; N] {
+        assert!(offset.is_multiple_of(8) && self.has(offset, 8 * N), "within the memory");
+        let pairs = self.memory.base().as_ptr().wrapping_add(offset).cast::<[AtomicU64; N]>();
+        // SAFETY: as in `words`.
+        unsafe { &*pairs }
+    }
+
+    #[inline]
+    fn has(&self, offset: usize, bytes: usize) -> bool {
+        self.memory.bytes().checked_sub(bytes).is_some_and(|last| offset <= last)
     }
 }
 

@@ -47,6 +47,16 @@ impl Mappings {
         self.known.try_push(mapping).is_ok()
     }
 
+    /// The pointer to memory of this process that is within one page, the usual case; none where it is not, or where it is not
+    /// found where the last was.
+    #[inline(always)]
+    pub(super) fn page(&self, address: usize, bytes: usize) -> Option<u64> {
+        let (device, contiguous) = self.known.get(self.last)?.translate(address)?;
+        let in_page = PAGE_BYTES - address % PAGE_BYTES;
+        let is_page = bytes.wrapping_sub(1) < in_page.min(contiguous) && address.is_multiple_of(4);
+        is_page.then_some(device)
+    }
+
     fn translate(&mut self, address: usize) -> Option<(u64, usize)> {
         if let Some(found) = self.known.get(self.last).and_then(|mapping| mapping.translate(address)) {
             return Some(found);
@@ -57,14 +67,13 @@ impl Mappings {
         Some(translated)
     }
 
-    /// Pointers to memory of this process. Where it has more than two pages, `list` is given the entries of the list that is at
-    /// `list_device`, by index.
+    /// Pointers to memory of this process. Where it has more than two pages, `list` is given the entries of the list, by index,
+    /// and tells where the device finds it.
     pub(super) fn pointers(
         &mut self,
         address: usize,
         bytes: usize,
-        list_device: u64,
-        mut list: impl FnMut(usize, u64),
+        mut list: impl FnMut(usize, u64) -> u64,
     ) -> Result<DataPointer, NoPointer> {
         if bytes == 0 {
             return Ok(DataPointer::None);
@@ -84,16 +93,12 @@ impl Mappings {
                 (device, contiguous) = self.translate(address + done).ok_or(NoPointer::Unmapped)?;
             }
             step = PAGE_BYTES.min(bytes - done);
-            if pages == 2 {
-                second = device;
-            } else {
-                list(page - 1, device);
-            }
+            second = if pages == 2 { device } else { list(page - 1, device) };
         }
         if contiguous < step {
             return Err(NoPointer::Unmapped); // the mapping ends within the last page
         }
-        Ok(DataPointer::Prp(first, if pages > 2 { list_device } else { second }))
+        Ok(DataPointer::Prp(first, second))
     }
 }
 
@@ -120,10 +125,15 @@ mod tests {
         bytes: usize,
     ) -> (Result<DataPointer, NoPointer>, Vec<u64>) {
         let mut list = Vec::new();
-        let pointer = mappings.pointers(address, bytes, 0x9_9000, |index, page| {
+        let pointer = mappings.pointers(address, bytes, |index, page| {
             assert_eq!(index, list.len());
             list.push(page);
+            0x9_9000
         });
+        // The short way to the same.
+        if let Some(page) = mappings.page(address, bytes) {
+            assert_eq!(pointer, Ok(DataPointer::Prp(page, 0)));
+        }
         (pointer, list)
     }
 
@@ -132,6 +142,20 @@ mod tests {
         assert_eq!(of(&mut iommu(), 0x10_0000, 4096), (Ok(DataPointer::Prp(0x7000_0000, 0)), vec![]));
         assert_eq!(of(&mut iommu(), 0x10_1E00, 512), (Ok(DataPointer::Prp(0x7000_1E00, 0)), vec![]));
         assert_eq!(of(&mut iommu(), 0x10_1E00, 0), (Ok(DataPointer::None), vec![]));
+    }
+
+    #[test]
+    fn memory_within_a_page_is_found_where_the_last_was() {
+        let mut mappings = iommu();
+        assert_eq!(mappings.page(0x10_1E00, 512), Some(0x7000_1E00));
+        for (address, bytes) in [(0x10_1E00, 0), (0x10_1E04, 512), (0x10_1E02, 4), (0x20_0000, 4)] {
+            assert_eq!(mappings.page(address, bytes), None);
+        }
+        let device = DeviceAddresses::Contiguous(0x5000);
+        assert!(mappings.learn(Mapping { base: 0x20_0000, bytes: 0x1000, device }));
+        assert_eq!(mappings.page(0x20_0000, 4096), None);
+        assert_eq!(of(&mut mappings, 0x20_0000, 4096).0, Ok(DataPointer::Prp(0x5000, 0)));
+        assert_eq!(mappings.page(0x20_0000, 4096), Some(0x5000));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::shadow::Doorbell;
 use crate::bdev::Wake;
 use crate::bdev::nvme::bus::{Bus, Mapping};
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
-use crate::bdev::nvme::spec::{Command, Completion, DataPointer};
+use crate::bdev::nvme::spec::{Command, DataPointer, Ended};
 use crate::buf::Buf;
 use crate::time::Tick;
 
@@ -44,19 +44,14 @@ impl PciQueue {
     }
 
     /// Pointers to a part of a buffer.
-    fn part(
-        &mut self,
-        slot: u16,
-        buf: &Buf,
-        (from, bytes): (usize, usize),
-    ) -> Result<DataPointer, NoPointer> {
-        if from.checked_add(bytes).is_none_or(|end| end > buf.len()) {
-            return Err(NoPointer::Impossible);
-        }
+    fn part(&mut self, slot: u16, buf: &Buf, part: (usize, usize)) -> Result<DataPointer, NoPointer> {
+        let address = address(buf, part).ok_or(NoPointer::Impossible)?;
         let pair = self.ring.pair();
-        let list = pair.layout.slot(slot);
-        let store = |index: usize, page| pair.dma.store(list + 8 * index, page);
-        self.mappings.pointers(buf.address() + from, bytes, pair.dma.device(list), store)
+        self.mappings.pointers(address, part.1, |index, page| {
+            let list = pair.layout.slot(slot);
+            pair.dma.store(list + 8 * index, page);
+            pair.dma.device(list)
+        })
     }
 
     /// Pointers to so many zeroes.
@@ -71,6 +66,46 @@ impl PciQueue {
             _ => Err(NoPointer::Impossible),
         }
     }
+
+    /// As [`Queue::push`], whatever the payload is.
+    #[inline(never)]
+    fn push_any(
+        &mut self,
+        slot: u16,
+        cid: u16,
+        command: &Command,
+        payload: Payload<'_>,
+    ) -> Result<(), PushError> {
+        let pointer = match payload {
+            Payload::None => Ok(DataPointer::None),
+            Payload::Read(buf, part) | Payload::Write(buf, part) => self.part(slot, buf, part),
+            Payload::Zeroes(bytes) => self.zeroes(bytes),
+            Payload::Inline(range) => {
+                let at = self.ring.pair().layout.slot(slot);
+                self.dma().store_bytes(at, range.bytes());
+                Ok(DataPointer::Prp(self.dma().device(at), 0))
+            }
+        };
+        match pointer {
+            Ok(pointer) => self.enter(cid, command, pointer),
+            Err(NoPointer::Unmapped) => Err(PushError::Unmapped),
+            Err(NoPointer::Impossible) => {
+                self.ring.break_for("a command with data that no pointer can name");
+                Err(PushError::Broken)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn enter(&mut self, cid: u16, command: &Command, pointer: DataPointer) -> Result<(), PushError> {
+        if self.ring.push(&command.encode(cid, pointer)) { Ok(()) } else { Err(PushError::Broken) }
+    }
+}
+
+/// Where a part of a buffer is; none where the buffer does not have it.
+#[inline(always)]
+fn address(buf: &Buf, (from, bytes): (usize, usize)) -> Option<usize> {
+    Some(buf.get(from..from.checked_add(bytes)?)?.as_ptr().addr())
 }
 
 impl Queue for PciQueue {
@@ -89,33 +124,20 @@ impl Queue for PciQueue {
         command: &Command,
         payload: Payload<'_>,
     ) -> Result<(), PushError> {
-        let pointer = match payload {
-            Payload::None => Ok(DataPointer::None),
-            Payload::Read(buf, part) | Payload::Write(buf, part) => self.part(slot, buf, part),
-            Payload::Zeroes(bytes) => self.zeroes(bytes),
-            Payload::Inline(bytes) => {
-                let at = self.ring.pair().layout.slot(slot);
-                self.dma().store_bytes(at, &bytes);
-                Ok(DataPointer::Prp(self.dma().device(at), 0))
-            }
-        };
-        match pointer {
-            Ok(pointer) if self.ring.push(&command.encode(cid, pointer)) => Ok(()),
-            Ok(_) => Err(PushError::Broken),
-            Err(NoPointer::Unmapped) => Err(PushError::Unmapped),
-            Err(NoPointer::Impossible) => {
-                self.ring.break_for("a command with data that no pointer can name");
-                Err(PushError::Broken)
-            }
+        if let Payload::Read(buf, part) | Payload::Write(buf, part) = payload
+            && let Some(page) = address(buf, part).and_then(|address| self.mappings.page(address, part.1))
+        {
+            return self.enter(cid, command, DataPointer::Prp(page, 0));
         }
+        self.push_any(slot, cid, command, payload)
     }
 
     fn ring(&mut self, _payloads: &mut dyn Payloads) {
         self.ring.ring();
     }
 
-    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Completion> {
-        self.ring.pop()
+    fn pop(&mut self, _payloads: &mut dyn Payloads, _now: Tick) -> Option<Ended> {
+        self.ring.pop().map(Ended::from)
     }
 
     fn acknowledge(&mut self) {

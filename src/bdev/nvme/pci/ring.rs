@@ -153,6 +153,7 @@ impl Ring {
     ///
     /// Invariant: at most `entries - 1` commands are outstanding, and the controller takes entries in their order, so this one
     /// is not one that it has yet to take.
+    #[inline(always)]
     pub(super) fn push(&mut self, entry: &Entry) -> bool {
         if self.outstanding >= self.depth() || self.fault().is_some() {
             return false;
@@ -172,19 +173,19 @@ impl Ring {
     }
 
     /// The next completion, where there is one.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Completion> {
         let at = self.pair.layout.completions + usize::from(self.head) * COMPLETION_BYTES;
-        // The phase says that the entry is whole, so it is read first, with acquire ordering.
-        let last = self.pair.dma.load(at + 12);
-        if (last & PHASE != 0) != self.phase || self.fault.is_some() {
+        // The phase says that the entry is whole.
+        let words = self.pair.dma.load_entry(at, |last| (last & PHASE != 0) == self.phase)?;
+        if self.fault.is_some() {
             return None;
         }
         if self.outstanding == 0 {
             self.break_for("more completions than commands");
             return None;
         }
-        let word = |index: usize| self.pair.dma.load(at + 4 * index);
-        let (completion, _) = Completion::decode([word(0), word(1), word(2), last]);
+        let (completion, _) = Completion::decode(words);
         if completion.sq_id != self.pair.id {
             self.break_for("a completion of another queue");
             return None;

@@ -72,13 +72,12 @@ pub(crate) struct Controller {
 
 /// ONCS bits (Base figure 275).
 pub(crate) mod oncs {
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) const COMPARE: u16 = 1 << 0;
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) const WRITE_UNCORRECTABLE: u16 = 1 << 1;
     pub(crate) const DATASET_MANAGEMENT: u16 = 1 << 2;
     pub(crate) const WRITE_ZEROES: u16 = 1 << 3;
     pub(crate) const VERIFY: u16 = 1 << 7;
+    pub(crate) const COPY: u16 = 1 << 8;
 }
 
 /// OACS bits.
@@ -120,6 +119,8 @@ pub(crate) struct Namespace {
     pub(crate) is_shared: bool,
     /// NAWUN, NAWUPF, NACWU where they are told, in blocks.
     pub(crate) atomic_blocks: Option<(u32, u32, u32)>,
+    /// One COPY of one range covers so many blocks: the lesser of MSSRL and MCL; 0 where they are not told.
+    pub(crate) copy_blocks_max: u32,
     /// EUI-64 and NGUID, all zeroes where there is none.
     pub(crate) eui64: [u8; 8],
     /// See `eui64`.
@@ -213,6 +214,8 @@ pub(crate) struct NvmLimits {
     pub(crate) verify: u8,
     /// WZSL: as `verify`, WRITE ZEROES.
     pub(crate) zeroes: u8,
+    /// WUSL: as `verify`, WRITE UNCORRECTABLE.
+    pub(crate) uncorrectable: u8,
     /// DMRSL and DMSL: DATASET MANAGEMENT covers at most so many blocks; none: no limit.
     pub(crate) unmap_blocks: Option<u64>,
 }
@@ -222,7 +225,7 @@ impl NvmLimits {
     pub(crate) fn decode(page: &Page) -> NvmLimits {
         let (range, all) = (u64::from(u32_at(page, 4)), u64_at(page, 8));
         let unmap_blocks = [range, all].into_iter().filter(|blocks| *blocks != 0).min();
-        NvmLimits { verify: page[0], zeroes: page[1], unmap_blocks }
+        NvmLimits { verify: page[0], zeroes: page[1], uncorrectable: page[2], unmap_blocks }
     }
 
     /// The most bytes that one VERIFY covers.
@@ -233,6 +236,11 @@ impl NvmLimits {
     /// The most bytes that one WRITE ZEROES covers.
     pub(crate) fn zeroes_bytes_max(&self, page_bytes_min: u32) -> usize {
         pages_bytes(self.zeroes, page_bytes_min)
+    }
+
+    /// The most bytes that one WRITE UNCORRECTABLE covers.
+    pub(crate) fn uncorrectable_bytes_max(&self, page_bytes_min: u32) -> usize {
+        pages_bytes(self.uncorrectable, page_bytes_min)
     }
 }
 
@@ -276,6 +284,7 @@ impl Namespace {
             unmap_granularity_blocks: if features & 1 << 4 != 0 { atomic(68) } else { 1 },
             is_shared: page[30] & 1 != 0,
             atomic_blocks: has_atomics.then(|| (atomic(34), atomic(36), atomic(38))),
+            copy_blocks_max: u32::from(u16_at(page, 74)).min(u32_at(page, 76)),
             nguid: page[104..120].try_into().unwrap_or_default(),
             eui64: page[120..128].try_into().unwrap_or_default(),
         })

@@ -35,12 +35,12 @@ pub(crate) mod nvm {
     pub(crate) const FLUSH: u8 = 0x00;
     pub(crate) const WRITE: u8 = 0x01;
     pub(crate) const READ: u8 = 0x02;
-    #[cfg(any(test, feature = "sim"))]
     pub(crate) const WRITE_UNCORRECTABLE: u8 = 0x04;
     pub(crate) const COMPARE: u8 = 0x05;
     pub(crate) const WRITE_ZEROES: u8 = 0x08;
     pub(crate) const DATASET_MANAGEMENT: u8 = 0x09;
     pub(crate) const VERIFY: u8 = 0x0C;
+    pub(crate) const COPY: u8 = 0x19;
 }
 
 /// Force Unit Access, in CDW12 (NVM §3.2.4).
@@ -77,8 +77,6 @@ pub(crate) struct Command {
     pub(crate) fuse: Fuse,
     /// Namespace, 0 where it is about none.
     pub(crate) nsid: u32,
-    /// Words 2 and 3.
-    pub(crate) cdw2: [u32; 2],
     /// Words 10 to 15.
     pub(crate) cdw10: [u32; 6],
 }
@@ -98,6 +96,7 @@ pub(crate) enum DataPointer {
 impl Command {
     /// The entry.
     #[expect(clippy::cast_possible_truncation, reason = "words are cut into halves")]
+    #[inline]
     pub(crate) fn encode(&self, cid: u16, data: DataPointer) -> Entry {
         let fuse = match self.fuse {
             Fuse::Alone => 0,
@@ -107,7 +106,6 @@ impl Command {
         let mut entry = [0; 16];
         entry[0] = u32::from(self.opcode) | fuse << 8 | u32::from(cid) << 16;
         entry[1] = self.nsid;
-        entry[2..4].copy_from_slice(&self.cdw2);
         match data {
             DataPointer::None => {}
             DataPointer::Prp(first, second) => {
@@ -145,6 +143,21 @@ pub(crate) struct Completion {
     pub(crate) status: Status,
 }
 
+/// What of a completion an IO queue's user needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ended {
+    /// Which command.
+    pub(crate) cid: u16,
+    /// How it ended.
+    pub(crate) status: Status,
+}
+
+impl From<Completion> for Ended {
+    fn from(completion: Completion) -> Ended {
+        Ended { cid: completion.cid, status: completion.status }
+    }
+}
+
 impl Completion {
     /// Of the four words, and its phase bit.
     #[expect(clippy::cast_possible_truncation, reason = "words are cut into halves")]
@@ -166,12 +179,34 @@ pub(crate) fn extent_words(lba: u64, blocks: u32) -> [u32; 3] {
     [lba as u32, (lba >> 32) as u32, blocks.saturating_sub(1) & 0xFFFF]
 }
 
-/// One range of DATASET MANAGEMENT (NVM §3.2.3).
-pub(crate) fn dataset_range(lba: u64, blocks: u32) -> [u8; 16] {
-    let mut range = [0; 16];
-    range[4..8].copy_from_slice(&blocks.to_le_bytes());
-    range[8..].copy_from_slice(&lba.to_le_bytes());
-    range
+/// Data of a command that names blocks by a range, of which there is one.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Range {
+    bytes: [u8; 32],
+    len: u8,
+}
+
+impl Range {
+    /// As DATASET MANAGEMENT wants it (NVM §3.2.3).
+    pub(crate) fn of_dataset(lba: u64, blocks: u32) -> Range {
+        let mut bytes = [0; 32];
+        bytes[4..8].copy_from_slice(&blocks.to_le_bytes());
+        bytes[8..16].copy_from_slice(&lba.to_le_bytes());
+        Range { bytes, len: 16 }
+    }
+
+    /// As COPY wants it, in descriptor format 0 (NVM §3.2.2): of 1 to 2^16 blocks.
+    pub(crate) fn of_copy(lba: u64, blocks: u32) -> Range {
+        let mut bytes = [0; 32];
+        bytes[8..16].copy_from_slice(&lba.to_le_bytes());
+        bytes[16..18].copy_from_slice(&blocks.saturating_sub(1).to_le_bytes()[..2]);
+        Range { bytes, len: 32 }
+    }
+
+    /// What the controller is to take.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +227,15 @@ mod tests {
             entry,
             [0xABCD_0002, 3, 0, 0, 0, 0, 0x2000, 1, 0x3000, 0, 0x2345_6789, 1, 0x4000_0007, 0, 0, 0]
         );
+    }
+
+    #[test]
+    fn ranges_are_laid_out_as_the_specification_says() {
+        let dataset = Range::of_dataset(0x1_2345_6789, 0x1_0000);
+        assert_eq!(dataset.bytes(), b"\0\0\0\0\0\0\x01\0\x89\x67\x45\x23\x01\0\0\0");
+        let copy = Range::of_copy(0x1_2345_6789, 0x1_0000);
+        let expected = b"\0\0\0\0\0\0\0\0\x89\x67\x45\x23\x01\0\0\0\xFF\xFF\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        assert_eq!(copy.bytes(), expected);
     }
 
     #[test]

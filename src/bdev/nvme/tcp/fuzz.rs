@@ -4,7 +4,7 @@
 use super::pdu::Digests;
 use super::wire::{Data, Wire};
 use crate::bdev::nvme::queue::Payloads;
-use crate::bdev::nvme::spec::Command;
+use crate::bdev::nvme::spec::{Command, Range};
 
 const DEPTH: u16 = 8;
 const DATA_BYTES: usize = 8192;
@@ -70,7 +70,7 @@ pub fn one(input: &[u8]) {
                 0 | 1 => Data::In(usize::from(kind) * 16 + 16),
                 2 | 3 => Data::Out(usize::from(kind) * 32),
                 4 => Data::Zeroes(usize::from(kind) * 1024),
-                5 => Data::Inline([kind; 16]),
+                5 => Data::Inline(Range::of_dataset(u64::from(kind), 1)),
                 _ => Data::None,
             };
             assert!(wire.push(slot_number, cid, &Command::default(), data), "there was a slot");

@@ -7,7 +7,7 @@ use super::wire::Data;
 use crate::bdev::Wake;
 use crate::bdev::nvme::bus::Mapping;
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
-use crate::bdev::nvme::spec::{Command, Completion};
+use crate::bdev::nvme::spec::{Command, Ended};
 use crate::time::Tick;
 
 /// PDUs count bytes in 32 bits; nobody moves as much at once.
@@ -48,7 +48,7 @@ impl Queue for TcpQueue {
             Payload::Read(_, (_, bytes)) => Data::In(bytes),
             Payload::Write(_, (_, bytes)) => Data::Out(bytes),
             Payload::Zeroes(bytes) => Data::Zeroes(bytes),
-            Payload::Inline(bytes) => Data::Inline(bytes),
+            Payload::Inline(range) => Data::Inline(*range),
         };
         if self.stream.wire.push(slot, cid, command, data) { Ok(()) } else { Err(PushError::Broken) }
     }
@@ -59,8 +59,8 @@ impl Queue for TcpQueue {
         }
     }
 
-    fn pop(&mut self, payloads: &mut dyn Payloads, now: Tick) -> Option<Completion> {
-        self.stream.next(payloads, now)
+    fn pop(&mut self, payloads: &mut dyn Payloads, now: Tick) -> Option<Ended> {
+        self.stream.next(payloads, now).map(Ended::from)
     }
 
     fn acknowledge(&mut self) {}

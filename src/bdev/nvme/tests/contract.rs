@@ -41,7 +41,11 @@ fn blocks_of_4096_bytes() {
 
 #[test]
 fn several_commands_make_an_io() {
-    holds("NVMe, MDTS of one page", 512, Config { mdts: 1, entries_max: 16, ..Config::default() });
+    holds(
+        "NVMe, MDTS of one page",
+        512,
+        Config { mdts: 1, uncorrectable_max: 1, entries_max: 16, ..Config::default() },
+    );
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl World {
         let stamps = match op {
             Op::Write { .. } => self.stamps(blocks),
             Op::WriteZeroes { .. } | Op::Unmap { .. } => vec![ZEROES; usize::try_from(blocks).unwrap()],
-            Op::Read { .. } | Op::Flush | Op::Verify { .. } | Op::CompareAndWrite { .. } => Vec::new(),
+            _ => Vec::new(),
         };
         let mut data = None;
         if matches!(op, Op::Read { .. } | Op::Write { .. }) {

@@ -121,7 +121,7 @@ fn compare_and_write_writes_only_where_it_compares() {
 
 #[test]
 fn what_the_device_does_by_itself_it_is_left_to_do() {
-    let offloads = Offloads { compare_and_write_blocks: 2, verify: true };
+    let offloads = Offloads { compare_and_write_blocks: 2, verify: true, ..Offloads::default() };
     let unit = UnitView { offloads, ..thin() };
     let mut medium = blocks(&[1, 2, 3, 4]);
     let swap = |count| [0x89, 8, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, count, 0, 0];

@@ -9,7 +9,7 @@ use crate::bdev::nvme::pci::queue::PciQueue;
 use crate::bdev::nvme::pci::ring::Pair;
 use crate::bdev::nvme::pci::shadow::Doorbell;
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
-use crate::bdev::nvme::spec::{Command, nvm};
+use crate::bdev::nvme::spec::{Command, Range, nvm};
 use crate::buf::{Class, Memory, Pages, Pool};
 use crate::time::Tick;
 
@@ -66,7 +66,7 @@ impl World {
 
 const READ: Command = Command { opcode: nvm::READ, nsid: 7, cdw10: [0x1000, 0, 7, 0, 0, 0], ..FLUSH };
 const FLUSH: Command =
-    Command { opcode: 0, fuse: crate::bdev::nvme::spec::Fuse::Alone, nsid: 0, cdw2: [0; 2], cdw10: [0; 6] };
+    Command { opcode: 0, fuse: crate::bdev::nvme::spec::Fuse::Alone, nsid: 0, cdw10: [0; 6] };
 
 #[test]
 fn entries_are_written_and_told_once() {
@@ -176,11 +176,11 @@ fn zeroes_are_one_page_many_times() {
 #[test]
 fn inline_bytes_lie_in_the_slots_memory() {
     let mut world = World::new();
-    let range = *b"0123456789abcdef";
-    world.queue.push(2, 0, &READ, Payload::Inline(range)).unwrap();
-    let mut stored = [0; 16];
+    let range = Range::of_copy(0x0807_0605_0403_0201, 0x1_0000);
+    world.queue.push(2, 0, &READ, Payload::Inline(&range)).unwrap();
+    let mut stored = [0; 32];
     world.pair.dma.load_bytes(0x2000 + 2 * 512, &mut stored);
-    assert_eq!(stored, range);
+    assert_eq!(stored, range.bytes());
     let device = world.pair.dma.device(0x2400).to_le_bytes();
     let words = world.entry(0);
     assert_eq!([words[6].to_le_bytes(), words[7].to_le_bytes()].concat(), device);

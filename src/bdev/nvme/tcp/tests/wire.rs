@@ -2,7 +2,7 @@
 
 use super::target::{BLOCK_BYTES, BLOCKS, PLAIN, Random, Style, Target};
 use super::{Memory, Piece, digests};
-use crate::bdev::nvme::spec::{Command, dataset_range, extent_words, nvm};
+use crate::bdev::nvme::spec::{Command, Range, extent_words, nvm};
 use crate::bdev::nvme::tcp::wire::{Data, Wire};
 
 const DEPTH: u16 = 16;
@@ -87,7 +87,7 @@ impl Host {
             _ => {
                 command.opcode = nvm::DATASET_MANAGEMENT;
                 self.expected[from..from + bytes].fill(0);
-                Data::Inline(dataset_range(lba as u64, blocks as u32))
+                Data::Inline(Range::of_dataset(lba as u64, blocks as u32))
             }
         };
         assert!(self.wire.push(slot as u16, cid, &command, data));

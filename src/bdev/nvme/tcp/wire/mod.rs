@@ -14,7 +14,7 @@ use self::receive::Inbox;
 use self::send::{Item, Outbox};
 use super::pdu::{Digests, Greeting, Offence};
 use crate::bdev::nvme::queue::Payloads;
-use crate::bdev::nvme::spec::{Command, Completion, DataPointer, Entry};
+use crate::bdev::nvme::spec::{Command, Completion, DataPointer, Entry, Range};
 
 /// R2Ts of one command that may be open at once.
 pub(super) const R2T_MAX: u8 = 4;
@@ -33,7 +33,7 @@ pub(super) enum Data {
     /// So many zeroes.
     Zeroes(usize),
     /// These.
-    Inline([u8; 16]),
+    Inline(Range),
 }
 
 impl Data {
@@ -42,7 +42,7 @@ impl Data {
         match self {
             Data::None | Data::In(_) => 0,
             Data::Out(bytes) | Data::Zeroes(bytes) => *bytes,
-            Data::Inline(bytes) => bytes.len(),
+            Data::Inline(range) => range.bytes().len(),
         }
     }
 }

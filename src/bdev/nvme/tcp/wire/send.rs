@@ -152,8 +152,8 @@ impl Outbox {
         let mut digest = digests.data.then(pdu::digest);
         match slot.data {
             Data::None | Data::In(_) => {}
-            Data::Inline(data) => {
-                let data = data.get(from..from + bytes).unwrap_or_default();
+            Data::Inline(range) => {
+                let data = range.bytes().get(from..from + bytes).unwrap_or_default();
                 if let Some(digest) = &mut digest {
                     digest.update(data);
                 }
