@@ -62,7 +62,7 @@ in_guest() { # WORLD
     *) echo "nvme: no world $world" >&2; exit 2 ;;
   esac
   for drive in 0 1 2 3 4 5; do # the contract wants new disks
-    if [[ -n ${CONTRACT:-} ]]; then truncate -s 0 "$work/nvme$drive"; truncate -s 32M "$work/nvme$drive"
+    if [[ -n ${CONTRACT:-}${SPDK_CONTRACT:-} ]]; then truncate -s 0 "$work/nvme$drive"; truncate -s 32M "$work/nvme$drive"
     else head -c 32M /dev/urandom >"$work/nvme$drive"; fi
   done
   for drive in 0 1 2 4 5; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done
