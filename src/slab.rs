@@ -28,37 +28,50 @@ struct Slot<T> {
     tenant: Option<T>,
 }
 
-/// At most `capacity` values of `T`, each under a [`Key`]. It allocates when made or grown, never else.
+/// At most `capacity` values of `T`, each under a [`Key`]. It allocates when made or grown, never else; but memory is not touched
+/// before it is used, so that room for what may come costs addresses only.
 #[derive(Debug)]
 pub struct Slab<T> {
+    /// Those that have had a tenant. Invariant: room for `capacity`, and no more are in.
     slots: Vec<Slot<T>>,
+    /// Those of them that have none now. Invariant: room for `capacity`.
     free: Vec<u32>,
+    capacity: u32,
 }
 
 impl<T> Slab<T> {
     /// An empty slab with room for `capacity` values.
     pub fn new(capacity: u32) -> Slab<T> {
-        let mut slab = Slab { slots: Vec::new(), free: Vec::new() };
+        let mut slab = Slab { slots: Vec::new(), free: Vec::new(), capacity: 0 };
         slab.grow(capacity);
         slab
     }
 
     /// Makes room for `count` more values. Allocates.
     pub fn grow(&mut self, count: u32) {
-        let old = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        let new = old.saturating_add(count);
-        self.slots.extend((old..new).map(|_| Slot { generation: 0, tenant: None }));
-        self.free.reserve(self.slots.len() - self.free.len());
-        self.free.extend((old..new).rev());
+        self.capacity = self.capacity.saturating_add(count);
+        let capacity = self.capacity as usize;
+        self.slots.reserve_exact(capacity - self.slots.len());
+        self.free.reserve_exact(capacity - self.free.len());
     }
 
     /// Moves `value` in, or gives it back where the slab is full.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Key, T> {
-        let Some(index) = self.free.pop() else { return Err(value) };
+        let Some(index) = self.free.pop() else { return self.insert_new(value) };
         let slot = &mut self.slots[index as usize];
         slot.tenant = Some(value);
         Ok(Key { index, generation: slot.generation })
+    }
+
+    /// Moves `value` into a slot that has had no tenant.
+    fn insert_new(&mut self, value: T) -> Result<Key, T> {
+        let index = self.used();
+        if index == self.capacity {
+            return Err(value);
+        }
+        self.slots.push(Slot { generation: 0, tenant: Some(value) });
+        Ok(Key { index, generation: 0 })
     }
 
     /// The value under `key`.
@@ -99,8 +112,15 @@ impl<T> Slab<T> {
 
     /// The key that the next [`Slab::insert`] will give.
     pub fn next_key(&self) -> Option<Key> {
-        let index = *self.free.last()?;
-        Some(Key { index, generation: self.slots.get(index as usize)?.generation })
+        match self.free.last() {
+            Some(&index) => Some(Key { index, generation: self.slots.get(index as usize)?.generation }),
+            None => (self.used() < self.capacity).then_some(Key { index: self.used(), generation: 0 }),
+        }
+    }
+
+    /// Slots that have had a tenant: the indices of all keys are below.
+    pub fn used(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
     /// The key of the slot's present tenant.
@@ -129,12 +149,12 @@ impl<T> Slab<T> {
 
     /// How many more fit.
     pub fn room(&self) -> usize {
-        self.free.len()
+        self.capacity as usize - self.len()
     }
 
     /// How many fit in all.
     pub fn capacity(&self) -> usize {
-        self.slots.len()
+        self.capacity as usize
     }
 }
 
@@ -157,5 +177,28 @@ mod tests {
         slab.discard(new);
         assert_eq!((slab.get(new), slab.len()), (None, 0));
         assert_eq!(Key::from_u64(new.to_u64()), new);
+    }
+
+    #[test]
+    fn room_is_used_as_it_is_wanted() {
+        let mut slab = Slab::new(2);
+        assert_eq!((slab.used(), slab.room(), slab.capacity()), (0, 2, 2));
+        let [first, second] = ['a', 'b'].map(|value| {
+            let next = slab.next_key();
+            let key = slab.insert(value).unwrap();
+            assert_eq!(next, Some(key));
+            key
+        });
+        assert_eq!((slab.insert('c'), slab.next_key(), slab.room()), (Err('c'), None, 0));
+        slab.grow(1);
+        assert_eq!(
+            (slab.used(), slab.room(), slab.next_key()),
+            (2, 1, Some(Key { index: 2, generation: 0 }))
+        );
+        slab.discard(first);
+        // What was used before is used again first.
+        assert_eq!(slab.next_key(), Some(Key { index: first.index, generation: 1 }));
+        assert_eq!(slab.iter().collect::<Vec<_>>(), [(second, &'b')]);
+        assert_eq!((slab.used(), slab.room(), slab.len()), (2, 2, 1));
     }
 }

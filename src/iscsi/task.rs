@@ -266,7 +266,7 @@ pub struct Tasks {
 impl Drop for Tasks {
     /// The end of a reactor excuses from everything.
     fn drop(&mut self) {
-        for index in 0..u32::try_from(self.slab.capacity()).unwrap_or(u32::MAX) {
+        for index in 0..self.slab.used() {
             if let Some(task) = self.slab.key_at(index).and_then(|key| self.slab.get_mut(key))
                 && !task.obligation.is_met()
             {

@@ -48,7 +48,7 @@ impl<N: Net> Reactor<N> {
 
     /// Marks what devices have and shall no longer have, and asks for the early end of what is aborted.
     fn forbid(&mut self, unit: UnitId, permits: &Permits, aborts: &[NexusId]) {
-        for index in 0..u32::try_from(self.tables.ios.capacity()).unwrap_or(u32::MAX) {
+        for index in 0..self.tables.ios.used() {
             let Some(key) = self.tables.ios.key_at(index) else { continue };
             let Some(io) = self.tables.ios.get_mut(key) else { continue };
             if io.unit != unit || io.parked.is_some() {

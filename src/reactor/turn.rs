@@ -151,7 +151,7 @@ impl<N: Net> Reactor<N> {
 
     /// Indices that connections may have.
     pub(super) fn conn_slots(&self) -> u32 {
-        u32::try_from(self.conns.capacity()).unwrap_or(u32::MAX)
+        self.conns.used()
     }
 
     fn messages(&mut self, now: Tick) -> bool {

@@ -130,7 +130,7 @@ impl<N: Net> Reactor<N> {
     /// Gives up IOs that a device keeps. Those that may yet change the medium make their units not ready: whoever waited
     /// for them has to see that it is not over.
     fn lose(&mut self, what: &What) {
-        for index in 0..u32::try_from(self.tables.ios.capacity()).unwrap_or(u32::MAX) {
+        for index in 0..self.tables.ios.used() {
             let Some(key) = self.tables.ios.key_at(index) else { continue };
             let Some(io) = self.tables.ios.get(key) else { continue };
             if io.parked.is_some() || io.is_lost || !what.covers(io) || !changes_medium(&io.op) {

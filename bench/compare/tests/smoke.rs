@@ -49,7 +49,7 @@ fn from_servers_to_page() {
         "--rounds",
         "2",
         "--seconds",
-        "0.05",
+        "0.2",
         "--disk",
         "8",
         "--peer",
