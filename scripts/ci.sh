@@ -112,13 +112,16 @@ stage_spdk() { # the feature spdk, where SPDK is installed: unit tests, the cont
   host_packages
   cargo build --locked --features spdk --bin lunette
   LUNETTE=$PWD/target/debug/lunette checks python3 scripts/spdk.py --out "$OUT/spdk-disks"
+  # SPDK's driver at QEMU's controller, which needs hugepages and a device of its own.
+  release_binary; guest_image
+  SPDK_CONTRACT=$(library_tests --features spdk) GUEST=nvmespdk OUT=$OUT/nvmespdk checks scripts/lab/labs/nvme.sh iommu48
 }
 
 stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs and without; and over TCP at the kernel's target
   local calls=1000 seconds=5 points=60 contract perf=${SPDK_NVME_PERF:-${SPDK_DIR:+$SPDK_DIR/bin/spdk_nvme_perf}}
   [[ $CI_LEVEL != full ]] || calls=10000 seconds=60 points=200
   release_binary; guest_image
-  contract=$(cargo test --locked --lib --no-run --message-format=json | sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -1)
+  contract=$(library_tests)
   OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu39 bare
   CONTRACT=$contract CALLS=$calls GUEST=nvmeserve OUT=$OUT/nvmeserve LIMIT=1500 checks scripts/lab/labs/nvme.sh iommu48
   OUT=$OUT/nvmet checks scripts/lab/labs/nvmet.sh "$contract" nvmet_
@@ -185,6 +188,10 @@ checks() { # a script that ends with "checks: N passed, N failed, N skipped"
 durability_binaries() { # what cuts the power, and a daemon that bugs can be planted in
   cargo build --locked --release -p lunette-initiator --example recorder
   cargo build --locked --features sim --bin lunette
+}
+
+library_tests() { # OPTION...: the binary of the library's own tests, built
+  cargo test --locked --lib --no-run --message-format=json "$@" | sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -1
 }
 
 release_binary() { cargo build --locked --release --bin lunette; }

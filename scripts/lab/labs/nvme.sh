@@ -4,18 +4,20 @@
 #   bare              none: uio_pci_generic and --unsafe-noiommu
 # Each guest has two controllers: one with two namespaces (512 and 4096 bytes a block), one with one; a third behind a port
 # from which QEMU removes it while it is driven, and where it comes back; a fourth and a fifth that are functions of one device.
-# Variables: CONFORM=1, the host runs libiscsi's suite at what the guest serves; CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve; nvmeperf); LUNETTE, the binary; SPDK_NVME_PERF, SPDK's, for nvmeperf to compare with; OUT, a folder for the guest's output.
+# Variables: CONFORM=1, the host runs libiscsi's suite at what the guest serves; CONTRACT, the library's test binary, whose test of real controllers runs there; GUEST, whose script runs there (nvme; nvmeserve; nvmeperf; nvmespdk); LUNETTE, the binary; SPDK_NVME_PERF, SPDK's, for nvmeperf to compare with; SPDK_CONTRACT, the test binary with SPDK in it, for nvmespdk; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
 cp "$lab/../../setup.sh" "$lab/../../rpc/nvme-disk.sh" "$work/share/"
-if [[ -n ${SPDK_NVME_PERF:-} ]]; then
-  mkdir "$work/share/spdk"
-  strip -o "$work/share/spdk/spdk_nvme_perf" "$SPDK_NVME_PERF"
-  ldd "$SPDK_NVME_PERF" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m)\./ { print $3 }' | xargs -r cp -t "$work/share/spdk"
-fi
+with_libraries() { # BINARY NAME: it goes to share/spdk under that name, and its libraries too
+  mkdir -p "$work/share/spdk"
+  strip -o "$work/share/spdk/$2" "$1"
+  ldd "$1" | awk '$3 ~ /^\// && $1 !~ /^lib(c|m)\./ { print $3 }' | xargs -r cp -t "$work/share/spdk"
+}
+[[ -z ${SPDK_NVME_PERF:-} ]] || with_libraries "$SPDK_NVME_PERF" spdk_nvme_perf
+[[ -z ${SPDK_CONTRACT:-} ]] || with_libraries "$SPDK_CONTRACT" contract
 [[ -z ${CONTRACT:-} ]] || strip -o "$work/share/contract" "$CONTRACT"
 
 qmp() { # CALL, as JSON
@@ -60,7 +62,7 @@ in_guest() { # WORLD
     *) echo "nvme: no world $world" >&2; exit 2 ;;
   esac
   for drive in 0 1 2 3 4 5; do # the contract wants new disks
-    if [[ -n ${CONTRACT:-} ]]; then truncate -s 0 "$work/nvme$drive"; truncate -s 32M "$work/nvme$drive"
+    if [[ -n ${CONTRACT:-}${SPDK_CONTRACT:-} ]]; then truncate -s 0 "$work/nvme$drive"; truncate -s 32M "$work/nvme$drive"
     else head -c 32M /dev/urandom >"$work/nvme$drive"; fi
   done
   for drive in 0 1 2 4 5; do devices+=(-drive "if=none,id=nvme$drive,file=$work/nvme$drive,format=raw,cache=writeback,discard=unmap"); done

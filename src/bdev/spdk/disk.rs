@@ -15,7 +15,7 @@ use spdk_sys::spdk_bdev_event_type as event;
 use spdk_sys::spdk_bdev_io_type as io_type;
 
 use super::status;
-use crate::bdev::{Info, Unmap};
+use crate::bdev::{Info, Offloads, Unmap};
 
 /// What happened to a bdev. Whoever serves it is to be told.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -230,6 +230,7 @@ unsafe fn facts(bdev: *mut spdk::spdk_bdev) -> Facts {
         // SPDK does not say what unmapped blocks read as.
         unmap: can(io_type::SPDK_BDEV_IO_TYPE_UNMAP)
             .then(|| Unmap { granularity_blocks: granularity_blocks.max(1), reads_zeroes: false }),
+        offloads: Offloads::default(),
     };
     let obstacle = if !matches!(block_bytes, 512 | 1024 | 2048 | 4096) {
         Some("its blocks do not have 512, 1024, 2048 or 4096 bytes")
