@@ -55,9 +55,10 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// The oldest message.
+    /// The oldest message. To look and find none takes no fence: one that comes in this moment is seen in the next turn, or by
+    /// [`Receiver::may_sleep`].
     pub fn receive(&self) -> Option<T> {
-        self.0.queue.pop()
+        if self.0.queue.is_empty() { None } else { self.0.queue.pop() }
     }
 
     /// To be called before a wait in the kernel: whether it may begin. After `true`, call [`Receiver::awake`] when it
