@@ -239,6 +239,10 @@ impl Channel for CountedChannel {
         Ok(())
     }
 
+    fn does_at_once(&self) -> bool {
+        self.inner.does_at_once()
+    }
+
     /// It is done as it is asked for, which counts as the shortest time there is.
     fn lend(&mut self, lba: u64, blocks: u32, now: Tick) -> Option<Lent> {
         let lent = self.inner.lend(lba, blocks, now)?;

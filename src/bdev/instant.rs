@@ -74,6 +74,10 @@ impl<D: Perform> Channel for InstantChannel<D> {
         Ok(())
     }
 
+    fn does_at_once(&self) -> bool {
+        true
+    }
+
     fn lend(&mut self, lba: u64, blocks: u32, _now: Tick) -> Option<Lent> {
         let lender = self.lender.as_ref()?;
         let extent = self.device.lendable(lba, blocks)?;

@@ -363,6 +363,10 @@ pub trait Channel: Debug {
     fn state(&self) -> ChannelState;
     /// Takes the IO, or says why not and gives it back.
     fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused>;
+    /// Whether it is worth asking to [`Channel::lend`], [`Channel::load`] or [`Channel::store`].
+    fn does_at_once(&self) -> bool {
+        false
+    }
     /// The blocks, uncopied, where the device is memory that may be lent now: that is all of the read, and no [`Done`] follows.
     /// None where they are to be read by [`Channel::submit`]. What is lent is not kept beyond the turn.
     fn lend(&mut self, _lba: u64, _blocks: u32, _now: Tick) -> Option<Lent> {

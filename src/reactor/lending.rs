@@ -82,6 +82,9 @@ impl<N: Net> Reactor<N> {
             let (unit, extent) = (short.unit, short.extent);
             let Some(slot) = unit::of(units, unit).filter(|slot| !slot.needs_room()) else { break };
             let channel = slot.channel(*id);
+            if !channel.does_at_once() {
+                break;
+            }
             let data = match short.access {
                 Access::Read if link.conn.is_clogged() => break,
                 Access::Read => {
@@ -132,7 +135,9 @@ impl<N: Net> Reactor<N> {
 
     fn recall_lent(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
         while let Some(conn) = self.lending.find(unit, lba, blocks) {
-            if let Some(link) = self.conns.get_mut(conn) {
+            if let Some(link) = self.conns.get_mut(conn)
+                && !planted!(self, LentNotKept)
+            {
                 link.conn.keep_lent(&mut self.tables.cx(now));
             }
             self.lending.out.retain(|out| out.conn != conn);

@@ -42,6 +42,8 @@ pub enum Bug {
     ReserveReplyBeforeDrain,
     /// Immediate data are written at once, before the data that follow have come.
     PartialWrite,
+    /// What is lent and was not sent in its turn is not copied.
+    LentNotKept,
 }
 
 /// The bug planted in a reactor, if any.

@@ -14,7 +14,7 @@ use crate::net::{Net, Readiness, Rx, Tx, Wait};
 use crate::reactor::hold::Holds;
 use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
-use crate::reactor::planted::Planted;
+use crate::reactor::planted::{Planted, planted};
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
 use crate::reactor::unit::{self, Unit};
@@ -337,7 +337,9 @@ impl<N: Net> Reactor<N> {
             }
         }
         let Some(link) = self.conns.get_mut(key) else { return };
-        link.conn.keep_lent(&mut self.tables.cx(now));
+        if !planted!(self, LentNotKept) {
+            link.conn.keep_lent(&mut self.tables.cx(now));
+        }
         if link.has_stalled_reads && !link.conn.is_clogged() {
             self.unstall(key, now);
         }

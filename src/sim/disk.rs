@@ -442,6 +442,10 @@ impl Channel for DiskChannel {
         Ok(())
     }
 
+    fn does_at_once(&self) -> bool {
+        true
+    }
+
     /// At random, as long as nothing is in flight and nothing is to fail.
     fn lend(&mut self, lba: u64, blocks: u32, _now: Tick) -> Option<Lent> {
         let mut shared = self.disk.lock();

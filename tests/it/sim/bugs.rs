@@ -47,6 +47,7 @@ bugs! {
     pieces_out_of_order: PiecesOutOfOrder,
     buffer_leak: BufferLeak,
     partial_write: PartialWrite,
+    lent_not_kept: LentNotKept,
     hold_not_taken: HoldNotTaken,
     hold_not_honoured: HoldNotHonoured,
     hold_not_honoured_by_unmap: HoldNotHonouredByUnmap,
