@@ -7,7 +7,7 @@
 //!
 //! * [`options`]: the command line; [`report`]: what comes out;
 //! * [`login`]: sessions of iSCSI, many at a time; [`wire`]: connections of the bare echo pair;
-//! * [`conn`]: a connection under load; [`bench`]: what all of them share;
+//! * [`conn`]: a connection under load; [`mod@bench`]: what all of them share;
 //! * [`aim`]: which blocks come next; [`ledger`]: what blocks hold, for `--verify`;
 //! * [`engine`]: the loop.
 //!
