@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::probe::warn;
+use super::probe::{open, say};
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Event, Options};
 use crate::bdev::nvme::namespace::NvmeBdev;
-use crate::bdev::nvme::pci;
-use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::thread::Handle;
 use crate::bdev::{Bdev, Channel, ChannelState, Done, Io, Op, Refused};
 use crate::buf::{Buf, Class, Hugepages, Memory, Pool};
@@ -50,13 +48,7 @@ const NUMBER: u64 = 1;
 type Said<T> = Result<T, String>;
 
 pub(super) fn perf(args: &Perf) -> Result<String, Failed> {
-    let address = Address::parse(&args.address)
-        .ok_or_else(|| Failed::usage(format!("{} is no PCI address, such as 0000:01:00.0", args.address)))?;
-    if args.unsafe_noiommu {
-        warn();
-    }
-    let transport =
-        pci::open(address, args.unsafe_noiommu, &pci::Groups::default()).map_err(Failed::failure)?;
+    let (_, transport) = open(&args.address, args.unsafe_noiommu)?;
     let hook = |event| {
         if let Event::Said(_, words) = event {
             say(&words);
@@ -69,11 +61,6 @@ pub(super) fn perf(args: &Perf) -> Result<String, Failed> {
     let said = read(&handle, args);
     handle.detach(PATIENCE).map_err(Failed::failure)?;
     said.map_err(Failed::failure)
-}
-
-#[expect(clippy::print_stderr, reason = "the command's own voice")]
-fn say(words: &str) {
-    eprintln!("lunette: {words}");
 }
 
 /// Reads at random places, each buffer again as soon as it is back.

@@ -45,13 +45,7 @@ type Page = [u8; ADMIN_DATA_BYTES];
 type Said<T> = Result<T, String>;
 
 pub(super) fn probe(args: &Probe) -> Result<String, Failed> {
-    let address = Address::parse(&args.address)
-        .ok_or_else(|| Failed::usage(format!("{} is no PCI address, such as 0000:01:00.0", args.address)))?;
-    if args.unsafe_noiommu {
-        warn();
-    }
-    let transport =
-        pci::open(address, args.unsafe_noiommu, &pci::Groups::default()).map_err(Failed::failure)?;
+    let (address, transport) = open(&args.address, args.unsafe_noiommu)?;
     let mut probing = Probing { transport, began: Instant::now(), said: String::new() };
     probing
         .run(Duration::from_secs(args.watch))
@@ -59,9 +53,20 @@ pub(super) fn probe(args: &Probe) -> Result<String, Failed> {
     Ok(probing.said)
 }
 
+/// The controller at an address, with a warning where nothing keeps it from this machine's memory.
+pub(super) fn open(address: &str, unsafe_noiommu: bool) -> Result<(Address, PciTransport), Failed> {
+    let parsed = Address::parse(address)
+        .ok_or_else(|| Failed::usage(format!("{address} is no PCI address, such as 0000:01:00.0")))?;
+    if unsafe_noiommu {
+        say(sysfs::WARNING);
+    }
+    let transport = pci::open(parsed, unsafe_noiommu, &pci::Groups::default()).map_err(Failed::failure)?;
+    Ok((parsed, transport))
+}
+
 #[expect(clippy::print_stderr, reason = "the command's own voice")]
-pub(super) fn warn() {
-    eprintln!("lunette: {}", sysfs::WARNING);
+pub(super) fn say(words: &str) {
+    eprintln!("lunette: {words}");
 }
 
 struct Probing {
