@@ -126,14 +126,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Blocks are about to change: what is lent of them is copied.
-    #[inline]
     pub(super) fn recall(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
-        if !self.lending.out.is_empty() {
-            self.recall_lent(unit, lba, blocks, now);
-        }
-    }
-
-    fn recall_lent(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
         while let Some(conn) = self.lending.find(unit, lba, blocks) {
             if let Some(link) = self.conns.get_mut(conn)
                 && !planted!(self, LentNotKept)

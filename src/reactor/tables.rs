@@ -133,6 +133,6 @@ impl Tables {
 
     /// What is published of a unit.
     pub(super) fn view(&self, unit: UnitId) -> Option<&UnitView> {
-        self.views.get(unit.index())?.as_deref().filter(|view| view.id == unit)
+        UnitView::find(&self.views, unit)
     }
 }

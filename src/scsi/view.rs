@@ -95,6 +95,11 @@ pub struct UnitView {
 }
 
 impl UnitView {
+    /// What is published of a unit; nothing where its index has another tenant by now.
+    pub fn find(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
+        units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
+    }
+
     /// Whether every write must be durable before it is answered: there is a volatile cache that may not be used (WCE=0,
     /// SBC-4).
     pub fn is_write_through(&self) -> bool {

@@ -147,7 +147,6 @@ pub struct Conn {
     is_logged_out: bool,
     /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
     has_made_room: bool,
-    /// The command whose header is complete has to become a task.
     rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,

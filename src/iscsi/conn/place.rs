@@ -6,16 +6,14 @@ use super::Conn;
 use crate::id::UnitId;
 use crate::scsi::Place;
 use crate::scsi::attention::{Attentions, Ua};
-use crate::scsi::view::{LunNumber, TargetView, UnitView};
+use crate::scsi::view::{LunNumber, Mapping, TargetView, UnitView};
 
 impl Conn {
     /// The logical unit at `number`, as the command layer wants it.
     pub fn place<'a>(&'a self, number: Option<LunNumber>, units: &'a [Option<Arc<UnitView>>]) -> Place<'a> {
-        let unit = number.and_then(|number| self.target.mapping(number)).and_then(|(_, mapping)| {
-            let view = view_of(units, mapping.unit)?;
-            Some((view, mapping.read_only))
-        });
-        let number = number.unwrap_or(LunNumber(u16::MAX));
+        let mapping = number.and_then(|number| self.target.mapping(number));
+        let unit = mapping.and_then(|(_, mapping)| unit_of(units, mapping));
+        let number = number.unwrap_or(LunNumber::NOWHERE);
         Place { nexus: self.nexus, target: &self.target, number, unit }
     }
 
@@ -32,11 +30,8 @@ impl Conn {
         units: &'a [Option<Arc<UnitView>>],
     ) -> (Place<'a>, Option<&'a mut Attentions>) {
         let mapping = number.and_then(|number| self.target.mapping(number));
-        let unit = mapping.and_then(|(_, mapping)| {
-            let view = view_of(units, mapping.unit)?;
-            Some((view, mapping.read_only))
-        });
-        let number = number.unwrap_or(LunNumber(u16::MAX));
+        let unit = mapping.and_then(|(_, mapping)| unit_of(units, mapping));
+        let number = number.unwrap_or(LunNumber::NOWHERE);
         let place = Place { nexus: self.nexus, target: &self.target, number, unit };
         (place, mapping.and_then(|(index, _)| self.attentions.get_mut(index)))
     }
@@ -72,7 +67,7 @@ impl Conn {
     }
 }
 
-/// What is published of a unit; nothing where its index has another tenant by now.
-pub(super) fn view_of(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
-    units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
+/// The unit that a mapping leads to, and whether it is for reading only by this way.
+pub(super) fn unit_of(units: &[Option<Arc<UnitView>>], mapping: Mapping) -> Option<(&UnitView, bool)> {
+    Some((UnitView::find(units, mapping.unit)?, mapping.read_only))
 }

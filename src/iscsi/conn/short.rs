@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::command::ORDERED;
-use super::place::view_of;
+use super::place::unit_of;
 use super::{Conn, Cx, Life};
 use crate::id::UnitId;
 use crate::iscsi::sn::Sn;
@@ -62,9 +62,9 @@ impl Conn {
         if !self.attentions.get(index)?.is_empty() {
             return None;
         }
-        let view = view_of(units, mapping.unit)?;
-        let unit = Some((view, mapping.read_only));
-        let place = Place { nexus: self.nexus, target: &self.target, number, unit };
+        let unit = unit_of(units, mapping)?;
+        let (view, _) = unit;
+        let place = Place { nexus: self.nexus, target: &self.target, number, unit: Some(unit) };
         let (mut extent, access) = scsi::plain(header.last_chunk()?, &place)?;
         extent.fua |= view.is_write_through();
         let expected = command.expected_bytes;
