@@ -25,6 +25,7 @@ use lunette::control::targets::NewTarget;
 use lunette::control::thread::{Daemon, Options, Remote};
 use lunette::id::ReactorId;
 use lunette::iscsi::chap::Account;
+use lunette::iscsi::negotiate::Offer;
 use lunette::net::kernel::KernelNet;
 use lunette::reactor::message::NopInTimes;
 use lunette::reactor::{Idle, Planted};
@@ -59,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) planted: Planted,
     /// How slow the disks are.
     pub(crate) delays: Delays,
+    /// Our side of negotiations.
+    pub(crate) offer: Offer,
 }
 
 impl Default for Setup {
@@ -75,6 +78,7 @@ impl Default for Setup {
             discovery_chap: Chap::Either,
             planted: Planted::default(),
             delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
+            offer: Offer::DEFAULT,
         }
     }
 }
@@ -192,6 +196,13 @@ impl World {
     }
 }
 
+impl World {
+    /// Waits until so many connections are in full feature phase.
+    pub(crate) fn wait_connections(&self, count: usize) {
+        until("connections end", || self.control(|control| control.connections().len()) == count);
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         for disk in &self.disks {
@@ -218,6 +229,7 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         iscsi: options::Options {
             nop_in: setup.nop_in,
             discovery: Auth { chap: setup.discovery_chap, group: 1 },
+            offer: setup.offer,
             ..options::Options::default()
         },
         planted: setup.planted,
