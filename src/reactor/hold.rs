@@ -438,6 +438,7 @@ impl<N: Net> Reactor<N> {
 
     /// A command that asked for a hold may go on, or ends.
     fn hold_answered(&mut self, conn: Key, task: Key, answer: HoldAnswer, now: Tick) {
+        let conn = self.allegiance(task, conn);
         match answer {
             HoldAnswer::Granted => self.step_finished(conn, task, now),
             HoldAnswer::Refused => self.end(conn, task, Outcome::of(Status::Busy), now),

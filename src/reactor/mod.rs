@@ -21,6 +21,7 @@ mod lending;
 pub mod message;
 mod planted;
 pub mod port;
+mod recover;
 mod reserve;
 mod spawn;
 mod submit;
@@ -30,6 +31,7 @@ mod transfer;
 mod turn;
 mod unit;
 mod wait;
+mod watch;
 mod work;
 
 pub use planted::Planted;

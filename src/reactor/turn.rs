@@ -27,7 +27,7 @@ use crate::time::Tick;
 pub(super) struct Link<S> {
     pub(super) conn: Conn,
     pub(super) sock: S,
-    is_readable: bool,
+    pub(super) is_readable: bool,
     pub(super) is_writable: bool,
     /// It is in the list of connections to serve.
     is_active: bool,
@@ -90,7 +90,7 @@ pub struct Reactor<N: Net> {
     batch: Batch,
     ready: Vec<Readiness>,
     dones: Vec<Done>,
-    next_scan: Tick,
+    pub(super) next_scan: Tick,
     pub(super) lending: Lending,
     #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "only the simulator plants bugs"))]
     pub(super) planted: Planted,
@@ -511,5 +511,6 @@ pub(super) fn cause(fatal: Fatal) -> CloseCause {
         Fatal::Silent => CloseCause::Silent,
         Fatal::SlowReader => CloseCause::SlowReader,
         Fatal::DataOutLate => CloseCause::DataOutLate,
+        Fatal::NotRecovered => CloseCause::NotRecovered,
     }
 }

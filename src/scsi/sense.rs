@@ -118,6 +118,8 @@ impl Sense {
     pub const NOT_ENOUGH_UNSOLICITED_DATA: Sense = Sense::new(SenseKey::AbortedCommand, 0x0c, 0x0d);
     /// PROTOCOL SERVICE CRC ERROR: a data digest was wrong (RFC 7143 §11.4.7.2).
     pub const CRC_ERROR: Sense = Sense::new(SenseKey::AbortedCommand, 0x47, 0x05);
+    /// SNACK REJECTED (RFC 7143 §11.4.7.2): READ ERROR - FAILED RETRANSMISSION REQUEST.
+    pub const SNACK_REJECTED: Sense = Sense::new(SenseKey::AbortedCommand, 0x11, 0x13);
 
     /// INVALID FIELD IN COMMAND INFORMATION UNIT: the R and W bits contradict the CDB.
     pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: Sense =

@@ -95,6 +95,7 @@ impl World {
             params: DEFAULTS,
             stat_sn: Sn(100),
             cid: 0,
+            retains: false,
             ask_ns: 0,
             close_ns: 0,
         };
