@@ -13,6 +13,8 @@
 )]
 
 mod atomics;
+mod chore;
+mod copy;
 mod exec;
 mod hold;
 mod inbox;

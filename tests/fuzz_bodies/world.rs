@@ -259,6 +259,7 @@ impl World {
                     });
                 }
                 ToControl::Event(_)
+                | ToControl::ChoreEnded { .. }
                 | ToControl::Retired(_)
                 | ToControl::UnitReleased { .. }
                 | ToControl::Unsettled { .. }
