@@ -136,10 +136,12 @@ impl Chore {
         let is_inverted = *inverts && (u64::from(self.passes) - 1).saturating_sub(pass) % 2 == 1;
         let mask = if is_inverted { 0xff } else { 0 };
         // SBC-4: each block begins with the pattern.
-        for block in out.chunks_mut(self.block_bytes as usize) {
-            for (to, from) in block.iter_mut().zip(pattern.iter().cycle()) {
-                *to = from ^ mask;
-            }
+        let (first, rest) = out.split_at_mut(out.len().min(self.block_bytes as usize));
+        for (to, from) in first.iter_mut().zip(pattern.iter().cycle()) {
+            *to = from ^ mask;
+        }
+        for block in rest.chunks_mut(first.len().max(1)) {
+            block.copy_from_slice(&first[..block.len()]);
         }
     }
 
