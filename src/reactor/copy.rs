@@ -41,7 +41,8 @@ impl<N: Net> Reactor<N> {
                     return self.end(conn, key, Outcome::GOOD, now);
                 }
                 Step::Load => {
-                    let place = link.conn.place(number, &self.tables.views);
+                    let session = &self.tables.sessions[link.conn.session_key()];
+                    let place = session.place(number, &self.tables.views);
                     let list = data.as_deref().unwrap_or(&[]);
                     if let Err(sense) = run.load(list, &place, &self.tables.views) {
                         return self.end(conn, key, Outcome::check(sense), now);
