@@ -11,6 +11,7 @@ use super::unit;
 use crate::bdev::{Bdev, Info};
 use crate::id::{ReactorId, UnitId};
 use crate::limits::{BDEVS_MAX, UNITS_MAX};
+use crate::scsi::chore::Chore;
 use crate::scsi::view::{Identity, Medium, UnitView};
 
 /// A block device to be had.
@@ -60,15 +61,19 @@ struct Unit {
     bdev: String,
     /// The reactors whose channels keep writes that were given up.
     unsettled: BTreeSet<ReactorId>,
+    /// Its last chore has failed, and was one that must not.
+    has_failed: bool,
 }
 
 impl Unit {
     /// What is to be said of a medium that its device says this of.
     fn medium(&self, medium: Medium) -> Medium {
         match medium {
-            Medium::Ready | Medium::Unsettled if self.unsettled.is_empty() => Medium::Ready,
-            Medium::Ready | Medium::Unsettled => Medium::Unsettled,
             Medium::NotReady | Medium::Removed => medium,
+            _ if !self.unsettled.is_empty() => Medium::Unsettled,
+            _ if self.has_failed => Medium::Failed,
+            _ if self.view.chore.is_some() => Medium::Busy,
+            _ => Medium::Ready,
         }
     }
 }
@@ -198,7 +203,7 @@ impl Registry {
         let slot = &mut self.slots[index];
         let id = slot.id;
         let view = Arc::new(unit::view(id, &info, identity, None));
-        slot.unit = Some(Unit { view, bdev: name.clone(), unsettled: BTreeSet::new() });
+        slot.unit = Some(Unit { view, bdev: name.clone(), unsettled: BTreeSet::new(), has_failed: false });
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.unit = Some(id);
         }
@@ -247,10 +252,13 @@ impl Registry {
         // Who it is, is known only when its medium has been found.
         let identity = match old.medium {
             Medium::NotReady => entry.identity(&info),
-            Medium::Ready | Medium::Unsettled | Medium::Removed => old.identity.clone(),
+            Medium::Ready | Medium::Unsettled | Medium::Busy | Medium::Failed | Medium::Removed => {
+                old.identity.clone()
+            }
         };
         let view = unit::view(id, &info, identity, Some(old.modes));
-        Ok(UnitView { permits: old.permits.clone(), medium: unit.medium(view.medium), ..view })
+        let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
+        Ok(UnitView { permits, settings, chore, medium: unit.medium(view.medium), ..view })
     }
 
     /// A reactor's channel keeps writes that were given up, or has given them back. The unit's new view, where that makes
@@ -272,6 +280,26 @@ impl Registry {
         }
         unit.view = Arc::new(UnitView { medium, ..UnitView::clone(&unit.view) });
         Some(Arc::clone(&unit.view))
+    }
+
+    /// The view of a unit that has this chore now, or has none; `has_failed` where its last has, and must not.
+    pub(super) fn busy(
+        &mut self,
+        id: UnitId,
+        chore: Option<Arc<Chore>>,
+        has_failed: bool,
+    ) -> Option<UnitView> {
+        let slot = self.slots.get_mut(id.index()).filter(|slot| slot.id == id)?;
+        let unit = slot.unit.as_mut()?;
+        unit.has_failed = has_failed;
+        let is_busy = chore.is_some();
+        let medium = match unit.medium(unit.view.medium) {
+            Medium::Ready | Medium::Busy | Medium::Failed if has_failed => Medium::Failed,
+            Medium::Ready | Medium::Busy | Medium::Failed if is_busy => Medium::Busy,
+            Medium::Ready | Medium::Busy | Medium::Failed => Medium::Ready,
+            other => other,
+        };
+        Some(UnitView { chore, medium, ..UnitView::clone(&unit.view) })
     }
 
     /// Replaces a unit's view; returns the former one.

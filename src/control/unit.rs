@@ -4,7 +4,7 @@ use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, Medium, Modes, UnitView};
+use crate::scsi::view::{Identity, Medium, Modes, Settings, UnitView};
 
 /// Whether SCSI can show the device as it is. One that holds no block is not ready: its medium has not been found yet.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
@@ -34,10 +34,12 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Mo
         write_cache: info.write_cache,
         rotational: info.rotational,
         modes,
+        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
         medium: if info.blocks > 0 { Medium::Ready } else { Medium::NotReady },
+        chore: None,
     }
 }
 

@@ -19,7 +19,10 @@
 )]
 
 pub mod attention;
+pub mod buffers;
 pub mod cdb;
+pub mod chore;
+pub mod copy;
 mod lun;
 mod medium;
 mod power;
@@ -131,6 +134,10 @@ pub enum Plan {
     Flush,
     /// A sequence of device IOs.
     Work(Work),
+    /// Keep what comes for READ BUFFER.
+    Keep(buffers::Write),
+    /// Copy blocks from LUN to LUN.
+    Copy(copy::Copy),
     /// Control decides, given the CDB and so many bytes of parameter list.
     Ask {
         /// PARAMETER LIST LENGTH.
@@ -175,6 +182,8 @@ impl Plan {
             Plan::Read(extent) => Transfer::In(bytes(extent)),
             Plan::Write(extent) => Transfer::Out(bytes(extent)),
             Plan::Work(work) => out(work.data_bytes(place.unit.map_or(0, |(view, _)| view.block_bytes))),
+            Plan::Keep(write) => out(u64::from(write.bytes())),
+            Plan::Copy(copy) => out(u64::from(copy.bytes())),
             Plan::Ask { parameter_bytes } => out(u64::from(*parameter_bytes)),
         }
     }
@@ -343,6 +352,9 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
         }
         Run::Unit(run) => {
             let unit = unit.ok_or(Sense::NO_SUCH_UNIT)?;
+            if !row.is_served(unit.view) {
+                return Err(row.not_served());
+            }
             row.check(cdb)?;
             if !unit.view.permits.allows(place.nexus, row.class.of(cdb)) {
                 return Ok(Plan::End(Status::ReservationConflict));

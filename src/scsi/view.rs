@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
+use crate::scsi::chore::Chore;
+use crate::scsi::report::identifying::Identifying;
+use crate::scsi::report::timestamp::Clock;
 use crate::scsi::reserve::Permits;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
@@ -36,6 +39,10 @@ pub enum Medium {
     /// A device keeps writes that were given up and that nothing can stop: media commands end in NOT READY, 04h/07h, until
     /// the last of them has come back.
     Unsettled,
+    /// A chore is done on the whole of it ([`UnitView::chore`]): media commands end in NOT READY.
+    Busy,
+    /// A SANITIZE has failed: media commands end in MEDIUM ERROR, 31h/03h.
+    Failed,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
 }
@@ -63,6 +70,15 @@ impl Modes {
     }
 }
 
+/// What hosts set in a unit beside its mode pages.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Settings {
+    /// By SET TIMESTAMP.
+    pub clock: Clock,
+    /// By SET IDENTIFYING INFORMATION.
+    pub identifying: Identifying,
+}
+
 /// A logical unit as the hot path reads it. Replaced whole, by a barrier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnitView {
@@ -84,6 +100,8 @@ pub struct UnitView {
     pub rotational: bool,
     /// What MODE SELECT has set.
     pub modes: Modes,
+    /// What else hosts have set.
+    pub settings: Settings,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
     /// What the device does by itself.
@@ -92,6 +110,8 @@ pub struct UnitView {
     pub permits: Permits,
     /// Whether media commands can be served.
     pub medium: Medium,
+    /// What is done on the whole of it, or was and has failed.
+    pub chore: Option<Arc<Chore>>,
 }
 
 impl UnitView {

@@ -41,7 +41,7 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.
-        0x10,    // TPGS 01b: REPORT TARGET PORT GROUPS; no third-party copy, no protection information.
+        0x18,    // TPGS 01b: REPORT TARGET PORT GROUPS; 3PC; no protection information.
         0,
         0x02, // CMDQUE.
     ]);

@@ -5,6 +5,7 @@ use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer};
 use crate::scsi::sense::Sense;
 use crate::scsi::table::{self, Row};
+use crate::scsi::view::UnitView;
 use crate::scsi::{Plan, Served};
 
 /// What is asked for.
@@ -50,20 +51,21 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
     Ok(answer(Kind::Opcodes(Request { which, timeouts }), cdb.be32(6)))
 }
 
-pub(super) fn fill(request: Request, writer: &mut Writer<'_>) {
+pub(super) fn fill(request: Request, unit: &UnitView, writer: &mut Writer<'_>) {
     match request.which {
-        Which::All => all(request.timeouts, writer),
+        Which::All => all(request.timeouts, unit, writer),
         Which::One { opcode, action } => {
-            let row = table::of_opcode(opcode).iter().find(|row| row.action == action);
+            let mut rows = table::of_opcode(opcode).iter().filter(|row| row.is_served(unit));
+            let row = rows.find(|row| row.action == action);
             one(row, request.timeouts, writer);
         }
         Which::Unsupported => one(None, request.timeouts, writer),
     }
 }
 
-fn all(timeouts: bool, writer: &mut Writer<'_>) {
+fn all(timeouts: bool, unit: &UnitView, writer: &mut Writer<'_>) {
     writer.zeros(4);
-    for row in table::rows() {
+    for row in table::rows().iter().filter(|row| row.is_served(unit)) {
         let ctdp = if timeouts { 0x02 } else { 0 };
         let servactv = u8::from(row.action.is_some());
         writer.put(&[row.opcode, 0, 0, row.action.unwrap_or(0), 0, ctdp | servactv]);

@@ -1,8 +1,10 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod chores;
 mod modes;
 mod opcodes;
+mod parameters;
 mod plans;
 mod random;
 mod refusals;
@@ -12,11 +14,15 @@ mod reserved;
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
+use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::copy::Results;
+use crate::scsi::report::Facts;
 use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
+use crate::time::Tick;
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
 pub(in crate::scsi) fn unit() -> UnitView {
@@ -36,10 +42,12 @@ pub(in crate::scsi) fn unit() -> UnitView {
         write_cache: false,
         rotational: false,
         modes: Modes::new(false),
+        settings: Settings::default(),
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
     }
 }
 
@@ -101,7 +109,9 @@ fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Atten
         panic!("{bytes:02x?} makes no report");
     };
     let mut out = vec![0xee; PARAMETER_BYTES_MAX as usize];
-    let length = report::fill(&report, &place, attentions, &mut out);
+    let facts =
+        Facts { attentions, now: Tick::ZERO, buffers: &Buffers::default(), copies: &Results::default() };
+    let length = report::fill(&report, &place, facts, &mut out).unwrap();
     assert!(length <= report.bytes_max() as usize);
     assert!(out[length..].iter().all(|byte| *byte == 0xee), "written beyond the length that is told");
     out.truncate(length);
