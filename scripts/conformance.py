@@ -5,7 +5,8 @@ conformance.py [--record] [--match REGEX] [--out DIR] [--disk NAME...] [--at NAM
 
 The disks are RAM disks and files with blocks of 512 and of 4096 bytes, each at LUN 0 of a daemon of its own. Tests that ask
 for more find it, so that they do not skip: WRITE_PROTECTED ones the disk with SWP set by iscsi-swp, LARGE_BLOCKS ones a RAM
-disk at LUN 1 of the same target that says it has larger physical blocks, where LUN 0 is a RAM disk. Every test runs by
+disk at LUN 1 of the same target that says it has larger physical blocks, where LUN 0 is a RAM disk; REMOVABLE ones a disk
+whose medium comes out at LUN 2, of the same kind. Every test runs by
 itself under a time limit. What it ends with must be exactly what conformance.toml says: a test listed there under [skip] or [fail],
 or for one disk under [DISK.skip] or [DISK.fail], must end so and have a reason; any other must pass. A listed test that
 passes, a name that the tool does not have, and another number of tests are failures too; a timeout or a crash cannot be
@@ -32,6 +33,7 @@ JOBS = 2  # disks at once: most of a test's time is waiting
 WRITE_PROTECTED = ("ReadOnly.ReadOnlySBC",)
 LARGE_BLOCKS = ("CompareAndWrite.InvalidDataOutSize", "WriteSame10.InvalidDataOutSize", "WriteSame10.UnmapUnaligned",
                 "WriteSame16.InvalidDataOutSize", "WriteSame16.UnmapUnaligned")
+REMOVABLE = ("NoMedia.", "PreventAllow.", "StartStopUnit.Simple", "StartStopUnit.NoLoej")
 UNEXPLAINED = "UNEXPLAINED"
 # A listed failure whose reason begins so may end in a crash of the tool as well: tgt's does, too.
 TOOL_IS_WRONG = "the tool is wrong"
@@ -43,7 +45,7 @@ HEAD = """\
 
 
 class Disk(Target):
-    """lunette with a disk at LUN 0, and what LARGE_BLOCKS says at LUN 1."""
+    """lunette with a disk at LUN 0, and what LARGE_BLOCKS and REMOVABLE say at LUN 1 and 2."""
 
     def __init__(self, kind, block_bytes):
         self.kind, self.block_bytes, self.name = kind, block_bytes, f"{kind}-{block_bytes}"
@@ -65,12 +67,13 @@ class Disk(Target):
         size = {"block_size": self.block_bytes, "num_blocks": DISK_MIB * MIB // self.block_bytes}
         if self.kind == "malloc":
             bdevs = [call("bdev_malloc_create", name="disk", **size),
-                     call("bdev_malloc_create", name="large", physical_block_size=8 * self.block_bytes, **size)]
+                     call("bdev_malloc_create", name="large", physical_block_size=8 * self.block_bytes, **size),
+                     call("bdev_malloc_create", name="removable", lunette_removable=True, **size)]
         else:
-            path = os.path.join(self.work, "disk")
-            bdevs = [call("bdev_aio_create", name="disk", filename=path, block_size=self.block_bytes,
-                          lunette_create_size=DISK_MIB * MIB)]
-        luns = [{"bdev_name": bdev["params"]["name"], "lun_id": lun} for lun, bdev in enumerate(bdevs)]
+            bdevs = [call("bdev_aio_create", name=name, filename=os.path.join(self.work, name), block_size=self.block_bytes,
+                          lunette_create_size=DISK_MIB * MIB, lunette_removable=name == "removable") for name in ("disk", "removable")]
+        numbers = {"disk": 0, "large": 1, "removable": 2}
+        luns = [{"bdev_name": name, "lun_id": numbers[name]} for name in (bdev["params"]["name"] for bdev in bdevs)]
         iscsi = [
             call("iscsi_create_portal_group", tag=1, portals=[{"host": "127.0.0.1", "port": "0"}]),
             call("iscsi_create_initiator_group", tag=1, initiators=["ANY"], netmasks=["ANY"]),
@@ -80,6 +83,8 @@ class Disk(Target):
         return {"subsystems": [{"subsystem": "bdev", "config": bdevs}, {"subsystem": "iscsi", "config": iscsi}]}
 
     def url_for(self, test):
+        if test.startswith(REMOVABLE):
+            return self.url(lun=2)
         return self.url(lun=1 if test in LARGE_BLOCKS and self.kind == "malloc" else 0)
 
 

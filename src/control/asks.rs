@@ -6,7 +6,9 @@ use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
 use crate::scsi::report::mode;
 use crate::scsi::sense::Sense;
-use crate::scsi::table::{self, MODE_SELECT_6, MODE_SELECT_10};
+use crate::scsi::table::{
+    MODE_SELECT_6, MODE_SELECT_10, PREVENT_ALLOW_MEDIUM_REMOVAL, START_STOP_UNIT, Table,
+};
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
 
@@ -17,6 +19,11 @@ impl<N: Net> Control<N> {
             _ if !self.may(&ask) => self.answer(&ask, Outcome::of(Status::ReservationConflict)),
             MODE_SELECT_6 | MODE_SELECT_10 => {
                 if let Some(outcome) = self.mode_select(&ask) {
+                    self.answer(&ask, outcome);
+                }
+            }
+            START_STOP_UNIT | PREVENT_ALLOW_MEDIUM_REMOVAL => {
+                if let Some(outcome) = self.move_medium(&ask) {
                     self.answer(&ask, outcome);
                 }
             }
@@ -33,7 +40,7 @@ impl<N: Net> Control<N> {
     /// Whether reservations let the command through. They did when it was admitted.
     fn may(&self, ask: &Ask) -> bool {
         let Some(view) = self.catalog.registry.view(ask.unit) else { return true };
-        let Ok(row) = table::find(&ask.cdb) else { return true };
+        let Ok(row) = Table::of(view.kind).find(&ask.cdb) else { return true };
         let nexus = self.sessions.nexus_of(ask.session);
         nexus.is_none_or(|nexus| view.permits.allows(nexus, row.class.of(&ask.cdb)))
     }

@@ -35,6 +35,7 @@ mod reserve;
 pub mod sessions;
 pub mod targets;
 pub mod thread;
+mod tray;
 mod unit;
 
 use std::fmt::Debug;

@@ -4,6 +4,7 @@ use super::json::{Json, object};
 use crate::bdev::Info;
 use crate::bdev::file::{self, Cache};
 use crate::control::registry::uuid_text;
+use crate::scsi::view::DeviceKind;
 
 /// What SPDK calls the kinds, by the calls that make them.
 const PRODUCTS: &[(&str, &str)] = &[
@@ -16,6 +17,9 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("bdev_error_create", "Error Injection Disk"),
     ("bdev_passthru_create", "passthru"),
 ];
+
+/// The parameter that makes a disk's medium come out.
+const REMOVABLE: &str = "lunette_removable";
 
 /// A recipe, read.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,6 +54,22 @@ impl Recipe {
         PRODUCTS.iter().find(|(method, _)| *method == self.method()).map(|(_, product)| *product)
     }
 
+    /// What kind of device initiators see in it.
+    pub(super) fn kind(&self) -> DeviceKind {
+        match self.param(REMOVABLE) {
+            Some(Json::Bool(true)) => DeviceKind::RemovableDisk,
+            _ => DeviceKind::Disk,
+        }
+    }
+
+    /// The recipe of the same with a medium that comes out, or not.
+    pub(super) fn removable(mut self, is_removable: bool) -> Recipe {
+        if is_removable && let Some(params) = self.0.member_mut("params") {
+            params.push(REMOVABLE, true);
+        }
+        self
+    }
+
     /// The call, for a file; none where it makes nothing.
     pub(super) fn into_call(self) -> Option<Json> {
         (!self.method().is_empty()).then_some(self.0)
@@ -65,6 +85,11 @@ impl std::fmt::Display for Recipe {
 /// A call as a recipe.
 pub(super) fn recipe(method: &str, params: Json) -> String {
     object! { "method": method, "params": params }.to_string()
+}
+
+/// The recipe of the same disk with a medium that comes out, or not.
+pub fn with_removable(recipe: String, is_removable: bool) -> String {
+    if is_removable { Recipe::parse(&recipe).removable(true).to_string() } else { recipe }
 }
 
 /// Of a RAM disk, which can be made as large as `blocks_max`.

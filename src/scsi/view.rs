@@ -26,6 +26,42 @@ pub struct Identity {
     pub naa: [u8; 8],
 }
 
+/// What kind of device a logical unit is to initiators.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum DeviceKind {
+    /// A direct access block device (SBC-4).
+    #[default]
+    Disk,
+    /// The same, with a medium that comes out.
+    RemovableDisk,
+    /// A CD or DVD drive (MMC-6), its disc an image.
+    CdRom,
+}
+
+impl DeviceKind {
+    /// PERIPHERAL DEVICE TYPE (SPC-5 §6.7.2).
+    pub const fn device_type(self) -> u8 {
+        match self {
+            DeviceKind::Disk | DeviceKind::RemovableDisk => 0x00,
+            DeviceKind::CdRom => 0x05,
+        }
+    }
+
+    /// RMB: the medium can be taken out.
+    pub const fn is_removable(self) -> bool {
+        !matches!(self, DeviceKind::Disk)
+    }
+}
+
+/// What holds a removable medium.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tray {
+    /// An initiator prevents the removal (SPC-5, PREVENT ALLOW MEDIUM REMOVAL).
+    pub is_locked: bool,
+    /// The operator wants the medium out and an initiator prevents it.
+    pub is_eject_wanted: bool,
+}
+
 /// Whether the medium can be reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Medium {
@@ -36,6 +72,10 @@ pub enum Medium {
     /// A device keeps writes that were given up and that nothing can stop: media commands end in NOT READY, 04h/07h, until
     /// the last of them has come back.
     Unsettled,
+    /// It was taken out: media commands end in NOT READY, 3Ah, until it is loaded again.
+    Ejected,
+    /// There is none to load: NOT READY, 3Ah.
+    Empty,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
 }
@@ -92,6 +132,10 @@ pub struct UnitView {
     pub permits: Permits,
     /// Whether media commands can be served.
     pub medium: Medium,
+    /// What kind of device it is.
+    pub kind: DeviceKind,
+    /// What holds the medium, where it can be taken out.
+    pub tray: Tray,
 }
 
 impl UnitView {

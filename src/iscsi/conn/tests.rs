@@ -13,7 +13,9 @@ use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -83,6 +85,8 @@ impl World {
             offloads: crate::bdev::Offloads::default(),
             permits: Permits::default(),
             medium: Medium::Ready,
+            kind: DeviceKind::Disk,
+            tray: Tray::default(),
         };
         let setup = ConnSetup {
             reactor: ReactorId(0),

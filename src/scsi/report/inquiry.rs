@@ -4,10 +4,9 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer, vpd};
 use crate::scsi::sense::Sense;
+use crate::scsi::view::DeviceKind;
 use crate::scsi::{Plan, Served};
 
-/// PERIPHERAL QUALIFIER 000b, PERIPHERAL DEVICE TYPE 00h: a direct access block device, there.
-pub(super) const DISK: u8 = 0x00;
 /// PERIPHERAL QUALIFIER 011b, PERIPHERAL DEVICE TYPE 1Fh: no logical unit can be here.
 pub(super) const NOWHERE: u8 = 0x7f;
 
@@ -35,9 +34,12 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
 
 pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
     let identity = unit.map(|unit| &unit.view.identity);
+    let kind = unit.map_or(DeviceKind::Disk, |unit| unit.view.kind);
     writer.put(&[
-        if unit.is_some() { DISK } else { NOWHERE },
-        0,       // Not removable, no conglomerate.
+        // PERIPHERAL QUALIFIER 000b: it is there.
+        if unit.is_some() { kind.device_type() } else { NOWHERE },
+        // RMB; no conglomerate.
+        if kind.is_removable() { 0x80 } else { 0 },
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.

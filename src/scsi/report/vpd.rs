@@ -1,7 +1,7 @@
 //! Vital product data pages (SPC-5, SBC-4).
 
 use crate::scsi::medium::TRANSFER_BYTES_MAX;
-use crate::scsi::report::inquiry::{DISK, NOWHERE};
+use crate::scsi::report::inquiry::NOWHERE;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::view::{TargetView, UnitView};
 use crate::scsi::work;
@@ -34,7 +34,7 @@ pub(super) fn known(page: u8, unit: bool) -> bool {
 
 pub(super) fn fill(page: u8, unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
     let Some((_, body)) = PAGES.iter().find(|(code, _)| *code == page) else { return };
-    writer.put(&[DISK, page, 0, 0]);
+    writer.put(&[unit.kind.device_type(), page, 0, 0]);
     body(unit, target, writer);
     writer.length_16(2, 4);
 }

@@ -6,6 +6,7 @@ mod opcodes;
 mod plans;
 mod random;
 mod refusals;
+mod removable;
 mod reports;
 mod reserved;
 
@@ -15,7 +16,9 @@ use crate::scsi::attention::Attentions;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+};
 use crate::scsi::{Place, Plan, plan, report};
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
@@ -40,6 +43,8 @@ pub(in crate::scsi) fn unit() -> UnitView {
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

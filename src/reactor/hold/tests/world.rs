@@ -14,7 +14,9 @@ use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
 use crate::sim::no_waker;
@@ -71,6 +73,8 @@ fn unit_view(id: u32) -> UnitView {
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 
