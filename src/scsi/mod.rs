@@ -22,6 +22,7 @@ pub mod attention;
 pub mod cdb;
 mod lun;
 mod medium;
+mod mmc;
 pub mod power;
 pub mod report;
 pub mod reserve;

@@ -27,7 +27,8 @@ pub(super) fn start_stop_unit(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense
         return Ok(Plan::Ask { parameter_bytes: 0 });
     }
     medium::ready(unit)?;
-    Ok(if start || no_flush { Plan::End(Status::Good) } else { Plan::Flush })
+    // What is read only has nothing to flush.
+    Ok(if start || no_flush || unit.view.read_only { Plan::End(Status::Good) } else { Plan::Flush })
 }
 
 /// Where the medium cannot be taken out, there is nothing to prevent and nothing to remember.

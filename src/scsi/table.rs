@@ -13,7 +13,7 @@ use crate::scsi::report::{
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::DeviceKind;
-use crate::scsi::{Plan, Served, medium, power, work};
+use crate::scsi::{Plan, Served, medium, mmc, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +85,8 @@ impl Table {
     /// That of this kind of device.
     pub const fn of(kind: DeviceKind) -> &'static Table {
         match kind {
-            DeviceKind::Disk | DeviceKind::RemovableDisk | DeviceKind::CdRom => &DISK,
+            DeviceKind::Disk | DeviceKind::RemovableDisk => &DISK,
+            DeviceKind::CdRom => &mmc::TABLE,
         }
     }
 

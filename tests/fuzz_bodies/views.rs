@@ -5,7 +5,9 @@ use std::sync::Arc;
 use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 pub(super) const BLOCK_BYTES: u32 = 512;
@@ -48,6 +50,8 @@ pub(super) fn unit() -> UnitView {
         offloads: Offloads { compare_and_write_blocks: 8, verify: true, ..Offloads::default() },
         permits: Permits::default(),
         medium: Medium::Ready,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

@@ -27,7 +27,9 @@ use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+};
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::{Client, Config};
@@ -360,6 +362,8 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

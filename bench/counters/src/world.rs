@@ -19,7 +19,9 @@ use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Reactor, Setup, Sizes};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+};
 use lunette::time::Tick;
 
 use crate::allocations;
@@ -287,6 +289,8 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

@@ -14,8 +14,10 @@ pub(super) const NOWHERE: u8 = 0x7f;
 /// tests take 07h for an error.
 const VERSION: u8 = 0x06;
 
-/// VERSION DESCRIPTORs, no version claimed: SAM-5, iSCSI, SPC-4, SPC-5, SBC-3, SBC-4.
-const VERSION_DESCRIPTORS: [u16; 6] = [0x00a0, 0x0960, 0x0460, 0x05c0, 0x04c0, 0x0600];
+/// VERSION DESCRIPTORs, no version claimed: SAM-5, iSCSI, SPC-4, SPC-5, and of disks SBC-3, SBC-4, of drives MMC-6.
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x05c0];
+const DISK_DESCRIPTORS: &[u16] = &[0x04c0, 0x0600];
+const DRIVE_DESCRIPTORS: &[u16] = &[0x04e0];
 
 /// Length of the standard data.
 const STANDARD_BYTES: usize = 96;
@@ -24,7 +26,7 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
     let vital = cdb.byte(1) & 0x01 != 0;
     let page = cdb.byte(2);
     let kind = match (vital, page) {
-        (true, page) if vpd::known(page, unit.is_some()) => Kind::Vpd { page },
+        (true, page) if vpd::known(page, unit.map(|unit| unit.view.kind)) => Kind::Vpd { page },
         (false, 0) => Kind::Inquiry,
         // SPC-5: PAGE CODE must be 0 without EVPD.
         _ => return Err(Sense::invalid_byte(2)),
@@ -43,7 +45,8 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.
-        0x10,    // TPGS 01b: REPORT TARGET PORT GROUPS; no third-party copy, no protection information.
+        // TPGS 01b: REPORT TARGET PORT GROUPS, of disks; no third-party copy, no protection information.
+        if kind == DeviceKind::CdRom { 0 } else { 0x10 },
         0,
         0x02, // CMDQUE.
     ]);
@@ -51,7 +54,8 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
     writer.put(identity.map_or(&[b' '; 16], |identity| &identity.product));
     writer.put(identity.map_or(&[b' '; 4], |identity| &identity.revision));
     writer.zeros_to(58);
-    for descriptor in VERSION_DESCRIPTORS {
+    let of_kind = if kind == DeviceKind::CdRom { DRIVE_DESCRIPTORS } else { DISK_DESCRIPTORS };
+    for descriptor in VERSION_DESCRIPTORS.iter().chain(of_kind) {
         writer.put(&descriptor.to_be_bytes());
     }
     writer.zeros_to(STANDARD_BYTES);

@@ -14,13 +14,13 @@ pub(super) mod port_groups;
 pub(super) mod request_sense;
 pub(super) mod reservations;
 mod vpd;
-mod writer;
+pub(super) mod writer;
 
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::reserve::In;
-use crate::scsi::{Place, Plan, Served};
+use crate::scsi::{Place, Plan, Served, mmc};
 
 /// Which parameter data, and how much of them is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,18 +32,30 @@ pub struct Report {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Inquiry,
-    Vpd { page: u8 },
-    Sense { descriptor_format: bool },
+    Vpd {
+        page: u8,
+    },
+    Sense {
+        descriptor_format: bool,
+    },
     Luns(luns::Select),
     Capacity10,
     Capacity16,
     Mode(mode::Request),
     Opcodes(opcodes::Request),
-    Functions { is_extended: bool },
-    PortGroups { is_extended: bool },
+    Functions {
+        is_extended: bool,
+    },
+    PortGroups {
+        is_extended: bool,
+    },
     Defects(defects::Request),
-    LbaStatus { lba: u64 },
+    LbaStatus {
+        lba: u64,
+    },
     Reservations(In),
+    /// What drives alone have.
+    Mmc(mmc::Request),
 }
 
 impl Report {
@@ -56,6 +68,11 @@ impl Report {
 /// The plan that answers with this.
 fn answer(kind: Kind, allocation_bytes: impl Into<u32>) -> Plan {
     Plan::Report(Report { kind, allocation_bytes: allocation_bytes.into() })
+}
+
+/// The same for what drives alone have.
+pub(super) fn answer_mmc(request: mmc::Request, allocation_bytes: u32) -> Plan {
+    answer(Kind::Mmc(request), allocation_bytes)
 }
 
 /// Writes the data, cut to the ALLOCATION LENGTH and to `out`, and returns how many bytes that are. REQUEST SENSE reports and
@@ -91,6 +108,7 @@ fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, wri
         (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
         (Kind::Reservations(what), Some(unit)) => reservations::fill(what, unit.view, writer),
+        (Kind::Mmc(request), Some(unit)) => mmc::fill(request, unit, attentions.as_deref(), writer),
         (_, None) => {}
     }
 }
