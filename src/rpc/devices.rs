@@ -172,7 +172,7 @@ pub(super) fn bdev_fault(error: &ChangeError) -> Fault {
         ChangeError::Missing { .. } => Errno::NODEV,
         ChangeError::Exists { .. } | ChangeError::SameDisk { .. } => Errno::EXIST,
         ChangeError::Leaving { .. } | ChangeError::Mapped(_) | ChangeError::Prevented(_) => Errno::BUSY,
-        ChangeError::NotRemovable(_) => Errno::OPNOTSUPP,
+        ChangeError::NotRemovable(_) | ChangeError::NotServed(_) => Errno::OPNOTSUPP,
         ChangeError::Claimed { .. } => Errno::PERM,
         ChangeError::TooMany { .. } => Errno::NOMEM,
         ChangeError::Stopping => return Fault::stopped(),

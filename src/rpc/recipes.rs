@@ -1,5 +1,7 @@
 //! How a bdev is made again: the call that does it, kept as text with the bdev, whether a call or the command line made it.
 
+use std::path::Path;
+
 use super::json::{Json, object};
 use crate::bdev::Info;
 use crate::bdev::file::{self, Cache};
@@ -16,8 +18,11 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("bdev_delay_create", "delay"),
     ("bdev_error_create", "Error Injection Disk"),
     ("bdev_passthru_create", "passthru"),
+    (CDROM, "CD-ROM"),
 ];
 
+/// The call that makes a CD-ROM drive.
+pub(super) const CDROM: &str = "lunette_cdrom_create";
 /// The parameter that makes a disk's medium come out.
 const REMOVABLE: &str = "lunette_removable";
 
@@ -57,6 +62,7 @@ impl Recipe {
     /// What kind of device initiators see in it.
     pub(super) fn kind(&self) -> DeviceKind {
         match self.param(REMOVABLE) {
+            _ if self.method() == CDROM => DeviceKind::CdRom,
             Some(Json::Bool(true)) => DeviceKind::RemovableDisk,
             _ => DeviceKind::Disk,
         }
@@ -105,6 +111,18 @@ pub fn malloc(info: &Info, blocks_max: u64) -> String {
         params.push("physical_block_size", info.physical_block_bytes);
     }
     recipe("bdev_malloc_create", params)
+}
+
+/// Of a CD-ROM drive with this disc in it, or none.
+pub fn cdrom(info: &Info, disc: Option<&Path>) -> String {
+    let mut params = object! { "name": &info.name };
+    if let Some(disc) = disc {
+        params.push("filename", disc.to_string_lossy().into_owned());
+    }
+    if info.uuid != [0; 16] {
+        params.push("uuid", uuid_text(&info.uuid));
+    }
+    recipe(CDROM, params)
 }
 
 /// Of a null disk.

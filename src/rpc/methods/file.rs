@@ -125,7 +125,7 @@ fn uring_create(context: &Context, params: UringCreate) -> Outcome {
 }
 
 /// So long a file that is loaded waits for one disk to open: longer than a predecessor gets to leave it.
-const LOAD_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     // SPDK's daemon takes a relative path where it stands, which no client knows.
@@ -174,7 +174,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
 }
 
 /// SPDK passes on the errno of open(2).
-fn fault(error: &OpenError) -> Fault {
+pub(super) fn fault(error: &OpenError) -> Fault {
     let errno = match error {
         OpenError::Missing(_) => Errno::NOENT,
         OpenError::Mounted { .. } | OpenError::Busy(_) | OpenError::Locked(_) | OpenError::Draining(_) => {

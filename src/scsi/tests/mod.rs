@@ -71,7 +71,7 @@ pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
 }
 
 /// The plan for `bytes` at `unit`.
-fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
+pub(in crate::scsi) fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
     let target = target();
     plan(
         &cdb(bytes),
@@ -86,7 +86,7 @@ fn planned_nowhere(bytes: &[u8]) -> Plan {
 }
 
 /// How `bytes` are refused.
-fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
+pub(in crate::scsi) fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
     match planned(bytes, unit) {
         Plan::Refuse(sense) => sense,
         other => panic!("{bytes:02x?} is not refused but {other:?}"),
@@ -94,7 +94,11 @@ fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
 }
 
 /// The parameter data that `bytes` ask for.
-fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Attentions>) -> Vec<u8> {
+pub(in crate::scsi) fn answered(
+    bytes: &[u8],
+    unit: Option<&UnitView>,
+    attentions: Option<&mut Attentions>,
+) -> Vec<u8> {
     let target = target();
     let place = Place {
         nexus: NexusId(1),
