@@ -35,6 +35,8 @@ impl<N: Net> Control<N> {
                 self.sessions.ended(session);
                 self.owe_missed(session);
             }
+            ToControl::ConnEnded { session, cid } => self.sessions.conn_ended(session, cid),
+            ToControl::CmdSn { session, exp_cmd_sn } => self.sessions.cmd_sn(session, exp_cmd_sn),
             ToControl::SessionDrained { session } => {
                 self.sessions.drained(session);
                 self.session_gone(session);

@@ -2,15 +2,13 @@
 
 use crate::bdev::{Io, IoError, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
-use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
+use crate::iscsi::conn::TmfReply;
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{
-    Adopt, Change, CloseCause, Event, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor,
-};
+use crate::reactor::message::{Change, CloseCause, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
-use crate::reactor::turn::{Link, Reactor, cause};
+use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::{Then, What};
 use crate::scsi::attention::Ua;
@@ -21,6 +19,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn handle_message(&mut self, message: ToReactor<N::Handle>, now: Tick) {
         match message {
             ToReactor::Adopt(adopt) => self.adopt(*adopt, now),
+            ToReactor::Join(join) => self.join(*join, now),
             ToReactor::AddUnit { view, bdev } => {
                 let index = view.id.index();
                 if self.units.len() <= index {
@@ -33,29 +32,20 @@ impl<N: Net> Reactor<N> {
             }
             ToReactor::Barrier { id, change } => self.barrier(id, change, now),
             ToReactor::EndSession { session, reason } => {
-                if let Some(key) = self.conn_of(session) {
+                for key in self.conns_of(session) {
                     // What has been said is sent: the answer to TARGET COLD RESET above all (RFC 7143 §11.5.1).
                     self.transmit(key, now);
                     self.close(key, CloseCause::Ended(reason), now);
                 }
             }
             ToReactor::AskLogout { session, seconds } => {
-                if let Some(key) = self.conn_of(session)
-                    && let Some(link) = self.conns.get_mut(key)
-                {
-                    link.conn.ask_for_logout(seconds, &mut self.tables.cx(now));
+                for key in self.conns_of(session) {
+                    let Some(link) = self.conns.get_mut(key) else { continue };
+                    link.conn.ask_for_logout(seconds, &mut self.tables.cx(link.conn.session_key(), now));
                     self.activate(key);
                 }
             }
-            ToReactor::OpenGate { session } => {
-                if let Some(key) = self.conn_of(session)
-                    && let Some(link) = self.conns.get_mut(key)
-                {
-                    link.conn.open_gate();
-                    self.run_queued(key, now);
-                    self.activate(key);
-                }
-            }
+            ToReactor::OpenGate { session } => self.open_gate(session, now),
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
             ToReactor::Answered { asked, outcome, is_flushed } => {
                 self.answered(asked, outcome, is_flushed, now);
@@ -66,7 +56,8 @@ impl<N: Net> Reactor<N> {
                     if let Some(key) = self.conns.key_at(index)
                         && let Some(link) = self.conns.get_mut(key)
                     {
-                        link.conn.ask_for_logout(seconds, &mut self.tables.cx(now));
+                        let session = link.conn.session_key();
+                        link.conn.ask_for_logout(seconds, &mut self.tables.cx(session, now));
                         self.activate(key);
                     }
                 }
@@ -76,19 +67,13 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// The connection of a session that is here.
-    fn conn_of(&self, session: SessionId) -> Option<Key> {
-        self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key)
-    }
-
     /// Queues a unit attention for every session that maps the unit, perhaps except one.
     fn attend(&mut self, unit: UnitId, attention: Ua, except: Option<SessionId>) {
-        for index in 0..self.conn_slots() {
-            if let Some(key) = self.conns.key_at(index)
-                && let Some(link) = self.conns.get_mut(key)
-                && except != Some(link.conn.session())
+        for index in 0..self.tables.sessions.used() {
+            if let Some(key) = self.tables.sessions.key_at(index)
+                && except != Some(self.tables.sessions[key].id())
             {
-                link.conn.attend(unit, attention);
+                self.tables.sessions[key].attend(unit, attention);
             }
         }
     }
@@ -98,7 +83,7 @@ impl<N: Net> Reactor<N> {
     fn tmf_ended(&mut self, ticket: TmfTicket, outcome: TmfOutcome, now: Tick) {
         let Some(link) = self.conns.get(ticket.conn) else { return };
         let session = link.conn.session();
-        let is_owed = link.conn.is_swallowing(None, &self.tables.cx(now));
+        let is_owed = self.tables.sessions[link.conn.session_key()].is_swallowing(None, &self.tables.tasks);
         match outcome {
             TmfOutcome::Complete if is_owed => {
                 // What the session itself has given up may be at a LUN that its target has no more.
@@ -107,47 +92,6 @@ impl<N: Net> Reactor<N> {
             }
             TmfOutcome::Complete => self.answer_tmf(ticket, 0, TmfReply::Complete, now),
             TmfOutcome::Rejected => self.answer_tmf(ticket, 0, TmfReply::Rejected, now),
-        }
-    }
-
-    fn adopt(&mut self, adopt: Adopt<N::Handle>, now: Tick) {
-        let session = adopt.session;
-        self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
-        let setup = |key| ConnSetup {
-            reactor: self.id,
-            key,
-            session,
-            nexus: adopt.nexus,
-            target: adopt.target,
-            params: adopt.params,
-            stat_sn: adopt.stat_sn,
-            exp_cmd_sn: adopt.exp_cmd_sn,
-            cid: adopt.cid,
-            attention: adopt.attention,
-            owed: adopt.owed,
-            is_gated: adopt.is_gated && !planted!(self, GhostWrite),
-            ask_ns: adopt.nop_in.ask_ns,
-            close_ns: adopt.nop_in.close_ns,
-        };
-        // The key is known before the connection is made: its next tenancy.
-        let Some(key) = self.conns.next_key() else {
-            never_began(self, session);
-            return;
-        };
-        let conn = Conn::new(setup(key), now);
-        match self.net.adopt(adopt.handle, key) {
-            Ok(sock) => {
-                let inserted = self.conns.insert(Link::new(conn, sock));
-                debug_assert!(
-                    inserted.is_ok_and(|inserted| inserted == key),
-                    "next_key names the next tenancy"
-                );
-                if let Err(fatal) = self.consume(key, &adopt.leftover, now) {
-                    self.close(key, cause(fatal), now);
-                }
-                self.activate(key);
-            }
-            Err(_) => never_began(self, session),
         }
     }
 
@@ -182,12 +126,12 @@ impl<N: Net> Reactor<N> {
             Change::Nothing => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true }),
             Change::Reservations(change) => self.reserve(id, change, now),
             Change::Target { target, attention, drained } => {
-                for index in 0..self.conn_slots() {
-                    let Some(key) = self.conns.key_at(index) else { continue };
-                    let Some(link) = self.conns.get_mut(key) else { continue };
-                    let (old, new) = (link.conn.target(), &target);
+                for index in 0..self.tables.sessions.used() {
+                    let Some(key) = self.tables.sessions.key_at(index) else { continue };
+                    let session = &mut self.tables.sessions[key];
+                    let (old, new) = (session.target(), &target);
                     if old.name == new.name && old.portal_group == new.portal_group {
-                        let old = link.conn.retarget(std::sync::Arc::clone(&target), attention);
+                        let old = session.retarget(std::sync::Arc::clone(&target), attention);
                         self.tell(ToControl::Retired(Retired::Target(old)));
                     }
                 }
@@ -224,24 +168,6 @@ impl<N: Net> Reactor<N> {
             let bdev = unit.into_bdev();
             self.tell(ToControl::UnitReleased { unit: id, reactor: self.id, bdev });
         }
-    }
-
-    /// Ends a connection and its session.
-    pub(super) fn close(&mut self, key: Key, cause: CloseCause, now: Tick) {
-        let Some(mut link) = self.conns.remove(key) else { return };
-        let session = link.conn.session();
-        let is_logout = link.conn.is_logged_out();
-        #[cfg(feature = "sim")]
-        self.free_tags(|io| io.session == session);
-        link.conn.close(&mut self.tables.cx(now));
-        self.net.close(link.sock);
-        self.drop_parked(|io| io.session == session, now);
-        self.hungry.retain(|(conn, _)| *conn != key);
-        self.event(Event::Closed { session, cause });
-        self.tell(ToControl::SessionEnded { session, is_logout });
-        self.tell(ToControl::Retired(Retired::Target(std::sync::Arc::clone(link.conn.target()))));
-        let what = What::Session { session, unit: None, before: self.serial + 1 };
-        self.wait_for(what, Then::Drained(session), now);
     }
 
     /// Gives up IOs that no device has.
@@ -305,11 +231,4 @@ impl<N: Net> Reactor<N> {
             }
         }
     }
-}
-
-/// A connection that cannot be served after all: the session never began.
-fn never_began<N: Net>(reactor: &mut Reactor<N>, session: SessionId) {
-    reactor.event(Event::Closed { session, cause: CloseCause::PeerGone });
-    reactor.tell(ToControl::SessionEnded { session, is_logout: false });
-    reactor.tell(ToControl::SessionDrained { session });
 }

@@ -13,6 +13,7 @@
 )]
 
 mod atomics;
+mod conns;
 mod exec;
 mod hold;
 mod inbox;

@@ -272,7 +272,7 @@ impl<N: Net> Reactor<N> {
             Rx::Received { bytes, drained } => {
                 link.is_readable = !drained;
                 let placed = bytes.min(direct);
-                link.conn.placed(placed, &mut self.tables.cx(now));
+                link.conn.placed(placed, &mut self.tables.tasks);
                 let outcome = self.consume(key, &staging[..bytes - placed], now);
                 if let Err(fatal) = outcome {
                     self.close(key, cause(fatal), now);
@@ -286,10 +286,16 @@ impl<N: Net> Reactor<N> {
 
     /// Goes through received bytes.
     pub(super) fn consume(&mut self, key: Key, mut input: &[u8], now: Tick) -> Result<(), Fatal> {
+        let received = input.len();
         loop {
+            let left = input.len();
             input = self.shorts(key, input, now);
+            if input.is_empty() && left > 0 && left == received {
+                // All of them went the short way, which none does while anything else is to be done.
+                return Ok(());
+            }
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
-            let request = link.conn.advance(&mut input, &mut self.tables.cx(now))?;
+            let request = link.conn.advance(&mut input, &mut self.tables.cx(link.conn.session_key(), now))?;
             match request {
                 Some(request) => self.request(key, request, now)?,
                 None => {
@@ -312,7 +318,8 @@ impl<N: Net> Reactor<N> {
             if !link.is_writable || !link.conn.has_output() {
                 break;
             }
-            link.conn.fill(&mut self.batch, &self.tables.tx);
+            let session = link.conn.session_key();
+            link.conn.fill(&mut self.batch, &self.tables.tx, &self.tables.sessions[session]);
             let outcome = {
                 let mut slices = Slices::new();
                 self.batch.slices(&self.tables.tx, &mut slices);
@@ -321,7 +328,7 @@ impl<N: Net> Reactor<N> {
             match outcome {
                 Tx::Sent(bytes) => {
                     let is_all = bytes == self.batch.bytes();
-                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(now)) {
+                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(session, now)) {
                         self.close(key, CloseCause::LoggedOut, now);
                         return;
                     }
@@ -338,7 +345,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(link) = self.conns.get_mut(key) else { return };
         if !planted!(self, LentNotKept) {
-            link.conn.keep_lent(&mut self.tables.cx(now));
+            link.conn.keep_lent(&mut self.tables.tx, &self.tables.solicited);
         }
         if link.has_stalled_reads && !link.conn.is_clogged() {
             self.unstall(key, now);
@@ -369,7 +376,7 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.conn_slots() {
             let Some(key) = self.conns.key_at(index) else { continue };
             let Some(link) = self.conns.get_mut(key) else { continue };
-            let mut cx = self.tables.cx(now);
+            let mut cx = self.tables.cx(link.conn.session_key(), now);
             if link.conn.deadline(&cx).is_some_and(|deadline| deadline <= now) {
                 let had_output = link.conn.has_output();
                 match link.conn.expired(&mut cx) {
@@ -382,8 +389,16 @@ impl<N: Net> Reactor<N> {
                 }
             }
             let Some(link) = self.conns.get(key) else { continue };
-            if let Some(deadline) = link.conn.deadline(&self.tables.cx(now)) {
+            if let Some(deadline) = link.conn.deadline(&self.tables.cx(link.conn.session_key(), now)) {
                 earliest = earliest.min(deadline);
+            }
+        }
+        for index in 0..self.tables.sessions.used() {
+            let Some(key) = self.tables.sessions.key_at(index) else { continue };
+            let session = &mut self.tables.sessions[key];
+            if let Some(exp_cmd_sn) = session.cmd_sn_to_tell() {
+                let session = session.id();
+                self.tell(ToControl::CmdSn { session, exp_cmd_sn });
             }
         }
         self.next_scan = earliest.max(now.after_ns(limits::TIMER_GRAIN_NS));

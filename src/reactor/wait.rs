@@ -23,6 +23,8 @@ use crate::time::Tick;
 pub(super) enum What {
     /// Those of one command.
     Task(Key),
+    /// Those of one connection.
+    Conn(Key),
     /// Those of a session, at one unit or all, older than this.
     Session { session: SessionId, unit: Option<UnitId>, before: u64 },
     /// Those at these units, older than this, of every session.
@@ -37,6 +39,7 @@ impl What {
     fn covers(&self, io: &InFlight) -> bool {
         match self {
             What::Task(task) => io.task == *task,
+            What::Conn(conn) => io.conn == *conn,
             What::Session { session, unit, before } => {
                 io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
             }
@@ -56,6 +59,8 @@ pub(super) enum Then {
     Acknowledge(BarrierId),
     /// A session has ended for good.
     Drained(SessionId),
+    /// A session has nothing in a device of a connection that is gone: its commands may go on.
+    Ungate(SessionId),
     /// A hold is in force here.
     HoldApplied(HoldId),
 }
@@ -169,7 +174,9 @@ impl<N: Net> Reactor<N> {
             (What::Session { unit, .. }, Then::Answer { ticket, .. }) => {
                 let unit = *unit;
                 let link = self.conns.get(ticket.conn);
-                link.is_some_and(|link| link.conn.is_asking(unit, &self.tables.cx(now)))
+                link.is_some_and(|link| {
+                    self.tables.sessions[link.conn.session_key()].is_asking(unit, &self.tables.tasks)
+                })
             }
             _ => false,
         };
@@ -183,7 +190,7 @@ impl<N: Net> Reactor<N> {
             self.waits[index].look_at = self.waits[index].deadline;
             return None;
         }
-        if matches!(waiting.then, Then::Drained(_)) {
+        if matches!(waiting.then, Then::Drained(_) | Then::Ungate(_)) {
             // A session's end waits as long as it takes: nobody is kept waiting but its successor.
             self.waits[index].look_at = now.after_ns(limits::DRAIN_NS);
             return None;
@@ -218,22 +225,27 @@ impl<N: Net> Reactor<N> {
         };
         let until = waiting.swallow_until;
         let Some(link) = self.conns.get_mut(ticket.conn) else { return false };
-        let mut cx = self.tables.cx(now);
+        let session = link.conn.session_key();
         if !is_of_many {
             // Data in flight for it find no task and are dropped; most initiators send none after ABORT TASK.
             if let What::Task(task) = waiting.what {
-                link.conn.retire(task, &mut cx);
+                link.conn.retire(task, &mut self.tables.cx(session, now));
             }
             return false;
         }
-        if !link.conn.is_swallowing(unit, &cx) {
+        if !self.tables.sessions[session].is_swallowing(unit, &self.tables.tasks) {
             return false;
         }
         if now < until {
             self.waits[index].look_at = until;
             return true;
         }
-        link.conn.retire_swallowing(&mut cx);
+        while let Some(task) = self.tables.sessions[session].next_to_retire(&self.tables.tasks)
+            && let Some(conn) = self.tables.tasks.get(task).map(|task| task.conn)
+            && let Some(link) = self.conns.get_mut(conn)
+        {
+            link.conn.retire(task, &mut self.tables.cx(session, now));
+        }
         false
     }
 
@@ -246,12 +258,13 @@ impl<N: Net> Reactor<N> {
             Then::Acknowledge(id) => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean }),
             Then::Drained(session) => self.tell(ToControl::SessionDrained { session }),
             Then::HoldApplied(id) => self.hold_applied(id, is_clean),
+            Then::Ungate(session) => self.open_gate(session, now),
         }
     }
 
     pub(super) fn answer_tmf(&mut self, ticket: TmfTicket, function: u8, reply: TmfReply, now: Tick) {
         let Some(link) = self.conns.get_mut(ticket.conn) else { return };
-        link.conn.tmf_reply(ticket.itt, reply, &mut self.tables.cx(now));
+        link.conn.tmf_reply(ticket.itt, reply, &mut self.tables.cx(link.conn.session_key(), now));
         let session = link.conn.session();
         self.activate(ticket.conn);
         self.event(Event::Tmf { session, function, response: reply.code() });

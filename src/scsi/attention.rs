@@ -33,6 +33,9 @@ pub enum Ua {
     CommandsCleared,
     /// INQUIRY DATA HAS CHANGED, 3Fh/03h.
     InquiryChanged,
+    /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT, 47h/7Fh: a connection of the session ended with commands on it (RFC 7143
+    /// §11.14.5).
+    CommandsClearedByProtocol,
     /// REPORTED LUNS DATA HAS CHANGED, 3Fh/0Eh. Per target: whoever reports it clears it in every logical unit of the
     /// nexus, as LUICLR of the extended INQUIRY data says.
     LunsChanged,
@@ -56,6 +59,7 @@ impl Ua {
             Ua::CommandsCleared => (0x2f, 0x00),
             Ua::InquiryChanged => (0x3f, 0x03),
             Ua::LunsChanged => (0x3f, 0x0e),
+            Ua::CommandsClearedByProtocol => (0x47, 0x7f),
         };
         Sense::new(SenseKey::UnitAttention, asc, ascq)
     }
@@ -79,8 +83,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of nine others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 10);
+// Invariant: one 29h condition and each of ten others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 11);
 
 impl Attentions {
     /// Nothing is owed.

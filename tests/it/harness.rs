@@ -25,6 +25,7 @@ use lunette::control::targets::NewTarget;
 use lunette::control::thread::{Daemon, Options, Remote};
 use lunette::id::ReactorId;
 use lunette::iscsi::chap::Account;
+use lunette::iscsi::negotiate::Offer;
 use lunette::net::kernel::KernelNet;
 use lunette::reactor::message::NopInTimes;
 use lunette::reactor::{Idle, Planted};
@@ -62,6 +63,8 @@ pub(crate) struct Setup {
     pub(crate) delays: Delays,
     /// What initiators see in them.
     pub(crate) kind: DeviceKind,
+    /// Our side of negotiations.
+    pub(crate) offer: Offer,
 }
 
 impl Default for Setup {
@@ -79,6 +82,7 @@ impl Default for Setup {
             planted: Planted::default(),
             delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
             kind: DeviceKind::Disk,
+            offer: Offer::DEFAULT,
         }
     }
 }
@@ -196,6 +200,13 @@ impl World {
     }
 }
 
+impl World {
+    /// Waits until so many connections are in full feature phase.
+    pub(crate) fn wait_connections(&self, count: usize) {
+        until("connections end", || self.control(|control| control.connections().len()) == count);
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         for disk in &self.disks {
@@ -222,6 +233,7 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         iscsi: options::Options {
             nop_in: setup.nop_in,
             discovery: Auth { chap: setup.discovery_chap, group: 1 },
+            offer: setup.offer,
             ..options::Options::default()
         },
         planted: setup.planted,
