@@ -103,6 +103,11 @@ impl Attentions {
         self.pending[0].is_none()
     }
 
+    /// Whether this condition is pending.
+    pub fn owes(&self, ua: Ua) -> bool {
+        self.pending.contains(&Some(ua))
+    }
+
     /// The one to be reported next.
     pub fn first(&self) -> Option<Ua> {
         self.pending[0]

@@ -16,6 +16,7 @@ mod hostile;
 mod login;
 mod modes;
 mod objects;
+mod removable;
 mod reserve;
 mod rpc;
 mod serve;

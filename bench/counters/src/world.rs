@@ -19,7 +19,9 @@ use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Reactor, Setup, Sizes};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use lunette::time::Tick;
 
 use crate::allocations;
@@ -290,6 +292,8 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         medium: Medium::Ready,
         settings: Settings::default(),
         chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 
