@@ -29,6 +29,7 @@ use lunette::iscsi::negotiate::Offer;
 use lunette::net::kernel::KernelNet;
 use lunette::reactor::message::NopInTimes;
 use lunette::reactor::{Idle, Planted};
+use lunette::scsi::view::DeviceKind;
 use lunette::time::Tick;
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::session::Completion;
@@ -60,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) planted: Planted,
     /// How slow the disks are.
     pub(crate) delays: Delays,
+    /// What initiators see in them.
+    pub(crate) kind: DeviceKind,
     /// Our side of negotiations.
     pub(crate) offer: Offer,
 }
@@ -78,6 +81,7 @@ impl Default for Setup {
             discovery_chap: Chap::Either,
             planted: Planted::default(),
             delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
+            kind: DeviceKind::Disk,
             offer: Offer::DEFAULT,
         }
     }
@@ -241,7 +245,8 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
             let name = bdev.info().name;
-            control.register_bdev(spec(Arc::new(Delay::new(bdev, setup.delays)))).unwrap();
+            let spec = spec(Arc::new(Delay::new(bdev, setup.delays)));
+            control.register_bdev_as(spec, setup.kind).unwrap();
             Disk { name, medium, faults }
         })
         .collect();

@@ -17,6 +17,7 @@ mod login;
 mod modes;
 mod objects;
 mod recovery;
+mod removable;
 mod reserve;
 mod rpc;
 mod serve;

@@ -142,7 +142,7 @@ impl Conn {
             Plan::Read(_) => {
                 let offset = offset_of(&self.params, exp_data_sn.0, task.queued_bytes);
                 // A block in two parts of different times would be neither: it is begun at a block, if need be at the first.
-                let is_whole = offset % block_bytes.max(1) == 0;
+                let is_whole = offset.is_multiple_of(block_bytes.max(1));
                 let (offset, data_sn) = if is_whole && exp_data_sn.0 <= task.data_sn.0 {
                     (offset, exp_data_sn)
                 } else {
