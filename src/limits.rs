@@ -77,6 +77,12 @@ pub const CHANGES_MAX: usize = 256;
 pub const DELETE_SECONDS: u16 = 3;
 /// Who deletes a target is answered after so long, be it complete or not.
 pub const DELETE_NS: u64 = 30 * SECOND_NS;
+/// Records of the state file.
+pub const RECORDS_MAX: usize = 16_384;
+/// A command that waits for the state file fails after so long.
+pub const SAVE_NS: u64 = 20 * SECOND_NS;
+/// What could not be written is written again so much later.
+pub const SAVE_RETRY_NS: u64 = SECOND_NS;
 /// Barriers in flight; a task management function beyond is rejected.
 pub const BARRIERS_MAX: usize = 256;
 /// Messages of the reactors to control that may wait in its queue.
@@ -109,7 +115,7 @@ const _: () = assert!(SESSIONS_MAX <= CONNS_MAX as usize, "one reactor can have 
 /// Logical units of one target.
 pub const TARGET_LUNS_MAX: usize = 1024;
 /// Unit attentions that wait for one nexus at one logical unit; one entry per code.
-pub const ATTENTIONS_MAX: usize = 10;
+pub const ATTENTIONS_MAX: usize = 12;
 /// Registrations (PERSISTENT RESERVE OUT) of one logical unit; one more is refused with 55h/04h.
 pub const REGISTRATIONS_MAX: usize = 1024;
 

@@ -119,6 +119,10 @@ pub struct Serve {
     /// Serve what this file says: calls that were saved by lunette_save_config or spdk-rpc save_config
     #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub config: Option<PathBuf>,
+    /// Keep here what must survive a restart and a power loss: reservations, access states, identities, port numbers
+    /// [default: with --config FILE, FILE.state]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
     /// Serve nothing until framework_start_init is called: options can be set before
     #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub wait_for_rpc: bool,

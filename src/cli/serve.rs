@@ -11,7 +11,7 @@ use super::args::Serve;
 use super::disk::Disk;
 use super::files::{self, File};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, planted, print, secrets};
+use super::{Failed, cores, hints, log, planted, print, secrets, state};
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
 use crate::bdev::malloc::{self, Malloc};
@@ -37,6 +37,7 @@ const MIB: usize = 1024 * 1024;
 pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let log = log::start(&args.log)?;
     let management = Management::prepare(args)?;
+    let state = state::open(args)?;
     #[cfg_attr(not(feature = "spdk"), expect(unused_mut, reason = "SPDK has more"))]
     let mut disks = disks(args)?;
     #[cfg(feature = "spdk")]
@@ -81,6 +82,9 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         },
     })
     .map_err(Failed::failure)?;
+    if let Some(state) = state {
+        daemon.keep_state(state).map_err(Failed::failure)?;
+    }
     let luns = disks.len();
     if args.is_mapped_elsewhere() {
         disks.into_iter().try_for_each(|disk| register(daemon.control(), disk)).map_err(Failed::usage)?;

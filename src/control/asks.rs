@@ -4,6 +4,7 @@ use super::Control;
 use super::keeper::Then;
 use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
+use crate::scsi::alua::MAINTENANCE_OUT;
 use crate::scsi::report::mode;
 use crate::scsi::sense::Sense;
 use crate::scsi::table::{self, MODE_SELECT_6, MODE_SELECT_10};
@@ -20,6 +21,11 @@ impl<N: Net> Control<N> {
                     self.answer(&ask, outcome);
                 }
             }
+            MAINTENANCE_OUT => match self.set_port_groups(&ask) {
+                Ok(None) => {}
+                Ok(Some(outcome)) => self.answer(&ask, outcome),
+                Err(sense) => self.answer(&ask, Outcome::check(sense)),
+            },
             _ => self.reserve(ask),
         }
     }

@@ -3,7 +3,7 @@
 //! A relative target port identifier names a target's port (its name and a portal group) and is unique across targets
 //! (SPC-5 §7.8.6.7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -35,6 +35,10 @@ pub(super) struct Catalog {
 pub(super) struct Targets {
     all: Vec<Target>,
     relative_port_last: u16,
+    /// Which identifier a port has or had, by target and portal group: it gets it again.
+    known_ports: BTreeMap<(String, u16), u16>,
+    /// That has changed.
+    is_moved: bool,
 }
 
 /// Who has sessions: whether there is one with a target (by name) at a portal group.
@@ -81,6 +85,19 @@ impl Targets {
     /// Forgets a target that has left.
     pub(super) fn forget(&mut self, name: &str) {
         self.all.retain(|target| target.name != name);
+        self.known_ports.retain(|(target, _), _| target != name);
+        self.is_moved = true;
+    }
+
+    /// Target, portal group and relative target port identifier of ports as they were.
+    pub(super) fn remember_ports(&mut self, ports: impl Iterator<Item = (String, u16, u16)>) {
+        self.known_ports = ports.map(|(target, tag, port)| ((target, tag), port)).collect();
+    }
+
+    /// The same, of all that are known, where that has changed since it was asked for last.
+    pub(super) fn moved_ports(&mut self) -> Option<impl Iterator<Item = (&str, u16, u16)>> {
+        let known = self.known_ports.iter().map(|((target, tag), &port)| (target.as_str(), *tag, port));
+        std::mem::take(&mut self.is_moved).then_some(known)
     }
 
     /// Whether a LUN leads to a unit.
@@ -118,22 +135,37 @@ impl Targets {
     ) -> Vec<Arc<TargetView>> {
         let mut ports = self.relative_ports();
         ports.extend(wanted.iter().map(|(_, port)| *port));
-        let last = &mut self.relative_port_last;
+        let (last, known, is_moved) =
+            (&mut self.relative_port_last, &mut self.known_ports, &mut self.is_moved);
         let Some(target) = self.all.iter_mut().find(|target| target.name == name) else { return Vec::new() };
         let next = |tag| {
-            if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
-                return port;
-            }
-            // It ends: there are fewer ports than identifiers (limits.rs).
-            loop {
-                *last = last.checked_add(1).unwrap_or(1);
-                if ports.insert(*last) {
-                    return *last;
-                }
-            }
+            let place = (name.to_owned(), tag);
+            let port = if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
+                port
+            } else if let Some(&port) = known.get(&place).filter(|port| ports.insert(**port)) {
+                port
+            } else {
+                free_port(last, &mut ports, known)
+            };
+            *is_moved |= known.insert(place, port) != Some(port);
+            port
         };
         target.refresh(portals, |tag| is_used(name, tag), next)
     }
+}
+
+/// An identifier that no port has; one that none ever had, if there is such a one.
+fn free_port(last: &mut u16, ports: &mut BTreeSet<u16>, known: &BTreeMap<(String, u16), u16>) -> u16 {
+    let former: BTreeSet<u16> = known.values().copied().collect();
+    // It ends: there are fewer ports than identifiers (limits.rs).
+    for attempt in 0_u32.. {
+        *last = last.checked_add(1).unwrap_or(1);
+        let is_spared = attempt < u32::from(u16::MAX) && former.contains(last);
+        if !is_spared && ports.insert(*last) {
+            break;
+        }
+    }
+    *last
 }
 
 impl Catalog {

@@ -29,7 +29,10 @@ impl<N: Net> Control<N> {
         let mut stand_in = [0; 16];
         self.random.fill(&mut stand_in);
         let targets = &self.catalog.targets;
-        self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))
+        let name = spec.bdev.info().name;
+        self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))?;
+        self.recall_identity(&name);
+        Ok(())
     }
 
     /// The block device of this name, or whose UUID this is in its usual form.
@@ -62,11 +65,15 @@ impl<N: Net> Control<N> {
     /// No such bdev, or it can no longer be served.
     pub fn reread_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
         self.pending.check_room()?;
+        for name in self.catalog.registry.with_users(name)? {
+            self.recall_identity(&name);
+        }
         let registry = &self.catalog.registry;
         let units = registry.with_users(name)?.into_iter().filter_map(|name| registry.get(&name)?.unit);
         let views = units.map(|unit| registry.reread(unit)).collect::<Result<Vec<_>, _>>()?;
         let id = self.pending.begin(done);
         for view in views {
+            let view = if view.permits.is_known() { view } else { self.restored(view) };
             if let Ok(true) = self.show_unit(view, None, Then::Part(id)) {
                 self.pending.add_part(id);
             }
@@ -326,6 +333,9 @@ impl<N: Net> Control<N> {
     /// Tells the reactors of units that they do not know.
     fn tell_made(&mut self) {
         for (view, bdev) in self.catalog.registry.take_made() {
+            let view = Arc::new(self.restored(UnitView::clone(&view)));
+            // It was there a moment ago.
+            let _ = self.catalog.registry.replace(Arc::clone(&view));
             self.outbox.broadcast(|| ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&bdev) });
         }
     }
@@ -399,8 +409,10 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
     }
     if (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes) {
         Some(Ua::CapacityChanged)
-    } else if old.identity != new.identity {
+    } else if old.identity != new.identity || old.alua.is_explicit() != new.alua.is_explicit() {
         Some(Ua::InquiryChanged)
+    } else if old.alua != new.alua {
+        Some(Ua::AccessChanged)
     } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
     } else {
@@ -415,4 +427,5 @@ fn takes_away(old: &UnitView, new: &UnitView) -> bool {
         || (new.is_write_protected() && !old.is_write_protected())
         || (new.is_write_through() && !old.is_write_through())
         || (new.medium != Medium::Ready && old.medium == Medium::Ready)
+        || old.alua.takes_away(&new.alua)
 }

@@ -295,6 +295,11 @@ impl Sessions {
         self.nexuses.find(&self.all.get(&id)?.nexus)
     }
 
+    /// Which nexus has a number.
+    pub fn nexus(&self, id: NexusId) -> Option<&Nexus> {
+        self.nexuses.get(id)
+    }
+
     /// The number of a nexus, which need not have come yet.
     pub fn know(&mut self, nexus: &Nexus) -> NexusId {
         self.nexuses.know(nexus)

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::context::Context;
 use super::fault::Fault;
 use super::json::{Json, object};
-use super::methods::{self, When, auth, initiator, options, portal, target};
+use super::methods::{self, When, auth, initiator, options, portal, target, unit};
 use super::recipes::Recipe;
 use crate::control::Control;
 use crate::control::portals::PortalGroup;
@@ -71,7 +71,8 @@ fn bdev_calls(control: &Control<KernelNet>, hotplug: Option<Json>) -> Json {
         }
     }
     let recipes = recipes.into_iter().filter_map(|recipe| Recipe::parse(recipe).into_call());
-    recipes.chain(hotplug).chain([object! { "method": "bdev_wait_for_examine" }]).collect()
+    let identities = control.bdevs().filter_map(|entry| unit::identity_call(&entry.name, &entry.chosen));
+    recipes.chain(hotplug).chain([object! { "method": "bdev_wait_for_examine" }]).chain(identities).collect()
 }
 
 fn iscsi_calls(control: &Control<KernelNet>) -> Json {
@@ -96,6 +97,7 @@ fn iscsi_calls(control: &Control<KernelNet>) -> Json {
         .chain(targets)
         .chain(auth)
         .chain(portal_auth)
+        .chain(unit::access_calls(control))
         .collect()
 }
 

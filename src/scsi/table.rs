@@ -12,7 +12,7 @@ use crate::scsi::report::{
 };
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
-use crate::scsi::{Plan, Served, medium, power, work};
+use crate::scsi::{Plan, Served, alua, medium, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,7 +136,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 57] = {
+static ROWS: [Row; 58] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -253,6 +253,8 @@ static ROWS: [Row; 57] = {
             &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(opcodes::plan)),
         action("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", C::Read, In,
             &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(functions::plan)),
+        action("SET TARGET PORT GROUPS", C::Write, Out,
+            &[alua::MAINTENANCE_OUT, 0x0a, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(alua::plan_set)),
         row("READ(12)", C::Read, In, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             READ_BITS, Unit(medium::read_12)),
         row("WRITE(12)", C::Write, Out, &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use lunette::id::NexusId;
 use lunette::limits::{PARAMETER_BYTES_MAX, REGISTRATIONS_MAX};
 use lunette::scsi::cdb::Cdb;
-use lunette::scsi::reserve::{Class, Effect, InitiatorPort, Nexus, Permits, Refusal, Request, State};
+use lunette::scsi::reserve::{
+    Class, Effect, InitiatorPort, Nexus, Permits, Refusal, Registering, Request, State,
+};
 use lunette::scsi::view::{LunNumber, UnitView};
 use lunette::scsi::{Place, Plan, plan, report};
 
@@ -65,16 +67,16 @@ fn nexus(number: usize) -> Nexus {
 /// As many registrations as there may be; one more is refused.
 fn crowd(like: &Nexus) -> State {
     let mut state = State::default();
-    let register = Request::RegisterAndIgnore { new_key: 7 };
+    let register = Request::RegisterAndIgnore { new_key: 7, how: Registering::default() };
     let member = |number: usize| {
         let [.., high, low] = (number as u32).to_be_bytes();
         let initiator = InitiatorPort::new(&like.initiator.name, [0x40, 0, 0, 0, high, low]);
         Nexus { id: NexusId(1000 + number as u32), initiator, ..like.clone() }
     };
     for number in 0..REGISTRATIONS_MAX {
-        state = state.out(&register, &member(number), None).unwrap().next.unwrap();
+        state = state.out(&register, &member(number), &[]).unwrap().next.unwrap();
     }
-    let refused = state.out(&register, &member(REGISTRATIONS_MAX), None);
+    let refused = state.out(&register, &member(REGISTRATIONS_MAX), &[]);
     assert!(matches!(refused, Err(Refusal::Check(_))), "{refused:?}");
     state
 }
@@ -90,7 +92,7 @@ fn command(
     let (cdb, list) = draw(known, source);
     let request = Request::read(&cdb, &list).ok()?;
     let destination = destination(&request, known);
-    let effect = state.out(&request, from, destination.as_ref()).ok()?;
+    let effect = state.out(&request, from, destination.as_slice()).ok()?;
     let Some(next) = &effect.next else {
         assert_eq!(effect, Effect::default(), "{request:?} changes nothing and has an effect");
         return None;
@@ -161,7 +163,7 @@ fn judge(
     let case = || format!("{old:?}\n{from:?} {request:?}\n{effect:?}");
     let next = effect.next.as_ref().unwrap();
     match request {
-        Request::Register { new_key, .. } | Request::RegisterAndIgnore { new_key } => {
+        Request::Register { new_key, .. } | Request::RegisterAndIgnore { new_key, .. } => {
             assert_eq!(is.key(from), (*new_key != 0).then_some(*new_key), "{}", case());
         }
         Request::Reserve { .. } => assert!(is.is_holder(from), "{}", case()),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
+use lunette::scsi::alua::Alua;
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
 
@@ -38,7 +39,9 @@ pub(super) fn unit() -> UnitView {
             product: *b"RAM disk        ",
             revision: *b"0001",
             serial: "0123456789".to_owned(),
-            naa: [0x30, 1, 2, 3, 4, 5, 6, 7],
+            naa: [0x30, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
+            eui64: None,
+            t10: None,
         },
         read_only: false,
         write_cache: true,
@@ -47,6 +50,7 @@ pub(super) fn unit() -> UnitView {
         unmap: None,
         offloads: Offloads { compare_and_write_blocks: 8, verify: true, ..Offloads::default() },
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
     }
 }

@@ -11,6 +11,7 @@ mod fuzz_smoke;
 mod hang;
 mod harness;
 mod hostile;
+mod kill;
 mod login;
 mod modes;
 mod objects;

@@ -6,4 +6,5 @@ mod files;
 mod hostile;
 mod objects;
 mod targets;
+mod units;
 mod wire;

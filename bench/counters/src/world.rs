@@ -17,6 +17,7 @@ use lunette::net::Waker;
 use lunette::reactor::message::{Adopt, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Reactor, Setup, Sizes};
+use lunette::scsi::alua::Alua;
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
@@ -277,7 +278,9 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
             product: *b"disk            ",
             revision: *b"0001",
             serial: number.to_string(),
-            naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
+            naa: [0x30, 0, 0, 0, 0, 0, 0, 1].into_iter().collect(),
+            eui64: None,
+            t10: None,
         },
         read_only: false,
         write_cache: info.write_cache,
@@ -286,6 +289,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
     }
 }

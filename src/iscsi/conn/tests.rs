@@ -11,6 +11,7 @@ use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
+use crate::scsi::alua::Alua;
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
@@ -67,7 +68,9 @@ impl World {
             product: *b"DISK            ",
             revision: *b"1   ",
             serial: "1".to_owned(),
-            naa: [0x30; 8],
+            naa: [0x30; 8].into_iter().collect(),
+            eui64: None,
+            t10: None,
         };
         let unit = UnitView {
             id: UnitId(0),
@@ -82,6 +85,7 @@ impl World {
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
             permits: Permits::default(),
+            alua: Alua::default(),
             medium: Medium::Ready,
         };
         let setup = ConnSetup {

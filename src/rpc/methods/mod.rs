@@ -17,6 +17,7 @@ pub(super) mod options;
 pub(super) mod portal;
 mod spdk;
 pub(super) mod target;
+pub(super) mod unit;
 mod wrapper;
 
 use super::context::{Context, Stage};
@@ -95,6 +96,7 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    unit::METHODS,
     histogram::METHODS,
     connection::METHODS,
     lunette::METHODS,

@@ -41,7 +41,8 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.
-        0x10,    // TPGS 01b: REPORT TARGET PORT GROUPS; no third-party copy, no protection information.
+        // TPGS; no third-party copy, no protection information.
+        unit.map_or(0b01, |unit| unit.view.alua.tpgs()) << 4,
         0,
         0x02, // CMDQUE.
     ]);

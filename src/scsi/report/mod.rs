@@ -88,7 +88,9 @@ fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, wri
         (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
         (Kind::Opcodes(request), Some(_)) => opcodes::fill(request, writer),
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
-        (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
+        (Kind::PortGroups { is_extended }, Some(unit)) => {
+            port_groups::fill(is_extended, place.target, unit.view, writer)
+        }
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
         (Kind::Reservations(what), Some(unit)) => reservations::fill(what, unit.view, writer),
         (_, None) => {}

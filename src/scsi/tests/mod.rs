@@ -1,6 +1,7 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod alua;
 mod modes;
 mod opcodes;
 mod plans;
@@ -11,6 +12,7 @@ mod reserved;
 
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
+use crate::scsi::alua::Alua;
 use crate::scsi::attention::Attentions;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::reserve::Permits;
@@ -30,7 +32,9 @@ pub(in crate::scsi) fn unit() -> UnitView {
             product: *b"RAM disk        ",
             revision: *b"0.1 ",
             serial: "0123456789abcdef".to_owned(),
-            naa: [0x35, 1, 2, 3, 4, 5, 6, 7],
+            naa: [0x35, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
+            eui64: None,
+            t10: None,
         },
         read_only: false,
         write_cache: false,
@@ -39,6 +43,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
     }
 }

@@ -6,7 +6,7 @@ use super::{answered, unit};
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x01, 0xc8,
+        0, 0, 0x01, 0xd0,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
         0x08, 0, 0, 0, 0, 0, 0, 6,
@@ -59,6 +59,7 @@ fn all_operation_codes() {
         0xa3, 0, 0, 0x0a, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0c, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0d, 0, 1, 0, 12,
+        0xa4, 0, 0, 0x0a, 0, 1, 0, 12,
         0xa8, 0, 0, 0, 0, 0, 0, 12,
         0xaa, 0, 0, 0, 0, 0, 0, 12,
         0xae, 0, 0, 0, 0, 0, 0, 12,
@@ -72,8 +73,8 @@ fn all_operation_codes() {
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 57 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x04, 0x74]);
+    assert_eq!(with_timeouts.len(), 4 + 58 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x04, 0x88]);
     assert_eq!(
         with_timeouts[924..944],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]

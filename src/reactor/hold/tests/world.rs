@@ -12,6 +12,7 @@ use crate::limits;
 use crate::reactor::message::{Adopt, EndReason, NopInTimes, ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
+use crate::scsi::alua::Alua;
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
@@ -55,7 +56,9 @@ fn unit_view(id: u32) -> UnitView {
         product: *b"DISK            ",
         revision: *b"1   ",
         serial: "1".to_owned(),
-        naa: [0x30; 8],
+        naa: [0x30; 8].into_iter().collect(),
+        eui64: None,
+        t10: None,
     };
     UnitView {
         id: UnitId(id),
@@ -70,6 +73,7 @@ fn unit_view(id: u32) -> UnitView {
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
     }
 }
