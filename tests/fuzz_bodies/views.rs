@@ -62,6 +62,6 @@ pub(super) fn reserved() -> Permits {
         initiator: InitiatorPort::new("iqn.2026-11.io.example:b", [0; 6]),
         target_port: 1,
     };
-    let effect = State::default().out(&Request::LegacyReserve, &from, None).unwrap();
+    let effect = State::default().out(&Request::LegacyReserve, &from, &[]).unwrap();
     Permits::new(Arc::new(effect.next.unwrap()))
 }
