@@ -14,13 +14,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
 ALL=("${QUICK[@]}" no_alloc counters sim hostile clients rpc conformance vm sg3 durability nvme idle spdk)
-FULL=("${ALL[@]}" fuzz)
+FULL=("${ALL[@]}" mutants fuzz)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [clients]=300 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -41,9 +41,15 @@ stage_scripts() { # the scripts themselves: they parse, and what judges others c
 for name in sys.argv[1:]: ast.parse(open(name).read(), name)' scripts/*.py scripts/lab/*.py scripts/lab/labs/*.py
   checks python3 scripts/conformance.py --self-test
   checks python3 scripts/counters.py --self-test
+  checks python3 scripts/compliance.py --self-test
+  checks python3 scripts/mutate.py --self-test
+  checks python3 scripts/compliance.py
 }
 
-stage_test() { tests --workspace; }
+stage_test() { # and that every test which docs/compliance.md cites was among them
+  tests --workspace
+  checks python3 scripts/compliance.py --ran "$TESTS_LOG"
+}
 
 stage_tidy() { tests --test it tidy::; }
 
@@ -64,6 +70,10 @@ stage_hostile() { # every kind of bad input with a verifying client beside it
   local seconds=60
   [[ $CI_LEVEL != all ]] || seconds=10
   LUNETTE_HOSTILE_SECONDS=$seconds tests --release --test it hostile::
+}
+
+stage_mutants() { # code that docs/rfc7143.toml cites, broken: does the test it cites notice? MUTANTS for another number, SEED for that of another run
+  checks python3 scripts/mutate.py --count "${MUTANTS:-20}" ${SEED:+--seed "$SEED"}
 }
 
 stage_fuzz() { # 10 million executions of every target, as many targets at once as there are cores; FUZZ_RUNS for fewer
@@ -164,9 +174,10 @@ stage_durability() { # lunette killed, power cut, QEMU killed; and all of it fou
 
 count() { echo "$1 $2 $3" >>"$CI_COUNTS"; } # PASSED FAILED SKIPPED
 
-tests() { # cargo test with these arguments; counts its tests, and fails when there was none
+tests() { # cargo test with these arguments; counts its tests, and fails when there was none; its log stays as $TESTS_LOG
   local log rc=0 sums
   log=$(mktemp "$CI_WORK/tests.XXXXXX")
+  TESTS_LOG=$log
   cargo test --locked --no-fail-fast "$@" 2>&1 | tee "$log" || rc=1
   sums=$(awk '/^test result:/ { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) p += $(i-1); if ($i ~ /^failed/) f += $(i-1)
     if ($i ~ /^ignored/) s += $(i-1) } } END { print p + 0, f + 0, s + 0 }' "$log")

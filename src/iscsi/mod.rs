@@ -26,6 +26,7 @@ pub mod negotiate;
 pub mod obligation;
 pub mod params;
 pub mod send_targets;
+pub mod session;
 pub mod sn;
 pub mod task;
 pub mod text;

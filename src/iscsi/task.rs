@@ -1,4 +1,4 @@
-//! Tasks: SCSI commands from acceptance to their end, in one table per reactor, linked by connection in CmdSN order.
+//! Tasks: SCSI commands from acceptance to their end, in one table per reactor, linked by session in CmdSN order.
 
 use crate::buf::Buf;
 use crate::id::UnitId;
@@ -226,13 +226,18 @@ impl Task {
         if self.is_immediate { Keeps::Control } else { Keeps::Place }
     }
 
+    /// Whether it was aborted, and awaits nothing but data.
+    pub fn may_retire(&self) -> bool {
+        self.phase == Phase::Swallowing && self.ios == 0 && !self.is_asked
+    }
+
     /// Whether the initiator owes data that it was told or allowed to send.
     pub fn is_owed_data(&self) -> bool {
         self.unsolicited.is_some() || !self.r2ts.is_empty()
     }
 }
 
-/// A connection's tasks, oldest first.
+/// A session's tasks, oldest first.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskList {
     first: Option<Key>,
@@ -317,7 +322,7 @@ impl Tasks {
         self.slab.is_empty()
     }
 
-    /// Appends a task to its connection's list, or gives it back where the table is full.
+    /// Appends a task to its session's list, or gives it back where the table is full.
     pub fn push(&mut self, list: &mut TaskList, mut task: Task) -> Result<Key, Box<Task>> {
         task.links = Links { previous: list.last, next: None };
         let key = self.slab.insert(task).map_err(Box::new)?;
@@ -330,7 +335,7 @@ impl Tasks {
         Ok(key)
     }
 
-    /// Takes a task out of its connection's list and the table.
+    /// Takes a task out of its session's list and the table.
     pub fn remove(&mut self, list: &mut TaskList, key: Key) -> Option<Task> {
         let task = self.slab.remove(key)?;
         let Links { previous, next } = task.links;
@@ -346,7 +351,7 @@ impl Tasks {
         Some(task)
     }
 
-    /// The task after this one on its connection.
+    /// The task after this one in its session.
     pub fn next(&self, key: Key) -> Option<Key> {
         self.slab.get(key)?.links.next
     }

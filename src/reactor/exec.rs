@@ -19,7 +19,11 @@ impl<N: Net> Reactor<N> {
     /// Does what a connection asks for.
     pub(super) fn request(&mut self, conn: Key, request: Request, now: Tick) -> Result<(), Fatal> {
         match request {
-            Request::Run(task) => self.run(conn, task, now),
+            Request::Run(task) => {
+                // It may have come on another connection of the session.
+                let conn = self.tables.tasks.get(task).map_or(conn, |task| task.conn);
+                self.run(conn, task, now);
+            }
             Request::Piece(task) => self.advance_write(conn, task, now),
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
@@ -40,7 +44,9 @@ impl<N: Net> Reactor<N> {
         if task.outcome.is_some() {
             return self.settle(conn, key, now);
         }
-        let (place, attentions) = link.conn.place_and_attentions(task.number, &self.tables.views);
+        let session = link.conn.session_key();
+        let (place, attentions) =
+            self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
         let plan = scsi::admit(task.plan, &task.cdb, &place, attentions);
         task.plan = plan;
         let has_told_luns = task.cdb.opcode() == table::REPORT_LUNS && matches!(plan, Plan::Report(_))
@@ -48,7 +54,7 @@ impl<N: Net> Reactor<N> {
         let moves_bytes = task.moves_bytes;
         let unit = task.unit;
         if has_told_luns {
-            link.conn.luns_told();
+            self.tables.sessions[session].luns_told();
         }
         match plan {
             Plan::End(status) => self.end(conn, key, Outcome::of(status), now),
@@ -59,10 +65,11 @@ impl<N: Net> Reactor<N> {
                     return self.end(conn, key, Outcome::of(Status::Busy), now);
                 };
                 let Some(task) = self.tables.tasks.get(key) else { return };
-                let (place, attentions) = link.conn.place_and_attentions(task.number, &self.tables.views);
+                let (place, attentions) =
+                    self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
                 let filled = scsi::report::fill(&report, &place, attentions, &mut out);
                 out.truncate(filled);
-                link.conn.report(key, out, &mut self.tables.cx(now));
+                link.conn.report(key, out, &mut self.tables.cx(session, now));
                 self.activate(conn);
                 self.run_queued(conn, now);
             }
@@ -90,14 +97,14 @@ impl<N: Net> Reactor<N> {
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
     pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
         if let Some(link) = self.conns.get_mut(conn) {
-            link.conn.decide(key, outcome, &mut self.tables.cx(now));
+            link.conn.decide(key, outcome, &mut self.tables.cx(link.conn.session_key(), now));
         }
         self.settle(conn, key, now);
     }
 
     pub(super) fn settle(&mut self, conn: Key, key: Key, now: Tick) {
         let Some(link) = self.conns.get_mut(conn) else { return };
-        if link.conn.settle(key, &mut self.tables.cx(now)) {
+        if link.conn.settle(key, &mut self.tables.cx(link.conn.session_key(), now)) {
             self.activate(conn);
             self.run_queued(conn, now);
         }
@@ -105,10 +112,16 @@ impl<N: Net> Reactor<N> {
 
     /// Runs commands that waited for their order or the gate.
     pub(super) fn run_queued(&mut self, conn: Key, now: Tick) {
-        while let Some(link) = self.conns.get_mut(conn)
-            && let Some(key) = link.conn.next_runnable(&mut self.tables.cx(now))
+        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        self.run_queued_of(session, now);
+    }
+
+    /// Runs commands of a session that waited for their order or the gate.
+    pub(super) fn run_queued_of(&mut self, session: Key, now: Tick) {
+        while let Some(key) = self.tables.next_runnable(session)
+            && let Some(task) = self.tables.tasks.get(key)
         {
-            self.run(conn, key, now);
+            self.run(task.conn, key, now);
         }
     }
 

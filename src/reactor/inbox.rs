@@ -3,6 +3,7 @@
 use crate::bdev::{Io, IoError, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
 use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
+use crate::iscsi::session::{Session, SessionSetup};
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::message::{
@@ -43,17 +44,14 @@ impl<N: Net> Reactor<N> {
                 if let Some(key) = self.conn_of(session)
                     && let Some(link) = self.conns.get_mut(key)
                 {
-                    link.conn.ask_for_logout(seconds, &mut self.tables.cx(now));
+                    link.conn.ask_for_logout(seconds, &mut self.tables.cx(link.conn.session_key(), now));
                     self.activate(key);
                 }
             }
             ToReactor::OpenGate { session } => {
-                if let Some(key) = self.conn_of(session)
-                    && let Some(link) = self.conns.get_mut(key)
-                {
-                    link.conn.open_gate();
-                    self.run_queued(key, now);
-                    self.activate(key);
+                if let Some(session) = self.tables.sessions.find(session) {
+                    self.tables.sessions[session].open_gate();
+                    self.run_queued_of(session, now);
                 }
             }
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
@@ -66,7 +64,8 @@ impl<N: Net> Reactor<N> {
                     if let Some(key) = self.conns.key_at(index)
                         && let Some(link) = self.conns.get_mut(key)
                     {
-                        link.conn.ask_for_logout(seconds, &mut self.tables.cx(now));
+                        let session = link.conn.session_key();
+                        link.conn.ask_for_logout(seconds, &mut self.tables.cx(session, now));
                         self.activate(key);
                     }
                 }
@@ -83,12 +82,11 @@ impl<N: Net> Reactor<N> {
 
     /// Queues a unit attention for every session that maps the unit, perhaps except one.
     fn attend(&mut self, unit: UnitId, attention: Ua, except: Option<SessionId>) {
-        for index in 0..self.conn_slots() {
-            if let Some(key) = self.conns.key_at(index)
-                && let Some(link) = self.conns.get_mut(key)
-                && except != Some(link.conn.session())
+        for index in 0..self.tables.sessions.used() {
+            if let Some(key) = self.tables.sessions.key_at(index)
+                && except != Some(self.tables.sessions[key].id())
             {
-                link.conn.attend(unit, attention);
+                self.tables.sessions[key].attend(unit, attention);
             }
         }
     }
@@ -98,7 +96,7 @@ impl<N: Net> Reactor<N> {
     fn tmf_ended(&mut self, ticket: TmfTicket, outcome: TmfOutcome, now: Tick) {
         let Some(link) = self.conns.get(ticket.conn) else { return };
         let session = link.conn.session();
-        let is_owed = link.conn.is_swallowing(None, &self.tables.cx(now));
+        let is_owed = self.tables.sessions[link.conn.session_key()].is_swallowing(None, &self.tables.tasks);
         match outcome {
             TmfOutcome::Complete if is_owed => {
                 // What the session itself has given up may be at a LUN that its target has no more.
@@ -113,28 +111,35 @@ impl<N: Net> Reactor<N> {
     fn adopt(&mut self, adopt: Adopt<N::Handle>, now: Tick) {
         let session = adopt.session;
         self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
-        let setup = |key| ConnSetup {
+        let began = self.tables.sessions.insert(Session::new(SessionSetup {
             reactor: self.id,
-            key,
-            session,
+            id: session,
             nexus: adopt.nexus,
             target: adopt.target,
-            params: adopt.params,
-            stat_sn: adopt.stat_sn,
             exp_cmd_sn: adopt.exp_cmd_sn,
-            cid: adopt.cid,
             attention: adopt.attention,
             owed: adopt.owed,
             is_gated: adopt.is_gated && !planted!(self, GhostWrite),
-            ask_ns: adopt.nop_in.ask_ns,
-            close_ns: adopt.nop_in.close_ns,
-        };
+        }));
         // The key is known before the connection is made: its next tenancy.
-        let Some(key) = self.conns.next_key() else {
+        let (Ok(session_key), Some(key)) = (began, self.conns.next_key()) else {
+            // Cannot be: there is room for as many sessions as connections, and control knows how many those are.
+            debug_assert!(false, "more sessions than a reactor has room for");
             never_began(self, session);
             return;
         };
-        let conn = Conn::new(setup(key), now);
+        let setup = ConnSetup {
+            key,
+            session_key,
+            session,
+            nexus: adopt.nexus,
+            params: adopt.params,
+            stat_sn: adopt.stat_sn,
+            cid: adopt.cid,
+            ask_ns: adopt.nop_in.ask_ns,
+            close_ns: adopt.nop_in.close_ns,
+        };
+        let conn = Conn::new(setup, now);
         match self.net.adopt(adopt.handle, key) {
             Ok(sock) => {
                 let inserted = self.conns.insert(Link::new(conn, sock));
@@ -147,7 +152,10 @@ impl<N: Net> Reactor<N> {
                 }
                 self.activate(key);
             }
-            Err(_) => never_began(self, session),
+            Err(_) => {
+                self.tables.sessions.remove(session_key);
+                never_began(self, session);
+            }
         }
     }
 
@@ -182,12 +190,12 @@ impl<N: Net> Reactor<N> {
             Change::Nothing => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean: true }),
             Change::Reservations(change) => self.reserve(id, change, now),
             Change::Target { target, attention, drained } => {
-                for index in 0..self.conn_slots() {
-                    let Some(key) = self.conns.key_at(index) else { continue };
-                    let Some(link) = self.conns.get_mut(key) else { continue };
-                    let (old, new) = (link.conn.target(), &target);
+                for index in 0..self.tables.sessions.used() {
+                    let Some(key) = self.tables.sessions.key_at(index) else { continue };
+                    let session = &mut self.tables.sessions[key];
+                    let (old, new) = (session.target(), &target);
                     if old.name == new.name && old.portal_group == new.portal_group {
-                        let old = link.conn.retarget(std::sync::Arc::clone(&target), attention);
+                        let old = session.retarget(std::sync::Arc::clone(&target), attention);
                         self.tell(ToControl::Retired(Retired::Target(old)));
                     }
                 }
@@ -233,13 +241,16 @@ impl<N: Net> Reactor<N> {
         let is_logout = link.conn.is_logged_out();
         #[cfg(feature = "sim")]
         self.free_tags(|io| io.session == session);
-        link.conn.close(&mut self.tables.cx(now));
+        let session_key = link.conn.session_key();
+        link.conn.close(&mut self.tables.cx(session_key, now));
+        let Some(over) = self.tables.sessions.remove(session_key) else { return };
+        self.tables.spare_window += over.grown_by();
         self.net.close(link.sock);
         self.drop_parked(|io| io.session == session, now);
         self.hungry.retain(|(conn, _)| *conn != key);
         self.event(Event::Closed { session, cause });
         self.tell(ToControl::SessionEnded { session, is_logout });
-        self.tell(ToControl::Retired(Retired::Target(std::sync::Arc::clone(link.conn.target()))));
+        self.tell(ToControl::Retired(Retired::Target(over.into_target())));
         let what = What::Session { session, unit: None, before: self.serial + 1 };
         self.wait_for(what, Then::Drained(session), now);
     }

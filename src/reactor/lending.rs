@@ -64,7 +64,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn shorts<'a>(&mut self, conn: Key, mut input: &'a [u8], now: Tick) -> &'a [u8] {
         if !self.holds.is_any() {
             while let Some((unit, extent)) = self.carry_out(conn, &mut input, now) {
-                self.recall(unit, extent.lba, extent.blocks, now);
+                self.recall(unit, extent.lba, extent.blocks);
             }
         }
         input
@@ -76,9 +76,9 @@ impl<N: Net> Reactor<N> {
         let Reactor { id, conns, tables, units, lending, .. } = self;
         let link = conns.get_mut(conn)?;
         let may_borrow = lending.is_open && link.is_writable && !link.conn.params().data_digest;
-        let mut cx = tables.cx(now);
+        let mut cx = tables.cx(link.conn.session_key(), now);
         let (mut any, mut in_the_way) = (false, None);
-        while let Some(short) = link.conn.short(input, cx.units) {
+        while let Some(short) = link.conn.short(cx.session, input, cx.units) {
             let (unit, extent) = (short.unit, short.extent);
             let Some(slot) = unit::of(units, unit).filter(|slot| !slot.needs_room()) else { break };
             let channel = slot.channel(*id);
@@ -126,12 +126,12 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Blocks are about to change: what is lent of them is copied.
-    pub(super) fn recall(&mut self, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
+    pub(super) fn recall(&mut self, unit: UnitId, lba: u64, blocks: u32) {
         while let Some(conn) = self.lending.find(unit, lba, blocks) {
             if let Some(link) = self.conns.get_mut(conn)
                 && !planted!(self, LentNotKept)
             {
-                link.conn.keep_lent(&mut self.tables.cx(now));
+                link.conn.keep_lent(&mut self.tables.tx, &self.tables.solicited);
             }
             self.lending.out.retain(|out| out.conn != conn);
         }

@@ -30,12 +30,12 @@ impl<N: Net> Reactor<N> {
             self.abort_of(unit, &aborts, by, now);
         }
         if !attentions.is_empty() {
-            for index in 0..self.conn_slots() {
-                let Some(key) = self.conns.key_at(index) else { continue };
-                let Some(link) = self.conns.get_mut(key) else { continue };
-                let told = link.conn.nexus();
+            for index in 0..self.tables.sessions.used() {
+                let Some(key) = self.tables.sessions.key_at(index) else { continue };
+                let session = &mut self.tables.sessions[key];
+                let told = session.nexus();
                 for (_, ua) in attentions.iter().filter(|(nexus, _)| *nexus == told) {
-                    link.conn.attend(unit, *ua);
+                    session.attend(unit, *ua);
                 }
             }
         }
@@ -69,22 +69,19 @@ impl<N: Net> Reactor<N> {
     /// other nexuses told; what a nexus does to itself it knows.
     fn abort_of(&mut self, unit: UnitId, aborts: &[NexusId], by: Option<(ReactorId, TaskTicket)>, now: Tick) {
         let by = by.filter(|(reactor, _)| *reactor == self.id).map(|(_, ticket)| ticket);
-        for index in 0..self.conn_slots() {
-            let Some(conn) = self.conns.key_at(index) else { continue };
-            if !self.conns.get(conn).is_some_and(|link| aborts.contains(&link.conn.nexus())) {
+        let by_session =
+            by.and_then(|ticket| self.conns.get(ticket.conn)).map(|link| link.conn.session_key());
+        for index in 0..self.tables.sessions.used() {
+            let Some(session) = self.tables.sessions.key_at(index) else { continue };
+            if !aborts.contains(&self.tables.sessions[session].nexus()) {
                 continue;
             }
-            let own = by.filter(|ticket| ticket.conn == conn);
+            let own = by.filter(|_| by_session == Some(session));
             let spared = own.map(|ticket| ticket.task);
-            while let Some(link) = self.conns.get_mut(conn)
-                && let Some(task) = link.conn.next_to_abort(unit, spared, &self.tables.cx(now))
-            {
-                self.give_up(conn, task, own.is_none(), now);
+            while let Some(task) = self.tables.next_to_abort(session, unit, spared) {
+                self.give_up(task, own.is_none(), now);
             }
-            self.run_queued(conn, now);
-            if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
-                self.activate(conn);
-            }
+            self.run_queued_of(session, now);
         }
     }
 }

@@ -93,7 +93,7 @@ impl<N: Net> Reactor<N> {
         let is_held = self.is_held(key);
         let op = self.tables.ios.get(key).map(|io| io.op).filter(|op| access(op) == Access::Write);
         if let Some((lba, blocks)) = op.and_then(Op::extent) {
-            self.recall(unit, lba, blocks, now);
+            self.recall(unit, lba, blocks);
         }
         let Some(slot) = unit::of(&mut self.units, unit) else { return true };
         if is_held {
@@ -152,7 +152,7 @@ impl<N: Net> Reactor<N> {
         else {
             return Err(Outcome::check(Sense::COMMAND_ABORTED));
         };
-        let place = link.conn.place(task.number, &self.tables.views);
+        let place = self.tables.place(link.conn.session_key(), task.number);
         if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
             // The LUN leads to another unit by now.
             return Err(Outcome::check(Sense::NO_SUCH_UNIT));

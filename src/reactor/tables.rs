@@ -1,4 +1,4 @@
-//! What a reactor's connections share: tasks, transmit items, IOs in flight, buffers.
+//! What a reactor's connections share: sessions, tasks, transmit items, IOs in flight, buffers.
 
 use std::sync::Arc;
 
@@ -6,10 +6,12 @@ use crate::bdev::{Io, Op};
 use crate::buf::Pool;
 use crate::id::{NexusId, SessionId, UnitId};
 use crate::iscsi::conn::Cx;
+use crate::iscsi::session::Sessions;
 use crate::iscsi::task::Tasks;
 use crate::iscsi::tx::Queued;
 use crate::limits;
-use crate::scsi::view::UnitView;
+use crate::scsi::Place;
+use crate::scsi::view::{LunNumber, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -65,6 +67,7 @@ impl Default for Sizes {
 /// The tables.
 #[derive(Debug)]
 pub(super) struct Tables {
+    pub(super) sessions: Sessions,
     pub(super) tasks: Tasks,
     pub(super) tx: Slab<Queued>,
     pub(super) ios: Slab<InFlight>,
@@ -90,6 +93,7 @@ const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for
 impl Tables {
     pub(super) fn new(unsolicited: Pool, solicited: Pool, sizes: Sizes) -> Tables {
         let mut tables = Tables {
+            sessions: Sessions::new(sizes.conns),
             tasks: Tasks::new(sizes.spare_window),
             tx: Slab::new(sizes.spare_window * ITEMS_PER_TASK),
             ios: Slab::new(sizes.spare_window * u32::from(limits::PLAN_IOS)),
@@ -118,10 +122,12 @@ impl Tables {
         }
     }
 
-    /// What of this a connection works with.
-    pub(super) fn cx(&mut self, now: Tick) -> Cx<'_> {
+    /// What of this a connection of this session works with.
+    #[inline]
+    pub(super) fn cx(&mut self, session: Key, now: Tick) -> Cx<'_> {
         Cx {
             now,
+            session: &mut self.sessions[session],
             tasks: &mut self.tasks,
             tx: &mut self.tx,
             unsolicited: &self.unsolicited,
@@ -129,6 +135,21 @@ impl Tables {
             units: &self.views,
             spare_window: &mut self.spare_window,
         }
+    }
+
+    /// The logical unit that a session finds at `number`.
+    pub(super) fn place(&self, session: Key, number: Option<LunNumber>) -> Place<'_> {
+        self.sessions[session].place(number, &self.views)
+    }
+
+    /// A queued task of a session that may run now.
+    pub(super) fn next_runnable(&mut self, session: Key) -> Option<Key> {
+        self.sessions[session].next_runnable(&mut self.tasks)
+    }
+
+    /// The next task of a session at `unit` that is not aborted yet, and not `except`.
+    pub(super) fn next_to_abort(&self, session: Key, unit: UnitId, except: Option<Key>) -> Option<Key> {
+        self.sessions[session].next_to_abort(unit, except, &self.tasks)
     }
 
     /// What is published of a unit.

@@ -20,18 +20,20 @@ impl<N: Net> Reactor<N> {
         let function = call.function.code();
         let unit = call
             .number
-            .and_then(|number| link.conn.target().mapping(number))
+            .and_then(|number| self.tables.sessions[link.conn.session_key()].target().mapping(number))
             .map(|(_, mapping)| (mapping.number, mapping.unit));
         let reply = match (call.function, unit) {
-            (TmfFunction::AbortTask, _) => match link.conn.referenced(call, &self.tables.cx(now)) {
-                Ok(task) => {
-                    self.abort(conn, task, planted!(self, AnswerAfterAbort), now);
-                    self.run_queued(conn, now);
-                    let then = Then::Answer { ticket, function, is_of_many: false };
-                    return self.wait_for(What::Task(task), then, now);
+            (TmfFunction::AbortTask, _) => {
+                match link.conn.referenced(call, &mut self.tables.cx(link.conn.session_key(), now)) {
+                    Ok(task) => {
+                        self.abort(task, planted!(self, AnswerAfterAbort), now);
+                        self.run_queued(conn, now);
+                        let then = Then::Answer { ticket, function, is_of_many: false };
+                        return self.wait_for(What::Task(task), then, now);
+                    }
+                    Err(reply) => reply,
                 }
-                Err(reply) => reply,
-            },
+            }
             (TmfFunction::AbortTaskSet | TmfFunction::ClearTaskSet, Some((number, unit))) => {
                 // The control mode page says TST = 001b: the task set is the nexus's own.
                 let before = self.serial + 1;
@@ -63,13 +65,14 @@ impl<N: Net> Reactor<N> {
     /// Gives up a nexus's own commands that came before the function, without an answer. What comes after it and meets
     /// the reset of a barrier all the same is told.
     fn abort_older(&mut self, conn: Key, number: Option<LunNumber>, call: &TmfCall, now: Tick) {
-        while let Some(link) = self.conns.get(conn)
-            && let Some(task) = link.conn.next_of_own(number, call.cmd_sn, &self.tables.cx(now))
+        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        while let Some(task) =
+            self.tables.sessions[session].next_of_own(number, call.cmd_sn, &self.tables.tasks)
         {
-            self.abort(conn, task, false, now);
+            self.abort(task, false, now);
         }
         // Only now: a command that waited behind one of those must not start before it is given up itself.
-        self.run_queued(conn, now);
+        self.run_queued_of(session, now);
     }
 
     fn ask_control(&mut self, ticket: TmfTicket, session: crate::id::SessionId, request: TmfAsk) {
@@ -78,7 +81,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Gives up a command at its initiator's wish: without an answer, so `is_told` is for a planted bug only.
-    fn abort(&mut self, conn: Key, task: Key, is_told: bool, now: Tick) {
+    fn abort(&mut self, task: Key, is_told: bool, now: Tick) {
         #[cfg(feature = "sim")]
         self.free_tags(|io| io.task == task);
         if planted!(self, BufferLeak)
@@ -86,38 +89,38 @@ impl<N: Net> Reactor<N> {
         {
             std::mem::forget(task.piece.take());
         }
-        self.give_up(conn, task, is_told, now);
+        self.give_up(task, is_told, now);
     }
 
     /// Aborts a command, silently or with TASK ABORTED: what no device has of it, and control has not decided, does not happen.
-    pub(super) fn give_up(&mut self, conn: Key, key: Key, is_told: bool, now: Tick) {
-        if let Some(task) = self.tables.tasks.get(key).filter(|task| task.is_asked)
+    pub(super) fn give_up(&mut self, key: Key, is_told: bool, now: Tick) {
+        let Some(task) = self.tables.tasks.get(key) else { return };
+        let conn = task.conn;
+        if task.is_asked
             && let Some(unit) = task.unit
         {
             let ticket = TaskTicket { conn, task: key };
             self.tell(ToControl::Withdraw { reactor: self.id, ticket, unit });
         }
         let Some(link) = self.conns.get_mut(conn) else { return };
-        link.conn.abort(key, is_told, &mut self.tables.cx(now));
+        link.conn.abort(key, is_told, &mut self.tables.cx(link.conn.session_key(), now));
+        if link.conn.has_output() {
+            self.activate(conn);
+        }
         self.drop_parked(|io| io.task == key, now);
     }
 
     /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its
     /// own already; what it has sent since is told like the others'.
     pub(super) fn reset(&mut self, units: &[UnitId], now: Tick) {
-        for index in 0..self.conn_slots() {
-            let Some(conn) = self.conns.key_at(index) else { continue };
+        for index in 0..self.tables.sessions.used() {
+            let Some(session) = self.tables.sessions.key_at(index) else { continue };
             for unit in units {
-                while let Some(link) = self.conns.get_mut(conn)
-                    && let Some(task) = link.conn.next_to_abort(*unit, None, &self.tables.cx(now))
-                {
-                    self.give_up(conn, task, true, now);
+                while let Some(task) = self.tables.next_to_abort(session, *unit, None) {
+                    self.give_up(task, true, now);
                 }
             }
-            self.run_queued(conn, now);
-            if self.conns.get(conn).is_some_and(|link| link.conn.has_output()) {
-                self.activate(conn);
-            }
+            self.run_queued_of(session, now);
         }
     }
 }

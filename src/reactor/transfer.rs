@@ -55,9 +55,10 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let parked = task.parked.take();
-        link.conn.data_in(key, data, &mut self.tables.cx(now));
+        let session = link.conn.session_key();
+        link.conn.data_in(key, data, &mut self.tables.cx(session, now));
         if let Some((_, data)) = parked {
-            link.conn.data_in(key, data, &mut self.tables.cx(now));
+            link.conn.data_in(key, data, &mut self.tables.cx(session, now));
         }
         self.activate(conn);
         if self.tables.tasks.get(key).is_some() {
@@ -76,13 +77,14 @@ impl<N: Net> Reactor<N> {
                 .get(key)
                 .is_some_and(|task| task.unsolicited.is_some() && task.outcome.is_none())
             && let Some(link) = self.conns.get_mut(conn)
-            && let Some((buf, start)) = link.conn.take_piece(key, &mut self.tables.cx(now))
+            && let Some((buf, start)) =
+                link.conn.take_piece(key, &mut self.tables.cx(link.conn.session_key(), now))
         {
             return self.write_piece(conn, key, buf, start, now);
         }
         loop {
             let Some(link) = self.conns.get_mut(conn) else { return };
-            let mut cx = self.tables.cx(now);
+            let mut cx = self.tables.cx(link.conn.session_key(), now);
             let solicit = link.conn.solicit(key, &mut cx);
             match solicit {
                 Solicit::Asked => break,
@@ -164,11 +166,11 @@ impl<N: Net> Reactor<N> {
     pub(super) fn unstall(&mut self, conn: Key, now: Tick) {
         let Some(link) = self.conns.get_mut(conn) else { return };
         link.has_stalled_reads = false;
-        let mut at = link.conn.tasks().first();
+        let mut at = self.tables.sessions[link.conn.session_key()].tasks().first();
         while let Some(key) = at {
             let Some(task) = self.tables.tasks.get(key) else { break };
             at = self.tables.tasks.next(key);
-            if task.phase == Phase::Running && matches!(task.plan, Plan::Read(_)) {
+            if task.conn == conn && task.phase == Phase::Running && matches!(task.plan, Plan::Read(_)) {
                 self.advance_read(conn, key, now);
             }
         }

@@ -272,7 +272,7 @@ impl<N: Net> Reactor<N> {
             Rx::Received { bytes, drained } => {
                 link.is_readable = !drained;
                 let placed = bytes.min(direct);
-                link.conn.placed(placed, &mut self.tables.cx(now));
+                link.conn.placed(placed, &mut self.tables.tasks);
                 let outcome = self.consume(key, &staging[..bytes - placed], now);
                 if let Err(fatal) = outcome {
                     self.close(key, cause(fatal), now);
@@ -289,7 +289,7 @@ impl<N: Net> Reactor<N> {
         loop {
             input = self.shorts(key, input, now);
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
-            let request = link.conn.advance(&mut input, &mut self.tables.cx(now))?;
+            let request = link.conn.advance(&mut input, &mut self.tables.cx(link.conn.session_key(), now))?;
             match request {
                 Some(request) => self.request(key, request, now)?,
                 None => {
@@ -312,7 +312,8 @@ impl<N: Net> Reactor<N> {
             if !link.is_writable || !link.conn.has_output() {
                 break;
             }
-            link.conn.fill(&mut self.batch, &self.tables.tx);
+            let session = link.conn.session_key();
+            link.conn.fill(&mut self.batch, &self.tables.tx, &self.tables.sessions[session]);
             let outcome = {
                 let mut slices = Slices::new();
                 self.batch.slices(&self.tables.tx, &mut slices);
@@ -321,7 +322,7 @@ impl<N: Net> Reactor<N> {
             match outcome {
                 Tx::Sent(bytes) => {
                     let is_all = bytes == self.batch.bytes();
-                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(now)) {
+                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(session, now)) {
                         self.close(key, CloseCause::LoggedOut, now);
                         return;
                     }
@@ -338,7 +339,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(link) = self.conns.get_mut(key) else { return };
         if !planted!(self, LentNotKept) {
-            link.conn.keep_lent(&mut self.tables.cx(now));
+            link.conn.keep_lent(&mut self.tables.tx, &self.tables.solicited);
         }
         if link.has_stalled_reads && !link.conn.is_clogged() {
             self.unstall(key, now);
@@ -369,7 +370,7 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.conn_slots() {
             let Some(key) = self.conns.key_at(index) else { continue };
             let Some(link) = self.conns.get_mut(key) else { continue };
-            let mut cx = self.tables.cx(now);
+            let mut cx = self.tables.cx(link.conn.session_key(), now);
             if link.conn.deadline(&cx).is_some_and(|deadline| deadline <= now) {
                 let had_output = link.conn.has_output();
                 match link.conn.expired(&mut cx) {
@@ -382,7 +383,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             let Some(link) = self.conns.get(key) else { continue };
-            if let Some(deadline) = link.conn.deadline(&self.tables.cx(now)) {
+            if let Some(deadline) = link.conn.deadline(&self.tables.cx(link.conn.session_key(), now)) {
                 earliest = earliest.min(deadline);
             }
         }

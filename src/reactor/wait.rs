@@ -169,7 +169,9 @@ impl<N: Net> Reactor<N> {
             (What::Session { unit, .. }, Then::Answer { ticket, .. }) => {
                 let unit = *unit;
                 let link = self.conns.get(ticket.conn);
-                link.is_some_and(|link| link.conn.is_asking(unit, &self.tables.cx(now)))
+                link.is_some_and(|link| {
+                    self.tables.sessions[link.conn.session_key()].is_asking(unit, &self.tables.tasks)
+                })
             }
             _ => false,
         };
@@ -218,22 +220,27 @@ impl<N: Net> Reactor<N> {
         };
         let until = waiting.swallow_until;
         let Some(link) = self.conns.get_mut(ticket.conn) else { return false };
-        let mut cx = self.tables.cx(now);
+        let session = link.conn.session_key();
         if !is_of_many {
             // Data in flight for it find no task and are dropped; most initiators send none after ABORT TASK.
             if let What::Task(task) = waiting.what {
-                link.conn.retire(task, &mut cx);
+                link.conn.retire(task, &mut self.tables.cx(session, now));
             }
             return false;
         }
-        if !link.conn.is_swallowing(unit, &cx) {
+        if !self.tables.sessions[session].is_swallowing(unit, &self.tables.tasks) {
             return false;
         }
         if now < until {
             self.waits[index].look_at = until;
             return true;
         }
-        link.conn.retire_swallowing(&mut cx);
+        while let Some(task) = self.tables.sessions[session].next_to_retire(&self.tables.tasks)
+            && let Some(conn) = self.tables.tasks.get(task).map(|task| task.conn)
+            && let Some(link) = self.conns.get_mut(conn)
+        {
+            link.conn.retire(task, &mut self.tables.cx(session, now));
+        }
         false
     }
 
@@ -251,7 +258,7 @@ impl<N: Net> Reactor<N> {
 
     pub(super) fn answer_tmf(&mut self, ticket: TmfTicket, function: u8, reply: TmfReply, now: Tick) {
         let Some(link) = self.conns.get_mut(ticket.conn) else { return };
-        link.conn.tmf_reply(ticket.itt, reply, &mut self.tables.cx(now));
+        link.conn.tmf_reply(ticket.itt, reply, &mut self.tables.cx(link.conn.session_key(), now));
         let session = link.conn.session();
         self.activate(ticket.conn);
         self.event(Event::Tmf { session, function, response: reply.code() });

@@ -20,7 +20,8 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         match task.plan {
             Plan::Work(work) => {
-                let place = link.conn.place(task.number, &self.tables.views);
+                let session = &self.tables.sessions[link.conn.session_key()];
+                let place = session.place(task.number, &self.tables.views);
                 match work.begin(start, data.as_deref().unwrap_or(&[]), &place) {
                     Ok(run) => {
                         task.job = Some(Job { run, data, scratch: None });

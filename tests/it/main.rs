@@ -1,6 +1,7 @@
 //! The integration tests, one binary: a module per subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod compliance;
 mod data;
 mod docs;
 mod fencing;

@@ -16,11 +16,6 @@ use crate::scsi::view::LunNumber;
 use crate::scsi::{self, Status, Transfer};
 use crate::slab::Key;
 
-/// Task attribute ORDERED (RFC 7143 §11.3.1).
-pub(super) const ORDERED: u8 = 2;
-/// Task attribute HEAD OF QUEUE.
-pub(super) const HEAD_OF_QUEUE: u8 = 3;
-
 impl Conn {
     /// The header of a command is complete: makes the task, and room for the data that come with it.
     pub(super) fn begin_command(
@@ -35,18 +30,17 @@ impl Conn {
                 // Rejected when its data have gone by: `handle` does not know it as a task.
                 return drop(Then::TooMany);
             }
-        } else if self.window.place(command.cmd_sn) == SnPlace::Ignored {
+        } else if cx.session.window.place(command.cmd_sn) == SnPlace::Ignored {
             return drop(Then::Ignore);
         }
         let task = self.task(command, bytes, cx);
         let place = if task.piece.is_some() { task.moves_bytes as usize } else { 0 };
-        let (is_immediate, attribute) = (task.is_immediate, task.attribute);
-        let Ok(key) = cx.tasks.push(&mut self.tasks, task) else {
+        let is_immediate = task.is_immediate;
+        let Ok(key) = cx.session.add(task, cx.tasks) else {
             // Cannot be: the table holds what all windows allow. The command was never accepted.
             return Err(Fatal::Protocol("more commands than any window allows"));
         };
         self.immediate_count += u32::from(is_immediate);
-        self.ordered_count += u32::from(attribute == ORDERED);
         Ok(Payload::new(To::Task(key), 0, place, bytes, Then::Command(key)))
     }
 
@@ -54,7 +48,7 @@ impl Conn {
     fn task(&mut self, command: &ScsiCommand, immediate_bytes: usize, cx: &mut Cx<'_>) -> Task {
         let cdb = Cdb::new(command.cdb);
         let number = LunNumber::decode(&command.lun);
-        let place = self.place(number, cx.units);
+        let place = cx.session.place(number, cx.units);
         let plan = scsi::plan(&cdb, &place);
         let transfer = plan.transfer(&place);
         let unit = place.unit.map(|(view, _)| view.id);
@@ -127,25 +121,9 @@ impl Conn {
             self.reject(bhs, RejectReason::DataDigest, cx).ok();
         }
         if is_immediate {
-            return self.queue(key, cx);
+            return cx.session.queue(key, cx.tasks).map(Request::Run);
         }
-        self.window.take(cmd_sn);
-        if self.window.expected() != cmd_sn {
-            return None;
-        }
-        self.window.advance();
-        self.window.begin();
-        self.grow_window(cx);
-        self.queue(key, cx)
-    }
-
-    /// Opens the window further while more than half of it is in use and the reactor has room.
-    pub(super) fn grow_window(&mut self, cx: &mut Cx<'_>) {
-        let size = self.window.size();
-        if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *cx.spare_window >= size {
-            *cx.spare_window -= size;
-            self.window.grow();
-        }
+        cx.session.arrived(key, cmd_sn, cx.tasks, cx.spare_window).map(Request::Run)
     }
 
     /// Ends a task with what was decided, where nothing more is awaited. Whether it did.
@@ -185,7 +163,7 @@ impl Conn {
             residual,
         };
         let is_descriptor =
-            self.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
+            cx.session.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
         self.push(TxItem::Response { response, sense, keeps }, cx);
     }

@@ -36,7 +36,9 @@ impl Conn {
     ) -> Result<Payload, Fatal> {
         let drop = |then| Ok(Payload::new(To::Drop, 0, 0, bytes, then));
         let found = if data.ttt == TAG_NONE {
-            cx.tasks.find(&self.tasks, |task| task.itt == data.itt && task.unsolicited.is_some())
+            cx.tasks.find(&cx.session.tasks, |task| {
+                task.itt == data.itt && task.unsolicited.is_some() && task.conn == self.key
+            })
         } else {
             self.solicited_task(data, cx)
         };

@@ -1,4 +1,5 @@
-//! A connection in full feature phase, with the session whose only connection it is.
+//! A connection in full feature phase: its bytes, its StatSN, its timers. What it shares with the other connections of its
+//! session is [`crate::iscsi::session`].
 //!
 //! Sans-IO: [`Conn::memory`] and [`Conn::placed`] take bytes in, [`Conn::advance`] turns them into [`Request`]s for the
 //! reactor, which runs the commands and hands data and outcomes back; [`Conn::fill`] and [`Conn::sent`] give bytes
@@ -9,7 +10,6 @@ mod data_in;
 mod data_out;
 mod deframe;
 mod other;
-mod place;
 mod short;
 #[cfg(test)]
 mod tests;
@@ -23,19 +23,18 @@ pub use short::Short;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
-use crate::id::{NexusId, ReactorId, SessionId, UnitId};
+use crate::id::{NexusId, SessionId};
 use crate::iscsi::conn::deframe::{Deframer, Payload, Then, To};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
 use crate::iscsi::params::Params;
+use crate::iscsi::session::Session;
 use crate::iscsi::sn::Sn;
-use crate::iscsi::task::{Outcome, Phase, TaskList, Tasks};
+use crate::iscsi::task::{Outcome, Task, Tasks};
 use crate::iscsi::tx::{Batch, Queued, StatSn, TxItem, TxQueue};
-use crate::iscsi::window::{Place as SnPlace, Window};
 use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
 use crate::limits;
-use crate::scsi::attention::{Attentions, Ua};
-use crate::scsi::view::{TargetView, UnitView};
+use crate::scsi::view::UnitView;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -48,6 +47,8 @@ const TEXT_REQUEST: u8 = 0x04;
 pub struct Cx<'a> {
     /// Now.
     pub now: Tick,
+    /// Its session.
+    pub session: &'a mut Session,
     /// Every task of the reactor.
     pub tasks: &'a mut Tasks,
     /// Every transmit item of the reactor.
@@ -88,30 +89,20 @@ enum Life {
 /// What a connection is made from.
 #[derive(Debug)]
 pub struct ConnSetup {
-    /// Its reactor.
-    pub reactor: ReactorId,
-    /// Its key in that one's table.
+    /// Its key in its reactor's table.
     pub key: Key,
-    /// The session.
+    /// Its session's key there.
+    pub session_key: Key,
+    /// The session's name.
     pub session: SessionId,
     /// Its nexus.
     pub nexus: NexusId,
-    /// The target.
-    pub target: Arc<TargetView>,
     /// What login agreed on.
     pub params: Params,
     /// StatSN of the next response.
     pub stat_sn: Sn,
-    /// CmdSN of the next command.
-    pub exp_cmd_sn: Sn,
     /// Connection ID.
     pub cid: u16,
-    /// A unit attention for each logical unit.
-    pub attention: Ua,
-    /// Further ones, which arose while the nexus had no session.
-    pub owed: Vec<(UnitId, Ua)>,
-    /// Commands wait until [`Conn::open_gate`].
-    pub is_gated: bool,
     /// Silence before a NOP-In asks, in nanoseconds; 0: never.
     pub ask_ns: u64,
     /// Silence before the connection is given up, in nanoseconds; 0: never.
@@ -121,25 +112,15 @@ pub struct ConnSetup {
 /// The connection.
 #[derive(Debug)]
 pub struct Conn {
-    reactor: ReactorId,
     key: Key,
+    session_key: Key,
     session: SessionId,
     nexus: NexusId,
-    target: Arc<TargetView>,
-    /// By index in the target's mappings.
-    attentions: Vec<Attentions>,
     params: Params,
     cid: u16,
-    window: Window,
     deframer: Deframer,
     tx: TxQueue,
-    tasks: TaskList,
     life: Life,
-    is_gated: bool,
-    /// Tasks in [`Phase::Queued`].
-    queued_count: u32,
-    /// ORDERED tasks that have not ended.
-    ordered_count: u32,
     /// Immediate commands that have not ended.
     immediate_count: u32,
     /// Task management functions that have not been answered.
@@ -155,25 +136,16 @@ pub struct Conn {
 impl Conn {
     /// A connection that has just logged in. Allocates.
     pub fn new(setup: ConnSetup, now: Tick) -> Conn {
-        let mut attentions = vec![Attentions::new(); setup.target.mappings.len()];
-        attentions.iter_mut().for_each(|attentions| attentions.push(setup.attention));
-        let mut conn = Conn {
-            reactor: setup.reactor,
+        Conn {
             key: setup.key,
+            session_key: setup.session_key,
             session: setup.session,
             nexus: setup.nexus,
-            target: setup.target,
-            attentions,
             params: setup.params,
             cid: setup.cid,
-            window: Window::new(setup.exp_cmd_sn),
             deframer: Deframer::new(),
             tx: TxQueue::new(setup.stat_sn),
-            tasks: TaskList::default(),
             life: Life::Open,
-            is_gated: setup.is_gated,
-            queued_count: 0,
-            ordered_count: 0,
             immediate_count: 0,
             tmf_count: 0,
             is_logged_out: false,
@@ -181,14 +153,18 @@ impl Conn {
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
-        };
-        setup.owed.into_iter().for_each(|(unit, ua)| conn.attend(unit, ua));
-        conn
+        }
     }
 
-    /// The session.
+    /// The session's name.
     pub fn session(&self) -> SessionId {
         self.session
+    }
+
+    /// Its key in the reactor's table.
+    #[inline]
+    pub fn session_key(&self) -> Key {
+        self.session_key
     }
 
     /// Its nexus.
@@ -196,19 +172,9 @@ impl Conn {
         self.nexus
     }
 
-    /// The target.
-    pub fn target(&self) -> &Arc<TargetView> {
-        &self.target
-    }
-
     /// What login agreed on.
     pub fn params(&self) -> &Params {
         &self.params
-    }
-
-    /// Its tasks, oldest first.
-    pub fn tasks(&self) -> &TaskList {
-        &self.tasks
     }
 
     /// Whether the initiator logged out.
@@ -223,8 +189,8 @@ impl Conn {
     }
 
     /// `bytes` bytes went into [`Conn::memory`].
-    pub fn placed(&mut self, bytes: usize, cx: &mut Cx<'_>) {
-        self.deframer.placed(bytes, cx.tasks);
+    pub fn placed(&mut self, bytes: usize, tasks: &mut Tasks) {
+        self.deframer.placed(bytes, tasks);
     }
 
     /// Whether more bytes may be received now.
@@ -236,8 +202,8 @@ impl Conn {
     /// all of `input` has been taken.
     pub fn advance(&mut self, input: &mut &[u8], cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
         loop {
-            if let Some(request) = self.next_due(cx) {
-                return Ok(Some(request));
+            if let Some(key) = cx.session.next_due(cx.tasks) {
+                return Ok(Some(Request::Run(key)));
             }
             if self.life != Life::Open {
                 *input = &[];
@@ -322,103 +288,9 @@ impl Conn {
         }
     }
 
-    /// Takes the CmdSN of a request that becomes no task. Whether the request counts at all.
-    fn take_cmd_sn(&mut self, is_immediate: bool, cmd_sn: Sn) -> bool {
-        if is_immediate {
-            return true;
-        }
-        if self.window.place(cmd_sn) == SnPlace::Ignored {
-            return false;
-        }
-        // One that is early is served early: it changes nothing that a command before it could see.
-        self.window.take(cmd_sn);
-        true
-    }
-
-    /// The next command whose CmdSN has become due.
-    fn next_due(&mut self, cx: &mut Cx<'_>) -> Option<Request> {
-        while let Some(sn) = self.window.advance() {
-            let due = cx.tasks.find(&self.tasks, |task| {
-                task.phase == Phase::Early && task.cmd_sn == sn && !task.is_immediate
-            });
-            if let Some(key) = due {
-                self.window.begin();
-                if let Some(request) = self.queue(key, cx) {
-                    return Some(request);
-                }
-            } else {
-                self.window.skip();
-            }
-        }
-        None
-    }
-
-    /// A task has its turn in CmdSN order: it runs now or as soon as the order of its task set allows.
-    fn queue(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<Request> {
-        let task = cx.tasks.get_mut(key)?;
-        task.phase = Phase::Queued;
-        self.queued_count += 1;
-        self.may_run(key, cx).then(|| {
-            self.run(key, cx);
-            Request::Run(key)
-        })
-    }
-
-    fn run(&mut self, key: Key, cx: &mut Cx<'_>) {
-        if let Some(task) = cx.tasks.get_mut(key) {
-            task.phase = Phase::Running;
-            self.queued_count -= 1;
-        }
-    }
-
-    /// A queued task that may run now: to be asked for when a task has ended or the gate was opened.
-    pub fn next_runnable(&mut self, cx: &mut Cx<'_>) -> Option<Key> {
-        if self.queued_count == 0 || self.is_gated {
-            return None;
-        }
-        let mut at = self.tasks.first();
-        while let Some(key) = at {
-            if cx.tasks.get(key)?.phase == Phase::Queued && self.may_run(key, cx) {
-                self.run(key, cx);
-                return Some(key);
-            }
-            at = cx.tasks.next(key);
-        }
-        None
-    }
-
-    /// SAM-5 §8.6: a SIMPLE task waits for older ORDERED ones, an ORDERED task for all older ones, within the nexus.
-    fn may_run(&self, key: Key, cx: &Cx<'_>) -> bool {
-        if self.is_gated {
-            return false;
-        }
-        let Some(task) = cx.tasks.get(key) else { return false };
-        if self.ordered_count == 0 || task.attribute == command::HEAD_OF_QUEUE {
-            return true;
-        }
-        let is_ordered = task.attribute == command::ORDERED;
-        let mut at = self.tasks.first();
-        while let Some(older) = at
-            && older != key
-        {
-            let Some(other) = cx.tasks.get(older) else { break };
-            let counts = other.unit == task.unit && !matches!(other.phase, Phase::Early | Phase::Swallowing);
-            if counts && (is_ordered || other.attribute == command::ORDERED) {
-                return false;
-            }
-            at = cx.tasks.next(older);
-        }
-        true
-    }
-
-    /// The former session's IO has come back: commands may run ([`Conn::next_runnable`]).
-    pub fn open_gate(&mut self) {
-        self.is_gated = false;
-    }
-
     /// Makes the PDUs of the next send.
-    pub fn fill(&self, batch: &mut Batch, tx: &Slab<Queued>) {
-        self.tx.fill(batch, tx, &self.params, &self.window);
+    pub fn fill(&self, batch: &mut Batch, tx: &Slab<Queued>, session: &Session) {
+        self.tx.fill(batch, tx, &self.params, &session.window);
     }
 
     /// The socket took `bytes` of the batch. Whether the connection is to be closed now.
@@ -427,7 +299,7 @@ impl Conn {
             self.timers.sent(cx.now);
         }
         let sent = self.tx.sent(bytes, batch, cx.tx);
-        self.window.end(sent.freed);
+        cx.session.window.end(sent.freed);
         if self.tx.is_empty() {
             self.timers.all_sent();
         }
@@ -435,8 +307,8 @@ impl Conn {
     }
 
     /// Copies what is lent to data that were not sent, so that it can go back.
-    pub fn keep_lent(&mut self, cx: &mut Cx<'_>) {
-        self.tx.keep_lent(cx.tx, cx.solicited);
+    pub fn keep_lent(&mut self, tx: &mut Slab<Queued>, solicited: &Pool) {
+        self.tx.keep_lent(tx, solicited);
     }
 
     /// Whether something waits to be sent.
@@ -487,48 +359,31 @@ impl Conn {
     /// Ends everything: tasks and queues are given up without an answer. What devices still have of it is the
     /// reactor's to wait for.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
-        while let Some(key) = self.tasks.first() {
-            self.abandon(key, cx);
-        }
+        self.abandon_all(cx);
         self.tx.clear(cx.tx);
-        *cx.spare_window += self.window.size() - limits::WINDOW_MIN;
     }
 
-    /// The connection is over, and with it a task that was not ended in another way.
-    fn abandon(&mut self, key: Key, cx: &mut Cx<'_>) {
-        if let Some(task) = cx.tasks.get_mut(key)
-            && !task.obligation.is_met()
-        {
-            task.obligation.meet(End::ConnectionGone);
-        }
-        self.forget(key, cx);
-    }
-
-    /// Takes a task whose obligation is met out of every count.
-    fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<crate::iscsi::task::Task> {
-        let task = cx.tasks.remove(&mut self.tasks, key)?;
-        if let Some(histogram) = &self.target.histogram
-            && task.obligation.is_answered()
-        {
-            histogram.count(self.reactor, cx.now.since_ns(task.came_at));
-        }
-        match task.phase {
-            Phase::Early => {}
-            phase => {
-                if phase == Phase::Queued {
-                    self.queued_count -= 1;
-                }
-                // An answer keeps the place until it is sent: see `sent`.
-                if !task.is_immediate && !task.obligation.is_answered() {
-                    self.window.end(1);
-                }
+    /// Gives up the tasks of this connection without an answer.
+    fn abandon_all(&mut self, cx: &mut Cx<'_>) {
+        while let Some(key) = cx.tasks.find(&cx.session.tasks, |task| task.conn == self.key) {
+            if let Some(task) = cx.tasks.get_mut(key)
+                && !task.obligation.is_met()
+            {
+                task.obligation.meet(End::ConnectionGone);
             }
+            self.forget(key, cx);
+        }
+    }
+
+    /// Takes a task of this connection whose obligation is met out of every count.
+    fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<Task> {
+        let task = cx.session.forget(key, cx.tasks)?;
+        debug_assert!(task.conn == self.key, "a task is ended by its own connection");
+        if task.obligation.is_answered() {
+            cx.session.count(cx.now.since_ns(task.came_at));
         }
         if task.is_immediate {
             self.immediate_count -= 1;
-        }
-        if task.attribute == command::ORDERED {
-            self.ordered_count -= 1;
         }
         Some(task)
     }

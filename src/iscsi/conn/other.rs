@@ -34,7 +34,7 @@ impl Conn {
         data: To,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !self.take_cmd_sn(nop.immediate || nop.itt == TAG_NONE, nop.cmd_sn) || nop.itt == TAG_NONE {
+        if !cx.session.take_cmd_sn(nop.immediate || nop.itt == TAG_NONE, nop.cmd_sn) || nop.itt == TAG_NONE {
             return Ok(None);
         }
         let echo = match data {
@@ -62,7 +62,7 @@ impl Conn {
         data: To,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !self.take_cmd_sn(text.immediate, text.cmd_sn) {
+        if !cx.session.take_cmd_sn(text.immediate, text.cmd_sn) {
             return Ok(None);
         }
         let bytes: &[u8] = match &data {
@@ -135,7 +135,7 @@ impl Conn {
         let Some(mut out) = cx.solicited.take(limits::TEXT_BYTES_MAX) else {
             return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx);
         };
-        match negotiate::answer_in_full_feature(request, &self.target, &mut self.params, &mut out) {
+        match negotiate::answer_in_full_feature(request, cx.session.target(), &mut self.params, &mut out) {
             Ok(bytes) => out.truncate(bytes),
             Err(_) => return self.refuse_text(bhs, RejectReason::ProtocolError, cx),
         }
@@ -180,7 +180,7 @@ impl Conn {
         logout: &LogoutRequest,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !self.take_cmd_sn(logout.immediate, logout.cmd_sn) {
+        if !cx.session.take_cmd_sn(logout.immediate, logout.cmd_sn) {
             return Ok(None);
         }
         let response = match logout.reason {
@@ -201,9 +201,7 @@ impl Conn {
             self.push_control(bhs, None, StatSn::Consume, cx);
             return Ok(None);
         }
-        while let Some(key) = self.tasks.first() {
-            self.abandon(key, cx);
-        }
+        self.abandon_all(cx);
         self.life = Life::LoggingOut;
         self.is_logged_out = true;
         self.timers.closing(cx.now);

@@ -6,16 +6,15 @@
 
 use std::sync::Arc;
 
-use super::command::ORDERED;
-use super::place::unit_of;
 use super::{Conn, Cx, Life};
 use crate::id::UnitId;
+use crate::iscsi::session::{ORDERED, Session};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::{Data, Keeps, TxItem};
 use crate::iscsi::wire::{self, BHS_BYTES, Bhs, DIGEST_BYTES, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
 use crate::scsi::view::{LunNumber, UnitView};
-use crate::scsi::{self, Access, Extent, Place, Status};
+use crate::scsi::{self, Access, Extent, Status};
 use crate::time::Tick;
 
 /// Opcode of the SCSI Command PDU (RFC 7143 §11.2.1.2).
@@ -42,10 +41,15 @@ pub struct Short<'a> {
 impl Conn {
     /// The command at the front of the input, if all of it is there and it may go the short way. Nothing has happened to it yet.
     #[inline]
-    pub fn short<'a>(&self, input: &'a [u8], units: &[Option<Arc<UnitView>>]) -> Option<Short<'a>> {
+    pub fn short<'a>(
+        &self,
+        session: &Session,
+        input: &'a [u8],
+        units: &[Option<Arc<UnitView>>],
+    ) -> Option<Short<'a>> {
         let (header, rest) = input.split_first_chunk::<BHS_BYTES>()?;
         let bhs = Bhs(*header);
-        if bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 || !self.may_go_short() {
+        if bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 || !self.may_go_short(session) {
             return None;
         }
         let rest = self.behind_header(&bhs, rest)?;
@@ -53,18 +57,12 @@ impl Conn {
         let is_its_turn = !command.immediate
             && command.is_final
             && command.attribute != ORDERED
-            && self.window.is_due(command.cmd_sn);
+            && session.window.is_due(command.cmd_sn);
         if !is_its_turn {
             return None;
         }
         let number = LunNumber::decode(&command.lun)?;
-        let (index, mapping) = self.target.mapping(number)?;
-        if !self.attentions.get(index)?.is_empty() {
-            return None;
-        }
-        let unit = unit_of(units, mapping)?;
-        let (view, _) = unit;
-        let place = Place { nexus: self.nexus, target: &self.target, number, unit: Some(unit) };
+        let (place, view) = session.quiet_place(number, units)?;
         let (mut extent, access) = scsi::plain(header.last_chunk()?, &place)?;
         extent.fua |= view.is_write_through();
         let expected = command.expected_bytes;
@@ -89,11 +87,10 @@ impl Conn {
         Some(Short { unit: view.id, extent, access, bytes: bytes as usize, data, rest, itt: command.itt })
     }
 
-    /// Whether a command that comes now needs to wait for nothing of this connection.
-    fn may_go_short(&self) -> bool {
+    /// Whether a command that comes now needs to wait for nothing of its session and this connection.
+    fn may_go_short(&self, session: &Session) -> bool {
         self.life == Life::Open
-            && !self.is_gated
-            && self.ordered_count == 0
+            && session.is_free()
             && !self.deframer.is_inside()
             && self.tx.control_count() < limits::CONTROL_REPLIES_MAX
     }
@@ -122,11 +119,9 @@ impl Conn {
     /// data digest, a buffer for them is set aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
     #[inline]
     pub fn answer_short(&mut self, short: &Short<'_>, data: Option<Data>, cx: &mut Cx<'_>) {
-        self.window.take_due();
-        self.grow_window(cx);
-        if let Some(histogram) = &self.target.histogram {
-            histogram.count(self.reactor, 0);
-        }
+        cx.session.window.take_due();
+        cx.session.grow_window(cx.spare_window);
+        cx.session.count(0);
         let (itt, status) = (short.itt, Status::Good.code());
         // Each is put together in its place in the queue: to copy it there would take until the data of a WRITE, which were stored
         // a moment ago, have all left the processor.

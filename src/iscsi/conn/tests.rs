@@ -7,6 +7,7 @@ use crate::buf::{Class, Pool};
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::error::Fatal;
 use crate::iscsi::negotiate::DEFAULTS;
+use crate::iscsi::session::{Session, SessionSetup};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued, Slices};
@@ -20,6 +21,7 @@ use crate::time::Tick;
 
 struct World {
     conn: Conn,
+    session: Session,
     tasks: Tasks,
     tx: Slab<Queued>,
     pools: [Pool; 2],
@@ -32,6 +34,7 @@ macro_rules! cx {
     ($world:expr) => {
         &mut Cx {
             now: $world.now,
+            session: &mut $world.session,
             tasks: &mut $world.tasks,
             tx: &mut $world.tx,
             unsolicited: &$world.pools[0],
@@ -89,20 +92,25 @@ impl World {
             medium: Medium::Ready,
         };
         let setup = ConnSetup {
-            reactor: ReactorId(0),
             key: Key { index: 0, generation: 0 },
+            session_key: Key { index: 0, generation: 0 },
             session: SessionId(1),
             nexus: NexusId(1),
-            target: Arc::new(target),
             params: DEFAULTS,
             stat_sn: Sn(100),
-            exp_cmd_sn: Sn(1),
             cid: 0,
+            ask_ns: 0,
+            close_ns: 0,
+        };
+        let session = SessionSetup {
+            reactor: ReactorId(0),
+            id: SessionId(1),
+            nexus: NexusId(1),
+            target: Arc::new(target),
+            exp_cmd_sn: Sn(1),
             attention: Ua::PowerOn,
             owed: Vec::new(),
             is_gated: false,
-            ask_ns: 0,
-            close_ns: 0,
         };
         let classes = [
             Class { bytes: 4096, count: 8 },
@@ -111,6 +119,7 @@ impl World {
         ];
         World {
             conn: Conn::new(setup, Tick::ZERO),
+            session: Session::new(session),
             tasks: Tasks::new(64),
             tx: Slab::new(64),
             pools: [(); 2].map(|()| Pool::ordinary(&classes).unwrap()),
@@ -142,7 +151,7 @@ impl World {
     /// Everything that waits, taken by the socket: the PDUs, none of which has a data segment longer than 64 bytes.
     fn send(&mut self) -> Vec<Vec<u8>> {
         let mut batch = Batch::new();
-        self.conn.fill(&mut batch, &self.tx);
+        self.conn.fill(&mut batch, &self.tx, &self.session);
         let stream = stream(&batch, &self.tx);
         assert!(!self.conn.sent(stream.len(), &batch, cx!(self)));
         assert!(!self.conn.has_output());
@@ -279,7 +288,7 @@ fn echoes_that_nobody_reads_are_bounded_in_bytes() {
     assert!(input.is_empty());
     assert_eq!(world.pools[0].in_use_count(), 2);
     let mut batch = Batch::new();
-    world.conn.fill(&mut batch, &world.tx);
+    world.conn.fill(&mut batch, &world.tx, &world.session);
     let stream = stream(&batch, &world.tx);
     assert_eq!(stream.len(), 2 * nop.len() + 48 + 48);
     // NOP-In twice, and a Reject for too many immediate requests.

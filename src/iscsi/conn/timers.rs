@@ -124,10 +124,13 @@ impl Conn {
     /// stopped sending.
     fn data_owed_since(&self, cx: &Cx<'_>) -> Option<Tick> {
         let mut since: Option<Tick> = None;
-        let mut at = self.tasks.first();
+        let mut at = cx.session.tasks.first();
         while let Some(key) = at {
             let task = cx.tasks.get(key)?;
-            if task.is_owed_data() && !matches!(task.phase, Phase::Early | Phase::Swallowing) {
+            if task.conn == self.key
+                && task.is_owed_data()
+                && !matches!(task.phase, Phase::Early | Phase::Swallowing)
+            {
                 since = Some(since.map_or(task.data_at, |earliest| earliest.min(task.data_at)));
             }
             at = cx.tasks.next(key);

@@ -1,7 +1,6 @@
 //! Task management (RFC 7143 §11.5, §11.6): what is asked, and what it does to this nexus's tasks.
 
 use super::{Conn, Cx, Life, Request};
-use crate::id::UnitId;
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
@@ -125,7 +124,7 @@ impl Conn {
         bhs: &Bhs,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !self.take_cmd_sn(request.immediate, request.cmd_sn) {
+        if !cx.session.take_cmd_sn(request.immediate, request.cmd_sn) {
             return Ok(None);
         }
         if self.tmf_count >= limits::TMFS_MAX {
@@ -155,8 +154,8 @@ impl Conn {
     }
 
     /// The task that ABORT TASK names, or the answer where there is none.
-    pub fn referenced(&mut self, call: &TmfCall, cx: &Cx<'_>) -> Result<Key, TmfReply> {
-        let found = cx.tasks.find(&self.tasks, |task| {
+    pub fn referenced(&self, call: &TmfCall, cx: &mut Cx<'_>) -> Result<Key, TmfReply> {
+        let found = cx.tasks.find(&cx.session.tasks, |task| {
             task.itt == call.referenced_itt && task.number == call.number && task.phase != Phase::Swallowing
         });
         if let Some(key) = found {
@@ -164,39 +163,13 @@ impl Conn {
         }
         // RFC 7143 §11.6.1: a command that has not arrived, inside the window and before the function itself, counts as
         // received and aborted.
-        if self.window.place(call.ref_cmd_sn) != SnPlace::Ignored && call.ref_cmd_sn.is_before(call.cmd_sn) {
-            self.window.take(call.ref_cmd_sn);
+        if cx.session.window.place(call.ref_cmd_sn) != SnPlace::Ignored
+            && call.ref_cmd_sn.is_before(call.cmd_sn)
+        {
+            cx.session.window.take(call.ref_cmd_sn);
             return Err(TmfReply::Complete);
         }
         Err(TmfReply::NoTask)
-    }
-
-    /// The next task that the nexus itself gives up: at this LUN, whatever that led to when the task came (at any, where
-    /// none is given), and from before `cmd_sn`. It may have been aborted by another nexus: then it is to end in silence,
-    /// not in TASK ABORTED.
-    pub fn next_of_own(&self, number: Option<LunNumber>, cmd_sn: Sn, cx: &Cx<'_>) -> Option<Key> {
-        let is_covered = |task: &Task| {
-            let is_older = task.is_immediate || task.cmd_sn.is_before(cmd_sn);
-            is_older && task.phase != Phase::Swallowing && (number.is_none() || task.number == number)
-        };
-        self.waiting_first(is_covered, cx)
-    }
-
-    /// The next task of `unit` that is not aborted yet, and not `except`.
-    pub fn next_to_abort(&self, unit: UnitId, except: Option<Key>, cx: &Cx<'_>) -> Option<Key> {
-        let spared = except.and_then(|key| cx.tasks.get(key));
-        let is_covered = |task: &Task| {
-            let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
-            let is_spared = spared.is_some_and(|spared| std::ptr::eq(spared, task));
-            task.unit == Some(unit) && task.phase != Phase::Swallowing && !is_told && !is_spared
-        };
-        self.waiting_first(is_covered, cx)
-    }
-
-    /// Those that have not started go first, so that none starts because one before it has ended.
-    fn waiting_first(&self, is_covered: impl Fn(&Task) -> bool, cx: &Cx<'_>) -> Option<Key> {
-        let waits = cx.tasks.find(&self.tasks, |task| is_covered(task) && task.phase != Phase::Running);
-        waits.or_else(|| cx.tasks.find(&self.tasks, is_covered))
     }
 
     /// Gives a task up: silently, or (`is_told`) with TASK ABORTED once no device has any of it. It ends here where
@@ -214,50 +187,15 @@ impl Conn {
         if !is_told {
             task.obligation.meet(End::Aborted);
         }
-        match task.phase {
-            // Its CmdSN is taken: whoever comes next finds no task and goes on.
-            Phase::Early => self.window.begin(),
-            Phase::Queued => self.queued_count -= 1,
-            Phase::Running | Phase::Swallowing => {}
-        }
+        cx.session.unqueue(task.phase);
         task.phase = if is_told { Phase::Running } else { Phase::Swallowing };
         self.settle(key, cx);
     }
 
-    /// Whether data are still owed for aborted tasks of `unit` (of any, where none is given).
-    pub fn is_swallowing(&self, unit: Option<UnitId>, cx: &Cx<'_>) -> bool {
-        cx.tasks
-            .find(&self.tasks, |task| {
-                task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)
-            })
-            .is_some()
-    }
-
     /// Retires what one aborted task still owes: data that come later are dropped.
     pub fn retire(&mut self, key: Key, cx: &mut Cx<'_>) {
-        if cx.tasks.get(key).is_some_and(may_retire) {
+        if cx.tasks.get(key).is_some_and(Task::may_retire) {
             self.forget(key, cx);
         }
     }
-
-    /// Whether control has not answered yet what it was asked about a task that was aborted in silence: one of `unit` (of
-    /// any, where none is given).
-    pub fn is_asking(&self, unit: Option<UnitId>, cx: &Cx<'_>) -> bool {
-        let is_so = |task: &Task| {
-            task.is_asked && task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)
-        };
-        cx.tasks.find(&self.tasks, is_so).is_some()
-    }
-
-    /// Retires what aborted tasks still owe: data that come later are dropped.
-    pub fn retire_swallowing(&mut self, cx: &mut Cx<'_>) {
-        while let Some(key) = cx.tasks.find(&self.tasks, may_retire) {
-            self.forget(key, cx);
-        }
-    }
-}
-
-/// Whether an aborted task awaits nothing but data.
-fn may_retire(task: &Task) -> bool {
-    task.phase == Phase::Swallowing && task.ios == 0 && !task.is_asked
 }

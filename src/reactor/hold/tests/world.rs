@@ -289,7 +289,8 @@ impl World {
         let session = &self.sessions[session];
         let reactor = &self.reactors[session.reactor];
         let tasks = &reactor.tables.tasks;
-        let mut at = reactor.conns.get(session.conn)?.conn.tasks().first();
+        let session = reactor.conns.get(session.conn)?.conn.session_key();
+        let mut at = reactor.tables.sessions[session].tasks().first();
         while let Some(key) = at {
             if tasks.get(key)?.itt == u32::from(itt) {
                 return Some(key);

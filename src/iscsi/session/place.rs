@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Conn;
+use super::Session;
 use crate::id::UnitId;
 use crate::scsi::Place;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::view::{LunNumber, Mapping, TargetView, UnitView};
 
-impl Conn {
+impl Session {
     /// The logical unit at `number`, as the command layer wants it.
     pub fn place<'a>(&'a self, number: Option<LunNumber>, units: &'a [Option<Arc<UnitView>>]) -> Place<'a> {
         let mapping = number.and_then(|number| self.target.mapping(number));
@@ -21,6 +21,21 @@ impl Conn {
     pub fn attentions(&mut self, number: Option<LunNumber>) -> Option<&mut Attentions> {
         let (index, _) = self.target.mapping(number?)?;
         self.attentions.get_mut(index)
+    }
+
+    /// The place at `number`, with the view there, if the nexus is owed nothing at it.
+    #[inline]
+    pub(in crate::iscsi) fn quiet_place<'a>(
+        &'a self,
+        number: LunNumber,
+        units: &'a [Option<Arc<UnitView>>],
+    ) -> Option<(Place<'a>, &'a UnitView)> {
+        let (index, mapping) = self.target.mapping(number)?;
+        if !self.attentions.get(index)?.is_empty() {
+            return None;
+        }
+        let unit = unit_of(units, mapping)?;
+        Some((Place { nexus: self.nexus, target: &self.target, number, unit: Some(unit) }, unit.0))
     }
 
     /// The place and the attentions of a LUN at once.
@@ -68,6 +83,6 @@ impl Conn {
 }
 
 /// The unit that a mapping leads to, and whether it is for reading only by this way.
-pub(super) fn unit_of(units: &[Option<Arc<UnitView>>], mapping: Mapping) -> Option<(&UnitView, bool)> {
+fn unit_of(units: &[Option<Arc<UnitView>>], mapping: Mapping) -> Option<(&UnitView, bool)> {
     Some((UnitView::find(units, mapping.unit)?, mapping.read_only))
 }

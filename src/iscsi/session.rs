@@ -1,0 +1,343 @@
+//! A session in full feature phase: what its connections share (RFC 7143 §4.4.2), all of them on one reactor.
+//!
+//! The command window and the order in which commands have their turn, the tasks, the target with what is to be told at its
+//! LUNs. What belongs to one connection alone (bytes, StatSN, timers) is [`crate::iscsi::conn`]. Nothing here sends.
+
+mod place;
+mod tasks;
+
+use std::ops::{Index, IndexMut};
+use std::sync::Arc;
+
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
+use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Phase, Task, TaskList, Tasks};
+use crate::iscsi::window::{Place as SnPlace, Window};
+use crate::limits;
+use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::view::TargetView;
+use crate::slab::{Key, Slab};
+
+/// Task attribute ORDERED (RFC 7143 §11.3.1).
+pub(in crate::iscsi) const ORDERED: u8 = 2;
+/// Task attribute HEAD OF QUEUE.
+const HEAD_OF_QUEUE: u8 = 3;
+
+/// What a session is made from.
+#[derive(Debug)]
+pub struct SessionSetup {
+    /// Its reactor.
+    pub reactor: ReactorId,
+    /// Its name.
+    pub id: SessionId,
+    /// Its nexus.
+    pub nexus: NexusId,
+    /// The target.
+    pub target: Arc<TargetView>,
+    /// CmdSN of the next command.
+    pub exp_cmd_sn: Sn,
+    /// A unit attention for each logical unit.
+    pub attention: Ua,
+    /// Further ones, which arose while the nexus had no session.
+    pub owed: Vec<(UnitId, Ua)>,
+    /// Commands wait until [`Session::open_gate`].
+    pub is_gated: bool,
+}
+
+/// The session.
+#[derive(Debug)]
+pub struct Session {
+    reactor: ReactorId,
+    id: SessionId,
+    nexus: NexusId,
+    target: Arc<TargetView>,
+    /// By index in the target's mappings.
+    attentions: Vec<Attentions>,
+    pub(in crate::iscsi) window: Window,
+    /// Of all its connections. Those whose turn has come stand in the order in which it came.
+    pub(in crate::iscsi) tasks: TaskList,
+    is_gated: bool,
+    /// Tasks in [`Phase::Queued`].
+    queued_count: u32,
+    /// ORDERED tasks that have not ended.
+    ordered_count: u32,
+}
+
+impl Session {
+    /// A session that begins. Allocates.
+    pub fn new(setup: SessionSetup) -> Session {
+        let mut attentions = vec![Attentions::new(); setup.target.mappings.len()];
+        attentions.iter_mut().for_each(|attentions| attentions.push(setup.attention));
+        let mut session = Session {
+            reactor: setup.reactor,
+            id: setup.id,
+            nexus: setup.nexus,
+            target: setup.target,
+            attentions,
+            window: Window::new(setup.exp_cmd_sn),
+            tasks: TaskList::default(),
+            is_gated: setup.is_gated,
+            queued_count: 0,
+            ordered_count: 0,
+        };
+        setup.owed.into_iter().for_each(|(unit, ua)| session.attend(unit, ua));
+        session
+    }
+
+    /// Its name.
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Its nexus.
+    pub fn nexus(&self) -> NexusId {
+        self.nexus
+    }
+
+    /// The target.
+    pub fn target(&self) -> &Arc<TargetView> {
+        &self.target
+    }
+
+    /// What is left when it is over, to be freed by whom it came from.
+    pub fn into_target(self) -> Arc<TargetView> {
+        self.target
+    }
+
+    /// Its tasks, oldest first.
+    pub fn tasks(&self) -> &TaskList {
+        &self.tasks
+    }
+
+    /// Whether a command whose CmdSN is due has to wait for nothing of this session.
+    pub(in crate::iscsi) fn is_free(&self) -> bool {
+        !self.is_gated && self.ordered_count == 0
+    }
+
+    /// A command has ended with an answer, so many nanoseconds after it came.
+    #[inline]
+    pub(in crate::iscsi) fn count(&self, ns: u64) {
+        if let Some(histogram) = &self.target.histogram {
+            histogram.count(self.reactor, ns);
+        }
+    }
+
+    /// Adds a task that has arrived, or gives it back where the table is full.
+    pub(in crate::iscsi) fn add(&mut self, task: Task, tasks: &mut Tasks) -> Result<Key, Box<Task>> {
+        let is_ordered = task.attribute == ORDERED;
+        let key = tasks.push(&mut self.tasks, task)?;
+        self.ordered_count += u32::from(is_ordered);
+        Ok(key)
+    }
+
+    /// Takes the CmdSN of a request that becomes no task. Whether the request counts at all.
+    pub(in crate::iscsi) fn take_cmd_sn(&mut self, is_immediate: bool, cmd_sn: Sn) -> bool {
+        if is_immediate {
+            return true;
+        }
+        if self.window.place(cmd_sn) == SnPlace::Ignored {
+            return false;
+        }
+        // One that is early is served early: it changes nothing that a command before it could see.
+        self.window.take(cmd_sn);
+        true
+    }
+
+    /// A command that is not immediate is there. The command that is to run now, if any: this one, where its turn has come.
+    pub(in crate::iscsi) fn arrived(
+        &mut self,
+        key: Key,
+        cmd_sn: Sn,
+        tasks: &mut Tasks,
+        spare_window: &mut u32,
+    ) -> Option<Key> {
+        self.window.take(cmd_sn);
+        if self.window.expected() != cmd_sn {
+            return None;
+        }
+        self.window.advance();
+        self.window.begin();
+        self.grow_window(spare_window);
+        self.queue(key, tasks)
+    }
+
+    /// The next command whose CmdSN has become due and that may run.
+    pub(in crate::iscsi) fn next_due(&mut self, tasks: &mut Tasks) -> Option<Key> {
+        while let Some(sn) = self.window.advance() {
+            let due = tasks.find(&self.tasks, |task| {
+                task.phase == Phase::Early && task.cmd_sn == sn && !task.is_immediate
+            });
+            if let Some(key) = due {
+                self.window.begin();
+                if let Some(key) = self.queue(key, tasks) {
+                    return Some(key);
+                }
+            } else {
+                self.window.skip();
+            }
+        }
+        None
+    }
+
+    /// A task has its turn in CmdSN order: it runs now or as soon as the order of its task set allows. The task, if now.
+    pub(in crate::iscsi) fn queue(&mut self, key: Key, tasks: &mut Tasks) -> Option<Key> {
+        let task = tasks.get_mut(key)?;
+        task.phase = Phase::Queued;
+        self.queued_count += 1;
+        self.may_run(key, tasks).then(|| {
+            self.run(key, tasks);
+            key
+        })
+    }
+
+    fn run(&mut self, key: Key, tasks: &mut Tasks) {
+        if let Some(task) = tasks.get_mut(key) {
+            task.phase = Phase::Running;
+            self.queued_count -= 1;
+        }
+    }
+
+    /// A queued task that may run now: to be asked for when a task has ended or the gate was opened.
+    pub fn next_runnable(&mut self, tasks: &mut Tasks) -> Option<Key> {
+        if self.queued_count == 0 || self.is_gated {
+            return None;
+        }
+        let mut at = self.tasks.first();
+        while let Some(key) = at {
+            if tasks.get(key)?.phase == Phase::Queued && self.may_run(key, tasks) {
+                self.run(key, tasks);
+                return Some(key);
+            }
+            at = tasks.next(key);
+        }
+        None
+    }
+
+    /// SAM-5 §8.6: a SIMPLE task waits for older ORDERED ones, an ORDERED task for all older ones, within the nexus.
+    fn may_run(&self, key: Key, tasks: &Tasks) -> bool {
+        if self.is_gated {
+            return false;
+        }
+        let Some(task) = tasks.get(key) else { return false };
+        if self.ordered_count == 0 || task.attribute == HEAD_OF_QUEUE {
+            return true;
+        }
+        let is_ordered = task.attribute == ORDERED;
+        let mut at = self.tasks.first();
+        while let Some(older) = at
+            && older != key
+        {
+            let Some(other) = tasks.get(older) else { break };
+            let counts = other.unit == task.unit && !matches!(other.phase, Phase::Early | Phase::Swallowing);
+            if counts && (is_ordered || other.attribute == ORDERED) {
+                return false;
+            }
+            at = tasks.next(older);
+        }
+        true
+    }
+
+    /// The former session's IO has come back: commands may run ([`Session::next_runnable`]).
+    pub fn open_gate(&mut self) {
+        self.is_gated = false;
+    }
+
+    /// A task is aborted before its end: it waits for nothing of the order any more.
+    pub(in crate::iscsi) fn unqueue(&mut self, phase: Phase) {
+        match phase {
+            // Its CmdSN is taken: whoever comes next finds no task and goes on.
+            Phase::Early => self.window.begin(),
+            Phase::Queued => self.queued_count -= 1,
+            Phase::Running | Phase::Swallowing => {}
+        }
+    }
+
+    /// Takes a task whose obligation is met out of every count.
+    pub(in crate::iscsi) fn forget(&mut self, key: Key, tasks: &mut Tasks) -> Option<Task> {
+        let task = tasks.remove(&mut self.tasks, key)?;
+        match task.phase {
+            Phase::Early => {}
+            phase => {
+                if phase == Phase::Queued {
+                    self.queued_count -= 1;
+                }
+                // An answer keeps the place until it is sent: see `Conn::sent`.
+                if !task.is_immediate && !task.obligation.is_answered() {
+                    self.window.end(1);
+                }
+            }
+        }
+        if task.attribute == ORDERED {
+            self.ordered_count -= 1;
+        }
+        Some(task)
+    }
+
+    /// Opens the window further while more than half of it is in use and the reactor has room.
+    pub(in crate::iscsi) fn grow_window(&mut self, spare_window: &mut u32) {
+        let size = self.window.size();
+        if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *spare_window >= size {
+            *spare_window -= size;
+            self.window.grow();
+        }
+    }
+
+    /// By how much its window has grown: that goes back to the reactor when the session ends.
+    pub fn grown_by(&self) -> u32 {
+        self.window.size() - limits::WINDOW_MIN
+    }
+}
+
+/// Every session of a reactor. A connection names its session by its key: it is there as long as it has connections.
+#[derive(Debug)]
+pub struct Sessions {
+    slab: Slab<Session>,
+}
+
+impl Sessions {
+    /// An empty table for at most `capacity` sessions.
+    pub fn new(capacity: u32) -> Sessions {
+        Sessions { slab: Slab::new(capacity) }
+    }
+
+    /// Adds one, or gives it back where the table is full.
+    pub fn insert(&mut self, session: Session) -> Result<Key, Box<Session>> {
+        self.slab.insert(session).map_err(Box::new)
+    }
+
+    /// Its last connection is gone.
+    pub fn remove(&mut self, key: Key) -> Option<Session> {
+        self.slab.remove(key)
+    }
+
+    /// Which one it is.
+    pub fn find(&self, id: SessionId) -> Option<Key> {
+        self.slab.iter().find(|(_, session)| session.id == id).map(|(key, _)| key)
+    }
+
+    /// The present tenant of a slot; slots are below [`Sessions::used`].
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        self.slab.key_at(index)
+    }
+
+    /// Slots that have had a tenant.
+    pub fn used(&self) -> u32 {
+        self.slab.used()
+    }
+}
+
+impl Index<Key> for Sessions {
+    type Output = Session;
+
+    #[inline]
+    fn index(&self, key: Key) -> &Session {
+        self.slab.get(key).expect("a session is there as long as it has connections")
+    }
+}
+
+impl IndexMut<Key> for Sessions {
+    #[inline]
+    fn index_mut(&mut self, key: Key) -> &mut Session {
+        self.slab.get_mut(key).expect("a session is there as long as it has connections")
+    }
+}

@@ -1,0 +1,59 @@
+//! Which of a session's tasks a task management function, a reset or a change of reservations covers.
+
+use super::Session;
+use crate::id::UnitId;
+use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Phase, Task, Tasks};
+use crate::scsi::Status;
+use crate::scsi::view::LunNumber;
+use crate::slab::Key;
+
+impl Session {
+    /// The next task that the nexus itself gives up: at this LUN, whatever that led to when the task came (at any, where
+    /// none is given), and from before `cmd_sn`. It may have been aborted by another nexus: then it is to end in silence,
+    /// not in TASK ABORTED.
+    pub fn next_of_own(&self, number: Option<LunNumber>, cmd_sn: Sn, tasks: &Tasks) -> Option<Key> {
+        let is_covered = |task: &Task| {
+            let is_older = task.is_immediate || task.cmd_sn.is_before(cmd_sn);
+            is_older && task.phase != Phase::Swallowing && (number.is_none() || task.number == number)
+        };
+        self.waiting_first(is_covered, tasks)
+    }
+
+    /// The next task of `unit` that is not aborted yet, and not `except`.
+    pub fn next_to_abort(&self, unit: UnitId, except: Option<Key>, tasks: &Tasks) -> Option<Key> {
+        let spared = except.and_then(|key| tasks.get(key));
+        let is_covered = |task: &Task| {
+            let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+            let is_spared = spared.is_some_and(|spared| std::ptr::eq(spared, task));
+            task.unit == Some(unit) && task.phase != Phase::Swallowing && !is_told && !is_spared
+        };
+        self.waiting_first(is_covered, tasks)
+    }
+
+    /// Those that have not started go first, so that none starts because one before it has ended.
+    fn waiting_first(&self, is_covered: impl Fn(&Task) -> bool, tasks: &Tasks) -> Option<Key> {
+        let waits = tasks.find(&self.tasks, |task| is_covered(task) && task.phase != Phase::Running);
+        waits.or_else(|| tasks.find(&self.tasks, is_covered))
+    }
+
+    /// Whether data are still owed for aborted tasks of `unit` (of any, where none is given).
+    pub fn is_swallowing(&self, unit: Option<UnitId>, tasks: &Tasks) -> bool {
+        let is_so = |task: &Task| task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit);
+        tasks.find(&self.tasks, is_so).is_some()
+    }
+
+    /// Whether control has not answered yet what it was asked about a task that was aborted in silence: one of `unit` (of
+    /// any, where none is given).
+    pub fn is_asking(&self, unit: Option<UnitId>, tasks: &Tasks) -> bool {
+        let is_so = |task: &Task| {
+            task.is_asked && task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit)
+        };
+        tasks.find(&self.tasks, is_so).is_some()
+    }
+
+    /// The next aborted task that awaits nothing but data: to be retired ([`crate::iscsi::conn::Conn::retire`]).
+    pub fn next_to_retire(&self, tasks: &Tasks) -> Option<Key> {
+        tasks.find(&self.tasks, Task::may_retire)
+    }
+}
