@@ -77,6 +77,8 @@ pub const CHANGES_MAX: usize = 256;
 pub const DELETE_SECONDS: u16 = 3;
 /// Who deletes a target is answered after so long, be it complete or not.
 pub const DELETE_NS: u64 = 30 * SECOND_NS;
+/// Initiator groups that find LUNs of their own at one target.
+pub const TARGET_LUN_MAPS_MAX: usize = 64;
 /// Records of the state file.
 pub const RECORDS_MAX: usize = 16_384;
 /// A command that waits for the state file fails after so long.

@@ -64,7 +64,10 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
     let portals = if disks.is_empty() || args.is_mapped_elsewhere() { Vec::new() } else { args.portals() };
-    let portals = portals.into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
+    let portals = portals
+        .into_iter()
+        .map(|portal| Ok(Portal::listen(portal.address)?.advertised_as(portal.advertised)))
+        .collect::<Result<Vec<_>, ChangeError>>();
     let portals = portals.map_err(Failed::failure)?;
     abort_on_panic();
     raise_descriptor_limit();
@@ -232,7 +235,7 @@ fn pool_bytes(mem_size_mib: Option<usize>, reactors: usize) -> Result<usize, Fai
 
 /// Everybody on the network can write to the disks: that should be meant.
 fn warn_if_open(args: &Serve, account: Option<&Account>) {
-    let is_remote = args.portals().iter().any(|portal| !portal.ip().is_loopback());
+    let is_remote = args.portals().iter().any(|portal| !portal.address.ip().is_loopback());
     if is_remote && account.is_none() && args.initiators.is_empty() {
         tracing::warn!(
             "everybody who reaches the portal can read and write: --chap-user with --chap-secret-file asks for a \

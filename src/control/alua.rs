@@ -83,7 +83,7 @@ impl<N: Net> Control<N> {
             let old = was.group(number);
             let is_preferred = change.is_preferred.unwrap_or(old.is_preferred);
             let group = Group { number, state: change.state, is_preferred, cause: Cause::Implicit };
-            let is_stale = change.is_initial && self.alua_record(unit).is_some();
+            let is_stale = change.is_initial && self.was_found(unit);
             if (old.state, old.is_preferred) != (group.state, group.is_preferred) && !is_stale {
                 self.pending.add_part(id);
                 self.shift(unit, was.with(&[group]), By::Operator(id));
@@ -115,7 +115,7 @@ impl<N: Net> Control<N> {
         let unit = entry.unit.ok_or_else(|| ChangeError::missing(What::Lun, format!("of bdev {bdev}")))?;
         let id = self.pending.begin(done);
         let was = self.intended(unit);
-        let is_stale = is_initial && self.alua_record(unit).is_some();
+        let is_stale = is_initial && self.was_found(unit);
         if was.is_explicit() != is_explicit && !is_stale {
             self.pending.add_part(id);
             self.shift(unit, was.with_explicit(is_explicit), By::Operator(id));
@@ -214,6 +214,11 @@ impl<N: Net> Control<N> {
 
     fn alua_key(&self, unit: UnitId) -> Option<String> {
         self.catalog.registry.uuid_of(unit).map(|uuid| format!("alua/{uuid}"))
+    }
+
+    /// Whether something was saved in a life before.
+    fn was_found(&self, unit: UnitId) -> bool {
+        self.alua_key(unit).is_some_and(|key| self.store.was_found(&key))
     }
 
     fn alua_record(&self, unit: UnitId) -> Option<&Value> {

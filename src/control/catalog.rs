@@ -13,11 +13,11 @@ use super::error::{ChangeError, What};
 use super::options::Options;
 use super::portals::PortalGroups;
 use super::registry::Registry;
-use super::targets::{NewTarget, Target, TargetInfo};
+use super::targets::{NewTarget, Redirect, Target, TargetInfo};
 use crate::id::UnitId;
 use crate::iscsi::login::{Access, Refusal, TargetAccess, Which, iscsi_name};
 use crate::limits::TARGETS_MAX;
-use crate::scsi::view::TargetView;
+use crate::scsi::view::{Mapping, TargetView};
 
 /// Everything that is served.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Targets {
 
     /// Whether a LUN leads to a unit.
     pub(super) fn is_mapped(&self, unit: UnitId) -> bool {
-        self.all.iter().any(|target| target.mappings.iter().any(|mapping| mapping.unit == unit))
+        self.all.iter().any(|target| target.maps_unit(unit))
     }
 
     /// Changes every target; returns the names of those that `change` says it has changed.
@@ -219,11 +219,7 @@ impl Catalog {
 
     /// Takes a unit's LUNs out of every target. Returns the views that have changed.
     pub(super) fn unmap_everywhere(&mut self, unit: UnitId, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
-        let names = self.targets.change(|target| {
-            let count = target.mappings.len();
-            target.mappings.retain(|mapping| mapping.unit != unit);
-            target.mappings.len() < count
-        });
+        let names = self.targets.change(|target| target.unmap_unit(unit));
         self.refresh_all(&names, is_used)
     }
 
@@ -256,13 +252,23 @@ impl Catalog {
         let luns = target.mappings.iter().filter_map(|mapping| {
             Some((mapping.number, self.registry.entry_of(mapping.unit)?.name.as_str()))
         });
+        let own = |mapping: &Mapping| {
+            let bdev = self.registry.entry_of(mapping.unit)?.name.as_str();
+            Some((mapping.number, bdev, mapping.read_only))
+        };
         TargetInfo {
             name: &target.name,
             alias: &target.alias,
             id: target.id,
             luns: luns.collect(),
             maps: &target.maps,
+            lun_maps: target
+                .lun_maps
+                .iter()
+                .map(|(tag, mappings)| (*tag, mappings.iter().filter_map(own).collect()))
+                .collect(),
             auth: target.auth,
+            port_auths: &target.port_auths,
             demands_header_digest: target.demands_header_digest,
             demands_data_digest: target.demands_data_digest,
             queue_depth: target.queue_depth,
@@ -282,8 +288,9 @@ impl Catalog {
         name: &str,
         tag: u16,
         to: Option<SocketAddr>,
+        is_permanent: bool,
     ) -> Result<(), ChangeError> {
-        self.targets.find(name)?.set_redirect(tag, to, &self.portals)
+        self.targets.find(name)?.set_redirect(tag, to, is_permanent, &self.portals)
     }
 
     /// Whether an initiator that came by portal group `tag` may log in to a target, and how.
@@ -294,11 +301,15 @@ impl Catalog {
             Some(Verdict::Deny) => Err(Refusal::Forbidden),
             // RFC 7143 §11.13.5. Told after the first request and so before CHAP, but only to those who may come.
             Some(Verdict::Admit) if let Some(to) = target.redirect(tag) => {
-                Err(Refusal::MovedTemporarily(to.to_string()))
+                let Redirect { to, is_permanent, .. } = to;
+                Err(match is_permanent {
+                    false => Refusal::MovedTemporarily(to.to_string()),
+                    true => Refusal::MovedPermanently(to.to_string()),
+                })
             }
             Some(Verdict::Admit) => Ok(TargetAccess {
-                access: self.auths.access(target.auth),
-                target: target.port(tag).cloned().ok_or(Refusal::NotFound)?,
+                access: self.auths.access(target.auth_at(tag)),
+                target: target.view_of(tag, who, &self.initiators).cloned().ok_or(Refusal::NotFound)?,
                 offer: target.offer(self.options.offer),
             }),
         }

@@ -71,6 +71,7 @@ impl Authority for Desk<'_> {
             return Err(self.sessions.join(&nexus, claim.tsih, claim.cid));
         }
         let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.origin)?;
+        self.sessions.set_lun_map(session, target.lun_map);
         Ok(self.granted(Grant::Session(session), session, tsih))
     }
 

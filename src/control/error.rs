@@ -179,6 +179,8 @@ impl ChangeError {
 /// What an error is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
+    /// A map of LUNs.
+    LunMap,
     /// A block device.
     Bdev,
     /// A target.
@@ -208,6 +210,7 @@ pub enum What {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            What::LunMap => "map of LUNs",
             What::Bdev => "bdev",
             What::Target => "target",
             What::Lun => "LUN",

@@ -181,7 +181,7 @@ impl<N: Net> Control<N> {
         }
         let key = registry.uuid_of_bdev(&bdev).map(|uuid| identity_key(&uuid));
         let change = self.pending.begin(done);
-        if is_initial && key.as_ref().is_some_and(|key| self.store.get(key).is_some()) {
+        if is_initial && key.as_ref().is_some_and(|key| self.store.was_found(key)) {
             self.part_done(change, true);
             return Ok(());
         }

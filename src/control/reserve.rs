@@ -234,7 +234,7 @@ impl<N: Net> Control<N> {
     /// The nexus that REGISTER AND MOVE names; its target port has to lead to the unit.
     fn destination(&mut self, initiator: &InitiatorPort, target_port: u16, unit: UnitId) -> Option<Nexus> {
         let target = self.catalog.targets.port(target_port)?;
-        if !target.mappings.iter().any(|mapping| mapping.unit == unit) {
+        if !self.catalog.targets.get(&target.name)?.maps_unit(unit) {
             return None;
         }
         let nexus = sessions::Nexus {

@@ -61,6 +61,8 @@ pub struct Session {
     pub nexus: Nexus,
     /// Target session identifying handle; not 0.
     pub tsih: u16,
+    /// Whose LUNs it finds: an initiator group's (tag), or everybody's.
+    pub lun_map: Option<u32>,
     /// Its connection.
     pub cid: u16,
     /// Where that comes from and came to.
@@ -158,7 +160,16 @@ impl Sessions {
         self.by_nexus.entry(nexus.clone()).or_default().push(id);
         self.all.insert(
             id,
-            Session { nexus, tsih, cid, origin, reactor, state: State::Entering(conn), cause: None },
+            Session {
+                nexus,
+                tsih,
+                lun_map: None,
+                cid,
+                origin,
+                reactor,
+                state: State::Entering(conn),
+                cause: None,
+            },
         );
         Ok((id, tsih))
     }
@@ -184,6 +195,13 @@ impl Sessions {
     /// Names for a discovery session; the TSIH goes back by [`Sessions::release_tsih`].
     pub fn open_discovery(&mut self) -> (SessionId, u16) {
         self.reserve_ids()
+    }
+
+    /// The session finds these LUNs.
+    pub fn set_lun_map(&mut self, id: SessionId, lun_map: Option<u32>) {
+        if let Some(session) = self.all.get_mut(&id) {
+            session.lun_map = lun_map;
+        }
     }
 
     /// A discovery session is over.

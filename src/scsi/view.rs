@@ -147,6 +147,8 @@ pub struct TargetView {
     pub port_group: u16,
     /// iSCSI target portal group tag.
     pub portal_group: u16,
+    /// Whose LUNs these are: the initiator group's with this tag, or everybody's that have none of their own.
+    pub lun_map: Option<u32>,
     /// `address:port,tag` of each portal, as told by SendTargets.
     pub portals: Vec<String>,
     /// Ascending by number.

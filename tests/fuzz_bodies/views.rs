@@ -23,6 +23,7 @@ pub(super) fn target() -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: vec!["192.0.2.1:3260,1".to_owned(), "[2001:db8::1]:3260,1".to_owned()],
         mappings: [0, 1, 300].map(mapping).into(),
     }

@@ -4,6 +4,7 @@ mod config;
 mod daemon;
 mod files;
 mod hostile;
+mod isns;
 mod objects;
 mod targets;
 mod units;

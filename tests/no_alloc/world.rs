@@ -381,6 +381,7 @@ fn target_view() -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: Vec::new(),
         mappings: [0, 1, 2].map(mapping).into(),
     }

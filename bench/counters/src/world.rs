@@ -305,6 +305,7 @@ fn target_view(luns: u16) -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: Vec::new(),
         mappings: (0..luns).map(mapping).collect(),
     }

@@ -15,7 +15,7 @@ pub mod folder;
 mod tests;
 pub mod thread;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use serde_json::Value;
@@ -47,6 +47,8 @@ struct Waiter<T> {
 #[derive(Debug)]
 pub struct Store<T> {
     records: Records,
+    /// Keys of the records that there were at first.
+    found: BTreeSet<String>,
     saver: Option<Box<dyn Saver>>,
     /// Counts changes.
     revision: u64,
@@ -64,6 +66,7 @@ impl<T> Default for Store<T> {
     fn default() -> Store<T> {
         Store {
             records: Records::new(),
+            found: BTreeSet::new(),
             saver: None,
             revision: 0,
             saving: None,
@@ -77,7 +80,8 @@ impl<T> Default for Store<T> {
 impl<T> Store<T> {
     /// With the records that were found.
     pub fn new(records: Records, saver: Box<dyn Saver>) -> Store<T> {
-        Store { records, saver: Some(saver), ..Store::default() }
+        let found = records.keys().cloned().collect();
+        Store { records, found, saver: Some(saver), ..Store::default() }
     }
 
     /// Whether there is a place to save anything.
@@ -88,6 +92,11 @@ impl<T> Store<T> {
     /// A record.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.records.get(key)
+    }
+
+    /// Whether there was a record of this key at first.
+    pub fn was_found(&self, key: &str) -> bool {
+        self.found.contains(key)
     }
 
     /// All records.

@@ -63,6 +63,7 @@ impl World {
             histogram: None,
             port_group: 1,
             portal_group: 1,
+            lun_map: None,
             portals: vec!["192.0.2.1:3260,1".to_owned()],
             mappings: vec![mapping],
         };

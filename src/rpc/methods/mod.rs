@@ -9,6 +9,7 @@ mod framework;
 mod histogram;
 pub(super) mod initiator;
 mod iostat;
+mod isns;
 mod log;
 mod lunette;
 mod memory;
@@ -99,6 +100,7 @@ const FAMILIES: &[&[Method]] = &[
     unit::METHODS,
     histogram::METHODS,
     connection::METHODS,
+    isns::METHODS,
     lunette::METHODS,
     spdk::METHODS,
 ];

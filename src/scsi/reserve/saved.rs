@@ -23,7 +23,7 @@ pub enum Persistence {
 pub struct Saved {
     /// Who is registered, each with its key.
     pub registrations: Vec<(Nexus, u64)>,
-    /// TYPE and who has made it. Where all registrants are holders, whoever made it may be registered no more.
+    /// TYPE and the holder; none where all registrants are.
     pub reservation: Option<(Type, Option<NexusId>)>,
 }
 
@@ -38,7 +38,7 @@ impl State {
             registrations: registrations.map(|known| (known.nexus.clone(), known.key)).collect(),
             reservation: self
                 .reservation()
-                .map(|Reservation { kind, holder }| (kind, self.position(holder).is_ok().then_some(holder))),
+                .map(|Reservation { kind, holder }| (kind, (!kind.is_all_registrants()).then_some(holder))),
         })
     }
 
@@ -57,7 +57,7 @@ impl State {
         let held = match reservation {
             None => Held::Free,
             Some((kind, Some(holder))) => Held::Persistent(Reservation { kind, holder }),
-            // Nothing hangs on who made it: any registrant will do.
+            // Nothing hangs on who made it, and any registrant will do.
             Some((kind, None)) if kind.is_all_registrants() => {
                 Held::Persistent(Reservation { kind, holder: first })
             }

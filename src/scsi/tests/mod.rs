@@ -58,6 +58,7 @@ pub(in crate::scsi) fn target() -> TargetView {
         histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
+        lun_map: None,
         portals: Vec::new(),
         mappings: [0, 5, 300].map(mapping).to_vec(),
     }

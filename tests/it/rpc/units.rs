@@ -2,7 +2,9 @@
 
 use lunette::rpc::config::Plan;
 use lunette_initiator::scsi::cdb;
-use lunette_initiator::{Client, Command, Config, Data};
+use lunette_initiator::session::{Function, Tmf};
+use lunette_initiator::socket::SocketError;
+use lunette_initiator::{Client, Command, Config, Data, lun};
 use serde_json::json;
 
 use super::daemon::Managed;
@@ -168,4 +170,122 @@ fn what_was_chosen_is_shown_and_saved() {
     let plan = Plan::read(&folder.path("config.json")).unwrap();
     let daemon = Managed::try_start(folder, Some(plan)).unwrap();
     assert_eq!(daemon.ok("lunette_get_logical_units", "{}"), shown);
+}
+
+/// The LUNs that REPORT LUNS tells, of one byte each.
+fn luns(client: &mut Client) -> Vec<u8> {
+    let end = client.run(Command::read(0, cdb::report_luns(0, 256), 256)).unwrap();
+    end.data[8..].chunks(8).map(|lun| lun[1]).collect()
+}
+
+fn login_as(portal: &str, name: &str) -> Client {
+    Client::connect(portal, Config::new(&format!("iqn.2026-11.io.example:{name}"), TARGET)).unwrap()
+}
+
+#[test]
+fn initiators_of_a_group_find_luns_of_their_own() {
+    let daemon = Managed::start();
+    let [first, _] = build(&daemon);
+    daemon.ok("bdev_malloc_create", r#"{"name":"M1","num_blocks":4096,"block_size":512}"#);
+    daemon.ok(
+        "iscsi_create_initiator_group",
+        r#"{"tag":2,"initiators":["!*:backup-old","*:backup*"],"netmasks":["127.0.0.0/8"]}"#,
+    );
+    // The first group that has anything to say decides.
+    let maps = |maps: &str| format!(r#"{{"name":"{TARGET}","pg_ig_maps":[{maps}]}}"#);
+    daemon.ok("iscsi_target_node_remove_pg_ig_maps", &maps(r#"{"pg_tag":1,"ig_tag":1}"#));
+    daemon
+        .ok("iscsi_target_node_add_pg_ig_maps", &maps(r#"{"pg_tag":1,"ig_tag":2},{"pg_tag":1,"ig_tag":1}"#));
+    let own = format!(
+        r#"{{"name":"{TARGET}","ig_tag":2,"luns":[{{"bdev_name":"M0","lun_id":7,"read_only":true}},{{"bdev_name":"M1","lun_id":3}}]}}"#
+    );
+    assert_eq!(daemon.ok("lunette_target_node_set_lun_map", &own), true);
+    let mut host = login_as(&first, "host");
+    let mut backup = login_as(&first, "backup1");
+    assert_eq!((luns(&mut host), luns(&mut backup)), (vec![0], vec![3, 7]));
+    let refused = Client::connect(first.as_str(), Config::new("iqn.2026-11.io.example:backup-old", TARGET));
+    assert!(refused.is_err(), "the negation comes first");
+    let at = |number: u64, command: Command| Command { lun: lun::from_number(number as u16), ..command };
+    for number in [3, 7] {
+        // POWER ON OCCURRED.
+        backup.run(at(number, test_unit_ready(0))).unwrap();
+    }
+    host.run(test_unit_ready(0)).unwrap();
+    assert!(host.run(write(9, 0, 8)).unwrap().is_good());
+    assert_eq!(backup.run(at(7, read(0, 8))).unwrap().data, host.run(read(0, 8)).unwrap().data);
+    assert_eq!(sense(&backup.run(at(7, write(9, 0, 8))).unwrap()), (7, 0x27, 0x00));
+    assert!(backup.run(at(3, write(9, 0, 8))).unwrap().is_good());
+    assert_eq!(sense(&backup.run(at(0, read(0, 8))).unwrap()), (5, 0x25, 0x00));
+    // A reset of their LUN is one of the unit that they find there.
+    let reset = backup.task_management(Tmf::new(Function::LogicalUnitReset, lun::from_number(7))).unwrap();
+    assert_eq!(reset, 0);
+    assert_eq!(sense(&host.run(test_unit_ready(0)).unwrap()), (6, 0x29, 0x03));
+    assert!(host.run(test_unit_ready(0)).unwrap().is_good());
+    // What is everybody's is not theirs.
+    daemon.ok("iscsi_target_node_add_lun", &format!(r#"{{"name":"{TARGET}","bdev_name":"M1","lun_id":1}}"#));
+    assert_eq!((luns(&mut host), luns(&mut backup)), (vec![0, 1], vec![3, 7]));
+    let refused = |params: &str| daemon.refused("lunette_target_node_set_lun_map", params).1;
+    let twice = format!(
+        r#"{{"name":"{TARGET}","ig_tag":2,"luns":[{{"bdev_name":"M0","lun_id":1}},{{"bdev_name":"M1","lun_id":1}}]}}"#
+    );
+    assert_eq!(refused(&twice), "Invalid parameters: there is a LUN 1 already");
+    let nobody = format!(r#"{{"name":"{TARGET}","ig_tag":9,"luns":[]}}"#);
+    assert_eq!(refused(&nobody), "Invalid parameters: there is no initiator group 9");
+    let saved = |daemon: &Managed| daemon.ok("framework_get_config", r#"{"name":"iscsi"}"#);
+    let before = saved(&daemon);
+    drop((host, backup));
+    daemon.ok("lunette_save_config", "{}");
+    let folder = daemon.stop();
+    let plan = Plan::read(&folder.path("config.json")).unwrap();
+    let daemon = Managed::try_start(folder, Some(plan)).unwrap();
+    assert_eq!(saved(&daemon), before);
+    let [first, _] = addresses(&daemon);
+    let mut backup = login_as(&first, "backup1");
+    assert_eq!(luns(&mut backup), [3, 7]);
+    // Everybody's again.
+    daemon.ok("lunette_target_node_set_lun_map", &format!(r#"{{"name":"{TARGET}","ig_tag":2}}"#));
+    assert_eq!(luns(&mut backup), [0, 1]);
+}
+
+#[test]
+fn a_portal_group_can_ask_for_a_proof_of_its_own() {
+    let daemon = Managed::start();
+    let [first, second] = build(&daemon);
+    daemon.ok("iscsi_create_auth_group", r#"{"tag":1,"secrets":[{"user":"u","secret":"123456789012"}]}"#);
+    let set = |more: &str| format!(r#"{{"name":"{TARGET}","pg_tag":2{more}}}"#);
+    let method = "lunette_target_node_set_portal_group_auth";
+    assert_eq!(daemon.ok(method, &set(r#","require_chap":true,"chap_group":1"#)), true);
+    let login = |portal: &str| Client::connect(portal, Config::new("iqn.2026-11.io.example:a", TARGET));
+    login(&first).unwrap();
+    match login(&second) {
+        Err(SocketError::Login(error)) => assert_eq!(error.status(), Some((2, 1)), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    let calls = daemon.ok("framework_get_config", r#"{"name":"iscsi"}"#);
+    assert!(calls.as_array().unwrap().iter().any(|call| call["method"] == method), "{calls}");
+    daemon.ok(method, &set(""));
+    login(&second).unwrap();
+    let nowhere = daemon.refused(method, &format!(r#"{{"name":"{TARGET}","pg_tag":3}}"#)).1;
+    assert_eq!(nowhere, "Invalid parameters: there is no portal group 3");
+}
+
+#[test]
+fn a_target_that_has_moved_for_good_says_so() {
+    let daemon = Managed::start();
+    let [first, second] = build(&daemon);
+    let port = second.rsplit(':').next().unwrap();
+    let redirect = format!(
+        r#"{{"name":"{TARGET}","pg_tag":1,"redirect_host":"127.0.0.1","redirect_port":"{port}","lunette_permanent":true}}"#
+    );
+    daemon.ok("iscsi_target_node_set_redirect", &redirect);
+    match Client::connect(first.as_str(), Config::new("iqn.2026-11.io.example:a", TARGET)) {
+        Err(SocketError::Login(error)) => {
+            assert_eq!((error.status(), error.redirect()), (Some((1, 2)), Some(second.as_str())));
+        }
+        other => panic!("{other:?}"),
+    }
+    let calls = daemon.ok("framework_get_config", r#"{"name":"iscsi"}"#);
+    let saved =
+        calls.as_array().unwrap().iter().find(|call| call["method"] == "iscsi_target_node_set_redirect");
+    assert_eq!(saved.unwrap()["params"]["lunette_permanent"], true);
 }

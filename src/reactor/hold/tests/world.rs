@@ -173,6 +173,7 @@ impl World {
             histogram: None,
             port_group: 1,
             portal_group: 1,
+            lun_map: None,
             portals: Vec::new(),
             mappings: mappings.collect(),
         };
