@@ -13,7 +13,7 @@ use super::error::{ChangeError, What};
 use super::options::Options;
 use super::portals::PortalGroups;
 use super::registry::Registry;
-use super::targets::{NewTarget, Redirect, Target, TargetInfo};
+use super::targets::{NewTarget, OwnLun, Redirect, Target, TargetInfo};
 use crate::id::UnitId;
 use crate::iscsi::login::{Access, Refusal, TargetAccess, Which, iscsi_name};
 use crate::limits::TARGETS_MAX;
@@ -254,7 +254,7 @@ impl Catalog {
         });
         let own = |mapping: &Mapping| {
             let bdev = self.registry.entry_of(mapping.unit)?.name.as_str();
-            Some((mapping.number, bdev, mapping.read_only))
+            Some(OwnLun { number: mapping.number, bdev, read_only: mapping.read_only })
         };
         TargetInfo {
             name: &target.name,

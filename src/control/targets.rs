@@ -43,6 +43,17 @@ pub struct NewTarget {
     pub relative_ports: Vec<(u16, u16)>,
 }
 
+/// A LUN that the initiators of a group find.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnLun<'a> {
+    /// Its number.
+    pub number: LunNumber,
+    /// Its bdev.
+    pub bdev: &'a str,
+    /// It is for reading only.
+    pub read_only: bool,
+}
+
 /// A target, for lists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetInfo<'a> {
@@ -54,8 +65,8 @@ pub struct TargetInfo<'a> {
     pub id: u32,
     /// LUN and bdev, ascending.
     pub luns: Vec<(LunNumber, &'a str)>,
-    /// What initiators of some groups find instead: tag of the group, and LUN, bdev and whether it is for reading only.
-    pub lun_maps: Vec<(u32, Vec<(LunNumber, &'a str, bool)>)>,
+    /// What initiators of some groups (tag) find instead.
+    pub lun_maps: Vec<(u32, Vec<OwnLun<'a>>)>,
     /// Portal group tag and initiator group tag.
     pub maps: &'a [(u16, u32)],
     /// What initiators have to prove.

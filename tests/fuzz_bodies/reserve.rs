@@ -97,7 +97,8 @@ fn command(
         assert_eq!(effect, Effect::default(), "{request:?} changes nothing and has an effect");
         return None;
     };
-    judge(state, facts, from, &request, &effect, &Facts::of(next), known, &named);
+    let senders = Senders { from, named: &named };
+    judge(state, facts, senders, &request, &effect, &Facts::of(next), known);
     // What is saved comes back as it was.
     if let Some(saved) = next.to_save() {
         let restored = State::restored(saved).expect("it was saved");
@@ -181,16 +182,22 @@ fn named(request: &Request, from: &Nexus, known: &mut Vec<Nexus>) -> Vec<Nexus> 
     named
 }
 
+/// Who asks, and for whom else.
+#[derive(Clone, Copy)]
+struct Senders<'a> {
+    from: &'a Nexus,
+    named: &'a [Nexus],
+}
+
 /// What must be true of a change.
 fn judge(
     old: &State,
     was: &Facts,
-    from: &Nexus,
+    Senders { from, named }: Senders<'_>,
     request: &Request,
     effect: &Effect,
     is: &Facts,
     known: &[Nexus],
-    named: &[Nexus],
 ) {
     let case = || format!("{old:?}\n{from:?} {request:?}\n{effect:?}");
     let next = effect.next.as_ref().unwrap();

@@ -35,6 +35,8 @@ check "the second portal group" rpc iscsi_create_portal_group '{"tag":2,"portals
 serve "$iqn" disk0
 check "it leads to the target" rpc iscsi_target_node_add_pg_ig_maps "{\"name\":\"$iqn\",\"pg_ig_maps\":[{\"pg_tag\":2,\"ig_tag\":1}]}"
 check "the second path stands by" set_state 2 standby
+# Before the login, as the kernel reads TPGS only when it attaches its handler.
+check "initiators may change states" rpc lunette_bdev_set_alua '{"name":"disk0","explicit":true}'
 check "a saved configuration" rpc lunette_save_config "{\"filename\":\"$config\"}"
 
 step "two sessions"
@@ -95,9 +97,6 @@ try "in transition nothing is served" 2 -- bash -c "$SHARE/lunette rpc -s $socke
 check "and ends" set_state 2 standby
 
 step "a path fails: the initiator fails over by SET TARGET PORT GROUPS, and back"
-check "initiators may" rpc lunette_bdev_set_alua '{"name":"disk0","explicit":true}'
-# The kernel reads TPGS when it attaches its handler.
-for path in "$first" "$second"; do echo 1 >"/sys/block/$path/device/rescan"; done
 echo offline >"/sys/block/$first/device/state"
 goes_by "over" "$second"
 if until_true 10 is_state 2 active_optimized; then ok "the initiator has set the second path's state"; else bad "state $(state_of 2)"; fi

@@ -12,9 +12,12 @@ use super::{Records, Saver, Store};
 use crate::limits::{SAVE_NS, SAVE_RETRY_NS};
 use crate::time::Tick;
 
+/// A revision and its text.
+type Order = (u64, Vec<u8>);
+
 /// Keeps what it is to write.
 #[derive(Clone, Debug, Default)]
-struct Slow(Arc<Mutex<Vec<(u64, Vec<u8>)>>>);
+struct Slow(Arc<Mutex<Vec<Order>>>);
 
 impl Slow {
     fn take(&self) -> Option<(u64, Records)> {

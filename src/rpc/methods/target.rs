@@ -8,7 +8,7 @@ use super::portal::{self, Host, Port};
 use super::{Method, Outcome, histogram, iscsi_fault, method};
 use crate::control::auth::{Auth, Chap};
 use crate::control::error::ChangeError;
-use crate::control::targets::{LUN_MAX, NewTarget, TargetInfo};
+use crate::control::targets::{self, LUN_MAX, NewTarget, TargetInfo};
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -440,8 +440,8 @@ pub(in crate::rpc) fn calls(target: &TargetInfo<'_>) -> Vec<(&'static str, Json)
         ("iscsi_target_node_set_redirect", params)
     }));
     calls.extend(target.lun_maps.iter().map(|(tag, luns)| {
-        let lun = |&(number, bdev, read_only): &(LunNumber, &str, bool)| {
-            object! { "bdev_name": bdev, "lun_id": number.0, "read_only": read_only }
+        let lun = |lun: &targets::OwnLun<'_>| {
+            object! { "bdev_name": lun.bdev, "lun_id": lun.number.0, "read_only": lun.read_only }
         };
         let luns: Json = luns.iter().map(lun).collect();
         ("lunette_target_node_set_lun_map", object! { "name": target.name, "ig_tag": *tag, "luns": luns })
