@@ -36,7 +36,8 @@ impl Null {
             rotational: false,
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
-            offloads: Offloads::default(),
+            // Nothing of a write is ever there.
+            offloads: Offloads { atomic_write_blocks: u32::MAX, ..Offloads::default() },
         };
         Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
     }
@@ -71,12 +72,12 @@ impl Perform for Shared {
     }
 
     fn load(&self, lba: u64, data: &mut [u8]) -> bool {
-        let blocks = blocks_of(data, self.info.block_bytes);
+        let blocks = blocks_of(data.len(), self.info.block_bytes);
         self.perform(Op::Read { lba, blocks }, Some(data)).is_ok()
     }
 
     fn store(&self, lba: u64, data: &[u8]) -> bool {
-        let blocks = blocks_of(data, self.info.block_bytes);
+        let blocks = blocks_of(data.len(), self.info.block_bytes);
         self.perform(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }, None).is_ok()
     }
 }

@@ -17,7 +17,7 @@ use crate::limits::{DELETE_NS, DELETE_SECONDS, TARGET_LUNS_MAX};
 use crate::net::Net;
 use crate::reactor::message::{Change, EndReason, ToReactor};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::{LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::view::{DeviceKind, LunNumber, Mapping, Medium, TargetView, UnitView};
 use crate::time::{SECOND_NS, Tick};
 
 impl<N: Net> Control<N> {
@@ -32,6 +32,17 @@ impl<N: Net> Control<N> {
         let name = spec.bdev.info().name;
         self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))?;
         self.recall_identity(&name);
+        Ok(())
+    }
+
+    /// The same, initiators being shown this kind of device.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn register_bdev_as(&mut self, spec: BdevSpec, kind: DeviceKind) -> Result<(), ChangeError> {
+        let name = spec.bdev.info().name;
+        self.register_bdev(spec)?;
+        self.catalog.registry.set_kind(&name, kind);
         Ok(())
     }
 
@@ -471,6 +482,8 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
     match (old.medium, new.medium) {
         (Medium::Ready, Medium::Ready) => {}
+        // The command that was carried out has been answered; nobody else is told of it.
+        (Medium::Busy | Medium::Failed, Medium::Ready) => return None,
         // SBC-4 §4.3: one that appears may be of any size and content.
         (_, Medium::Ready) => return Some(Ua::MediumChanged),
         // Commands say so.
@@ -484,6 +497,10 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         Some(Ua::AccessChanged)
     } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
+    } else if old.settings.identifying != new.settings.identifying {
+        Some(Ua::IdentifierChanged)
+    } else if old.settings.clock != new.settings.clock {
+        Some(Ua::TimestampChanged)
     } else {
         None
     }

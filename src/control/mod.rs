@@ -13,6 +13,7 @@ mod asks;
 pub mod auth;
 mod catalog;
 mod changes;
+mod chores;
 pub mod connections;
 mod desk;
 pub mod done;
@@ -39,6 +40,7 @@ pub mod sessions;
 pub mod store;
 pub mod targets;
 pub mod thread;
+mod tray;
 mod unit;
 
 use std::fmt::Debug;
@@ -115,6 +117,7 @@ pub struct Control<N: Net> {
     keeper: Keeper,
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
+    chores: chores::Chores,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -140,6 +143,7 @@ impl<N: Net> Control<N> {
             keeper: Keeper::default(),
             reserving: reserve::Reserving::default(),
             store: Store::default(),
+            chores: chores::Chores::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::{Sense, SenseKey};
+use crate::scsi::table::MAINTENANCE_OUT;
 use crate::scsi::{Plan, Served, Status};
 
-/// SET TARGET PORT GROUPS: MAINTENANCE OUT, service action 0Ah.
-pub(crate) const MAINTENANCE_OUT: u8 = 0xa4;
+/// SET TARGET PORT GROUPS: the service action of MAINTENANCE OUT.
+pub(crate) const SET_ACTION: u8 = 0x0a;
 /// The longest parameter list that is looked at: a descriptor for each port that a target can have, and more.
 const LIST_BYTES_MAX: u32 = 4096;
 /// Bytes of the parameter list before its descriptors, and of each of those.
@@ -235,7 +236,7 @@ enum Need {
 fn need(cdb: &Cdb) -> Need {
     match (cdb.opcode(), cdb.service_action()) {
         // REPORT and SET TARGET PORT GROUPS.
-        (0xa3 | MAINTENANCE_OUT, 0x0a) => Need::Nothing,
+        (0xa3 | MAINTENANCE_OUT, SET_ACTION) => Need::Nothing,
         // LOG SELECT and SENSE, MODE SELECT and SENSE, RECEIVE DIAGNOSTIC RESULTS, SEND DIAGNOSTIC, READ and WRITE BUFFER,
         // PERSISTENT RESERVE IN and OUT, READ CAPACITY(10).
         (0x4c | 0x4d | 0x15 | 0x55 | 0x1a | 0x5a | 0x1c | 0x1d | 0x3b | 0x3c | 0x5e | 0x5f | 0x25, _) => {

@@ -20,7 +20,9 @@ use lunette::reactor::{Reactor, Setup, Sizes};
 use lunette::scsi::alua::Alua;
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use lunette::time::Tick;
 
 use crate::allocations;
@@ -224,6 +226,7 @@ fn params(case: Case) -> Params {
         recv_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         outstanding_r2t_max: 1,
         error_recovery_level: 0,
+        connections_max: 1,
         time2wait: 2,
         time2retain: 0,
     }
@@ -291,6 +294,10 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         permits: Permits::default(),
         alua: Alua::default(),
         medium: Medium::Ready,
+        settings: Settings::default(),
+        chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

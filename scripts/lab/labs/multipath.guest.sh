@@ -45,7 +45,7 @@ try "discovery tells both portals" 0 '127.0.0.1:3260,1' '127.0.0.1:3261,2' -- is
 setting "$iqn" node.session.timeo.replacement_timeout 5
 setting "$iqn" node.conn[0].timeo.noop_out_interval 2
 setting "$iqn" node.conn[0].timeo.noop_out_timeout 2
-modprobe -a scsi_dh_alua dm_multipath dm_service_time dm_round_robin
+modprobe -a dm_multipath dm_service_time dm_round_robin
 check "login by both" iscsiadm -m node -T "$iqn" --login
 until_true 20 both_there || die "no two disks: $(lsscsi)"
 first=$(of_port 3260) second=$(of_port 3261)

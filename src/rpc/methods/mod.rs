@@ -12,6 +12,7 @@ mod iostat;
 mod isns;
 mod log;
 mod lunette;
+mod medium;
 mod memory;
 mod nvme;
 pub(super) mod options;
@@ -91,6 +92,7 @@ const FAMILIES: &[&[Method]] = &[
     memory::METHODS,
     file::METHODS,
     nvme::METHODS,
+    medium::METHODS,
     wrapper::METHODS,
     options::METHODS,
     portal::METHODS,
