@@ -77,6 +77,14 @@ pub const CHANGES_MAX: usize = 256;
 pub const DELETE_SECONDS: u16 = 3;
 /// Who deletes a target is answered after so long, be it complete or not.
 pub const DELETE_NS: u64 = 30 * SECOND_NS;
+/// Initiator groups that find LUNs of their own at one target.
+pub const TARGET_LUN_MAPS_MAX: usize = 64;
+/// Records of the state file.
+pub const RECORDS_MAX: usize = 16_384;
+/// A command that waits for the state file fails after so long.
+pub const SAVE_NS: u64 = 20 * SECOND_NS;
+/// What could not be written is written again so much later.
+pub const SAVE_RETRY_NS: u64 = SECOND_NS;
 /// Barriers in flight; a task management function beyond is rejected.
 pub const BARRIERS_MAX: usize = 256;
 /// Messages of the reactors to control that may wait in its queue.

@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod alua;
 pub mod attention;
 pub mod buffers;
 pub mod cdb;
@@ -286,6 +287,7 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
 #[inline]
 pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Outcome> {
     let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
+    unit.view.alua.check_medium(place.target.port_group).map_err(Outcome::check)?;
     if !unit.view.permits.allows(place.nexus, access.class()) {
         return Err(Outcome::of(Status::ReservationConflict));
     }
@@ -359,6 +361,7 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
                 return Err(row.not_served());
             }
             row.check(cdb)?;
+            unit.view.alua.check(place.target.port_group, cdb)?;
             if !unit.view.permits.allows(place.nexus, row.class.of(cdb)) {
                 return Ok(Plan::End(Status::ReservationConflict));
             }

@@ -77,6 +77,8 @@ pub struct Sense {
 impl Sense {
     /// Nothing to say: what REQUEST SENSE answers at rest.
     pub const NO_SENSE: Sense = Sense::new(SenseKey::NoSense, 0x00, 0x00);
+    /// INSUFFICIENT REGISTRATION RESOURCES.
+    pub const NO_REGISTRATION_RESOURCES: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x04);
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
     pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
     /// LOGICAL UNIT NOT READY, OPERATION IN PROGRESS: it will be ready by itself.

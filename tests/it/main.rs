@@ -13,6 +13,7 @@ mod fuzz_smoke;
 mod hang;
 mod harness;
 mod hostile;
+mod kill;
 mod login;
 mod modes;
 mod objects;

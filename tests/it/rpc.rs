@@ -5,6 +5,8 @@ mod config;
 mod daemon;
 mod files;
 mod hostile;
+mod isns;
 mod objects;
 mod targets;
+mod units;
 mod wire;

@@ -77,7 +77,20 @@ fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>)
 
     let identity = &unit.identity;
     designator(writer, BINARY, LOGICAL_UNIT | 0x3, &[&identity.naa]);
-    designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, &identity.product, serial(unit)]);
+    if let Some(eui64) = &identity.eui64 {
+        designator(writer, BINARY, LOGICAL_UNIT | 0x2, &[eui64]);
+    }
+    match &identity.t10 {
+        Some(t10) => designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, cut(t10)]),
+        None => {
+            designator(
+                writer,
+                ASCII,
+                LOGICAL_UNIT | 0x1,
+                &[&identity.vendor, &identity.product, serial(unit)],
+            );
+        }
+    }
     let relative_port = target.relative_port.to_be_bytes();
     designator(writer, ISCSI_BINARY, TARGET_PORT | 0x4, &[&[0, 0], &relative_port]);
     let port_group = target.port_group.to_be_bytes();
@@ -181,8 +194,12 @@ fn provisioning(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
 }
 
 fn serial(unit: &UnitView) -> &[u8] {
-    let serial = unit.identity.serial.as_bytes();
-    &serial[..serial.len().min(SERIAL_BYTES_MAX)]
+    cut(&unit.identity.serial)
+}
+
+fn cut(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    &bytes[..bytes.len().min(SERIAL_BYTES_MAX)]
 }
 
 /// Bytes as whole logical blocks.
