@@ -4,8 +4,9 @@
 conformance.py [--record] [--match REGEX] [--out DIR] [--disk NAME...] [--at NAME=URL] [--expected FILE]
 
 The disks are RAM disks and files with blocks of 512 and of 4096 bytes, each at LUN 0 of a daemon of its own. Tests that ask
-for more find it, so that they do not skip: WRITE_PROTECTED ones the disk with SWP set by iscsi-swp, SLOW ones a slow
-disk at LUN 2, LARGE_BLOCKS ones a RAM disk at LUN 1 that says it has larger physical blocks, where LUN 0 is a RAM disk. Every
+for more find it, so that they do not skip: WRITE_PROTECTED ones the disk with SWP set by iscsi-swp, LARGE_BLOCKS ones a RAM
+disk at LUN 1 that says it has larger physical blocks, where LUN 0 is a RAM disk, REMOVABLE ones a disk of the same kind whose medium
+comes out at LUN 2, SLOW ones a slow disk at LUN 3. Every
 test runs by itself under a time limit. What it ends with must be exactly what conformance.toml says: a test listed there under [skip] or [fail],
 or for one disk under [DISK.skip] or [DISK.fail], must end so and have a reason; any other must pass. A listed test that
 passes, a name that the tool does not have, and another number of tests are failures too; a timeout or a crash cannot be
@@ -32,9 +33,10 @@ JOBS = 2  # disks at once: most of a test's time is waiting
 WRITE_PROTECTED = ("ReadOnly.ReadOnlySBC",)
 LARGE_BLOCKS = ("CompareAndWrite.InvalidDataOutSize", "WriteSame10.InvalidDataOutSize", "WriteSame10.UnmapUnaligned",
                 "WriteSame16.InvalidDataOutSize", "WriteSame16.UnmapUnaligned")
-# These find a disk at LUN 2 that is slow enough for them, and so many seconds: they look once a minute for what they wait for.
+# These find a disk at LUN 3 that is slow enough for them, and so many seconds: they look once a minute for what they wait for.
 SLOW = {"Sanitize.Reset": 100}
 SLOW_MIB = 8
+REMOVABLE = ("NoMedia.", "PreventAllow.", "StartStopUnit.Simple", "StartStopUnit.NoLoej")
 UNEXPLAINED = "UNEXPLAINED"
 # A listed failure whose reason begins so may end in a crash of the tool as well: tgt's does, too.
 TOOL_IS_WRONG = "the tool is wrong"
@@ -46,7 +48,7 @@ HEAD = """\
 
 
 class Disk(Target):
-    """lunette with a disk at LUN 0, and what LARGE_BLOCKS says at LUN 1."""
+    """lunette with a disk at LUN 0, and what LARGE_BLOCKS and REMOVABLE say at LUN 1 and 2."""
 
     def __init__(self, kind, block_bytes):
         self.kind, self.block_bytes, self.name = kind, block_bytes, f"{kind}-{block_bytes}"
@@ -69,19 +71,21 @@ class Disk(Target):
         path = functools.partial(os.path.join, self.work)
         if self.kind == "malloc":
             bdevs = [call("bdev_malloc_create", name="disk", **size),
-                     call("bdev_malloc_create", name="large", physical_block_size=8 * self.block_bytes, **size)]
+                     call("bdev_malloc_create", name="large", physical_block_size=8 * self.block_bytes, **size),
+                     call("bdev_malloc_create", name="removable", lunette_removable=True, **size)]
             base = call("bdev_malloc_create", name="base", block_size=self.block_bytes,
                         num_blocks=SLOW_MIB * MIB // self.block_bytes)
         else:
-            bdevs = [call("bdev_aio_create", name="disk", filename=path("disk"), block_size=self.block_bytes,
-                          lunette_create_size=DISK_MIB * MIB)]
+            bdevs = [call("bdev_aio_create", name=name, filename=path(name), block_size=self.block_bytes,
+                          lunette_create_size=DISK_MIB * MIB, lunette_removable=name == "removable") for name in ("disk", "removable")]
             base = call("bdev_aio_create", name="base", filename=path("base"), block_size=self.block_bytes,
                         lunette_create_size=SLOW_MIB * MIB)
-        luns = [{"bdev_name": bdev["params"]["name"], "lun_id": lun} for lun, bdev in enumerate(bdevs)]
-        luns.append({"bdev_name": "slow", "lun_id": 2})
         # Of a write of 256 KiB.
         us = {"avg_write_latency": 300_000, "p99_write_latency": 300_000, "avg_read_latency": 1, "p99_read_latency": 1}
-        bdevs += [base, call("bdev_delay_create", base_bdev_name="base", name="slow", **us)]
+        slow = call("bdev_delay_create", base_bdev_name="base", name="slow", **us)
+        numbers = {"disk": 0, "large": 1, "removable": 2, "slow": 3}
+        luns = [{"bdev_name": name, "lun_id": numbers[name]} for name in (bdev["params"]["name"] for bdev in [*bdevs, slow])]
+        bdevs += [base, slow]
         iscsi = [
             call("iscsi_create_portal_group", tag=1, portals=[{"host": "127.0.0.1", "port": "0"}]),
             call("iscsi_create_initiator_group", tag=1, initiators=["ANY"], netmasks=["ANY"]),
@@ -91,8 +95,11 @@ class Disk(Target):
         return {"subsystems": [{"subsystem": "bdev", "config": bdevs}, {"subsystem": "iscsi", "config": iscsi}]}
 
     def url_for(self, test):
-        is_large = test in LARGE_BLOCKS and self.kind == "malloc"
-        return self.url(lun=1 if is_large else 2 if test in SLOW else 0)
+        if test.startswith(REMOVABLE):
+            return self.url(lun=2)
+        if test in SLOW:
+            return self.url(lun=3)
+        return self.url(lun=1 if test in LARGE_BLOCKS and self.kind == "malloc" else 0)
 
 
 class Elsewhere(Target):

@@ -31,9 +31,9 @@ pub(super) trait Perform: Debug {
     fn opened(&self, _more: bool) {}
 }
 
-/// How many blocks are as long as `data`.
-pub(super) fn blocks_of(data: &[u8], block_bytes: u32) -> u32 {
-    u32::try_from(data.len() / block_bytes as usize).unwrap_or(u32::MAX)
+/// How many blocks so many bytes are.
+pub(super) fn blocks_of(bytes: usize, block_bytes: u32) -> u32 {
+    u32::try_from(bytes / block_bytes as usize).unwrap_or(u32::MAX)
 }
 
 /// A channel whose IOs are done when submitted; the next poll brings their [`Done`]s, in order.

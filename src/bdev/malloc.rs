@@ -224,13 +224,13 @@ impl Perform for Shared {
     }
 
     fn load(&self, lba: u64, data: &mut [u8]) -> bool {
-        let Ok(extent) = self.extent(lba, blocks_of(data, self.block_bytes)) else { return false };
+        let Ok(extent) = self.extent(lba, blocks_of(data.len(), self.block_bytes)) else { return false };
         self.medium.read(extent.start, &mut data[..extent.len()]);
         true
     }
 
     fn store(&self, lba: u64, data: &[u8]) -> bool {
-        let Ok(extent) = self.extent(lba, blocks_of(data, self.block_bytes)) else { return false };
+        let Ok(extent) = self.extent(lba, blocks_of(data.len(), self.block_bytes)) else { return false };
         self.medium.write(extent.start, &data[..extent.len()]);
         true
     }

@@ -72,12 +72,12 @@ impl Perform for Shared {
     }
 
     fn load(&self, lba: u64, data: &mut [u8]) -> bool {
-        let blocks = blocks_of(data, self.info.block_bytes);
+        let blocks = blocks_of(data.len(), self.info.block_bytes);
         self.perform(Op::Read { lba, blocks }, Some(data)).is_ok()
     }
 
     fn store(&self, lba: u64, data: &[u8]) -> bool {
-        let blocks = blocks_of(data, self.info.block_bytes);
+        let blocks = blocks_of(data.len(), self.info.block_bytes);
         self.perform(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }, None).is_ok()
     }
 }

@@ -8,7 +8,9 @@ use crate::scsi::chore::{FORMAT_UNIT, SANITIZE};
 use crate::scsi::report::mode;
 use crate::scsi::report::timestamp::{self, Clock};
 use crate::scsi::sense::Sense;
-use crate::scsi::table::{self, MAINTENANCE_OUT, MODE_SELECT_6, MODE_SELECT_10};
+use crate::scsi::table::{
+    MAINTENANCE_OUT, MODE_SELECT_6, MODE_SELECT_10, PREVENT_ALLOW_MEDIUM_REMOVAL, START_STOP_UNIT, Table,
+};
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
 
@@ -32,6 +34,11 @@ impl<N: Net> Control<N> {
                     self.answer(&ask, outcome);
                 }
             }
+            START_STOP_UNIT | PREVENT_ALLOW_MEDIUM_REMOVAL => {
+                if let Some(outcome) = self.move_medium(&ask) {
+                    self.answer(&ask, outcome);
+                }
+            }
             _ => self.reserve(ask),
         }
     }
@@ -45,7 +52,7 @@ impl<N: Net> Control<N> {
     /// Whether reservations let the command through. They did when it was admitted.
     fn may(&self, ask: &Ask) -> bool {
         let Some(view) = self.catalog.registry.view(ask.unit) else { return true };
-        let Ok(row) = table::find(&ask.cdb) else { return true };
+        let Ok(row) = Table::of(view.kind).find(&ask.cdb) else { return true };
         let nexus = self.sessions.nexus_of(ask.session);
         nexus.is_none_or(|nexus| view.permits.allows(nexus, row.class.of(&ask.cdb)))
     }

@@ -31,9 +31,12 @@ impl<N: Net> Control<N> {
                     self.log.session_down(session, known, now);
                 }
                 self.nexus_lost(session);
+                self.allow_lost(session);
                 self.sessions.ended(session);
                 self.owe_missed(session);
             }
+            ToControl::ConnEnded { session, cid } => self.sessions.conn_ended(session, cid),
+            ToControl::CmdSn { session, exp_cmd_sn } => self.sessions.cmd_sn(session, exp_cmd_sn),
             ToControl::SessionDrained { session } => {
                 self.sessions.drained(session);
                 self.session_gone(session);
@@ -101,6 +104,7 @@ impl<N: Net> Control<N> {
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.name.clone());
         self.reset_reservations(&units);
+        self.allow_reset(&units);
         let change = Change::Reset { units: units.into(), attention };
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }

@@ -36,6 +36,7 @@ mod reserve;
 pub mod sessions;
 pub mod targets;
 pub mod thread;
+mod tray;
 mod unit;
 
 use std::fmt::Debug;

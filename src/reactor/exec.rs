@@ -28,6 +28,8 @@ impl<N: Net> Reactor<N> {
             Request::Piece(task) => self.advance_write(conn, task, now),
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
+            Request::LogOut(other) => self.log_out(conn, other, now),
+            Request::CloseOthers => self.close_others(conn, now),
             Request::Flush => {
                 self.transmit(conn, now);
                 if self.conns.get(conn).is_some_and(|link| link.conn.is_flooded()) {

@@ -23,7 +23,7 @@ use crate::time::Tick;
 pub struct Adopt<H> {
     /// The socket.
     pub handle: H,
-    /// The session; it has this one connection.
+    /// The session; this is its first connection.
     pub session: SessionId,
     /// Its nexus.
     pub nexus: NexusId,
@@ -50,6 +50,25 @@ pub struct Adopt<H> {
     pub nop_in: NopInTimes,
 }
 
+/// A further connection of a session that its reactor has, or had a moment ago: then it is closed.
+#[derive(Debug)]
+pub struct Join<H> {
+    /// The socket.
+    pub handle: H,
+    /// The session.
+    pub session: SessionId,
+    /// Connection ID; a connection that has it already is replaced (RFC 7143 §6.3.4).
+    pub cid: u16,
+    /// The session's parameters, with this connection's own.
+    pub params: Params,
+    /// StatSN of the next response.
+    pub stat_sn: Sn,
+    /// Bytes that came behind the last login request.
+    pub leftover: Vec<u8>,
+    /// As in [`Adopt`].
+    pub nop_in: NopInTimes,
+}
+
 /// Keep-alive times in nanoseconds; 0 switches one off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NopInTimes {
@@ -73,6 +92,8 @@ pub enum EndReason {
 pub enum ToReactor<H> {
     /// Serve this connection from now on.
     Adopt(Box<Adopt<H>>),
+    /// Serve this one too, in its session.
+    Join(Box<Join<H>>),
     /// A logical unit exists. Sent before any target that maps it; its channel is opened at first use. It ends by
     /// [`Change::RemoveUnit`].
     AddUnit {
@@ -88,7 +109,7 @@ pub enum ToReactor<H> {
         /// What changes.
         change: Change,
     },
-    /// Close the session's connection now, silently; answered by [`ToControl::SessionEnded`] (also where it is
+    /// Close the session's connections now, silently; answered by [`ToControl::SessionEnded`] (also where it is
     /// already gone and that message is on its way; then not twice).
     EndSession {
         /// Which.
@@ -356,7 +377,22 @@ pub struct Reserve {
 /// Reactor to control.
 #[derive(Debug)]
 pub enum ToControl {
-    /// A session's connection is gone. Sent exactly once a session.
+    /// A connection is gone, and its session goes on. Sent once for each connection that was adopted or joined, the last one
+    /// excepted, and those that join a session which is gone.
+    ConnEnded {
+        /// Its session.
+        session: SessionId,
+        /// Connection ID.
+        cid: u16,
+    },
+    /// A session's ExpCmdSN has gone on by [`crate::limits::CMD_SN_TOLD_STEPS`].
+    CmdSn {
+        /// Which session.
+        session: SessionId,
+        /// What it is.
+        exp_cmd_sn: Sn,
+    },
+    /// A session's last connection is gone. Sent exactly once a session.
     SessionEnded {
         /// Which.
         session: SessionId,
@@ -517,6 +553,10 @@ pub enum CloseCause {
     HeaderDigest,
     /// The peer broke the protocol beyond what a Reject can answer; the text says how.
     Protocol(&'static str),
+    /// Another connection of its session has logged it out, or the session.
+    LoggedOutByAnother,
+    /// A connection with the same CID has taken its place (RFC 7143 §6.3.4).
+    Replaced,
     /// A reinstatement, a removal or an operator.
     Ended(EndReason),
     /// The daemon is stopping.

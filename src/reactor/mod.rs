@@ -14,6 +14,7 @@
 
 mod atomics;
 mod chore;
+mod conns;
 mod copy;
 mod exec;
 mod hold;

@@ -127,7 +127,7 @@ impl Tables {
     }
 
     /// What of this a connection of this session works with.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cx(&mut self, session: Key, now: Tick) -> Cx<'_> {
         Cx {
             now,

@@ -302,8 +302,14 @@ impl<N: Net> Reactor<N> {
 
     /// Goes through received bytes.
     pub(super) fn consume(&mut self, key: Key, mut input: &[u8], now: Tick) -> Result<(), Fatal> {
+        let received = input.len();
         loop {
+            let left = input.len();
             input = self.shorts(key, input, now);
+            if input.is_empty() && left > 0 && left == received {
+                // All of them went the short way, which none does while anything else is to be done.
+                return Ok(());
+            }
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
             let request = link.conn.advance(&mut input, &mut self.tables.cx(link.conn.session_key(), now))?;
             match request {
@@ -401,6 +407,14 @@ impl<N: Net> Reactor<N> {
             let Some(link) = self.conns.get(key) else { continue };
             if let Some(deadline) = link.conn.deadline(&self.tables.cx(link.conn.session_key(), now)) {
                 earliest = earliest.min(deadline);
+            }
+        }
+        for index in 0..self.tables.sessions.used() {
+            let Some(key) = self.tables.sessions.key_at(index) else { continue };
+            let session = &mut self.tables.sessions[key];
+            if let Some(exp_cmd_sn) = session.cmd_sn_to_tell() {
+                let session = session.id();
+                self.tell(ToControl::CmdSn { session, exp_cmd_sn });
             }
         }
         self.next_scan = earliest.max(now.after_ns(limits::TIMER_GRAIN_NS));

@@ -35,6 +35,9 @@ pub enum Ua {
     TimestampChanged,
     /// INQUIRY DATA HAS CHANGED, 3Fh/03h.
     InquiryChanged,
+    /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT, 47h/7Fh: a connection of the session ended with commands on it (RFC 7143
+    /// §11.14.5).
+    CommandsClearedByProtocol,
     /// DEVICE IDENTIFIER CHANGED, 3Fh/05h: SET IDENTIFYING INFORMATION.
     IdentifierChanged,
     /// REPORTED LUNS DATA HAS CHANGED, 3Fh/0Eh. Per target: whoever reports it clears it in every logical unit of the
@@ -62,6 +65,7 @@ impl Ua {
             Ua::InquiryChanged => (0x3f, 0x03),
             Ua::IdentifierChanged => (0x3f, 0x05),
             Ua::LunsChanged => (0x3f, 0x0e),
+            Ua::CommandsClearedByProtocol => (0x47, 0x7f),
         };
         Sense::new(SenseKey::UnitAttention, asc, ascq)
     }
@@ -85,8 +89,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of eleven others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 12);
+// Invariant: one 29h condition and each of twelve others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 13);
 
 impl Attentions {
     /// Nothing is owed.
@@ -97,6 +101,11 @@ impl Attentions {
     /// Nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.pending[0].is_none()
+    }
+
+    /// Whether this condition is pending.
+    pub fn owes(&self, ua: Ua) -> bool {
+        self.pending.contains(&Some(ua))
     }
 
     /// The one to be reported next.

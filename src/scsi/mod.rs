@@ -25,7 +25,8 @@ pub mod chore;
 pub mod copy;
 mod lun;
 mod medium;
-mod power;
+mod mmc;
+pub mod power;
 pub mod report;
 pub mod reserve;
 pub mod sense;
@@ -42,8 +43,8 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::report::Report;
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
-use crate::scsi::table::Run;
-use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
+use crate::scsi::table::{Run, Table};
+use crate::scsi::view::{DeviceKind, LunNumber, Medium, TargetView, UnitView};
 use crate::scsi::work::Work;
 
 pub use crate::scsi::medium::TRANSFER_BYTES_MAX;
@@ -264,7 +265,8 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
         && !attentions.is_empty()
     {
         // SAM-5 §5.14: INQUIRY, REPORT LUNS and REQUEST SENSE neither report nor, with one exception, clear them.
-        if !table::find(cdb).is_ok_and(|row| row.always()) {
+        let kind = place.unit.map_or(DeviceKind::Disk, |(view, _)| view.kind);
+        if !Table::of(kind).find(cdb).is_ok_and(|row| row.always()) {
             if let Some(ua) = attentions.take() {
                 return Plan::Refuse(ua.sense());
             }
@@ -344,7 +346,8 @@ impl<'a> Served<'a> {
 fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
     let unit = Served::at(place);
     // SAM-5 §4.7: at a LUN that leads nowhere only three commands are served, whatever else is wrong.
-    let row = table::find(cdb).map_err(|sense| if unit.is_some() { sense } else { Sense::NO_SUCH_UNIT })?;
+    let table = Table::of(unit.map_or(DeviceKind::Disk, |unit| unit.view.kind));
+    let row = table.find(cdb).map_err(|sense| if unit.is_some() { sense } else { Sense::NO_SUCH_UNIT })?;
     match row.run() {
         Run::Always(run) => {
             row.check(cdb)?;

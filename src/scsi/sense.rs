@@ -89,6 +89,12 @@ impl Sense {
     pub const FORMAT_FAILED: Sense = Sense::new(SenseKey::MediumError, 0x31, 0x01);
     /// SANITIZE COMMAND FAILED.
     pub const SANITIZE_FAILED: Sense = Sense::new(SenseKey::MediumError, 0x31, 0x03);
+    /// MEDIUM NOT PRESENT.
+    pub const NO_MEDIUM: Sense = Sense::new(SenseKey::NotReady, 0x3a, 0x00);
+    /// MEDIUM NOT PRESENT - TRAY CLOSED.
+    pub const NO_MEDIUM_TRAY_CLOSED: Sense = Sense::new(SenseKey::NotReady, 0x3a, 0x01);
+    /// MEDIUM NOT PRESENT - TRAY OPEN.
+    pub const NO_MEDIUM_TRAY_OPEN: Sense = Sense::new(SenseKey::NotReady, 0x3a, 0x02);
     /// WRITE ERROR, also after a failed flush.
     pub const WRITE_ERROR: Sense = Sense::new(SenseKey::MediumError, 0x0c, 0x00);
     /// UNRECOVERED READ ERROR.
@@ -147,6 +153,8 @@ impl Sense {
     pub const MISCOMPARE: Sense = Sense::new(SenseKey::Miscompare, 0x1d, 0x00);
     /// SAVING PARAMETERS NOT SUPPORTED.
     pub const SAVING_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x39, 0x00);
+    /// MEDIUM REMOVAL PREVENTED.
+    pub const REMOVAL_PREVENTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x53, 0x02);
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x00);
     /// SPACE ALLOCATION FAILED WRITE PROTECT. ESXi pauses the VM on exactly this.

@@ -12,8 +12,8 @@ use crate::scsi::report::{
 };
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
-use crate::scsi::view::UnitView;
-use crate::scsi::{Plan, Served, buffers, chore, copy, medium, power, work};
+use crate::scsi::view::{DeviceKind, UnitView};
+use crate::scsi::{Plan, Served, buffers, chore, copy, medium, mmc, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +63,10 @@ pub(super) enum Run {
     Always(fn(&Cdb, Option<Served<'_>>) -> Result<Plan, Sense>),
 }
 
+/// START STOP UNIT.
+pub(crate) const START_STOP_UNIT: u8 = 0x1b;
+/// PREVENT ALLOW MEDIUM REMOVAL.
+pub(crate) const PREVENT_ALLOW_MEDIUM_REMOVAL: u8 = 0x1e;
 /// MODE SELECT(6).
 pub(crate) const MODE_SELECT_6: u8 = 0x15;
 /// MODE SELECT(10).
@@ -72,28 +76,72 @@ pub(crate) const MAINTENANCE_OUT: u8 = 0xa4;
 /// REPORT LUNS.
 pub(crate) const REPORT_LUNS: u8 = 0xa0;
 
-/// Every command, ascending by operation code and service action.
+/// The commands of one kind of device.
+#[derive(Debug)]
+pub struct Table {
+    /// Ascending by operation code and service action.
+    rows: &'static [Row],
+    /// For each operation code, where its rows begin and end.
+    index: [(u8, u8); 256],
+}
+
+impl Table {
+    /// That of this kind of device.
+    pub const fn of(kind: DeviceKind) -> &'static Table {
+        match kind {
+            DeviceKind::Disk | DeviceKind::RemovableDisk => &DISK,
+            DeviceKind::CdRom => &mmc::TABLE,
+        }
+    }
+
+    pub(super) const fn new(rows: &'static [Row]) -> Table {
+        Table { rows, index: index(rows) }
+    }
+
+    /// Every command, ascending by operation code and service action.
+    pub const fn rows(&self) -> &'static [Row] {
+        self.rows
+    }
+
+    /// The row for a CDB, or why there is none.
+    ///
+    /// # Errors
+    /// INVALID COMMAND OPERATION CODE, or INVALID FIELD IN CDB for a service action.
+    pub fn find(&self, cdb: &Cdb) -> Result<&'static Row, Sense> {
+        let rows = self.of_opcode(cdb.opcode());
+        let first = rows.first().ok_or(Sense::INVALID_OPCODE)?;
+        if first.action.is_none() {
+            return Ok(first);
+        }
+        rows.iter().find(|row| row.action == Some(cdb.service_action())).ok_or(UNKNOWN_ACTION)
+    }
+
+    /// All rows of one operation code: none, one, or one per service action.
+    pub fn of_opcode(&self, opcode: u8) -> &'static [Row] {
+        let (start, end) = self.index[usize::from(opcode)];
+        &self.rows[usize::from(start)..usize::from(end)]
+    }
+}
+
+/// Every command of disks.
 pub const fn rows() -> &'static [Row] {
     &ROWS
 }
 
-/// The row for a CDB, or why there is none.
+/// The row of disks for a CDB.
+///
+/// # Errors
+/// There is none.
 pub fn find(cdb: &Cdb) -> Result<&'static Row, Sense> {
-    let rows = of_opcode(cdb.opcode());
-    let first = rows.first().ok_or(Sense::INVALID_OPCODE)?;
-    if first.action.is_none() {
-        return Ok(first);
-    }
-    rows.iter().find(|row| row.action == Some(cdb.service_action())).ok_or(UNKNOWN_ACTION)
+    DISK.find(cdb)
 }
 
 /// SPC-5: the field at fault is SERVICE ACTION.
 const UNKNOWN_ACTION: Sense = Sense::invalid_bit(1, 4);
 
-/// All rows of one operation code: none, one, or one per service action.
+/// All rows of disks of one operation code.
 pub fn of_opcode(opcode: u8) -> &'static [Row] {
-    let (start, end) = INDEX[usize::from(opcode)];
-    &ROWS[usize::from(start)..usize::from(end)]
+    DISK.of_opcode(opcode)
 }
 
 impl Row {
@@ -181,11 +229,11 @@ static ROWS: [Row; 78] = {
         row("RELEASE(6)", C::Always, Nothing, &[0x17, 0x11, 0, 0, 0, 0], &[(1, 0xee), (2, 0xff), (3, 0xff), (4, 0xff)],
             Unit(reserve::plan)),
         row("MODE SENSE(6)", C::Read, In, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], &[LUN], Unit(mode::plan_6)),
-        row("START STOP UNIT", C::StartStop, Nothing, &[0x1b, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
+        row("START STOP UNIT", C::StartStop, Nothing, &[START_STOP_UNIT, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
         row("RECEIVE DIAGNOSTIC RESULTS", C::Read, In, &[0x1c, 0x01, 0xff, 0xff, 0xff, 0], &[], Unit(diagnostic::plan_receive)),
         row("SEND DIAGNOSTIC", C::Write, Out, &[0x1d, 0xf7, 0, 0xff, 0xff, 0], &[], Unit(diagnostic::plan_send)),
         // Bit 1 was a persistent prevention: obsolete.
-        row("PREVENT ALLOW MEDIUM REMOVAL", C::Prevent, Nothing, &[0x1e, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
+        row("PREVENT ALLOW MEDIUM REMOVAL", C::Prevent, Nothing, &[PREVENT_ALLOW_MEDIUM_REMOVAL, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
             Unit(power::prevent_allow_medium_removal)),
         // RelAdr, LOGICAL BLOCK ADDRESS and PMI: obsolete.
         row("READ CAPACITY(10)", C::Status, In, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -337,14 +385,13 @@ static ROWS: [Row; 78] = {
     ]
 };
 
-/// For each operation code, where its rows begin and end.
-static INDEX: [(u8, u8); 256] = index();
+static DISK: Table = Table::new(&ROWS);
 
-const fn index() -> [(u8, u8); 256] {
+const fn index(rows: &[Row]) -> [(u8, u8); 256] {
     let mut index = [(0, 0); 256];
     let mut at: u8 = 0;
-    while (at as usize) < ROWS.len() {
-        let opcode = ROWS[at as usize].opcode as usize;
+    while (at as usize) < rows.len() {
+        let opcode = rows[at as usize].opcode as usize;
         let (start, end) = index[opcode];
         // Rows of one operation code stand together.
         assert!(end == 0 || end == at);
@@ -354,7 +401,7 @@ const fn index() -> [(u8, u8); 256] {
     index
 }
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     class: Class,
     direction: Direction,
@@ -367,7 +414,7 @@ const fn row(
 }
 
 /// A row of an operation code with service actions.
-const fn action(
+pub(super) const fn action(
     name: &'static str,
     class: Class,
     direction: Direction,

@@ -29,6 +29,42 @@ pub struct Identity {
     pub naa: [u8; 8],
 }
 
+/// What kind of device a logical unit is to initiators.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum DeviceKind {
+    /// A direct access block device (SBC-4).
+    #[default]
+    Disk,
+    /// The same, with a medium that comes out.
+    RemovableDisk,
+    /// A CD or DVD drive (MMC-6), its disc an image.
+    CdRom,
+}
+
+impl DeviceKind {
+    /// PERIPHERAL DEVICE TYPE (SPC-5 §6.7.2).
+    pub const fn device_type(self) -> u8 {
+        match self {
+            DeviceKind::Disk | DeviceKind::RemovableDisk => 0x00,
+            DeviceKind::CdRom => 0x05,
+        }
+    }
+
+    /// RMB: the medium can be taken out.
+    pub const fn is_removable(self) -> bool {
+        !matches!(self, DeviceKind::Disk)
+    }
+}
+
+/// What holds a removable medium.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tray {
+    /// An initiator prevents the removal (SPC-5, PREVENT ALLOW MEDIUM REMOVAL).
+    pub is_locked: bool,
+    /// The operator wants the medium out and an initiator prevents it.
+    pub is_eject_wanted: bool,
+}
+
 /// Whether the medium can be reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Medium {
@@ -43,6 +79,10 @@ pub enum Medium {
     Busy,
     /// A SANITIZE has failed: media commands end in MEDIUM ERROR, 31h/03h.
     Failed,
+    /// It was taken out: media commands end in NOT READY, 3Ah, until it is loaded again.
+    Ejected,
+    /// There is none to load: NOT READY, 3Ah.
+    Empty,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
 }
@@ -112,6 +152,10 @@ pub struct UnitView {
     pub medium: Medium,
     /// What is done on the whole of it, or was and has failed.
     pub chore: Option<Arc<Chore>>,
+    /// What kind of device it is.
+    pub kind: DeviceKind,
+    /// What holds the medium, where it can be taken out.
+    pub tray: Tray,
 }
 
 impl UnitView {

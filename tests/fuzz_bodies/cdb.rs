@@ -9,10 +9,11 @@ use lunette::scsi::cdb::Cdb;
 use lunette::scsi::copy::Results;
 use lunette::scsi::report::Facts;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{LunNumber, Medium, Modes, UnitView};
+use lunette::scsi::table::Table;
+use lunette::scsi::view::{DeviceKind, LunNumber, Medium, Modes, UnitView};
 use lunette::scsi::work::{Step, Work};
 use lunette::scsi::{
-    Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report, table,
+    Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report,
 };
 use lunette::time::Tick;
 
@@ -34,7 +35,15 @@ pub(super) fn one(data: &[u8]) {
         },
         unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
         permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
-        medium: source.pick(&[Medium::Ready, Medium::Unsettled, Medium::NotReady, Medium::Removed]),
+        medium: source.pick(&[
+            Medium::Ready,
+            Medium::Unsettled,
+            Medium::NotReady,
+            Medium::Removed,
+            Medium::Ejected,
+            Medium::Empty,
+        ]),
+        kind: source.pick(&[DeviceKind::Disk, DeviceKind::RemovableDisk, DeviceKind::CdRom]),
         ..views::unit()
     };
     let number =
@@ -54,7 +63,7 @@ pub(super) fn one(data: &[u8]) {
     }
     while !source.is_empty() {
         let mut bytes: [u8; 16] = source.array();
-        let usage = table::of_opcode(bytes[0]);
+        let usage = Table::of(unit.kind).of_opcode(bytes[0]);
         if let (true, Some(row)) = (source.below(4) != 0, usage.get(source.below(usage.len().max(1)))) {
             // Past the reserved bits.
             bytes.iter_mut().zip(row.usage).for_each(|(byte, usage)| *byte &= usage);

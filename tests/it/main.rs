@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod compliance;
+mod connections;
 mod copy;
 mod data;
 mod docs;
@@ -16,6 +17,7 @@ mod hostile;
 mod login;
 mod modes;
 mod objects;
+mod removable;
 mod reserve;
 mod rpc;
 mod serve;

@@ -20,7 +20,7 @@ use crate::time::Tick;
 
 #[derive(Debug)]
 pub(super) struct FileChannel {
-    term: Arc<Term>,
+    pub(super) term: Arc<Term>,
     link: Link,
     /// Its place among the channels of the term; none while the medium is not open.
     desk: Option<Desk>,
@@ -105,12 +105,12 @@ impl FileChannel {
         }
     }
 
-    fn flights(&self) -> u32 {
+    pub(super) fn flights(&self) -> u32 {
         if let Link::Ready(ring) = &self.link { ring.len() } else { 0 }
     }
 
     /// What begins an IO, or why it does not begin.
-    fn admit(&self, op: Op) -> Result<(Job, Next), IoError> {
+    pub(super) fn admit(&self, op: Op) -> Result<(Job, Next), IoError> {
         let Some(medium) = self.term.medium.get() else { return Err(IoError::Gone) };
         if let Some((lba, blocks)) = op.extent() {
             extent_bytes(lba, blocks, medium.block_bytes, self.term.blocks.load(Ordering::Relaxed))?;
@@ -158,7 +158,7 @@ impl FileChannel {
     }
 
     /// Whether a good end of `op` says that something is on stable storage.
-    fn promises(&self, op: Op) -> bool {
+    pub(super) fn promises(&self, op: Op) -> bool {
         match op {
             Op::Flush | Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => true,
             Op::Write { .. } | Op::WriteZeroes { .. } | Op::Unmap { .. } => {
@@ -284,6 +284,18 @@ impl Channel for FileChannel {
             }
         }
         Ok(())
+    }
+
+    fn does_at_once(&self) -> bool {
+        matches!(self.link, Link::Ready(_)) && self.term.medium.get().is_some_and(|medium| medium.is_memory)
+    }
+
+    fn load(&mut self, lba: u64, data: &mut [u8], _now: Tick) -> bool {
+        self.load_at_once(lba, data)
+    }
+
+    fn store(&mut self, lba: u64, data: &[u8], fua: bool, _now: Tick) -> bool {
+        self.store_at_once(lba, data, fua)
     }
 
     fn kick(&mut self) {

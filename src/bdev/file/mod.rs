@@ -2,7 +2,8 @@
 //!
 //! Each channel has a ring of its own; all of them use one open file description, past the page cache (O_DIRECT) where
 //! the file system lets us. Opening and looking at the size may block and are for a helper thread ([`Bdev::probe`]); a
-//! channel that serves makes no other system call than `io_uring_enter`, which does not wait.
+//! channel that serves makes no other system call than `io_uring_enter`, which does not wait. Where the file is memory, it
+//! copies by itself (`at_once`).
 //!
 //! What it reports as done is durable when it was written with FUA or flushed since; O_DIRECT alone is not. A failed
 //! flush **latches** for all channels (`verdict`): what the kernel could not write it may have forgotten, and a second fsync
@@ -11,6 +12,7 @@
 //! It cannot be fenced: what the kernel has, it keeps until the device answers.
 
 mod aside;
+mod at_once;
 mod channel;
 mod job;
 mod lock;

@@ -132,6 +132,8 @@ pub enum OpenError {
 pub(super) struct Medium {
     pub(super) fd: OwnedFd,
     pub(super) is_direct: bool,
+    /// Nothing but memory: no device is behind it.
+    pub(super) is_memory: bool,
     pub(super) block_bytes: u32,
     pub(super) physical_block_bytes: u32,
     pub(super) rotational: bool,
@@ -174,6 +176,7 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
     let own_uuid = uuid(&stat, is_device);
     let medium = Medium {
         is_direct,
+        is_memory: !is_device && is_in_memory(&fd),
         block_bytes,
         physical_block_bytes: physical_block_bytes(physical_bytes, block_bytes),
         rotational: sysfs::queue_number(at, "rotational") == Some(1),
@@ -227,6 +230,7 @@ impl Medium {
         Medium {
             fd,
             is_direct,
+            is_memory: false,
             block_bytes: 512,
             physical_block_bytes: 512,
             rotational: false,
@@ -370,6 +374,11 @@ fn reads_directly(fd: &OwnedFd, block_bytes: usize) -> bool {
     // What lies at a multiple of 512 only is what the rest of a short transfer meets.
     let at = memory.as_ptr().align_offset(4096) + block_bytes;
     rustix::io::pread(fd, &mut memory[at..at + block_bytes], block_bytes as u64).is_ok()
+}
+
+/// Whether it is a file of tmpfs.
+fn is_in_memory(fd: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|stat| stat.f_type == libc::TMPFS_MAGIC)
 }
 
 fn physical_block_bytes(bytes: u32, block_bytes: u32) -> u32 {

@@ -25,7 +25,7 @@ impl Directory {
         Directory::under(&std::env::temp_dir())
     }
 
-    fn under(parent: &Path) -> Directory {
+    pub(super) fn under(parent: &Path) -> Directory {
         let count = DIRECTORIES.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("lunette-file-{}-{count}", std::process::id()));
         fs::create_dir(&path).unwrap();

@@ -14,7 +14,9 @@ use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -88,6 +90,8 @@ impl World {
             permits: Permits::default(),
             medium: Medium::Ready,
             chore: None,
+            kind: DeviceKind::Disk,
+            tray: Tray::default(),
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },

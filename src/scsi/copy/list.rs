@@ -132,7 +132,7 @@ impl List {
         // DC: the number is of the destination's blocks.
         let counted = if descriptor[1] & 0x02 != 0 { destination } else { source };
         let bytes = be16(descriptor, 10) * counted.block_bytes;
-        if bytes % source.block_bytes != 0 || bytes % destination.block_bytes != 0 {
+        if !bytes.is_multiple_of(source.block_bytes) || !bytes.is_multiple_of(destination.block_bytes) {
             // A residue, with nowhere to keep it.
             return Err(Sense::COPY_SEGMENT_GRANULARITY);
         }

@@ -166,7 +166,7 @@ fn lid4_names_its_own_unit() {
 fn lists_that_are_refused() {
     let world = World::new();
     let (unit, whole) = (cscd(NAA, 512), segment(0, 0, 0, 8, 0, 100));
-    let list = lid1(1, 0, &[unit.clone()], &[whole.clone()]);
+    let list = lid1(1, 0, std::slice::from_ref(&unit), std::slice::from_ref(&whole));
     let refused = |list: &[u8]| world.begin(0, list).unwrap_err();
     for cut in [15, 47, 75] {
         assert_eq!(refused(&list[..cut]), Sense::PARAMETER_LIST_LENGTH, "{cut}");
@@ -181,8 +181,14 @@ fn lists_that_are_refused() {
     let mut other = list;
     other[15] = 1;
     assert_eq!(refused(&other), Sense::INLINE_DATA_LENGTH);
-    assert_eq!(refused(&lid1(1, 0, &vec![unit.clone(); 17], &[whole.clone()])), Sense::TOO_MANY_CSCDS);
-    assert_eq!(refused(&lid1(1, 0, &[unit.clone()], &vec![whole.clone(); 65])), Sense::TOO_MANY_SEGMENTS);
+    assert_eq!(
+        refused(&lid1(1, 0, &vec![unit.clone(); 17], std::slice::from_ref(&whole))),
+        Sense::TOO_MANY_CSCDS
+    );
+    assert_eq!(
+        refused(&lid1(1, 0, std::slice::from_ref(&unit), &vec![whole.clone(); 65])),
+        Sense::TOO_MANY_SEGMENTS
+    );
     assert_eq!(refused(&lid1(1, 0, &vec![unit; 17], &vec![whole; 65])), Sense::PARAMETER_LIST_LENGTH);
     assert_eq!(world.planned(&[0x83, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Plan::End(Status::Good));
 }

@@ -18,7 +18,7 @@ pub(super) mod request_sense;
 pub(super) mod reservations;
 pub mod timestamp;
 mod vpd;
-mod writer;
+pub(super) mod writer;
 
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
@@ -26,7 +26,7 @@ use crate::scsi::buffers::{self, Buffers};
 use crate::scsi::copy::{self, Results};
 use crate::scsi::reserve::In;
 use crate::scsi::sense::Sense;
-use crate::scsi::{Place, Plan, Served};
+use crate::scsi::{Place, Plan, Served, mmc};
 use crate::time::Tick;
 
 pub(super) use crate::scsi::report::writer::Writer;
@@ -41,17 +41,27 @@ pub struct Report {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Inquiry,
-    Vpd { page: u8 },
-    Sense { descriptor_format: bool },
+    Vpd {
+        page: u8,
+    },
+    Sense {
+        descriptor_format: bool,
+    },
     Luns(luns::Select),
     Capacity10,
     Capacity16,
     Mode(mode::Request),
     Opcodes(opcodes::Request),
-    Functions { is_extended: bool },
-    PortGroups { is_extended: bool },
+    Functions {
+        is_extended: bool,
+    },
+    PortGroups {
+        is_extended: bool,
+    },
     Defects(defects::Request),
-    LbaStatus { lba: u64 },
+    LbaStatus {
+        lba: u64,
+    },
     Reservations(In),
     Log(log::Request),
     Diagnostics,
@@ -59,6 +69,8 @@ enum Kind {
     Identifying(identifying::What),
     Buffer(buffers::Read),
     Copy(copy::Told),
+    /// What drives alone have.
+    Mmc(mmc::Request),
 }
 
 /// What some answers are made of beside what is published.
@@ -89,6 +101,11 @@ fn answer(kind: Kind, allocation_bytes: impl Into<u32>) -> Plan {
 /// The plan that answers READ BUFFER.
 pub(super) fn buffer(read: buffers::Read, allocation_bytes: u32) -> Plan {
     answer(Kind::Buffer(read), allocation_bytes)
+}
+
+/// The same for what drives alone have.
+pub(super) fn answer_mmc(request: mmc::Request, allocation_bytes: u32) -> Plan {
+    answer(Kind::Mmc(request), allocation_bytes)
 }
 
 /// The plan that answers RECEIVE COPY RESULTS.
@@ -135,6 +152,7 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
             facts.buffers.fill(read, place.nexus, unit.view.id, writer)?;
         }
         (Kind::Copy(told), Some(unit)) => facts.copies.fill(told, place.nexus, unit.view.id, writer)?,
+        (Kind::Mmc(request), Some(unit)) => mmc::fill(request, unit, facts.attentions.as_deref(), writer),
         (_, None) => {}
     }
     Ok(())

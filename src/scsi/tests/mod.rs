@@ -8,6 +8,7 @@ mod parameters;
 mod plans;
 mod random;
 mod refusals;
+mod removable;
 mod reports;
 mod reserved;
 
@@ -20,7 +21,9 @@ use crate::scsi::copy::Results;
 use crate::scsi::report::Facts;
 use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use crate::scsi::{Place, Plan, plan, report};
 use crate::time::Tick;
 
@@ -48,6 +51,8 @@ pub(in crate::scsi) fn unit() -> UnitView {
         permits: Permits::default(),
         medium: Medium::Ready,
         chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 
@@ -74,7 +79,7 @@ pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
 }
 
 /// The plan for `bytes` at `unit`.
-fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
+pub(in crate::scsi) fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
     let target = target();
     plan(
         &cdb(bytes),
@@ -89,7 +94,7 @@ fn planned_nowhere(bytes: &[u8]) -> Plan {
 }
 
 /// How `bytes` are refused.
-fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
+pub(in crate::scsi) fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
     match planned(bytes, unit) {
         Plan::Refuse(sense) => sense,
         other => panic!("{bytes:02x?} is not refused but {other:?}"),
@@ -97,7 +102,11 @@ fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
 }
 
 /// The parameter data that `bytes` ask for.
-fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Attentions>) -> Vec<u8> {
+pub(in crate::scsi) fn answered(
+    bytes: &[u8],
+    unit: Option<&UnitView>,
+    attentions: Option<&mut Attentions>,
+) -> Vec<u8> {
     let target = target();
     let place = Place {
         nexus: NexusId(1),

@@ -14,7 +14,9 @@ use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
 use crate::sim::no_waker;
@@ -73,6 +75,8 @@ fn unit_view(id: u32) -> UnitView {
         permits: Permits::default(),
         medium: Medium::Ready,
         chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 
