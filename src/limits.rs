@@ -222,6 +222,9 @@ pub const HOLD_NS: u64 = 25 * SECOND_NS;
 const _: () = assert!(HOLDS_MAX >= WINDOW_MAX, "one session alone is never answered BUSY for that");
 const _: () = assert!(HOLD_NS > DRAIN_NS + SWALLOW_NS, "a device that can be fenced does not cost the hold");
 
+/// Ranges of tokens that each reactor watches, those of all reactors' tokens together; a token beyond is refused.
+pub const WATCHES_MAX: usize = 256;
+
 /// Memory for one reactor's buffers, unless the operator says otherwise.
 pub const POOL_BYTES: usize = 128 * 1024 * 1024;
 /// The least that makes sense: a few buffers of each size in either pool.

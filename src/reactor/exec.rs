@@ -107,9 +107,8 @@ impl<N: Net> Reactor<N> {
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
     pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
         let conn = self.allegiance(key, conn);
-        let is_copy = |task: &Task| matches!(task.plan, Plan::Copy(_)) && task.outcome.is_none();
         let outcome = match self.tables.tasks.get(key) {
-            Some(task) if is_copy(task) => self.copy_ended(key, outcome),
+            Some(Task { plan: Plan::Copy(copy), outcome: None, .. }) => self.copy_ended(key, *copy, outcome),
             _ => outcome,
         };
         if let Some(link) = self.conns.get_mut(conn) {

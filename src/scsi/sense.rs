@@ -115,6 +115,20 @@ impl Sense {
     pub const INVALID_PARAMETER: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x00);
     /// PARAMETER LIST LENGTH ERROR.
     pub const PARAMETER_LIST_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x1a, 0x00);
+    /// INVALID TOKEN OPERATION, CAUSE NOT REPORTABLE.
+    pub const TOKEN_OPERATION: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x00);
+    /// INVALID TOKEN OPERATION, UNSUPPORTED TOKEN TYPE.
+    pub const TOKEN_TYPE: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x01);
+    /// INVALID TOKEN OPERATION, REMOTE TOKEN USAGE NOT SUPPORTED: its unit is none that the session reaches.
+    pub const TOKEN_REMOTE: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x02);
+    /// INVALID TOKEN OPERATION, TOKEN UNKNOWN.
+    pub const TOKEN_UNKNOWN: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x04);
+    /// INVALID TOKEN OPERATION, TOKEN REVOKED: its blocks have changed.
+    pub const TOKEN_REVOKED: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x06);
+    /// INVALID TOKEN OPERATION, INVALID TOKEN LENGTH.
+    pub const TOKEN_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x0a);
+    /// INSUFFICIENT RESOURCES TO CREATE ROD TOKEN.
+    pub const TOKEN_RESOURCES: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x0d);
     /// COMMAND SEQUENCE ERROR.
     pub const COMMAND_SEQUENCE: Sense = Sense::new(SenseKey::IllegalRequest, 0x2c, 0x00);
     /// TOO MANY TARGET DESCRIPTORS.

@@ -3,6 +3,7 @@
 
 mod compliance;
 mod connections;
+mod copy;
 mod data;
 mod docs;
 mod fencing;

@@ -21,7 +21,7 @@ static PAGES: [(u8, Body); 9] = [
     (IDENTIFICATION, identification),
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
-    (0x8f, |_, _, writer| copy::third_party_copy(writer)),
+    (0x8f, |unit, _, writer| copy::third_party_copy(unit, writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, provisioning),
