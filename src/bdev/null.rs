@@ -37,6 +37,7 @@ impl Null {
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             offloads: Offloads::default(),
+            protection: None,
         };
         Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
     }

@@ -42,6 +42,7 @@ pub(super) fn view(
         modes,
         unmap: info.unmap,
         offloads: info.offloads,
+        protection: info.protection,
         permits: Permits::default(),
         medium: match (info.blocks, kind) {
             (0, DeviceKind::CdRom) => Medium::Empty,
@@ -100,6 +101,7 @@ mod tests {
             ],
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
+            protection: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::bdev::protection::Protection;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
@@ -128,6 +129,8 @@ pub struct UnitView {
     pub unmap: Option<Unmap>,
     /// What the device does by itself.
     pub offloads: Offloads,
+    /// The protection information that it was formatted with.
+    pub protection: Option<Protection>,
     /// Who may do what with it.
     pub permits: Permits,
     /// Whether media commands can be served.

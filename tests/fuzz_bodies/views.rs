@@ -52,6 +52,7 @@ pub(super) fn unit() -> UnitView {
         medium: Medium::Ready,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

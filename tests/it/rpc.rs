@@ -6,5 +6,6 @@ mod daemon;
 mod files;
 mod hostile;
 mod objects;
+mod protection;
 mod targets;
 mod wire;

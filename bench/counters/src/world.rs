@@ -291,6 +291,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         medium: Medium::Ready,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

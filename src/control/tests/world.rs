@@ -143,6 +143,7 @@ impl Bdev for Disk {
             uuid: [self.0; 16],
             unmap: None,
             offloads: Offloads::default(),
+            protection: None,
         }
     }
 

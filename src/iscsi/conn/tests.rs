@@ -90,6 +90,7 @@ impl World {
             medium: Medium::Ready,
             kind: DeviceKind::Disk,
             tray: Tray::default(),
+            protection: None,
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },

@@ -103,7 +103,7 @@ fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, wri
         (Kind::Capacity16, Some(unit)) => capacity::fill_16(unit.view, writer),
         (Kind::Mode(request), Some(unit)) => mode::fill(request, unit, writer),
         (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
-        (Kind::Opcodes(request), Some(unit)) => opcodes::fill(request, unit.view.kind, writer),
+        (Kind::Opcodes(request), Some(unit)) => opcodes::fill(request, unit.view, writer),
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
         (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),

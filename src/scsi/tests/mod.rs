@@ -4,6 +4,7 @@ mod admission;
 mod modes;
 mod opcodes;
 mod plans;
+mod protected;
 mod random;
 mod refusals;
 mod removable;
@@ -45,6 +46,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         medium: Medium::Ready,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

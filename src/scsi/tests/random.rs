@@ -88,7 +88,12 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                     transfers += 1;
                     assert!(extent.lba + u64::from(extent.blocks) <= unit.map_or(0, |(unit, _)| unit.blocks));
                 }
-                Plan::End(_) | Plan::Refuse(_) | Plan::Flush | Plan::Work(_) | Plan::Ask { .. } => {}
+                Plan::End(_)
+                | Plan::Refuse(_)
+                | Plan::Flush
+                | Plan::Work(_)
+                | Plan::Ask { .. }
+                | Plan::Protected(_) => {}
             }
         }
     }

@@ -75,6 +75,7 @@ fn unit_view(id: u32) -> UnitView {
         medium: Medium::Ready,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 
