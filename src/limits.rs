@@ -109,7 +109,7 @@ const _: () = assert!(SESSIONS_MAX <= CONNS_MAX as usize, "one reactor can have 
 /// Logical units of one target.
 pub const TARGET_LUNS_MAX: usize = 1024;
 /// Unit attentions that wait for one nexus at one logical unit; one entry per code.
-pub const ATTENTIONS_MAX: usize = 11;
+pub const ATTENTIONS_MAX: usize = 16;
 /// Registrations (PERSISTENT RESERVE OUT) of one logical unit; one more is refused with 55h/04h.
 pub const REGISTRATIONS_MAX: usize = 1024;
 

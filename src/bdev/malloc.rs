@@ -170,6 +170,8 @@ const OFFLOADS: Offloads = Offloads {
     compare: true,
     copy: true,
     write_uncorrectable: false,
+    // Whatever ends the process takes all of the medium with it.
+    atomic_write_blocks: u32::MAX,
 };
 
 /// The protection information of a disk, block by block.

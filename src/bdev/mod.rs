@@ -88,6 +88,9 @@ pub struct Offloads {
     pub copy: bool,
     /// It knows [`Op::WriteUncorrectable`].
     pub write_uncorrectable: bool,
+    /// One [`Op::Write`] of so many blocks happens as a whole or not at all, whatever becomes of the device meanwhile; 0 where it
+    /// does not say so.
+    pub atomic_write_blocks: u32,
 }
 
 impl Offloads {

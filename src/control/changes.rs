@@ -403,6 +403,8 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
     match (old.medium, new.medium) {
         (Medium::Ready, Medium::Ready) => {}
+        // The command that was carried out has been answered; nobody else is told of it.
+        (Medium::Busy | Medium::Failed, Medium::Ready) => return None,
         // SBC-4 §4.3: one that appears may be of any size and content.
         (_, Medium::Ready) => return Some(Ua::MediumChanged),
         // Commands say so.
@@ -414,6 +416,10 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         Some(Ua::InquiryChanged)
     } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
+    } else if old.settings.identifying != new.settings.identifying {
+        Some(Ua::IdentifierChanged)
+    } else if old.settings.clock != new.settings.clock {
+        Some(Ua::TimestampChanged)
     } else {
         None
     }

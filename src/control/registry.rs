@@ -11,6 +11,7 @@ use super::unit;
 use crate::bdev::{Bdev, Info};
 use crate::id::{NexusId, ReactorId, UnitId};
 use crate::limits::{BDEVS_MAX, UNITS_MAX};
+use crate::scsi::chore::Chore;
 use crate::scsi::view::{DeviceKind, Identity, Medium, Tray, UnitView};
 
 /// A block device to be had.
@@ -62,6 +63,8 @@ struct Unit {
     bdev: String,
     /// The reactors whose channels keep writes that were given up.
     unsettled: BTreeSet<ReactorId>,
+    /// Its last chore has failed, and was one that must not.
+    has_failed: bool,
     /// Its medium was taken out.
     is_ejected: bool,
     /// Those who prevent that.
@@ -76,9 +79,11 @@ impl Unit {
         match medium {
             Medium::Removed => medium,
             _ if self.is_ejected => Medium::Ejected,
-            Medium::Ready | Medium::Unsettled if self.unsettled.is_empty() => Medium::Ready,
-            Medium::Ready | Medium::Unsettled => Medium::Unsettled,
-            Medium::NotReady | Medium::Ejected | Medium::Empty => medium,
+            Medium::NotReady | Medium::Empty => medium,
+            _ if !self.unsettled.is_empty() => Medium::Unsettled,
+            _ if self.has_failed => Medium::Failed,
+            _ if self.view.chore.is_some() => Medium::Busy,
+            _ => Medium::Ready,
         }
     }
 
@@ -224,6 +229,7 @@ impl Registry {
             view,
             bdev: name.clone(),
             unsettled: BTreeSet::new(),
+            has_failed: false,
             is_ejected: false,
             preventers: BTreeSet::new(),
             is_eject_wanted: false,
@@ -279,8 +285,9 @@ impl Registry {
             _ => old.identity.clone(),
         };
         let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
-        let (permits, medium, tray) = (old.permits.clone(), unit.medium(view.medium), unit.tray());
-        Ok(UnitView { permits, medium, tray, ..view })
+        let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
+        let (medium, tray) = (unit.medium(view.medium), unit.tray());
+        Ok(UnitView { permits, settings, chore, medium, tray, ..view })
     }
 
     /// Who prevents that the unit's medium is taken out.
@@ -340,6 +347,26 @@ impl Registry {
         }
         unit.view = Arc::new(UnitView { medium, ..UnitView::clone(&unit.view) });
         Some(Arc::clone(&unit.view))
+    }
+
+    /// The view of a unit that has this chore now, or has none; `has_failed` where its last has, and must not.
+    pub(super) fn busy(
+        &mut self,
+        id: UnitId,
+        chore: Option<Arc<Chore>>,
+        has_failed: bool,
+    ) -> Option<UnitView> {
+        let slot = self.slots.get_mut(id.index()).filter(|slot| slot.id == id)?;
+        let unit = slot.unit.as_mut()?;
+        unit.has_failed = has_failed;
+        let is_busy = chore.is_some();
+        let medium = match unit.medium(unit.view.medium) {
+            Medium::Ready | Medium::Busy | Medium::Failed if has_failed => Medium::Failed,
+            Medium::Ready | Medium::Busy | Medium::Failed if is_busy => Medium::Busy,
+            Medium::Ready | Medium::Busy | Medium::Failed => Medium::Ready,
+            other => other,
+        };
+        Some(UnitView { chore, medium, ..UnitView::clone(&unit.view) })
     }
 
     /// Replaces a unit's view; returns the former one.

@@ -4,7 +4,7 @@ use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, Tray, UnitView};
+use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, Settings, Tray, UnitView};
 
 /// Whether SCSI can show the device as it is. One that holds no block is not ready: its medium has not been found yet.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
@@ -40,10 +40,12 @@ pub(super) fn view(
         write_cache: info.write_cache,
         rotational: info.rotational,
         modes,
+        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
         protection: info.protection,
         permits: Permits::default(),
+        chore: None,
         medium: match (info.blocks, kind) {
             (0, DeviceKind::CdRom) => Medium::Empty,
             (0, _) => Medium::NotReady,

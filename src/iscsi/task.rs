@@ -9,7 +9,7 @@ use crate::iscsi::wire::Residual;
 use crate::limits;
 use crate::scsi::view::LunNumber;
 use crate::scsi::work::Run;
-use crate::scsi::{Plan, cdb::Cdb};
+use crate::scsi::{Plan, cdb::Cdb, copy};
 
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -38,11 +38,20 @@ pub struct Piece {
     pub start: u32,
 }
 
+/// Where a command stands that is worked off in steps.
+#[derive(Clone, Copy, Debug)]
+pub enum Running {
+    /// At the unit that it was sent to.
+    Work(Run),
+    /// From LUN to LUN.
+    Copy(copy::Run),
+}
+
 /// A command that is worked off in steps, or the part of it whose data have come.
 #[derive(Debug)]
 pub struct Job {
     /// Where it stands.
-    pub run: Run,
+    pub run: Running,
     /// The data that came with it.
     pub data: Option<Buf>,
     /// What was read last, or is to be written next.

@@ -50,6 +50,7 @@ impl<N: Net> Reactor<N> {
             ToReactor::Answered { asked, outcome, is_flushed } => {
                 self.answered(asked, outcome, is_flushed, now);
             }
+            ToReactor::Chore { unit, chore } => self.begin_chore(unit, chore),
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {

@@ -12,6 +12,7 @@ use crate::iscsi::sn::Sn;
 use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::chore::Chore;
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
 
@@ -141,6 +142,14 @@ pub enum ToReactor<H> {
         outcome: Outcome,
         /// Before that the unit is to be flushed.
         is_flushed: bool,
+    },
+    /// To a unit's home: do this on the whole of it. Every reactor shows that its medium is not ready. Answered by
+    /// [`ToControl::ChoreEnded`].
+    Chore {
+        /// Which unit.
+        unit: UnitId,
+        /// What is to be done.
+        chore: Arc<Chore>,
     },
     /// Ask every session to log out (Async Message, event 1), then stop when they are gone or at the deadline.
     Drain {
@@ -401,6 +410,15 @@ pub enum ToControl {
         ticket: TaskTicket,
         /// The logical unit it was for.
         unit: UnitId,
+    },
+    /// A chore is over. Sent exactly once for each, unless its unit was removed or the reactor stops.
+    ChoreEnded {
+        /// Which unit.
+        unit: UnitId,
+        /// What was done, given back.
+        chore: Arc<Chore>,
+        /// Whether all of it went well.
+        is_done: bool,
     },
     /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
     UnitReleased {

@@ -13,7 +13,9 @@
 )]
 
 mod atomics;
+mod chore;
 mod conns;
+mod copy;
 mod exec;
 mod hold;
 mod inbox;

@@ -11,6 +11,7 @@ use crate::iscsi::error::Fatal;
 use crate::iscsi::tx::{Batch, Slices};
 use crate::limits;
 use crate::net::{Net, Readiness, Rx, Tx, Wait};
+use crate::reactor::chore::AtWork;
 use crate::reactor::hold::Holds;
 use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
@@ -19,6 +20,8 @@ use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::Waiting;
+use crate::scsi::buffers::Buffers;
+use crate::scsi::copy::Results;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -92,6 +95,12 @@ pub struct Reactor<N: Net> {
     dones: Vec<Done>,
     next_scan: Tick,
     pub(super) lending: Lending,
+    /// What is done on whole units.
+    pub(super) chores: Vec<AtWork>,
+    /// What became of copies.
+    pub(super) copies: Results,
+    /// What WRITE BUFFER has written.
+    pub(super) buffers: Buffers,
     #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "only the simulator plants bugs"))]
     pub(super) planted: Planted,
 }
@@ -129,6 +138,9 @@ impl<N: Net> Reactor<N> {
             dones: Vec::with_capacity(limits::DONES_PER_POLL),
             next_scan: Tick::ZERO,
             lending: Lending::new(),
+            chores: Vec::new(),
+            copies: Results::default(),
+            buffers: Buffers::default(),
             planted: setup.planted,
         }
     }
@@ -141,6 +153,7 @@ impl<N: Net> Reactor<N> {
         self.timers(now, worked);
         self.settle_waits(now);
         self.settle_holds(now);
+        self.settle_chores(now);
         self.stop_when_drained(now);
         // Last, as all of the above give buffers back, and a reactor that waits in the kernel feeds nobody.
         self.feed(now);
@@ -406,7 +419,8 @@ impl<N: Net> Reactor<N> {
 
     /// How long the reactor may wait in the kernel: not at all while anything is to be done.
     pub fn may_wait(&self, now: Tick) -> Wait {
-        if !self.next_active.is_empty() || !self.ready.is_empty() || !self.backlog.is_empty() {
+        let has_work = !self.next_active.is_empty() || !self.ready.is_empty() || !self.backlog.is_empty();
+        if has_work || self.chores.iter().any(AtWork::is_idle) {
             return Wait::Poll;
         }
         let mut deadline = self.next_scan;

@@ -19,7 +19,10 @@
 )]
 
 pub mod attention;
+pub mod buffers;
 pub mod cdb;
+pub mod chore;
+pub mod copy;
 mod lun;
 mod medium;
 mod mmc;
@@ -137,6 +140,10 @@ pub enum Plan {
     Flush,
     /// A sequence of device IOs.
     Work(Work),
+    /// Keep what comes for READ BUFFER.
+    Keep(buffers::Write),
+    /// Copy blocks from LUN to LUN.
+    Copy(copy::Copy),
     /// Control decides, given the CDB and so many bytes of parameter list.
     Ask {
         /// PARAMETER LIST LENGTH.
@@ -188,6 +195,8 @@ impl Plan {
                 Transfer::Out(bytes(extent) + tuples(extent))
             }
             Plan::Work(work) => out(work.data_bytes(place.unit.map_or(0, |(view, _)| view.block_bytes))),
+            Plan::Keep(write) => out(u64::from(write.bytes())),
+            Plan::Copy(copy) => out(u64::from(copy.bytes())),
             Plan::Ask { parameter_bytes } => out(u64::from(*parameter_bytes)),
         }
     }
@@ -373,6 +382,9 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
         }
         Run::Unit(run) => {
             let unit = unit.ok_or(Sense::NO_SUCH_UNIT)?;
+            if !row.is_served(unit.view) {
+                return Err(row.not_served());
+            }
             let (cdb, field) =
                 if protect::is_carried_by(row, unit.view) { protect::split(cdb) } else { (*cdb, 0) };
             row.check(&cdb)?;

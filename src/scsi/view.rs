@@ -6,6 +6,9 @@ use crate::bdev::protection::Protection;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
+use crate::scsi::chore::Chore;
+use crate::scsi::report::identifying::Identifying;
+use crate::scsi::report::timestamp::Clock;
 use crate::scsi::reserve::Permits;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
@@ -73,6 +76,10 @@ pub enum Medium {
     /// A device keeps writes that were given up and that nothing can stop: media commands end in NOT READY, 04h/07h, until
     /// the last of them has come back.
     Unsettled,
+    /// A chore is done on the whole of it ([`UnitView::chore`]): media commands end in NOT READY.
+    Busy,
+    /// A SANITIZE has failed: media commands end in MEDIUM ERROR, 31h/03h.
+    Failed,
     /// It was taken out: media commands end in NOT READY, 3Ah, until it is loaded again.
     Ejected,
     /// There is none to load: NOT READY, 3Ah.
@@ -104,6 +111,15 @@ impl Modes {
     }
 }
 
+/// What hosts set in a unit beside its mode pages.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Settings {
+    /// By SET TIMESTAMP.
+    pub clock: Clock,
+    /// By SET IDENTIFYING INFORMATION.
+    pub identifying: Identifying,
+}
+
 /// A logical unit as the hot path reads it. Replaced whole, by a barrier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnitView {
@@ -125,6 +141,8 @@ pub struct UnitView {
     pub rotational: bool,
     /// What MODE SELECT has set.
     pub modes: Modes,
+    /// What else hosts have set.
+    pub settings: Settings,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
     /// What the device does by itself.
@@ -135,6 +153,8 @@ pub struct UnitView {
     pub permits: Permits,
     /// Whether media commands can be served.
     pub medium: Medium,
+    /// What is done on the whole of it, or was and has failed.
+    pub chore: Option<Arc<Chore>>,
     /// What kind of device it is.
     pub kind: DeviceKind,
     /// What holds the medium, where it can be taken out.

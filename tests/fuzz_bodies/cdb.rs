@@ -5,7 +5,10 @@ use lunette::bdev::protection::Protection;
 use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
+use lunette::scsi::buffers::Buffers;
 use lunette::scsi::cdb::Cdb;
+use lunette::scsi::copy::Results;
+use lunette::scsi::report::Facts;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::table::Table;
 use lunette::scsi::view::{DeviceKind, LunNumber, Medium, Modes, UnitView};
@@ -13,6 +16,7 @@ use lunette::scsi::work::{Step, Work};
 use lunette::scsi::{
     Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report,
 };
+use lunette::time::Tick;
 
 use super::source::Source;
 use super::views;
@@ -81,7 +85,13 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
     match admit(planned, cdb, place, Some(attentions)) {
         Plan::Report(report) => {
             let mut out = vec![0xee; room % (PARAMETER_BYTES_MAX as usize + 1)];
-            let length = report::fill(&report, place, Some(attentions), &mut out);
+            let facts = Facts {
+                attentions: Some(attentions),
+                now: Tick::ZERO,
+                buffers: &Buffers::default(),
+                copies: &Results::default(),
+            };
+            let Ok(length) = report::fill(&report, place, facts, &mut out) else { return };
             assert!(length <= out.len() && length <= report.bytes_max() as usize, "{cdb:02x?}: {length}");
             assert!(out[length..].iter().all(|byte| *byte == 0xee), "{cdb:02x?} writes beyond its length");
         }
@@ -104,7 +114,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 let _ = report::mode::select(cdb, &list, unit);
             }
         }
-        Plan::End(_) | Plan::Flush | Plan::Ask { .. } => {}
+        Plan::End(_) | Plan::Flush | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {}
     }
 }
 

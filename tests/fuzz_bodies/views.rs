@@ -6,7 +6,7 @@ use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
 use lunette::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
 };
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
@@ -46,10 +46,12 @@ pub(super) fn unit() -> UnitView {
         write_cache: true,
         rotational: false,
         modes: Modes::new(true),
+        settings: Settings::default(),
         unmap: None,
         offloads: Offloads { compare_and_write_blocks: 8, verify: true, ..Offloads::default() },
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
         protection: None,

@@ -261,6 +261,7 @@ impl World {
                 ToControl::ConnEnded { .. } => panic!("each session has one connection"),
                 ToControl::CmdSn { .. }
                 | ToControl::Event(_)
+                | ToControl::ChoreEnded { .. }
                 | ToControl::Retired(_)
                 | ToControl::UnitReleased { .. }
                 | ToControl::Unsettled { .. }

@@ -28,7 +28,7 @@ use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
 };
 use lunette::slab::Key;
 use lunette::time::Tick;
@@ -358,10 +358,12 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         write_cache: info.write_cache,
         rotational: false,
         modes: Modes::new(info.write_cache),
+        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
         protection: None,

@@ -110,7 +110,7 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
         let medium = match medium {
             Medium::Ejected => "out",
             Medium::Empty | Medium::NotReady | Medium::Removed => "none",
-            Medium::Ready | Medium::Unsettled => "in",
+            Medium::Ready | Medium::Unsettled | Medium::Busy | Medium::Failed => "in",
         };
         members.push("lunette_removable", object! { "medium": medium, "prevented_by": preventers as u64 });
     }

@@ -63,7 +63,7 @@ fn media_event(unit: &UnitView, attentions: Option<&Attentions>) -> u8 {
 /// MEDIA PRESENT and DOOR OR TRAY OPEN.
 fn tray_status(unit: &UnitView) -> u8 {
     match unit.medium {
-        Medium::Ready | Medium::Unsettled => 0x02,
+        Medium::Ready | Medium::Unsettled | Medium::Busy | Medium::Failed => 0x02,
         Medium::Ejected => 0x01,
         Medium::NotReady | Medium::Empty | Medium::Removed => 0x00,
     }

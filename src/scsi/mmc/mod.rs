@@ -89,9 +89,9 @@ enum Disc {
 impl Disc {
     fn of(unit: &UnitView) -> Disc {
         match unit.medium {
-            Medium::Ready | Medium::Unsettled if unit.blocks <= CD_BLOCKS_MAX => Disc::Cd,
-            Medium::Ready | Medium::Unsettled => Disc::Dvd,
             Medium::NotReady | Medium::Ejected | Medium::Empty | Medium::Removed => Disc::None,
+            _ if unit.blocks <= CD_BLOCKS_MAX => Disc::Cd,
+            _ => Disc::Dvd,
         }
     }
 }

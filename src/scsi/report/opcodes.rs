@@ -54,16 +54,17 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> 
 pub(super) fn fill(request: Request, unit: &UnitView, writer: &mut Writer<'_>) {
     let table = Table::of(unit.kind);
     match request.which {
-        Which::All => all(table.rows(), request.timeouts, writer),
+        Which::All => all(table.rows().iter().filter(|row| row.is_served(unit)), request.timeouts, writer),
         Which::One { opcode, action } => {
-            let row = table.of_opcode(opcode).iter().find(|row| row.action == action);
+            let mut rows = table.of_opcode(opcode).iter().filter(|row| row.is_served(unit));
+            let row = rows.find(|row| row.action == action);
             one(row, request.timeouts, unit, writer);
         }
         Which::Unsupported => one(None, request.timeouts, unit, writer),
     }
 }
 
-fn all(rows: &[Row], timeouts: bool, writer: &mut Writer<'_>) {
+fn all(rows: impl Iterator<Item = &'static Row>, timeouts: bool, writer: &mut Writer<'_>) {
     writer.zeros(4);
     for row in rows {
         let ctdp = if timeouts { 0x02 } else { 0 };

@@ -1,5 +1,6 @@
 //! Vital product data pages (SPC-5, SBC-4).
 
+use crate::scsi::copy;
 use crate::scsi::medium::TRANSFER_BYTES_MAX;
 use crate::scsi::report::inquiry::NOWHERE;
 use crate::scsi::report::writer::Writer;
@@ -14,11 +15,13 @@ const SUPPORTED: u8 = 0x00;
 const IDENTIFICATION: u8 = 0x83;
 
 /// Each page's code and what follows its four-byte header; ascending.
-static PAGES: [(u8, Body); 7] = [
+static PAGES: [(u8, Body); 9] = [
     (SUPPORTED, supported),
     (0x80, serial_number),
     (IDENTIFICATION, identification),
     (0x86, extended_inquiry),
+    (0x87, mode_page_policy),
+    (0x8f, |_, _, writer| copy::third_party_copy(writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, provisioning),
@@ -131,7 +134,14 @@ fn extended_inquiry(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     writer.zeros_to(64);
 }
 
-/// Block limits. No limit is told for what is not supported, WRITE ATOMIC, and for what has none, PRE-FETCH.
+/// Mode page policy: every page is one for all initiators (policy 00b), of this logical unit alone (MLUS 0).
+fn mode_page_policy(_: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    const ALL_PAGES: u8 = 0x3f;
+    const ALL_SUBPAGES: u8 = 0xff;
+    writer.put(&[ALL_PAGES, ALL_SUBPAGES, 0x00, 0]);
+}
+
+/// Block limits. No limit is told for what has none, PRE-FETCH.
 fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     let granularity = u16::try_from(blocks(unit.physical_block_bytes, unit)).unwrap_or(u16::MAX);
     // WSNZ: a WRITE SAME of no blocks is refused.
@@ -148,6 +158,8 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     }
     writer.zeros_to(36);
     writer.put(&u64::from(work::WRITE_SAME_BLOCKS_MAX).to_be_bytes());
+    // MAXIMUM ATOMIC TRANSFER LENGTH; no alignment, no granularity, no boundary.
+    writer.put(&work::write_atomic_blocks_max(unit).to_be_bytes());
     writer.zeros_to(64);
 }
 

@@ -1,8 +1,10 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod chores;
 mod modes;
 mod opcodes;
+mod parameters;
 mod plans;
 mod protected;
 mod random;
@@ -14,13 +16,17 @@ mod reserved;
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
+use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::copy::Results;
+use crate::scsi::report::Facts;
 use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, TargetView, Tray, UnitView,
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
 };
 use crate::scsi::{Place, Plan, plan, report};
+use crate::time::Tick;
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
 pub(in crate::scsi) fn unit() -> UnitView {
@@ -40,10 +46,12 @@ pub(in crate::scsi) fn unit() -> UnitView {
         write_cache: false,
         rotational: false,
         modes: Modes::new(false),
+        settings: Settings::default(),
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
         protection: None,
@@ -112,7 +120,9 @@ pub(in crate::scsi) fn answered(
         panic!("{bytes:02x?} makes no report");
     };
     let mut out = vec![0xee; PARAMETER_BYTES_MAX as usize];
-    let length = report::fill(&report, &place, attentions, &mut out);
+    let facts =
+        Facts { attentions, now: Tick::ZERO, buffers: &Buffers::default(), copies: &Results::default() };
+    let length = report::fill(&report, &place, facts, &mut out).unwrap();
     assert!(length <= report.bytes_max() as usize);
     assert!(out[length..].iter().all(|byte| *byte == 0xee), "written beyond the length that is told");
     out.truncate(length);

@@ -4,10 +4,14 @@ use super::{target, unit};
 use crate::id::NexusId;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::copy::Results;
+use crate::scsi::report::Facts;
 use crate::scsi::table::{Direction, Table};
 use crate::scsi::view::{DeviceKind, LunNumber, Medium, Modes, UnitView};
 use crate::scsi::{Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, report};
+use crate::time::Tick;
 
 /// A linear congruential generator: the high half of 64 bits.
 struct Random(u64);
@@ -80,7 +84,14 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                     reports += 1;
                     let room = random.next() as usize % out.len();
                     out.fill(0xee);
-                    let length = report::fill(&report, &place, Some(&mut attentions), &mut out[..room]);
+                    let attentions = Some(&mut attentions);
+                    let facts = Facts {
+                        attentions,
+                        now: Tick::ZERO,
+                        buffers: &Buffers::default(),
+                        copies: &Results::default(),
+                    };
+                    let Ok(length) = report::fill(&report, &place, facts, &mut out[..room]) else { continue };
                     assert!(length <= room && length <= report.bytes_max() as usize);
                     assert!(out[length..].iter().all(|byte| *byte == 0xee), "{cdb:02x?}");
                 }
@@ -92,6 +103,8 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                 | Plan::Refuse(_)
                 | Plan::Flush
                 | Plan::Work(_)
+                | Plan::Keep(_)
+                | Plan::Copy(_)
                 | Plan::Ask { .. }
                 | Plan::Protected(_) => {}
             }
