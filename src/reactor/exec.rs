@@ -80,8 +80,8 @@ impl<N: Net> Reactor<N> {
                 self.run_queued(conn, now);
             }
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
-            Plan::Read(_) | Plan::Write(_) | Plan::Work(_)
-                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) =>
+            Plan::Read(_) | Plan::Write(_) | Plan::Work(_) | Plan::Protected(_)
+                if moves_bytes == 0 && (plan.is_in_blocks() || plan.reads().is_some()) =>
             {
                 self.end(conn, key, Outcome::GOOD, now);
             }
@@ -89,9 +89,13 @@ impl<N: Net> Reactor<N> {
                 self.data_came(conn, key, None, 0, now)
             }
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(_) | Plan::Work(_) | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {
-                self.advance_write(conn, key, now)
-            }
+            Plan::Protected(_) if plan.reads().is_some() => self.advance_read(conn, key, now),
+            Plan::Write(_)
+            | Plan::Work(_)
+            | Plan::Keep(_)
+            | Plan::Copy(_)
+            | Plan::Ask { .. }
+            | Plan::Protected(_) => self.advance_write(conn, key, now),
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
                     return self.end(conn, key, Outcome::GOOD, now);
@@ -194,11 +198,11 @@ impl<N: Net> Reactor<N> {
             return self.io_finished(record.conn, record.task, data, now);
         }
         match (record.op, data) {
-            (Op::Read { .. }, Some(mut data)) => {
+            (Op::Read { .. } | Op::ReadProtected { .. }, Some(mut data)) => {
                 data.truncate(record.bytes as usize);
                 self.read_came(record.conn, record.task, record.offset, data, now);
             }
-            (Op::Write { .. }, _) => {
+            (Op::Write { .. } | Op::WriteProtected { .. }, _) => {
                 if planted!(self, AnswerBeforeDone) && task.submitted_bytes >= task.moves_bytes {
                     task.ios = 0;
                 }

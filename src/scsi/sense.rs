@@ -318,13 +318,16 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 /// What a bad medium means to each operation.
 const fn medium_error(op: Op) -> Sense {
     match op {
-        Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => Sense::READ_ERROR,
+        Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => {
+            Sense::READ_ERROR
+        }
         Op::Write { .. }
         | Op::Flush
         | Op::Unmap { .. }
         | Op::WriteZeroes { .. }
         | Op::CompareAndWrite { .. }
         | Op::Copy { .. }
+        | Op::WriteProtected { .. }
         | Op::WriteUncorrectable { .. } => Sense::WRITE_ERROR,
     }
 }

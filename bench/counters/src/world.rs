@@ -227,7 +227,6 @@ fn params(case: Case) -> Params {
         outstanding_r2t_max: 1,
         connections_max: 1,
         error_recovery_level: 0,
-        connections_max: 1,
         time2wait: 2,
         time2retain: 0,
     }
@@ -299,6 +298,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

@@ -97,6 +97,7 @@ impl World {
             chore: None,
             kind: DeviceKind::Disk,
             tray: Tray::default(),
+            protection: None,
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },
