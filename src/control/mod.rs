@@ -156,6 +156,11 @@ impl<N: Net> Control<N> {
         }
     }
 
+    /// Gives the reactors what the names of tokens are made of. Without it there are no tokens.
+    pub fn share_secret(&mut self, secret: [u8; 16]) {
+        self.outbox.broadcast(|| ToReactor::Secret(secret));
+    }
+
     /// Handles what has come from the reactors and the network, and what is overdue. To be called when something has
     /// come in, and at [`Control::next_deadline`].
     pub fn turn(&mut self, now: Tick) {

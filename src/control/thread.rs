@@ -222,13 +222,16 @@ impl Daemon {
             };
             reactors.push(spawn(recipe)?);
         }
-        let control = Control::new(Config {
+        let mut control = Control::new(Config {
             net,
             inbox,
             reactors: senders,
             random: Box::new(SystemRandom),
             options: options.iscsi,
         });
+        let mut secret = [0; 16];
+        SystemRandom.fill(&mut secret);
+        control.share_secret(secret);
         if options.hugepages == Hugepages::Auto
             && reactors.iter().any(|reactor| reactor.pages == Pages::Ordinary)
         {

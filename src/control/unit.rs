@@ -44,6 +44,7 @@ pub(super) fn view(
         settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
+        protection: info.protection,
         permits: Permits::default(),
         alua: Alua::default(),
         chore: None,
@@ -106,6 +107,7 @@ mod tests {
             ],
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
+            protection: None,
         }
     }
 

@@ -206,7 +206,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 76] = {
+static ROWS: [Row; 79] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -302,12 +302,20 @@ static ROWS: [Row; 76] = {
             &[0x83, copy::LID1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
         action("EXTENDED COPY(LID4)", C::Write, Out,
             &[0x83, copy::LID4, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
+        action("POPULATE TOKEN", C::Read, Out,
+            &[0x83, copy::rod::POPULATE, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0], &[],
+            Unit(copy::rod::plan)),
+        action("WRITE USING TOKEN", C::Write, Out,
+            &[0x83, copy::rod::WRITE, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0], &[],
+            Unit(copy::rod::plan)),
         action("RECEIVE COPY STATUS(LID1)", C::Read, In,
             &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY OPERATING PARAMETERS", C::Read, In,
             &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY STATUS(LID4)", C::Read, In,
             &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("RECEIVE ROD TOKEN INFORMATION", C::Read, In,
+            &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         row("READ(16)", C::Read, In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::read_16)),

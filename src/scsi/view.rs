@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::bdev::protection::Protection;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
@@ -153,6 +154,8 @@ pub struct UnitView {
     pub unmap: Option<Unmap>,
     /// What the device does by itself.
     pub offloads: Offloads,
+    /// The protection information that it was formatted with.
+    pub protection: Option<Protection>,
     /// Who may do what with it.
     pub permits: Permits,
     /// By which target port groups.

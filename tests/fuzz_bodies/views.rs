@@ -59,6 +59,7 @@ pub(super) fn unit() -> UnitView {
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

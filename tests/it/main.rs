@@ -3,6 +3,7 @@
 
 mod compliance;
 mod connections;
+mod copy;
 mod data;
 mod docs;
 mod fencing;
@@ -17,6 +18,7 @@ mod kill;
 mod login;
 mod modes;
 mod objects;
+mod recovery;
 mod removable;
 mod reserve;
 mod rpc;

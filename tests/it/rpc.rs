@@ -7,6 +7,7 @@ mod files;
 mod hostile;
 mod isns;
 mod objects;
+mod protection;
 mod targets;
 mod units;
 mod wire;

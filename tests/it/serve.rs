@@ -211,3 +211,23 @@ fn what_cannot_be_served_is_refused_with_what_to_do() {
     }
     assert!(!Path::new(&folder.path("new")).exists());
 }
+
+#[test]
+fn an_image_is_the_disc_in_a_drive_unless_it_is_said_to_be_a_disk() {
+    let folder = Folder::new();
+    folder.file("boot.ISO", 40 * 2048);
+    folder.file("disk.img", 1 << 20);
+    let kind =
+        |client: &mut Client| client.command(cdb::inquiry(36), Data::In(36)).unwrap().data[..2].to_vec();
+    let daemon = Daemon::start(&folder, &["boot.ISO", "disk.img"]);
+    let mut client = daemon.login(2);
+    assert_eq!(kind(&mut client), [0x05, 0x80]);
+    assert_eq!(client.command(cdb::read_capacity_10(), Data::In(8)).unwrap().data, [0, 0, 0, 39, 0, 0, 8, 0]);
+    client.set_lun(lun::from_number(1));
+    assert_eq!(kind(&mut client), [0x00, 0x00]);
+    drop(client);
+    daemon.stop();
+    let daemon = Daemon::start(&folder, &["--block-size", "512", "boot.ISO"]);
+    assert_eq!(kind(&mut daemon.login(1)), [0x00, 0x00]);
+    daemon.stop();
+}

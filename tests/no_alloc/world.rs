@@ -370,6 +370,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

@@ -225,8 +225,8 @@ fn params(case: Case) -> Params {
         send_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         recv_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         outstanding_r2t_max: 1,
-        error_recovery_level: 0,
         connections_max: 1,
+        error_recovery_level: 0,
         time2wait: 2,
         time2retain: 0,
     }
@@ -298,6 +298,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

@@ -144,6 +144,7 @@ impl Bdev for Disk {
             uuid: [self.0 + 1; 16],
             unmap: None,
             offloads: Offloads::default(),
+            protection: None,
         }
     }
 

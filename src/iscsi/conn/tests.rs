@@ -97,6 +97,7 @@ impl World {
             chore: None,
             kind: DeviceKind::Disk,
             tray: Tray::default(),
+            protection: None,
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },
@@ -106,6 +107,7 @@ impl World {
             params: DEFAULTS,
             stat_sn: Sn(100),
             cid: 0,
+            retains: false,
             ask_ns: 0,
             close_ns: 0,
         };

@@ -204,14 +204,14 @@ fn number(bytes: &[u8], at: usize, count: usize) -> u64 {
     bytes[at..at + count].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn be16(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be16(bytes: &[u8], at: usize) -> u32 {
     u32::try_from(number(bytes, at, 2)).unwrap_or(0)
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::try_from(number(bytes, at, 4)).unwrap_or(0)
 }
 
-fn be64(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn be64(bytes: &[u8], at: usize) -> u64 {
     number(bytes, at, 8)
 }

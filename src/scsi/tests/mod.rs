@@ -7,6 +7,7 @@ mod modes;
 mod opcodes;
 mod parameters;
 mod plans;
+mod protected;
 mod random;
 mod refusals;
 mod removable;
@@ -58,6 +59,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 

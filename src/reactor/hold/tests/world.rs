@@ -81,6 +81,7 @@ fn unit_view(id: u32) -> UnitView {
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 
