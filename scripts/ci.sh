@@ -154,6 +154,7 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   CHAP=1 DIGESTS=1 OUT=$OUT/vm scripts/lab/labs/initiator-lunette.sh
   count 1 0 0
   ROUNDS=$rounds OUT=$OUT/disks checks scripts/lab/labs/target.sh disks
+  OUT=$OUT/multipath checks scripts/lab/labs/target.sh multipath
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 

@@ -269,8 +269,8 @@ impl Shared {
         if self.protected.is_none() {
             return Ok(());
         }
-        let blocks = (lba..).zip(data.chunks_exact_mut(self.block_bytes as usize));
-        blocks.map(|(lba, block)| self.read_checked(lba, block, Checks::ALL).map(drop)).collect()
+        let mut blocks = (lba..).zip(data.chunks_exact_mut(self.block_bytes as usize));
+        blocks.try_for_each(|(lba, block)| self.read_checked(lba, block, Checks::ALL).map(drop))
     }
 
     /// Blocks with their tuples, one after the other.

@@ -23,15 +23,18 @@ mod lending;
 pub mod message;
 mod planted;
 pub mod port;
+mod recover;
 mod reserve;
 mod spawn;
 mod submit;
 mod tables;
 mod tmf;
+mod token;
 mod transfer;
 mod turn;
 mod unit;
 mod wait;
+mod watch;
 mod work;
 
 pub use planted::Planted;

@@ -81,7 +81,7 @@ impl<N: Net> Reactor<N> {
             serial: self.serial,
             parked: None,
             next: None,
-            hold: None,
+            hold: self.holds.granted_to(task),
             is_forbidden: false,
             is_lost: false,
             is_chore: false,
@@ -140,6 +140,9 @@ impl<N: Net> Reactor<N> {
         if is_held {
             slot.held.push(key, &mut self.tables);
             return true;
+        }
+        if let Some((lba, blocks)) = op.and_then(Op::extent) {
+            self.holds.watches.change(unit, lba, u64::from(blocks));
         }
         match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
             Handed::Taken => true,

@@ -17,6 +17,9 @@ use crate::time::Tick;
 impl<N: Net> Reactor<N> {
     /// Asks the device for the next pieces of a READ.
     pub(super) fn advance_read(&mut self, conn: Key, key: Key, now: Tick) {
+        if self.conns.get(conn).is_some_and(|link| link.conn.retains()) {
+            self.begin_watching(key);
+        }
         loop {
             let Some(link) = self.conns.get_mut(conn) else { return };
             let Some(task) = self.tables.tasks.get(key) else { return };
@@ -67,10 +70,15 @@ impl<N: Net> Reactor<N> {
             link.conn.data_in(key, data, &mut self.tables.cx(session, now));
         }
         self.activate(conn);
-        if self.tables.tasks.get(key).is_some() {
-            self.advance_read(conn, key, now);
-        } else {
-            self.run_queued(conn, now);
+        match self.tables.tasks.get(key) {
+            Some(task) if task.phase != Phase::Answered => self.advance_read(conn, key, now),
+            answered => {
+                let wants_more = answered.is_some_and(|task| task.again.is_some());
+                self.run_queued(conn, now);
+                if wants_more {
+                    self.resend(conn, key, now);
+                }
+            }
         }
     }
 
@@ -150,12 +158,15 @@ impl<N: Net> Reactor<N> {
     /// Lets those that wait for a buffer try again, in order, until one finds none.
     pub(super) fn feed(&mut self, now: Tick) {
         for _ in 0..self.hungry.len() {
-            let Some((conn, key)) = self.hungry.pop_front() else { return };
+            let Some((_, key)) = self.hungry.pop_front() else { return };
             let Some(task) = self.tables.tasks.get_mut(key) else { continue };
             task.is_waiting_for_buffer = false;
             let (is_read, is_at_work) = (task.plan.reads().is_some(), task.job.is_some());
+            let (conn, is_again) = (task.conn, task.phase == Phase::Answered);
             let before = self.hungry.len();
-            if is_read {
+            if is_again {
+                self.resend(conn, key, now);
+            } else if is_read {
                 self.advance_read(conn, key, now);
             } else if is_at_work {
                 self.work_on(conn, key, now);

@@ -18,6 +18,7 @@ use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::{Planted, planted};
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
+use crate::reactor::token::Mint;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::Waiting;
 use crate::scsi::buffers::Buffers;
@@ -30,7 +31,7 @@ use crate::time::Tick;
 pub(super) struct Link<S> {
     pub(super) conn: Conn,
     pub(super) sock: S,
-    is_readable: bool,
+    pub(super) is_readable: bool,
     pub(super) is_writable: bool,
     /// It is in the list of connections to serve.
     is_active: bool,
@@ -93,10 +94,11 @@ pub struct Reactor<N: Net> {
     batch: Batch,
     ready: Vec<Readiness>,
     dones: Vec<Done>,
-    next_scan: Tick,
+    pub(super) next_scan: Tick,
     pub(super) lending: Lending,
     /// What is done on whole units.
     pub(super) chores: Vec<AtWork>,
+    pub(super) mint: Mint,
     /// What became of copies.
     pub(super) copies: Results,
     /// What WRITE BUFFER has written.
@@ -139,6 +141,7 @@ impl<N: Net> Reactor<N> {
             next_scan: Tick::ZERO,
             lending: Lending::new(),
             chores: Vec::new(),
+            mint: Mint::default(),
             copies: Results::default(),
             buffers: Buffers::default(),
             planted: setup.planted,
@@ -525,5 +528,6 @@ pub(super) fn cause(fatal: Fatal) -> CloseCause {
         Fatal::Silent => CloseCause::Silent,
         Fatal::SlowReader => CloseCause::SlowReader,
         Fatal::DataOutLate => CloseCause::DataOutLate,
+        Fatal::NotRecovered => CloseCause::NotRecovered,
     }
 }

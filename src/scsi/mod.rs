@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod alua;
 pub mod attention;
 pub mod buffers;
 pub mod cdb;
@@ -313,6 +314,7 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
 #[inline]
 pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Outcome> {
     let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
+    unit.view.alua.check_medium(place.target.port_group).map_err(Outcome::check)?;
     if !unit.view.permits.allows(place.nexus, access.class()) {
         return Err(Outcome::of(Status::ReservationConflict));
     }
@@ -388,6 +390,7 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
             let (cdb, field) =
                 if protect::is_carried_by(row, unit.view) { protect::split(cdb) } else { (*cdb, 0) };
             row.check(&cdb)?;
+            unit.view.alua.check(place.target.port_group, &cdb)?;
             if !unit.view.permits.allows(place.nexus, row.class.of(&cdb)) {
                 return Ok(Plan::End(Status::ReservationConflict));
             }

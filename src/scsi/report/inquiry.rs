@@ -46,8 +46,12 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.
-        // TPGS 01b: REPORT TARGET PORT GROUPS, and 3PC, of disks; PROTECT.
-        if kind == DeviceKind::CdRom { 0 } else { 0x18 } | u8::from(is_protected),
+        // TPGS, and 3PC, of disks; PROTECT.
+        if kind == DeviceKind::CdRom {
+            0
+        } else {
+            unit.map_or(0b01, |unit| unit.view.alua.tpgs()) << 4 | 0x08 | u8::from(is_protected)
+        },
         0,
         0x02, // CMDQUE.
     ]);

@@ -21,7 +21,7 @@ static PAGES: [(u8, Body); 9] = [
     (IDENTIFICATION, identification),
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
-    (0x8f, |_, _, writer| copy::third_party_copy(writer)),
+    (0x8f, |unit, _, writer| copy::third_party_copy(unit, writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, provisioning),
@@ -77,7 +77,20 @@ fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>)
 
     let identity = &unit.identity;
     designator(writer, BINARY, LOGICAL_UNIT | 0x3, &[&identity.naa]);
-    designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, &identity.product, serial(unit)]);
+    if let Some(eui64) = &identity.eui64 {
+        designator(writer, BINARY, LOGICAL_UNIT | 0x2, &[eui64]);
+    }
+    match &identity.t10 {
+        Some(t10) => designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, cut(t10)]),
+        None => {
+            designator(
+                writer,
+                ASCII,
+                LOGICAL_UNIT | 0x1,
+                &[&identity.vendor, &identity.product, serial(unit)],
+            );
+        }
+    }
     let relative_port = target.relative_port.to_be_bytes();
     designator(writer, ISCSI_BINARY, TARGET_PORT | 0x4, &[&[0, 0], &relative_port]);
     let port_group = target.port_group.to_be_bytes();
@@ -182,8 +195,12 @@ fn provisioning(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
 }
 
 fn serial(unit: &UnitView) -> &[u8] {
-    let serial = unit.identity.serial.as_bytes();
-    &serial[..serial.len().min(SERIAL_BYTES_MAX)]
+    cut(&unit.identity.serial)
+}
+
+fn cut(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    &bytes[..bytes.len().min(SERIAL_BYTES_MAX)]
 }
 
 /// MAXIMUM TRANSFER LENGTH.
