@@ -176,7 +176,7 @@ impl Run {
         }
         let length_at = header_bytes - 2;
         let ranges_bytes = be16(data, length_at) as usize;
-        if ranges_bytes == 0 || ranges_bytes % RANGE_BYTES != 0 {
+        if ranges_bytes == 0 || !ranges_bytes.is_multiple_of(RANGE_BYTES) {
             return Err(Sense::invalid_parameter(u16::try_from(length_at).unwrap_or(0)));
         }
         if header_bytes + ranges_bytes > data.len() {
