@@ -473,6 +473,7 @@ impl<N: Net> Reactor<N> {
 
     /// A command that asked for a hold may go on, or ends.
     fn hold_answered(&mut self, conn: Key, task: Key, answer: HoldAnswer, now: Tick) {
+        let conn = self.allegiance(task, conn);
         match answer {
             HoldAnswer::Granted { is_whole: true } => self.step_finished(conn, task, now),
             HoldAnswer::Granted { is_whole: false } => self.token_broken(conn, task, now),

@@ -141,7 +141,9 @@ impl<N: Net> Reactor<N> {
                     let Some(key) = self.tables.sessions.key_at(index) else { continue };
                     let session = &mut self.tables.sessions[key];
                     let (old, new) = (session.target(), &target);
-                    if old.name == new.name && old.portal_group == new.portal_group {
+                    if old.name == new.name
+                        && (old.portal_group, old.lun_map) == (new.portal_group, new.lun_map)
+                    {
                         let old = session.retarget(std::sync::Arc::clone(&target), attention);
                         self.tell(ToControl::Retired(Retired::Target(old)));
                     }

@@ -553,6 +553,8 @@ pub enum CloseCause {
     HeaderDigest,
     /// The peer broke the protocol beyond what a Reject can answer; the text says how.
     Protocol(&'static str),
+    /// It was lost, and not recovered in time.
+    NotRecovered,
     /// Another connection of its session has logged it out, or the session.
     LoggedOutByAnother,
     /// A connection with the same CID has taken its place (RFC 7143 §6.3.4).

@@ -23,6 +23,7 @@ mod lending;
 pub mod message;
 mod planted;
 pub mod port;
+mod recover;
 mod reserve;
 mod spawn;
 mod submit;
@@ -33,6 +34,7 @@ mod transfer;
 mod turn;
 mod unit;
 mod wait;
+mod watch;
 mod work;
 
 pub use planted::Planted;

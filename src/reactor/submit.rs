@@ -171,6 +171,7 @@ impl<N: Net> Reactor<N> {
             && let Op::Write { fua, .. }
             | Op::WriteZeroes { fua, .. }
             | Op::CompareAndWrite { fua, .. }
+            | Op::WriteProtected { fua, .. }
             | Op::Copy { fua, .. } = &mut io.op
         {
             *fua = true;
@@ -237,6 +238,7 @@ impl<N: Net> Reactor<N> {
 
 /// What an IO that has an extent wants of the medium.
 pub(super) fn access(op: &Op) -> Access {
-    let reads = matches!(op, Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. });
+    let reads =
+        matches!(op, Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. });
     if reads { Access::Read } else { Access::Write }
 }

@@ -31,7 +31,7 @@ use crate::time::Tick;
 pub(super) struct Link<S> {
     pub(super) conn: Conn,
     pub(super) sock: S,
-    is_readable: bool,
+    pub(super) is_readable: bool,
     pub(super) is_writable: bool,
     /// It is in the list of connections to serve.
     is_active: bool,
@@ -94,7 +94,7 @@ pub struct Reactor<N: Net> {
     batch: Batch,
     ready: Vec<Readiness>,
     dones: Vec<Done>,
-    next_scan: Tick,
+    pub(super) next_scan: Tick,
     pub(super) lending: Lending,
     /// What is done on whole units.
     pub(super) chores: Vec<AtWork>,
@@ -528,5 +528,6 @@ pub(super) fn cause(fatal: Fatal) -> CloseCause {
         Fatal::Silent => CloseCause::Silent,
         Fatal::SlowReader => CloseCause::SlowReader,
         Fatal::DataOutLate => CloseCause::DataOutLate,
+        Fatal::NotRecovered => CloseCause::NotRecovered,
     }
 }

@@ -160,6 +160,7 @@ impl<N: Net> Reactor<N> {
     /// Control has decided a command.
     pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
         let TaskTicket { conn, task: key } = ticket;
+        let conn = self.allegiance(key, conn);
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         task.is_asked = false;
         match task.unit {

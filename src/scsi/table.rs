@@ -13,7 +13,7 @@ use crate::scsi::report::{
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{DeviceKind, UnitView};
-use crate::scsi::{Plan, Served, buffers, chore, copy, medium, mmc, power, work};
+use crate::scsi::{Plan, Served, alua, buffers, chore, copy, medium, mmc, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,7 +206,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 78] = {
+static ROWS: [Row; 79] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -369,6 +369,8 @@ static ROWS: [Row; 78] = {
         action("SET IDENTIFYING INFORMATION", C::Write, Out,
             &[MAINTENANCE_OUT, identifying::SET_ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0], &[],
             Unit(identifying::plan_set)),
+        action("SET TARGET PORT GROUPS", C::Write, Out,
+            &[MAINTENANCE_OUT, alua::SET_ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(alua::plan_set)),
         action("SET TIMESTAMP", C::Write, Out,
             &[MAINTENANCE_OUT, timestamp::ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[],
             Unit(timestamp::plan_set)),

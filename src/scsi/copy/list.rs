@@ -181,7 +181,7 @@ fn of(number: LunNumber, view: &UnitView) -> Side {
 
 /// Whether a unit goes by this designator: ASSOCIATION 00b and DESIGNATOR TYPE in one (SPC-5 §7.8.6).
 fn is_named(view: &UnitView, kind: u8, designator: &[u8]) -> bool {
-    kind == 0x03 && *designator == view.identity.naa
+    kind == 0x03 && designator == view.identity.naa.as_slice()
 }
 
 /// So many whole descriptors.

@@ -44,7 +44,7 @@ pub(in crate::scsi) enum Told {
     },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     nexus: NexusId,
     unit: UnitId,
@@ -76,7 +76,7 @@ pub struct Results {
 
 impl Default for Results {
     fn default() -> Results {
-        Results { kept: [None; KEPT], oldest: 0 }
+        Results { kept: [const { None }; KEPT], oldest: 0 }
     }
 }
 
@@ -153,7 +153,7 @@ impl Results {
             Told::Token { .. } if !has_token => return Err(Sense::invalid_byte(2)),
             Told::Token { .. } => {
                 long_status(kept, IN_BLOCKS, writer);
-                token_descriptors(kept.token, writer);
+                token_descriptors(kept.token.as_ref(), writer);
                 writer.length_32(0, 4);
             }
             Told::Status { is_long: false, .. } => status(kept, writer),
@@ -214,7 +214,7 @@ fn long_status(kept: &Kept, units: u8, writer: &mut Writer<'_>) {
 }
 
 /// ROD TOKEN DESCRIPTORS LENGTH, and the one that there may be.
-fn token_descriptors(token: Option<Token>, writer: &mut Writer<'_>) {
+fn token_descriptors(token: Option<&Token>, writer: &mut Writer<'_>) {
     let Some(token) = token else { return writer.zeros(4) };
     let start = writer.length();
     writer.zeros(4);

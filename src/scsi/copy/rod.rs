@@ -7,6 +7,8 @@
 //! device has an IO in it, and each piece is read under a hold that is granted with the word of every reactor that the
 //! token is still whole.
 
+use arrayvec::ArrayVec;
+
 use crate::bdev::ZERO_BYTES_MAX;
 use crate::limits::PIECE_BYTES_MAX;
 use crate::scsi::cdb::Cdb;
@@ -49,12 +51,12 @@ const SECRET_AT: usize = 128;
 pub type TokenId = u128;
 
 /// A new token, as it is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Token {
     /// Its name.
     pub id: TokenId,
-    /// Of the unit that made it.
-    naa: [u8; 8],
+    /// Of the unit that made it: 8 or 16 bytes.
+    naa: ArrayVec<u8, 16>,
     bytes: u64,
 }
 
@@ -65,10 +67,11 @@ impl Token {
         token[..4].copy_from_slice(&CHANGE_VULNERABLE.to_be_bytes());
         token[6..8].copy_from_slice(&TOKEN_LENGTH.to_be_bytes());
         // COPY MANAGER ROD TOKEN IDENTIFIER, which may be known.
-        token[8..16].copy_from_slice(&self.naa);
+        token[8..16].copy_from_slice(&self.naa[..8]);
         // CREATOR LOGICAL UNIT DESCRIPTOR: an identification descriptor.
-        token[16..24].copy_from_slice(&[0xe4, 0, 0, 0, 0x01, 0x03, 0, 8]);
-        token[24..32].copy_from_slice(&self.naa);
+        let naa_bytes = self.naa.len();
+        token[16..24].copy_from_slice(&[0xe4, 0, 0, 0, 0x01, 0x03, 0, if naa_bytes == 16 { 16 } else { 8 }]);
+        token[24..24 + naa_bytes].copy_from_slice(&self.naa);
         token[56..64].copy_from_slice(&self.bytes.to_be_bytes());
         token[SECRET_AT..SECRET_AT + 16].copy_from_slice(&self.id.to_be_bytes());
         token
@@ -244,7 +247,11 @@ impl Run {
     /// The token that was made, as it is told; none where none was to be.
     pub fn token(&self, id: TokenId, view: &UnitView) -> Option<Token> {
         let bytes = self.moved_blocks * u64::from(self.block_bytes);
-        matches!(self.kind, Kind::Populate { .. }).then_some(Token { id, naa: view.identity.naa, bytes })
+        matches!(self.kind, Kind::Populate { .. }).then_some(Token {
+            id,
+            naa: view.identity.naa.clone(),
+            bytes,
+        })
     }
 
     /// How long a new token is to last, in nanoseconds.

@@ -28,7 +28,7 @@ impl World {
         let mut target = target();
         target.mappings.insert(2, Mapping { number: LunNumber(9), unit: UnitId(4), read_only: false });
         let mut other = UnitView { id: UnitId(4), block_bytes: 4096, blocks: 100, ..unit() };
-        other.identity.naa = OTHER_NAA;
+        other.identity.naa = OTHER_NAA.into_iter().collect();
         let big = UnitView { blocks: 10_000, ..unit() };
         World { target, units: vec![None, None, None, Some(Arc::new(big)), Some(Arc::new(other))] }
     }

@@ -8,7 +8,7 @@ use crate::scsi::view::UnitView;
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x02, 0x60,
+        0, 0, 0x02, 0x68,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
         0x04, 0, 0, 0, 0, 0, 0, 6,
@@ -79,6 +79,7 @@ fn all_operation_codes() {
         0xa3, 0, 0, 0x0d, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0f, 0, 1, 0, 12,
         0xa4, 0, 0, 0x06, 0, 1, 0, 12,
+        0xa4, 0, 0, 0x0a, 0, 1, 0, 12,
         0xa4, 0, 0, 0x0f, 0, 1, 0, 12,
         0xa8, 0, 0, 0, 0, 0, 0, 12,
         0xaa, 0, 0, 0, 0, 0, 0, 12,
@@ -93,8 +94,8 @@ fn all_operation_codes() {
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 76 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x05, 0xf0]);
+    assert_eq!(with_timeouts.len(), 4 + 77 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0x04]);
     assert_eq!(
         with_timeouts[1224..1244],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
