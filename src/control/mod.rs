@@ -181,6 +181,11 @@ impl<N: Net> Control<N> {
         self.outbox.flush();
     }
 
+    /// What time it is, for what is called before the next turn: the last one may have been long ago.
+    pub fn observe(&mut self, now: Tick) {
+        self.now = now;
+    }
+
     /// When [`Control::turn`] has to be called at the latest; at once where that is not after the last turn.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {

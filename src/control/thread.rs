@@ -296,6 +296,7 @@ impl Daemon {
         loop {
             let now = self.now();
             self.read_signals(now);
+            self.control.observe(now);
             while let Ok(order) = self.orders.try_recv() {
                 order(&mut self, now);
             }

@@ -14,6 +14,7 @@ use crate::control::error::ChangeError;
 use crate::control::identity::{Chosen, bytes};
 use crate::control::store::Records;
 use crate::id::{ReactorId, UnitId};
+use crate::limits::SAVE_NS;
 use crate::reactor::message::{Ask, Change, ToControl, ToReactor};
 use crate::scsi::Outcome;
 use crate::scsi::alua::{AccessState, Cause, Group};
@@ -89,6 +90,20 @@ fn the_operator_changes_a_state_and_everybody_is_told() {
     assert_eq!((attention, is_drained), (Some(Ua::AccessChanged), false));
     let expected = Group { number: 1, cause: Cause::Implicit, ..Group::default() };
     assert_eq!(view.alua.group(1), expected);
+}
+
+/// Between two turns of control's a long time can pass.
+#[test]
+fn what_is_asked_for_after_a_long_silence_has_its_time_to_be_saved() {
+    let (mut world, disk, ..) = keeping(Records::new());
+    world.control.observe(world.now().after_ns(2 * SAVE_NS));
+    let (done, ended) = waiter();
+    world.control.set_access_state(&to(AccessState::Standby), done).unwrap();
+    world.pass(2 * SAVE_NS);
+    ended.try_recv().unwrap_err();
+    disk.write(&mut world);
+    shown(&mut world);
+    assert!(ended.try_recv().unwrap().is_saved);
 }
 
 #[test]
