@@ -147,7 +147,7 @@ impl<N: Net> Reactor<N> {
                     inserted.is_ok_and(|inserted| inserted == key),
                     "next_key names the next tenancy"
                 );
-                if let Err(fatal) = self.consume(key, &adopt.leftover, now) {
+                if let Err(fatal) = self.consume(key, &adopt.leftover, false, now) {
                     self.close(key, cause(fatal), now);
                 }
                 self.activate(key);
@@ -237,6 +237,7 @@ impl<N: Net> Reactor<N> {
     /// Ends a connection and its session.
     pub(super) fn close(&mut self, key: Key, cause: CloseCause, now: Tick) {
         let Some(mut link) = self.conns.remove(key) else { return };
+        self.deactivate(key);
         let session = link.conn.session();
         let is_logout = link.conn.is_logged_out();
         #[cfg(feature = "sim")]

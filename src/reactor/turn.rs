@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::IoSliceMut;
 
 use crate::bdev::{Done, Wake};
-use crate::buf::Pool;
+use crate::buf::{Buf, Pool};
 use crate::id::{ReactorId, UnitId};
 use crate::iscsi::conn::Conn;
 use crate::iscsi::error::Fatal;
@@ -33,6 +33,11 @@ pub(super) struct Link<S> {
     is_active: bool,
     /// A READ waits until less is queued to be sent.
     pub(super) has_stalled_reads: bool,
+    /// The beginning of a command whose rest comes with the next receive.
+    cut: Option<Buf>,
+    /// What it has received and was sent since it is being served, and whether that was much the last time.
+    served_bytes: usize,
+    is_heavy: bool,
 }
 
 /// What a reactor is made from.
@@ -78,6 +83,8 @@ pub struct Reactor<N: Net> {
     /// Connections to be served in this turn, and those for the next.
     active: Vec<Key>,
     next_active: Vec<Key>,
+    /// Those that moved much when they were served last, in the order of their turns.
+    heavy: VecDeque<Key>,
     pub(super) waits: Vec<Waiting>,
     /// Tasks that wait for a buffer, in order.
     pub(super) hungry: VecDeque<(Key, Key)>,
@@ -117,6 +124,7 @@ impl<N: Net> Reactor<N> {
             busy: Vec::new(),
             active: Vec::with_capacity(conns),
             next_active: Vec::with_capacity(conns),
+            heavy: VecDeque::with_capacity(conns),
             waits: Vec::with_capacity(limits::WAITS + Holds::waits_max(reactors)),
             hungry: VecDeque::with_capacity(sizes.spare_window as usize),
             serial: 0,
@@ -138,6 +146,7 @@ impl<N: Net> Reactor<N> {
         let mut worked = self.messages(now);
         worked |= self.readiness();
         worked |= self.serve(now);
+        worked |= self.serve_heavy(now);
         self.timers(now, worked);
         self.settle_waits(now);
         self.settle_holds(now);
@@ -223,20 +232,51 @@ impl<N: Net> Reactor<N> {
             && !link.is_active
         {
             link.is_active = true;
-            self.next_active.push(key);
+            if link.is_heavy {
+                self.heavy.push_back(key);
+            } else {
+                self.next_active.push(key);
+            }
         }
     }
 
-    /// Receives from each active connection once, takes completions, and sends to each active connection once.
+    /// Takes a connection that is to be closed off the list.
+    pub(super) fn deactivate(&mut self, key: Key) {
+        self.heavy.retain(|heavy| *heavy != key);
+    }
+
+    /// Serves each active connection that is not heavy.
     fn serve(&mut self, now: Tick) -> bool {
         let mut active = std::mem::take(&mut self.active);
         std::mem::swap(&mut active, &mut self.next_active);
         self.lending.open();
         for &key in &active {
-            if self.conns.get(key).is_some_and(|link| link.is_readable && link.conn.wants_input()) {
-                self.receive(key, now);
-            }
+            self.receive(key, now);
         }
+        self.answer(active, now)
+    }
+
+    /// Serves some of the heavy ones. Whoever moves little is looked at again before the others have their turn: so it waits as
+    /// long as one of them takes, not as long as all of them.
+    fn serve_heavy(&mut self, now: Tick) -> bool {
+        if self.heavy.is_empty() {
+            return false;
+        }
+        let mut active = std::mem::take(&mut self.active);
+        self.lending.open();
+        let mut bytes = 0;
+        while bytes < limits::HEAVY_TURN_BYTES
+            && let Some(key) = self.heavy.pop_front()
+        {
+            self.receive(key, now);
+            bytes += self.conns.get(key).map_or(0, |link| link.served_bytes.max(link.conn.unsent_bytes()));
+            active.push(key);
+        }
+        self.answer(active, now)
+    }
+
+    /// Takes completions, and sends to each connection that was served.
+    fn answer(&mut self, mut active: Vec<Key>, now: Tick) -> bool {
         // All requests of this turn are with the devices: what is done already is sent at once.
         self.kick();
         let mut worked = self.completions(now);
@@ -248,9 +288,9 @@ impl<N: Net> Reactor<N> {
                 link.is_active = false;
             }
             self.transmit(key, now);
-            if let Some(link) = self.conns.get(key)
-                && (link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output())
-            {
+            let Some(link) = self.conns.get_mut(key) else { continue };
+            link.is_heavy = std::mem::take(&mut link.served_bytes) >= limits::HEAVY_BYTES;
+            if link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output() {
                 self.activate(key);
             }
         }
@@ -261,33 +301,63 @@ impl<N: Net> Reactor<N> {
         worked
     }
 
+    /// Receives once from a connection that has something, and goes through it.
     fn receive(&mut self, key: Key, now: Tick) {
         let Some(link) = self.conns.get_mut(key) else { return };
+        if !link.is_readable || !link.conn.wants_input() {
+            return;
+        }
         let mut staging = std::mem::take(&mut self.staging);
+        let cut = link.cut.take();
+        let at = cut.as_deref().map_or(0, <[u8]>::len);
+        staging[..at].copy_from_slice(cut.as_deref().unwrap_or_default());
+        drop(cut);
         let memory = link.conn.memory(&mut self.tables.tasks);
         let direct = memory.len();
         let received =
-            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging)]);
-        match received {
+            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging[at..])]);
+        let outcome = match received {
             Rx::Received { bytes, drained } => {
                 link.is_readable = !drained;
+                link.served_bytes = bytes;
                 let placed = bytes.min(direct);
                 link.conn.placed(placed, &mut self.tables.tasks);
-                let outcome = self.consume(key, &staging[..bytes - placed], now);
-                if let Err(fatal) = outcome {
-                    self.close(key, cause(fatal), now);
-                }
+                self.consume(key, &staging[..at + bytes - placed], !drained, now).map_err(cause)
             }
-            Rx::WouldBlock => link.is_readable = false,
-            Rx::Closed | Rx::Broken => self.close(key, CloseCause::PeerGone, now),
+            Rx::WouldBlock => {
+                link.is_readable = false;
+                self.consume(key, &staging[..at], false, now).map_err(cause)
+            }
+            Rx::Closed | Rx::Broken => Err(CloseCause::PeerGone),
+        };
+        if let Err(cause) = outcome {
+            self.close(key, cause, now);
         }
         self.staging = staging;
     }
 
-    /// Goes through received bytes.
-    pub(super) fn consume(&mut self, key: Key, mut input: &[u8], now: Tick) -> Result<(), Fatal> {
+    /// Keeps the beginning of a command, where it is one and there is a buffer, for the next receive. Whether it has.
+    fn keep_cut(&mut self, key: Key, input: &[u8]) -> bool {
+        let Some(link) = self.conns.get_mut(key).filter(|link| link.conn.is_cut(input)) else { return false };
+        link.cut = self.tables.unsolicited.take(input.len());
+        let Some(cut) = &mut link.cut else { return false };
+        cut.copy_from_slice(input);
+        true
+    }
+
+    /// Goes through received bytes; `is_more` says whether others are there that were not received yet.
+    pub(super) fn consume(
+        &mut self,
+        key: Key,
+        mut input: &[u8],
+        is_more: bool,
+        now: Tick,
+    ) -> Result<(), Fatal> {
         loop {
             input = self.shorts(key, input, now);
+            if is_more && self.keep_cut(key, input) {
+                input = &[];
+            }
             let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
             let request = link.conn.advance(&mut input, &mut self.tables.cx(link.conn.session_key(), now))?;
             match request {
@@ -321,6 +391,7 @@ impl<N: Net> Reactor<N> {
             };
             match outcome {
                 Tx::Sent(bytes) => {
+                    link.served_bytes += bytes;
                     let is_all = bytes == self.batch.bytes();
                     if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(session, now)) {
                         self.close(key, CloseCause::LoggedOut, now);
@@ -392,7 +463,11 @@ impl<N: Net> Reactor<N> {
 
     /// How long the reactor may wait in the kernel: not at all while anything is to be done.
     pub fn may_wait(&self, now: Tick) -> Wait {
-        if !self.next_active.is_empty() || !self.ready.is_empty() || !self.backlog.is_empty() {
+        if !self.next_active.is_empty()
+            || !self.heavy.is_empty()
+            || !self.ready.is_empty()
+            || !self.backlog.is_empty()
+        {
             return Wait::Poll;
         }
         let mut deadline = self.next_scan;
@@ -484,7 +559,17 @@ impl<N: Net> Reactor<N> {
 
 impl<S> Link<S> {
     pub(super) fn new(conn: Conn, sock: S) -> Link<S> {
-        Link { conn, sock, is_readable: true, is_writable: true, is_active: false, has_stalled_reads: false }
+        Link {
+            conn,
+            sock,
+            is_readable: true,
+            is_writable: true,
+            is_active: false,
+            has_stalled_reads: false,
+            cut: None,
+            served_bytes: 0,
+            is_heavy: false,
+        }
     }
 }
 
