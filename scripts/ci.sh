@@ -157,9 +157,9 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 
-stage_sg3() { # sg3_utils through the Linux kernel's initiator
+stage_sg3() { # sg3_utils, and a CD-ROM drive, through the Linux kernel's initiator
   release_binary; guest_image
-  OUT=$OUT/sg3 checks scripts/lab/labs/target.sh sg3
+  OUT=$OUT/sg3 checks scripts/lab/labs/target.sh sg3 cdrom
 }
 
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA

@@ -109,10 +109,15 @@ const _: () = assert!(SESSIONS_MAX <= CONNS_MAX as usize, "one reactor can have 
 /// Logical units of one target.
 pub const TARGET_LUNS_MAX: usize = 1024;
 /// Unit attentions that wait for one nexus at one logical unit; one entry per code.
-pub const ATTENTIONS_MAX: usize = 10;
+pub const ATTENTIONS_MAX: usize = 16;
 /// Registrations (PERSISTENT RESERVE OUT) of one logical unit; one more is refused with 55h/04h.
 pub const REGISTRATIONS_MAX: usize = 1024;
 
+/// Connections of one session, at most.
+pub const SESSION_CONNS_MAX: usize = 16;
+/// A reactor tells control of a session's ExpCmdSN when it has gone so far: what a further connection is told at login must not be
+/// as old as to look new (RFC 1982).
+pub const CMD_SN_TOLD_STEPS: u32 = 1 << 24;
 /// Commands a session may have outstanding when it begins, and always.
 pub const WINDOW_MIN: u32 = 8;
 /// Commands a session may have outstanding, at most.

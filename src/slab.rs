@@ -86,6 +86,28 @@ impl<T> Slab<T> {
         if slot.generation == key.generation { slot.tenant.as_mut() } else { None }
     }
 
+    /// The value under `key`, which is there.
+    ///
+    /// # Panics
+    /// Where it is not.
+    #[inline(always)]
+    pub fn at(&self, key: Key) -> &T {
+        let slot = &self.slots[key.index as usize];
+        assert!(slot.generation == key.generation, "a key of a former tenant");
+        slot.tenant.as_ref().expect("a slot's tenant has the slot's generation")
+    }
+
+    /// As [`Slab::at`].
+    ///
+    /// # Panics
+    /// Where it is not there.
+    #[inline(always)]
+    pub fn at_mut(&mut self, key: Key) -> &mut T {
+        let slot = &mut self.slots[key.index as usize];
+        assert!(slot.generation == key.generation, "a key of a former tenant");
+        slot.tenant.as_mut().expect("a slot's tenant has the slot's generation")
+    }
+
     /// Moves the value under `key` out; the key finds nothing from then on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index as usize)?;

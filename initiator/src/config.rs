@@ -81,6 +81,18 @@ impl Config {
     pub fn discovery(initiator_name: &str) -> Self {
         Self { target_name: None, ..Self::new(initiator_name, "") }
     }
+
+    /// A further connection of a session that was begun with this: it offers what each connection has for itself.
+    #[must_use]
+    pub fn joining(&self, tsih: u16, cid: u16) -> Self {
+        let Offer { header_digest, data_digest, max_recv_bytes, .. } = self.offer.clone();
+        Self {
+            tsih,
+            cid,
+            offer: Offer { header_digest, data_digest, max_recv_bytes, ..Offer::default() },
+            ..self.clone()
+        }
+    }
 }
 
 /// The security stage.

@@ -125,6 +125,10 @@ impl Bdev for Counted {
         self.inner.probe()
     }
 
+    fn change_medium(&self, medium: Option<Arc<dyn Bdev>>) -> bool {
+        self.inner.change_medium(medium)
+    }
+
     fn counts(&self) -> Option<Counts> {
         let mut sums = self.sums();
         for (sum, forgotten) in sums.iter_mut().zip(&self.forgotten) {

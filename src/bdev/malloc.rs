@@ -160,6 +160,8 @@ const OFFLOADS: Offloads = Offloads {
     compare: true,
     copy: true,
     write_uncorrectable: false,
+    // Whatever ends the process takes all of the medium with it.
+    atomic_write_blocks: u32::MAX,
 };
 
 /// A multiple of these is copied or compared at a time.

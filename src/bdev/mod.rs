@@ -18,6 +18,7 @@
 
 pub mod count;
 pub mod delay;
+pub mod drive;
 pub mod error;
 pub mod file;
 mod instant;
@@ -34,6 +35,7 @@ pub mod contract;
 use std::error::Error;
 use std::fmt::Debug;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use crate::buf::{Buf, Lent};
 use crate::id::ReactorId;
@@ -82,6 +84,9 @@ pub struct Offloads {
     pub copy: bool,
     /// It knows [`Op::WriteUncorrectable`].
     pub write_uncorrectable: bool,
+    /// One [`Op::Write`] of so many blocks happens as a whole or not at all, whatever becomes of the device meanwhile; 0 where it
+    /// does not say so.
+    pub atomic_write_blocks: u32,
 }
 
 impl Offloads {
@@ -120,6 +125,10 @@ pub trait Bdev: Send + Sync + Debug {
     /// it. An error says what to do. It may block for as long as the device likes: for helper threads only.
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(())
+    }
+    /// Puts another medium in, or none. Whether it is a drive, which can. To be called when nothing is in the device.
+    fn change_medium(&self, _medium: Option<Arc<dyn Bdev>>) -> bool {
+        false
     }
     /// What was asked of it; none where nobody counts ([`count`]).
     fn counts(&self) -> Option<count::Counts> {

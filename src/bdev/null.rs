@@ -36,7 +36,8 @@ impl Null {
             rotational: false,
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
-            offloads: Offloads::default(),
+            // Nothing of a write is ever there.
+            offloads: Offloads { atomic_write_blocks: u32::MAX, ..Offloads::default() },
         };
         Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
     }

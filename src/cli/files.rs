@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::Failed;
 use super::args::Serve;
 use crate::bdev::Bdev as _;
+use crate::bdev::drive::CD_BLOCK_BYTES;
 use crate::bdev::file::{FileDisk, OpenError, Recipe};
 
 /// All of them together get so long to open: longer than a predecessor gets to leave.
@@ -28,14 +29,15 @@ pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<File>, F
     let mut taken = taken;
     let mut opening = Vec::new();
     for path in &args.paths {
+        let is_disc = is_disc(args, path);
         let made_of = Recipe {
             name: free_name(path, &mut taken),
             path: std::path::absolute(path)
                 .map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?,
             create_bytes: args.size,
-            block_bytes: args.block_size,
+            block_bytes: if is_disc { Some(CD_BLOCK_BYTES) } else { args.block_size },
             cache: args.cache.into(),
-            read_only: args.read_only,
+            read_only: args.read_only || is_disc,
             uuid: None,
         };
         let disk = FileDisk::new(made_of.clone());
@@ -54,6 +56,12 @@ pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<File>, F
         Ok(file)
     });
     opened.collect()
+}
+
+/// Whether a file is shown as the disc in a CD-ROM drive: by its name, unless a size or a block size says that it is a disk.
+pub(super) fn is_disc(args: &Serve, path: &Path) -> bool {
+    let is_image = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("iso"));
+    is_image && args.size.is_none() && args.block_size.is_none()
 }
 
 /// The file's own name, with a number where another disk has that.

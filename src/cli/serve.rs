@@ -14,6 +14,7 @@ use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, print, secrets};
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
+use crate::bdev::drive::{self, Drive};
 use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
 use crate::control::access::{InitiatorGroup, NameRule};
@@ -29,6 +30,7 @@ use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
 use crate::net::Net;
 use crate::reactor::message::NopInTimes;
 use crate::rpc::recipes::{self, FileKind};
+use crate::scsi::view::DeviceKind;
 use crate::time::SECOND_NS;
 
 const MIB: usize = 1024 * 1024;
@@ -171,12 +173,13 @@ pub(super) struct Product {
     pub(super) bdev: Arc<dyn Bdev>,
     pub(super) product: String,
     pub(super) recipe: String,
+    pub(super) kind: DeviceKind,
 }
 
 fn register<N: Net>(control: &mut Control<N>, disk: Product) -> Result<(), ChangeError> {
-    let Product { bdev, product, recipe } = disk;
+    let Product { bdev, product, recipe, kind } = disk;
     let bdev = Arc::new(Counted::new(bdev));
-    control.register_bdev(BdevSpec { bdev, product, recipe, bases: Vec::new() })
+    control.register_bdev_as(BdevSpec { bdev, product, recipe, bases: Vec::new() }, kind)
 }
 
 /// The disks asked for.
@@ -186,9 +189,19 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let names: BTreeSet<String> = asked_for.map(|disk| disk.name.clone()).collect();
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
+    let kind = DeviceKind::Disk;
     for File { disk, made_of } in files::open(args, names)? {
+        if files::is_disc(args, &made_of.path) {
+            let uuid = disk.info().uuid;
+            let drive = drive::Recipe { name: made_of.name, uuid, block_bytes: drive::CD_BLOCK_BYTES };
+            let bdev = Drive::new(drive, Some(disk));
+            let recipe = recipes::cdrom(&bdev.info(), Some(&made_of.path));
+            let kind = DeviceKind::CdRom;
+            disks.push(Product { bdev: Arc::new(bdev), product: "CD-ROM".to_owned(), recipe, kind });
+            continue;
+        }
         let recipe = recipes::file(&disk.info(), &made_of, FileKind::Aio);
-        disks.push(Product { bdev: disk, product: "AIO disk".to_owned(), recipe });
+        disks.push(Product { bdev: disk, product: "AIO disk".to_owned(), recipe, kind });
     }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
@@ -203,12 +216,12 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
         let bdev = Malloc::new(recipe)
             .map_err(|error| Failed::failure(format!("no memory for the RAM disk {}: {error}", disk.name)))?;
         let recipe = recipes::malloc(&bdev.info(), disk.blocks);
-        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk".to_owned(), recipe });
+        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk".to_owned(), recipe, kind });
     }
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
         let bdev = Null::new(name, blocks, block_bytes, SystemRandom::uuid());
         let recipe = recipes::null(&bdev.info());
-        disks.push(Product { bdev: Arc::new(bdev), product: "null disk".to_owned(), recipe });
+        disks.push(Product { bdev: Arc::new(bdev), product: "null disk".to_owned(), recipe, kind });
     }
     Ok(disks)
 }

@@ -10,6 +10,7 @@ use crate::bdev::Bdev;
 use crate::bdev::spdk::{Notice, Options, Running, Severity, Spdk};
 use crate::control::done::Done;
 use crate::control::thread::Remote;
+use crate::scsi::view::DeviceKind;
 
 /// SPDK, running. To be dropped when nothing is served any more.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(super) fn start(args: &Serve) -> Result<Option<(Attached, Vec<Product>)>, Fa
     let product = |disk: Arc<_>| {
         let product = crate::bdev::spdk::SpdkDisk::product(&disk).to_owned();
         // What makes it again is in SPDK's file, not in lunette's.
-        Product { bdev: disk as Arc<dyn Bdev>, product, recipe: String::new() }
+        Product { bdev: disk as Arc<dyn Bdev>, product, recipe: String::new(), kind: DeviceKind::Disk }
     };
     let products = disks.into_iter().map(product).collect();
     Ok(Some((Attached { _spdk: spdk, notices: Some(notices) }, products)))

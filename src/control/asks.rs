@@ -4,9 +4,13 @@ use super::Control;
 use super::keeper::Then;
 use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
+use crate::scsi::chore::{FORMAT_UNIT, SANITIZE};
 use crate::scsi::report::mode;
+use crate::scsi::report::timestamp::{self, Clock};
 use crate::scsi::sense::Sense;
-use crate::scsi::table::{self, MODE_SELECT_6, MODE_SELECT_10};
+use crate::scsi::table::{
+    MAINTENANCE_OUT, MODE_SELECT_6, MODE_SELECT_10, PREVENT_ALLOW_MEDIUM_REMOVAL, START_STOP_UNIT, Table,
+};
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
 
@@ -17,6 +21,21 @@ impl<N: Net> Control<N> {
             _ if !self.may(&ask) => self.answer(&ask, Outcome::of(Status::ReservationConflict)),
             MODE_SELECT_6 | MODE_SELECT_10 => {
                 if let Some(outcome) = self.mode_select(&ask) {
+                    self.answer(&ask, outcome);
+                }
+            }
+            SANITIZE | FORMAT_UNIT => {
+                if let Some(outcome) = self.chore(&ask) {
+                    self.answer(&ask, outcome);
+                }
+            }
+            MAINTENANCE_OUT => {
+                if let Some(outcome) = self.set(&ask) {
+                    self.answer(&ask, outcome);
+                }
+            }
+            START_STOP_UNIT | PREVENT_ALLOW_MEDIUM_REMOVAL => {
+                if let Some(outcome) = self.move_medium(&ask) {
                     self.answer(&ask, outcome);
                 }
             }
@@ -33,7 +52,7 @@ impl<N: Net> Control<N> {
     /// Whether reservations let the command through. They did when it was admitted.
     fn may(&self, ask: &Ask) -> bool {
         let Some(view) = self.catalog.registry.view(ask.unit) else { return true };
-        let Ok(row) = table::find(&ask.cdb) else { return true };
+        let Ok(row) = Table::of(view.kind).find(&ask.cdb) else { return true };
         let nexus = self.sessions.nexus_of(ask.session);
         nexus.is_none_or(|nexus| view.permits.allows(nexus, row.class.of(&ask.cdb)))
     }
@@ -55,6 +74,36 @@ impl<N: Net> Control<N> {
         let view = UnitView { modes, ..UnitView::clone(old) };
         let is_flushed = view.is_write_through() && !old.is_write_through();
         let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
+        match self.show_unit(view, Some(ask.session), then) {
+            Ok(_) => None,
+            Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
+        }
+    }
+
+    /// SET TIMESTAMP and SET IDENTIFYING INFORMATION (SPC-5 §6.46, §6.43): all other nexuses are told.
+    fn set(&mut self, ask: &Ask) -> Option<Outcome> {
+        let Some(old) = self.catalog.registry.view(ask.unit) else {
+            return Some(Outcome::check(Sense::NO_SUCH_UNIT));
+        };
+        let mut settings = old.settings.clone();
+        let set = match ask.cdb.service_action() {
+            timestamp::ACTION => Clock::set(&ask.parameters, self.now).map(|clock| settings.clock = clock),
+            _ => settings
+                .identifying
+                .set(&ask.cdb, &ask.parameters)
+                .map(|identifying| settings.identifying = identifying),
+        };
+        if let Err(sense) = set {
+            return Some(Outcome::check(sense));
+        }
+        if settings == old.settings {
+            return Some(Outcome::GOOD);
+        }
+        if self.keeper.is_full() {
+            return Some(Outcome::of(Status::Busy));
+        }
+        let view = UnitView { settings, ..UnitView::clone(old) };
+        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed: false };
         match self.show_unit(view, Some(ask.session), then) {
             Ok(_) => None,
             Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),

@@ -17,7 +17,7 @@ use crate::limits::{DELETE_NS, DELETE_SECONDS};
 use crate::net::Net;
 use crate::reactor::message::{Change, EndReason, ToReactor};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
+use crate::scsi::view::{DeviceKind, LunNumber, Medium, TargetView, UnitView};
 use crate::time::{SECOND_NS, Tick};
 
 impl<N: Net> Control<N> {
@@ -30,6 +30,17 @@ impl<N: Net> Control<N> {
         self.random.fill(&mut stand_in);
         let targets = &self.catalog.targets;
         self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))
+    }
+
+    /// The same, initiators being shown this kind of device.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn register_bdev_as(&mut self, spec: BdevSpec, kind: DeviceKind) -> Result<(), ChangeError> {
+        let name = spec.bdev.info().name;
+        self.register_bdev(spec)?;
+        self.catalog.registry.set_kind(&name, kind);
+        Ok(())
     }
 
     /// The block device of this name, or whose UUID this is in its usual form.
@@ -392,6 +403,8 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
     match (old.medium, new.medium) {
         (Medium::Ready, Medium::Ready) => {}
+        // The command that was carried out has been answered; nobody else is told of it.
+        (Medium::Busy | Medium::Failed, Medium::Ready) => return None,
         // SBC-4 §4.3: one that appears may be of any size and content.
         (_, Medium::Ready) => return Some(Ua::MediumChanged),
         // Commands say so.
@@ -403,6 +416,10 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         Some(Ua::InquiryChanged)
     } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
+    } else if old.settings.identifying != new.settings.identifying {
+        Some(Ua::IdentifierChanged)
+    } else if old.settings.clock != new.settings.clock {
+        Some(Ua::TimestampChanged)
     } else {
         None
     }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Control;
 use super::entrance::{Entrance, Stage};
-use super::sessions::{Session, State};
+use super::sessions::{Link, Session, State};
 use crate::id::{ReactorId, SessionId};
 use crate::net::Net;
 
@@ -53,7 +53,11 @@ impl<N: Net> Control<N> {
     pub fn connections(&self) -> Vec<Connection> {
         let entrances = self.entrances.iter().map(|(_, entrance)| of_entrance(entrance));
         let served = self.sessions.iter().filter(|(_, session)| !matches!(session.state, State::Entering(_)));
-        entrances.chain(served.map(|(id, session)| of_session(id, session))).collect()
+        let links = served.flat_map(|(id, session)| {
+            let here = session.links.iter().filter(|link| link.entering.is_none());
+            here.map(move |link| of_session(id, session, link))
+        });
+        entrances.chain(links).collect()
     }
 }
 
@@ -84,17 +88,17 @@ fn of_entrance<S: Copy>(entrance: &Entrance<S>) -> Connection {
     }
 }
 
-fn of_session(id: SessionId, session: &Session) -> Connection {
+fn of_session(id: SessionId, session: &Session, link: &Link) -> Connection {
     let is_live = matches!(session.state, State::Live { .. });
     Connection {
         session: Some(id),
         tsih: Some(session.tsih),
-        cid: Some(session.cid),
+        cid: Some(link.cid),
         phase: if is_live { Phase::FullFeature } else { Phase::Ending },
         initiator: Some(session.nexus.initiator.clone()),
         target: Some(session.nexus.target.clone()),
-        peer: session.origin.peer,
-        local: session.origin.local,
+        peer: link.origin.peer,
+        local: link.origin.local,
         portal_group: session.nexus.portal_group,
         reactor: Some(session.reactor),
     }

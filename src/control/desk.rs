@@ -4,7 +4,7 @@ use super::access::Who;
 use super::catalog::Catalog;
 use super::sessions::{Nexus, Sessions};
 use super::{Origin, Random};
-use crate::iscsi::login::{Access, Authority, Claim, Granted, Refusal, TargetAccess, Which};
+use crate::iscsi::login::{Access, Authority, Claim, Granted, Joined, Refusal, TargetAccess, Which};
 use crate::limits::WINDOW_MIN;
 use crate::scsi::view::TargetView;
 use crate::slab::Key;
@@ -14,6 +14,8 @@ use crate::slab::Key;
 pub(super) enum Grant {
     /// A session with a target.
     Session(crate::id::SessionId),
+    /// A further connection of a session, by its CID.
+    Connection(crate::id::SessionId, u16),
     /// A discovery session, by its TSIH.
     Discovery(u16),
 }
@@ -68,9 +70,13 @@ impl Authority for Desk<'_> {
             portal_group: target.portal_group,
         };
         if claim.tsih != 0 {
-            return Err(self.sessions.join(&nexus, claim.tsih, claim.cid));
+            let (session, joined) =
+                self.sessions.join(&nexus, claim.tsih, claim.cid, self.conn, self.origin)?;
+            *self.grant = Some(Grant::Connection(session, claim.cid));
+            return Ok(Granted { session, tsih: claim.tsih, window: 0, joined: Some(joined) });
         }
-        let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.origin)?;
+        let first = Joined { params: *claim.params, exp_cmd_sn: claim.cmd_sn };
+        let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.origin, first)?;
         Ok(self.granted(Grant::Session(session), session, tsih))
     }
 

@@ -53,6 +53,17 @@ pub enum ChangeError {
     /// The bdev is served as a LUN and cannot be part of another bdev.
     #[error("bdev {0} is served as a LUN: remove that LUN first")]
     Mapped(String),
+    /// A medium that does not come out.
+    #[error("bdev {0} is no removable disk and no CD-ROM drive: nothing can be taken out")]
+    NotRemovable(String),
+    /// A medium that nobody uses.
+    #[error("no LUN leads to bdev {0}: nobody has its medium")]
+    NotServed(String),
+    /// Initiators have locked a medium in.
+    #[error(
+        "an initiator prevents that the medium of bdev {0} is taken out, and is asked for it now; force takes it out at once"
+    )]
+    Prevented(String),
     /// The device says something of itself that SCSI cannot say.
     #[error("bdev {name}: {what}")]
     Unfit {

@@ -69,6 +69,22 @@ impl Log {
         }
     }
 
+    /// A session has one connection more.
+    pub(super) fn connection_up(
+        &mut self,
+        id: SessionId,
+        session: &Session,
+        cid: u16,
+        peer: SocketAddr,
+        now: Tick,
+    ) {
+        if self.allow(Kind::SessionUp, now) {
+            let Session { nexus, tsih, .. } = session;
+            let (initiator, target) = (&nexus.initiator, &nexus.target);
+            tracing::info!(session = id.0, %peer, initiator, target, tsih, cid, "connection joins");
+        }
+    }
+
     /// A session's connection is gone.
     pub(super) fn session_down(&mut self, id: SessionId, session: &Session, now: Tick) {
         if !self.allow(Kind::SessionDown, now) {

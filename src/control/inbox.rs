@@ -31,9 +31,12 @@ impl<N: Net> Control<N> {
                     self.log.session_down(session, known, now);
                 }
                 self.nexus_lost(session);
+                self.allow_lost(session);
                 self.sessions.ended(session);
                 self.owe_missed(session);
             }
+            ToControl::ConnEnded { session, cid } => self.sessions.conn_ended(session, cid),
+            ToControl::CmdSn { session, exp_cmd_sn } => self.sessions.cmd_sn(session, exp_cmd_sn),
             ToControl::SessionDrained { session } => {
                 self.sessions.drained(session);
                 self.session_gone(session);
@@ -48,7 +51,11 @@ impl<N: Net> Control<N> {
                 self.tmf(reactor, ticket, session, request)
             }
             ToControl::Ask(ask) => self.asked(ask),
-            ToControl::Withdraw { reactor, ticket, unit } => self.withdraw(reactor, ticket, unit),
+            ToControl::Withdraw { reactor, ticket, unit } => {
+                self.withdraw(reactor, ticket, unit);
+                self.withdraw_chore(reactor, ticket, unit);
+            }
+            ToControl::ChoreEnded { unit, is_done, .. } => self.chore_ended(unit, is_done),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {
@@ -97,6 +104,7 @@ impl<N: Net> Control<N> {
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.name.clone());
         self.reset_reservations(&units);
+        self.allow_reset(&units);
         let change = Change::Reset { units: units.into(), attention };
         self.barrier(change, Then::AnswerTmf { reactor, ticket, end_target });
     }
@@ -125,7 +133,10 @@ impl<N: Net> Control<N> {
             Then::Nothing => {}
             // Reactors have told what their devices keep. Before anybody is told that it failed, every reactor knows that
             // the unit is not ready.
-            then @ (Then::Answer { .. } | Then::Reserved { .. } | Then::AnswerTmf { .. })
+            then @ (Then::Answer { .. }
+            | Then::BeginChore(_)
+            | Then::Reserved { .. }
+            | Then::AnswerTmf { .. })
                 if finished.outcome == TmfOutcome::Rejected =>
             {
                 self.barrier(Change::Nothing, Then::Fail(Box::new(then)));
@@ -147,6 +158,7 @@ impl<N: Net> Control<N> {
                 self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
                 self.reserve_next(unit);
             }
+            Then::BeginChore(unit) => self.begin_chore(unit, outcome == TmfOutcome::Complete),
             Then::Part(id) => self.part_done(id, outcome == TmfOutcome::Complete),
             Then::AnswerTmf { reactor, ticket, end_target } => {
                 self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome });

@@ -37,6 +37,8 @@ pub enum Then {
         /// The unit is flushed first.
         is_flushed: bool,
     },
+    /// Every reactor shows that a chore is done on the unit: it begins.
+    BeginChore(UnitId),
     /// A change of a unit's reservations is answered, and the next one decided.
     Reserved {
         /// The unit.

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use super::desk::{Desk, Grant};
 use super::entrance::{Cause, Ending, Entrance, Stage};
 use super::{Control, Origin};
+use crate::id::SessionId;
 use crate::iscsi::login::Established;
 use crate::iscsi::sn::Sn;
 use crate::limits::{DISCOVERIES_MAX, LOGINS_MAX};
 use crate::net::Net;
-use crate::reactor::message::{Adopt, ToReactor};
+use crate::reactor::message::{Adopt, Join, ToReactor};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -128,6 +129,9 @@ impl<N: Net> Control<N> {
     /// [`super::sessions::Step::Proceed`] will.
     pub(super) fn hand_over(&mut self, key: Key, now: Tick) {
         let Some(entrance) = self.entrances.get_mut(key) else { return };
+        if let Some(Grant::Connection(session, cid)) = entrance.grant {
+            return self.join(key, session, cid, now);
+        }
         let (Stage::Waiting(established), Some(Grant::Session(session))) = (&entrance.stage, entrance.grant)
         else {
             return;
@@ -165,6 +169,29 @@ impl<N: Net> Control<N> {
         self.forget_nexuses();
     }
 
+    /// Passes a further connection to its session's reactor.
+    fn join(&mut self, key: Key, session: SessionId, cid: u16, now: Tick) {
+        let Some(reactor) = self.sessions.joined(session, cid) else {
+            self.close_entrance(key, &Cause::Superseded, now);
+            return;
+        };
+        let Some(entrance) = self.entrances.remove(key) else { return };
+        let Stage::Waiting(established) = entrance.stage else { return };
+        if let Some(known) = self.sessions.get(session) {
+            self.log.connection_up(session, known, cid, entrance.origin.peer, now);
+        }
+        let join = Join {
+            handle: self.net.release(entrance.sock),
+            session,
+            cid,
+            params: established.params,
+            stat_sn: established.stat_sn,
+            leftover: established.leftover,
+            nop_in: self.catalog.options.nop_in,
+        };
+        self.outbox.send(reactor, ToReactor::Join(Box::new(join)));
+    }
+
     /// Closes a connection, takes back what it was granted, and says why.
     pub(super) fn close_entrance(&mut self, key: Key, cause: &Cause, now: Tick) {
         let Some(entrance) = self.entrances.remove(key) else { return };
@@ -174,6 +201,7 @@ impl<N: Net> Control<N> {
         self.net.close(entrance.sock);
         match entrance.grant {
             Some(Grant::Session(session)) => self.sessions.withdraw(session),
+            Some(Grant::Connection(session, cid)) => self.sessions.withdraw_join(session, cid),
             Some(Grant::Discovery(tsih)) => self.sessions.release_tsih(tsih),
             None => {}
         }

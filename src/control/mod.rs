@@ -12,6 +12,7 @@ mod asks;
 pub mod auth;
 mod catalog;
 mod changes;
+mod chores;
 pub mod connections;
 mod desk;
 pub mod done;
@@ -35,6 +36,7 @@ mod reserve;
 pub mod sessions;
 pub mod targets;
 pub mod thread;
+mod tray;
 mod unit;
 
 use std::fmt::Debug;
@@ -108,6 +110,7 @@ pub struct Control<N: Net> {
     sessions: Sessions,
     keeper: Keeper,
     reserving: reserve::Reserving,
+    chores: chores::Chores,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -132,6 +135,7 @@ impl<N: Net> Control<N> {
             catalog: Catalog::new(config.options),
             keeper: Keeper::default(),
             reserving: reserve::Reserving::default(),
+            chores: chores::Chores::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

@@ -3,7 +3,7 @@
 use super::auth::Auth;
 use super::error::ChangeError;
 use crate::iscsi::negotiate::Offer;
-use crate::limits::{PIECE_BYTES_MAX, SESSIONS_MAX};
+use crate::limits::{PIECE_BYTES_MAX, SESSION_CONNS_MAX, SESSIONS_MAX};
 use crate::reactor::message::NopInTimes;
 
 /// Options of the iSCSI side. What changes concerns logins from then on.
@@ -51,6 +51,8 @@ impl Options {
         };
         super::catalog::check_name(&format!("{}:x", self.node_base))?;
         range("max_sessions", self.sessions_max as u64, 1, SESSIONS_MAX as u64)?;
+        range("max_connections_per_session", self.offer.connections_max.into(), 1, SESSION_CONNS_MAX as u64)?;
+        range("error_recovery_level", self.offer.error_recovery_level.into(), 0, 2)?;
         range("default_time2wait", self.offer.time2wait.into(), 0, 3600)?;
         range("default_time2retain", self.offer.time2retain.into(), 0, 3600)?;
         range("first_burst_length", self.offer.first_burst_bytes.into(), 512, PIECE_BYTES_MAX.into())

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use super::error::{ChangeError, What};
 use super::unit;
 use crate::bdev::{Bdev, Info};
-use crate::id::{ReactorId, UnitId};
+use crate::id::{NexusId, ReactorId, UnitId};
 use crate::limits::{BDEVS_MAX, UNITS_MAX};
-use crate::scsi::view::{Identity, Medium, UnitView};
+use crate::scsi::chore::Chore;
+use crate::scsi::view::{DeviceKind, Identity, Medium, Tray, UnitView};
 
 /// A block device to be had.
 #[derive(Clone, Debug)]
@@ -38,6 +39,8 @@ pub struct Entry {
     pub unit: Option<UnitId>,
     /// It is being unregistered.
     pub is_leaving: bool,
+    /// What kind of device initiators see.
+    pub kind: DeviceKind,
     /// Stands for the UUID of a medium that has not been found yet.
     stand_in: [u8; 16],
 }
@@ -60,16 +63,32 @@ struct Unit {
     bdev: String,
     /// The reactors whose channels keep writes that were given up.
     unsettled: BTreeSet<ReactorId>,
+    /// Its last chore has failed, and was one that must not.
+    has_failed: bool,
+    /// Its medium was taken out.
+    is_ejected: bool,
+    /// Those who prevent that.
+    preventers: BTreeSet<NexusId>,
+    /// The operator wants it out.
+    is_eject_wanted: bool,
 }
 
 impl Unit {
     /// What is to be said of a medium that its device says this of.
     fn medium(&self, medium: Medium) -> Medium {
         match medium {
-            Medium::Ready | Medium::Unsettled if self.unsettled.is_empty() => Medium::Ready,
-            Medium::Ready | Medium::Unsettled => Medium::Unsettled,
-            Medium::NotReady | Medium::Removed => medium,
+            Medium::Removed => medium,
+            _ if self.is_ejected => Medium::Ejected,
+            Medium::NotReady | Medium::Empty => medium,
+            _ if !self.unsettled.is_empty() => Medium::Unsettled,
+            _ if self.has_failed => Medium::Failed,
+            _ if self.view.chore.is_some() => Medium::Busy,
+            _ => Medium::Ready,
         }
+    }
+
+    fn tray(&self) -> Tray {
+        Tray { is_locked: !self.preventers.is_empty(), is_eject_wanted: self.is_eject_wanted }
     }
 }
 
@@ -162,8 +181,16 @@ impl Registry {
             }
             base.clone_from(&entry.name);
         }
-        self.entries.push(Entry { name: info.name, spec, unit: None, is_leaving: false, stand_in });
+        let kind = DeviceKind::Disk;
+        self.entries.push(Entry { name: info.name, spec, unit: None, is_leaving: false, kind, stand_in });
         Ok(())
+    }
+
+    /// Says what kind of device initiators are to see in a bdev that no unit was made of yet.
+    pub(super) fn set_kind(&mut self, name: &str, kind: DeviceKind) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
+            entry.kind = kind;
+        }
     }
 
     pub(super) fn set_recipe(&mut self, name: &str, recipe: String) -> Result<(), ChangeError> {
@@ -184,7 +211,7 @@ impl Registry {
         let info = entry.spec.bdev.info();
         self.check_uuid(&info)?;
         unit::check(&info)?;
-        let (name, identity) = (entry.name.clone(), entry.identity(&info));
+        let (name, identity, kind) = (entry.name.clone(), entry.identity(&info), entry.kind);
         let index = match self.slots.iter().position(|slot| slot.unit.is_none()) {
             Some(index) => index,
             None => {
@@ -197,8 +224,16 @@ impl Registry {
         };
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(unit::view(id, &info, identity, None));
-        slot.unit = Some(Unit { view, bdev: name.clone(), unsettled: BTreeSet::new() });
+        let view = Arc::new(unit::view(id, &info, identity, None, kind));
+        slot.unit = Some(Unit {
+            view,
+            bdev: name.clone(),
+            unsettled: BTreeSet::new(),
+            has_failed: false,
+            is_ejected: false,
+            preventers: BTreeSet::new(),
+            is_eject_wanted: false,
+        });
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.unit = Some(id);
         }
@@ -247,10 +282,50 @@ impl Registry {
         // Who it is, is known only when its medium has been found.
         let identity = match old.medium {
             Medium::NotReady => entry.identity(&info),
-            Medium::Ready | Medium::Unsettled | Medium::Removed => old.identity.clone(),
+            _ => old.identity.clone(),
         };
-        let view = unit::view(id, &info, identity, Some(old.modes));
-        Ok(UnitView { permits: old.permits.clone(), medium: unit.medium(view.medium), ..view })
+        let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
+        let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
+        let (medium, tray) = (unit.medium(view.medium), unit.tray());
+        Ok(UnitView { permits, settings, chore, medium, tray, ..view })
+    }
+
+    /// Who prevents that the unit's medium is taken out.
+    pub(super) fn preventers(&self, id: UnitId) -> &BTreeSet<NexusId> {
+        static NOBODY: BTreeSet<NexusId> = BTreeSet::new();
+        self.unit(id).map_or(&NOBODY, |unit| &unit.preventers)
+    }
+
+    /// The unit's medium is out or in. To be shown by [`Registry::reread`], as the next three.
+    pub(super) fn set_ejected(&mut self, id: UnitId, is_ejected: bool) {
+        if let Some(unit) = self.unit_mut(id) {
+            (unit.is_ejected, unit.is_eject_wanted) = (is_ejected, false);
+        }
+    }
+
+    /// The operator wants the unit's medium out.
+    pub(super) fn want_ejected(&mut self, id: UnitId) {
+        if let Some(unit) = self.unit_mut(id) {
+            unit.is_eject_wanted = true;
+        }
+    }
+
+    /// A nexus prevents that the unit's medium is taken out.
+    pub(super) fn prevent(&mut self, id: UnitId, nexus: NexusId) {
+        if let Some(unit) = self.unit_mut(id) {
+            unit.preventers.insert(nexus);
+        }
+    }
+
+    /// These do no more.
+    pub(super) fn allow(&mut self, id: UnitId, is_over: impl Fn(NexusId) -> bool) {
+        if let Some(unit) = self.unit_mut(id) {
+            unit.preventers.retain(|nexus| !is_over(*nexus));
+        }
+    }
+
+    fn unit_mut(&mut self, id: UnitId) -> Option<&mut Unit> {
+        self.slots.get_mut(id.index()).filter(|slot| slot.id == id)?.unit.as_mut()
     }
 
     /// A reactor's channel keeps writes that were given up, or has given them back. The unit's new view, where that makes
@@ -272,6 +347,26 @@ impl Registry {
         }
         unit.view = Arc::new(UnitView { medium, ..UnitView::clone(&unit.view) });
         Some(Arc::clone(&unit.view))
+    }
+
+    /// The view of a unit that has this chore now, or has none; `has_failed` where its last has, and must not.
+    pub(super) fn busy(
+        &mut self,
+        id: UnitId,
+        chore: Option<Arc<Chore>>,
+        has_failed: bool,
+    ) -> Option<UnitView> {
+        let slot = self.slots.get_mut(id.index()).filter(|slot| slot.id == id)?;
+        let unit = slot.unit.as_mut()?;
+        unit.has_failed = has_failed;
+        let is_busy = chore.is_some();
+        let medium = match unit.medium(unit.view.medium) {
+            Medium::Ready | Medium::Busy | Medium::Failed if has_failed => Medium::Failed,
+            Medium::Ready | Medium::Busy | Medium::Failed if is_busy => Medium::Busy,
+            Medium::Ready | Medium::Busy | Medium::Failed => Medium::Ready,
+            other => other,
+        };
+        Some(UnitView { chore, medium, ..UnitView::clone(&unit.view) })
     }
 
     /// Replaces a unit's view; returns the former one.
@@ -299,7 +394,9 @@ impl Registry {
 
     /// The bdevs whose medium has not been found yet.
     pub(super) fn absent(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| !entry.is_leaving && entry.spec.bdev.info().blocks == 0)
+        // A drive without a disc waits for none to appear.
+        let waits = |entry: &&Entry| !entry.is_leaving && entry.kind != DeviceKind::CdRom;
+        self.entries.iter().filter(waits).filter(|entry| entry.spec.bdev.info().blocks == 0)
     }
 
     /// Marks a bdev and all that are made of it as leaving; returns their names, what is made of others first.

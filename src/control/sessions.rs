@@ -9,9 +9,9 @@
 //!
 //! Invariant: what control has to do about it is in [`Sessions::next_step`], and nothing else here has effects.
 //!
-//! Connection reinstatement (RFC 7143 §6.3.4) is not offered: it serves error recovery levels above 0. An initiator that
-//! asks for it has lost the session's only connection, and with DefaultTime2Retain=0 (we offer no other) a session
-//! without a connection is over: it is ended, the answer is 020Ah, and the initiator logs in anew.
+//! A live session may get further connections, up to MaxConnections. One with the CID of a connection that it has replaces
+//! that one (RFC 7143 §6.3.4). Its reactor ends the session when the last connection is gone, at error recovery level 2 after
+//! the time for which it retains it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,8 +19,9 @@ use super::Origin;
 use super::nexuses::Nexuses;
 use super::placement::{Load, place};
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
-use crate::iscsi::login::Refusal;
-use crate::limits::SESSIONS_MAX;
+use crate::iscsi::login::{Joined, Refusal};
+use crate::iscsi::sn::Sn;
+use crate::limits::{SESSION_CONNS_MAX, SESSIONS_MAX};
 use crate::reactor::message::{CloseCause, EndReason};
 use crate::scsi::attention::Ua;
 use crate::slab::Key;
@@ -54,6 +55,17 @@ pub enum State {
     Draining,
 }
 
+/// A connection of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Link {
+    /// Connection ID.
+    pub cid: u16,
+    /// Where it comes from and came to.
+    pub origin: Origin,
+    /// Control has it still, under this key: its login is being finished.
+    pub entering: Option<Key>,
+}
+
 /// A session.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Session {
@@ -61,10 +73,12 @@ pub struct Session {
     pub nexus: Nexus,
     /// Target session identifying handle; not 0.
     pub tsih: u16,
-    /// Its connection.
-    pub cid: u16,
-    /// Where that comes from and came to.
+    /// Its connections.
+    pub links: Vec<Link>,
+    /// Where the first came from and came to.
     pub origin: Origin,
+    /// What its first login agreed on, and the last ExpCmdSN that is known.
+    pub first: Joined,
     /// Where it is or will be served.
     pub reactor: ReactorId,
     /// Where it is in its life.
@@ -146,6 +160,7 @@ impl Sessions {
         cid: u16,
         conn: Key,
         origin: Origin,
+        first: Joined,
     ) -> Result<(SessionId, u16), Refusal> {
         if self.all.len() >= self.count_max {
             return Err(Refusal::OutOfResources);
@@ -156,28 +171,81 @@ impl Sessions {
         let reactor = place(&self.loads(&nexus));
         let (id, tsih) = self.reserve_ids();
         self.by_nexus.entry(nexus.clone()).or_default().push(id);
-        self.all.insert(
-            id,
-            Session { nexus, tsih, cid, origin, reactor, state: State::Entering(conn), cause: None },
-        );
+        let links = vec![Link { cid, origin, entering: None }];
+        let state = State::Entering(conn);
+        self.all.insert(id, Session { nexus, tsih, links, origin, first, reactor, state, cause: None });
         Ok((id, tsih))
     }
 
-    /// A login with a TSIH that is not 0: it never succeeds, as a session has one connection and no connection is
-    /// reinstated.
-    pub fn join(&mut self, nexus: &Nexus, tsih: u16, cid: u16) -> Refusal {
+    /// A login with a TSIH that is not 0 that is about to succeed: a further connection of a session, or one in the place of
+    /// one that it has. `conn` is control's key of it.
+    ///
+    /// # Errors
+    /// No such session, or it has all the connections that it may have.
+    pub fn join(
+        &mut self,
+        nexus: &Nexus,
+        tsih: u16,
+        cid: u16,
+        conn: Key,
+        origin: Origin,
+    ) -> Result<(SessionId, Joined), Refusal> {
         let of_nexus = self.of_nexus(nexus);
-        let found = of_nexus.iter().filter_map(|id| Some((*id, self.all.get(id)?))).find(|(_, session)| {
-            session.tsih == tsih && matches!(session.state, State::Entering(_) | State::Live { .. })
-        });
-        match found {
-            None => Refusal::NoSuchSession,
-            // RFC 7143 §11.13.5: 0206h, as MaxConnections is 1.
-            Some((_, session)) if session.cid != cid => Refusal::TooManyConnections,
-            Some((id, _)) => {
-                self.end(id, EndReason::Reinstated);
-                Refusal::NoSuchSession
-            }
+        let is_meant = |id: &&SessionId| self.all.get(id).is_some_and(|session| session.tsih == tsih);
+        let Some(&id) = of_nexus.iter().find(is_meant) else { return Err(Refusal::NoSuchSession) };
+        let Some(session) = self.all.get_mut(&id) else { return Err(Refusal::NoSuchSession) };
+        match session.state {
+            State::Live { .. } => {}
+            // It waits for its predecessor.
+            State::Entering(_) => return Err(Refusal::ServiceUnavailable),
+            State::Ending | State::Draining => return Err(Refusal::NoSuchSession),
+        }
+        // RFC 7143 §6.3.4: at error recovery level 2 a second connection may come to clean up the first.
+        let spare = u16::from(session.first.params.error_recovery_level == 2);
+        let count_max = usize::from(session.first.params.connections_max.max(1 + spare));
+        let is_known = session.links.iter().any(|link| link.cid == cid);
+        if session.links.iter().any(|link| link.cid == cid && link.entering.is_some()) {
+            // One login of it at a time.
+            return Err(Refusal::InitiatorError);
+        }
+        if !is_known && session.links.len() >= count_max.min(SESSION_CONNS_MAX) {
+            return Err(Refusal::TooManyConnections);
+        }
+        session.links.push(Link { cid, origin, entering: Some(conn) });
+        Ok((id, session.first))
+    }
+
+    /// The login of a further connection is finished: where it goes, or none where its session is no more.
+    pub fn joined(&mut self, id: SessionId, cid: u16) -> Option<ReactorId> {
+        let session = self.all.get_mut(&id)?;
+        if !matches!(session.state, State::Live { .. }) {
+            return None;
+        }
+        let link = session.links.iter_mut().find(|link| link.cid == cid && link.entering.is_some())?;
+        link.entering = None;
+        Some(session.reactor)
+    }
+
+    /// A further connection broke before its login was finished.
+    pub fn withdraw_join(&mut self, id: SessionId, cid: u16) {
+        if let Some(session) = self.all.get_mut(&id) {
+            session.links.retain(|link| link.cid != cid || link.entering.is_none());
+        }
+    }
+
+    /// Its reactor says that a connection of the session is gone: where one has taken its place, the older one.
+    pub fn conn_ended(&mut self, id: SessionId, cid: u16) {
+        if let Some(session) = self.all.get_mut(&id)
+            && let Some(at) = session.links.iter().position(|link| link.cid == cid && link.entering.is_none())
+        {
+            session.links.remove(at);
+        }
+    }
+
+    /// Its reactor says how far the session's ExpCmdSN is.
+    pub fn cmd_sn(&mut self, id: SessionId, exp_cmd_sn: Sn) {
+        if let Some(session) = self.all.get_mut(&id) {
+            session.first.exp_cmd_sn = exp_cmd_sn;
         }
     }
 
@@ -245,6 +313,9 @@ impl Sessions {
         }
         session.state = State::Draining;
         self.tsihs.remove(&session.tsih);
+        // Who was about to join it comes too late.
+        self.steps.extend(session.links.iter().filter_map(|link| link.entering).map(Step::Drop));
+        session.links.retain(|link| link.entering.is_none());
         let nexus = session.nexus.clone();
         let of_nexus = self.of_nexus(&nexus);
         if of_nexus.iter().any(|&other| self.state(other) == Some(State::Ending)) {

@@ -4,7 +4,7 @@ use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, Medium, Modes, UnitView};
+use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, Settings, Tray, UnitView};
 
 /// Whether SCSI can show the device as it is. One that holds no block is not ready: its medium has not been found yet.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
@@ -20,7 +20,13 @@ pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
 }
 
 /// A unit as its device is at this moment. What MODE SELECT has set stays set, as far as the device can still do it.
-pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Modes>) -> UnitView {
+pub(super) fn view(
+    id: UnitId,
+    info: &Info,
+    identity: Identity,
+    modes: Option<Modes>,
+    kind: DeviceKind,
+) -> UnitView {
     let default = Modes::new(info.write_cache);
     let modes =
         modes.map_or(default, |modes| Modes { write_cache: modes.write_cache && info.write_cache, ..modes });
@@ -34,10 +40,18 @@ pub(super) fn view(id: UnitId, info: &Info, identity: Identity, modes: Option<Mo
         write_cache: info.write_cache,
         rotational: info.rotational,
         modes,
+        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
-        medium: if info.blocks > 0 { Medium::Ready } else { Medium::NotReady },
+        chore: None,
+        medium: match (info.blocks, kind) {
+            (0, DeviceKind::CdRom) => Medium::Empty,
+            (0, _) => Medium::NotReady,
+            _ => Medium::Ready,
+        },
+        kind,
+        tray: Tray::default(),
     }
 }
 

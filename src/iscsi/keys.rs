@@ -152,7 +152,16 @@ pub const KEYS: &[Key] = &[
         },
     ),
     // §13.2 to §13.9.
-    normal("MaxConnections", Use::Leading, Kind::Min(number(1, 65535, |_| 1, |_, _| ()))),
+    normal(
+        "MaxConnections",
+        Use::Leading,
+        Kind::Min(number(
+            1,
+            65535,
+            |offer| u32::from(offer.connections_max),
+            |params, value| params.connections_max = short(value),
+        )),
+    ),
     key(SEND_TARGETS, Use::FullFeature, Kind::SendTargets),
     key("TargetName", Use::Login, Kind::Naming),
     key("InitiatorName", Use::Login, Kind::Naming),
@@ -236,8 +245,17 @@ pub const KEYS: &[Key] = &[
     // §13.18, §13.19: always in order.
     normal("DataPDUInOrder", Use::Leading, Kind::Or(boolean(|_| true, |_, _| ()))),
     normal("DataSequenceInOrder", Use::Leading, Kind::Or(boolean(|_| true, |_, _| ()))),
-    // §13.20: no recovery within a session.
-    key("ErrorRecoveryLevel", Use::Leading, Kind::Min(number(0, 2, |_| 0, |_, _| ()))),
+    // §13.20.
+    key(
+        "ErrorRecoveryLevel",
+        Use::Leading,
+        Kind::Min(number(
+            0,
+            2,
+            |offer| u32::from(offer.error_recovery_level),
+            |params, value| params.error_recovery_level = u8::try_from(value).unwrap_or(0),
+        )),
+    ),
     // §13.21.
     key("SessionType", Use::Login, Kind::Naming),
     // §13.23: FastAbort and ResponseFence are not claimed.

@@ -39,6 +39,10 @@ pub struct Offer {
     pub immediate_data: bool,
     /// MaxOutstandingR2T: 1 to 65535.
     pub outstanding_r2t_max: u16,
+    /// MaxConnections: 1 to [`crate::limits::SESSION_CONNS_MAX`].
+    pub connections_max: u16,
+    /// ErrorRecoveryLevel: 0 to 2.
+    pub error_recovery_level: u8,
     /// DefaultTime2Wait in seconds; the larger counts.
     pub time2wait: u16,
     /// DefaultTime2Retain in seconds; the smaller counts.
@@ -56,6 +60,8 @@ impl Offer {
         initial_r2t: false,
         immediate_data: true,
         outstanding_r2t_max: 16,
+        connections_max: 2,
+        error_recovery_level: 0,
         time2wait: 2,
         time2retain: 0,
     };
@@ -78,6 +84,7 @@ pub const DEFAULTS: Params = Params {
     send_segment_bytes_max: LOGIN_SEGMENT_BYTES_MAX,
     recv_segment_bytes_max: LOGIN_SEGMENT_BYTES_MAX,
     outstanding_r2t_max: 1,
+    connections_max: 1,
     error_recovery_level: 0,
     time2wait: 2,
     time2retain: 20,

@@ -3,11 +3,14 @@
 //! The command window and the order in which commands have their turn, the tasks, the target with what is to be told at its
 //! LUNs. What belongs to one connection alone (bytes, StatSN, timers) is [`crate::iscsi::conn`]. Nothing here sends.
 
+mod conns;
 mod place;
 mod tasks;
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
+
+use arrayvec::ArrayVec;
 
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::sn::Sn;
@@ -56,7 +59,12 @@ pub struct Session {
     pub(in crate::iscsi) window: Window,
     /// Of all its connections. Those whose turn has come stand in the order in which it came.
     pub(in crate::iscsi) tasks: TaskList,
-    is_gated: bool,
+    /// Its connections on the reactor, those included that are waited for.
+    conns: ArrayVec<Key, { limits::SESSION_CONNS_MAX }>,
+    /// Nothing is submitted: this many reasons to wait for devices.
+    gate_count: u32,
+    /// ExpCmdSN when control was last told.
+    told_cmd_sn: Sn,
     /// Tasks in [`Phase::Queued`].
     queued_count: u32,
     /// ORDERED tasks that have not ended.
@@ -76,7 +84,9 @@ impl Session {
             attentions,
             window: Window::new(setup.exp_cmd_sn),
             tasks: TaskList::default(),
-            is_gated: setup.is_gated,
+            conns: ArrayVec::new(),
+            gate_count: u32::from(setup.is_gated),
+            told_cmd_sn: setup.exp_cmd_sn,
             queued_count: 0,
             ordered_count: 0,
         };
@@ -111,11 +121,11 @@ impl Session {
 
     /// Whether a command whose CmdSN is due has to wait for nothing of this session.
     pub(in crate::iscsi) fn is_free(&self) -> bool {
-        !self.is_gated && self.ordered_count == 0
+        self.gate_count == 0 && self.ordered_count == 0
     }
 
     /// A command has ended with an answer, so many nanoseconds after it came.
-    #[inline]
+    #[inline(always)]
     pub(in crate::iscsi) fn count(&self, ns: u64) {
         if let Some(histogram) = &self.target.histogram {
             histogram.count(self.reactor, ns);
@@ -168,6 +178,8 @@ impl Session {
                 task.phase == Phase::Early && task.cmd_sn == sn && !task.is_immediate
             });
             if let Some(key) = due {
+                // Behind those whose turn came before.
+                tasks.move_to_end(&mut self.tasks, key);
                 self.window.begin();
                 if let Some(key) = self.queue(key, tasks) {
                     return Some(key);
@@ -199,7 +211,7 @@ impl Session {
 
     /// A queued task that may run now: to be asked for when a task has ended or the gate was opened.
     pub fn next_runnable(&mut self, tasks: &mut Tasks) -> Option<Key> {
-        if self.queued_count == 0 || self.is_gated {
+        if self.queued_count == 0 || self.gate_count > 0 {
             return None;
         }
         let mut at = self.tasks.first();
@@ -215,7 +227,7 @@ impl Session {
 
     /// SAM-5 §8.6: a SIMPLE task waits for older ORDERED ones, an ORDERED task for all older ones, within the nexus.
     fn may_run(&self, key: Key, tasks: &Tasks) -> bool {
-        if self.is_gated {
+        if self.gate_count > 0 {
             return false;
         }
         let Some(task) = tasks.get(key) else { return false };
@@ -237,9 +249,15 @@ impl Session {
         true
     }
 
-    /// The former session's IO has come back: commands may run ([`Session::next_runnable`]).
+    /// Commands wait until [`Session::open_gate`] has been called as often.
+    pub fn close_gate(&mut self) {
+        self.gate_count += 1;
+    }
+
+    /// IO of the former session, or of a connection that is gone, has come back: commands may run
+    /// ([`Session::next_runnable`]).
     pub fn open_gate(&mut self) {
-        self.is_gated = false;
+        self.gate_count = self.gate_count.saturating_sub(1);
     }
 
     /// A task is aborted before its end: it waits for nothing of the order any more.
@@ -274,6 +292,7 @@ impl Session {
     }
 
     /// Opens the window further while more than half of it is in use and the reactor has room.
+    #[inline(always)]
     pub(in crate::iscsi) fn grow_window(&mut self, spare_window: &mut u32) {
         let size = self.window.size();
         if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *spare_window >= size {
@@ -329,15 +348,15 @@ impl Sessions {
 impl Index<Key> for Sessions {
     type Output = Session;
 
-    #[inline]
+    #[inline(always)]
     fn index(&self, key: Key) -> &Session {
-        self.slab.get(key).expect("a session is there as long as it has connections")
+        self.slab.at(key)
     }
 }
 
 impl IndexMut<Key> for Sessions {
-    #[inline]
+    #[inline(always)]
     fn index_mut(&mut self, key: Key) -> &mut Session {
-        self.slab.get_mut(key).expect("a session is there as long as it has connections")
+        self.slab.at_mut(key)
     }
 }

@@ -9,7 +9,7 @@ use crate::iscsi::wire::Residual;
 use crate::limits;
 use crate::scsi::view::LunNumber;
 use crate::scsi::work::Run;
-use crate::scsi::{Plan, cdb::Cdb};
+use crate::scsi::{Plan, cdb::Cdb, copy};
 
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -38,11 +38,20 @@ pub struct Piece {
     pub start: u32,
 }
 
+/// Where a command stands that is worked off in steps.
+#[derive(Clone, Copy, Debug)]
+pub enum Running {
+    /// At the unit that it was sent to.
+    Work(Run),
+    /// From LUN to LUN.
+    Copy(copy::Run),
+}
+
 /// A command that is worked off in steps, or the part of it whose data have come.
 #[derive(Debug)]
 pub struct Job {
     /// Where it stands.
-    pub run: Run,
+    pub run: Running,
     /// The data that came with it.
     pub data: Option<Buf>,
     /// What was read last, or is to be written next.
@@ -338,7 +347,30 @@ impl Tasks {
     /// Takes a task out of its session's list and the table.
     pub fn remove(&mut self, list: &mut TaskList, key: Key) -> Option<Task> {
         let task = self.slab.remove(key)?;
-        let Links { previous, next } = task.links;
+        self.unlink(list, task.links);
+        list.count -= 1;
+        Some(task)
+    }
+
+    /// Puts a task of the list behind all others.
+    pub fn move_to_end(&mut self, list: &mut TaskList, key: Key) {
+        if list.last == Some(key) {
+            return;
+        }
+        let Some(links) = self.slab.get(key).map(|task| task.links) else { return };
+        self.unlink(list, links);
+        let last = list.last.replace(key);
+        if let Some(last) = last.and_then(|last| self.slab.get_mut(last)) {
+            last.links.next = Some(key);
+        }
+        if let Some(task) = self.slab.get_mut(key) {
+            task.links = Links { previous: last, next: None };
+        }
+    }
+
+    /// Closes the gap that a task with these links leaves; it is not the only one, or it goes for good.
+    fn unlink(&mut self, list: &mut TaskList, links: Links) {
+        let Links { previous, next } = links;
         match previous.and_then(|previous| self.slab.get_mut(previous)) {
             Some(previous) => previous.links.next = next,
             None => list.first = next,
@@ -347,8 +379,6 @@ impl Tasks {
             Some(next) => next.links.previous = previous,
             None => list.last = previous,
         }
-        list.count -= 1;
-        Some(task)
     }
 
     /// The task after this one in its session.

@@ -4,12 +4,13 @@ use crate::bdev::{Done, IoError, Op};
 use crate::buf::Buf;
 use crate::iscsi::conn::Request;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::Outcome;
+use crate::iscsi::task::{Outcome, Task};
 use crate::net::Net;
 use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::scsi::attention::Ua;
+use crate::scsi::report::Facts;
 use crate::scsi::sense::Sense;
 use crate::scsi::{self, Plan, Status, table};
 use crate::slab::Key;
@@ -27,6 +28,8 @@ impl<N: Net> Reactor<N> {
             Request::Piece(task) => self.advance_write(conn, task, now),
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
+            Request::LogOut(other) => self.log_out(conn, other, now),
+            Request::CloseOthers => self.close_others(conn, now),
             Request::Flush => {
                 self.transmit(conn, now);
                 if self.conns.get(conn).is_some_and(|link| link.conn.is_flooded()) {
@@ -67,8 +70,11 @@ impl<N: Net> Reactor<N> {
                 let Some(task) = self.tables.tasks.get(key) else { return };
                 let (place, attentions) =
                     self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
-                let filled = scsi::report::fill(&report, &place, attentions, &mut out);
-                out.truncate(filled);
+                let facts = Facts { attentions, now, buffers: &self.buffers, copies: &self.copies };
+                match scsi::report::fill(&report, &place, facts, &mut out) {
+                    Ok(filled) => out.truncate(filled),
+                    Err(sense) => return self.end(conn, key, Outcome::check(sense), now),
+                }
                 link.conn.report(key, out, &mut self.tables.cx(session, now));
                 self.activate(conn);
                 self.run_queued(conn, now);
@@ -79,9 +85,13 @@ impl<N: Net> Reactor<N> {
             {
                 self.end(conn, key, Outcome::GOOD, now);
             }
-            Plan::Work(_) | Plan::Ask { .. } if moves_bytes == 0 => self.data_came(conn, key, None, 0, now),
+            Plan::Work(_) | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } if moves_bytes == 0 => {
+                self.data_came(conn, key, None, 0, now)
+            }
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(_) | Plan::Work(_) | Plan::Ask { .. } => self.advance_write(conn, key, now),
+            Plan::Write(_) | Plan::Work(_) | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {
+                self.advance_write(conn, key, now)
+            }
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
                     return self.end(conn, key, Outcome::GOOD, now);
@@ -96,6 +106,11 @@ impl<N: Net> Reactor<N> {
 
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
     pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
+        let is_copy = |task: &Task| matches!(task.plan, Plan::Copy(_)) && task.outcome.is_none();
+        let outcome = match self.tables.tasks.get(key) {
+            Some(task) if is_copy(task) => self.copy_ended(key, outcome),
+            _ => outcome,
+        };
         if let Some(link) = self.conns.get_mut(conn) {
             link.conn.decide(key, outcome, &mut self.tables.cx(link.conn.session_key(), now));
         }
@@ -141,7 +156,12 @@ impl<N: Net> Reactor<N> {
         if record.is_lost {
             self.found(record.unit);
         }
-        let Some(task) = self.tables.tasks.get_mut(record.task) else { return };
+        let Some(task) = self.tables.tasks.get_mut(record.task) else {
+            if record.is_chore {
+                self.chore_io_ended(record.unit, data, result);
+            }
+            return;
+        };
         task.ios -= 1;
         if task.outcome.is_some() {
             return self.settle(record.conn, record.task, now);

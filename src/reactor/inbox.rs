@@ -2,16 +2,13 @@
 
 use crate::bdev::{Io, IoError, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
-use crate::iscsi::conn::{Conn, ConnSetup, TmfReply};
-use crate::iscsi::session::{Session, SessionSetup};
+use crate::iscsi::conn::TmfReply;
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{
-    Adopt, Change, CloseCause, Event, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor,
-};
+use crate::reactor::message::{Change, CloseCause, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
-use crate::reactor::turn::{Link, Reactor, cause};
+use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::{Then, What};
 use crate::scsi::attention::Ua;
@@ -22,6 +19,7 @@ impl<N: Net> Reactor<N> {
     pub(super) fn handle_message(&mut self, message: ToReactor<N::Handle>, now: Tick) {
         match message {
             ToReactor::Adopt(adopt) => self.adopt(*adopt, now),
+            ToReactor::Join(join) => self.join(*join, now),
             ToReactor::AddUnit { view, bdev } => {
                 let index = view.id.index();
                 if self.units.len() <= index {
@@ -34,30 +32,25 @@ impl<N: Net> Reactor<N> {
             }
             ToReactor::Barrier { id, change } => self.barrier(id, change, now),
             ToReactor::EndSession { session, reason } => {
-                if let Some(key) = self.conn_of(session) {
+                for key in self.conns_of(session) {
                     // What has been said is sent: the answer to TARGET COLD RESET above all (RFC 7143 §11.5.1).
                     self.transmit(key, now);
                     self.close(key, CloseCause::Ended(reason), now);
                 }
             }
             ToReactor::AskLogout { session, seconds } => {
-                if let Some(key) = self.conn_of(session)
-                    && let Some(link) = self.conns.get_mut(key)
-                {
+                for key in self.conns_of(session) {
+                    let Some(link) = self.conns.get_mut(key) else { continue };
                     link.conn.ask_for_logout(seconds, &mut self.tables.cx(link.conn.session_key(), now));
                     self.activate(key);
                 }
             }
-            ToReactor::OpenGate { session } => {
-                if let Some(session) = self.tables.sessions.find(session) {
-                    self.tables.sessions[session].open_gate();
-                    self.run_queued_of(session, now);
-                }
-            }
+            ToReactor::OpenGate { session } => self.open_gate(session, now),
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
             ToReactor::Answered { asked, outcome, is_flushed } => {
                 self.answered(asked, outcome, is_flushed, now);
             }
+            ToReactor::Chore { unit, chore } => self.begin_chore(unit, chore),
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {
@@ -73,11 +66,6 @@ impl<N: Net> Reactor<N> {
             ToReactor::Stop => self.stopping = Some(now),
             ToReactor::Peer(message) => self.hear(message, now),
         }
-    }
-
-    /// The connection of a session that is here.
-    fn conn_of(&self, session: SessionId) -> Option<Key> {
-        self.conns.iter().find(|(_, link)| link.conn.session() == session).map(|(key, _)| key)
     }
 
     /// Queues a unit attention for every session that maps the unit, perhaps except one.
@@ -105,57 +93,6 @@ impl<N: Net> Reactor<N> {
             }
             TmfOutcome::Complete => self.answer_tmf(ticket, 0, TmfReply::Complete, now),
             TmfOutcome::Rejected => self.answer_tmf(ticket, 0, TmfReply::Rejected, now),
-        }
-    }
-
-    fn adopt(&mut self, adopt: Adopt<N::Handle>, now: Tick) {
-        let session = adopt.session;
-        self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
-        let began = self.tables.sessions.insert(Session::new(SessionSetup {
-            reactor: self.id,
-            id: session,
-            nexus: adopt.nexus,
-            target: adopt.target,
-            exp_cmd_sn: adopt.exp_cmd_sn,
-            attention: adopt.attention,
-            owed: adopt.owed,
-            is_gated: adopt.is_gated && !planted!(self, GhostWrite),
-        }));
-        // The key is known before the connection is made: its next tenancy.
-        let (Ok(session_key), Some(key)) = (began, self.conns.next_key()) else {
-            // Cannot be: there is room for as many sessions as connections, and control knows how many those are.
-            debug_assert!(false, "more sessions than a reactor has room for");
-            never_began(self, session);
-            return;
-        };
-        let setup = ConnSetup {
-            key,
-            session_key,
-            session,
-            nexus: adopt.nexus,
-            params: adopt.params,
-            stat_sn: adopt.stat_sn,
-            cid: adopt.cid,
-            ask_ns: adopt.nop_in.ask_ns,
-            close_ns: adopt.nop_in.close_ns,
-        };
-        let conn = Conn::new(setup, now);
-        match self.net.adopt(adopt.handle, key) {
-            Ok(sock) => {
-                let inserted = self.conns.insert(Link::new(conn, sock));
-                debug_assert!(
-                    inserted.is_ok_and(|inserted| inserted == key),
-                    "next_key names the next tenancy"
-                );
-                if let Err(fatal) = self.consume(key, &adopt.leftover, false, now) {
-                    self.close(key, cause(fatal), now);
-                }
-                self.activate(key);
-            }
-            Err(_) => {
-                self.tables.sessions.remove(session_key);
-                never_began(self, session);
-            }
         }
     }
 
@@ -234,28 +171,6 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Ends a connection and its session.
-    pub(super) fn close(&mut self, key: Key, cause: CloseCause, now: Tick) {
-        let Some(mut link) = self.conns.remove(key) else { return };
-        self.deactivate(key);
-        let session = link.conn.session();
-        let is_logout = link.conn.is_logged_out();
-        #[cfg(feature = "sim")]
-        self.free_tags(|io| io.session == session);
-        let session_key = link.conn.session_key();
-        link.conn.close(&mut self.tables.cx(session_key, now));
-        let Some(over) = self.tables.sessions.remove(session_key) else { return };
-        self.tables.spare_window += over.grown_by();
-        self.net.close(link.sock);
-        self.drop_parked(|io| io.session == session, now);
-        self.hungry.retain(|(conn, _)| *conn != key);
-        self.event(Event::Closed { session, cause });
-        self.tell(ToControl::SessionEnded { session, is_logout });
-        self.tell(ToControl::Retired(Retired::Target(over.into_target())));
-        let what = What::Session { session, unit: None, before: self.serial + 1 };
-        self.wait_for(what, Then::Drained(session), now);
-    }
-
     /// Gives up IOs that no device has.
     pub(super) fn drop_parked(&mut self, is_given_up: impl Fn(&InFlight) -> bool, now: Tick) {
         for id in 0..self.units.len() {
@@ -317,11 +232,4 @@ impl<N: Net> Reactor<N> {
             }
         }
     }
-}
-
-/// A connection that cannot be served after all: the session never began.
-fn never_began<N: Net>(reactor: &mut Reactor<N>, session: SessionId) {
-    reactor.event(Event::Closed { session, cause: CloseCause::PeerGone });
-    reactor.tell(ToControl::SessionEnded { session, is_logout: false });
-    reactor.tell(ToControl::SessionDrained { session });
 }

@@ -12,6 +12,7 @@ use crate::iscsi::sn::Sn;
 use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::chore::Chore;
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
 
@@ -20,7 +21,7 @@ use crate::slab::Key;
 pub struct Adopt<H> {
     /// The socket.
     pub handle: H,
-    /// The session; it has this one connection.
+    /// The session; this is its first connection.
     pub session: SessionId,
     /// Its nexus.
     pub nexus: NexusId,
@@ -47,6 +48,25 @@ pub struct Adopt<H> {
     pub nop_in: NopInTimes,
 }
 
+/// A further connection of a session that its reactor has, or had a moment ago: then it is closed.
+#[derive(Debug)]
+pub struct Join<H> {
+    /// The socket.
+    pub handle: H,
+    /// The session.
+    pub session: SessionId,
+    /// Connection ID; a connection that has it already is replaced (RFC 7143 §6.3.4).
+    pub cid: u16,
+    /// The session's parameters, with this connection's own.
+    pub params: Params,
+    /// StatSN of the next response.
+    pub stat_sn: Sn,
+    /// Bytes that came behind the last login request.
+    pub leftover: Vec<u8>,
+    /// As in [`Adopt`].
+    pub nop_in: NopInTimes,
+}
+
 /// Keep-alive times in nanoseconds; 0 switches one off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NopInTimes {
@@ -70,6 +90,8 @@ pub enum EndReason {
 pub enum ToReactor<H> {
     /// Serve this connection from now on.
     Adopt(Box<Adopt<H>>),
+    /// Serve this one too, in its session.
+    Join(Box<Join<H>>),
     /// A logical unit exists. Sent before any target that maps it; its channel is opened at first use. It ends by
     /// [`Change::RemoveUnit`].
     AddUnit {
@@ -85,7 +107,7 @@ pub enum ToReactor<H> {
         /// What changes.
         change: Change,
     },
-    /// Close the session's connection now, silently; answered by [`ToControl::SessionEnded`] (also where it is
+    /// Close the session's connections now, silently; answered by [`ToControl::SessionEnded`] (also where it is
     /// already gone and that message is on its way; then not twice).
     EndSession {
         /// Which.
@@ -120,6 +142,14 @@ pub enum ToReactor<H> {
         outcome: Outcome,
         /// Before that the unit is to be flushed.
         is_flushed: bool,
+    },
+    /// To a unit's home: do this on the whole of it. Every reactor shows that its medium is not ready. Answered by
+    /// [`ToControl::ChoreEnded`].
+    Chore {
+        /// Which unit.
+        unit: UnitId,
+        /// What is to be done.
+        chore: Arc<Chore>,
     },
     /// Ask every session to log out (Async Message, event 1), then stop when they are gone or at the deadline.
     Drain {
@@ -313,7 +343,22 @@ pub struct Reserve {
 /// Reactor to control.
 #[derive(Debug)]
 pub enum ToControl {
-    /// A session's connection is gone. Sent exactly once a session.
+    /// A connection is gone, and its session goes on. Sent once for each connection that was adopted or joined, the last one
+    /// excepted, and those that join a session which is gone.
+    ConnEnded {
+        /// Its session.
+        session: SessionId,
+        /// Connection ID.
+        cid: u16,
+    },
+    /// A session's ExpCmdSN has gone on by [`crate::limits::CMD_SN_TOLD_STEPS`].
+    CmdSn {
+        /// Which session.
+        session: SessionId,
+        /// What it is.
+        exp_cmd_sn: Sn,
+    },
+    /// A session's last connection is gone. Sent exactly once a session.
     SessionEnded {
         /// Which.
         session: SessionId,
@@ -365,6 +410,15 @@ pub enum ToControl {
         ticket: TaskTicket,
         /// The logical unit it was for.
         unit: UnitId,
+    },
+    /// A chore is over. Sent exactly once for each, unless its unit was removed or the reactor stops.
+    ChoreEnded {
+        /// Which unit.
+        unit: UnitId,
+        /// What was done, given back.
+        chore: Arc<Chore>,
+        /// Whether all of it went well.
+        is_done: bool,
     },
     /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
     UnitReleased {
@@ -465,6 +519,10 @@ pub enum CloseCause {
     HeaderDigest,
     /// The peer broke the protocol beyond what a Reject can answer; the text says how.
     Protocol(&'static str),
+    /// Another connection of its session has logged it out, or the session.
+    LoggedOutByAnother,
+    /// A connection with the same CID has taken its place (RFC 7143 §6.3.4).
+    Replaced,
     /// A reinstatement, a removal or an operator.
     Ended(EndReason),
     /// The daemon is stopping.

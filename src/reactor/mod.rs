@@ -13,6 +13,9 @@
 )]
 
 mod atomics;
+mod chore;
+mod conns;
+mod copy;
 mod exec;
 mod hold;
 mod inbox;
@@ -21,6 +24,7 @@ pub mod message;
 mod planted;
 pub mod port;
 mod reserve;
+mod serve;
 mod spawn;
 mod submit;
 mod tables;

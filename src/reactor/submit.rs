@@ -9,6 +9,7 @@ use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Handed};
+use crate::scsi::copy::Side;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{self, Access, Extent, Status};
@@ -40,6 +41,7 @@ impl<N: Net> Reactor<N> {
             session,
             nexus,
             unit,
+            number: None,
             op,
             offset,
             bytes,
@@ -49,7 +51,46 @@ impl<N: Net> Reactor<N> {
             hold,
             is_forbidden: false,
             is_lost: false,
+            is_chore: false,
         };
+        self.insert(record, data, now);
+    }
+
+    /// The same for a side of a copy, whose data are whole pieces.
+    pub(super) fn submit_at(
+        &mut self,
+        (conn, task): (Key, Key),
+        side: Side,
+        op: Op,
+        data: Option<Buf>,
+        now: Tick,
+    ) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let (session, nexus) = (link.conn.session(), link.conn.nexus());
+        self.serial += 1;
+        let record = InFlight {
+            task,
+            conn,
+            session,
+            nexus,
+            unit: side.unit,
+            number: Some(side.number),
+            op,
+            offset: 0,
+            bytes: 0,
+            serial: self.serial,
+            parked: None,
+            next: None,
+            hold: None,
+            is_forbidden: false,
+            is_lost: false,
+            is_chore: false,
+        };
+        self.insert(record, data, now);
+    }
+
+    fn insert(&mut self, record: InFlight, data: Option<Buf>, now: Tick) {
+        let InFlight { conn, task, unit, op, .. } = record;
         let Ok(key) = self.tables.ios.insert(record) else {
             // Cannot be: the slab holds PLAN_IOS for every task.
             return self.end(conn, task, Outcome::of(Status::Busy), now);
@@ -148,11 +189,14 @@ impl<N: Net> Reactor<N> {
     /// nothing to a medium that another nexus could mind.
     fn recheck(&self, key: Key) -> Result<(), Outcome> {
         let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
+        if record.is_chore {
+            return self.recheck_chore(record.unit);
+        }
         let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
         else {
             return Err(Outcome::check(Sense::COMMAND_ABORTED));
         };
-        let place = self.tables.place(link.conn.session_key(), task.number);
+        let place = self.tables.place(link.conn.session_key(), record.number.or(task.number));
         if place.unit.is_some_and(|(view, _)| view.id != record.unit) {
             // The LUN leads to another unit by now.
             return Err(Outcome::check(Sense::NO_SUCH_UNIT));
@@ -178,6 +222,9 @@ impl<N: Net> Reactor<N> {
     /// An IO ends before the device has seen it.
     fn refuse(&mut self, key: Key, outcome: Outcome, now: Tick) {
         let Some(record) = self.tables.ios.remove(key) else { return };
+        if record.is_chore {
+            return self.chore_refused(record.unit);
+        }
         if let Some(task) = self.tables.tasks.get_mut(record.task) {
             task.ios -= 1;
         }

@@ -24,6 +24,8 @@ pub(super) struct InFlight {
     pub(super) session: SessionId,
     pub(super) nexus: NexusId,
     pub(super) unit: UnitId,
+    /// The LUN by which it goes, where that is not the command's.
+    pub(super) number: Option<LunNumber>,
     pub(super) op: Op,
     /// Where its data stand in the command's.
     pub(super) offset: u32,
@@ -41,6 +43,8 @@ pub(super) struct InFlight {
     pub(super) is_forbidden: bool,
     /// It was waited for in vain, and may yet change the medium.
     pub(super) is_lost: bool,
+    /// It is a chore's: no command's and no session's.
+    pub(super) is_chore: bool,
 }
 
 /// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.
@@ -123,7 +127,7 @@ impl Tables {
     }
 
     /// What of this a connection of this session works with.
-    #[inline]
+    #[inline(always)]
     pub(super) fn cx(&mut self, session: Key, now: Tick) -> Cx<'_> {
         Cx {
             now,

@@ -1,24 +1,26 @@
 //! The reactor and its turn.
 
 use std::collections::VecDeque;
-use std::io::IoSliceMut;
 
 use crate::bdev::{Done, Wake};
 use crate::buf::{Buf, Pool};
 use crate::id::{ReactorId, UnitId};
 use crate::iscsi::conn::Conn;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::tx::{Batch, Slices};
+use crate::iscsi::tx::Batch;
 use crate::limits;
-use crate::net::{Net, Readiness, Rx, Tx, Wait};
+use crate::net::{Net, Readiness, Wait};
+use crate::reactor::chore::AtWork;
 use crate::reactor::hold::Holds;
 use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
-use crate::reactor::planted::{Planted, planted};
+use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::Waiting;
+use crate::scsi::buffers::Buffers;
+use crate::scsi::copy::Results;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -27,17 +29,17 @@ use crate::time::Tick;
 pub(super) struct Link<S> {
     pub(super) conn: Conn,
     pub(super) sock: S,
-    is_readable: bool,
+    pub(super) is_readable: bool,
     pub(super) is_writable: bool,
     /// It is in the list of connections to serve.
-    is_active: bool,
+    pub(super) is_active: bool,
     /// A READ waits until less is queued to be sent.
     pub(super) has_stalled_reads: bool,
     /// The beginning of a command whose rest comes with the next receive.
-    cut: Option<Buf>,
+    pub(super) cut: Option<Buf>,
     /// What it has received and was sent since it is being served, and whether that was much the last time.
-    served_bytes: usize,
-    is_heavy: bool,
+    pub(super) served_bytes: usize,
+    pub(super) is_heavy: bool,
 }
 
 /// What a reactor is made from.
@@ -81,10 +83,10 @@ pub struct Reactor<N: Net> {
     /// Units whose channels are to be polled.
     pub(super) busy: Vec<UnitId>,
     /// Connections to be served in this turn, and those for the next.
-    active: Vec<Key>,
-    next_active: Vec<Key>,
+    pub(super) active: Vec<Key>,
+    pub(super) next_active: Vec<Key>,
     /// Those that moved much when they were served last, in the order of their turns.
-    heavy: VecDeque<Key>,
+    pub(super) heavy: VecDeque<Key>,
     pub(super) waits: Vec<Waiting>,
     /// Tasks that wait for a buffer, in order.
     pub(super) hungry: VecDeque<(Key, Key)>,
@@ -93,12 +95,18 @@ pub struct Reactor<N: Net> {
     /// The last flush is under way, and given up at this moment.
     pub(super) last_flush: Option<Tick>,
     pub(super) is_flushed: bool,
-    staging: Vec<u8>,
-    batch: Batch,
+    pub(super) staging: Vec<u8>,
+    pub(super) batch: Batch,
     ready: Vec<Readiness>,
     dones: Vec<Done>,
     next_scan: Tick,
     pub(super) lending: Lending,
+    /// What is done on whole units.
+    pub(super) chores: Vec<AtWork>,
+    /// What became of copies.
+    pub(super) copies: Results,
+    /// What WRITE BUFFER has written.
+    pub(super) buffers: Buffers,
     #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "only the simulator plants bugs"))]
     pub(super) planted: Planted,
 }
@@ -137,6 +145,9 @@ impl<N: Net> Reactor<N> {
             dones: Vec::with_capacity(limits::DONES_PER_POLL),
             next_scan: Tick::ZERO,
             lending: Lending::new(),
+            chores: Vec::new(),
+            copies: Results::default(),
+            buffers: Buffers::default(),
             planted: setup.planted,
         }
     }
@@ -150,6 +161,7 @@ impl<N: Net> Reactor<N> {
         self.timers(now, worked);
         self.settle_waits(now);
         self.settle_holds(now);
+        self.settle_chores(now);
         self.stop_when_drained(now);
         // Last, as all of the above give buffers back, and a reactor that waits in the kernel feeds nobody.
         self.feed(now);
@@ -175,7 +187,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes completions, and hands parked IOs to channels that have room again.
-    fn completions(&mut self, now: Tick) -> bool {
+    pub(super) fn completions(&mut self, now: Tick) -> bool {
         let mut worked = false;
         let mut index = 0;
         while let Some(&id) = self.busy.get(index) {
@@ -226,199 +238,8 @@ impl<N: Net> Reactor<N> {
         worked
     }
 
-    /// Puts a connection on the list of those to be served.
-    pub(super) fn activate(&mut self, key: Key) {
-        if let Some(link) = self.conns.get_mut(key)
-            && !link.is_active
-        {
-            link.is_active = true;
-            if link.is_heavy {
-                self.heavy.push_back(key);
-            } else {
-                self.next_active.push(key);
-            }
-        }
-    }
-
-    /// Takes a connection that is to be closed off the list.
-    pub(super) fn deactivate(&mut self, key: Key) {
-        self.heavy.retain(|heavy| *heavy != key);
-    }
-
-    /// Serves each active connection that is not heavy.
-    fn serve(&mut self, now: Tick) -> bool {
-        let mut active = std::mem::take(&mut self.active);
-        std::mem::swap(&mut active, &mut self.next_active);
-        self.lending.open();
-        for &key in &active {
-            self.receive(key, now);
-        }
-        self.answer(active, now)
-    }
-
-    /// Serves some of the heavy ones. Whoever moves little is looked at again before the others have their turn: so it waits as
-    /// long as one of them takes, not as long as all of them.
-    fn serve_heavy(&mut self, now: Tick) -> bool {
-        if self.heavy.is_empty() {
-            return false;
-        }
-        let mut active = std::mem::take(&mut self.active);
-        self.lending.open();
-        let mut bytes = 0;
-        while bytes < limits::HEAVY_TURN_BYTES
-            && let Some(key) = self.heavy.pop_front()
-        {
-            self.receive(key, now);
-            bytes += self.conns.get(key).map_or(0, |link| link.served_bytes.max(link.conn.unsent_bytes()));
-            active.push(key);
-        }
-        self.answer(active, now)
-    }
-
-    /// Takes completions, and sends to each connection that was served.
-    fn answer(&mut self, mut active: Vec<Key>, now: Tick) -> bool {
-        // All requests of this turn are with the devices: what is done already is sent at once.
-        self.kick();
-        let mut worked = self.completions(now);
-        self.lending.close();
-        active.append(&mut self.next_active);
-        worked |= !active.is_empty();
-        for &key in &active {
-            if let Some(link) = self.conns.get_mut(key) {
-                link.is_active = false;
-            }
-            self.transmit(key, now);
-            let Some(link) = self.conns.get_mut(key) else { continue };
-            link.is_heavy = std::mem::take(&mut link.served_bytes) >= limits::HEAVY_BYTES;
-            if link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output() {
-                self.activate(key);
-            }
-        }
-        active.clear();
-        self.active = active;
-        // All that was lent has gone back.
-        self.tables.solicited.end_aside();
-        worked
-    }
-
-    /// Receives once from a connection that has something, and goes through it.
-    fn receive(&mut self, key: Key, now: Tick) {
-        let Some(link) = self.conns.get_mut(key) else { return };
-        if !link.is_readable || !link.conn.wants_input() {
-            return;
-        }
-        let mut staging = std::mem::take(&mut self.staging);
-        let cut = link.cut.take();
-        let at = cut.as_deref().map_or(0, <[u8]>::len);
-        staging[..at].copy_from_slice(cut.as_deref().unwrap_or_default());
-        drop(cut);
-        let memory = link.conn.memory(&mut self.tables.tasks);
-        let direct = memory.len();
-        let received =
-            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging[at..])]);
-        let outcome = match received {
-            Rx::Received { bytes, drained } => {
-                link.is_readable = !drained;
-                link.served_bytes = bytes;
-                let placed = bytes.min(direct);
-                link.conn.placed(placed, &mut self.tables.tasks);
-                self.consume(key, &staging[..at + bytes - placed], !drained, now).map_err(cause)
-            }
-            Rx::WouldBlock => {
-                link.is_readable = false;
-                self.consume(key, &staging[..at], false, now).map_err(cause)
-            }
-            Rx::Closed | Rx::Broken => Err(CloseCause::PeerGone),
-        };
-        if let Err(cause) = outcome {
-            self.close(key, cause, now);
-        }
-        self.staging = staging;
-    }
-
-    /// Keeps the beginning of a command, where it is one and there is a buffer, for the next receive. Whether it has.
-    fn keep_cut(&mut self, key: Key, input: &[u8]) -> bool {
-        let Some(link) = self.conns.get_mut(key).filter(|link| link.conn.is_cut(input)) else { return false };
-        link.cut = self.tables.unsolicited.take(input.len());
-        let Some(cut) = &mut link.cut else { return false };
-        cut.copy_from_slice(input);
-        true
-    }
-
-    /// Goes through received bytes; `is_more` says whether others are there that were not received yet.
-    pub(super) fn consume(
-        &mut self,
-        key: Key,
-        mut input: &[u8],
-        is_more: bool,
-        now: Tick,
-    ) -> Result<(), Fatal> {
-        loop {
-            input = self.shorts(key, input, now);
-            if is_more && self.keep_cut(key, input) {
-                input = &[];
-            }
-            let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
-            let request = link.conn.advance(&mut input, &mut self.tables.cx(link.conn.session_key(), now))?;
-            match request {
-                Some(request) => self.request(key, request, now)?,
-                None => {
-                    link.conn.input_ended(now);
-                    if let Some(reason) = link.conn.take_rejected() {
-                        let session = link.conn.session();
-                        self.event(Event::Rejected { session, reason: reason.code() });
-                    }
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what a connection has queued, as far as its socket takes it.
-    pub(super) fn transmit(&mut self, key: Key, now: Tick) {
-        loop {
-            let Some(link) = self.conns.get_mut(key) else { return };
-            if !link.is_writable || !link.conn.has_output() {
-                break;
-            }
-            let session = link.conn.session_key();
-            link.conn.fill(&mut self.batch, &self.tables.tx, &self.tables.sessions[session]);
-            let outcome = {
-                let mut slices = Slices::new();
-                self.batch.slices(&self.tables.tx, &mut slices);
-                self.net.send(link.sock, &slices)
-            };
-            match outcome {
-                Tx::Sent(bytes) => {
-                    link.served_bytes += bytes;
-                    let is_all = bytes == self.batch.bytes();
-                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(session, now)) {
-                        self.close(key, CloseCause::LoggedOut, now);
-                        return;
-                    }
-                    if !is_all {
-                        link.is_writable = false;
-                    }
-                }
-                Tx::WouldBlock => link.is_writable = false,
-                Tx::Broken => {
-                    self.close(key, CloseCause::PeerGone, now);
-                    return;
-                }
-            }
-        }
-        let Some(link) = self.conns.get_mut(key) else { return };
-        if !planted!(self, LentNotKept) {
-            link.conn.keep_lent(&mut self.tables.tx, &self.tables.solicited);
-        }
-        if link.has_stalled_reads && !link.conn.is_clogged() {
-            self.unstall(key, now);
-        }
-    }
-
     /// Rings doorbells.
-    fn kick(&mut self) {
+    pub(super) fn kick(&mut self) {
         for id in &self.busy {
             if let Some(unit) = unit::of(&mut self.units, *id)
                 && unit.needs_kick
@@ -458,16 +279,24 @@ impl<N: Net> Reactor<N> {
                 earliest = earliest.min(deadline);
             }
         }
+        for index in 0..self.tables.sessions.used() {
+            let Some(key) = self.tables.sessions.key_at(index) else { continue };
+            let session = &mut self.tables.sessions[key];
+            if let Some(exp_cmd_sn) = session.cmd_sn_to_tell() {
+                let session = session.id();
+                self.tell(ToControl::CmdSn { session, exp_cmd_sn });
+            }
+        }
         self.next_scan = earliest.max(now.after_ns(limits::TIMER_GRAIN_NS));
     }
 
     /// How long the reactor may wait in the kernel: not at all while anything is to be done.
     pub fn may_wait(&self, now: Tick) -> Wait {
-        if !self.next_active.is_empty()
+        let has_work = !self.next_active.is_empty()
             || !self.heavy.is_empty()
             || !self.ready.is_empty()
-            || !self.backlog.is_empty()
-        {
+            || !self.backlog.is_empty();
+        if has_work || self.chores.iter().any(AtWork::is_idle) {
             return Wait::Poll;
         }
         let mut deadline = self.next_scan;

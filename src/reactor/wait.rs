@@ -23,6 +23,8 @@ use crate::time::Tick;
 pub(super) enum What {
     /// Those of one command.
     Task(Key),
+    /// Those of one connection.
+    Conn(Key),
     /// Those of a session, at one unit or all, older than this.
     Session { session: SessionId, unit: Option<UnitId>, before: u64 },
     /// Those at these units, older than this, of every session.
@@ -37,6 +39,7 @@ impl What {
     fn covers(&self, io: &InFlight) -> bool {
         match self {
             What::Task(task) => io.task == *task,
+            What::Conn(conn) => io.conn == *conn,
             What::Session { session, unit, before } => {
                 io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
             }
@@ -56,6 +59,8 @@ pub(super) enum Then {
     Acknowledge(BarrierId),
     /// A session has ended for good.
     Drained(SessionId),
+    /// A session has nothing in a device of a connection that is gone: its commands may go on.
+    Ungate(SessionId),
     /// A hold is in force here.
     HoldApplied(HoldId),
 }
@@ -185,7 +190,7 @@ impl<N: Net> Reactor<N> {
             self.waits[index].look_at = self.waits[index].deadline;
             return None;
         }
-        if matches!(waiting.then, Then::Drained(_)) {
+        if matches!(waiting.then, Then::Drained(_) | Then::Ungate(_)) {
             // A session's end waits as long as it takes: nobody is kept waiting but its successor.
             self.waits[index].look_at = now.after_ns(limits::DRAIN_NS);
             return None;
@@ -253,6 +258,7 @@ impl<N: Net> Reactor<N> {
             Then::Acknowledge(id) => self.tell(ToControl::BarrierDone { id, reactor: self.id, is_clean }),
             Then::Drained(session) => self.tell(ToControl::SessionDrained { session }),
             Then::HoldApplied(id) => self.hold_applied(id, is_clean),
+            Then::Ungate(session) => self.open_gate(session, now),
         }
     }
 

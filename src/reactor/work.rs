@@ -2,7 +2,7 @@
 
 use crate::bdev::Op;
 use crate::buf::Buf;
-use crate::iscsi::task::{Job, Outcome};
+use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToControl};
 use crate::reactor::turn::Reactor;
@@ -24,11 +24,18 @@ impl<N: Net> Reactor<N> {
                 let place = session.place(task.number, &self.tables.views);
                 match work.begin(start, data.as_deref().unwrap_or(&[]), &place) {
                     Ok(run) => {
-                        task.job = Some(Job { run, data, scratch: None });
+                        task.job = Some(Job { run: Running::Work(run), data, scratch: None });
                         self.work_on(conn, key, now);
                     }
                     Err(sense) => self.end(conn, key, Outcome::check(sense), now),
                 }
+            }
+            Plan::Copy(copy) => self.begin_copy(conn, key, copy, data, now),
+            Plan::Keep(write) => {
+                if let Some(unit) = task.unit {
+                    self.buffers.write(write, link.conn.nexus(), unit, data.as_deref().unwrap_or(&[]));
+                }
+                self.end(conn, key, Outcome::GOOD, now);
             }
             Plan::Ask { .. } => {
                 let Some(unit) = task.unit else {
@@ -51,7 +58,8 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         let Some(unit) = task.unit else { return };
         let Some(job) = &mut task.job else { return };
-        let step = job.run.step();
+        let Running::Work(run) = &mut job.run else { return self.copy_on(conn, key, now) };
+        let step = run.step();
         let blocks = match step {
             Step::Done => return self.worked_off(conn, key, now),
             // The buffer comes before the hold: those that wait for the hold have buffers.
@@ -82,7 +90,7 @@ impl<N: Net> Reactor<N> {
             }
             Step::Read { lba, blocks } => Op::Read { lba, blocks },
             Step::Write { lba, blocks, fua } => {
-                job.run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
+                run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
                 Op::Write { lba, blocks, fua }
             }
             Step::WriteZeroes { lba, blocks, may_unmap } => {
@@ -111,7 +119,14 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         let Some(job) = &mut task.job else { return };
         let (data, scratch) = (job.data.as_deref(), job.scratch.as_deref());
-        match job.run.finished(data.unwrap_or(&[]), scratch.unwrap_or(&[])) {
+        let finished = match &mut job.run {
+            Running::Work(run) => run.finished(data.unwrap_or(&[]), scratch.unwrap_or(&[])),
+            Running::Copy(run) => {
+                run.finished();
+                Ok(())
+            }
+        };
+        match finished {
             Ok(()) => self.work_on(conn, key, now),
             Err(sense) => self.end(conn, key, Outcome::check(sense), now),
         }

@@ -52,7 +52,8 @@ impl Context {
     /// Registers a bdev with control and keeps its handle; gives back its name.
     pub(super) fn register(&self, made: Made) -> Result<String, Fault> {
         let name = made.bdev.info().name;
-        let product = Recipe::parse(&made.recipe).product().unwrap_or_default().to_owned();
+        let recipe = Recipe::parse(&made.recipe);
+        let (product, kind) = (recipe.product().unwrap_or_default().to_owned(), recipe.kind());
         let spec = BdevSpec {
             bdev: Arc::new(Counted::new(made.bdev)),
             product,
@@ -61,7 +62,8 @@ impl Context {
         };
         // Nobody is to forget the handle between the two steps.
         let mut devices = lock(&self.devices.0);
-        self.control(|control, _| control.register_bdev(spec))?.map_err(|error| bdev_fault(&error))?;
+        self.control(move |control, _| control.register_bdev_as(spec, kind))?
+            .map_err(|error| bdev_fault(&error))?;
         devices.extend(made.device.map(|device| (name.clone(), device)));
         Ok(name)
     }
@@ -169,7 +171,8 @@ pub(super) fn bdev_fault(error: &ChangeError) -> Fault {
     let errno = match error {
         ChangeError::Missing { .. } => Errno::NODEV,
         ChangeError::Exists { .. } | ChangeError::SameDisk { .. } => Errno::EXIST,
-        ChangeError::Leaving { .. } | ChangeError::Mapped(_) => Errno::BUSY,
+        ChangeError::Leaving { .. } | ChangeError::Mapped(_) | ChangeError::Prevented(_) => Errno::BUSY,
+        ChangeError::NotRemovable(_) | ChangeError::NotServed(_) => Errno::OPNOTSUPP,
         ChangeError::Claimed { .. } => Errno::PERM,
         ChangeError::TooMany { .. } => Errno::NOMEM,
         ChangeError::Stopping => return Fault::stopped(),

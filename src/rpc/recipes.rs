@@ -1,9 +1,12 @@
 //! How a bdev is made again: the call that does it, kept as text with the bdev, whether a call or the command line made it.
 
+use std::path::Path;
+
 use super::json::{Json, object};
 use crate::bdev::Info;
 use crate::bdev::file::{self, Cache};
 use crate::control::registry::uuid_text;
+use crate::scsi::view::DeviceKind;
 
 /// What SPDK calls the kinds, by the calls that make them.
 const PRODUCTS: &[(&str, &str)] = &[
@@ -15,7 +18,13 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("bdev_delay_create", "delay"),
     ("bdev_error_create", "Error Injection Disk"),
     ("bdev_passthru_create", "passthru"),
+    (CDROM, "CD-ROM"),
 ];
+
+/// The call that makes a CD-ROM drive.
+pub(super) const CDROM: &str = "lunette_cdrom_create";
+/// The parameter that makes a disk's medium come out.
+const REMOVABLE: &str = "lunette_removable";
 
 /// A recipe, read.
 #[derive(Clone, PartialEq, Debug)]
@@ -50,6 +59,23 @@ impl Recipe {
         PRODUCTS.iter().find(|(method, _)| *method == self.method()).map(|(_, product)| *product)
     }
 
+    /// What kind of device initiators see in it.
+    pub(super) fn kind(&self) -> DeviceKind {
+        match self.param(REMOVABLE) {
+            _ if self.method() == CDROM => DeviceKind::CdRom,
+            Some(Json::Bool(true)) => DeviceKind::RemovableDisk,
+            _ => DeviceKind::Disk,
+        }
+    }
+
+    /// The recipe of the same with a medium that comes out, or not.
+    pub(super) fn removable(mut self, is_removable: bool) -> Recipe {
+        if is_removable && let Some(params) = self.0.member_mut("params") {
+            params.push(REMOVABLE, true);
+        }
+        self
+    }
+
     /// The call, for a file; none where it makes nothing.
     pub(super) fn into_call(self) -> Option<Json> {
         (!self.method().is_empty()).then_some(self.0)
@@ -67,6 +93,11 @@ pub(super) fn recipe(method: &str, params: Json) -> String {
     object! { "method": method, "params": params }.to_string()
 }
 
+/// The recipe of the same disk with a medium that comes out, or not.
+pub fn with_removable(recipe: String, is_removable: bool) -> String {
+    if is_removable { Recipe::parse(&recipe).removable(true).to_string() } else { recipe }
+}
+
 /// Of a RAM disk, which can be made as large as `blocks_max`.
 pub fn malloc(info: &Info, blocks_max: u64) -> String {
     let mut params = object! {
@@ -80,6 +111,18 @@ pub fn malloc(info: &Info, blocks_max: u64) -> String {
         params.push("physical_block_size", info.physical_block_bytes);
     }
     recipe("bdev_malloc_create", params)
+}
+
+/// Of a CD-ROM drive with this disc in it, or none.
+pub fn cdrom(info: &Info, disc: Option<&Path>) -> String {
+    let mut params = object! { "name": &info.name };
+    if let Some(disc) = disc {
+        params.push("filename", disc.to_string_lossy().into_owned());
+    }
+    if info.uuid != [0; 16] {
+        params.push("uuid", uuid_text(&info.uuid));
+    }
+    recipe(CDROM, params)
 }
 
 /// Of a null disk.

@@ -31,8 +31,15 @@ pub enum Ua {
     CapacityChanged,
     /// COMMANDS CLEARED BY ANOTHER INITIATOR, 2Fh/00h.
     CommandsCleared,
+    /// TIMESTAMP CHANGED, 2Ah/10h.
+    TimestampChanged,
     /// INQUIRY DATA HAS CHANGED, 3Fh/03h.
     InquiryChanged,
+    /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT, 47h/7Fh: a connection of the session ended with commands on it (RFC 7143
+    /// §11.14.5).
+    CommandsClearedByProtocol,
+    /// DEVICE IDENTIFIER CHANGED, 3Fh/05h: SET IDENTIFYING INFORMATION.
+    IdentifierChanged,
     /// REPORTED LUNS DATA HAS CHANGED, 3Fh/0Eh. Per target: whoever reports it clears it in every logical unit of the
     /// nexus, as LUICLR of the extended INQUIRY data says.
     LunsChanged,
@@ -54,8 +61,11 @@ impl Ua {
             Ua::RegistrationsPreempted => (0x2a, 0x05),
             Ua::CapacityChanged => (0x2a, 0x09),
             Ua::CommandsCleared => (0x2f, 0x00),
+            Ua::TimestampChanged => (0x2a, 0x10),
             Ua::InquiryChanged => (0x3f, 0x03),
+            Ua::IdentifierChanged => (0x3f, 0x05),
             Ua::LunsChanged => (0x3f, 0x0e),
+            Ua::CommandsClearedByProtocol => (0x47, 0x7f),
         };
         Sense::new(SenseKey::UnitAttention, asc, ascq)
     }
@@ -79,8 +89,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of nine others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 10);
+// Invariant: one 29h condition and each of twelve others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 13);
 
 impl Attentions {
     /// Nothing is owed.
@@ -91,6 +101,11 @@ impl Attentions {
     /// Nothing is owed.
     pub fn is_empty(&self) -> bool {
         self.pending[0].is_none()
+    }
+
+    /// Whether this condition is pending.
+    pub fn owes(&self, ua: Ua) -> bool {
+        self.pending.contains(&Some(ua))
     }
 
     /// The one to be reported next.
@@ -149,7 +164,9 @@ impl Attentions {
 mod tests {
     use super::*;
 
-    const ALL: [Ua; 14] = [
+    const ALL: [Ua; 16] = [
+        Ua::TimestampChanged,
+        Ua::IdentifierChanged,
         Ua::MediumChanged,
         Ua::PowerOnOrReset,
         Ua::PowerOn,
@@ -178,6 +195,8 @@ mod tests {
         assert_eq!(
             codes,
             [
+                (6, 0x2a, 0x10),
+                (6, 0x3f, 0x05),
                 (6, 0x28, 0x00),
                 (6, 0x29, 0x00),
                 (6, 0x29, 0x01),

@@ -2,7 +2,7 @@
 
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::Medium;
+use crate::scsi::view::{DeviceKind, Medium};
 use crate::scsi::{Access, Extent, Plan, Served, Status};
 
 /// Data of one READ or WRITE, at most: MAXIMUM TRANSFER LENGTH of VPD B0h is this in blocks.
@@ -17,6 +17,13 @@ pub(super) fn ready(unit: Served<'_>) -> Result<(), Sense> {
         Medium::Ready => Ok(()),
         Medium::NotReady => Err(Sense::NOT_READY),
         Medium::Unsettled => Err(Sense::OPERATION_IN_PROGRESS),
+        Medium::Busy => {
+            Err(unit.view.chore.as_ref().map_or(Sense::OPERATION_IN_PROGRESS, |chore| chore.sense()))
+        }
+        Medium::Failed => Err(Sense::SANITIZE_FAILED),
+        Medium::Ejected if unit.view.kind == DeviceKind::CdRom => Err(Sense::NO_MEDIUM_TRAY_OPEN),
+        Medium::Empty if unit.view.kind == DeviceKind::CdRom => Err(Sense::NO_MEDIUM_TRAY_CLOSED),
+        Medium::Ejected | Medium::Empty => Err(Sense::NO_MEDIUM),
         Medium::Removed => Err(Sense::NO_SUCH_UNIT),
     }
 }

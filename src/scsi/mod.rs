@@ -19,10 +19,14 @@
 )]
 
 pub mod attention;
+pub mod buffers;
 pub mod cdb;
+pub mod chore;
+pub mod copy;
 mod lun;
 mod medium;
-mod power;
+mod mmc;
+pub mod power;
 pub mod report;
 pub mod reserve;
 pub mod sense;
@@ -39,8 +43,8 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::report::Report;
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
-use crate::scsi::table::Run;
-use crate::scsi::view::{LunNumber, Medium, TargetView, UnitView};
+use crate::scsi::table::{Run, Table};
+use crate::scsi::view::{DeviceKind, LunNumber, Medium, TargetView, UnitView};
 use crate::scsi::work::Work;
 
 pub use crate::scsi::medium::TRANSFER_BYTES_MAX;
@@ -131,6 +135,10 @@ pub enum Plan {
     Flush,
     /// A sequence of device IOs.
     Work(Work),
+    /// Keep what comes for READ BUFFER.
+    Keep(buffers::Write),
+    /// Copy blocks from LUN to LUN.
+    Copy(copy::Copy),
     /// Control decides, given the CDB and so many bytes of parameter list.
     Ask {
         /// PARAMETER LIST LENGTH.
@@ -175,6 +183,8 @@ impl Plan {
             Plan::Read(extent) => Transfer::In(bytes(extent)),
             Plan::Write(extent) => Transfer::Out(bytes(extent)),
             Plan::Work(work) => out(work.data_bytes(place.unit.map_or(0, |(view, _)| view.block_bytes))),
+            Plan::Keep(write) => out(u64::from(write.bytes())),
+            Plan::Copy(copy) => out(u64::from(copy.bytes())),
             Plan::Ask { parameter_bytes } => out(u64::from(*parameter_bytes)),
         }
     }
@@ -255,7 +265,8 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
         && !attentions.is_empty()
     {
         // SAM-5 §5.14: INQUIRY, REPORT LUNS and REQUEST SENSE neither report nor, with one exception, clear them.
-        if !table::find(cdb).is_ok_and(|row| row.always()) {
+        let kind = place.unit.map_or(DeviceKind::Disk, |(view, _)| view.kind);
+        if !Table::of(kind).find(cdb).is_ok_and(|row| row.always()) {
             if let Some(ua) = attentions.take() {
                 return Plan::Refuse(ua.sense());
             }
@@ -335,7 +346,8 @@ impl<'a> Served<'a> {
 fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
     let unit = Served::at(place);
     // SAM-5 §4.7: at a LUN that leads nowhere only three commands are served, whatever else is wrong.
-    let row = table::find(cdb).map_err(|sense| if unit.is_some() { sense } else { Sense::NO_SUCH_UNIT })?;
+    let table = Table::of(unit.map_or(DeviceKind::Disk, |unit| unit.view.kind));
+    let row = table.find(cdb).map_err(|sense| if unit.is_some() { sense } else { Sense::NO_SUCH_UNIT })?;
     match row.run() {
         Run::Always(run) => {
             row.check(cdb)?;
@@ -343,6 +355,9 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
         }
         Run::Unit(run) => {
             let unit = unit.ok_or(Sense::NO_SUCH_UNIT)?;
+            if !row.is_served(unit.view) {
+                return Err(row.not_served());
+            }
             row.check(cdb)?;
             if !unit.view.permits.allows(place.nexus, row.class.of(cdb)) {
                 return Ok(Plan::End(Status::ReservationConflict));

@@ -1,8 +1,9 @@
 //! START STOP UNIT (SBC-4 §5.31) and PREVENT ALLOW MEDIUM REMOVAL (SPC-5): what initiators ask of disks that turn or come
-//! out. Ours do neither.
+//! out. Ours do not turn; whether the medium of one that comes out does, control decides.
 
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
+use crate::scsi::table::START_STOP_UNIT;
 use crate::scsi::{Plan, Served, Status, medium};
 
 /// A unit that other hosts use too is not stopped for one of them: what was written is made durable, as before a real
@@ -19,13 +20,48 @@ pub(super) fn start_stop_unit(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense
     }
     let (no_flush, load_eject, start) = (options & 0x04 != 0, options & 0x02 != 0, options & 0x01 != 0);
     if load_eject {
-        return Err(Sense::invalid_bit(4, 1));
+        if !unit.view.kind.is_removable() {
+            return Err(Sense::invalid_bit(4, 1));
+        }
+        // Without IMMED too: the medium is out, or in, with the status.
+        return Ok(Plan::Ask { parameter_bytes: 0 });
     }
     medium::ready(unit)?;
-    Ok(if start || no_flush { Plan::End(Status::Good) } else { Plan::Flush })
+    // What is read only has nothing to flush.
+    Ok(if start || no_flush || unit.view.read_only { Plan::End(Status::Good) } else { Plan::Flush })
 }
 
-/// The medium cannot be taken out, so there is nothing to prevent and nothing to remember.
-pub(super) fn prevent_allow_medium_removal(_: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+/// Where the medium cannot be taken out, there is nothing to prevent and nothing to remember.
+pub(super) fn prevent_allow_medium_removal(_: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    if unit.view.kind.is_removable() {
+        return Ok(Plan::Ask { parameter_bytes: 0 });
+    }
     Ok(Plan::End(Status::Good))
+}
+
+/// What a command that control is asked about does to a medium.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Motion {
+    /// Out.
+    Eject,
+    /// In.
+    Load,
+    /// It is to stay.
+    Prevent,
+    /// It may come out.
+    Allow,
+}
+
+impl Motion {
+    /// Of START STOP UNIT with LOEJ, or PREVENT ALLOW MEDIUM REMOVAL. Where the latter's obsolete bit alone is set, removal
+    /// is allowed.
+    pub fn of(cdb: &Cdb) -> Motion {
+        let is_set = cdb.byte(4) & 0x01 != 0;
+        match (cdb.opcode() == START_STOP_UNIT, is_set) {
+            (true, true) => Motion::Load,
+            (true, false) => Motion::Eject,
+            (false, true) => Motion::Prevent,
+            (false, false) => Motion::Allow,
+        }
+    }
 }

@@ -20,6 +20,8 @@ pub enum SenseKey {
     UnitAttention,
     /// 7h.
     DataProtect,
+    /// Ah.
+    CopyAborted,
     /// Bh.
     AbortedCommand,
     /// Eh.
@@ -37,6 +39,7 @@ impl SenseKey {
             SenseKey::IllegalRequest => 0x5,
             SenseKey::UnitAttention => 0x6,
             SenseKey::DataProtect => 0x7,
+            SenseKey::CopyAborted => 0xa,
             SenseKey::AbortedCommand => 0xb,
             SenseKey::Miscompare => 0xe,
         }
@@ -67,6 +70,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// The field at fault, with ILLEGAL REQUEST only.
     pub field: Option<FieldPointer>,
+    /// PROGRESS INDICATION, in 65536ths, with NOT READY only.
+    pub progress: Option<u16>,
 }
 
 impl Sense {
@@ -76,6 +81,20 @@ impl Sense {
     pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
     /// LOGICAL UNIT NOT READY, OPERATION IN PROGRESS: it will be ready by itself.
     pub const OPERATION_IN_PROGRESS: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x07);
+    /// LOGICAL UNIT NOT READY, FORMAT IN PROGRESS.
+    pub const FORMAT_IN_PROGRESS: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x04);
+    /// LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS.
+    pub const SANITIZE_IN_PROGRESS: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x1b);
+    /// FORMAT COMMAND FAILED.
+    pub const FORMAT_FAILED: Sense = Sense::new(SenseKey::MediumError, 0x31, 0x01);
+    /// SANITIZE COMMAND FAILED.
+    pub const SANITIZE_FAILED: Sense = Sense::new(SenseKey::MediumError, 0x31, 0x03);
+    /// MEDIUM NOT PRESENT.
+    pub const NO_MEDIUM: Sense = Sense::new(SenseKey::NotReady, 0x3a, 0x00);
+    /// MEDIUM NOT PRESENT - TRAY CLOSED.
+    pub const NO_MEDIUM_TRAY_CLOSED: Sense = Sense::new(SenseKey::NotReady, 0x3a, 0x01);
+    /// MEDIUM NOT PRESENT - TRAY OPEN.
+    pub const NO_MEDIUM_TRAY_OPEN: Sense = Sense::new(SenseKey::NotReady, 0x3a, 0x02);
     /// WRITE ERROR, also after a failed flush.
     pub const WRITE_ERROR: Sense = Sense::new(SenseKey::MediumError, 0x0c, 0x00);
     /// UNRECOVERED READ ERROR.
@@ -94,10 +113,34 @@ impl Sense {
     pub const INVALID_PARAMETER: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x00);
     /// PARAMETER LIST LENGTH ERROR.
     pub const PARAMETER_LIST_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x1a, 0x00);
+    /// COMMAND SEQUENCE ERROR.
+    pub const COMMAND_SEQUENCE: Sense = Sense::new(SenseKey::IllegalRequest, 0x2c, 0x00);
+    /// TOO MANY TARGET DESCRIPTORS.
+    pub const TOO_MANY_CSCDS: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x06);
+    /// UNSUPPORTED TARGET DESCRIPTOR TYPE CODE.
+    pub const UNSUPPORTED_CSCD: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x07);
+    /// TOO MANY SEGMENT DESCRIPTORS.
+    pub const TOO_MANY_SEGMENTS: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x08);
+    /// UNSUPPORTED SEGMENT DESCRIPTOR TYPE CODE.
+    pub const UNSUPPORTED_SEGMENT: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x09);
+    /// INLINE DATA LENGTH EXCEEDED.
+    pub const INLINE_DATA_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x0b);
+    /// COPY SEGMENT GRANULARITY VIOLATION.
+    pub const COPY_SEGMENT_GRANULARITY: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x0d);
+    /// A copy was ended by what its parameter list asks for.
+    pub const COPY_ABORTED: Sense = Sense::new(SenseKey::CopyAborted, 0x00, 0x00);
+    /// UNREACHABLE COPY TARGET.
+    pub const COPY_TARGET_UNREACHABLE: Sense = Sense::new(SenseKey::CopyAborted, 0x08, 0x04);
+    /// THIRD PARTY DEVICE FAILURE: one of the two sides has failed, or refuses.
+    pub const THIRD_PARTY_FAILURE: Sense = Sense::new(SenseKey::CopyAborted, 0x0d, 0x01);
+    /// INCORRECT COPY TARGET DEVICE TYPE.
+    pub const COPY_TARGET_TYPE: Sense = Sense::new(SenseKey::CopyAborted, 0x0d, 0x03);
     /// MISCOMPARE DURING VERIFY OPERATION.
     pub const MISCOMPARE: Sense = Sense::new(SenseKey::Miscompare, 0x1d, 0x00);
     /// SAVING PARAMETERS NOT SUPPORTED.
     pub const SAVING_NOT_SUPPORTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x39, 0x00);
+    /// MEDIUM REMOVAL PREVENTED.
+    pub const REMOVAL_PREVENTED: Sense = Sense::new(SenseKey::IllegalRequest, 0x53, 0x02);
     /// WRITE PROTECTED.
     pub const WRITE_PROTECTED: Sense = Sense::new(SenseKey::DataProtect, 0x27, 0x00);
     /// SPACE ALLOCATION FAILED WRITE PROTECT. ESXi pauses the VM on exactly this.
@@ -129,7 +172,7 @@ impl Sense {
 
     /// Key and codes, and nothing about where.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> Sense {
-        Sense { key, asc, ascq, information: None, field: None }
+        Sense { key, asc, ascq, information: None, field: None, progress: None }
     }
 
     /// The same, at this LBA.
@@ -188,6 +231,18 @@ impl Sense {
         if descriptor_format { self.encode_descriptors(out) } else { self.encode_fixed(out) }
     }
 
+    /// Sense key specific data (SPC-5 §4.4.2.4): SKSV and a field pointer or a progress indication.
+    fn specific(&self) -> Option<[u8; 3]> {
+        match (self.field, self.progress) {
+            (Some(field), _) => Some(field.encode()),
+            (None, Some(progress)) => {
+                let [high, low] = progress.to_be_bytes();
+                Some([0x80, high, low])
+            }
+            (None, None) => None,
+        }
+    }
+
     /// Fixed format, 70h.
     fn encode_fixed(&self, out: &mut [u8; SENSE_BYTES_MAX]) -> usize {
         let data = &mut out[..FIXED_BYTES];
@@ -202,8 +257,8 @@ impl Sense {
         data[7] = 10; // ADDITIONAL SENSE LENGTH: bytes 8 to 17.
         data[12] = self.asc;
         data[13] = self.ascq;
-        if let Some(field) = self.field {
-            data[15..18].copy_from_slice(&field.encode());
+        if let Some(specific) = self.specific() {
+            data[15..18].copy_from_slice(&specific);
         }
         FIXED_BYTES
     }
@@ -218,9 +273,8 @@ impl Sense {
             out[12..20].copy_from_slice(&lba.to_be_bytes());
             length += 12;
         }
-        if let Some(field) = self.field {
+        if let Some([first, second, third]) = self.specific() {
             let at = usize::from(length);
-            let [first, second, third] = field.encode();
             // Sense key specific descriptor: type 02h.
             out[at..at + 8].copy_from_slice(&[0x02, 0x06, 0, 0, first, second, third, 0]);
             length += 8;
@@ -315,6 +369,16 @@ mod tests {
                 2, 0
             ]
         );
+    }
+
+    #[test]
+    fn progress() {
+        let half = Sense { progress: Some(0x8001), ..Sense::SANITIZE_IN_PROGRESS };
+        assert_eq!(
+            encoded(half, false),
+            [0x70, 0, 2, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x04, 0x1b, 0, 0x80, 0x80, 0x01]
+        );
+        assert_eq!(encoded(half, true), [0x72, 2, 4, 0x1b, 0, 0, 0, 8, 2, 6, 0, 0, 0x80, 0x80, 0x01, 0]);
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::fmt::{Debug, Formatter};
 
 use crate::scsi::cdb::Cdb;
 use crate::scsi::report::{
-    capacity, defects, functions, inquiry, lba_status, luns, mode, opcodes, port_groups, request_sense,
-    reservations,
+    capacity, defects, diagnostic, functions, identifying, inquiry, lba_status, log, luns, mode, opcodes,
+    port_groups, request_sense, reservations, timestamp,
 };
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
-use crate::scsi::{Plan, Served, medium, power, work};
+use crate::scsi::view::{DeviceKind, UnitView};
+use crate::scsi::{Plan, Served, buffers, chore, copy, medium, mmc, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +44,8 @@ pub struct Row {
     /// The bits, left-aligned to the CDB's first byte, that must be zero.
     reserved: u128,
     run: Run,
+    /// Whether a unit has it; none where all have.
+    only: Option<fn(&UnitView) -> bool>,
 }
 
 impl Debug for Row {
@@ -60,33 +63,85 @@ pub(super) enum Run {
     Always(fn(&Cdb, Option<Served<'_>>) -> Result<Plan, Sense>),
 }
 
+/// START STOP UNIT.
+pub(crate) const START_STOP_UNIT: u8 = 0x1b;
+/// PREVENT ALLOW MEDIUM REMOVAL.
+pub(crate) const PREVENT_ALLOW_MEDIUM_REMOVAL: u8 = 0x1e;
 /// MODE SELECT(6).
 pub(crate) const MODE_SELECT_6: u8 = 0x15;
 /// MODE SELECT(10).
 pub(crate) const MODE_SELECT_10: u8 = 0x55;
+/// MAINTENANCE OUT, whose service actions set what REPORT commands report.
+pub(crate) const MAINTENANCE_OUT: u8 = 0xa4;
 /// REPORT LUNS.
 pub(crate) const REPORT_LUNS: u8 = 0xa0;
 
-/// Every command, ascending by operation code and service action.
+/// The commands of one kind of device.
+#[derive(Debug)]
+pub struct Table {
+    /// Ascending by operation code and service action.
+    rows: &'static [Row],
+    /// For each operation code, where its rows begin and end.
+    index: [(u8, u8); 256],
+}
+
+impl Table {
+    /// That of this kind of device.
+    pub const fn of(kind: DeviceKind) -> &'static Table {
+        match kind {
+            DeviceKind::Disk | DeviceKind::RemovableDisk => &DISK,
+            DeviceKind::CdRom => &mmc::TABLE,
+        }
+    }
+
+    pub(super) const fn new(rows: &'static [Row]) -> Table {
+        Table { rows, index: index(rows) }
+    }
+
+    /// Every command, ascending by operation code and service action.
+    pub const fn rows(&self) -> &'static [Row] {
+        self.rows
+    }
+
+    /// The row for a CDB, or why there is none.
+    ///
+    /// # Errors
+    /// INVALID COMMAND OPERATION CODE, or INVALID FIELD IN CDB for a service action.
+    pub fn find(&self, cdb: &Cdb) -> Result<&'static Row, Sense> {
+        let rows = self.of_opcode(cdb.opcode());
+        let first = rows.first().ok_or(Sense::INVALID_OPCODE)?;
+        if first.action.is_none() {
+            return Ok(first);
+        }
+        rows.iter().find(|row| row.action == Some(cdb.service_action())).ok_or(UNKNOWN_ACTION)
+    }
+
+    /// All rows of one operation code: none, one, or one per service action.
+    pub fn of_opcode(&self, opcode: u8) -> &'static [Row] {
+        let (start, end) = self.index[usize::from(opcode)];
+        &self.rows[usize::from(start)..usize::from(end)]
+    }
+}
+
+/// Every command of disks.
 pub const fn rows() -> &'static [Row] {
     &ROWS
 }
 
-/// The row for a CDB, or why there is none.
+/// The row of disks for a CDB.
+///
+/// # Errors
+/// There is none.
 pub fn find(cdb: &Cdb) -> Result<&'static Row, Sense> {
-    let rows = of_opcode(cdb.opcode());
-    let first = rows.first().ok_or(Sense::INVALID_OPCODE)?;
-    if first.action.is_none() {
-        return Ok(first);
-    }
-    // SPC-5: the field at fault is SERVICE ACTION.
-    rows.iter().find(|row| row.action == Some(cdb.service_action())).ok_or(Sense::invalid_bit(1, 4))
+    DISK.find(cdb)
 }
 
-/// All rows of one operation code: none, one, or one per service action.
+/// SPC-5: the field at fault is SERVICE ACTION.
+const UNKNOWN_ACTION: Sense = Sense::invalid_bit(1, 4);
+
+/// All rows of disks of one operation code.
 pub fn of_opcode(opcode: u8) -> &'static [Row] {
-    let (start, end) = INDEX[usize::from(opcode)];
-    &ROWS[usize::from(start)..usize::from(end)]
+    DISK.of_opcode(opcode)
 }
 
 impl Row {
@@ -98,6 +153,21 @@ impl Row {
     /// Served at a LUN that leads nowhere, and despite unit attentions.
     pub fn always(&self) -> bool {
         matches!(self.run, Run::Always(_))
+    }
+
+    /// Whether this unit has it.
+    pub fn is_served(&self, unit: &UnitView) -> bool {
+        self.only.is_none_or(|only| only(unit))
+    }
+
+    /// The same, for units only of which `only` is true.
+    const fn only(self, only: fn(&UnitView) -> bool) -> Row {
+        Row { only: Some(only), ..self }
+    }
+
+    /// The unit does not have it: INVALID COMMAND OPERATION CODE, or a pointer to SERVICE ACTION.
+    pub(super) fn not_served(&self) -> Sense {
+        if self.action.is_some() { UNKNOWN_ACTION } else { Sense::INVALID_OPCODE }
     }
 
     pub(super) fn run(&self) -> Run {
@@ -136,13 +206,16 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 57] = {
+static ROWS: [Row; 75] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
     [
         row("TEST UNIT READY", C::Status, Nothing, &[0x00, 0, 0, 0, 0, 0], &[LUN], Unit(medium::test_unit_ready)),
         row("REQUEST SENSE", C::Always, In, &[0x03, 0x01, 0, 0, 0xff, 0], &[LUN], Always(request_sense::plan)),
+        // A byte of a vendor's, and what was INTERLEAVE. FFMT: a fast format is what there is.
+        row("FORMAT UNIT", C::Write, Out, &[chore::FORMAT_UNIT, 0x3f, 0, 0, 0x03, 0], &[(2, 0xff), (3, 0xff), (4, 0xfc)],
+            Unit(chore::plan_format)),
         row("READ(6)", C::Read, In, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::read_6)),
         row("WRITE(6)", C::Write, Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
         // Bit 1 was CMDDT: obsolete.
@@ -156,9 +229,11 @@ static ROWS: [Row; 57] = {
         row("RELEASE(6)", C::Always, Nothing, &[0x17, 0x11, 0, 0, 0, 0], &[(1, 0xee), (2, 0xff), (3, 0xff), (4, 0xff)],
             Unit(reserve::plan)),
         row("MODE SENSE(6)", C::Read, In, &[0x1a, 0x08, 0xff, 0xff, 0xff, 0], &[LUN], Unit(mode::plan_6)),
-        row("START STOP UNIT", C::StartStop, Nothing, &[0x1b, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
+        row("START STOP UNIT", C::StartStop, Nothing, &[START_STOP_UNIT, 0x01, 0, 0, 0xf7, 0], &[LUN], Unit(power::start_stop_unit)),
+        row("RECEIVE DIAGNOSTIC RESULTS", C::Read, In, &[0x1c, 0x01, 0xff, 0xff, 0xff, 0], &[], Unit(diagnostic::plan_receive)),
+        row("SEND DIAGNOSTIC", C::Write, Out, &[0x1d, 0xf7, 0, 0xff, 0xff, 0], &[], Unit(diagnostic::plan_send)),
         // Bit 1 was a persistent prevention: obsolete.
-        row("PREVENT ALLOW MEDIUM REMOVAL", C::Prevent, Nothing, &[0x1e, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
+        row("PREVENT ALLOW MEDIUM REMOVAL", C::Prevent, Nothing, &[PREVENT_ALLOW_MEDIUM_REMOVAL, 0, 0, 0, 0x01, 0], &[LUN, (4, 0x02)],
             Unit(power::prevent_allow_medium_removal)),
         // RelAdr, LOGICAL BLOCK ADDRESS and PMI: obsolete.
         row("READ CAPACITY(10)", C::Status, In, &[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0],
@@ -177,9 +252,22 @@ static ROWS: [Row; 57] = {
         row("SYNCHRONIZE CACHE(10)", C::Write, Nothing, &[0x35, 0x02, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SYNC_BITS, Unit(medium::synchronize_cache_10)),
         row("READ DEFECT DATA(10)", C::Read, In, &[0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(defects::plan_10)),
+        row("WRITE BUFFER", C::Write, Out, &[0x3b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], &[],
+            Unit(buffers::plan_write)),
+        row("READ BUFFER(10)", C::Read, In, &[0x3c, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], &[],
+            Unit(buffers::plan_read)),
         row("WRITE SAME(10)", C::Write, Out, &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SAME_BITS, Unit(work::write_same_10)),
-        row("UNMAP", C::Write, Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap)),
+        row("UNMAP", C::Write, Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap))
+            .only(work::can_unmap),
+        // AUSE asks for what only OVERWRITE can want; ZNR for zones.
+        action("SANITIZE, OVERWRITE", C::Write, Out,
+            &[chore::SANITIZE, 0xa0 | chore::OVERWRITE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(chore::plan_sanitize)),
+        action("SANITIZE, EXIT FAILURE MODE", C::Write, Out,
+            &[chore::SANITIZE, 0x80 | chore::EXIT_FAILURE_MODE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[],
+            Unit(chore::plan_sanitize)),
+        // PPC: obsolete.
+        row("LOG SENSE", C::Status, In, &[0x4d, 0, 0xff, 0xff, 0, 0xff, 0xff, 0xff, 0xff, 0], &[(1, 0x02)], Unit(log::plan)),
         row("MODE SELECT(10)", C::Write, Out, &[MODE_SELECT_10, 0x10, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(mode::plan_select_10)),
         row("RESERVE(10)", C::Always, Nothing, &[0x56, 0x11, 0, 0, 0, 0, 0, 0, 0, 0],
             &[(1, 0x02), (2, 0xff), (3, 0xff), (7, 0xff), (8, 0xff)], Unit(reserve::plan)),
@@ -210,6 +298,16 @@ static ROWS: [Row; 57] = {
             &[0x5f, 0x06, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
         action("PERSISTENT RESERVE OUT, REGISTER AND MOVE", C::Persistent, Out,
             &[0x5f, 0x07, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        action("EXTENDED COPY(LID1)", C::Write, Out,
+            &[0x83, copy::LID1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
+        action("EXTENDED COPY(LID4)", C::Write, Out,
+            &[0x83, copy::LID4, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
+        action("RECEIVE COPY STATUS(LID1)", C::Read, In,
+            &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("RECEIVE COPY OPERATING PARAMETERS", C::Read, In,
+            &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("RECEIVE COPY STATUS(LID4)", C::Read, In,
+            &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         row("READ(16)", C::Read, In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::read_16)),
@@ -237,6 +335,9 @@ static ROWS: [Row; 57] = {
         row("WRITE SAME(16)", C::Write, Out,
             &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(work::write_same_16)),
+        row("WRITE ATOMIC(16)", C::Write, Out,
+            &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            &[], Unit(work::write_atomic_16)).only(|unit| work::write_atomic_blocks_max(unit) > 0),
         // LOGICAL BLOCK ADDRESS and PMI: obsolete.
         action("READ CAPACITY(16)", C::Status, In,
             &[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
@@ -247,12 +348,22 @@ static ROWS: [Row; 57] = {
             &[], Unit(lba_status::plan)),
         row("REPORT LUNS", C::Always, In, &[REPORT_LUNS, 0, 0xff, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0],
             &[], Always(luns::plan)),
+        action("REPORT IDENTIFYING INFORMATION", C::Status, In,
+            &[0xa3, 0x05, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0], &[], Unit(identifying::plan)),
         action("REPORT TARGET PORT GROUPS", C::Status, In,
             &[0xa3, 0xea, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(port_groups::plan)),
         action("REPORT SUPPORTED OPERATION CODES", C::Read, In,
             &[0xa3, 0x0c, 0x87, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(opcodes::plan)),
         action("REPORT SUPPORTED TASK MANAGEMENT FUNCTIONS", C::Read, In,
             &[0xa3, 0x0d, 0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(functions::plan)),
+        action("REPORT TIMESTAMP", C::Status, In,
+            &[0xa3, timestamp::ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(timestamp::plan)),
+        action("SET IDENTIFYING INFORMATION", C::Write, Out,
+            &[MAINTENANCE_OUT, identifying::SET_ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0], &[],
+            Unit(identifying::plan_set)),
+        action("SET TIMESTAMP", C::Write, Out,
+            &[MAINTENANCE_OUT, timestamp::ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[],
+            Unit(timestamp::plan_set)),
         row("READ(12)", C::Read, In, &[0xa8, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             READ_BITS, Unit(medium::read_12)),
         row("WRITE(12)", C::Write, Out, &[0xaa, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
@@ -266,14 +377,13 @@ static ROWS: [Row; 57] = {
     ]
 };
 
-/// For each operation code, where its rows begin and end.
-static INDEX: [(u8, u8); 256] = index();
+static DISK: Table = Table::new(&ROWS);
 
-const fn index() -> [(u8, u8); 256] {
+const fn index(rows: &[Row]) -> [(u8, u8); 256] {
     let mut index = [(0, 0); 256];
     let mut at: u8 = 0;
-    while (at as usize) < ROWS.len() {
-        let opcode = ROWS[at as usize].opcode as usize;
+    while (at as usize) < rows.len() {
+        let opcode = rows[at as usize].opcode as usize;
         let (start, end) = index[opcode];
         // Rows of one operation code stand together.
         assert!(end == 0 || end == at);
@@ -283,7 +393,7 @@ const fn index() -> [(u8, u8); 256] {
     index
 }
 
-const fn row(
+pub(super) const fn row(
     name: &'static str,
     class: Class,
     direction: Direction,
@@ -292,11 +402,11 @@ const fn row(
     run: Run,
 ) -> Row {
     let reserved = reserved(usage, ignored, 0);
-    Row { opcode: usage[0], action: None, name, class, direction, usage, reserved, run }
+    Row { opcode: usage[0], action: None, name, class, direction, usage, reserved, run, only: None }
 }
 
 /// A row of an operation code with service actions.
-const fn action(
+pub(super) const fn action(
     name: &'static str,
     class: Class,
     direction: Direction,
@@ -305,7 +415,17 @@ const fn action(
     run: Run,
 ) -> Row {
     let reserved = reserved(usage, ignored, 0x1f);
-    Row { opcode: usage[0], action: Some(usage[1] & 0x1f), name, class, direction, usage, reserved, run }
+    Row {
+        opcode: usage[0],
+        action: Some(usage[1] & 0x1f),
+        name,
+        class,
+        direction,
+        usage,
+        reserved,
+        run,
+        only: None,
+    }
 }
 
 /// The bits that no one uses, and none of those that are ignored. `second` is used in byte 1 beside the usage data.

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
+use crate::scsi::chore::Chore;
+use crate::scsi::report::identifying::Identifying;
+use crate::scsi::report::timestamp::Clock;
 use crate::scsi::reserve::Permits;
 
 /// A logical unit number: 0 to 16383 (flat space addressing from 256 on; SAM-5 §4.7.7).
@@ -26,6 +29,42 @@ pub struct Identity {
     pub naa: [u8; 8],
 }
 
+/// What kind of device a logical unit is to initiators.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum DeviceKind {
+    /// A direct access block device (SBC-4).
+    #[default]
+    Disk,
+    /// The same, with a medium that comes out.
+    RemovableDisk,
+    /// A CD or DVD drive (MMC-6), its disc an image.
+    CdRom,
+}
+
+impl DeviceKind {
+    /// PERIPHERAL DEVICE TYPE (SPC-5 §6.7.2).
+    pub const fn device_type(self) -> u8 {
+        match self {
+            DeviceKind::Disk | DeviceKind::RemovableDisk => 0x00,
+            DeviceKind::CdRom => 0x05,
+        }
+    }
+
+    /// RMB: the medium can be taken out.
+    pub const fn is_removable(self) -> bool {
+        !matches!(self, DeviceKind::Disk)
+    }
+}
+
+/// What holds a removable medium.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tray {
+    /// An initiator prevents the removal (SPC-5, PREVENT ALLOW MEDIUM REMOVAL).
+    pub is_locked: bool,
+    /// The operator wants the medium out and an initiator prevents it.
+    pub is_eject_wanted: bool,
+}
+
 /// Whether the medium can be reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Medium {
@@ -36,6 +75,14 @@ pub enum Medium {
     /// A device keeps writes that were given up and that nothing can stop: media commands end in NOT READY, 04h/07h, until
     /// the last of them has come back.
     Unsettled,
+    /// A chore is done on the whole of it ([`UnitView::chore`]): media commands end in NOT READY.
+    Busy,
+    /// A SANITIZE has failed: media commands end in MEDIUM ERROR, 31h/03h.
+    Failed,
+    /// It was taken out: media commands end in NOT READY, 3Ah, until it is loaded again.
+    Ejected,
+    /// There is none to load: NOT READY, 3Ah.
+    Empty,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
 }
@@ -63,6 +110,15 @@ impl Modes {
     }
 }
 
+/// What hosts set in a unit beside its mode pages.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Settings {
+    /// By SET TIMESTAMP.
+    pub clock: Clock,
+    /// By SET IDENTIFYING INFORMATION.
+    pub identifying: Identifying,
+}
+
 /// A logical unit as the hot path reads it. Replaced whole, by a barrier.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UnitView {
@@ -84,6 +140,8 @@ pub struct UnitView {
     pub rotational: bool,
     /// What MODE SELECT has set.
     pub modes: Modes,
+    /// What else hosts have set.
+    pub settings: Settings,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
     /// What the device does by itself.
@@ -92,6 +150,12 @@ pub struct UnitView {
     pub permits: Permits,
     /// Whether media commands can be served.
     pub medium: Medium,
+    /// What is done on the whole of it, or was and has failed.
+    pub chore: Option<Arc<Chore>>,
+    /// What kind of device it is.
+    pub kind: DeviceKind,
+    /// What holds the medium, where it can be taken out.
+    pub tray: Tray,
 }
 
 impl UnitView {

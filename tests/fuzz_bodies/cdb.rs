@@ -4,13 +4,18 @@ use lunette::bdev::Unmap;
 use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
+use lunette::scsi::buffers::Buffers;
 use lunette::scsi::cdb::Cdb;
+use lunette::scsi::copy::Results;
+use lunette::scsi::report::Facts;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{LunNumber, Medium, Modes, UnitView};
+use lunette::scsi::table::Table;
+use lunette::scsi::view::{DeviceKind, LunNumber, Medium, Modes, UnitView};
 use lunette::scsi::work::{Step, Work};
 use lunette::scsi::{
-    Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report, table,
+    Access, Extent, Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, recheck, report,
 };
+use lunette::time::Tick;
 
 use super::source::Source;
 use super::views;
@@ -30,7 +35,15 @@ pub(super) fn one(data: &[u8]) {
         },
         unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
         permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
-        medium: source.pick(&[Medium::Ready, Medium::Unsettled, Medium::NotReady, Medium::Removed]),
+        medium: source.pick(&[
+            Medium::Ready,
+            Medium::Unsettled,
+            Medium::NotReady,
+            Medium::Removed,
+            Medium::Ejected,
+            Medium::Empty,
+        ]),
+        kind: source.pick(&[DeviceKind::Disk, DeviceKind::RemovableDisk, DeviceKind::CdRom]),
         ..views::unit()
     };
     let number =
@@ -50,7 +63,7 @@ pub(super) fn one(data: &[u8]) {
     }
     while !source.is_empty() {
         let mut bytes: [u8; 16] = source.array();
-        let usage = table::of_opcode(bytes[0]);
+        let usage = Table::of(unit.kind).of_opcode(bytes[0]);
         if let (true, Some(row)) = (source.below(4) != 0, usage.get(source.below(usage.len().max(1)))) {
             // Past the reserved bits.
             bytes.iter_mut().zip(row.usage).for_each(|(byte, usage)| *byte &= usage);
@@ -70,7 +83,13 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
     match admit(planned, cdb, place, Some(attentions)) {
         Plan::Report(report) => {
             let mut out = vec![0xee; room % (PARAMETER_BYTES_MAX as usize + 1)];
-            let length = report::fill(&report, place, Some(attentions), &mut out);
+            let facts = Facts {
+                attentions: Some(attentions),
+                now: Tick::ZERO,
+                buffers: &Buffers::default(),
+                copies: &Results::default(),
+            };
+            let Ok(length) = report::fill(&report, place, facts, &mut out) else { return };
             assert!(length <= out.len() && length <= report.bytes_max() as usize, "{cdb:02x?}: {length}");
             assert!(out[length..].iter().all(|byte| *byte == 0xee), "{cdb:02x?} writes beyond its length");
         }
@@ -92,7 +111,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 let _ = report::mode::select(cdb, &list, unit);
             }
         }
-        Plan::End(_) | Plan::Flush | Plan::Ask { .. } => {}
+        Plan::End(_) | Plan::Flush | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {}
     }
 }
 

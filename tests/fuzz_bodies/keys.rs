@@ -110,7 +110,8 @@ fn negotiate(text: &[u8], source: &mut Source<'_>) {
             assert!(params.first_burst_bytes <= params.max_burst_bytes, "{params:?}");
             assert!((512..=0xff_ffff).contains(&params.send_segment_bytes_max), "{params:?}");
             assert!(params.outstanding_r2t_max >= 1, "{params:?}");
-            assert_eq!(params.error_recovery_level, 0);
+            assert!(params.error_recovery_level <= offer.error_recovery_level, "{params:?}");
+            assert!((1..=offer.connections_max).contains(&params.connections_max), "{params:?}");
             assert!(digest != DigestOffer::Never || !params.header_digest, "{params:?}");
         }
         // What we say is text, and bounded by what was said to us.

@@ -7,10 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use lunette::id::NexusId;
 use lunette::limits::{PARAMETER_BYTES_MAX, REGISTRATIONS_MAX};
+use lunette::scsi::buffers::Buffers;
 use lunette::scsi::cdb::Cdb;
+use lunette::scsi::copy::Results;
 use lunette::scsi::reserve::{Class, Effect, InitiatorPort, Nexus, Permits, Refusal, Request, State};
 use lunette::scsi::view::{LunNumber, UnitView};
 use lunette::scsi::{Place, Plan, plan, report};
+use lunette::time::Tick;
 
 use super::source::Source;
 use super::views;
@@ -213,7 +216,13 @@ fn show(state: &State, source: &mut Source<'_>) {
     let Plan::Report(asked) = plan(&Cdb::new(cdb), &place) else { return };
     assert!(asked.bytes_max() <= PARAMETER_BYTES_MAX);
     let mut out = vec![0xee; room];
-    let length = report::fill(&asked, &place, None, &mut out);
+    let facts = report::Facts {
+        attentions: None,
+        now: Tick::ZERO,
+        buffers: &Buffers::default(),
+        copies: &Results::default(),
+    };
+    let Ok(length) = report::fill(&asked, &place, facts, &mut out) else { return };
     let mut whole: Vec<u8> = Vec::new();
     state.report(lunette::scsi::reserve::In::decode(cdb[1]).unwrap(), &mut |part| {
         whole.extend_from_slice(part)

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 pub(super) const BLOCK_BYTES: u32 = 512;
@@ -44,10 +46,14 @@ pub(super) fn unit() -> UnitView {
         write_cache: true,
         rotational: false,
         modes: Modes::new(true),
+        settings: Settings::default(),
         unmap: None,
         offloads: Offloads { compare_and_write_blocks: 8, verify: true, ..Offloads::default() },
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

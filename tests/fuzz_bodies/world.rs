@@ -258,7 +258,10 @@ impl World {
                         is_flushed: ask.parameters.len() % 2 == 1,
                     });
                 }
-                ToControl::Event(_)
+                ToControl::ConnEnded { .. } => panic!("each session has one connection"),
+                ToControl::CmdSn { .. }
+                | ToControl::Event(_)
+                | ToControl::ChoreEnded { .. }
                 | ToControl::Retired(_)
                 | ToControl::UnitReleased { .. }
                 | ToControl::Unsettled { .. }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use lunette::iscsi::keys::KEYS;
-use lunette::scsi::table;
+use lunette::scsi::table::Table;
+use lunette::scsi::view::DeviceKind;
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -18,15 +19,22 @@ fn rows<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
 
 #[test]
 fn compliance_lists_every_command_and_no_other() {
+    for (heading, kind) in [("## SCSI", DeviceKind::Disk), ("## CD-ROM", DeviceKind::CdRom)] {
+        lists_every_command(heading, kind);
+    }
+}
+
+fn lists_every_command(heading: &str, kind: DeviceKind) {
     let text = read("docs/compliance.md");
-    let expected: Vec<String> = table::rows()
+    let expected: Vec<String> = Table::of(kind)
+        .rows()
         .iter()
         .map(|row| {
             let action = row.action.map(|action| format!("/{action:02X}h")).unwrap_or_default();
             format!("| {:02X}h{action} | {} |", row.opcode, row.name)
         })
         .collect();
-    let listed = rows(&text, "## SCSI");
+    let listed = rows(&text, heading);
     assert_eq!(listed.len(), expected.len());
     for (line, expected) in listed.iter().zip(&expected) {
         assert!(line.starts_with(expected.as_str()), "{line}\nshould begin with {expected}");

@@ -25,9 +25,11 @@ use lunette::control::targets::NewTarget;
 use lunette::control::thread::{Daemon, Options, Remote};
 use lunette::id::ReactorId;
 use lunette::iscsi::chap::Account;
+use lunette::iscsi::negotiate::Offer;
 use lunette::net::kernel::KernelNet;
 use lunette::reactor::message::NopInTimes;
 use lunette::reactor::{Idle, Planted};
+use lunette::scsi::view::DeviceKind;
 use lunette::time::Tick;
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::session::Completion;
@@ -59,6 +61,10 @@ pub(crate) struct Setup {
     pub(crate) planted: Planted,
     /// How slow the disks are.
     pub(crate) delays: Delays,
+    /// What initiators see in them.
+    pub(crate) kind: DeviceKind,
+    /// Our side of negotiations.
+    pub(crate) offer: Offer,
 }
 
 impl Default for Setup {
@@ -75,6 +81,8 @@ impl Default for Setup {
             discovery_chap: Chap::Either,
             planted: Planted::default(),
             delays: Delays { read_ns: 0, write_ns: 0, flush_ns: 0 },
+            kind: DeviceKind::Disk,
+            offer: Offer::DEFAULT,
         }
     }
 }
@@ -192,6 +200,13 @@ impl World {
     }
 }
 
+impl World {
+    /// Waits until so many connections are in full feature phase.
+    pub(crate) fn wait_connections(&self, count: usize) {
+        until("connections end", || self.control(|control| control.connections().len()) == count);
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         for disk in &self.disks {
@@ -218,6 +233,7 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         iscsi: options::Options {
             nop_in: setup.nop_in,
             discovery: Auth { chap: setup.discovery_chap, group: 1 },
+            offer: setup.offer,
             ..options::Options::default()
         },
         planted: setup.planted,
@@ -229,7 +245,8 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
             let name = bdev.info().name;
-            control.register_bdev(spec(Arc::new(Delay::new(bdev, setup.delays)))).unwrap();
+            let spec = spec(Arc::new(Delay::new(bdev, setup.delays)));
+            control.register_bdev_as(spec, setup.kind).unwrap();
             Disk { name, medium, faults }
         })
         .collect();

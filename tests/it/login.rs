@@ -185,22 +185,20 @@ fn ipv6() {
 }
 
 #[test]
-fn a_tsih_names_a_session_that_has_all_its_connections() {
+fn a_tsih_names_a_session_of_the_same_nexus() {
     let world = World::start(Setup::default());
-    let client = world.client("a");
+    let mut client = world.client("a");
     let tsih = client.params().unwrap().tsih;
     assert_ne!(tsih, 0);
-    assert_eq!(
-        refusal(&world, Config { tsih: tsih.wrapping_add(1), ..config("a") }),
-        (2, 0x0a),
-        "no such session"
-    );
-    assert_eq!(refusal(&world, Config { tsih, ..config("b") }), (2, 0x0a), "somebody else's");
-    assert_eq!(refusal(&world, Config { tsih, cid: 1, ..config("a") }), (2, 0x06), "a second connection");
+    let other = tsih.wrapping_add(1).max(1);
+    assert_eq!(refusal(&world, config("a").joining(other, 0)), (2, 0x0a), "no such session");
+    assert_eq!(refusal(&world, config("b").joining(tsih, 0)), (2, 0x0a), "somebody else's");
+    assert_eq!(refusal(&world, config("a").joining(tsih, 1)), (2, 0x06), "MaxConnections is 1");
     assert_eq!(world.placement().len(), 1);
-    // The same connection once more: it had been lost, and with it the session.
-    assert_eq!(refusal(&world, Config { tsih, ..config("a") }), (2, 0x0a));
-    world.wait_sessions(0);
+    // The same connection once more, as it was lost: it is replaced, and the session goes on.
+    let _again = world.wire(&config("a").joining(tsih, 0));
+    client.wait_closed(SOON).unwrap();
+    world.wait_sessions(1);
 }
 
 /// Sends a first login request; the status it is answered with, and whether the connection is closed then.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod compliance;
+mod connections;
 mod data;
 mod docs;
 mod fencing;
@@ -15,6 +16,7 @@ mod hostile;
 mod login;
 mod modes;
 mod objects;
+mod removable;
 mod reserve;
 mod rpc;
 mod serve;

@@ -1,5 +1,6 @@
 //! The JSON-RPC socket: literal requests and answers, over a UNIX socket, of a daemon of this process.
 
+mod cdrom;
 mod config;
 mod daemon;
 mod files;

@@ -27,7 +27,9 @@ use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::{Client, Config};
@@ -356,10 +358,14 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         write_cache: info.write_cache,
         rotational: false,
         modes: Modes::new(info.write_cache),
+        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

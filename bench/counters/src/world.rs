@@ -19,7 +19,9 @@ use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Reactor, Setup, Sizes};
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use lunette::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use lunette::time::Tick;
 
 use crate::allocations;
@@ -223,6 +225,7 @@ fn params(case: Case) -> Params {
         recv_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         outstanding_r2t_max: 1,
         error_recovery_level: 0,
+        connections_max: 1,
         time2wait: 2,
         time2retain: 0,
     }
@@ -287,6 +290,10 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         offloads: info.offloads,
         permits: Permits::default(),
         medium: Medium::Ready,
+        settings: Settings::default(),
+        chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

@@ -3,6 +3,7 @@
 #   sg3     sg3_utils at each kind of disk
 #   disks   resize under a mounted file system, LUNs that come and go under IO, a device that fails under dm-flakey
 #   fabric  namespaces of the kernel's NVMe/TCP target, which lunette drives: one grows; the target dies, and comes back in time or not
+#   cdrom   a CD-ROM drive (mounted, locked, ejected, its disc changed) and a removable disk
 #   fio     the jobs of bench/fio, for function only
 # Variables: LUNETTE, the binary; ROUNDS of coming and going (3); OUT, a folder for the guest's output.
 set -euo pipefail
@@ -10,7 +11,7 @@ set -euo pipefail
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
-cp -r "$lab/../../../bench/fio" "$work/share/"
+cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$work/share/"
 
 in_guest() { # LAB
   local rc=0

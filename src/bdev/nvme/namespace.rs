@@ -81,6 +81,8 @@ fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
         compare: is_plain && knows(controller, oncs::COMPARE),
         copy: is_plain && namespace.copy_blocks_max > 0 && knows(controller, oncs::COPY),
         write_uncorrectable: knows(controller, oncs::WRITE_UNCORRECTABLE),
+        // AWUPF is not asked for.
+        atomic_write_blocks: 0,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Orders in which sessions of one nexus begin, end and drain.
 
 use super::*;
+use crate::iscsi::negotiate::DEFAULTS;
 use crate::limits::KNOWN_NEXUSES_MAX;
 
 fn nexus(initiator: &str, isid: u8) -> Nexus {
@@ -21,8 +22,12 @@ fn origin() -> Origin {
     Origin { peer: address, local: address, portal_group: 1 }
 }
 
+fn first() -> Joined {
+    Joined { params: DEFAULTS, exp_cmd_sn: Sn(1) }
+}
+
 fn open(sessions: &mut Sessions, nexus: Nexus, index: u32) -> SessionId {
-    sessions.open(nexus, 1, conn(index), origin()).unwrap().0
+    sessions.open(nexus, 1, conn(index), origin(), first()).unwrap().0
 }
 
 fn steps(sessions: &mut Sessions) -> Vec<Step> {
@@ -123,7 +128,7 @@ fn messages_about_strangers_change_nothing() {
 #[test]
 fn tsihs_are_never_zero_nor_shared() {
     let mut sessions = Sessions::new(1, SESSIONS_MAX);
-    let (_, kept) = sessions.open(nexus("a", 1), 1, conn(1), origin()).unwrap();
+    let (_, kept) = sessions.open(nexus("a", 1), 1, conn(1), origin(), first()).unwrap();
     for _ in 0..u32::from(u16::MAX) + 10 {
         let (_, tsih) = sessions.open_discovery();
         assert!(tsih != 0 && tsih != kept);
@@ -142,9 +147,9 @@ fn sessions_are_bounded_until_they_have_drained() {
             id
         })
         .collect();
-    assert_eq!(sessions.open(nexus("late", 1), 1, conn(1), origin()), Err(Refusal::OutOfResources));
+    assert_eq!(sessions.open(nexus("late", 1), 1, conn(1), origin(), first()), Err(Refusal::OutOfResources));
     sessions.drained(ids[0]);
-    assert!(sessions.open(nexus("late", 1), 1, conn(1), origin()).is_ok());
+    assert!(sessions.open(nexus("late", 1), 1, conn(1), origin(), first()).is_ok());
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn refusals_are_written_before_the_connection_is_closed() {
 }
 
 #[test]
-fn a_tsih_that_is_not_zero_never_joins() {
+fn a_tsih_that_is_not_zero_joins_its_session_only() {
     let mut world = World::new(1);
     let (_cable, _) = world.log_in(ALICE, 1);
     let session = world.adopt(0).session;
@@ -122,10 +122,10 @@ fn a_tsih_that_is_not_zero_never_joins() {
     };
     assert_eq!(ask(1, tsih + 1, 2), [2, 0x0a], "no such session");
     assert_eq!(ask(2, tsih, 2), [2, 0x0a], "another nexus's session");
-    assert_eq!(ask(1, tsih, 2), [2, 0x06], "MaxConnections is 1");
-    assert_eq!(ask(1, tsih, 1), [2, 0x0a], "its only connection is lost, so it is over");
+    assert_eq!(ask(1, tsih, 2), [2, 0x06], "MaxConnections was not named, so it is 1");
+    assert_eq!(ask(1, tsih, 1), [0, 0], "it takes the place of the one that is there");
     assert!(
-        matches!(world.reactors[0].receive(), Some(ToReactor::EndSession { session: ended, .. }) if ended == session)
+        matches!(world.reactors[0].receive(), Some(ToReactor::Join(join)) if join.session == session && join.cid == 1)
     );
 }
 

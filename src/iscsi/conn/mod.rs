@@ -34,6 +34,7 @@ use crate::iscsi::task::{Outcome, Task, Tasks};
 use crate::iscsi::tx::{Batch, Queued, StatSn, TxItem, TxQueue};
 use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
 use crate::limits;
+use crate::scsi::attention::Ua;
 use crate::scsi::view::UnitView;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -74,8 +75,23 @@ pub enum Request {
     Settle(Key),
     /// A task management function.
     Tmf(TmfCall),
+    /// Another connection of the session is to be closed; then [`Conn::logged_out_other`].
+    LogOut(OtherLogout),
+    /// The session was logged out here: its other connections are to be closed.
+    CloseOthers,
     /// Answers pile up: send now, then go on; see [`Conn::is_flooded`].
     Flush,
+}
+
+/// A connection logs another one of its session out (RFC 7143 §11.14).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OtherLogout {
+    /// Initiator task tag of the request.
+    pub itt: u32,
+    /// Connection ID of the other one.
+    pub cid: u16,
+    /// Its commands are to be kept for a new connection.
+    pub is_recovery: bool,
 }
 
 /// How the connection's life stands.
@@ -165,6 +181,11 @@ impl Conn {
     #[inline]
     pub fn session_key(&self) -> Key {
         self.session_key
+    }
+
+    /// Connection ID.
+    pub fn cid(&self) -> u16 {
+        self.cid
     }
 
     /// Its nexus.
@@ -375,6 +396,10 @@ impl Conn {
                 && !task.obligation.is_met()
             {
                 task.obligation.meet(End::ConnectionGone);
+                // RFC 7143 §11.14.5: told on the session's other connections, if it has any.
+                if let Some(unit) = task.unit {
+                    cx.session.attend(unit, Ua::CommandsClearedByProtocol);
+                }
             }
             self.forget(key, cx);
         }

@@ -1,7 +1,7 @@
 //! Requests that are no SCSI commands: NOP-Out, Text, Logout; and what we tell unasked.
 
 use super::deframe::To;
-use super::{Conn, Cx, Life, Request};
+use super::{Conn, Cx, Life, OtherLogout, Request};
 use crate::buf::Buf;
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::negotiate;
@@ -21,6 +21,11 @@ pub(super) struct TextExchange {
     /// The initiator was given the tag to go on with.
     is_open: bool,
 }
+
+/// Logout responses (RFC 7143 §11.15.1).
+const LOGOUT_DONE: u8 = 0;
+const LOGOUT_NO_CID: u8 = 1;
+const LOGOUT_NO_RECOVERY: u8 = 2;
 
 /// Target transfer tag of a text exchange that goes on; there is one at a time.
 const TEXT_TTT: u32 = 1;
@@ -183,33 +188,35 @@ impl Conn {
         if !cx.session.take_cmd_sn(logout.immediate, logout.cmd_sn) {
             return Ok(None);
         }
-        let response = match logout.reason {
-            0 => 0,
-            1 if logout.cid == self.cid => 0,
-            1 => 1,
+        let other = OtherLogout { itt: logout.itt, cid: logout.cid, is_recovery: logout.reason == 2 };
+        match logout.reason {
+            0 => {}
+            1 if logout.cid == self.cid => {}
+            1 => return Ok(Some(Request::LogOut(other))),
             // Recovery needs error recovery level 2.
-            _ => 2,
-        };
-        let answer = LogoutResponse {
-            itt: logout.itt,
-            response,
-            time2wait: if response == 0 { 0 } else { self.params.time2wait },
-            time2retain: 0,
-        };
-        let bhs = answer.encode();
-        if response != 0 {
-            self.push_control(bhs, None, StatSn::Consume, cx);
-            return Ok(None);
+            _ => {
+                self.push_logout(logout.itt, LOGOUT_NO_RECOVERY, false, cx);
+                return Ok(None);
+            }
         }
         self.abandon_all(cx);
         self.life = Life::LoggingOut;
         self.is_logged_out = true;
         self.timers.closing(cx.now);
-        self.push(
-            TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Consume, is_control: true, closes: true },
-            cx,
-        );
-        Ok(None)
+        self.push_logout(logout.itt, LOGOUT_DONE, true, cx);
+        Ok((logout.reason == 0).then_some(Request::CloseOthers))
+    }
+
+    /// Another connection of the session has been closed at this one's wish, or there is none of that CID.
+    pub fn logged_out_other(&mut self, other: OtherLogout, is_found: bool, cx: &mut Cx<'_>) {
+        let response = if is_found { LOGOUT_DONE } else { LOGOUT_NO_CID };
+        self.push_logout(other.itt, response, false, cx);
+    }
+
+    fn push_logout(&mut self, itt: u32, response: u8, closes: bool, cx: &mut Cx<'_>) {
+        let time2wait = if response == LOGOUT_DONE { 0 } else { self.params.time2wait };
+        let bhs = LogoutResponse { itt, response, time2wait, time2retain: 0 }.encode();
+        self.push(TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Consume, is_control: true, closes }, cx);
     }
 
     /// RFC 7143 §11.9: tells the initiator to log out within `seconds` (event 1).

@@ -107,6 +107,7 @@ impl Conn {
     fn may_go_short(&self, session: &Session) -> bool {
         self.life == Life::Open
             && session.is_free()
+            && session.is_single()
             && !self.deframer.is_inside()
             && self.tx.control_count() < limits::CONTROL_REPLIES_MAX
     }

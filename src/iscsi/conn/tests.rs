@@ -14,7 +14,9 @@ use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -82,10 +84,14 @@ impl World {
             write_cache: false,
             rotational: false,
             modes: Modes::new(false),
+            settings: Settings::default(),
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
             permits: Permits::default(),
             medium: Medium::Ready,
+            chore: None,
+            kind: DeviceKind::Disk,
+            tray: Tray::default(),
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },

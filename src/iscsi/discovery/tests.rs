@@ -153,6 +153,7 @@ fn a_long_list_comes_in_pieces() {
     let mut talk = Talk::new(20, Params { send_segment_bytes_max: 512, ..DEFAULTS });
     let mut all = String::new();
     let mut answer = talk.text(0x80, TAG_NONE, "SendTargets=All;");
+    assert_eq!(answer.0, 0x40, "there is more to come");
     while answer.0 == 0x40 {
         assert_eq!((answer.1, answer.2.len()), (TEXT_TAG, 512));
         all += &answer.2;

@@ -50,6 +50,8 @@ pub struct Claim<'a> {
     pub tsih: u16,
     /// Connection ID.
     pub cid: u16,
+    /// CmdSN of the first request.
+    pub cmd_sn: Sn,
     /// None for a discovery session.
     pub target: Option<&'a Arc<TargetView>>,
     /// What was negotiated; meaningless where it is the session's and not the connection's and `tsih` is not 0.
@@ -63,7 +65,8 @@ pub struct Granted {
     pub session: SessionId,
     /// Its TSIH, never 0.
     pub tsih: u16,
-    /// Commands the initiator may send at once: MaxCmdSN = ExpCmdSN + this - 1. At least 1.
+    /// Commands the initiator may send at once: MaxCmdSN = ExpCmdSN + this - 1. At least 1, but 0 where it joins: it knows more
+    /// of the session's window than control does.
     pub window: u32,
     /// Set where the connection joins a session that was there (TSIH not 0).
     pub joined: Option<Joined>,
@@ -74,7 +77,7 @@ pub struct Granted {
 pub struct Joined {
     /// The session's parameters; digests and segment lengths are replaced by this connection's.
     pub params: Params,
-    /// The session's ExpCmdSN.
+    /// The session's ExpCmdSN, or an older one, which tells the initiator nothing new.
     pub exp_cmd_sn: Sn,
 }
 

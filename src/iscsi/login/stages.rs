@@ -193,6 +193,7 @@ impl Login {
             isid: first.isid,
             tsih: first.tsih,
             cid: first.cid,
+            cmd_sn: first.cmd_sn,
             target: target.as_ref(),
             params: &params,
         })?;

@@ -24,7 +24,7 @@ impl Session {
     }
 
     /// The place at `number`, with the view there, if the nexus is owed nothing at it.
-    #[inline]
+    #[inline(always)]
     pub(in crate::iscsi) fn quiet_place<'a>(
         &'a self,
         number: LunNumber,

@@ -385,6 +385,7 @@ fn a_copy_meets_a_hold_of_what_it_reads_too() {
         session: SessionId(1),
         nexus: NexusId(1),
         unit: UnitId(2),
+        number: None,
         op: Op::Copy { from: 100, lba: 20, blocks: 10, fua: false },
         offset: 0,
         bytes: 0,
@@ -394,6 +395,7 @@ fn a_copy_meets_a_hold_of_what_it_reads_too() {
         hold: None,
         is_forbidden: false,
         is_lost: false,
+        is_chore: false,
     };
     let meets = |unit, lba, blocks| HoldRange { unit: UnitId(unit), lba, blocks }.meets(&copy);
     for (lba, blocks, expected) in [

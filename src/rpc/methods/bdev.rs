@@ -13,6 +13,7 @@ use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
 use crate::rpc::recipes::Recipe;
 use crate::rpc::types::Uuid;
+use crate::scsi::view::Medium;
 
 pub(super) const METHODS: &[Method] = &[
     method!("bdev_get_bdevs", Runtime, GetBdevs, get_bdevs, "Describes all bdevs, or one."),
@@ -100,6 +101,14 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     members.push("zoned", false);
     members.push("supported_io_types", io_types(&info));
     members.push("driver_specific", driver_specific(&recipe));
+    if let Some((medium, preventers)) = control.tray(&entry.name) {
+        let medium = match medium {
+            Medium::Ejected => "out",
+            Medium::Empty | Medium::NotReady | Medium::Removed => "none",
+            Medium::Ready | Medium::Unsettled | Medium::Busy | Medium::Failed => "in",
+        };
+        members.push("lunette_removable", object! { "medium": medium, "prevented_by": preventers as u64 });
+    }
     members
 }
 

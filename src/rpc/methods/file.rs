@@ -70,6 +70,8 @@ params! {
         lunette_create_size: Option<u64>,
         /// Writes are answered when they are on stable storage.
         lunette_write_through: bool = false,
+        /// Initiators can take the medium out and put it in again (RMB).
+        lunette_removable: bool = false,
     }
 }
 
@@ -88,6 +90,8 @@ params! {
         lunette_create_size: Option<u64>,
         /// Writes are answered when they are on stable storage.
         lunette_write_through: bool = false,
+        /// Initiators can take the medium out and put it in again (RMB).
+        lunette_removable: bool = false,
     }
 }
 
@@ -96,7 +100,15 @@ fn aio_create(context: &Context, params: AioCreate) -> Outcome {
 }
 
 fn uring_create(context: &Context, params: UringCreate) -> Outcome {
-    let UringCreate { name, filename, block_size, uuid, lunette_create_size, lunette_write_through } = params;
+    let UringCreate {
+        name,
+        filename,
+        block_size,
+        uuid,
+        lunette_create_size,
+        lunette_write_through,
+        lunette_removable,
+    } = params;
     let params = AioCreate {
         name,
         filename,
@@ -107,12 +119,13 @@ fn uring_create(context: &Context, params: UringCreate) -> Outcome {
         nowait: Ignored,
         lunette_create_size,
         lunette_write_through,
+        lunette_removable,
     };
     create(context, FileKind::Uring, params)
 }
 
 /// So long a file that is loaded waits for one disk to open: longer than a predecessor gets to leave it.
-const LOAD_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
 fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     // SPDK's daemon takes a relative path where it stands, which no client knows.
@@ -122,6 +135,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
             format_args!("filename: {} is not absolute", params.filename.display()),
         ));
     }
+    let is_removable = params.lunette_removable;
     // Before the file is opened, and perhaps made.
     context.check_free(&params.name)?;
     let made_of = Recipe {
@@ -151,7 +165,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         tracing::warn!(bdev = made_of.name, "the file system has no direct IO: the page cache is in between");
     }
     let made = Made {
-        recipe: recipes::file(&disk.info(), &made_of, kind),
+        recipe: recipes::with_removable(recipes::file(&disk.info(), &made_of, kind), is_removable),
         device: Some(Device::File(Arc::downgrade(&disk))),
         bdev: disk,
         bases: Vec::new(),
@@ -160,7 +174,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
 }
 
 /// SPDK passes on the errno of open(2).
-fn fault(error: &OpenError) -> Fault {
+pub(super) fn fault(error: &OpenError) -> Fault {
     let errno = match error {
         OpenError::Missing(_) => Errno::NOENT,
         OpenError::Mounted { .. } | OpenError::Busy(_) | OpenError::Locked(_) | OpenError::Draining(_) => {

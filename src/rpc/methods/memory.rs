@@ -86,6 +86,8 @@ params! {
         physical_block_size: u32 = 0,
         /// SPDK's: which node the memory is of.
         numa_id: Ignored,
+        /// Initiators can take the medium out and put it in again (RMB).
+        lunette_removable: bool = false,
     }
 }
 
@@ -107,7 +109,7 @@ fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
         Recipe { name: name.clone(), blocks, blocks_max, block_bytes, physical_block_bytes, uuid, hugepages };
     let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
     let made = Made {
-        recipe: recipes::malloc(&disk.info(), blocks_max),
+        recipe: recipes::with_removable(recipes::malloc(&disk.info(), blocks_max), params.lunette_removable),
         bdev: Arc::clone(&disk) as _,
         device: Some(Device::Malloc(disk)),
         bases: Vec::new(),

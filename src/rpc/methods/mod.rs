@@ -11,6 +11,7 @@ pub(super) mod initiator;
 mod iostat;
 mod log;
 mod lunette;
+mod medium;
 mod memory;
 mod nvme;
 pub(super) mod options;
@@ -89,6 +90,7 @@ const FAMILIES: &[&[Method]] = &[
     memory::METHODS,
     file::METHODS,
     nvme::METHODS,
+    medium::METHODS,
     wrapper::METHODS,
     options::METHODS,
     portal::METHODS,

@@ -53,12 +53,12 @@ params! {
         lunette_weak_secrets: Option<bool>,
         /// SPDK's: secrets from a file; here iscsi_create_auth_group has them.
         auth_file: Ignored,
-        /// SPDK's: connections of a session. Here a session has one.
-        max_connections_per_session: Ignored,
+        /// Connections of a session, at most.
+        max_connections_per_session: Option<u16>,
         /// SPDK's: commands of a session at once. Here the window follows the use that is made of it.
         max_queue_depth: Ignored,
-        /// SPDK's: an error recovery level other than 0.
-        error_recovery_level: Off,
+        /// ErrorRecoveryLevel, at most: 0, 1 or 2.
+        error_recovery_level: Option<u8>,
         /// SPDK's: two sessions of one nexus.
         allow_duplicated_isid: Off,
         /// SPDK's memory.
@@ -101,6 +101,10 @@ fn changed(mut options: Options, params: SetOptions) -> Result<Options, Fault> {
     if let Some(sessions) = params.max_sessions {
         options.sessions_max = sessions as usize;
     }
+    options.offer.connections_max =
+        params.max_connections_per_session.unwrap_or(options.offer.connections_max);
+    options.offer.error_recovery_level =
+        params.error_recovery_level.unwrap_or(options.offer.error_recovery_level);
     options.offer.time2wait = params.default_time2wait.unwrap_or(options.offer.time2wait);
     options.offer.time2retain = params.default_time2retain.unwrap_or(options.offer.time2retain);
     options.offer.first_burst_bytes = params.first_burst_length.unwrap_or(options.offer.first_burst_bytes);
@@ -141,14 +145,14 @@ pub(in crate::rpc) fn describe(options: &Options) -> Json {
     object! {
         "node_base": &options.node_base,
         "max_sessions": options.sessions_max as u64,
-        "max_connections_per_session": 1u32,
+        "max_connections_per_session": options.offer.connections_max,
         "max_queue_depth": crate::limits::WINDOW_MAX,
         "default_time2wait": options.offer.time2wait,
         "default_time2retain": options.offer.time2retain,
         "first_burst_length": options.offer.first_burst_bytes,
         "immediate_data": options.offer.immediate_data,
         "allow_duplicated_isid": false,
-        "error_recovery_level": 0u32,
+        "error_recovery_level": u32::from(options.offer.error_recovery_level),
         "nop_timeout": timeout,
         "nop_in_interval": interval,
         "disable_chap": disable_chap,

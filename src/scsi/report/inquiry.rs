@@ -4,10 +4,9 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer, vpd};
 use crate::scsi::sense::Sense;
+use crate::scsi::view::DeviceKind;
 use crate::scsi::{Plan, Served};
 
-/// PERIPHERAL QUALIFIER 000b, PERIPHERAL DEVICE TYPE 00h: a direct access block device, there.
-pub(super) const DISK: u8 = 0x00;
 /// PERIPHERAL QUALIFIER 011b, PERIPHERAL DEVICE TYPE 1Fh: no logical unit can be here.
 pub(super) const NOWHERE: u8 = 0x7f;
 
@@ -15,8 +14,10 @@ pub(super) const NOWHERE: u8 = 0x7f;
 /// tests take 07h for an error.
 const VERSION: u8 = 0x06;
 
-/// VERSION DESCRIPTORs, no version claimed: SAM-5, iSCSI, SPC-4, SPC-5, SBC-3, SBC-4.
-const VERSION_DESCRIPTORS: [u16; 6] = [0x00a0, 0x0960, 0x0460, 0x05c0, 0x04c0, 0x0600];
+/// VERSION DESCRIPTORs, no version claimed: SAM-5, iSCSI, SPC-4, SPC-5, and of disks SBC-3, SBC-4, of drives MMC-6.
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x05c0];
+const DISK_DESCRIPTORS: &[u16] = &[0x04c0, 0x0600];
+const DRIVE_DESCRIPTORS: &[u16] = &[0x04e0];
 
 /// Length of the standard data.
 const STANDARD_BYTES: usize = 96;
@@ -25,7 +26,7 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
     let vital = cdb.byte(1) & 0x01 != 0;
     let page = cdb.byte(2);
     let kind = match (vital, page) {
-        (true, page) if vpd::known(page, unit.is_some()) => Kind::Vpd { page },
+        (true, page) if vpd::known(page, unit.map(|unit| unit.view.kind)) => Kind::Vpd { page },
         (false, 0) => Kind::Inquiry,
         // SPC-5: PAGE CODE must be 0 without EVPD.
         _ => return Err(Sense::invalid_byte(2)),
@@ -35,13 +36,17 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
 
 pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
     let identity = unit.map(|unit| &unit.view.identity);
+    let kind = unit.map_or(DeviceKind::Disk, |unit| unit.view.kind);
     writer.put(&[
-        if unit.is_some() { DISK } else { NOWHERE },
-        0,       // Not removable, no conglomerate.
+        // PERIPHERAL QUALIFIER 000b: it is there.
+        if unit.is_some() { kind.device_type() } else { NOWHERE },
+        // RMB; no conglomerate.
+        if kind.is_removable() { 0x80 } else { 0 },
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.
-        0x10,    // TPGS 01b: REPORT TARGET PORT GROUPS; no third-party copy, no protection information.
+        // TPGS 01b: REPORT TARGET PORT GROUPS, and 3PC, of disks; no protection information.
+        if kind == DeviceKind::CdRom { 0 } else { 0x18 },
         0,
         0x02, // CMDQUE.
     ]);
@@ -49,7 +54,8 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
     writer.put(identity.map_or(&[b' '; 16], |identity| &identity.product));
     writer.put(identity.map_or(&[b' '; 4], |identity| &identity.revision));
     writer.zeros_to(58);
-    for descriptor in VERSION_DESCRIPTORS {
+    let of_kind = if kind == DeviceKind::CdRom { DRIVE_DESCRIPTORS } else { DISK_DESCRIPTORS };
+    for descriptor in VERSION_DESCRIPTORS.iter().chain(of_kind) {
         writer.put(&descriptor.to_be_bytes());
     }
     writer.zeros_to(STANDARD_BYTES);

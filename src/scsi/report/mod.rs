@@ -4,23 +4,32 @@
 
 pub(super) mod capacity;
 pub(super) mod defects;
+pub(in crate::scsi) mod diagnostic;
 pub(super) mod functions;
+pub mod identifying;
 pub(super) mod inquiry;
 pub(super) mod lba_status;
+pub(super) mod log;
 pub(super) mod luns;
 pub mod mode;
 pub(super) mod opcodes;
 pub(super) mod port_groups;
 pub(super) mod request_sense;
 pub(super) mod reservations;
+pub mod timestamp;
 mod vpd;
-mod writer;
+pub(super) mod writer;
 
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
-use crate::scsi::report::writer::Writer;
+use crate::scsi::buffers::{self, Buffers};
+use crate::scsi::copy::{self, Results};
 use crate::scsi::reserve::In;
-use crate::scsi::{Place, Plan, Served};
+use crate::scsi::sense::Sense;
+use crate::scsi::{Place, Plan, Served, mmc};
+use crate::time::Tick;
+
+pub(super) use crate::scsi::report::writer::Writer;
 
 /// Which parameter data, and how much of them is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,18 +41,49 @@ pub struct Report {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Inquiry,
-    Vpd { page: u8 },
-    Sense { descriptor_format: bool },
+    Vpd {
+        page: u8,
+    },
+    Sense {
+        descriptor_format: bool,
+    },
     Luns(luns::Select),
     Capacity10,
     Capacity16,
     Mode(mode::Request),
     Opcodes(opcodes::Request),
-    Functions { is_extended: bool },
-    PortGroups { is_extended: bool },
+    Functions {
+        is_extended: bool,
+    },
+    PortGroups {
+        is_extended: bool,
+    },
     Defects(defects::Request),
-    LbaStatus { lba: u64 },
+    LbaStatus {
+        lba: u64,
+    },
     Reservations(In),
+    Log(log::Request),
+    Diagnostics,
+    Timestamp,
+    Identifying(identifying::What),
+    Buffer(buffers::Read),
+    Copy(copy::Told),
+    /// What drives alone have.
+    Mmc(mmc::Request),
+}
+
+/// What some answers are made of beside what is published.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// What the nexus is owed at the unit.
+    pub attentions: Option<&'a mut Attentions>,
+    /// What time it is.
+    pub now: Tick,
+    /// What WRITE BUFFER has written.
+    pub buffers: &'a Buffers,
+    /// What became of copies.
+    pub copies: &'a Results,
 }
 
 impl Report {
@@ -58,39 +98,62 @@ fn answer(kind: Kind, allocation_bytes: impl Into<u32>) -> Plan {
     Plan::Report(Report { kind, allocation_bytes: allocation_bytes.into() })
 }
 
-/// Writes the data, cut to the ALLOCATION LENGTH and to `out`, and returns how many bytes that are. REQUEST SENSE reports and
-/// clears a unit attention. Where the logical unit has vanished since the command was admitted, nothing is written.
-pub fn fill(
-    report: &Report,
-    place: &Place<'_>,
-    attentions: Option<&mut Attentions>,
-    out: &mut [u8],
-) -> usize {
-    let wanted = usize::try_from(report.bytes_max()).unwrap_or(usize::MAX).min(out.len());
-    let mut writer = Writer::new(&mut out[..wanted]);
-    write(report.kind, place, attentions, &mut writer);
-    writer.finish()
+/// The plan that answers READ BUFFER.
+pub(super) fn buffer(read: buffers::Read, allocation_bytes: u32) -> Plan {
+    answer(Kind::Buffer(read), allocation_bytes)
 }
 
-fn write(kind: Kind, place: &Place<'_>, attentions: Option<&mut Attentions>, writer: &mut Writer<'_>) {
+/// The same for what drives alone have.
+pub(super) fn answer_mmc(request: mmc::Request, allocation_bytes: u32) -> Plan {
+    answer(Kind::Mmc(request), allocation_bytes)
+}
+
+/// The plan that answers RECEIVE COPY RESULTS.
+pub(super) fn copy(told: copy::Told, allocation_bytes: u32) -> Plan {
+    answer(Kind::Copy(told), allocation_bytes)
+}
+
+/// Writes the data, cut to the ALLOCATION LENGTH and to `out`, and returns how many bytes that are. REQUEST SENSE reports and
+/// clears a unit attention. Where the logical unit has vanished since the command was admitted, nothing is written.
+///
+/// # Errors
+/// What is asked for is not there.
+pub fn fill(report: &Report, place: &Place<'_>, facts: Facts<'_>, out: &mut [u8]) -> Result<usize, Sense> {
+    let wanted = usize::try_from(report.bytes_max()).unwrap_or(usize::MAX).min(out.len());
+    let mut writer = Writer::new(&mut out[..wanted]);
+    write(report.kind, place, facts, &mut writer)?;
+    Ok(writer.finish())
+}
+
+fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_>) -> Result<(), Sense> {
     let unit = Served::at(place);
     match (kind, unit) {
         (Kind::Inquiry, unit) => inquiry::fill(unit, writer),
         (Kind::Vpd { page }, Some(unit)) => vpd::fill(page, unit.view, place.target, writer),
         (Kind::Vpd { .. }, None) => vpd::fill_nowhere(writer),
         (Kind::Sense { descriptor_format }, unit) => {
-            request_sense::fill(descriptor_format, unit, attentions, writer);
+            request_sense::fill(descriptor_format, unit, facts.attentions, writer);
         }
         (Kind::Luns(select), _) => luns::fill(select, place.target, writer),
         (Kind::Capacity10, Some(unit)) => capacity::fill_10(unit.view, writer),
         (Kind::Capacity16, Some(unit)) => capacity::fill_16(unit.view, writer),
         (Kind::Mode(request), Some(unit)) => mode::fill(request, unit, writer),
         (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
-        (Kind::Opcodes(request), Some(_)) => opcodes::fill(request, writer),
+        (Kind::Opcodes(request), Some(unit)) => opcodes::fill(request, unit.view, writer),
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
         (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
         (Kind::Reservations(what), Some(unit)) => reservations::fill(what, unit.view, writer),
+        (Kind::Log(request), Some(_)) => log::fill(request, writer),
+        (Kind::Diagnostics, Some(_)) => diagnostic::fill(writer),
+        (Kind::Timestamp, Some(unit)) => timestamp::fill(unit.view, facts.now, writer),
+        (Kind::Identifying(what), Some(unit)) => identifying::fill(what, unit.view, writer),
+        (Kind::Buffer(read), Some(unit)) => {
+            facts.buffers.fill(read, place.nexus, unit.view.id, writer)?;
+        }
+        (Kind::Copy(told), Some(unit)) => facts.copies.fill(told, place.nexus, unit.view.id, writer)?,
+        (Kind::Mmc(request), Some(unit)) => mmc::fill(request, unit, facts.attentions.as_deref(), writer),
         (_, None) => {}
     }
+    Ok(())
 }

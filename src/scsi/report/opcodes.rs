@@ -4,7 +4,8 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer};
 use crate::scsi::sense::Sense;
-use crate::scsi::table::{self, Row};
+use crate::scsi::table::{Row, Table};
+use crate::scsi::view::UnitView;
 use crate::scsi::{Plan, Served};
 
 /// What is asked for.
@@ -27,10 +28,10 @@ enum Which {
     Unsupported,
 }
 
-pub(in crate::scsi) fn plan(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     let opcode = cdb.byte(3);
     let action = u8::try_from(cdb.be16(4)).ok();
-    let rows = table::of_opcode(opcode);
+    let rows = Table::of(unit.view.kind).of_opcode(opcode);
     let has_actions = rows.iter().any(|row| row.action.is_some());
     let which = match cdb.byte(2) & 0x07 {
         0b000 => Which::All,
@@ -50,20 +51,22 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
     Ok(answer(Kind::Opcodes(Request { which, timeouts }), cdb.be32(6)))
 }
 
-pub(super) fn fill(request: Request, writer: &mut Writer<'_>) {
+pub(super) fn fill(request: Request, unit: &UnitView, writer: &mut Writer<'_>) {
+    let table = Table::of(unit.kind);
     match request.which {
-        Which::All => all(request.timeouts, writer),
+        Which::All => all(table.rows().iter().filter(|row| row.is_served(unit)), request.timeouts, writer),
         Which::One { opcode, action } => {
-            let row = table::of_opcode(opcode).iter().find(|row| row.action == action);
+            let mut rows = table.of_opcode(opcode).iter().filter(|row| row.is_served(unit));
+            let row = rows.find(|row| row.action == action);
             one(row, request.timeouts, writer);
         }
         Which::Unsupported => one(None, request.timeouts, writer),
     }
 }
 
-fn all(timeouts: bool, writer: &mut Writer<'_>) {
+fn all(rows: impl Iterator<Item = &'static Row>, timeouts: bool, writer: &mut Writer<'_>) {
     writer.zeros(4);
-    for row in table::rows() {
+    for row in rows {
         let ctdp = if timeouts { 0x02 } else { 0 };
         let servactv = u8::from(row.action.is_some());
         writer.put(&[row.opcode, 0, 0, row.action.unwrap_or(0), 0, ctdp | servactv]);

@@ -1,22 +1,27 @@
 //! Vital product data pages (SPC-5, SBC-4).
 
+use crate::scsi::copy;
 use crate::scsi::medium::TRANSFER_BYTES_MAX;
-use crate::scsi::report::inquiry::{DISK, NOWHERE};
+use crate::scsi::report::inquiry::NOWHERE;
 use crate::scsi::report::writer::Writer;
-use crate::scsi::view::{TargetView, UnitView};
+use crate::scsi::view::{DeviceKind, TargetView, UnitView};
 use crate::scsi::work;
 
 type Body = fn(&UnitView, &TargetView, &mut Writer<'_>);
 
 /// SUPPORTED VPD PAGES.
 const SUPPORTED: u8 = 0x00;
+/// DEVICE IDENTIFICATION.
+const IDENTIFICATION: u8 = 0x83;
 
 /// Each page's code and what follows its four-byte header; ascending.
-static PAGES: [(u8, Body); 7] = [
+static PAGES: [(u8, Body); 9] = [
     (SUPPORTED, supported),
     (0x80, serial_number),
-    (0x83, identification),
+    (IDENTIFICATION, identification),
     (0x86, extended_inquiry),
+    (0x87, mode_page_policy),
+    (0x8f, |_, _, writer| copy::third_party_copy(writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, provisioning),
@@ -28,13 +33,18 @@ const SERIAL_BYTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 223;
 
 /// There is such a page. At a LUN that leads nowhere there is the list of pages alone.
-pub(super) fn known(page: u8, unit: bool) -> bool {
-    page == SUPPORTED || (unit && PAGES.iter().any(|(code, _)| *code == page))
+pub(super) fn known(page: u8, unit: Option<DeviceKind>) -> bool {
+    page == SUPPORTED || unit.is_some_and(|kind| pages(kind).any(|(code, _)| *code == page))
+}
+
+/// Those that this kind of device has: drives have those of SPC that identify them.
+fn pages(kind: DeviceKind) -> impl Iterator<Item = &'static (u8, Body)> {
+    PAGES.iter().filter(move |(code, _)| kind != DeviceKind::CdRom || *code <= IDENTIFICATION)
 }
 
 pub(super) fn fill(page: u8, unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
     let Some((_, body)) = PAGES.iter().find(|(code, _)| *code == page) else { return };
-    writer.put(&[DISK, page, 0, 0]);
+    writer.put(&[unit.kind.device_type(), page, 0, 0]);
     body(unit, target, writer);
     writer.length_16(2, 4);
 }
@@ -44,8 +54,8 @@ pub(super) fn fill_nowhere(writer: &mut Writer<'_>) {
     writer.put(&[NOWHERE, SUPPORTED, 0, 1, SUPPORTED]);
 }
 
-fn supported(_: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
-    for (code, _) in &PAGES {
+fn supported(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    for (code, _) in pages(unit.kind) {
         writer.put(&[*code]);
     }
 }
@@ -123,7 +133,14 @@ fn extended_inquiry(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     writer.zeros_to(64);
 }
 
-/// Block limits. No limit is told for what is not supported, WRITE ATOMIC, and for what has none, PRE-FETCH.
+/// Mode page policy: every page is one for all initiators (policy 00b), of this logical unit alone (MLUS 0).
+fn mode_page_policy(_: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
+    const ALL_PAGES: u8 = 0x3f;
+    const ALL_SUBPAGES: u8 = 0xff;
+    writer.put(&[ALL_PAGES, ALL_SUBPAGES, 0x00, 0]);
+}
+
+/// Block limits. No limit is told for what has none, PRE-FETCH.
 fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     let granularity = u16::try_from(blocks(unit.physical_block_bytes, unit)).unwrap_or(u16::MAX);
     // WSNZ: a WRITE SAME of no blocks is refused.
@@ -140,6 +157,8 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     }
     writer.zeros_to(36);
     writer.put(&u64::from(work::WRITE_SAME_BLOCKS_MAX).to_be_bytes());
+    // MAXIMUM ATOMIC TRANSFER LENGTH; no alignment, no granularity, no boundary.
+    writer.put(&work::write_atomic_blocks_max(unit).to_be_bytes());
     writer.zeros_to(64);
 }
 

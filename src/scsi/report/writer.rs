@@ -3,55 +3,55 @@
 
 /// Writes bytes one after the other.
 #[derive(Debug)]
-pub(super) struct Writer<'a> {
+pub(in crate::scsi) struct Writer<'a> {
     out: &'a mut [u8],
     /// Bytes written or cut off so far.
     length: usize,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(out: &'a mut [u8]) -> Self {
+    pub(in crate::scsi) fn new(out: &'a mut [u8]) -> Self {
         Writer { out, length: 0 }
     }
 
     /// Bytes so far, with those that were cut off.
-    pub(super) fn length(&self) -> usize {
+    pub(in crate::scsi) fn length(&self) -> usize {
         self.length
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    pub(in crate::scsi) fn put(&mut self, bytes: &[u8]) {
         self.write_at(self.length, bytes);
         self.length += bytes.len();
     }
 
-    pub(super) fn zeros(&mut self, count: usize) {
+    pub(in crate::scsi) fn zeros(&mut self, count: usize) {
         for _ in 0..count {
             self.put(&[0]);
         }
     }
 
     /// Fills up with zeros to `length` bytes in all.
-    pub(super) fn zeros_to(&mut self, length: usize) {
+    pub(in crate::scsi) fn zeros_to(&mut self, length: usize) {
         self.zeros(length.saturating_sub(self.length));
     }
 
     /// Sets the byte at `at` to the count of bytes from `from` to here.
-    pub(super) fn length_8(&mut self, at: usize, from: usize) {
+    pub(in crate::scsi) fn length_8(&mut self, at: usize, from: usize) {
         self.write_at(at, &[u8::try_from(self.length - from).unwrap_or(u8::MAX)]);
     }
 
     /// Sets the two bytes at `at` to the count of bytes from `from` to here.
-    pub(super) fn length_16(&mut self, at: usize, from: usize) {
+    pub(in crate::scsi) fn length_16(&mut self, at: usize, from: usize) {
         self.write_at(at, &u16::try_from(self.length - from).unwrap_or(u16::MAX).to_be_bytes());
     }
 
     /// Sets the four bytes at `at` to the count of bytes from `from` to here.
-    pub(super) fn length_32(&mut self, at: usize, from: usize) {
+    pub(in crate::scsi) fn length_32(&mut self, at: usize, from: usize) {
         self.write_at(at, &u32::try_from(self.length - from).unwrap_or(u32::MAX).to_be_bytes());
     }
 
     /// How many bytes of the slice are set.
-    pub(super) fn finish(self) -> usize {
+    pub(in crate::scsi) fn finish(self) -> usize {
         self.length.min(self.out.len())
     }
 

@@ -1,22 +1,31 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod chores;
 mod modes;
 mod opcodes;
+mod parameters;
 mod plans;
 mod random;
 mod refusals;
+mod removable;
 mod reports;
 mod reserved;
 
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
+use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::copy::Results;
+use crate::scsi::report::Facts;
 use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use crate::scsi::{Place, Plan, plan, report};
+use crate::time::Tick;
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
 pub(in crate::scsi) fn unit() -> UnitView {
@@ -36,10 +45,14 @@ pub(in crate::scsi) fn unit() -> UnitView {
         write_cache: false,
         rotational: false,
         modes: Modes::new(false),
+        settings: Settings::default(),
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 
@@ -66,7 +79,7 @@ pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
 }
 
 /// The plan for `bytes` at `unit`.
-fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
+pub(in crate::scsi) fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
     let target = target();
     plan(
         &cdb(bytes),
@@ -81,7 +94,7 @@ fn planned_nowhere(bytes: &[u8]) -> Plan {
 }
 
 /// How `bytes` are refused.
-fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
+pub(in crate::scsi) fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
     match planned(bytes, unit) {
         Plan::Refuse(sense) => sense,
         other => panic!("{bytes:02x?} is not refused but {other:?}"),
@@ -89,7 +102,11 @@ fn refused(bytes: &[u8], unit: &UnitView) -> Sense {
 }
 
 /// The parameter data that `bytes` ask for.
-fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Attentions>) -> Vec<u8> {
+pub(in crate::scsi) fn answered(
+    bytes: &[u8],
+    unit: Option<&UnitView>,
+    attentions: Option<&mut Attentions>,
+) -> Vec<u8> {
     let target = target();
     let place = Place {
         nexus: NexusId(1),
@@ -101,7 +118,9 @@ fn answered(bytes: &[u8], unit: Option<&UnitView>, attentions: Option<&mut Atten
         panic!("{bytes:02x?} makes no report");
     };
     let mut out = vec![0xee; PARAMETER_BYTES_MAX as usize];
-    let length = report::fill(&report, &place, attentions, &mut out);
+    let facts =
+        Facts { attentions, now: Tick::ZERO, buffers: &Buffers::default(), copies: &Results::default() };
+    let length = report::fill(&report, &place, facts, &mut out).unwrap();
     assert!(length <= report.bytes_max() as usize);
     assert!(out[length..].iter().all(|byte| *byte == 0xee), "written beyond the length that is told");
     out.truncate(length);

@@ -1,14 +1,17 @@
 //! REPORT SUPPORTED OPERATION CODES, byte by byte.
 
 use super::{answered, unit};
+use crate::bdev::{Offloads, Unmap};
+use crate::scsi::view::UnitView;
 
 #[test]
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x01, 0xc8,
+        0, 0, 0x02, 0x48,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
+        0x04, 0, 0, 0, 0, 0, 0, 6,
         0x08, 0, 0, 0, 0, 0, 0, 6,
         0x0a, 0, 0, 0, 0, 0, 0, 6,
         0x12, 0, 0, 0, 0, 0, 0, 6,
@@ -17,6 +20,8 @@ fn all_operation_codes() {
         0x17, 0, 0, 0, 0, 0, 0, 6,
         0x1a, 0, 0, 0, 0, 0, 0, 6,
         0x1b, 0, 0, 0, 0, 0, 0, 6,
+        0x1c, 0, 0, 0, 0, 0, 0, 6,
+        0x1d, 0, 0, 0, 0, 0, 0, 6,
         0x1e, 0, 0, 0, 0, 0, 0, 6,
         0x25, 0, 0, 0, 0, 0, 0, 10,
         0x28, 0, 0, 0, 0, 0, 0, 10,
@@ -26,8 +31,12 @@ fn all_operation_codes() {
         0x34, 0, 0, 0, 0, 0, 0, 10,
         0x35, 0, 0, 0, 0, 0, 0, 10,
         0x37, 0, 0, 0, 0, 0, 0, 10,
+        0x3b, 0, 0, 0, 0, 0, 0, 10,
+        0x3c, 0, 0, 0, 0, 0, 0, 10,
         0x41, 0, 0, 0, 0, 0, 0, 10,
-        0x42, 0, 0, 0, 0, 0, 0, 10,
+        0x48, 0, 0, 0x01, 0, 1, 0, 10,
+        0x48, 0, 0, 0x1f, 0, 1, 0, 10,
+        0x4d, 0, 0, 0, 0, 0, 0, 10,
         0x55, 0, 0, 0, 0, 0, 0, 10,
         0x56, 0, 0, 0, 0, 0, 0, 10,
         0x57, 0, 0, 0, 0, 0, 0, 10,
@@ -44,6 +53,11 @@ fn all_operation_codes() {
         0x5f, 0, 0, 5, 0, 1, 0, 10,
         0x5f, 0, 0, 6, 0, 1, 0, 10,
         0x5f, 0, 0, 7, 0, 1, 0, 10,
+        0x83, 0, 0, 0x00, 0, 1, 0, 16,
+        0x83, 0, 0, 0x01, 0, 1, 0, 16,
+        0x84, 0, 0, 0x00, 0, 1, 0, 16,
+        0x84, 0, 0, 0x03, 0, 1, 0, 16,
+        0x84, 0, 0, 0x05, 0, 1, 0, 16,
         0x88, 0, 0, 0, 0, 0, 0, 16,
         0x89, 0, 0, 0, 0, 0, 0, 16,
         0x8a, 0, 0, 0, 0, 0, 0, 16,
@@ -56,28 +70,46 @@ fn all_operation_codes() {
         0x9e, 0, 0, 0x10, 0, 1, 0, 16,
         0x9e, 0, 0, 0x12, 0, 1, 0, 16,
         0xa0, 0, 0, 0, 0, 0, 0, 12,
+        0xa3, 0, 0, 0x05, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0a, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0c, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0d, 0, 1, 0, 12,
+        0xa3, 0, 0, 0x0f, 0, 1, 0, 12,
+        0xa4, 0, 0, 0x06, 0, 1, 0, 12,
+        0xa4, 0, 0, 0x0f, 0, 1, 0, 12,
         0xa8, 0, 0, 0, 0, 0, 0, 12,
         0xaa, 0, 0, 0, 0, 0, 0, 12,
         0xae, 0, 0, 0, 0, 0, 0, 12,
         0xaf, 0, 0, 0, 0, 0, 0, 12,
         0xb7, 0, 0, 0, 0, 0, 0, 12,
     ];
-    let ask = |options, length: u8| [0xa3, 0x0c, options, 0, 0, 0, 0, 0, 5, length, 0, 0];
+    let ask = |options, length: u8| [0xa3, 0x0c, options, 0, 0, 0, 0, 0, 8, length, 0, 0];
     assert_eq!(answered(&ask(0, 0), Some(&unit()), None), want);
     let mut short = ask(0, 10);
     short[8] = 0;
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 57 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x04, 0x74]);
+    assert_eq!(with_timeouts.len(), 4 + 73 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x05, 0xb4]);
     assert_eq!(
-        with_timeouts[924..944],
+        with_timeouts[1164..1184],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
+}
+
+#[test]
+fn what_a_unit_does_not_have_is_not_told() {
+    let ask = |opcode, unit: &UnitView| {
+        answered(&[0xa3, 0x0c, 1, opcode, 0, 0, 0, 0, 0, 4, 0, 0], Some(unit), None)
+    };
+    let thin = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }), ..unit() };
+    let offloads = Offloads { atomic_write_blocks: 1, ..Offloads::default() };
+    let atomic = UnitView { offloads, ..unit() };
+    for (opcode, has, has_not) in [(0x42, &thin, &atomic), (0x9c, &atomic, &thin)] {
+        assert_eq!(ask(opcode, has)[..2], [0, 3]);
+        assert_eq!(ask(opcode, has_not)[..2], [0, 1]);
+    }
 }
 
 #[test]

@@ -4,10 +4,14 @@ use super::{target, unit};
 use crate::id::NexusId;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
-use crate::scsi::table::{self, Direction};
-use crate::scsi::view::{LunNumber, Medium, Modes, UnitView};
+use crate::scsi::copy::Results;
+use crate::scsi::report::Facts;
+use crate::scsi::table::{Direction, Table};
+use crate::scsi::view::{DeviceKind, LunNumber, Medium, Modes, UnitView};
 use crate::scsi::{Place, Plan, TRANSFER_BYTES_MAX, Transfer, admit, plan, report};
+use crate::time::Tick;
 
 /// A linear congruential generator: the high half of 64 bits.
 struct Random(u64);
@@ -41,6 +45,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
             ..unit()
         },
         UnitView { medium: Medium::Removed, ..unit() },
+        UnitView { kind: DeviceKind::CdRom, block_bytes: 2048, read_only: true, blocks: 400_000, ..unit() },
     ];
     let mut random = Random(1);
     let mut out = vec![0; PARAMETER_BYTES_MAX as usize + 1];
@@ -49,19 +54,20 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
         for opcode in 0..=255 {
             let mut bytes = [0; 16].map(|_| random.byte());
             bytes[0] = opcode;
+            let unit = units.get(random.next() as usize % 6).map(|unit| (unit, round % 2 == 0));
+            let table = Table::of(unit.map_or(DeviceKind::Disk, |(unit, _)| unit.kind));
             if round % 4 != 0 {
                 // Most get past the reserved bits.
-                make_acceptable(&mut bytes, &mut random);
+                make_acceptable(&mut bytes, table, &mut random);
             }
             let cdb = Cdb::new(bytes);
-            let unit = units.get(random.next() as usize % 5).map(|unit| (unit, round % 2 == 0));
             let place = Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit };
             let mut attentions = Attentions::new();
             if random.next().is_multiple_of(4) {
                 attentions.push(Ua::LunsChanged);
             }
             let plan = plan(&cdb, &place);
-            let direction = table::find(&cdb).ok().map(|row| row.direction);
+            let direction = table.find(&cdb).ok().map(|row| row.direction);
             match plan.transfer(&place) {
                 Transfer::None => {}
                 Transfer::In(bytes) => {
@@ -78,7 +84,14 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                     reports += 1;
                     let room = random.next() as usize % out.len();
                     out.fill(0xee);
-                    let length = report::fill(&report, &place, Some(&mut attentions), &mut out[..room]);
+                    let attentions = Some(&mut attentions);
+                    let facts = Facts {
+                        attentions,
+                        now: Tick::ZERO,
+                        buffers: &Buffers::default(),
+                        copies: &Results::default(),
+                    };
+                    let Ok(length) = report::fill(&report, &place, facts, &mut out[..room]) else { continue };
                     assert!(length <= room && length <= report.bytes_max() as usize);
                     assert!(out[length..].iter().all(|byte| *byte == 0xee), "{cdb:02x?}");
                 }
@@ -86,7 +99,13 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                     transfers += 1;
                     assert!(extent.lba + u64::from(extent.blocks) <= unit.map_or(0, |(unit, _)| unit.blocks));
                 }
-                Plan::End(_) | Plan::Refuse(_) | Plan::Flush | Plan::Work(_) | Plan::Ask { .. } => {}
+                Plan::End(_)
+                | Plan::Refuse(_)
+                | Plan::Flush
+                | Plan::Work(_)
+                | Plan::Keep(_)
+                | Plan::Copy(_)
+                | Plan::Ask { .. } => {}
             }
         }
     }
@@ -95,8 +114,8 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
 }
 
 /// Clears the bits that the command's usage data do not have.
-fn make_acceptable(bytes: &mut [u8; 16], random: &mut Random) {
-    let rows = table::of_opcode(bytes[0]);
+fn make_acceptable(bytes: &mut [u8; 16], table: &Table, random: &mut Random) {
+    let rows = table.of_opcode(bytes[0]);
     let Some(row) = rows.get(random.next() as usize % rows.len().max(1)) else { return };
     for (byte, usage) in bytes.iter_mut().zip(row.usage) {
         *byte &= usage;

@@ -1,11 +1,26 @@
 //! Parameter data, byte by byte.
 
 use super::{answered, target, unit};
-use crate::bdev::Unmap;
+use crate::bdev::{Offloads, Unmap};
 use crate::id::NexusId;
 use crate::limits::{PARAMETER_BYTES_MAX, TARGET_LUNS_MAX};
+use crate::scsi::buffers::Buffers;
+use crate::scsi::copy::Results;
+use crate::scsi::report::{Facts, Report};
 use crate::scsi::view::{LunNumber, Mapping, Medium, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
+use crate::time::Tick;
+
+/// What is written of a report.
+fn filled(report: &Report, place: &Place<'_>, out: &mut [u8]) -> usize {
+    let facts = Facts {
+        attentions: None,
+        now: Tick::ZERO,
+        buffers: &Buffers::default(),
+        copies: &Results::default(),
+    };
+    report::fill(report, place, facts, out).unwrap()
+}
 
 /// INQUIRY for a vital product data page.
 fn page(code: u8, unit: &UnitView) -> Vec<u8> {
@@ -15,7 +30,7 @@ fn page(code: u8, unit: &UnitView) -> Vec<u8> {
 #[test]
 fn standard_inquiry() {
     let mut want = Vec::new();
-    want.extend([0x00, 0x00, 0x06, 0x12, 91, 0x10, 0x00, 0x02]);
+    want.extend([0x00, 0x00, 0x06, 0x12, 91, 0x18, 0x00, 0x02]);
     want.extend(b"LUNETTE RAM disk        0.1 ");
     want.extend([0; 22]);
     want.extend([0x00, 0xa0, 0x09, 0x60, 0x04, 0x60, 0x05, 0xc0, 0x04, 0xc0, 0x06, 0x00]);
@@ -32,7 +47,7 @@ fn inquiry_nowhere() {
     let removed = UnitView { medium: Medium::Removed, ..unit() };
     for unit in [None, Some(&removed)] {
         let data = answered(&[0x12, 0, 0, 0, 36, 0], unit, None);
-        assert_eq!(data[..8], [0x7f, 0x00, 0x06, 0x12, 91, 0x10, 0x00, 0x02]);
+        assert_eq!(data[..8], [0x7f, 0x00, 0x06, 0x12, 91, 0x18, 0x00, 0x02]);
         assert_eq!(data[8..], [b' '; 28]);
         assert_eq!(answered(&[0x12, 1, 0, 0, 36, 0], unit, None), [0x7f, 0x00, 0x00, 0x01, 0x00]);
     }
@@ -40,8 +55,8 @@ fn inquiry_nowhere() {
 
 #[test]
 fn supported_pages() {
-    assert_eq!(page(0x00, &unit()), [0, 0, 0, 7, 0x00, 0x80, 0x83, 0x86, 0xb0, 0xb1, 0xb2]);
-    assert_eq!(answered(&[0x12, 1, 0, 0, 6, 0], Some(&unit()), None), [0, 0, 0, 7, 0x00, 0x80]);
+    assert_eq!(page(0x00, &unit()), [0, 0, 0, 9, 0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2]);
+    assert_eq!(answered(&[0x12, 1, 0, 0, 6, 0], Some(&unit()), None), [0, 0, 0, 9, 0x00, 0x80]);
 }
 
 #[test]
@@ -77,7 +92,7 @@ fn the_longest_identification_fits() {
         Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
     let Plan::Report(report) = plan(&super::cdb(&[0x12, 1, 0x83, 0xff, 0xff]), &place) else { panic!() };
     let mut out = [0; 1024];
-    let length = report::fill(&report, &place, None, &mut out);
+    let length = filled(&report, &place, &mut out);
     // 12 + (4 + 88) + 8 + 8 + (4 + 236) + (4 + 224), after the header.
     assert_eq!(out[..4], [0x00, 0x83, 0x02, 0x4c]);
     assert_eq!(length, 4 + 588);
@@ -119,6 +134,19 @@ fn block_limits() {
     want[4..12].copy_from_slice(&[0x01, 32, 0, 1, 0x00, 0x00, 0x10, 0x00]);
     want[20..36].fill(0);
     assert_eq!(page(0xb0, &large), want);
+
+    // MAXIMUM ATOMIC TRANSFER LENGTH: 256 KiB, or what the device says.
+    let offloads = Offloads { atomic_write_blocks: u32::MAX, ..Offloads::default() };
+    want[44..48].copy_from_slice(&[0, 0, 0, 64]);
+    assert_eq!(page(0xb0, &UnitView { offloads, ..large.clone() }), want);
+    let offloads = Offloads { atomic_write_blocks: 8, ..Offloads::default() };
+    want[44..48].copy_from_slice(&[0, 0, 0, 8]);
+    assert_eq!(page(0xb0, &UnitView { offloads, ..large }), want);
+}
+
+#[test]
+fn mode_page_policy() {
+    assert_eq!(page(0x87, &unit()), [0x00, 0x87, 0x00, 0x04, 0x3f, 0xff, 0x00, 0]);
 }
 
 #[test]
@@ -174,7 +202,7 @@ fn the_longest_list_of_luns_fits() {
         panic!()
     };
     let mut out = vec![0; PARAMETER_BYTES_MAX as usize];
-    assert_eq!(report::fill(&report, &place, None, &mut out), 8 + 8 * TARGET_LUNS_MAX);
+    assert_eq!(filled(&report, &place, &mut out), 8 + 8 * TARGET_LUNS_MAX);
     assert_eq!(out[..8], [0, 0, 0x20, 0, 0, 0, 0, 0]);
 }
 

@@ -1,5 +1,5 @@
 //! Commands that are more than moving data to or from the medium: VERIFY, WRITE AND VERIFY, ORWRITE, COMPARE AND WRITE,
-//! WRITE SAME and UNMAP (SBC-4 §5).
+//! WRITE ATOMIC, WRITE SAME and UNMAP (SBC-4 §5).
 //!
 //! Such a command is worked off in [`Step`]s, one device IO at a time. A [`Run`] is the part of it that can go ahead: the
 //! whole command, or one piece where the data that come with it are cut into pieces.
@@ -11,13 +11,15 @@ mod unmap;
 mod tests;
 
 pub(super) use plan::{
-    compare_and_write, orwrite_16, pre_fetch_10, pre_fetch_16, verify_10, verify_12, verify_16,
-    write_and_verify_10, write_and_verify_12, write_and_verify_16, write_same_10, write_same_16,
+    compare_and_write, diagnostic, orwrite_16, pre_fetch_10, pre_fetch_16, self_test, verify_10, verify_12,
+    verify_16, write_and_verify_10, write_and_verify_12, write_and_verify_16, write_atomic_16, write_same_10,
+    write_same_16,
 };
 pub(super) use unmap::unmap;
 
 use crate::bdev::ZERO_BYTES_MAX;
 use crate::limits::PIECE_BYTES_MAX;
+use crate::scsi::report::diagnostic;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Access, Extent, Place, Served, medium};
@@ -31,6 +33,12 @@ pub const WRITE_SAME_BLOCKS_MAX: u32 = 32 * 1024;
 /// Blocks that one COMPARE AND WRITE may concern: both halves of its data go into one buffer, and the field has 8 bits.
 pub fn compare_and_write_blocks_max(block_bytes: u32) -> u8 {
     u8::try_from(PIECE_BYTES_MAX / 2 / block_bytes).unwrap_or(u8::MAX)
+}
+
+/// Blocks that one WRITE ATOMIC may concern (MAXIMUM ATOMIC TRANSFER LENGTH of VPD B0h): what the device writes as a whole, as
+/// far as one IO goes. 0 where it is not served.
+pub fn write_atomic_blocks_max(unit: &UnitView) -> u32 {
+    unit.offloads.atomic_write_blocks.min(PIECE_BYTES_MAX / unit.block_bytes)
 }
 
 /// A command to be worked off in steps.
@@ -55,10 +63,14 @@ enum Kind {
     OrWrite,
     /// COMPARE AND WRITE.
     CompareAndWrite,
+    /// WRITE ATOMIC.
+    WriteAtomic,
     /// WRITE SAME; `has_data` is NDOB=0.
     WriteSame { unmap: bool, has_data: bool },
     /// UNMAP, with so many bytes of parameter list.
     Unmap { bytes: u16 },
+    /// SEND DIAGNOSTIC, with so many bytes of parameter list.
+    Diagnostic { bytes: u16 },
 }
 
 /// What a run wants next.
@@ -156,10 +168,12 @@ impl Work {
     pub fn data_bytes(&self, block_bytes: u32) -> u64 {
         let blocks = match self.kind {
             Kind::Verify | Kind::WriteSame { has_data: false, .. } => 0,
-            Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite => u64::from(self.extent.blocks),
+            Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite | Kind::WriteAtomic => {
+                u64::from(self.extent.blocks)
+            }
             Kind::CompareEach | Kind::WriteSame { has_data: true, .. } => u64::from(self.extent.blocks > 0),
             Kind::CompareAndWrite => 2 * u64::from(self.extent.blocks),
-            Kind::Unmap { bytes } => return u64::from(bytes),
+            Kind::Unmap { bytes } | Kind::Diagnostic { bytes } => return u64::from(bytes),
         };
         blocks * u64::from(block_bytes)
     }
@@ -188,7 +202,7 @@ impl Work {
     /// Whether it changes the medium.
     pub fn access(&self) -> Access {
         match self.kind {
-            Kind::Verify | Kind::Compare | Kind::CompareEach => Access::Read,
+            Kind::Verify | Kind::Compare | Kind::CompareEach | Kind::Diagnostic { .. } => Access::Read,
             _ => Access::Write,
         }
     }
@@ -217,6 +231,10 @@ impl Work {
         };
         match self.kind {
             Kind::Unmap { .. } => unmap::check(data, unit)?,
+            Kind::Diagnostic { bytes } if usize::from(bytes) != data.len() => {
+                return Err(Sense::PARAMETER_LIST_LENGTH);
+            }
+            Kind::Diagnostic { .. } => diagnostic::check(data)?,
             _ => medium::check(self.extent, self.access(), unit)?,
         }
         match self.kind {
@@ -230,7 +248,7 @@ impl Work {
                     _ => Stage::Write,
                 };
             }
-            Kind::CompareEach | Kind::CompareAndWrite | Kind::WriteSame { .. } => {
+            Kind::CompareEach | Kind::CompareAndWrite | Kind::WriteAtomic | Kind::WriteSame { .. } => {
                 if data.len() as u64 != self.data_bytes(block_bytes) {
                     // The initiator sent less than the CDB says.
                     return Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
@@ -238,7 +256,7 @@ impl Work {
                 run.is_zero = data.iter().all(|byte| *byte == 0);
                 run.stage = match self.kind {
                     Kind::CompareEach => Stage::Read,
-                    Kind::CompareAndWrite => Stage::Hold,
+                    Kind::CompareAndWrite | Kind::WriteAtomic => Stage::Hold,
                     _ => Stage::Write,
                 };
             }
@@ -246,6 +264,8 @@ impl Work {
                 run.extent = unmap::descriptor(data, 0).unwrap_or(NOTHING);
                 run.next_descriptor(data);
             }
+            // It has no blocks.
+            Kind::Diagnostic { .. } => {}
         }
         Ok(run)
     }
@@ -312,6 +332,7 @@ impl Run {
             | Step::Unmap { blocks, .. } => blocks,
         };
         match (self.kind, self.stage) {
+            (Kind::WriteAtomic, Stage::Hold) => self.stage = Stage::Write,
             (_, Stage::Hold) => self.stage = Stage::Read,
             (Kind::Compare, Stage::Read) => {
                 // A piece is read in one step.
@@ -372,6 +393,6 @@ fn compare(data: &[u8], medium: &[u8], start_bytes: u32) -> Result<(), Sense> {
 }
 
 /// Whether the unit gives blocks back (LBPME).
-fn can_unmap(view: &UnitView) -> bool {
+pub(super) fn can_unmap(view: &UnitView) -> bool {
     view.unmap.is_some()
 }

@@ -1,6 +1,8 @@
 //! From CDBs to [`Work`].
 
-use super::{Kind, WRITE_SAME_BLOCKS_MAX, Work, can_unmap, compare_and_write_blocks_max};
+use super::{
+    Kind, WRITE_SAME_BLOCKS_MAX, Work, can_unmap, compare_and_write_blocks_max, write_atomic_blocks_max,
+};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::medium::{self, extent_10, extent_12, extent_16};
 use crate::scsi::sense::Sense;
@@ -88,6 +90,20 @@ pub(in crate::scsi) fn compare_and_write(cdb: &Cdb, unit: Served<'_>) -> Result<
     Ok(Plan::Work(Work { kind: Kind::CompareAndWrite, extent }))
 }
 
+/// All data are there before the first block is written, and nobody sees some of them (SBC-4 §4.29).
+pub(in crate::scsi) fn write_atomic_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    let extent = Extent { blocks: u32::from(cdb.be16(12)), ..extent_16(cdb) };
+    if cdb.be16(10) != 0 {
+        // MAXIMUM ATOMIC TRANSFER LENGTH WITH ATOMIC BOUNDARY of VPD B0h is 0: a command is one atomic write.
+        return Err(Sense::invalid_byte(10));
+    }
+    medium::check(extent, Access::Write, unit)?;
+    if extent.blocks > write_atomic_blocks_max(unit.view) {
+        return Err(Sense::invalid_byte(12));
+    }
+    Ok(Plan::Work(Work { kind: Kind::WriteAtomic, extent }))
+}
+
 pub(in crate::scsi) fn write_same_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     write_same(cdb, extent_10(cdb), 7, true, unit)
 }
@@ -114,6 +130,18 @@ fn write_same(
     let extent = Extent { fua: false, ..extent };
     medium::check(extent, Access::Write, unit)?;
     Ok(Plan::Work(Work { kind: Kind::WriteSame { unmap, has_data }, extent }))
+}
+
+/// The medium can be read: the first block of it.
+pub(in crate::scsi) fn self_test(unit: Served<'_>) -> Result<Plan, Sense> {
+    let extent = Extent { lba: 0, blocks: 1, fua: false };
+    medium::check(extent, Access::Read, unit)?;
+    Ok(Plan::Work(Work { kind: Kind::Verify, extent }))
+}
+
+/// SEND DIAGNOSTIC with so many bytes of parameter list.
+pub(in crate::scsi) fn diagnostic(bytes: u16) -> Plan {
+    Plan::Work(Work { kind: Kind::Diagnostic { bytes }, extent: super::NOTHING })
 }
 
 pub(in crate::scsi) fn pre_fetch_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {

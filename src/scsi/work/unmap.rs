@@ -1,6 +1,6 @@
 //! UNMAP (SBC-4 §5.35): its CDB and its parameter list.
 
-use super::{Kind, Work, can_unmap};
+use super::{Kind, Work};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
 use crate::scsi::{Access, Extent, Plan, Served, medium};
@@ -14,9 +14,6 @@ const HEADER_BYTES: usize = 8;
 const DESCRIPTOR_BYTES: usize = 16;
 
 pub(in crate::scsi) fn unmap(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    if !can_unmap(unit.view) {
-        return Err(Sense::INVALID_OPCODE);
-    }
     medium::check(super::NOTHING, Access::Write, unit)?;
     let bytes = cdb.be16(7);
     Ok(Plan::Work(Work { kind: Kind::Unmap { bytes }, extent: super::NOTHING }))

@@ -87,6 +87,7 @@ const SHAPE: Shape = Shape {
         compare: true,
         copy: true,
         write_uncorrectable: true,
+        atomic_write_blocks: 0,
     },
     uncorrectable_blocks_max: u32::MAX,
     copy_blocks_max: 4,

@@ -14,7 +14,9 @@ use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
-use crate::scsi::view::{Identity, LunNumber, Mapping, Medium, Modes, TargetView, UnitView};
+use crate::scsi::view::{
+    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
+};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
 use crate::sim::no_waker;
@@ -67,10 +69,14 @@ fn unit_view(id: u32) -> UnitView {
         write_cache: false,
         rotational: false,
         modes: Modes::new(false),
+        settings: Settings::default(),
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
         medium: Medium::Ready,
+        chore: None,
+        kind: DeviceKind::Disk,
+        tray: Tray::default(),
     }
 }
 

@@ -196,3 +196,25 @@ fn pre_fetch_does_nothing_within_the_medium() {
         Sense::LBA_OUT_OF_RANGE.at(0x20_0000)
     );
 }
+
+#[test]
+fn write_atomic_is_bounded_by_the_device_and_by_a_piece() {
+    let atomic = |blocks| {
+        let offloads = crate::bdev::Offloads { atomic_write_blocks: blocks, ..Default::default() };
+        UnitView { offloads, ..thin() }
+    };
+    let cdb = |lba: u8, boundary: u8, blocks: [u8; 2]| {
+        [0x9c, 0, 0, 0, 0, 0, 0, 0, 0, lba, 0, boundary, blocks[0], blocks[1], 0, 0]
+    };
+    assert_eq!(
+        work(&cdb(9, 0, [0, 4]), &atomic(4)),
+        Work { kind: Kind::WriteAtomic, extent: extent(9, 4, false) }
+    );
+    assert_eq!(refused(&cdb(9, 0, [0, 5]), &atomic(4)), Sense::invalid_byte(12));
+    assert_eq!(work(&cdb(0, 0, [2, 0]), &atomic(u32::MAX)).data_bytes(512), 256 * 1024);
+    assert_eq!(refused(&cdb(0, 0, [2, 1]), &atomic(u32::MAX)), Sense::invalid_byte(12));
+    assert_eq!(refused(&cdb(9, 1, [0, 2]), &atomic(4)), Sense::invalid_byte(10), "ATOMIC BOUNDARY");
+    assert_eq!(refused(&cdb(9, 0, [0, 1]), &thin()), Sense::INVALID_OPCODE);
+    let beyond = [0x9c, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert!(matches!(planned(&beyond, &atomic(4)), Plan::Work(_)), "no blocks at the end");
+}

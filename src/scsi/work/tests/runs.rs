@@ -269,3 +269,29 @@ fn what_has_changed_since_the_plan_is_seen() {
     let removed = UnitView { medium: Medium::Removed, ..thin() };
     assert_eq!(begin(&verify, 0, &[], &removed).err(), Some(Sense::NO_SUCH_UNIT));
 }
+
+#[test]
+fn write_atomic_writes_all_at_once_under_a_hold() {
+    let offloads = Offloads { atomic_write_blocks: 4, ..Offloads::default() };
+    let unit = UnitView { offloads, ..thin() };
+    let mut medium = blocks(&[1, 1, 1, 1]);
+    let cdb = |blocks: u8| [0x9c, 0x08, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, blocks, 0, 0];
+    assert_eq!(
+        done(&cdb(2), &blocks(&[7, 8]), &unit, &mut medium),
+        Ok(vec![Hold { lba: 1, blocks: 2 }, write(1, 2, true), Done])
+    );
+    assert_eq!(values(&medium), [1, 7, 8, 1]);
+    // Less than all of it is nothing of it.
+    let short = begin(&work(&cdb(2), &unit), 0, &blocks(&[7]), &unit);
+    assert_eq!(short, Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT));
+    assert_eq!(done(&cdb(0), &[], &unit, &mut medium), Ok(vec![Done]));
+}
+
+#[test]
+fn a_diagnostic_page_that_there_is() {
+    let send = work(&[0x1d, 0x10, 0, 0, 4, 0], &unit());
+    assert_eq!(begin(&send, 0, &[0, 0, 0, 0], &unit()).unwrap().step(), Done);
+    assert_eq!(begin(&send, 0, &[0, 0, 0], &unit()), Err(Sense::PARAMETER_LIST_LENGTH));
+    assert_eq!(begin(&send, 0, &[0x40, 0, 0, 0], &unit()), Err(Sense::invalid_parameter(0)));
+    assert_eq!(begin(&send, 0, &[0, 0, 0, 1], &unit()), Err(Sense::PARAMETER_LIST_LENGTH));
+}

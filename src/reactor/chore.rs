@@ -1,0 +1,168 @@
+//! Chores of units that this reactor is home to ([`scsi::chore`](crate::scsi::chore)): one device IO at a time, for nobody's
+//! session.
+//!
+//! Level-triggered, as holds are: [`Reactor::settle_chores`] does once a turn what is to be done, so that what finds no buffer
+//! is tried again.
+
+use std::sync::Arc;
+
+use crate::bdev::{Io, IoError, Op};
+use crate::buf::Buf;
+use crate::id::{NexusId, SessionId, UnitId};
+use crate::net::Net;
+use crate::reactor::message::ToControl;
+use crate::reactor::tables::InFlight;
+use crate::reactor::turn::Reactor;
+use crate::scsi::Outcome;
+use crate::scsi::chore::Chore;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::Medium;
+use crate::slab::Key;
+use crate::time::Tick;
+
+/// A chore at work.
+#[derive(Debug)]
+pub(super) struct AtWork {
+    unit: UnitId,
+    chore: Arc<Chore>,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// The next IO is to be made.
+    Idle,
+    InDevice,
+    /// All is done, and what was written is being made durable.
+    Flushing,
+    Over {
+        is_done: bool,
+    },
+}
+
+impl AtWork {
+    /// Whether something is to be done for it.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle | State::Over { .. })
+    }
+}
+
+/// No task and no connection.
+const NOBODY: Key = Key { index: u32::MAX, generation: 0 };
+
+impl<N: Net> Reactor<N> {
+    pub(super) fn begin_chore(&mut self, unit: UnitId, chore: Arc<Chore>) {
+        self.chores.push(AtWork { unit, chore, state: State::Idle });
+    }
+
+    /// Does what chores call for. Once a turn.
+    pub(super) fn settle_chores(&mut self, now: Tick) {
+        let mut index = 0;
+        while let Some(at_work) = self.chores.get(index) {
+            match at_work.state {
+                // The end of the reactor is the end of it.
+                State::Idle if self.stopping.is_some() => {
+                    self.chores.swap_remove(index);
+                    continue;
+                }
+                State::Idle => self.go_on_with(index, now),
+                State::Over { is_done } => {
+                    let AtWork { unit, chore, .. } = self.chores.swap_remove(index);
+                    self.tell(ToControl::ChoreEnded { unit, chore, is_done });
+                    continue;
+                }
+                State::InDevice | State::Flushing => {}
+            }
+            index += 1;
+        }
+    }
+
+    /// Makes the next IO, where there is a buffer for it.
+    fn go_on_with(&mut self, index: usize, now: Tick) {
+        let Some(AtWork { unit, chore, state }) = self.chores.get_mut(index) else { return };
+        let unit = *unit;
+        let (op, data) = match chore.next() {
+            None => {
+                *state = State::Flushing;
+                (Op::Flush, None)
+            }
+            Some(op) => {
+                let bytes = chore.next_bytes();
+                let mut data = None;
+                if bytes > 0 {
+                    let Some(mut buf) = self.tables.solicited.take(bytes) else { return };
+                    buf.truncate(bytes);
+                    chore.fill(&mut buf);
+                    data = Some(buf);
+                }
+                *state = State::InDevice;
+                (op, data)
+            }
+        };
+        self.serial += 1;
+        let record = InFlight {
+            task: NOBODY,
+            conn: NOBODY,
+            session: SessionId(u64::MAX),
+            nexus: NexusId(u32::MAX),
+            unit,
+            number: None,
+            op,
+            offset: 0,
+            bytes: 0,
+            serial: self.serial,
+            parked: None,
+            next: None,
+            hold: None,
+            is_forbidden: false,
+            is_lost: false,
+            is_chore: true,
+        };
+        let Ok(key) = self.tables.ios.insert(record) else {
+            // Every place is a command's: another turn.
+            if let Some(at_work) = self.chores.get_mut(index) {
+                at_work.state = State::Idle;
+            }
+            return;
+        };
+        if let Some(record) = self.tables.ios.get_mut(key) {
+            record.parked = Some(Io { tag: key, op, data });
+        }
+        self.enter(unit, key, now);
+    }
+
+    /// Whether the unit is still shown as one that a chore is done on.
+    pub(super) fn recheck_chore(&self, unit: UnitId) -> Result<(), Outcome> {
+        match self.tables.view(unit).map(|view| view.medium) {
+            Some(Medium::Busy) => Ok(()),
+            Some(_) => Err(Outcome::check(Sense::NOT_READY)),
+            None => Err(Outcome::check(Sense::NO_SUCH_UNIT)),
+        }
+    }
+
+    /// A chore's IO has not reached the device: the unit is gone, or has lost its medium.
+    pub(super) fn chore_refused(&mut self, unit: UnitId) {
+        self.set_chore(unit, |_| State::Over { is_done: false });
+    }
+
+    /// A chore's IO has come back.
+    pub(super) fn chore_io_ended(&mut self, unit: UnitId, data: Option<Buf>, result: Result<(), IoError>) {
+        drop(data);
+        self.set_chore(unit, |at_work| match (result, at_work.state) {
+            (Ok(()), State::Flushing) => State::Over { is_done: true },
+            (Ok(()), _) => {
+                at_work.chore.finished();
+                State::Idle
+            }
+            // A reset has asked for its early end, and does not mean it.
+            (Err(IoError::Cancelled), _) => State::Idle,
+            (Err(_), _) => State::Over { is_done: false },
+        });
+    }
+
+    fn set_chore(&mut self, unit: UnitId, state: impl FnOnce(&AtWork) -> State) {
+        if let Some(at_work) = self.chores.iter_mut().find(|at_work| at_work.unit == unit) {
+            at_work.state = state(at_work);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Copies from LUN to LUN ([`scsi::copy`](crate::scsi::copy)), a piece at a time, on the reactor of the session that asks.
+
+use crate::bdev::Op;
+use crate::buf::Buf;
+use crate::iscsi::task::{Job, Outcome, Running};
+use crate::net::Net;
+use crate::reactor::turn::Reactor;
+use crate::scsi::copy::{self, Copy, Step};
+use crate::slab::Key;
+use crate::time::Tick;
+
+impl<N: Net> Reactor<N> {
+    /// The parameter list of a copy is there.
+    pub(super) fn begin_copy(&mut self, conn: Key, key: Key, copy: Copy, data: Option<Buf>, now: Tick) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        match copy.begin(data.as_deref().unwrap_or(&[])) {
+            Ok(run) => {
+                if let (Some(id), Some(unit)) = (run.list_id(), task.unit) {
+                    self.copies.begin(key, link.conn.nexus(), unit, id, &task.cdb);
+                }
+                task.job = Some(Job { run: Running::Copy(run), data, scratch: None });
+                self.copy_on(conn, key, now);
+            }
+            Err(sense) => self.end(conn, key, Outcome::check(sense), now),
+        }
+    }
+
+    /// Does a copy's next step.
+    pub(super) fn copy_on(&mut self, conn: Key, key: Key, now: Tick) {
+        loop {
+            let Some(link) = self.conns.get(conn) else { return };
+            let Some(task) = self.tables.tasks.get_mut(key) else { return };
+            let number = task.number;
+            let Some(Job { run: Running::Copy(run), data, scratch }) = &mut task.job else { return };
+            let (segments, bytes) = run.progress();
+            self.copies.progress(key, segments, bytes);
+            let (side, op) = match run.step() {
+                Step::Done => {
+                    task.job = None;
+                    return self.end(conn, key, Outcome::GOOD, now);
+                }
+                Step::Load => {
+                    let session = &self.tables.sessions[link.conn.session_key()];
+                    let place = session.place(number, &self.tables.views);
+                    let list = data.as_deref().unwrap_or(&[]);
+                    if let Err(sense) = run.load(list, &place, &self.tables.views) {
+                        return self.end(conn, key, Outcome::check(sense), now);
+                    }
+                    continue;
+                }
+                Step::Read { side, lba, blocks } => (side, Op::Read { lba, blocks }),
+                Step::Write { side, lba, blocks } => (side, Op::Write { lba, blocks, fua: false }),
+            };
+            let buf = match scratch.take() {
+                Some(buf) => buf,
+                None => {
+                    let Some(buf) = self.tables.solicited.take(copy::BUFFER_BYTES) else {
+                        return self.go_hungry(conn, key);
+                    };
+                    buf
+                }
+            };
+            return self.submit_at((conn, key), side, op, Some(buf), now);
+        }
+    }
+
+    /// A copy ends so: what its initiator is told.
+    pub(super) fn copy_ended(&mut self, key: Key, outcome: Outcome) -> Outcome {
+        let outcome = copy::outcome(outcome);
+        self.copies.end(key, outcome);
+        outcome
+    }
+}
