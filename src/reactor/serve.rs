@@ -101,8 +101,9 @@ impl<N: Net> Reactor<N> {
         drop(cut);
         let memory = link.conn.memory(&mut self.tables.tasks);
         let direct = memory.len();
+        let end = if direct > 0 { staging.len() } else { staging.len().min(limits::RECEIVE_BYTES) };
         let received =
-            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging[at..])]);
+            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging[at..end])]);
         let outcome = match received {
             Rx::Received { bytes, drained } => {
                 link.is_readable = !drained;
