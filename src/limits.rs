@@ -190,8 +190,17 @@ pub const CONNS_MAX: u32 = 4096;
 pub const CONNS_STEP: u32 = 32;
 /// Commands by which the windows of one reactor's sessions may grow beyond [`WINDOW_MIN`], together.
 pub const SPARE_WINDOW: u32 = 2048;
-/// Bytes received from one connection before the next has its turn.
+/// Bytes received from one connection before the next has its turn, beside those of a data segment that is under way.
 pub const STAGING_BYTES: usize = 256 * 1024;
+/// So many where none is under way: then they may be many commands, and others wait for all of them.
+pub const RECEIVE_BYTES: usize = 128 * 1024;
+/// A connection that moved so much when it was served last, both ways, is heavy: it waits until those that are not are answered.
+pub const HEAVY_BYTES: usize = 16 * 1024;
+/// Heavy connections are served in one turn until they have received, or have to be sent, so much together.
+pub const HEAVY_TURN_BYTES: usize = 64 * 1024;
+/// A command of at most so many bytes that is cut in two where a receive ends waits for the rest before it is looked at.
+pub const CUT_BYTES_MAX: usize = 16 * 1024;
+const _: () = assert!(CUT_BYTES_MAX <= RECEIVE_BYTES / 2, "the rest is received at once");
 /// Sockets that one wait may name.
 pub const READY_MAX: usize = 256;
 /// Messages a reactor takes in one turn.

@@ -137,7 +137,7 @@ impl<N: Net> Reactor<N> {
 
     /// Takes what came behind the login.
     fn begin(&mut self, key: Key, leftover: &[u8], now: Tick) {
-        if let Err(fatal) = self.consume(key, leftover, now) {
+        if let Err(fatal) = self.consume(key, leftover, false, now) {
             self.close(key, cause(fatal), now);
         }
         self.activate(key);
@@ -194,6 +194,7 @@ impl<N: Net> Reactor<N> {
         if link.conn.retains() {
             self.tables.let_go();
         }
+        self.deactivate(key);
         let (session, session_key) = (link.conn.session(), link.conn.session_key());
         #[cfg(feature = "sim")]
         self.free_tags(|io| io.conn == key);

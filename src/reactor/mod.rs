@@ -25,6 +25,7 @@ mod planted;
 pub mod port;
 mod recover;
 mod reserve;
+mod serve;
 mod spawn;
 mod submit;
 mod tables;

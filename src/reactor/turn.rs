@@ -1,21 +1,20 @@
 //! The reactor and its turn.
 
 use std::collections::VecDeque;
-use std::io::IoSliceMut;
 
 use crate::bdev::{Done, Wake};
-use crate::buf::Pool;
+use crate::buf::{Buf, Pool};
 use crate::id::{ReactorId, UnitId};
 use crate::iscsi::conn::Conn;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::tx::{Batch, Slices};
+use crate::iscsi::tx::Batch;
 use crate::limits;
-use crate::net::{Net, Readiness, Rx, Tx, Wait};
+use crate::net::{Net, Readiness, Wait};
 use crate::reactor::chore::AtWork;
 use crate::reactor::hold::Holds;
 use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
-use crate::reactor::planted::{Planted, planted};
+use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
 use crate::reactor::token::Mint;
@@ -34,9 +33,14 @@ pub(super) struct Link<S> {
     pub(super) is_readable: bool,
     pub(super) is_writable: bool,
     /// It is in the list of connections to serve.
-    is_active: bool,
+    pub(super) is_active: bool,
     /// A READ waits until less is queued to be sent.
     pub(super) has_stalled_reads: bool,
+    /// The beginning of a command whose rest comes with the next receive.
+    pub(super) cut: Option<Buf>,
+    /// What it has received and was sent since it is being served, and whether that was much the last time.
+    pub(super) served_bytes: usize,
+    pub(super) is_heavy: bool,
 }
 
 /// What a reactor is made from.
@@ -80,8 +84,10 @@ pub struct Reactor<N: Net> {
     /// Units whose channels are to be polled.
     pub(super) busy: Vec<UnitId>,
     /// Connections to be served in this turn, and those for the next.
-    active: Vec<Key>,
-    next_active: Vec<Key>,
+    pub(super) active: Vec<Key>,
+    pub(super) next_active: Vec<Key>,
+    /// Those that moved much when they were served last, in the order of their turns.
+    pub(super) heavy: VecDeque<Key>,
     pub(super) waits: Vec<Waiting>,
     /// Tasks that wait for a buffer, in order.
     pub(super) hungry: VecDeque<(Key, Key)>,
@@ -90,8 +96,8 @@ pub struct Reactor<N: Net> {
     /// The last flush is under way, and given up at this moment.
     pub(super) last_flush: Option<Tick>,
     pub(super) is_flushed: bool,
-    staging: Vec<u8>,
-    batch: Batch,
+    pub(super) staging: Vec<u8>,
+    pub(super) batch: Batch,
     ready: Vec<Readiness>,
     dones: Vec<Done>,
     pub(super) next_scan: Tick,
@@ -128,6 +134,7 @@ impl<N: Net> Reactor<N> {
             busy: Vec::new(),
             active: Vec::with_capacity(conns),
             next_active: Vec::with_capacity(conns),
+            heavy: VecDeque::with_capacity(conns),
             waits: Vec::with_capacity(limits::WAITS + Holds::waits_max(reactors)),
             hungry: VecDeque::with_capacity(sizes.spare_window as usize),
             serial: 0,
@@ -153,6 +160,7 @@ impl<N: Net> Reactor<N> {
         let mut worked = self.messages(now);
         worked |= self.readiness();
         worked |= self.serve(now);
+        worked |= self.serve_heavy(now);
         self.timers(now, worked);
         self.settle_waits(now);
         self.settle_holds(now);
@@ -182,7 +190,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Takes completions, and hands parked IOs to channels that have room again.
-    fn completions(&mut self, now: Tick) -> bool {
+    pub(super) fn completions(&mut self, now: Tick) -> bool {
         let mut worked = false;
         let mut index = 0;
         while let Some(&id) = self.busy.get(index) {
@@ -233,143 +241,8 @@ impl<N: Net> Reactor<N> {
         worked
     }
 
-    /// Puts a connection on the list of those to be served.
-    pub(super) fn activate(&mut self, key: Key) {
-        if let Some(link) = self.conns.get_mut(key)
-            && !link.is_active
-        {
-            link.is_active = true;
-            self.next_active.push(key);
-        }
-    }
-
-    /// Receives from each active connection once, takes completions, and sends to each active connection once.
-    fn serve(&mut self, now: Tick) -> bool {
-        let mut active = std::mem::take(&mut self.active);
-        std::mem::swap(&mut active, &mut self.next_active);
-        self.lending.open();
-        for &key in &active {
-            if self.conns.get(key).is_some_and(|link| link.is_readable && link.conn.wants_input()) {
-                self.receive(key, now);
-            }
-        }
-        // All requests of this turn are with the devices: what is done already is sent at once.
-        self.kick();
-        let mut worked = self.completions(now);
-        self.lending.close();
-        active.append(&mut self.next_active);
-        worked |= !active.is_empty();
-        for &key in &active {
-            if let Some(link) = self.conns.get_mut(key) {
-                link.is_active = false;
-            }
-            self.transmit(key, now);
-            if let Some(link) = self.conns.get(key)
-                && (link.is_readable && link.conn.wants_input() || link.is_writable && link.conn.has_output())
-            {
-                self.activate(key);
-            }
-        }
-        active.clear();
-        self.active = active;
-        // All that was lent has gone back.
-        self.tables.solicited.end_aside();
-        worked
-    }
-
-    fn receive(&mut self, key: Key, now: Tick) {
-        let Some(link) = self.conns.get_mut(key) else { return };
-        let mut staging = std::mem::take(&mut self.staging);
-        let memory = link.conn.memory(&mut self.tables.tasks);
-        let direct = memory.len();
-        let received =
-            self.net.recv(link.sock, &mut [IoSliceMut::new(memory), IoSliceMut::new(&mut staging)]);
-        match received {
-            Rx::Received { bytes, drained } => {
-                link.is_readable = !drained;
-                let placed = bytes.min(direct);
-                link.conn.placed(placed, &mut self.tables.tasks);
-                let outcome = self.consume(key, &staging[..bytes - placed], now);
-                if let Err(fatal) = outcome {
-                    self.close(key, cause(fatal), now);
-                }
-            }
-            Rx::WouldBlock => link.is_readable = false,
-            Rx::Closed | Rx::Broken => self.close(key, CloseCause::PeerGone, now),
-        }
-        self.staging = staging;
-    }
-
-    /// Goes through received bytes.
-    pub(super) fn consume(&mut self, key: Key, mut input: &[u8], now: Tick) -> Result<(), Fatal> {
-        let received = input.len();
-        loop {
-            let left = input.len();
-            input = self.shorts(key, input, now);
-            if input.is_empty() && left > 0 && left == received {
-                // All of them went the short way, which none does while anything else is to be done.
-                return Ok(());
-            }
-            let Some(link) = self.conns.get_mut(key) else { return Ok(()) };
-            let request = link.conn.advance(&mut input, &mut self.tables.cx(link.conn.session_key(), now))?;
-            match request {
-                Some(request) => self.request(key, request, now)?,
-                None => {
-                    link.conn.input_ended(now);
-                    if let Some(reason) = link.conn.take_rejected() {
-                        let session = link.conn.session();
-                        self.event(Event::Rejected { session, reason: reason.code() });
-                    }
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends what a connection has queued, as far as its socket takes it.
-    pub(super) fn transmit(&mut self, key: Key, now: Tick) {
-        loop {
-            let Some(link) = self.conns.get_mut(key) else { return };
-            if !link.is_writable || !link.conn.has_output() {
-                break;
-            }
-            let session = link.conn.session_key();
-            link.conn.fill(&mut self.batch, &self.tables.tx, &self.tables.sessions[session]);
-            let outcome = {
-                let mut slices = Slices::new();
-                self.batch.slices(&self.tables.tx, &mut slices);
-                self.net.send(link.sock, &slices)
-            };
-            match outcome {
-                Tx::Sent(bytes) => {
-                    let is_all = bytes == self.batch.bytes();
-                    if link.conn.sent(bytes, &self.batch, &mut self.tables.cx(session, now)) {
-                        self.close(key, CloseCause::LoggedOut, now);
-                        return;
-                    }
-                    if !is_all {
-                        link.is_writable = false;
-                    }
-                }
-                Tx::WouldBlock => link.is_writable = false,
-                Tx::Broken => {
-                    self.close(key, CloseCause::PeerGone, now);
-                    return;
-                }
-            }
-        }
-        let Some(link) = self.conns.get_mut(key) else { return };
-        if !planted!(self, LentNotKept) {
-            link.conn.keep_lent(&mut self.tables.tx, &self.tables.solicited);
-        }
-        if link.has_stalled_reads && !link.conn.is_clogged() {
-            self.unstall(key, now);
-        }
-    }
-
     /// Rings doorbells.
-    fn kick(&mut self) {
+    pub(super) fn kick(&mut self) {
         for id in &self.busy {
             if let Some(unit) = unit::of(&mut self.units, *id)
                 && unit.needs_kick
@@ -422,7 +295,10 @@ impl<N: Net> Reactor<N> {
 
     /// How long the reactor may wait in the kernel: not at all while anything is to be done.
     pub fn may_wait(&self, now: Tick) -> Wait {
-        let has_work = !self.next_active.is_empty() || !self.ready.is_empty() || !self.backlog.is_empty();
+        let has_work = !self.next_active.is_empty()
+            || !self.heavy.is_empty()
+            || !self.ready.is_empty()
+            || !self.backlog.is_empty();
         if has_work || self.chores.iter().any(AtWork::is_idle) {
             return Wait::Poll;
         }
@@ -515,7 +391,17 @@ impl<N: Net> Reactor<N> {
 
 impl<S> Link<S> {
     pub(super) fn new(conn: Conn, sock: S) -> Link<S> {
-        Link { conn, sock, is_readable: true, is_writable: true, is_active: false, has_stalled_reads: false }
+        Link {
+            conn,
+            sock,
+            is_readable: true,
+            is_writable: true,
+            is_active: false,
+            has_stalled_reads: false,
+            cut: None,
+            served_bytes: 0,
+            is_heavy: false,
+        }
     }
 }
 

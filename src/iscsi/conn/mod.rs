@@ -380,6 +380,11 @@ impl Conn {
         self.life == Life::Open || self.life == Life::LoggingOut && !self.is_recovery
     }
 
+    /// Payload that is to be sent.
+    pub fn unsent_bytes(&self) -> usize {
+        usize::try_from(self.tx.unsent_bytes()).unwrap_or(usize::MAX)
+    }
+
     fn push(&mut self, item: TxItem, cx: &mut Cx<'_>) {
         self.push_inline(item, cx);
     }

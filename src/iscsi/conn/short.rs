@@ -88,6 +88,22 @@ impl Conn {
         Some(Short { unit: view.id, extent, access, bytes: bytes as usize, data, rest, itt: command.itt })
     }
 
+    /// Whether `input` is the beginning of a command, and too little of it to tell whether it may go the short way.
+    pub fn is_cut(&self, input: &[u8]) -> bool {
+        if input.is_empty() || self.life != Life::Open || self.deframer.is_inside() {
+            return false;
+        }
+        let Some(header) = input.first_chunk::<BHS_BYTES>() else { return true };
+        let bhs = Bhs(*header);
+        let data_bytes = bhs.data_bytes() as usize;
+        let digest_bytes = |is_agreed| if is_agreed { DIGEST_BYTES } else { 0 };
+        let mut bytes = BHS_BYTES + bhs.ahs_bytes() + digest_bytes(self.params.header_digest);
+        if data_bytes > 0 {
+            bytes += data_bytes + wire::padding_bytes(data_bytes) + digest_bytes(self.params.data_digest);
+        }
+        bhs.opcode() == SCSI_COMMAND && input.len() < bytes && bytes <= limits::CUT_BYTES_MAX
+    }
+
     /// Whether a command that comes now needs to wait for nothing of its session and this connection. Those that go the short way
     /// change nothing about it.
     #[inline(always)]

@@ -284,3 +284,37 @@ fn echoes_that_nobody_reads_are_bounded_in_bytes() {
     assert_eq!(world.receive(&nop), None, "there is room again");
     assert!(world.conn.has_output());
 }
+
+#[test]
+fn the_beginning_of_a_command_is_cut_and_nothing_else() {
+    let mut world = World::new();
+    let write = |bytes: u32| {
+        let mut pdu = [0; 48];
+        (pdu[0], pdu[1]) = (0x01, 0xa1);
+        pdu[5..8].copy_from_slice(&bytes.to_be_bytes()[1..]);
+        [pdu.as_slice(), &vec![7; bytes as usize]].concat()
+    };
+    let pdu = write(510);
+    for bytes in [1, 47, 48, 557, 559] {
+        assert!(world.conn.is_cut(&[pdu.as_slice(), &[0; 2]].concat()[..bytes]), "{bytes} bytes");
+    }
+    assert!(!world.conn.is_cut(&[]));
+    // With its two bytes of padding it is whole.
+    assert!(!world.conn.is_cut(&[pdu.as_slice(), &[0; 2]].concat()));
+    // More than is worth it: 48 and 16336 bytes are 16 KiB.
+    assert!(world.conn.is_cut(&write(16336)[..16383]));
+    assert!(!world.conn.is_cut(&write(16337)[..16383]));
+    // A Data-Out has a place where it goes.
+    let mut data_out = write(510);
+    data_out[0] = 0x05;
+    assert!(!world.conn.is_cut(&data_out[..500]));
+    // Digests make it longer.
+    (world.conn.params.header_digest, world.conn.params.data_digest) = (true, true);
+    let whole = [pdu.as_slice(), &[0; 10]].concat();
+    assert!(world.conn.is_cut(&whole[..567]));
+    assert!(!world.conn.is_cut(&whole));
+    // The rest of what has begun is wanted at once.
+    (world.conn.params.header_digest, world.conn.params.data_digest) = (false, false);
+    assert_eq!(world.receive(&pdu[..20]), None);
+    assert!(!world.conn.is_cut(&pdu[20..100]));
+}

@@ -443,7 +443,8 @@ fn core(
         peers,
         unsolicited: pools[0].clone(),
         solicited: pools[1].clone(),
-        sizes: Sizes { conns: 32, spare_window: 128, staging_bytes: 256 << 10 },
+        // So little that receives often end within a command.
+        sizes: Sizes { conns: 32, spare_window: 128, staging_bytes: 20_000 },
         planted: options.bug.map_or_else(Planted::default, Planted::bug),
     });
     Core {
