@@ -19,6 +19,7 @@ mod objects;
 mod recovery;
 mod removable;
 mod reserve;
+mod rfc7144;
 mod rpc;
 mod serve;
 mod session;
