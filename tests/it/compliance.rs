@@ -363,7 +363,7 @@ fn an_exp_data_sn_that_cannot_be_is_ignored() {
     let (world, mut session) = recovering(2);
     let read = session.read(2, 0, 4);
     session.first.send(&read).unwrap();
-    let mut pdus = |wire: &mut Wire| {
+    let pdus = |wire: &mut Wire| {
         let mut data_sns = Vec::new();
         loop {
             match next(wire).0 {
