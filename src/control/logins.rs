@@ -188,6 +188,7 @@ impl<N: Net> Control<N> {
             cid,
             params: established.params,
             stat_sn: established.stat_sn,
+            exp_stat_sn: established.exp_stat_sn,
             leftover: established.leftover,
             nop_in: self.catalog.options.nop_in,
         };
@@ -203,7 +204,7 @@ impl<N: Net> Control<N> {
         self.net.close(entrance.sock);
         match entrance.grant {
             Some(Grant::Session(session)) => self.sessions.withdraw(session),
-            Some(Grant::Connection(session, cid)) => self.sessions.withdraw_join(session, cid),
+            Some(Grant::Connection(session, _)) => self.sessions.withdraw_join(session, key),
             Some(Grant::Discovery(tsih)) => self.sessions.release_tsih(tsih),
             None => {}
         }

@@ -208,12 +208,14 @@ impl Sessions {
         // RFC 7143 §6.3.4: at error recovery level 2 a second connection may come to clean up the first.
         let spare = u16::from(session.first.params.error_recovery_level == 2);
         let count_max = usize::from(session.first.params.connections_max.max(1 + spare));
-        let is_known = session.links.iter().any(|link| link.cid == cid);
-        if session.links.iter().any(|link| link.cid == cid && link.entering.is_some()) {
-            // One login of it at a time.
-            return Err(Refusal::InitiatorError);
-        }
-        if !is_known && session.links.len() >= count_max.min(SESSION_CONNS_MAX) {
+        // One login of it at a time, the last: those before it have broken.
+        let broken = session.links.iter().filter(|link| link.cid == cid).filter_map(|link| link.entering);
+        self.steps.extend(broken.map(Step::Drop));
+        session.links.retain(|link| link.cid != cid || link.entering.is_none());
+        // One that is kept for recovery does not count beside its successor.
+        let others: BTreeSet<u16> =
+            session.links.iter().map(|link| link.cid).filter(|other| *other != cid).collect();
+        if others.len() >= count_max.min(SESSION_CONNS_MAX) {
             return Err(Refusal::TooManyConnections);
         }
         session.links.push(Link { cid, origin, entering: Some(conn) });
@@ -232,9 +234,9 @@ impl Sessions {
     }
 
     /// A further connection broke before its login was finished.
-    pub fn withdraw_join(&mut self, id: SessionId, cid: u16) {
+    pub fn withdraw_join(&mut self, id: SessionId, conn: Key) {
         if let Some(session) = self.all.get_mut(&id) {
-            session.links.retain(|link| link.cid != cid || link.entering.is_none());
+            session.links.retain(|link| link.entering != Some(conn));
         }
     }
 

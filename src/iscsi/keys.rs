@@ -120,6 +120,8 @@ fn short(value: u32) -> u16 {
 
 /// FirstBurstLength, whose answer depends on others (RFC 7143 §13.14).
 pub const FIRST_BURST: &str = "FirstBurstLength";
+/// MaxOutstandingR2T, whose answer depends on ErrorRecoveryLevel (RFC 7143 §13.19).
+pub const MAX_R2T: &str = "MaxOutstandingR2T";
 /// MaxRecvDataSegmentLength.
 pub const MAX_RECV: &str = "MaxRecvDataSegmentLength";
 /// SendTargets.
@@ -233,7 +235,7 @@ pub const KEYS: &[Key] = &[
         )),
     ),
     normal(
-        "MaxOutstandingR2T",
+        MAX_R2T,
         Use::Leading,
         Kind::Min(number(
             1,
@@ -271,8 +273,17 @@ pub const KEYS: &[Key] = &[
     key("OFMarker", Use::Leading, Kind::Constant("No")),
     key("IFMarkInt", Use::Leading, Kind::Constant("Reject")),
     key("OFMarkInt", Use::Leading, Kind::Constant("Reject")),
-    // RFC 7144 §7.1: 1 is RFC 7143 without the additions of RFC 7144.
-    normal("iSCSIProtocolLevel", Use::Leading, Kind::Min(number(0, 31, |_| 1, |_, _| ()))),
+    // RFC 7144 §7.1: 2 is with its additions.
+    normal(
+        "iSCSIProtocolLevel",
+        Use::Leading,
+        Kind::Min(number(
+            0,
+            31,
+            |_| 2,
+            |params, value| params.protocol_level = u8::try_from(value).unwrap_or(0),
+        )),
+    ),
 ];
 
 /// The row of a key and its index.

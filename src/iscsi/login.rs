@@ -63,6 +63,8 @@ pub struct Established {
     pub granted: Granted,
     /// StatSN of the next response.
     pub stat_sn: Sn,
+    /// ExpStatSN of the first request: that of the connection which this one replaces (RFC 7143 §11.12.9).
+    pub exp_stat_sn: Sn,
     /// CmdSN of the next command; MaxCmdSN was told to be this + `granted.window` - 1.
     pub exp_cmd_sn: Sn,
     /// Bytes that came after the last login request.

@@ -3,7 +3,7 @@
 //! The initiator proposes, we answer; a key it does not name keeps its default. We declare
 //! MaxRecvDataSegmentLength and propose nothing. Key values beyond our limits are answered with the limit.
 
-use super::keys::{self, FIRST_BURST, KEYS, Key, Kind, MAX_RECV, Use};
+use super::keys::{self, FIRST_BURST, KEYS, Key, Kind, MAX_R2T, MAX_RECV, Use};
 use super::params::Params;
 use super::text;
 use crate::limits::PIECE_BYTES_MAX;
@@ -84,6 +84,7 @@ pub const DEFAULTS: Params = Params {
     send_segment_bytes_max: LOGIN_SEGMENT_BYTES_MAX,
     recv_segment_bytes_max: LOGIN_SEGMENT_BYTES_MAX,
     outstanding_r2t_max: 1,
+    protocol_level: 1,
     connections_max: 1,
     error_recovery_level: 0,
     time2wait: 2,
@@ -158,9 +159,10 @@ impl Negotiation {
         is_security: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), Offence<'a>> {
-        // FirstBurstLength depends on three others, so it is taken last.
+        // These depend on others, so they are taken last.
+        let depends = |name: &str| name == FIRST_BURST || name == MAX_R2T;
         for is_last in [false, true] {
-            for &(name, value) in keys.iter().filter(|(name, _)| (*name == FIRST_BURST) == is_last) {
+            for &(name, value) in keys.iter().filter(|(name, _)| depends(name) == is_last) {
                 match self.answer(name, value, is_security)? {
                     Answer::Nothing => {}
                     Answer::Word(word) => text::push(out, name, word),
@@ -235,6 +237,9 @@ impl Negotiation {
         }
         // RFC 7143 §13.14: it must not exceed MaxBurstLength, which may have been agreed on after it, or alone.
         params.first_burst_bytes = params.first_burst_bytes.min(params.max_burst_bytes);
+        if params.error_recovery_level > 0 {
+            params.outstanding_r2t_max = 1;
+        }
         Ok(params)
     }
 }
@@ -253,6 +258,10 @@ fn decide<'a>(key: &Key, value: &'a str, offer: &Offer, params: &mut Params) -> 
         let mut outcome = rule(theirs, (number.ours)(offer));
         if key.name == FIRST_BURST {
             outcome = outcome.min(params.max_burst_bytes);
+        }
+        // RFC 7143 §13.19: where sequences come in order and may have to come again, one at a time.
+        if key.name == MAX_R2T && params.error_recovery_level > 0 {
+            outcome = 1;
         }
         (number.set)(params, outcome);
         Answer::Number(outcome)

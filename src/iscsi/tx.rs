@@ -32,8 +32,8 @@ pub enum StatSn {
     Consume,
     /// Carries the next and leaves it (R2T, NOP-In that asks).
     Show,
-    /// Carries this one again (RFC 7143 §11.16).
-    Again(Sn),
+    /// Carries again the one that is in its header already (RFC 7143 §11.16).
+    Again,
 }
 
 /// Something to be sent.
@@ -73,8 +73,6 @@ pub enum TxItem {
         segment_bytes_max: u32,
         /// DataSN of the first PDU.
         data_sn: Sn,
-        /// It ends in the middle of a piece that was sent before: its last PDU is not final.
-        is_part: bool,
         /// The last piece of the command: its last PDU is final, and carries this status where there is one.
         last: Option<Option<(u8, Residual)>>,
         /// What its command keeps until it is sent.
@@ -117,6 +115,8 @@ pub enum Keeps {
     Place,
     /// It is immediate: a place among the answers that `CONTROL_REPLIES_MAX` bounds.
     Control,
+    /// As before; and it ends in the middle of a piece that was sent before, so that its last PDU is not final.
+    Part,
 }
 
 /// What a send has brought about.
@@ -215,8 +215,8 @@ impl Queued {
         matches!(
             self.item,
             TxItem::Pdu { is_control: true, .. }
-                | TxItem::Response { keeps: Keeps::Control, .. }
-                | TxItem::DataIn { keeps: Keeps::Control, .. }
+                | TxItem::Response { keeps: Keeps::Control | Keeps::Part, .. }
+                | TxItem::DataIn { keeps: Keeps::Control | Keeps::Part, .. }
         )
     }
 

@@ -102,7 +102,7 @@ impl<N: Net> Reactor<N> {
         // Only now: the session does not end in between.
         match old {
             // RFC 7143 §6.3.4: it is logged out for recovery.
-            Some(old) if self.recovers(old) => self.release(old, now),
+            Some(old) if self.recovers(old) => self.release(old, join.exp_stat_sn, now),
             Some(old) => self.close(old, CloseCause::Replaced, now),
             None => {}
         }
@@ -166,7 +166,9 @@ impl<N: Net> Reactor<N> {
         let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
         let found = self.conn_with(session, other.cid);
         match found {
-            Some(found) if other.is_recovery && self.recovers(found) => self.release(found, now),
+            Some(found) if other.is_recovery && self.recovers(found) => {
+                self.release(found, other.exp_stat_sn, now)
+            }
             Some(found) => self.close(found, CloseCause::LoggedOutByAnother, now),
             None => {}
         }

@@ -70,7 +70,9 @@ impl<N: Net> Reactor<N> {
                 let Some(task) = self.tables.tasks.get(key) else { return };
                 let (place, attentions) =
                     self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
-                let facts = Facts { attentions, now, buffers: &self.buffers, copies: &self.copies };
+                let protocol_level = link.conn.params().protocol_level;
+                let (buffers, copies) = (&self.buffers, &self.copies);
+                let facts = Facts { attentions, protocol_level, now, buffers, copies };
                 match scsi::report::fill(&report, &place, facts, &mut out) {
                     Ok(filled) => out.truncate(filled),
                     Err(sense) => return self.end(conn, key, Outcome::check(sense), now),
@@ -173,14 +175,16 @@ impl<N: Net> Reactor<N> {
         };
         task.ios -= 1;
         // Another connection may have taken it over.
-        record.conn = task.conn;
+        if !planted!(self, AllegianceForgotten) {
+            record.conn = task.conn;
+        }
         if task.phase == Phase::Answered {
             return self.read_again(&record, data, result, now);
         }
         if task.outcome.is_some() {
             return self.settle(record.conn, record.task, now);
         }
-        if record.serial < task.restarted_at {
+        if record.serial < task.restarted_at && !planted!(self, RestartOverlooked) {
             return self.advance_read(record.conn, record.task, now);
         }
         if let Err(error) = result

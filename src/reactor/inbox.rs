@@ -59,6 +59,11 @@ impl<N: Net> Reactor<N> {
                     if let Some(key) = self.conns.key_at(index)
                         && let Some(link) = self.conns.get_mut(key)
                     {
+                        if link.conn.is_lost() {
+                            // Nobody comes back to it any more.
+                            self.close(key, CloseCause::Stopping, now);
+                            continue;
+                        }
                         let session = link.conn.session_key();
                         link.conn.ask_for_logout(seconds, &mut self.tables.cx(session, now));
                         self.activate(key);

@@ -63,6 +63,8 @@ pub struct Join<H> {
     pub params: Params,
     /// StatSN of the next response.
     pub stat_sn: Sn,
+    /// What the initiator has had of the connection that is replaced.
+    pub exp_stat_sn: Sn,
     /// Bytes that came behind the last login request.
     pub leftover: Vec<u8>,
     /// As in [`Adopt`].
@@ -83,6 +85,8 @@ pub struct NopInTimes {
 pub enum EndReason {
     /// The initiator logged in again with the same ISID (RFC 7143 §6.3.5).
     Reinstated,
+    /// I_T NEXUS RESET (RFC 7144 §6.3).
+    NexusReset,
     /// The operator asked, the target is being removed, or TARGET COLD RESET.
     Removed,
 }

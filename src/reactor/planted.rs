@@ -44,6 +44,10 @@ pub enum Bug {
     PartialWrite,
     /// What is lent and was not sent in its turn is not copied.
     LentNotKept,
+    /// A command that was taken over ends on the connection that is lost.
+    AllegianceForgotten,
+    /// What a device had of a READ when it began anew on another connection counts as read.
+    RestartOverlooked,
 }
 
 /// The bug planted in a reactor, if any.

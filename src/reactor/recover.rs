@@ -3,10 +3,12 @@
 use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
 use crate::iscsi::conn::{GoOn, TmfCall, TmfReply};
+use crate::iscsi::sn::Sn;
 use crate::iscsi::task::Phase;
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::message::{CloseCause, TmfTicket, ToControl};
+use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit;
@@ -130,11 +132,11 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A connection is logged out for recovery by another one (RFC 7143 §11.14).
-    pub(super) fn release(&mut self, key: Key, now: Tick) {
+    pub(super) fn release(&mut self, key: Key, exp_stat_sn: Sn, now: Tick) {
         self.suspend(key, CloseCause::Replaced, now);
         if let Some(link) = self.conns.get_mut(key) {
             let session = link.conn.session_key();
-            link.conn.lose(true, &mut self.tables.cx(session, now));
+            link.conn.release(exp_stat_sn, &mut self.tables.cx(session, now));
         }
         self.forget_recovered(key, now);
     }
@@ -164,6 +166,7 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.tables.ios.used() {
             if let Some(io) = self.tables.ios.key_at(index).and_then(|io| self.tables.ios.get_mut(io))
                 && io.task == key
+                && !planted!(self, AllegianceForgotten)
             {
                 io.conn = conn;
             }

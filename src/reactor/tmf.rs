@@ -57,6 +57,34 @@ impl<N: Net> Reactor<N> {
                 return self.ask_control(ticket, session, TmfAsk::TargetColdReset);
             }
             (TmfFunction::TaskReassign, _) => return self.reassign(conn, call, now),
+            (
+                TmfFunction::QueryTask
+                | TmfFunction::QueryTaskSet
+                | TmfFunction::NexusReset
+                | TmfFunction::QueryAsyncEvent,
+                _,
+            ) if !link.conn.may_query() => TmfReply::NotSupported,
+            (TmfFunction::QueryTask, Some(_)) => {
+                link.conn.query_task(call, &self.tables.cx(link.conn.session_key(), now))
+            }
+            (TmfFunction::QueryTaskSet, Some((number, _))) => {
+                let session = &self.tables.sessions[link.conn.session_key()];
+                let has_one = session.has_task_at(number, &self.tables.tasks);
+                if has_one { TmfReply::Succeeded([0; 3]) } else { TmfReply::Complete }
+            }
+            (TmfFunction::QueryAsyncEvent, Some((number, _))) => {
+                let event = self.tables.sessions[link.conn.session_key()].event_at(number);
+                event.map_or(TmfReply::Complete, TmfReply::Succeeded)
+            }
+            (TmfFunction::QueryTask | TmfFunction::QueryTaskSet | TmfFunction::QueryAsyncEvent, None) => {
+                TmfReply::NoLun
+            }
+            (TmfFunction::NexusReset, _) => {
+                let before = self.serial + 1;
+                self.abort_older(conn, None, call, now);
+                let what = What::Session { session, unit: None, before };
+                return self.wait_for(what, Then::Answer { ticket, function, is_of_many: true }, now);
+            }
             (TmfFunction::ClearAca | TmfFunction::Unknown(_), _) => TmfReply::NotSupported,
         };
         self.answer_tmf(ticket, function, reply, now);

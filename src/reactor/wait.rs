@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use crate::bdev::{Fence, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
-use crate::iscsi::conn::TmfReply;
+use crate::iscsi::conn::{TmfFunction, TmfReply};
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{Event, HoldId, HoldRange, TmfTicket, ToControl};
+use crate::reactor::message::{CloseCause, EndReason, Event, HoldId, HoldRange, TmfTicket, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
@@ -268,6 +268,13 @@ impl<N: Net> Reactor<N> {
         let session = link.conn.session();
         self.activate(ticket.conn);
         self.event(Event::Tmf { session, function, response: reply.code() });
+        if function == TmfFunction::NexusReset.code() && reply == TmfReply::Complete {
+            // RFC 7144 §6.3: the session ends with all its connections, at once and whatever it retains.
+            self.transmit(ticket.conn, now);
+            for conn in self.conns_of(session) {
+                self.close(conn, CloseCause::Ended(EndReason::NexusReset), now);
+            }
+        }
     }
 }
 

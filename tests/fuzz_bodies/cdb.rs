@@ -86,6 +86,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
         Plan::Report(report) => {
             let mut out = vec![0xee; room % (PARAMETER_BYTES_MAX as usize + 1)];
             let facts = Facts {
+                protocol_level: 0,
                 attentions: Some(attentions),
                 now: Tick::ZERO,
                 buffers: &Buffers::default(),

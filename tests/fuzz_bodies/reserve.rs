@@ -261,6 +261,7 @@ fn show(state: &State, source: &mut Source<'_>) {
     assert!(asked.bytes_max() <= PARAMETER_BYTES_MAX);
     let mut out = vec![0xee; room];
     let facts = report::Facts {
+        protocol_level: 0,
         attentions: None,
         now: Tick::ZERO,
         buffers: &Buffers::default(),

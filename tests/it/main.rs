@@ -21,6 +21,7 @@ mod objects;
 mod recovery;
 mod removable;
 mod reserve;
+mod rfc7144;
 mod rpc;
 mod serve;
 mod session;

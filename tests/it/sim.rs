@@ -10,6 +10,7 @@ mod nvme;
 mod oracle;
 mod reserve;
 mod session;
+mod several;
 mod views;
 mod world;
 

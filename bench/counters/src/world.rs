@@ -221,6 +221,7 @@ fn params(case: Case) -> Params {
         send_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         recv_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         outstanding_r2t_max: 1,
+        protocol_level: 1,
         connections_max: 1,
         error_recovery_level: 0,
         time2wait: 2,

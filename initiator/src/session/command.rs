@@ -99,6 +99,10 @@ pub enum Function {
     TargetWarmReset,
     TargetColdReset,
     TaskReassign,
+    QueryTask,
+    QueryTaskSet,
+    NexusReset,
+    QueryAsyncEvent,
     Other(u8),
 }
 
@@ -115,6 +119,10 @@ impl Function {
             Self::TargetWarmReset => 6,
             Self::TargetColdReset => 7,
             Self::TaskReassign => 8,
+            Self::QueryTask => 9,
+            Self::QueryTaskSet => 10,
+            Self::NexusReset => 11,
+            Self::QueryAsyncEvent => 12,
             Self::Other(number) => number,
         }
     }

@@ -216,7 +216,13 @@ impl Initiator {
                             same_lun
                         }
                         Function::TargetWarmReset | Function::TargetColdReset => true,
-                        Function::ClearAca | Function::TaskReassign | Function::Other(_) => false,
+                        Function::NexusReset => true,
+                        Function::ClearAca
+                        | Function::TaskReassign
+                        | Function::QueryTask
+                        | Function::QueryTaskSet
+                        | Function::QueryAsyncEvent
+                        | Function::Other(_) => false,
                     }
             });
         }

@@ -56,7 +56,6 @@ impl Conn {
             offset,
             segment_bytes_max,
             data_sn,
-            is_part: false,
             last,
             // A place in the window goes with the status.
             keeps: task.keeps(),
@@ -84,9 +83,8 @@ impl Conn {
             offset,
             segment_bytes_max: self.params.send_segment_bytes_max,
             data_sn: Sn(data_sn_at(&self.params, offset)),
-            is_part: !ends_piece,
             last: None,
-            keeps: Keeps::Control,
+            keeps: if ends_piece { Keeps::Control } else { Keeps::Part },
         };
         if let Some(again) = &mut task.again {
             again.at = end;

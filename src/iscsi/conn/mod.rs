@@ -97,6 +97,8 @@ pub struct OtherLogout {
     pub cid: u16,
     /// Its commands are to be kept for a new connection.
     pub is_recovery: bool,
+    /// What the initiator has had of it.
+    pub exp_stat_sn: Sn,
 }
 
 /// How the connection's life stands.
@@ -267,7 +269,7 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
-                if self.retains {
+                if self.retains && self.is_own_stat_sn(&bhs) {
                     self.acknowledge(bhs.exp_stat_sn(), cx);
                 }
                 let payload = self.begin(&bhs, cx)?;

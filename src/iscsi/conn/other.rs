@@ -188,7 +188,12 @@ impl Conn {
         if !cx.session.take_cmd_sn(logout.immediate, logout.cmd_sn) {
             return Ok(None);
         }
-        let other = OtherLogout { itt: logout.itt, cid: logout.cid, is_recovery: logout.reason == 2 };
+        let other = OtherLogout {
+            itt: logout.itt,
+            cid: logout.cid,
+            is_recovery: logout.reason == 2,
+            exp_stat_sn: logout.exp_stat_sn,
+        };
         match logout.reason {
             0 => {}
             1 if logout.cid == self.cid => {}

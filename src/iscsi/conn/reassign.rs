@@ -67,10 +67,14 @@ impl Conn {
         let unsent = self.tx.clear(cx.tx);
         // Their answers are not on their way any more.
         cx.session.window.end(unsent);
-        if let Some(retained) = self.tx.retained() {
-            retained.clear();
-        }
         self.tmf_count = 0;
+    }
+
+    /// The connection, which is lost, is logged out; the initiator has had of it what `exp_stat_sn` says. From now on its
+    /// commands may be taken over.
+    pub fn release(&mut self, exp_stat_sn: Sn, cx: &mut Cx<'_>) {
+        self.lose(true, cx);
+        self.acknowledge(exp_stat_sn, cx);
     }
 
     /// When a lost connection is given up.

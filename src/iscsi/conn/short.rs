@@ -154,7 +154,6 @@ impl Conn {
                     offset: 0,
                     segment_bytes_max: self.params.send_segment_bytes_max,
                     data_sn: Sn(0),
-                    is_part: false,
                     last: Some(Some((status, Residual::None))),
                     keeps: Keeps::Place,
                 };

@@ -9,7 +9,7 @@ use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Again, Outcome, Phase};
 use crate::iscsi::tx::{Kept, StatSn, TxItem, offset_of};
-use crate::iscsi::wire::{Bhs, R2t, Snack};
+use crate::iscsi::wire::{Bhs, R2t, Request as Pdu, Snack};
 use crate::limits;
 use crate::scsi::protect::Protected;
 use crate::scsi::sense::Sense;
@@ -25,6 +25,15 @@ const STATUS: u8 = 1;
 const DATA_ACK: u8 = 2;
 
 impl Conn {
+    /// Whether a request's ExpStatSN is about this connection: in a Logout it is about the one that is to be closed (RFC 7143
+    /// §11.14.4).
+    pub(super) fn is_own_stat_sn(&self, bhs: &Bhs) -> bool {
+        match Pdu::parse(bhs) {
+            Pdu::Logout(logout) => logout.reason == 0 || logout.cid == self.cid,
+            _ => true,
+        }
+    }
+
     /// The initiator has everything before this StatSN.
     pub(super) fn acknowledge(&mut self, exp_stat_sn: Sn, cx: &mut Cx<'_>) {
         if self.tx.stat_sn().is_before(exp_stat_sn) {

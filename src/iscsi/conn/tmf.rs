@@ -32,6 +32,14 @@ pub enum TmfFunction {
     TargetColdReset,
     /// 8.
     TaskReassign,
+    /// 9 (RFC 7144 §6.3), as the three that follow.
+    QueryTask,
+    /// 10.
+    QueryTaskSet,
+    /// 11.
+    NexusReset,
+    /// 12.
+    QueryAsyncEvent,
     /// Any other.
     Unknown(u8),
 }
@@ -48,6 +56,10 @@ impl TmfFunction {
             6 => TmfFunction::TargetWarmReset,
             7 => TmfFunction::TargetColdReset,
             8 => TmfFunction::TaskReassign,
+            9 => TmfFunction::QueryTask,
+            10 => TmfFunction::QueryTaskSet,
+            11 => TmfFunction::NexusReset,
+            12 => TmfFunction::QueryAsyncEvent,
             other => TmfFunction::Unknown(other),
         }
     }
@@ -63,6 +75,10 @@ impl TmfFunction {
             TmfFunction::TargetWarmReset => 6,
             TmfFunction::TargetColdReset => 7,
             TmfFunction::TaskReassign => 8,
+            TmfFunction::QueryTask => 9,
+            TmfFunction::QueryTaskSet => 10,
+            TmfFunction::NexusReset => 11,
+            TmfFunction::QueryAsyncEvent => 12,
             TmfFunction::Unknown(code) => code,
         }
     }
@@ -104,6 +120,8 @@ pub enum TmfReply {
     ReassignNotSupported,
     /// 5.
     NotSupported,
+    /// 7 (RFC 7144 §6.4.2), with the additional response information.
+    Succeeded([u8; 3]),
     /// 255.
     Rejected,
 }
@@ -118,6 +136,7 @@ impl TmfReply {
             TmfReply::StillAllegiant => 3,
             TmfReply::ReassignNotSupported => 4,
             TmfReply::NotSupported => 5,
+            TmfReply::Succeeded(_) => 7,
             TmfReply::Rejected => 255,
         }
     }
@@ -158,8 +177,22 @@ impl Conn {
             // RFC 7143 §11.15: nothing follows the Logout Response.
             return;
         }
-        let bhs = TmfResponse { itt, response: reply.code() }.encode();
+        let information = if let TmfReply::Succeeded(information) = reply { information } else { [0; 3] };
+        let bhs = TmfResponse { itt, response: reply.code(), information }.encode();
         self.push_control(bhs, None, StatSn::Consume, cx);
+    }
+
+    /// Whether the functions of RFC 7144 may be asked for.
+    pub fn may_query(&self) -> bool {
+        self.params.protocol_level >= 2
+    }
+
+    /// RFC 7144 §6.4.2, QUERY TASK: whether the task is there. One that has not arrived is not.
+    pub fn query_task(&self, call: &TmfCall, cx: &Cx<'_>) -> TmfReply {
+        let found = cx.tasks.find(&cx.session.tasks, |task| {
+            task.itt == call.referenced_itt && task.number == call.number && !task.is_over()
+        });
+        if found.is_some() { TmfReply::Succeeded([0; 3]) } else { TmfReply::Complete }
     }
 
     /// The task that ABORT TASK names, or the answer where there is none.

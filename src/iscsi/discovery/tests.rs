@@ -58,6 +58,7 @@ impl Talk {
     fn new(targets: usize, params: Params) -> Talk {
         let granted = Granted { session: SessionId(1), tsih: 1, window: 4, joined: None };
         let discovery = Discovery::new(Established {
+            exp_stat_sn: Sn(0),
             initiator: "iqn.2026-11.example:host".into(),
             alias: None,
             isid: [0; 6],

@@ -219,6 +219,7 @@ impl Login {
             proof: proven.into_proof(),
             granted,
             stat_sn: self.stat_sn,
+            exp_stat_sn: first.exp_stat_sn,
             exp_cmd_sn,
             leftover: std::mem::take(&mut self.frames).into_rest(),
         }));

@@ -241,6 +241,7 @@ fn two_requests_without_authentication() {
         stat_sn,
         exp_cmd_sn,
         leftover,
+        exp_stat_sn: _,
     } = established;
     assert_eq!((initiator.as_str(), alias.as_deref()), ("iqn.2026-11.example:host", Some("me")));
     assert_eq!((isid, cid, granted, proof), (ISID, 3, GRANTED, Proof::None));

@@ -46,7 +46,7 @@ fn an_answer_for_each_key() {
         ("ErrorRecoveryLevel=3;", "ErrorRecoveryLevel=Reject;"),
         ("TaskReporting=ResponseFence,FastAbort,RFC3720;", "TaskReporting=RFC3720;"),
         ("TaskReporting=ResponseFence;", "TaskReporting=Reject;"),
-        ("iSCSIProtocolLevel=2;", "iSCSIProtocolLevel=1;"),
+        ("iSCSIProtocolLevel=31;", "iSCSIProtocolLevel=2;"),
         ("IFMarker=Yes;OFMarker=No;", "IFMarker=No;OFMarker=No;"),
         ("OFMarkInt=1~2;", "OFMarkInt=Reject;"),
         (
@@ -87,6 +87,7 @@ fn the_outcome() {
         send_segment_bytes_max: 131_072,
         recv_segment_bytes_max: 262_144,
         outstanding_r2t_max: 4,
+        protocol_level: 1,
         connections_max: 1,
         error_recovery_level: 0,
         time2wait: 5,
@@ -194,4 +195,19 @@ fn full_feature_phase() {
     let both = b"MaxRecvDataSegmentLength=512\0X-a=b\0";
     assert_eq!(answer_in_full_feature(both, &target, &mut params, &mut out[..17]), Err(TextOffence::NoSpace));
     assert_eq!(params.send_segment_bytes_max, 4096);
+}
+
+#[test]
+fn recovery_takes_one_r2t_at_a_time() {
+    let offer = Offer { error_recovery_level: 2, ..Offer::DEFAULT };
+    let mut negotiation = Negotiation::new(offer, false, true);
+    assert_eq!(
+        say(&mut negotiation, "MaxOutstandingR2T=8;ErrorRecoveryLevel=1;").as_deref(),
+        Ok("ErrorRecoveryLevel=1;MaxOutstandingR2T=1;")
+    );
+    // Where the level is agreed on after it, one is used all the same.
+    let mut negotiation = Negotiation::new(offer, false, true);
+    say(&mut negotiation, "MaxOutstandingR2T=8;").unwrap();
+    say(&mut negotiation, "ErrorRecoveryLevel=2;").unwrap();
+    assert_eq!(negotiation.finish().unwrap().outstanding_r2t_max, 1);
 }

@@ -37,6 +37,24 @@ impl Session {
         waits.or_else(|| tasks.find(&self.tasks, is_covered))
     }
 
+    /// RFC 7144 §6.4.2, QUERY TASK SET: whether the nexus has a command at this LUN.
+    pub fn has_task_at(&self, number: LunNumber, tasks: &Tasks) -> bool {
+        tasks.find(&self.tasks, |task| task.number == Some(number) && !task.is_over()).is_some()
+    }
+
+    /// RFC 7144 §6.4.2, QUERY ASYNCHRONOUS EVENT: what the nexus is to be told first at this LUN, as SAM-5 §7.10 packs it
+    /// (UADE DEPTH and sense key, additional sense code, its qualifier).
+    pub fn event_at(&self, number: LunNumber) -> Option<[u8; 3]> {
+        /// How many there are: one, or more.
+        const DEPTH_ONE: u8 = 0x10;
+        const DEPTH_MORE: u8 = 0x20;
+        let (index, _) = self.target.mapping(number)?;
+        let mut attentions = *self.attentions.get(index)?;
+        let sense = attentions.take()?.sense();
+        let depth = if attentions.is_empty() { DEPTH_ONE } else { DEPTH_MORE };
+        Some([depth | sense.key.code(), sense.asc, sense.ascq])
+    }
+
     /// Whether data are still owed for aborted tasks of `unit` (of any, where none is given).
     pub fn is_swallowing(&self, unit: Option<UnitId>, tasks: &Tasks) -> bool {
         let is_so = |task: &Task| task.phase == Phase::Swallowing && (unit.is_none() || task.unit == unit);

@@ -135,9 +135,9 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             if *stat_sn == StatSn::Consume {
                 pdu.after.stat_sn = before.stat_sn.plus(1);
             }
-            let shown = if let StatSn::Again(sn) = stat_sn { *sn } else { before.stat_sn };
+            let shown = (*stat_sn != StatSn::Again).then_some(before.stat_sn);
             let data = data.as_deref().unwrap_or(&[]);
-            pdu.put_header(*bhs, data.len(), Some(shown), stamps(freed));
+            pdu.put_header(*bhs, data.len(), shown, stamps(freed));
             pdu.put_data(key, 0, data.len(), data, params);
         }
         TxItem::Response { response, sense, keeps } => {
@@ -153,7 +153,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             pdu.put_header(response.encode(), count + 2, Some(before.stat_sn), stamps);
             pdu.put_sense(&bytes[..count], params);
         }
-        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, is_part, last, keeps } => {
+        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps } => {
             let whole = to_u32(data.len());
             let bytes = segment_bytes(params, *segment_bytes_max, *offset + before.at, whole - before.at);
             let end = before.at + bytes;
@@ -174,7 +174,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             // next one fail, the status with its sense data follows here.
             let ends_burst = || (*offset + end).is_multiple_of(params.max_burst_bytes);
             let header = DataIn {
-                is_final: pdu.ends_item && !*is_part || ends_burst(),
+                is_final: pdu.ends_item && *keeps != Keeps::Part || ends_burst(),
                 status,
                 itt: *itt,
                 data_sn: data_sn.plus(before.pdus),

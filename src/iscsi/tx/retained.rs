@@ -66,11 +66,6 @@ impl Retained {
         self.ring.is_empty()
     }
 
-    /// Forgets all.
-    pub fn clear(&mut self) {
-        self.ring.clear();
-    }
-
     /// The StatSN of the oldest.
     pub fn first(&self) -> Option<Sn> {
         self.ring.front().map(|kept| kept.stat_sn)
@@ -97,9 +92,9 @@ impl Retained {
             (None, None) => None,
         };
         Some(TxItem::Pdu {
-            bhs: kept.bhs,
+            bhs: kept.bhs.numbered(stat_sn),
             data,
-            stat_sn: StatSn::Again(stat_sn),
+            stat_sn: StatSn::Again,
             is_control: true,
             closes: false,
         })

@@ -66,6 +66,13 @@ impl Bhs {
         self.u32(16)
     }
 
+    /// The header with this StatSN, which stands at the same place in every response.
+    #[must_use]
+    pub fn numbered(mut self, stat_sn: Sn) -> Bhs {
+        self.put(24, stat_sn.0.to_be_bytes());
+        self
+    }
+
     /// ExpStatSN: at the same place in every request.
     pub fn exp_stat_sn(&self) -> Sn {
         self.sn(28)

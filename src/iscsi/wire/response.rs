@@ -149,6 +149,8 @@ pub struct TmfResponse {
     pub itt: u32,
     /// Response code.
     pub response: u8,
+    /// Additional response information (RFC 7144 §6.4.1).
+    pub information: [u8; 3],
 }
 
 impl TmfResponse {
@@ -156,6 +158,7 @@ impl TmfResponse {
     pub fn encode(&self) -> Bhs {
         let mut bhs = header(0x22, FINAL);
         bhs.0[2] = self.response;
+        bhs.put(8, self.information);
         bhs.put(16, self.itt.to_be_bytes());
         bhs
     }

@@ -72,8 +72,13 @@ impl World {
     fn told(&self, bytes: &[u8], results: &Results) -> Result<Vec<u8>, Sense> {
         let Plan::Report(report) = self.planned(bytes) else { panic!("{bytes:02x?} makes no report") };
         let mut out = vec![0xee; 512];
-        let facts =
-            Facts { attentions: None, now: Tick::ZERO, buffers: &Buffers::default(), copies: results };
+        let facts = Facts {
+            protocol_level: 0,
+            attentions: None,
+            now: Tick::ZERO,
+            buffers: &Buffers::default(),
+            copies: results,
+        };
         let length = report::fill(&report, &self.place(), facts, &mut out)?;
         out.truncate(length);
         Ok(out)

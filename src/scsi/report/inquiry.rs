@@ -14,8 +14,9 @@ pub(super) const NOWHERE: u8 = 0x7f;
 /// tests take 07h for an error.
 const VERSION: u8 = 0x06;
 
-/// VERSION DESCRIPTORs, no version claimed: SAM-5, iSCSI, SPC-4, SPC-5, and of disks SBC-3, SBC-4, of drives MMC-6.
-const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, 0x0960, 0x0460, 0x05c0];
+/// VERSION DESCRIPTORs, no version claimed: SAM-5, iSCSI (its protocol level is added), SPC-4, SPC-5, and of disks SBC-3, SBC-4, of drives MMC-6.
+const ISCSI_DESCRIPTOR: u16 = 0x0960;
+const VERSION_DESCRIPTORS: [u16; 4] = [0x00a0, ISCSI_DESCRIPTOR, 0x0460, 0x05c0];
 const DISK_DESCRIPTORS: &[u16] = &[0x04c0, 0x0600];
 const DRIVE_DESCRIPTORS: &[u16] = &[0x04e0];
 
@@ -34,7 +35,7 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
     Ok(answer(kind, cdb.be16(3)))
 }
 
-pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
+pub(super) fn fill(unit: Option<Served<'_>>, protocol_level: u8, writer: &mut Writer<'_>) {
     let identity = unit.map(|unit| &unit.view.identity);
     let kind = unit.map_or(DeviceKind::Disk, |unit| unit.view.kind);
     let is_protected = unit.is_some_and(|unit| unit.view.protection.is_some());
@@ -61,7 +62,9 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
     writer.zeros_to(58);
     let of_kind = if kind == DeviceKind::CdRom { DRIVE_DESCRIPTORS } else { DISK_DESCRIPTORS };
     for descriptor in VERSION_DESCRIPTORS.iter().chain(of_kind) {
-        writer.put(&descriptor.to_be_bytes());
+        // RFC 7144 §4.2.
+        let level = if *descriptor == ISCSI_DESCRIPTOR { u16::from(protocol_level) } else { 0 };
+        writer.put(&(descriptor + level).to_be_bytes());
     }
     writer.zeros_to(STANDARD_BYTES);
     writer.length_8(4, 5);

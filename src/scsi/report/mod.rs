@@ -78,6 +78,8 @@ enum Kind {
 pub struct Facts<'a> {
     /// What the nexus is owed at the unit.
     pub attentions: Option<&'a mut Attentions>,
+    /// iSCSIProtocolLevel of the session: INQUIRY tells it (RFC 7144 §4.2).
+    pub protocol_level: u8,
     /// What time it is.
     pub now: Tick,
     /// What WRITE BUFFER has written.
@@ -128,7 +130,7 @@ pub fn fill(report: &Report, place: &Place<'_>, facts: Facts<'_>, out: &mut [u8]
 fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_>) -> Result<(), Sense> {
     let unit = Served::at(place);
     match (kind, unit) {
-        (Kind::Inquiry, unit) => inquiry::fill(unit, writer),
+        (Kind::Inquiry, unit) => inquiry::fill(unit, facts.protocol_level, writer),
         (Kind::Vpd { page }, Some(unit)) => vpd::fill(page, unit.view, place.target, writer),
         (Kind::Vpd { .. }, None) => vpd::fill_nowhere(writer),
         (Kind::Sense { descriptor_format }, unit) => {

@@ -103,8 +103,13 @@ pub(in crate::scsi) fn answered(
         panic!("{bytes:02x?} makes no report");
     };
     let mut out = vec![0xee; PARAMETER_BYTES_MAX as usize];
-    let facts =
-        Facts { attentions, now: Tick::ZERO, buffers: &Buffers::default(), copies: &Results::default() };
+    let facts = Facts {
+        protocol_level: 0,
+        attentions,
+        now: Tick::ZERO,
+        buffers: &Buffers::default(),
+        copies: &Results::default(),
+    };
     let length = report::fill(&report, &place, facts, &mut out).unwrap();
     assert!(length <= report.bytes_max() as usize);
     assert!(out[length..].iter().all(|byte| *byte == 0xee), "written beyond the length that is told");

@@ -86,6 +86,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                     out.fill(0xee);
                     let attentions = Some(&mut attentions);
                     let facts = Facts {
+                        protocol_level: 0,
                         attentions,
                         now: Tick::ZERO,
                         buffers: &Buffers::default(),

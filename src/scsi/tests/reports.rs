@@ -14,6 +14,7 @@ use crate::time::Tick;
 /// What is written of a report.
 fn filled(report: &Report, place: &Place<'_>, out: &mut [u8]) -> usize {
     let facts = Facts {
+        protocol_level: 0,
         attentions: None,
         now: Tick::ZERO,
         buffers: &Buffers::default(),

@@ -534,7 +534,7 @@ fn select(lun: u64, write_cache: bool) -> Command {
 }
 
 /// Blocks with the stamps of a write.
-fn stamped(op: u64, lba: u64, blocks: u32, block_bytes: u32) -> Vec<u8> {
+pub(super) fn stamped(op: u64, lba: u64, blocks: u32, block_bytes: u32) -> Vec<u8> {
     let mut bytes = vec![0; (blocks * block_bytes) as usize];
     for (lba, block) in (lba..).zip(bytes.chunks_exact_mut(block_bytes as usize)) {
         fill(block, stamp(op, lba));
