@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::alua::Shifting;
+use super::asks::Writing;
 use super::identity::Choosing;
 use super::reserve::Decided;
 use super::sessions::Nexus as Known;
@@ -15,7 +16,7 @@ use super::store::{Records, Saver, Store};
 use crate::id::{NexusId, UnitId};
 use crate::net::Net;
 use crate::scsi::reserve::{InitiatorPort, Nexus, Permits, Saved, State, Type};
-use crate::scsi::view::UnitView;
+use crate::scsi::view::{Settings, UnitView};
 use crate::time::Tick;
 
 /// What follows when a record is durable, or is not going to be.
@@ -27,6 +28,10 @@ pub(super) enum AfterSave {
     Access(Box<Shifting>),
     /// An identity is shown.
     Identity(Box<Choosing>),
+    /// What a host has written is shown.
+    Identifying(Box<Writing>),
+    /// A SANITIZE begins.
+    Sanitize(UnitId),
 }
 
 /// The record of all ports: relative target port identifiers by target and portal group.
@@ -76,6 +81,8 @@ impl<N: Net> Control<N> {
             AfterSave::Reserve(decided) => self.decided(*decided, is_saved),
             AfterSave::Access(shifting) => self.shifted(*shifting, is_saved),
             AfterSave::Identity(choosing) => self.chosen(*choosing, is_saved),
+            AfterSave::Identifying(writing) => self.written(*writing, is_saved),
+            AfterSave::Sanitize(unit) => self.show_sanitize(unit, is_saved),
         }
     }
 
@@ -99,7 +106,10 @@ impl<N: Net> Control<N> {
                 State::new(true)
             }
         };
-        UnitView { permits: Permits::new(Arc::new(state)), alua: self.saved_alua(view.id), ..view }
+        let settings = Settings { identifying: self.saved_identifying(view.id), ..view.settings };
+        let alua = self.saved_alua(view.id);
+        let medium = self.saved_medium(view.id, view.medium);
+        UnitView { permits: Permits::new(Arc::new(state)), alua, settings, medium, ..view }
     }
 
     /// The key of the record that a unit's reservations have; none while its medium is not known.
