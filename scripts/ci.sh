@@ -161,6 +161,7 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
 stage_sg3() { # sg3_utils, and a CD-ROM drive, through the Linux kernel's initiator
   release_binary; guest_image
   OUT=$OUT/sg3 checks scripts/lab/labs/target.sh sg3 cdrom protect
+  checks scripts/lab/labs/cdboot.sh
 }
 
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA

@@ -8,14 +8,18 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::alua::Shifting;
-use super::asks::Writing;
 use super::identity::Choosing;
+use super::keeper::Then;
 use super::reserve::Decided;
 use super::sessions::Nexus as Known;
 use super::store::{Records, Saver, Store};
-use crate::id::{NexusId, UnitId};
+use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::net::Net;
+use crate::reactor::message::{Ask, TaskTicket, ToReactor};
+use crate::scsi::Outcome;
+use crate::scsi::report::identifying::Identifying;
 use crate::scsi::reserve::{InitiatorPort, Nexus, Permits, Saved, State, Type};
+use crate::scsi::sense::Sense;
 use crate::scsi::view::{Settings, UnitView};
 use crate::time::Tick;
 
@@ -28,10 +32,20 @@ pub(super) enum AfterSave {
     Access(Box<Shifting>),
     /// An identity is shown.
     Identity(Box<Choosing>),
-    /// What a host has written is shown.
-    Identifying(Box<Writing>),
+    /// What a host has written to tell its disks by is shown.
+    Identifying(Box<Written>),
     /// A SANITIZE begins.
     Sanitize(UnitId),
+}
+
+/// SET IDENTIFYING INFORMATION while it is being saved.
+#[derive(Debug)]
+pub(super) struct Written {
+    unit: UnitId,
+    identifying: Identifying,
+    reactor: ReactorId,
+    ticket: TaskTicket,
+    session: SessionId,
 }
 
 /// The record of all ports: relative target port identifiers by target and portal group.
@@ -81,7 +95,7 @@ impl<N: Net> Control<N> {
             AfterSave::Reserve(decided) => self.decided(*decided, is_saved),
             AfterSave::Access(shifting) => self.shifted(*shifting, is_saved),
             AfterSave::Identity(choosing) => self.chosen(*choosing, is_saved),
-            AfterSave::Identifying(writing) => self.written(*writing, is_saved),
+            AfterSave::Identifying(written) => self.written(*written, is_saved),
             AfterSave::Sanitize(unit) => self.show_sanitize(unit, is_saved),
         }
     }
@@ -106,10 +120,50 @@ impl<N: Net> Control<N> {
                 State::new(true)
             }
         };
-        let settings = Settings { identifying: self.saved_identifying(view.id), ..view.settings };
-        let alua = self.saved_alua(view.id);
+        let settings = Settings { identifying: self.intended_identifying(&view), ..view.settings.clone() };
+        let permits = Permits::new(Arc::new(state));
         let medium = self.saved_medium(view.id, view.medium);
-        UnitView { permits: Permits::new(Arc::new(state)), alua, settings, medium, ..view }
+        UnitView { permits, alua: self.saved_alua(view.id), settings, medium, ..view }
+    }
+
+    /// SET IDENTIFYING INFORMATION (SPC-5 §6.43): saved, then shown, then answered.
+    pub(super) fn save_identifying(&mut self, ask: &Ask, identifying: Identifying) {
+        let Ask { unit, reactor, ticket, session, .. } = *ask;
+        let record = record_identifying(&identifying);
+        let written = Written { unit, identifying, reactor, ticket, session };
+        match self.identifying_key(unit) {
+            Some(key) => self.save(&key, record, AfterSave::Identifying(Box::new(written))),
+            None => self.written(written, true),
+        }
+    }
+
+    fn written(&mut self, written: Written, is_saved: bool) {
+        let Written { unit, identifying, reactor, ticket, session } = written;
+        let view = self.catalog.registry.view(unit).filter(|_| is_saved);
+        let shown = view.map(|view| {
+            let settings = Settings { identifying, ..view.settings.clone() };
+            UnitView { settings, ..UnitView::clone(view) }
+        });
+        let then = Then::Answer { reactor, ticket, is_flushed: false };
+        let shown = shown.and_then(|view| self.show_unit(view, Some(session), then).ok());
+        let outcome = match shown {
+            Some(true) => return,
+            Some(false) => Outcome::GOOD,
+            None => Outcome::check(Sense::INTERNAL_FAILURE),
+        };
+        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+    }
+
+    /// What hosts have written to tell a unit by, as it is or is going to be.
+    pub(super) fn intended_identifying(&self, view: &UnitView) -> Identifying {
+        match self.identifying_key(view.id).filter(|_| self.store.is_there()) {
+            Some(key) => self.store.get(&key).map(read_identifying).unwrap_or_default(),
+            None => view.settings.identifying.clone(),
+        }
+    }
+
+    fn identifying_key(&self, unit: UnitId) -> Option<String> {
+        self.catalog.registry.uuid_of(unit).map(|uuid| format!("identifying/{uuid}"))
     }
 
     /// The key of the record that a unit's reservations have; none while its medium is not known.
@@ -137,6 +191,21 @@ impl<N: Net> Control<N> {
         });
         Some(json!({ "registrations": registrations.collect::<Vec<_>>(), "reservation": reservation }))
     }
+}
+
+fn record_identifying(identifying: &Identifying) -> Option<Value> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let Identifying { unit, text } = identifying;
+    (*identifying != Identifying::default()).then(|| json!({ "unit": hex(unit), "text": hex(text) }))
+}
+
+fn read_identifying(record: &Value) -> Identifying {
+    let bytes = |name| {
+        let digits = record.get(name).and_then(Value::as_str).unwrap_or_default().as_bytes();
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        digits.as_chunks::<2>().0.iter().filter_map(byte).collect()
+    };
+    Identifying { unit: bytes("unit"), text: bytes("text") }
 }
 
 /// Target, portal group and relative target port identifier.

@@ -3,9 +3,7 @@
 use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
-use crate::scsi::alua::Alua;
-use crate::scsi::reserve::Permits;
-use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, Settings, Tray, UnitView};
+use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, UnitView};
 
 /// Whether SCSI can show the device as it is. One that holds no block is not ready: its medium has not been found yet.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
@@ -32,29 +30,21 @@ pub(super) fn view(
     let modes =
         modes.map_or(default, |modes| Modes { write_cache: modes.write_cache && info.write_cache, ..modes });
     UnitView {
-        id,
-        blocks: info.blocks,
-        block_bytes: info.block_bytes,
         physical_block_bytes: info.physical_block_bytes,
-        identity,
         read_only: info.read_only,
         write_cache: info.write_cache,
         rotational: info.rotational,
         modes,
-        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
         protection: info.protection,
-        permits: Permits::default(),
-        alua: Alua::default(),
-        chore: None,
         medium: match (info.blocks, kind) {
             (0, DeviceKind::CdRom) => Medium::Empty,
             (0, _) => Medium::NotReady,
             _ => Medium::Ready,
         },
         kind,
-        tray: Tray::default(),
+        ..UnitView::new(id, info.blocks, info.block_bytes, identity)
     }
 }
 

@@ -215,7 +215,9 @@ static ROWS: [Row; 79] = {
         row("REQUEST SENSE", C::Always, In, &[0x03, 0x01, 0, 0, 0xff, 0], &[LUN], Always(request_sense::plan)),
         // A byte of a vendor's, and what was INTERLEAVE. FFMT: a fast format is what there is.
         row("FORMAT UNIT", C::Write, Out, &[chore::FORMAT_UNIT, 0x3f, 0, 0, 0x03, 0], &[(2, 0xff), (3, 0xff), (4, 0xfc)],
-            Unit(chore::plan_format)),
+            Unit(chore::plan_format))
+            // Without FMTPINFO, which is refused, it would take the protection information away.
+            .only(|unit| unit.protection.is_none()),
         row("READ(6)", C::Read, In, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::read_6)),
         row("WRITE(6)", C::Write, Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
         // Bit 1 was CMDDT: obsolete.

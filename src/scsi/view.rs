@@ -171,6 +171,31 @@ pub struct UnitView {
 }
 
 impl UnitView {
+    /// A disk that is ready, keeps what it is given and can do nothing beyond reading and writing. What differs is to be set.
+    pub fn new(id: UnitId, blocks: u64, block_bytes: u32, identity: Identity) -> UnitView {
+        UnitView {
+            id,
+            blocks,
+            block_bytes,
+            physical_block_bytes: block_bytes,
+            identity,
+            read_only: false,
+            write_cache: false,
+            rotational: false,
+            modes: Modes::new(false),
+            settings: Settings::default(),
+            unmap: None,
+            offloads: Offloads::default(),
+            protection: None,
+            permits: Permits::default(),
+            alua: Alua::default(),
+            medium: Medium::Ready,
+            chore: None,
+            kind: DeviceKind::Disk,
+            tray: Tray::default(),
+        }
+    }
+
     /// What is published of a unit; nothing where its index has another tenant by now.
     pub fn find(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
         units.get(unit.index())?.as_deref().filter(|view| view.id == unit)

@@ -16,7 +16,6 @@ use crate::scsi::view::{Medium, UnitView};
 use crate::scsi::{Outcome, Status};
 
 const SANITIZE: &str = "sanitize/01010101-0101-0101-0101-010101010101";
-const IDENTIFYING: &str = "identifying/01010101-0101-0101-0101-010101010101";
 
 fn ask(world: &mut World, peer: Peer, cdb: &[u8], parameters: &[u8]) {
     let mut bytes = [0; 16];
@@ -112,19 +111,4 @@ fn the_next_life_knows_that_one_did_not_end() {
     assert_eq!(shown(&mut world, false).0.medium, Medium::Ready);
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
     assert!(!slow.write(&mut world).contains_key(SANITIZE));
-}
-
-#[test]
-fn what_identifies_is_saved_before_it_is_shown() {
-    let (mut world, slow, alice, _) = keeping(Records::new());
-    ask(&mut world, alice, &[0xa4, 0x06, 0, 0, 0, 0, 0, 0, 0, 2, 0x00], b"ab");
-    silent(&world);
-    let records = slow.write(&mut world);
-    assert_eq!(records[IDENTIFYING], json!({ "unit": "6162", "text": "" }));
-    let (view, attention) = shown(&mut world, false);
-    assert_eq!((view.settings.identifying.unit, attention), (b"ab".to_vec(), Some(Ua::IdentifierChanged)));
-    assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
-    let (world, ..) = keeping(records);
-    let view = world.control.catalog.registry.view(UnitId(0)).unwrap();
-    assert_eq!(view.settings.identifying.unit, b"ab");
 }

@@ -250,3 +250,36 @@ fn others_are_registered_at_every_port_of_the_target() {
     let carols = data.windows(10).filter(|bytes| bytes == b"ple:carol,").count();
     assert_eq!(carols, 2);
 }
+
+#[test]
+fn what_hosts_write_to_tell_a_unit_by_is_kept() {
+    let (mut world, disk, alice, _) = keeping(Records::new());
+    let set = |world: &mut World, kind: u8, text: &[u8]| {
+        let length = u8::try_from(text.len()).unwrap();
+        world.tell(ToControl::Ask(Box::new(Ask {
+            reactor: ReactorId(alice.reactor),
+            ticket: ticket(1),
+            session: alice.session,
+            unit: UnitId(0),
+            cdb: Cdb::new([0xa4, 0x06, 0, 0, 0, 0, 0, 0, 0, length, kind << 1, 0, 0, 0, 0, 0]),
+            parameters: text.into(),
+        })));
+    };
+    set(&mut world, 0, b"one");
+    silent(&world);
+    // The second does not undo what is still being saved of the first.
+    set(&mut world, 2, b"two\0");
+    let records = disk.write(&mut world);
+    let key = "identifying/01010101-0101-0101-0101-010101010101";
+    assert_eq!(records[key], json!({ "unit": "6f6e65", "text": "74776f00" }));
+    for _ in 0..2 {
+        for reactor in [0, 1] {
+            super::acknowledge(&mut world, reactor, true);
+        }
+    }
+    assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
+    let identifying = view(&world).settings.identifying;
+    assert_eq!((identifying.unit.as_slice(), identifying.text.as_slice()), (&b"one"[..], &b"two\0"[..]));
+    let (world, ..) = keeping(records);
+    assert_eq!(view(&world).settings.identifying, identifying);
+}

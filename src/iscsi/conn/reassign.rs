@@ -139,10 +139,10 @@ impl Conn {
         let is_failed = task.outcome.is_some_and(|outcome| outcome.status != crate::scsi::Status::Good);
         let go_on = match task.plan {
             _ if is_failed => GoOn::Answer,
-            Plan::Read(_) => {
+            plan if plan.reads().is_some() => {
                 let offset = offset_of(&self.params, exp_data_sn.0, task.queued_bytes);
                 // A block in two parts of different times would be neither: it is begun at a block, if need be at the first.
-                let is_whole = offset.is_multiple_of(block_bytes.max(1));
+                let is_whole = offset.is_multiple_of(plan.wire_bytes(block_bytes).max(1));
                 let (offset, data_sn) = if is_whole && exp_data_sn.0 <= task.data_sn.0 {
                     (offset, exp_data_sn)
                 } else {

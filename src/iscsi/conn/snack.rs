@@ -11,8 +11,9 @@ use crate::iscsi::task::{Again, Outcome, Phase};
 use crate::iscsi::tx::{Kept, StatSn, TxItem, offset_of};
 use crate::iscsi::wire::{Bhs, R2t, Snack};
 use crate::limits;
-use crate::scsi::Plan;
+use crate::scsi::protect::Protected;
 use crate::scsi::sense::Sense;
+use crate::scsi::{Access, Plan};
 use crate::slab::Key;
 
 /// Opcode of the SCSI Response PDU.
@@ -131,7 +132,12 @@ impl Conn {
                 // While it is read for the first time, this waits until all of it has been sent.
                 Ok((task.phase == Phase::Answered).then_some(Request::Resend(key)))
             }
-            Plan::Write(_) | Plan::Work(_) | Plan::Ask { .. } if task.phase == Phase::Running => {
+            Plan::Write(_)
+            | Plan::Work(_)
+            | Plan::Ask { .. }
+            | Plan::Protected(Protected { access: Access::Write, .. })
+                if task.phase == Phase::Running =>
+            {
                 let (lun, itt) = (task.lun, task.itt);
                 let is_asked = |sn: Sn| (snack.first..last).contains(&sn.0);
                 let mut r2ts = arrayvec::ArrayVec::<R2t, { limits::R2TS_MAX }>::new();

@@ -12,12 +12,8 @@ use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
-use crate::scsi::alua::Alua;
 use crate::scsi::attention::Ua;
-use crate::scsi::reserve::Permits;
-use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use crate::scsi::view::{Identity, LunNumber, Mapping, TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -78,27 +74,7 @@ impl World {
             eui64: None,
             t10: None,
         };
-        let unit = UnitView {
-            id: UnitId(0),
-            blocks: 64,
-            block_bytes: 512,
-            physical_block_bytes: 512,
-            identity,
-            read_only: false,
-            write_cache: false,
-            rotational: false,
-            modes: Modes::new(false),
-            settings: Settings::default(),
-            unmap: None,
-            offloads: crate::bdev::Offloads::default(),
-            permits: Permits::default(),
-            alua: Alua::default(),
-            medium: Medium::Ready,
-            chore: None,
-            kind: DeviceKind::Disk,
-            tray: Tray::default(),
-            protection: None,
-        };
+        let unit = UnitView::new(UnitId(0), 64, 512, identity);
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },
             session_key: Key { index: 0, generation: 0 },

@@ -41,8 +41,8 @@ fn inquiry_says_who_may_change_states() {
         let unit = UnitView { alua, ..unit() };
         answered(&[0x12, 0, 0, 0, 96, 0], Some(&unit), None)[5]
     };
-    assert_eq!(tpgs(Alua::default()), 0x10);
-    assert_eq!(tpgs(Alua::new(true, Vec::new())), 0x30);
+    assert_eq!(tpgs(Alua::default()), 0x18);
+    assert_eq!(tpgs(Alua::new(true, Vec::new())), 0x38);
 }
 
 /// How each state refuses: TARGET PORT IN STANDBY STATE, UNAVAILABLE STATE, ASYMMETRIC ACCESS STATE TRANSITION.

@@ -16,51 +16,28 @@ mod reserved;
 
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
-use crate::scsi::alua::Alua;
 use crate::scsi::attention::Attentions;
 use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::copy::Results;
 use crate::scsi::report::Facts;
-use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use crate::scsi::view::{Identity, LunNumber, Mapping, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
 use crate::time::Tick;
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
 pub(in crate::scsi) fn unit() -> UnitView {
-    UnitView {
-        id: UnitId(3),
-        blocks: 1000,
-        block_bytes: 512,
-        physical_block_bytes: 4096,
-        identity: Identity {
-            vendor: *b"LUNETTE ",
-            product: *b"RAM disk        ",
-            revision: *b"0.1 ",
-            serial: "0123456789abcdef".to_owned(),
-            naa: [0x35, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
-            eui64: None,
-            t10: None,
-        },
-        read_only: false,
-        write_cache: false,
-        rotational: false,
-        modes: Modes::new(false),
-        settings: Settings::default(),
-        unmap: None,
-        offloads: crate::bdev::Offloads::default(),
-        permits: Permits::default(),
-        alua: Alua::default(),
-        medium: Medium::Ready,
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
-        protection: None,
-    }
+    let identity = Identity {
+        vendor: *b"LUNETTE ",
+        product: *b"RAM disk        ",
+        revision: *b"0.1 ",
+        serial: "0123456789abcdef".to_owned(),
+        naa: [0x35, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
+        eui64: None,
+        t10: None,
+    };
+    UnitView { physical_block_bytes: 4096, ..UnitView::new(UnitId(3), 1000, 512, identity) }
 }
 
 pub(in crate::scsi) fn target() -> TargetView {

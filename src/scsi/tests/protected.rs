@@ -112,5 +112,10 @@ fn what_compares_blocks_does_so_without() {
     assert!(matches!(planned(&[0x2f, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Plan::Work(_)));
     assert_eq!(refused(&[0x2f, 0x22, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 7));
     assert_eq!(refused(&[0x2e, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 7));
+    assert_eq!(
+        refused(&[0x04, 0, 0, 0, 0, 0], &formatted()),
+        Sense::INVALID_OPCODE,
+        "it stays as it was made"
+    );
     assert_eq!(refused(&[0x41, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 5));
 }

@@ -12,12 +12,8 @@ use crate::limits;
 use crate::reactor::message::{Adopt, EndReason, NopInTimes, ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
-use crate::scsi::alua::Alua;
 use crate::scsi::attention::Ua;
-use crate::scsi::reserve::Permits;
-use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use crate::scsi::view::{Identity, LunNumber, Mapping, TargetView, UnitView};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
 use crate::sim::no_waker;
@@ -62,27 +58,7 @@ fn unit_view(id: u32) -> UnitView {
         eui64: None,
         t10: None,
     };
-    UnitView {
-        id: UnitId(id),
-        blocks: BLOCKS,
-        block_bytes: 512,
-        physical_block_bytes: 512,
-        identity,
-        read_only: false,
-        write_cache: false,
-        rotational: false,
-        modes: Modes::new(false),
-        settings: Settings::default(),
-        unmap: None,
-        offloads: crate::bdev::Offloads::default(),
-        permits: Permits::default(),
-        alua: Alua::default(),
-        medium: Medium::Ready,
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
-        protection: None,
-    }
+    UnitView::new(UnitId(id), BLOCKS, 512, identity)
 }
 
 impl World {
