@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::Control;
 use super::keeper::Then;
+use super::saving::AfterSave;
 use crate::id::{ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToReactor};
@@ -59,6 +62,7 @@ impl<N: Net> Control<N> {
             (Decision::Nothing, _) | (Decision::ExitFailureMode, None) => Some(Outcome::GOOD),
             (Decision::ExitFailureMode, Some(Phase::Failed { may_exit: true })) => {
                 self.chores.units.remove(&ask.unit);
+                self.forget_sanitize(ask.unit);
                 let (reactor, ticket) = (ask.reactor, ask.ticket);
                 self.show_chore(ask.unit, None, false, Then::Answer { reactor, ticket, is_flushed: false });
                 None
@@ -72,9 +76,49 @@ impl<N: Net> Control<N> {
                 let begun =
                     Phase::Begun { chore: Arc::clone(&chore), asker: Some((ask.reactor, ask.ticket)) };
                 self.chores.units.insert(ask.unit, begun);
-                self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit));
+                match self.sanitize_key(ask.unit) {
+                    // A process that ends meanwhile leaves it unfinished, and its successor has to know.
+                    Some(key) if chore.is_sanitize() => {
+                        let record = json!({ "may_exit": chore.may_exit() });
+                        self.save(&key, Some(record), AfterSave::Sanitize(ask.unit));
+                    }
+                    _ => self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit)),
+                }
                 None
             }
+        }
+    }
+
+    /// That a SANITIZE begins is saved, or is not going to be.
+    pub(super) fn show_sanitize(&mut self, unit: UnitId, is_saved: bool) {
+        let Some(Phase::Begun { chore, asker }) = self.chores.units.get_mut(&unit) else { return };
+        if is_saved {
+            let chore = Arc::clone(chore);
+            return self.show_chore(unit, Some(chore), false, Then::BeginChore(unit));
+        }
+        let asker = asker.take();
+        self.chores.units.remove(&unit);
+        self.answer_asker(asker, Outcome::check(Sense::INTERNAL_FAILURE));
+    }
+
+    /// The medium of a unit that comes back: one whose SANITIZE has not ended well is not ready before another has.
+    pub(super) fn saved_medium(&mut self, unit: UnitId, medium: Medium) -> Medium {
+        let record = self.sanitize_key(unit).and_then(|key| self.store.get(&key).cloned());
+        let Some(record) = record.filter(|_| !self.chores.units.contains_key(&unit)) else { return medium };
+        let may_exit = record.get("may_exit").and_then(Value::as_bool).unwrap_or(false);
+        self.chores.units.insert(unit, Phase::Failed { may_exit });
+        self.catalog.registry.fail(unit);
+        if medium == Medium::Ready { Medium::Failed } else { medium }
+    }
+
+    /// The key of the record that a SANITIZE has while it has not ended well.
+    fn sanitize_key(&self, unit: UnitId) -> Option<String> {
+        self.catalog.registry.uuid_of(unit).map(|uuid| format!("sanitize/{uuid}"))
+    }
+
+    fn forget_sanitize(&mut self, unit: UnitId) {
+        if let Some(key) = self.sanitize_key(unit) {
+            self.store.set(&key, None);
         }
     }
 
@@ -84,6 +128,7 @@ impl<N: Net> Control<N> {
         if !is_clean {
             let asker = asker.take();
             self.chores.units.remove(&unit);
+            self.forget_sanitize(unit);
             self.show_chore(unit, None, false, Then::Nothing);
             return self.answer_asker(asker, Outcome::check(Sense::INTERNAL_FAILURE));
         }
@@ -100,6 +145,9 @@ impl<N: Net> Control<N> {
     pub(super) fn chore_ended(&mut self, unit: UnitId, is_done: bool) {
         let Some(Phase::Begun { chore, asker }) = self.chores.units.remove(&unit) else { return };
         let has_failed = !is_done && chore.is_sanitize();
+        if is_done {
+            self.forget_sanitize(unit);
+        }
         if has_failed {
             self.chores.units.insert(unit, Phase::Failed { may_exit: chore.may_exit() });
         }

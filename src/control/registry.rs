@@ -385,6 +385,14 @@ impl Registry {
         Some(Arc::clone(&unit.view))
     }
 
+    /// The last chore of a unit has failed, and must not: in an earlier process.
+    pub(super) fn fail(&mut self, id: UnitId) {
+        let slot = self.slots.get_mut(id.index()).filter(|slot| slot.id == id);
+        if let Some(unit) = slot.and_then(|slot| slot.unit.as_mut()) {
+            unit.has_failed = true;
+        }
+    }
+
     /// The view of a unit that has this chore now, or has none; `has_failed` where its last has, and must not.
     pub(super) fn busy(
         &mut self,

@@ -34,6 +34,8 @@ pub(super) enum AfterSave {
     Identity(Box<Choosing>),
     /// What a host has written to tell its disks by is shown.
     Identifying(Box<Written>),
+    /// A SANITIZE begins.
+    Sanitize(UnitId),
 }
 
 /// SET IDENTIFYING INFORMATION while it is being saved.
@@ -94,6 +96,7 @@ impl<N: Net> Control<N> {
             AfterSave::Access(shifting) => self.shifted(*shifting, is_saved),
             AfterSave::Identity(choosing) => self.chosen(*choosing, is_saved),
             AfterSave::Identifying(written) => self.written(*written, is_saved),
+            AfterSave::Sanitize(unit) => self.show_sanitize(unit, is_saved),
         }
     }
 
@@ -119,7 +122,8 @@ impl<N: Net> Control<N> {
         };
         let settings = Settings { identifying: self.intended_identifying(&view), ..view.settings.clone() };
         let permits = Permits::new(Arc::new(state));
-        UnitView { permits, alua: self.saved_alua(view.id), settings, ..view }
+        let medium = self.saved_medium(view.id, view.medium);
+        UnitView { permits, alua: self.saved_alua(view.id), settings, medium, ..view }
     }
 
     /// SET IDENTIFYING INFORMATION (SPC-5 §6.43): saved, then shown, then answered.

@@ -67,7 +67,9 @@ impl<N: Net> Reactor<N> {
                 let Some(mut out) = self.tables.solicited.take(bytes.max(1)) else {
                     return self.end(conn, key, Outcome::of(Status::Busy), now);
                 };
-                let Some(task) = self.tables.tasks.get(key) else { return };
+                let tasks = &self.tables.tasks;
+                let Some(task) = tasks.get(key) else { return };
+                self.copies.lose(|copy| tasks.get(copy).is_none_or(|task| task.outcome.is_some()));
                 let (place, attentions) =
                     self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
                 let protocol_level = link.conn.params().protocol_level;

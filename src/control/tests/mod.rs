@@ -2,6 +2,7 @@
 
 mod alua;
 mod asks;
+mod chores;
 mod objects;
 mod reserve;
 mod saving;

@@ -181,7 +181,12 @@ fn of(number: LunNumber, view: &UnitView) -> Side {
 
 /// Whether a unit goes by this designator: ASSOCIATION 00b and DESIGNATOR TYPE in one (SPC-5 §7.8.6).
 fn is_named(view: &UnitView, kind: u8, designator: &[u8]) -> bool {
-    kind == 0x03 && designator == view.identity.naa.as_slice()
+    match kind {
+        // EUI-64 based, and NAA.
+        0x02 => view.identity.eui64.is_some_and(|eui64| designator == eui64),
+        0x03 => designator == view.identity.naa.as_slice(),
+        _ => false,
+    }
 }
 
 /// So many whole descriptors.

@@ -118,6 +118,15 @@ impl Results {
         }
     }
 
+    /// Copies whose command is gone, aborted or with its session, go on no more.
+    pub fn lose(&mut self, is_gone: impl Fn(Key) -> bool) {
+        for kept in self.kept.iter_mut().flatten() {
+            if kept.state == State::AtWork && is_gone(kept.task) {
+                kept.state = State::Failed(None);
+            }
+        }
+    }
+
     fn at_work(&mut self, task: Key) -> Option<&mut Kept> {
         self.kept.iter_mut().flatten().find(|kept| kept.task == task && kept.state == State::AtWork)
     }

@@ -258,6 +258,11 @@ fn results() {
     assert_eq!(told[..16], [0, 0, 0, 36, 0x01, 0x02, 0, 1, 0, 0, 3, 0xe8, 0x02, 8, 8, 0]);
     assert_eq!(told[32..], [0x72, 0x0a, 0, 0, 0, 0, 0, 0]);
     assert_eq!(world.told(&short(9), &results).unwrap()[4], 0x01, "the other is still known");
+    results.begin(TASK, NexusId(1), UnitId(3), 6, &cdb(&[0x83, 0x01]));
+    results.lose(|_| false);
+    assert_eq!(world.told(&short(6), &results).unwrap()[4], 0x00);
+    results.lose(|task| task == TASK);
+    assert_eq!(world.told(&long(6), &results).unwrap()[5], 0x60, "its command was aborted");
     results.begin(TASK, NexusId(2), UnitId(3), 7, &cdb(&[0x83, 0x00]));
     assert_eq!(world.told(&short(7), &results), Err(Sense::invalid_byte(2)), "another nexus's");
 }

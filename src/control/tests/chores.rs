@@ -1,0 +1,114 @@
+//! SANITIZE and what hosts write down: in which order things happen, and what the next life knows.
+
+use serde_json::json;
+
+use super::acknowledge;
+use super::reserve::{Peer, answer, silent, ticket};
+use super::saving::{Slow, keeping};
+use super::world::World;
+use crate::control::store::Records;
+use crate::id::{ReactorId, UnitId};
+use crate::reactor::message::{Ask, Change, ToControl, ToReactor};
+use crate::scsi::attention::Ua;
+use crate::scsi::cdb::Cdb;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::{Medium, UnitView};
+use crate::scsi::{Outcome, Status};
+
+const SANITIZE: &str = "sanitize/01010101-0101-0101-0101-010101010101";
+
+fn ask(world: &mut World, peer: Peer, cdb: &[u8], parameters: &[u8]) {
+    let mut bytes = [0; 16];
+    bytes[..cdb.len()].copy_from_slice(cdb);
+    world.tell(ToControl::Ask(Box::new(Ask {
+        reactor: ReactorId(peer.reactor),
+        ticket: ticket(1),
+        session: peer.session,
+        unit: UnitId(0),
+        cdb: Cdb::new(bytes),
+        parameters: parameters.into(),
+    })));
+}
+
+/// SANITIZE, OVERWRITE with these bits.
+fn sanitize(world: &mut World, peer: Peer, options: u8) {
+    ask(world, peer, &[0x48, options | 0x01, 0, 0, 0, 0, 0, 0, 5], &[1, 0, 0, 1, 7]);
+}
+
+/// Both reactors show the unit's new view.
+#[track_caller]
+fn shown(world: &mut World, is_drained: bool) -> (UnitView, Option<Ua>) {
+    let [change, other] = [0, 1].map(|reactor| acknowledge(world, reactor, true));
+    let (Change::Unit { view, attention, is_drained: drained, .. }, Change::Unit { view: same, .. }) =
+        (change, other)
+    else {
+        panic!("two views")
+    };
+    assert_eq!((&view, drained), (&same, is_drained));
+    (UnitView::clone(&view), attention)
+}
+
+/// A sanitize that is being done.
+fn begun(options: u8) -> (World, Slow, Peer, ToControl) {
+    let (mut world, slow, alice, _) = keeping(Records::new());
+    sanitize(&mut world, alice, options);
+    silent(&world);
+    let records = slow.write(&mut world);
+    assert_eq!(records[SANITIZE], json!({ "may_exit": options & 0x20 != 0 }));
+    let (view, attention) = shown(&mut world, true);
+    assert_eq!((view.medium, attention), (Medium::Busy, None));
+    if options & 0x80 != 0 {
+        assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
+    }
+    let Some(ToReactor::Chore { unit, chore }) = world.reactors[0].receive() else { panic!("a chore") };
+    silent(&world);
+    (world, slow, alice, ToControl::ChoreEnded { unit, chore, is_done: true })
+}
+
+#[test]
+fn it_is_saved_shown_done_shown_and_answered() {
+    let (mut world, slow, alice, ended) = begun(0x00);
+    sanitize(&mut world, alice, 0x80);
+    let sense = Sense { progress: Some(0), ..Sense::SANITIZE_IN_PROGRESS };
+    assert_eq!(answer(&world, alice), (1, Outcome::check(sense)), "one at a time");
+    world.tell(ended);
+    let (view, attention) = shown(&mut world, false);
+    assert_eq!((view.medium, attention), (Medium::Ready, None));
+    assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
+    assert!(!slow.write(&mut world).contains_key(SANITIZE));
+}
+
+#[test]
+fn who_waits_may_be_aborted_and_it_is_not() {
+    let (mut world, _, alice, ended) = begun(0x00);
+    world.tell(ToControl::Withdraw { reactor: ReactorId(0), ticket: ticket(1), unit: UnitId(0) });
+    assert_eq!(answer(&world, alice), (1, Outcome::of(Status::TaskAborted)));
+    world.tell(ended);
+    assert_eq!(shown(&mut world, false).0.medium, Medium::Ready);
+    silent(&world);
+}
+
+#[test]
+fn what_cannot_be_saved_does_not_begin() {
+    let (mut world, slow, alice, _) = keeping(Records::new());
+    sanitize(&mut world, alice, 0x80);
+    slow.refuse(&mut world);
+    assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::INTERNAL_FAILURE)));
+    silent(&world);
+}
+
+#[test]
+fn the_next_life_knows_that_one_did_not_end() {
+    let medium = |world: &World| world.control.catalog.registry.view(UnitId(0)).unwrap().medium;
+    let (mut world, _, alice, _) = keeping([(SANITIZE.to_owned(), json!({ "may_exit": false }))].into());
+    assert_eq!(medium(&world), Medium::Failed);
+    let exit = [0x48, 0x1f];
+    ask(&mut world, alice, &exit, &[]);
+    assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::invalid_bit(1, 4))));
+
+    let (mut world, slow, alice, _) = keeping([(SANITIZE.to_owned(), json!({ "may_exit": true }))].into());
+    ask(&mut world, alice, &exit, &[]);
+    assert_eq!(shown(&mut world, false).0.medium, Medium::Ready);
+    assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
+    assert!(!slow.write(&mut world).contains_key(SANITIZE));
+}
