@@ -77,6 +77,14 @@ pub const CHANGES_MAX: usize = 256;
 pub const DELETE_SECONDS: u16 = 3;
 /// Who deletes a target is answered after so long, be it complete or not.
 pub const DELETE_NS: u64 = 30 * SECOND_NS;
+/// Initiator groups that find LUNs of their own at one target.
+pub const TARGET_LUN_MAPS_MAX: usize = 64;
+/// Records of the state file.
+pub const RECORDS_MAX: usize = 16_384;
+/// A command that waits for the state file fails after so long.
+pub const SAVE_NS: u64 = 20 * SECOND_NS;
+/// What could not be written is written again so much later.
+pub const SAVE_RETRY_NS: u64 = SECOND_NS;
 /// Barriers in flight; a task management function beyond is rejected.
 pub const BARRIERS_MAX: usize = 256;
 /// Messages of the reactors to control that may wait in its queue.
@@ -213,6 +221,9 @@ pub const HOLDS_MAX: u32 = 128;
 pub const HOLD_NS: u64 = 25 * SECOND_NS;
 const _: () = assert!(HOLDS_MAX >= WINDOW_MAX, "one session alone is never answered BUSY for that");
 const _: () = assert!(HOLD_NS > DRAIN_NS + SWALLOW_NS, "a device that can be fenced does not cost the hold");
+
+/// Ranges of tokens that each reactor watches, those of all reactors' tokens together; a token beyond is refused.
+pub const WATCHES_MAX: usize = 256;
 
 /// Memory for one reactor's buffers, unless the operator says otherwise.
 pub const POOL_BYTES: usize = 128 * 1024 * 1024;

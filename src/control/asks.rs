@@ -4,6 +4,7 @@ use super::Control;
 use super::keeper::Then;
 use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
+use crate::scsi::alua;
 use crate::scsi::chore::{FORMAT_UNIT, SANITIZE};
 use crate::scsi::report::mode;
 use crate::scsi::report::timestamp::{self, Clock};
@@ -27,6 +28,13 @@ impl<N: Net> Control<N> {
             SANITIZE | FORMAT_UNIT => {
                 if let Some(outcome) = self.chore(&ask) {
                     self.answer(&ask, outcome);
+                }
+            }
+            MAINTENANCE_OUT if ask.cdb.service_action() == alua::SET_ACTION => {
+                match self.set_port_groups(&ask) {
+                    Ok(None) => {}
+                    Ok(Some(outcome)) => self.answer(&ask, outcome),
+                    Err(sense) => self.answer(&ask, Outcome::check(sense)),
                 }
             }
             MAINTENANCE_OUT => {

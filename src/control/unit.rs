@@ -3,6 +3,7 @@
 use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
+use crate::scsi::alua::Alua;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, Settings, Tray, UnitView};
 
@@ -43,7 +44,9 @@ pub(super) fn view(
         settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
+        protection: info.protection,
         permits: Permits::default(),
+        alua: Alua::default(),
         chore: None,
         medium: match (info.blocks, kind) {
             (0, DeviceKind::CdRom) => Medium::Empty,
@@ -59,7 +62,7 @@ pub(super) fn view(
 /// with a disk of the same name must not be taken for two paths to one disk.
 pub(super) fn identity(info: &Info, product: &str) -> Identity {
     let uuid = &info.uuid;
-    let mut naa = [0; 8];
+    let mut naa = [0_u8; 8];
     // Bytes 0 to 5, 14 and 15: the others hold the UUID's version and variant.
     naa[..6].copy_from_slice(&uuid[..6]);
     naa[6..].copy_from_slice(&uuid[14..]);
@@ -69,7 +72,9 @@ pub(super) fn identity(info: &Info, product: &str) -> Identity {
         product: padded(product),
         revision: padded(concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"))),
         serial: uuid.iter().map(|byte| format!("{byte:02x}")).collect(),
-        naa,
+        naa: naa.into_iter().collect(),
+        eui64: None,
+        t10: None,
     }
 }
 
@@ -102,13 +107,14 @@ mod tests {
             ],
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
+            protection: None,
         }
     }
 
     #[test]
     fn who_a_unit_is_comes_from_its_uuid() {
         let identity = identity(&info(), "RAM disk");
-        assert_eq!(identity.naa, [0x38, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x6b, 0xf6]);
+        assert_eq!(identity.naa.as_slice(), [0x38, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x6b, 0xf6]);
         assert_eq!(identity.serial, "f81d4fae7dec41d0a76500a0c91e6bf6");
         assert_eq!(&identity.vendor, b"LUNETTE ");
         assert_eq!(&identity.product, b"RAM disk        ");

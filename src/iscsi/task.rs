@@ -7,6 +7,7 @@ use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::Keeps;
 use crate::iscsi::wire::{Bhs, Residual};
 use crate::limits;
+use crate::scsi::copy::rod::{self, TokenId};
 use crate::scsi::view::LunNumber;
 use crate::scsi::work::Run;
 use crate::scsi::{Plan, cdb::Cdb, copy};
@@ -47,6 +48,28 @@ pub enum Running {
     Work(Run),
     /// From LUN to LUN.
     Copy(copy::Run),
+    /// With tokens.
+    Token {
+        /// Where it stands.
+        run: rod::Run,
+        /// The token that is made.
+        id: Option<TokenId>,
+        /// What of a token is read now.
+        reading: Option<Reading>,
+    },
+}
+
+/// Blocks of a token that are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Where they are.
+    pub side: copy::Side,
+    /// First block.
+    pub lba: u64,
+    /// How many.
+    pub blocks: u32,
+    /// The hold is granted under which they are read.
+    pub is_held: bool,
 }
 
 /// A command that is worked off in steps, or the part of it whose data have come.

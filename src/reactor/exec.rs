@@ -82,8 +82,8 @@ impl<N: Net> Reactor<N> {
                 self.run_queued(conn, now);
             }
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
-            Plan::Read(_) | Plan::Write(_) | Plan::Work(_)
-                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) =>
+            Plan::Read(_) | Plan::Write(_) | Plan::Work(_) | Plan::Protected(_)
+                if moves_bytes == 0 && (plan.is_in_blocks() || plan.reads().is_some()) =>
             {
                 self.end(conn, key, Outcome::GOOD, now);
             }
@@ -91,9 +91,13 @@ impl<N: Net> Reactor<N> {
                 self.data_came(conn, key, None, 0, now)
             }
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(_) | Plan::Work(_) | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {
-                self.advance_write(conn, key, now)
-            }
+            Plan::Protected(_) if plan.reads().is_some() => self.advance_read(conn, key, now),
+            Plan::Write(_)
+            | Plan::Work(_)
+            | Plan::Keep(_)
+            | Plan::Copy(_)
+            | Plan::Ask { .. }
+            | Plan::Protected(_) => self.advance_write(conn, key, now),
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
                     return self.end(conn, key, Outcome::GOOD, now);
@@ -109,9 +113,8 @@ impl<N: Net> Reactor<N> {
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
     pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
         let conn = self.allegiance(key, conn);
-        let is_copy = |task: &Task| matches!(task.plan, Plan::Copy(_)) && task.outcome.is_none();
         let outcome = match self.tables.tasks.get(key) {
-            Some(task) if is_copy(task) => self.copy_ended(key, outcome),
+            Some(Task { plan: Plan::Copy(copy), outcome: None, .. }) => self.copy_ended(key, *copy, outcome),
             _ => outcome,
         };
         if let Some(link) = self.conns.get_mut(conn) {
@@ -199,11 +202,11 @@ impl<N: Net> Reactor<N> {
             return self.io_finished(record.conn, record.task, data, now);
         }
         match (record.op, data) {
-            (Op::Read { .. }, Some(mut data)) => {
+            (Op::Read { .. } | Op::ReadProtected { .. }, Some(mut data)) => {
                 data.truncate(record.bytes as usize);
                 self.read_came(record.conn, record.task, record.offset, data, now);
             }
-            (Op::Write { .. }, _) => {
+            (Op::Write { .. } | Op::WriteProtected { .. }, _) => {
                 if planted!(self, AnswerBeforeDone) && task.submitted_bytes >= task.moves_bytes {
                     task.ios = 0;
                 }

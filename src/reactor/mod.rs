@@ -29,6 +29,7 @@ mod spawn;
 mod submit;
 mod tables;
 mod tmf;
+mod token;
 mod transfer;
 mod turn;
 mod unit;

@@ -18,6 +18,7 @@ use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::{Planted, planted};
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
+use crate::reactor::token::Mint;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::Waiting;
 use crate::scsi::buffers::Buffers;
@@ -97,6 +98,7 @@ pub struct Reactor<N: Net> {
     pub(super) lending: Lending,
     /// What is done on whole units.
     pub(super) chores: Vec<AtWork>,
+    pub(super) mint: Mint,
     /// What became of copies.
     pub(super) copies: Results,
     /// What WRITE BUFFER has written.
@@ -139,6 +141,7 @@ impl<N: Net> Reactor<N> {
             next_scan: Tick::ZERO,
             lending: Lending::new(),
             chores: Vec::new(),
+            mint: Mint::default(),
             copies: Results::default(),
             buffers: Buffers::default(),
             planted: setup.planted,

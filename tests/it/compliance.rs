@@ -1,15 +1,16 @@
 //! Rules of RFC 7143 that no other test shows: each is a row of docs/rfc7143.toml.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+use lunette::bdev::error::{Fault, Kind};
 use lunette_initiator::pdu::request::{DataOut, LoginRequest, NopOut, ScsiCommand, TextRequest};
 use lunette_initiator::pdu::response::{LoginResponse, NopIn, R2t, Response, ScsiResponse, TextResponse};
 use lunette_initiator::pdu::{Flaw, NO_TAG, Pdu};
-use lunette_initiator::scsi::cdb;
-use lunette_initiator::session::Residual;
+use lunette_initiator::scsi::{cdb, status};
+use lunette_initiator::session::{Event, Function, Residual, Tmf};
 use lunette_initiator::socket::Wire;
 use lunette_initiator::{Client, Command, Config, Offer, lun, text};
 
-use crate::harness::{Setup, World, config, pattern};
+use crate::harness::{SOON, Setup, World, config, pattern, sense, test_unit_ready, until, write};
 
 /// A connection in full feature phase whose unit attention was told, and its next CmdSN.
 fn wire(world: &World, config: &Config) -> (Wire, u32) {
@@ -26,12 +27,14 @@ fn next(wire: &mut Wire) -> (Response, Vec<u8>) {
     (Response::decode(&pdu.bhs), pdu.data)
 }
 
-/// Nothing is said before the answer to what is sent now.
+/// Nothing is said before the answers to what is sent now; the second is asked for in another turn.
 fn assert_silent(wire: &mut Wire) {
-    let ping = NopOut { immediate: true, itt: 0x515, ttt: NO_TAG, ..NopOut::default() };
-    wire.send(&ping.with([])).unwrap();
-    let (response, _) = next(wire);
-    assert!(matches!(response, Response::NopIn(NopIn { itt: 0x515, .. })), "{response:?}");
+    for itt in [0x515, 0x516] {
+        let ping = NopOut { immediate: true, itt, ttt: NO_TAG, ..NopOut::default() };
+        wire.send(&ping.with([])).unwrap();
+        let (response, _) = next(wire);
+        assert!(matches!(response, Response::NopIn(nop) if nop.itt == itt), "{response:?}");
+    }
 }
 
 /// A WRITE (10) of `blocks` blocks of 512 bytes at the beginning.
@@ -279,4 +282,27 @@ fn a_text_response_that_is_not_the_last_has_tag_and_lun() {
         panic!("no answer")
     };
     assert_eq!(text::decode(&data).unwrap().len(), 2);
+}
+
+/// Nothing of its own is aborted, so it waits for the other's only.
+#[test]
+fn a_reset_waits_for_what_a_device_has_of_another_session() {
+    let world = World::start(Setup { reactors: 2, ..Setup::default() });
+    let (mut client, mut other) = (world.client("a"), world.client("b"));
+    let rule = world.disks[0].order(Kind::Write, Fault::Lose, 1);
+    let theirs = other.session().command(write(1, 0, 8)).unwrap();
+    other.ping(b"").unwrap();
+    assert_eq!(world.disks[0].faults.left(rule), 0, "the device has it");
+    let reset = client.session().task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap();
+    for client in [&mut client, &mut other] {
+        until("a unit attention says that the reset has reached a reactor", || {
+            let end = client.run(test_unit_ready(0)).unwrap();
+            !end.is_good() && sense(&end) == (0x6, 0x29, 0x03)
+        });
+    }
+    client.ping(b"").unwrap();
+    assert_eq!(client.next_event(), None);
+    world.disks[0].faults.release(rule);
+    assert_eq!(other.completion(theirs).unwrap().status, status::TASK_ABORTED);
+    assert_eq!(client.wait_event(SOON).unwrap(), Some(Event::TmfResponse { itt: reset, response: 0 }));
 }

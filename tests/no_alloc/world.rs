@@ -25,6 +25,7 @@ use lunette::net::wake::{KernelWaker, wake_pair};
 use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
+use lunette::scsi::alua::Alua;
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{
@@ -352,7 +353,9 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
             product: *b"disk            ",
             revision: *b"0001",
             serial: "1".to_owned(),
-            naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
+            naa: [0x30, 0, 0, 0, 0, 0, 0, 1].into_iter().collect(),
+            eui64: None,
+            t10: None,
         },
         read_only: false,
         write_cache: info.write_cache,
@@ -362,10 +365,12 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 
@@ -383,6 +388,7 @@ fn target_view() -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: Vec::new(),
         mappings: [0, 1, 2].map(mapping).into(),
     }

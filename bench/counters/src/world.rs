@@ -17,6 +17,7 @@ use lunette::net::Waker;
 use lunette::reactor::message::{Adopt, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Reactor, Setup, Sizes};
+use lunette::scsi::alua::Alua;
 use lunette::scsi::attention::Ua;
 use lunette::scsi::reserve::Permits;
 use lunette::scsi::view::{
@@ -227,8 +228,6 @@ fn params(case: Case) -> Params {
         protocol_level: 1,
         connections_max: 1,
         error_recovery_level: 0,
-        protocol_level: 1,
-        connections_max: 1,
         time2wait: 2,
         time2retain: 0,
     }
@@ -283,7 +282,9 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
             product: *b"disk            ",
             revision: *b"0001",
             serial: number.to_string(),
-            naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
+            naa: [0x30, 0, 0, 0, 0, 0, 0, 1].into_iter().collect(),
+            eui64: None,
+            t10: None,
         },
         read_only: false,
         write_cache: info.write_cache,
@@ -292,11 +293,13 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         unmap: info.unmap,
         offloads: info.offloads,
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
         settings: Settings::default(),
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 
@@ -311,6 +314,7 @@ fn target_view(luns: u16) -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: Vec::new(),
         mappings: (0..luns).map(mapping).collect(),
     }

@@ -52,7 +52,7 @@ impl Conn {
         let plan = scsi::plan(&cdb, &place);
         let transfer = plan.transfer(&place);
         let unit = place.unit.map(|(view, _)| view.id);
-        let block_bytes = place.unit.map_or(1, |(view, _)| view.block_bytes);
+        let block_bytes = place.unit.map_or(1, |(view, _)| plan.wire_bytes(view.block_bytes));
         let mut task = Task::new(self.key, command.itt, command.cmd_sn, cdb, plan, cx.now);
         task.is_immediate = command.immediate;
         task.attribute = command.attribute;

@@ -12,6 +12,7 @@ use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
+use crate::scsi::alua::Alua;
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{
@@ -64,6 +65,7 @@ impl World {
             histogram: None,
             port_group: 1,
             portal_group: 1,
+            lun_map: None,
             portals: vec!["192.0.2.1:3260,1".to_owned()],
             mappings: vec![mapping],
         };
@@ -72,7 +74,9 @@ impl World {
             product: *b"DISK            ",
             revision: *b"1   ",
             serial: "1".to_owned(),
-            naa: [0x30; 8],
+            naa: [0x30; 8].into_iter().collect(),
+            eui64: None,
+            t10: None,
         };
         let unit = UnitView {
             id: UnitId(0),
@@ -88,10 +92,12 @@ impl World {
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
             permits: Permits::default(),
+            alua: Alua::default(),
             medium: Medium::Ready,
             chore: None,
             kind: DeviceKind::Disk,
             tray: Tray::default(),
+            protection: None,
         };
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },

@@ -1,11 +1,13 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod alua;
 mod chores;
 mod modes;
 mod opcodes;
 mod parameters;
 mod plans;
+mod protected;
 mod random;
 mod refusals;
 mod removable;
@@ -14,6 +16,7 @@ mod reserved;
 
 use crate::id::{NexusId, UnitId};
 use crate::limits::PARAMETER_BYTES_MAX;
+use crate::scsi::alua::Alua;
 use crate::scsi::attention::Attentions;
 use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
@@ -39,7 +42,9 @@ pub(in crate::scsi) fn unit() -> UnitView {
             product: *b"RAM disk        ",
             revision: *b"0.1 ",
             serial: "0123456789abcdef".to_owned(),
-            naa: [0x35, 1, 2, 3, 4, 5, 6, 7],
+            naa: [0x35, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
+            eui64: None,
+            t10: None,
         },
         read_only: false,
         write_cache: false,
@@ -49,10 +54,12 @@ pub(in crate::scsi) fn unit() -> UnitView {
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 
@@ -66,6 +73,7 @@ pub(in crate::scsi) fn target() -> TargetView {
         histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
+        lun_map: None,
         portals: Vec::new(),
         mappings: [0, 5, 300].map(mapping).to_vec(),
     }

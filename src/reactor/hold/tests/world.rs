@@ -12,6 +12,7 @@ use crate::limits;
 use crate::reactor::message::{Adopt, EndReason, NopInTimes, ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
+use crate::scsi::alua::Alua;
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::Permits;
 use crate::scsi::view::{
@@ -57,7 +58,9 @@ fn unit_view(id: u32) -> UnitView {
         product: *b"DISK            ",
         revision: *b"1   ",
         serial: "1".to_owned(),
-        naa: [0x30; 8],
+        naa: [0x30; 8].into_iter().collect(),
+        eui64: None,
+        t10: None,
     };
     UnitView {
         id: UnitId(id),
@@ -73,10 +76,12 @@ fn unit_view(id: u32) -> UnitView {
         unmap: None,
         offloads: crate::bdev::Offloads::default(),
         permits: Permits::default(),
+        alua: Alua::default(),
         medium: Medium::Ready,
         chore: None,
         kind: DeviceKind::Disk,
         tray: Tray::default(),
+        protection: None,
     }
 }
 
@@ -175,6 +180,7 @@ impl World {
             histogram: None,
             port_group: 1,
             portal_group: 1,
+            lun_map: None,
             portals: Vec::new(),
             mappings: mappings.collect(),
         };
