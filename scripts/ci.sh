@@ -154,12 +154,14 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   CHAP=1 DIGESTS=1 OUT=$OUT/vm scripts/lab/labs/initiator-lunette.sh
   count 1 0 0
   ROUNDS=$rounds OUT=$OUT/disks checks scripts/lab/labs/target.sh disks
+  OUT=$OUT/multipath checks scripts/lab/labs/target.sh multipath
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 
 stage_sg3() { # sg3_utils, and a CD-ROM drive, through the Linux kernel's initiator
   release_binary; guest_image
-  OUT=$OUT/sg3 checks scripts/lab/labs/target.sh sg3 cdrom
+  OUT=$OUT/sg3 checks scripts/lab/labs/target.sh sg3 cdrom protect
+  checks scripts/lab/labs/cdboot.sh
 }
 
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA

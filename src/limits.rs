@@ -77,6 +77,14 @@ pub const CHANGES_MAX: usize = 256;
 pub const DELETE_SECONDS: u16 = 3;
 /// Who deletes a target is answered after so long, be it complete or not.
 pub const DELETE_NS: u64 = 30 * SECOND_NS;
+/// Initiator groups that find LUNs of their own at one target.
+pub const TARGET_LUN_MAPS_MAX: usize = 64;
+/// Records of the state file.
+pub const RECORDS_MAX: usize = 16_384;
+/// A command that waits for the state file fails after so long.
+pub const SAVE_NS: u64 = 20 * SECOND_NS;
+/// What could not be written is written again so much later.
+pub const SAVE_RETRY_NS: u64 = SECOND_NS;
 /// Barriers in flight; a task management function beyond is rejected.
 pub const BARRIERS_MAX: usize = 256;
 /// Messages of the reactors to control that may wait in its queue.
@@ -133,7 +141,18 @@ const _: () = assert!(WINDOW_MAX <= 128, "Window::taken has 128 bits");
 const _: () = assert!(WINDOW_MIN.is_power_of_two() && WINDOW_MAX.is_power_of_two());
 
 /// Device IOs of one reactor, at most, and so the indices of their tags: every command of every session has all of its own.
-pub const IOS_MAX: u32 = (CONNS_MAX * (WINDOW_MIN + IMMEDIATE_MAX) + SPARE_WINDOW) * PLAN_IOS as u32;
+pub const IOS_MAX: u32 =
+    (CONNS_MAX * (WINDOW_MIN + IMMEDIATE_MAX) + SPARE_WINDOW + RETAINING_CONNS_MAX * WINDOW_MAX)
+        * PLAN_IOS as u32;
+/// Connections of one reactor that keep what they have answered until it is acknowledged: those at error recovery levels above 0.
+/// Others at such levels have nothing to resend.
+pub const RETAINING_CONNS_MAX: u32 = 64;
+/// Numbered PDUs that such a connection keeps; the oldest go first.
+pub const RETAINED_MAX: usize = (WINDOW_MAX + CONTROL_REPLIES_MAX) as usize;
+/// Data of a READ are sent again (RFC 7143 §11.16) if they are no more than this: their place is counted PDU by PDU.
+pub const RESEND_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Writes to a unit that are remembered, so that data are not sent again which have changed since.
+pub const WATCHED_WRITES: usize = 256;
 
 /// PDUs of one vectored send: three slices each, and Linux takes 1024.
 pub const BATCH_PDUS: usize = 128;
@@ -213,6 +232,9 @@ pub const HOLDS_MAX: u32 = 128;
 pub const HOLD_NS: u64 = 25 * SECOND_NS;
 const _: () = assert!(HOLDS_MAX >= WINDOW_MAX, "one session alone is never answered BUSY for that");
 const _: () = assert!(HOLD_NS > DRAIN_NS + SWALLOW_NS, "a device that can be fenced does not cost the hold");
+
+/// Ranges of tokens that each reactor watches, those of all reactors' tokens together; a token beyond is refused.
+pub const WATCHES_MAX: usize = 256;
 
 /// Memory for one reactor's buffers, unless the operator says otherwise.
 pub const POOL_BYTES: usize = 128 * 1024 * 1024;

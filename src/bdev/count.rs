@@ -221,11 +221,12 @@ impl Channel for CountedChannel {
         let (tag, op) = (io.tag, io.op);
         self.inner.submit(io, now)?;
         let kind = match op {
-            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => 0,
+            Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => 0,
             Op::Write { .. }
             | Op::WriteZeroes { .. }
             | Op::CompareAndWrite { .. }
             | Op::Copy { .. }
+            | Op::WriteProtected { .. }
             | Op::WriteUncorrectable { .. } => 1,
             Op::Unmap { .. } => 2,
             Op::Flush => KINDS,

@@ -102,7 +102,9 @@ impl Channel for DelayChannel {
     fn submit(&mut self, mut io: Io, now: Tick) -> Result<(), Refused> {
         self.last = now;
         let delay_ns = match io.op {
-            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => self.delays.read_ns,
+            Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => {
+                self.delays.read_ns
+            }
             Op::Flush => self.delays.flush_ns,
             _ => self.delays.write_ns,
         };

@@ -77,6 +77,7 @@ impl Bdev for Drive {
             uuid,
             unmap: medium.as_ref().and_then(|medium| medium.unmap),
             offloads: medium.map_or(Offloads::default(), |medium| medium.offloads),
+            protection: None,
         }
     }
 

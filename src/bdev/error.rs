@@ -66,10 +66,11 @@ impl Rule {
 
     fn meets(&self, op: Op) -> bool {
         let kind = match op {
-            Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => Kind::Read,
+            Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => Kind::Read,
             Op::Write { .. }
             | Op::CompareAndWrite { .. }
             | Op::Copy { .. }
+            | Op::WriteProtected { .. }
             | Op::WriteUncorrectable { .. } => Kind::Write,
             Op::Flush => Kind::Flush,
             Op::Unmap { .. } => Kind::Unmap,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::instant::{InstantChannel, Perform, blocks_of};
+use super::protection::{Checks, Protection, TUPLE, TUPLE_BYTES, Tuple};
 use super::queue::extent_bytes;
 use super::{Bdev, Channel, Info, IoError, Offloads, Op, Unmap};
 use crate::buf::{Hugepages, MapFailed, Medium, Memory, Pages};
@@ -75,6 +76,7 @@ struct Shared {
     blocks: AtomicU64,
     medium: Arc<Medium>,
     pages: Pages,
+    protected: Option<Protected>,
     /// Channels that are open.
     channels: AtomicU32,
 }
@@ -82,6 +84,11 @@ struct Shared {
 impl Malloc {
     /// Maps the memory and makes a disk of it: zeroed, nothing resident.
     pub fn new(recipe: Recipe) -> Result<Malloc, MallocError> {
+        Malloc::with_protection(recipe, None)
+    }
+
+    /// The same, with protection information beside each block.
+    pub fn with_protection(recipe: Recipe, protection: Option<Protection>) -> Result<Malloc, MallocError> {
         let Recipe { name, blocks, blocks_max, block_bytes, physical_block_bytes, uuid, hugepages } = recipe;
         if block_bytes != 512 && block_bytes != 4096 {
             return Err(MallocError::BlockBytes(block_bytes));
@@ -98,6 +105,7 @@ impl Malloc {
         let bytes = bytes.ok_or(MallocError::TooLarge(blocks_max))?;
         let memory = Memory::map_preferring_huge(bytes, hugepages, Memory::map_untouched)?;
         let pages = memory.pages();
+        let protected = protection.map(|kind| Protected::new(kind, blocks_max)).transpose()?;
         let (blocks, medium) = (AtomicU64::new(blocks), Arc::new(Medium::new(memory)));
         Ok(Malloc {
             shared: Arc::new(Shared {
@@ -109,6 +117,7 @@ impl Malloc {
                 blocks,
                 medium,
                 pages,
+                protected,
                 channels: AtomicU32::new(0),
             }),
         })
@@ -145,6 +154,7 @@ impl Bdev for Malloc {
             uuid: self.shared.uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             offloads: OFFLOADS,
+            protection: self.shared.protected.as_ref().map(|protected| protected.kind),
         }
     }
 
@@ -163,6 +173,54 @@ const OFFLOADS: Offloads = Offloads {
     // Whatever ends the process takes all of the medium with it.
     atomic_write_blocks: u32::MAX,
 };
+
+/// The protection information of a disk, block by block.
+#[derive(Debug)]
+struct Protected {
+    kind: Protection,
+    /// Each tuple with all of its bits the other way round: memory that nobody has written stands for FFh in all bytes, which says that
+    /// there is nothing to check (SBC-4 §4.22.2).
+    tuples: Medium,
+}
+
+/// A reader on another core may meet a write half done: so often it looks again before it believes that a tuple is wrong.
+const LOOKS: u32 = 64;
+
+impl Protected {
+    fn new(kind: Protection, blocks_max: u64) -> Result<Protected, MallocError> {
+        let bytes =
+            blocks_max.checked_mul(u64::from(TUPLE_BYTES)).and_then(|bytes| usize::try_from(bytes).ok());
+        let bytes = bytes.and_then(|bytes| bytes.checked_next_multiple_of(PIECE_BYTES));
+        let memory = Memory::map_untouched(bytes.ok_or(MallocError::TooLarge(blocks_max))?, Pages::Ordinary)?;
+        Ok(Protected { kind, tuples: Medium::new(memory) })
+    }
+
+    fn tuple(&self, lba: u64) -> Tuple {
+        let mut tuple = [0; TUPLE];
+        self.tuples.read(place(lba), &mut tuple);
+        tuple.map(|byte| !byte)
+    }
+
+    fn set(&self, lba: u64, tuple: Tuple) {
+        self.tuples.write(place(lba), &tuple.map(|byte| !byte));
+    }
+
+    /// What belongs to these blocks from now on.
+    fn make(&self, lba: u64, data: &[u8], block_bytes: usize) {
+        for (lba, block) in (lba..).zip(data.chunks_exact(block_bytes)) {
+            self.set(lba, self.kind.tuple(lba, block));
+        }
+    }
+
+    fn forget(&self, lba: u64, blocks: u32) {
+        self.tuples.zero(place(lba), blocks as usize * TUPLE);
+    }
+}
+
+/// Where the tuple of a block is. Invariant: the block is one of the disk's.
+fn place(lba: u64) -> usize {
+    usize::try_from(lba).map_or(usize::MAX, |lba| lba.saturating_mul(TUPLE))
+}
 
 /// A multiple of these is copied or compared at a time.
 const PIECE_BYTES: usize = 4096;
@@ -189,22 +247,115 @@ impl Shared {
         }
     }
 
+    /// Reads a block and what belongs to it.
+    fn read_checked(&self, lba: u64, block: &mut [u8], checks: Checks) -> Result<Tuple, IoError> {
+        let extent = self.extent(lba, 1)?;
+        let Some(protected) = &self.protected else { return Err(IoError::Unsupported) };
+        let mut looks = 0;
+        loop {
+            self.medium.read(extent.start, block);
+            let tuple = protected.tuple(lba);
+            looks += 1;
+            match protected.kind.check(checks, lba, block, &tuple) {
+                Ok(()) => return Ok(tuple),
+                Err(error) if looks >= LOOKS => return Err(error),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// What belongs to blocks that were read, which have to be right.
+    fn check_read(&self, lba: u64, data: &mut [u8]) -> Result<(), IoError> {
+        if self.protected.is_none() {
+            return Ok(());
+        }
+        let mut blocks = (lba..).zip(data.chunks_exact_mut(self.block_bytes as usize));
+        blocks.try_for_each(|(lba, block)| self.read_checked(lba, block, Checks::ALL).map(drop))
+    }
+
+    /// Blocks with their tuples, one after the other.
+    fn read_protected(&self, lba: u64, data: &mut [u8], checks: Checks) -> Result<(), IoError> {
+        let block_bytes = self.block_bytes as usize;
+        for (lba, both) in (lba..).zip(data.chunks_exact_mut(block_bytes + TUPLE)) {
+            let (block, tuple) = both.split_at_mut(block_bytes);
+            tuple.copy_from_slice(&self.read_checked(lba, block, checks)?);
+        }
+        Ok(())
+    }
+
+    fn write_protected(&self, lba: u64, data: &[u8], checks: Checks) -> Result<(), IoError> {
+        let Some(protected) = &self.protected else { return Err(IoError::Unsupported) };
+        let block_bytes = self.block_bytes as usize;
+        let pairs = || {
+            let both = (lba..).zip(data.chunks_exact(block_bytes + TUPLE));
+            both.filter_map(|(lba, both)| {
+                let (block, tuple) = both.split_at(block_bytes);
+                Some((lba, block, tuple.first_chunk::<TUPLE>()?))
+            })
+        };
+        for (lba, block, tuple) in pairs() {
+            protected.kind.check(checks, lba, block, tuple)?;
+        }
+        for (lba, block, tuple) in pairs() {
+            self.medium.write(self.extent(lba, 1)?.start, block);
+            protected.set(lba, *tuple);
+        }
+        Ok(())
+    }
+
+    /// Makes anew what belongs to blocks that were changed without it.
+    fn protect(&self, lba: u64, blocks: u32) -> Result<(), IoError> {
+        let Some(protected) = &self.protected else { return Ok(()) };
+        let mut piece = [0; PIECE_BYTES];
+        let block = &mut piece[..self.block_bytes as usize];
+        for lba in (lba..).take(blocks as usize) {
+            self.medium.read(self.extent(lba, 1)?.start, block);
+            protected.make(lba, block, block.len());
+        }
+        Ok(())
+    }
+
     fn extent(&self, lba: u64, blocks: u32) -> Result<Range<usize>, IoError> {
         extent_bytes(lba, blocks, self.block_bytes, self.blocks.load(Ordering::Relaxed))
     }
 }
 
 impl Perform for Shared {
-    fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
+    fn perform(&self, op: Op, mut data: Option<&mut [u8]>) -> Result<(), IoError> {
         let Some((lba, blocks)) = op.extent() else { return Ok(()) };
         let extent = self.extent(lba, blocks)?;
         let (start, bytes) = (extent.start, extent.len());
+        let with_tuples = bytes + blocks as usize * TUPLE;
+        match (op, &mut data) {
+            (Op::ReadProtected { checks, .. }, Some(data)) => {
+                return self.read_protected(lba, &mut data[..with_tuples], checks);
+            }
+            (Op::WriteProtected { checks, .. }, Some(data)) => {
+                return self.write_protected(lba, &data[..with_tuples], checks);
+            }
+            _ => {}
+        }
         let data = data.map(|data| &mut data[..bytes]);
         match op {
-            Op::Read { .. } => self.medium.read(start, data.expect("a read comes with memory")),
-            Op::Write { .. } => self.medium.write(start, data.expect("a write comes with memory")),
-            Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => self.medium.free(start, bytes),
-            Op::WriteZeroes { .. } => self.medium.zero(start, bytes),
+            Op::Read { .. } => {
+                let data = data.expect("a read comes with memory");
+                self.medium.read(start, data);
+                return self.check_read(lba, data);
+            }
+            Op::Write { .. } => {
+                self.medium.write(start, data.expect("a write comes with memory"));
+                return self.protect(lba, blocks);
+            }
+            Op::Unmap { .. } | Op::WriteZeroes { may_unmap: true, .. } => {
+                self.medium.free(start, bytes);
+                if let Some(protected) = &self.protected {
+                    protected.forget(lba, blocks);
+                }
+            }
+            Op::WriteZeroes { .. } => {
+                self.medium.zero(start, bytes);
+                return self.protect(lba, blocks);
+            }
             Op::Compare { .. } => {
                 return self.compare(start, data.expect("a comparison comes with memory"));
             }
@@ -214,8 +365,13 @@ impl Perform for Shared {
                     return Err(IoError::Unsupported);
                 }
                 self.copy(from, start, bytes);
+                return self.protect(lba, blocks);
             }
-            Op::CompareAndWrite { .. } | Op::Verify { .. } | Op::WriteUncorrectable { .. } => {
+            Op::CompareAndWrite { .. }
+            | Op::Verify { .. }
+            | Op::WriteUncorrectable { .. }
+            | Op::ReadProtected { .. }
+            | Op::WriteProtected { .. } => {
                 return Err(IoError::Unsupported);
             }
             Op::Flush => {}
@@ -225,20 +381,28 @@ impl Perform for Shared {
 
     fn load(&self, lba: u64, data: &mut [u8]) -> bool {
         let Ok(extent) = self.extent(lba, blocks_of(data.len(), self.block_bytes)) else { return false };
-        self.medium.read(extent.start, &mut data[..extent.len()]);
-        true
+        let data = &mut data[..extent.len()];
+        self.medium.read(extent.start, data);
+        // Where it is wrong, the longer way says how.
+        self.protected.is_none() || self.check_read(lba, data).is_ok()
     }
 
     fn store(&self, lba: u64, data: &[u8]) -> bool {
         let Ok(extent) = self.extent(lba, blocks_of(data.len(), self.block_bytes)) else { return false };
-        self.medium.write(extent.start, &data[..extent.len()]);
+        let data = &data[..extent.len()];
+        self.medium.write(extent.start, data);
+        if let Some(protected) = &self.protected {
+            protected.make(lba, data, self.block_bytes as usize);
+        }
         true
     }
 
     /// While one reactor alone serves the disk: what another wrote meanwhile would be sent half new, half old. One that
     /// opens it in this very moment is late by a turn at most, and then finds what any two that share the disk find.
     fn lendable(&self, lba: u64, blocks: u32) -> Option<Range<usize>> {
-        if self.channels.load(Ordering::Relaxed) == 1 { self.extent(lba, blocks).ok() } else { None }
+        // What is lent is not checked.
+        let may = self.channels.load(Ordering::Relaxed) == 1 && self.protected.is_none();
+        if may { self.extent(lba, blocks).ok() } else { None }
     }
 
     fn medium(&self) -> Option<&Arc<Medium>> {

@@ -25,6 +25,7 @@ mod instant;
 pub mod malloc;
 pub mod null;
 pub mod nvme;
+pub mod protection;
 mod queue;
 #[cfg(feature = "spdk")]
 pub mod spdk;
@@ -37,6 +38,7 @@ use std::fmt::Debug;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::bdev::protection::{Checks, Protection};
 use crate::buf::{Buf, Lent};
 use crate::id::ReactorId;
 use crate::slab::Key;
@@ -69,6 +71,8 @@ pub struct Info {
     pub unmap: Option<Unmap>,
     /// What the device does by itself that can be done without it.
     pub offloads: Offloads,
+    /// The protection information that it keeps with each block, for [`Op::ReadProtected`] and [`Op::WriteProtected`].
+    pub protection: Option<Protection>,
 }
 
 /// What a device does by itself; what it does not is done by reading and writing.
@@ -98,6 +102,8 @@ impl Offloads {
             Op::Compare { .. } => self.compare,
             Op::Copy { .. } => self.copy,
             Op::WriteUncorrectable { .. } => self.write_uncorrectable,
+            // See `Info::protection`.
+            Op::ReadProtected { .. } | Op::WriteProtected { .. } => false,
             Op::Read { .. } | Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => {
                 true
             }
@@ -191,6 +197,27 @@ pub enum Op {
         /// Done only when on stable storage.
         fua: bool,
     },
+    /// Fill the buffer with the blocks, each followed by its protection information ([`Info::protection`]).
+    ReadProtected {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+        /// What has to be right of it.
+        checks: Checks,
+    },
+    /// Store blocks of which each is followed by its protection information in the buffer ([`Info::protection`]): none of them where
+    /// a check fails.
+    WriteProtected {
+        /// First block.
+        lba: u64,
+        /// How many; at least 1.
+        blocks: u32,
+        /// Done only when on stable storage.
+        fua: bool,
+        /// What has to be right of it.
+        checks: Checks,
+    },
     /// Find out whether the blocks can be read ([`Offloads::verify`]). Of at most [`ZERO_BYTES_MAX`].
     Verify {
         /// First block.
@@ -241,7 +268,9 @@ impl Op {
             | Op::Verify { lba, blocks }
             | Op::Compare { lba, blocks }
             | Op::Copy { lba, blocks, .. }
-            | Op::WriteUncorrectable { lba, blocks } => Some((lba, blocks)),
+            | Op::WriteUncorrectable { lba, blocks }
+            | Op::ReadProtected { lba, blocks, .. }
+            | Op::WriteProtected { lba, blocks, .. } => Some((lba, blocks)),
             Op::Flush => None,
         }
     }

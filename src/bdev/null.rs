@@ -38,6 +38,7 @@ impl Null {
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             // Nothing of a write is ever there.
             offloads: Offloads { atomic_write_blocks: u32::MAX, ..Offloads::default() },
+            protection: None,
         };
         Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
     }

@@ -106,10 +106,11 @@ pub struct Serve {
     /// Buffer memory of all reactors together, in MiB [default: 128 for each]
     #[arg(long, value_name = "MIB")]
     pub mem_size: Option<usize>,
-    /// Where to listen: ADDR or ADDR:PORT, IPv6 addresses in brackets; port 0 lets the system choose. Repeatable
+    /// Where to listen: ADDR or ADDR:PORT, IPv6 addresses in brackets; port 0 lets the system choose. Initiators that come by
+    /// another address (NAT, a container) are told that by ADDR:PORT,advertise=ADDR:PORT. Repeatable
     /// [default: 127.0.0.1:3260]
     #[arg(long = "portal", value_name = "ADDR:PORT", value_parser = portal)]
-    pub portals: Vec<SocketAddr>,
+    pub portals: Vec<PortalArg>,
     /// What to log: off, error, warn, info, debug, trace; or json: info, one JSON object a line
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log: String,
@@ -119,6 +120,10 @@ pub struct Serve {
     /// Serve what this file says: calls that were saved by lunette_save_config or spdk-rpc save_config
     #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub config: Option<PathBuf>,
+    /// Keep here what must survive a restart and a power loss: reservations, access states, identities, port numbers
+    /// [default: with --config FILE, FILE.state]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
     /// Serve nothing until framework_start_init is called: options can be set before
     #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub wait_for_rpc: bool,
@@ -171,8 +176,29 @@ pub struct Serve {
     pub nop_in: u32,
 }
 
+/// `--portal`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PortalArg {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// What initiators are told instead.
+    pub advertised: Option<SocketAddr>,
+}
+
+/// An address, and what initiators are told instead of it.
+fn portal(text: &str) -> Result<PortalArg, String> {
+    let Some((at, advertised)) = text.split_once(",advertise=") else {
+        return Ok(PortalArg { address: address(text)?, advertised: None });
+    };
+    let advertised = address(advertised)?;
+    if advertised.ip().is_unspecified() || advertised.port() == 0 {
+        return Err("initiators need an address and a port to come to".to_owned());
+    }
+    Ok(PortalArg { address: address(at)?, advertised: Some(advertised) })
+}
+
 /// `ADDR`, `ADDR:PORT`, `[ADDR6]`, `[ADDR6]:PORT`.
-fn portal(text: &str) -> Result<SocketAddr, String> {
+fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(portal) = text.parse() {
         return Ok(portal);
     }
@@ -189,9 +215,10 @@ fn portal(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     /// Where to listen.
-    pub fn portals(&self) -> Vec<SocketAddr> {
+    pub fn portals(&self) -> Vec<PortalArg> {
         if self.portals.is_empty() {
-            vec![SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))]
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+            vec![PortalArg { address, advertised: None }]
         } else {
             self.portals.clone()
         }
@@ -216,7 +243,14 @@ mod tests {
             ("[::1]:5", "[::1]:5"),
             ("[::]", "[::]:3260"),
         ] {
-            assert_eq!(portal(text), Ok(expected.parse().unwrap()), "{text}");
+            let expected = PortalArg { address: expected.parse().unwrap(), advertised: None };
+            assert_eq!(portal(text), Ok(expected), "{text}");
+        }
+        let advertised = portal("0.0.0.0,advertise=192.0.2.1:5").unwrap();
+        assert_eq!(advertised.address, "0.0.0.0:3260".parse().unwrap());
+        assert_eq!(advertised.advertised, Some("192.0.2.1:5".parse().unwrap()));
+        for wrong in ["0.0.0.0,advertise=", "0.0.0.0,advertise=0.0.0.0:1", "::,advertise=192.0.2.1:0"] {
+            assert!(portal(wrong).is_err(), "{wrong}");
         }
         assert_eq!(portal("::1").unwrap_err(), "an IPv6 address needs brackets: [::1]");
         for wrong in ["", "localhost", "127.0.0.1:", "127.0.0.1:70000", "[127.0.0.1", ":3260"] {

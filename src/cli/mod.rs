@@ -17,6 +17,7 @@ mod secrets;
 mod serve;
 #[cfg(feature = "spdk")]
 mod spdk;
+mod state;
 
 use std::fmt;
 use std::io::{self, Write as _};

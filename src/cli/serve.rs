@@ -11,7 +11,7 @@ use super::args::Serve;
 use super::disk::Disk;
 use super::files::{self, File};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, planted, print, secrets};
+use super::{Failed, cores, hints, log, planted, print, secrets, state};
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
 use crate::bdev::drive::{self, Drive};
@@ -39,6 +39,7 @@ const MIB: usize = 1024 * 1024;
 pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let log = log::start(&args.log)?;
     let management = Management::prepare(args)?;
+    let state = state::open(args)?;
     #[cfg_attr(not(feature = "spdk"), expect(unused_mut, reason = "SPDK has more"))]
     let mut disks = disks(args)?;
     #[cfg(feature = "spdk")]
@@ -65,7 +66,10 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
     let portals = if disks.is_empty() || args.is_mapped_elsewhere() { Vec::new() } else { args.portals() };
-    let portals = portals.into_iter().map(Portal::listen).collect::<Result<Vec<_>, _>>();
+    let portals = portals
+        .into_iter()
+        .map(|portal| Ok(Portal::listen(portal.address)?.advertised_as(portal.advertised)))
+        .collect::<Result<Vec<_>, ChangeError>>();
     let portals = portals.map_err(Failed::failure)?;
     abort_on_panic();
     raise_descriptor_limit();
@@ -83,6 +87,9 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         },
     })
     .map_err(Failed::failure)?;
+    if let Some(state) = state {
+        daemon.keep_state(state).map_err(Failed::failure)?;
+    }
     let luns = disks.len();
     if args.is_mapped_elsewhere() {
         disks.into_iter().try_for_each(|disk| register(daemon.control(), disk)).map_err(Failed::usage)?;
@@ -241,7 +248,7 @@ fn pool_bytes(mem_size_mib: Option<usize>, reactors: usize) -> Result<usize, Fai
 
 /// Everybody on the network can write to the disks: that should be meant.
 fn warn_if_open(args: &Serve, account: Option<&Account>) {
-    let is_remote = args.portals().iter().any(|portal| !portal.ip().is_loopback());
+    let is_remote = args.portals().iter().any(|portal| !portal.address.ip().is_loopback());
     if is_remote && account.is_none() && args.initiators.is_empty() {
         tracing::warn!(
             "everybody who reaches the portal can read and write: --chap-user with --chap-secret-file asks for a \

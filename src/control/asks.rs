@@ -4,6 +4,7 @@ use super::Control;
 use super::keeper::Then;
 use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
+use crate::scsi::alua;
 use crate::scsi::chore::{FORMAT_UNIT, SANITIZE};
 use crate::scsi::report::mode;
 use crate::scsi::report::timestamp::{self, Clock};
@@ -11,7 +12,7 @@ use crate::scsi::sense::Sense;
 use crate::scsi::table::{
     MAINTENANCE_OUT, MODE_SELECT_6, MODE_SELECT_10, PREVENT_ALLOW_MEDIUM_REMOVAL, START_STOP_UNIT, Table,
 };
-use crate::scsi::view::UnitView;
+use crate::scsi::view::{Settings, UnitView};
 use crate::scsi::{Outcome, Status};
 
 impl<N: Net> Control<N> {
@@ -27,6 +28,13 @@ impl<N: Net> Control<N> {
             SANITIZE | FORMAT_UNIT => {
                 if let Some(outcome) = self.chore(&ask) {
                     self.answer(&ask, outcome);
+                }
+            }
+            MAINTENANCE_OUT if ask.cdb.service_action() == alua::SET_ACTION => {
+                match self.set_port_groups(&ask) {
+                    Ok(None) => {}
+                    Ok(Some(outcome)) => self.answer(&ask, outcome),
+                    Err(sense) => self.answer(&ask, Outcome::check(sense)),
                 }
             }
             MAINTENANCE_OUT => {
@@ -85,7 +93,9 @@ impl<N: Net> Control<N> {
         let Some(old) = self.catalog.registry.view(ask.unit) else {
             return Some(Outcome::check(Sense::NO_SUCH_UNIT));
         };
-        let mut settings = old.settings.clone();
+        // With what is still being saved.
+        let mut settings = Settings { identifying: self.intended_identifying(old), ..old.settings.clone() };
+        let before = settings.clone();
         let set = match ask.cdb.service_action() {
             timestamp::ACTION => Clock::set(&ask.parameters, self.now).map(|clock| settings.clock = clock),
             _ => settings
@@ -96,12 +106,17 @@ impl<N: Net> Control<N> {
         if let Err(sense) = set {
             return Some(Outcome::check(sense));
         }
-        if settings == old.settings {
+        if settings == before {
             return Some(Outcome::GOOD);
         }
         if self.keeper.is_full() {
             return Some(Outcome::of(Status::Busy));
         }
+        if settings.identifying != before.identifying {
+            self.save_identifying(ask, settings.identifying);
+            return None;
+        }
+        let settings = Settings { clock: settings.clock, ..old.settings.clone() };
         let view = UnitView { settings, ..UnitView::clone(old) };
         let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed: false };
         match self.show_unit(view, Some(ask.session), then) {

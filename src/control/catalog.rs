@@ -3,7 +3,7 @@
 //! A relative target port identifier names a target's port (its name and a portal group) and is unique across targets
 //! (SPC-5 §7.8.6.7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,11 +13,11 @@ use super::error::{ChangeError, What};
 use super::options::Options;
 use super::portals::PortalGroups;
 use super::registry::Registry;
-use super::targets::{NewTarget, Target, TargetInfo};
+use super::targets::{NewTarget, OwnLun, Redirect, Target, TargetInfo};
 use crate::id::UnitId;
 use crate::iscsi::login::{Access, Refusal, TargetAccess, Which, iscsi_name};
 use crate::limits::TARGETS_MAX;
-use crate::scsi::view::TargetView;
+use crate::scsi::view::{Mapping, TargetView};
 
 /// Everything that is served.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub(super) struct Catalog {
 pub(super) struct Targets {
     all: Vec<Target>,
     relative_port_last: u16,
+    /// Which identifier a port has or had, by target and portal group: it gets it again.
+    known_ports: BTreeMap<(String, u16), u16>,
+    /// That has changed.
+    is_moved: bool,
 }
 
 /// Who has sessions: whether there is one with a target (by name) at a portal group.
@@ -81,11 +85,24 @@ impl Targets {
     /// Forgets a target that has left.
     pub(super) fn forget(&mut self, name: &str) {
         self.all.retain(|target| target.name != name);
+        self.known_ports.retain(|(target, _), _| target != name);
+        self.is_moved = true;
+    }
+
+    /// Target, portal group and relative target port identifier of ports as they were.
+    pub(super) fn remember_ports(&mut self, ports: impl Iterator<Item = (String, u16, u16)>) {
+        self.known_ports = ports.map(|(target, tag, port)| ((target, tag), port)).collect();
+    }
+
+    /// The same, of all that are known, where that has changed since it was asked for last.
+    pub(super) fn moved_ports(&mut self) -> Option<impl Iterator<Item = (&str, u16, u16)>> {
+        let known = self.known_ports.iter().map(|((target, tag), &port)| (target.as_str(), *tag, port));
+        std::mem::take(&mut self.is_moved).then_some(known)
     }
 
     /// Whether a LUN leads to a unit.
     pub(super) fn is_mapped(&self, unit: UnitId) -> bool {
-        self.all.iter().any(|target| target.mappings.iter().any(|mapping| mapping.unit == unit))
+        self.all.iter().any(|target| target.maps_unit(unit))
     }
 
     /// Changes every target; returns the names of those that `change` says it has changed.
@@ -118,22 +135,37 @@ impl Targets {
     ) -> Vec<Arc<TargetView>> {
         let mut ports = self.relative_ports();
         ports.extend(wanted.iter().map(|(_, port)| *port));
-        let last = &mut self.relative_port_last;
+        let (last, known, is_moved) =
+            (&mut self.relative_port_last, &mut self.known_ports, &mut self.is_moved);
         let Some(target) = self.all.iter_mut().find(|target| target.name == name) else { return Vec::new() };
         let next = |tag| {
-            if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
-                return port;
-            }
-            // It ends: there are fewer ports than identifiers (limits.rs).
-            loop {
-                *last = last.checked_add(1).unwrap_or(1);
-                if ports.insert(*last) {
-                    return *last;
-                }
-            }
+            let place = (name.to_owned(), tag);
+            let port = if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
+                port
+            } else if let Some(&port) = known.get(&place).filter(|port| ports.insert(**port)) {
+                port
+            } else {
+                free_port(last, &mut ports, known)
+            };
+            *is_moved |= known.insert(place, port) != Some(port);
+            port
         };
         target.refresh(portals, |tag| is_used(name, tag), next)
     }
+}
+
+/// An identifier that no port has; one that none ever had, if there is such a one.
+fn free_port(last: &mut u16, ports: &mut BTreeSet<u16>, known: &BTreeMap<(String, u16), u16>) -> u16 {
+    let former: BTreeSet<u16> = known.values().copied().collect();
+    // It ends: there are fewer ports than identifiers (limits.rs).
+    for attempt in 0_u32.. {
+        *last = last.checked_add(1).unwrap_or(1);
+        let is_spared = attempt < u32::from(u16::MAX) && former.contains(last);
+        if !is_spared && ports.insert(*last) {
+            break;
+        }
+    }
+    *last
 }
 
 impl Catalog {
@@ -187,11 +219,7 @@ impl Catalog {
 
     /// Takes a unit's LUNs out of every target. Returns the views that have changed.
     pub(super) fn unmap_everywhere(&mut self, unit: UnitId, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
-        let names = self.targets.change(|target| {
-            let count = target.mappings.len();
-            target.mappings.retain(|mapping| mapping.unit != unit);
-            target.mappings.len() < count
-        });
+        let names = self.targets.change(|target| target.unmap_unit(unit));
         self.refresh_all(&names, is_used)
     }
 
@@ -224,13 +252,23 @@ impl Catalog {
         let luns = target.mappings.iter().filter_map(|mapping| {
             Some((mapping.number, self.registry.entry_of(mapping.unit)?.name.as_str()))
         });
+        let own = |mapping: &Mapping| {
+            let bdev = self.registry.entry_of(mapping.unit)?.name.as_str();
+            Some(OwnLun { number: mapping.number, bdev, read_only: mapping.read_only })
+        };
         TargetInfo {
             name: &target.name,
             alias: &target.alias,
             id: target.id,
             luns: luns.collect(),
             maps: &target.maps,
+            lun_maps: target
+                .lun_maps
+                .iter()
+                .map(|(tag, mappings)| (*tag, mappings.iter().filter_map(own).collect()))
+                .collect(),
             auth: target.auth,
+            port_auths: &target.port_auths,
             demands_header_digest: target.demands_header_digest,
             demands_data_digest: target.demands_data_digest,
             queue_depth: target.queue_depth,
@@ -250,8 +288,9 @@ impl Catalog {
         name: &str,
         tag: u16,
         to: Option<SocketAddr>,
+        is_permanent: bool,
     ) -> Result<(), ChangeError> {
-        self.targets.find(name)?.set_redirect(tag, to, &self.portals)
+        self.targets.find(name)?.set_redirect(tag, to, is_permanent, &self.portals)
     }
 
     /// Whether an initiator that came by portal group `tag` may log in to a target, and how.
@@ -262,11 +301,15 @@ impl Catalog {
             Some(Verdict::Deny) => Err(Refusal::Forbidden),
             // RFC 7143 §11.13.5. Told after the first request and so before CHAP, but only to those who may come.
             Some(Verdict::Admit) if let Some(to) = target.redirect(tag) => {
-                Err(Refusal::MovedTemporarily(to.to_string()))
+                let Redirect { to, is_permanent, .. } = to;
+                Err(match is_permanent {
+                    false => Refusal::MovedTemporarily(to.to_string()),
+                    true => Refusal::MovedPermanently(to.to_string()),
+                })
             }
             Some(Verdict::Admit) => Ok(TargetAccess {
-                access: self.auths.access(target.auth),
-                target: target.port(tag).cloned().ok_or(Refusal::NotFound)?,
+                access: self.auths.access(target.auth_at(tag)),
+                target: target.view_of(tag, who, &self.initiators).cloned().ok_or(Refusal::NotFound)?,
                 offer: target.offer(self.options.offer),
             }),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Control;
 use super::done::Done;
-use super::error::ChangeError;
+use super::error::{ChangeError, What};
 use super::keeper::Then;
 use super::pending::{After, ChangeId};
 use super::registry::{BdevSpec, Entry};
@@ -13,11 +13,11 @@ use super::sessions::{Sessions, State};
 use super::targets::{NewTarget, TargetInfo};
 use crate::histogram::Histogram;
 use crate::id::{ReactorId, SessionId, UnitId};
-use crate::limits::{DELETE_NS, DELETE_SECONDS};
+use crate::limits::{DELETE_NS, DELETE_SECONDS, TARGET_LUNS_MAX};
 use crate::net::Net;
 use crate::reactor::message::{Change, EndReason, ToReactor};
 use crate::scsi::attention::Ua;
-use crate::scsi::view::{DeviceKind, LunNumber, Medium, TargetView, UnitView};
+use crate::scsi::view::{DeviceKind, LunNumber, Mapping, Medium, TargetView, UnitView};
 use crate::time::{SECOND_NS, Tick};
 
 impl<N: Net> Control<N> {
@@ -29,7 +29,10 @@ impl<N: Net> Control<N> {
         let mut stand_in = [0; 16];
         self.random.fill(&mut stand_in);
         let targets = &self.catalog.targets;
-        self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))
+        let name = spec.bdev.info().name;
+        self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))?;
+        self.recall_identity(&name);
+        Ok(())
     }
 
     /// The same, initiators being shown this kind of device.
@@ -73,11 +76,15 @@ impl<N: Net> Control<N> {
     /// No such bdev, or it can no longer be served.
     pub fn reread_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
         self.pending.check_room()?;
+        for name in self.catalog.registry.with_users(name)? {
+            self.recall_identity(&name);
+        }
         let registry = &self.catalog.registry;
         let units = registry.with_users(name)?.into_iter().filter_map(|name| registry.get(&name)?.unit);
         let views = units.map(|unit| registry.reread(unit)).collect::<Result<Vec<_>, _>>()?;
         let id = self.pending.begin(done);
         for view in views {
+            let view = if view.permits.is_known() { view } else { self.restored(view) };
             if let Ok(true) = self.show_unit(view, None, Then::Part(id)) {
                 self.pending.add_part(id);
             }
@@ -110,7 +117,7 @@ impl<N: Net> Control<N> {
 
     fn remove_unit(&mut self, unit: UnitId, id: ChangeId) {
         let changed = self.catalog.unmap_everywhere(unit, &is_used(&self.sessions));
-        self.publish(changed, None, Some(id));
+        self.publish(changed, &[], Some(id));
         let reactors = self.outbox.running().collect();
         self.pending.add_unit(id, unit, reactors);
         self.change(Change::RemoveUnit { unit }, Some(id));
@@ -209,7 +216,7 @@ impl<N: Net> Control<N> {
         let name = found.name.clone();
         self.tell_made();
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
-        self.publish(changed, None, None);
+        self.publish(changed, &[], None);
         Ok(number)
     }
 
@@ -224,8 +231,71 @@ impl<N: Net> Control<N> {
         let name = target.name.clone();
         let id = self.pending.begin(done);
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
-        self.publish(changed, Some(unit), Some(id));
+        self.publish(changed, &[unit], Some(id));
         self.part_done(id, true);
+        Ok(())
+    }
+
+    /// Has the initiators of a group find other LUNs at a target than everybody does: bdev, number and whether it is for reading
+    /// only; or everybody's again. `done` when no device has IO that came by a LUN that is gone.
+    ///
+    /// # Errors
+    /// No such target, group or bdev, a number given twice, a bdev that cannot be served, too many.
+    pub fn set_lun_map(
+        &mut self,
+        target: &str,
+        initiators: u32,
+        luns: Option<&[(String, LunNumber, bool)]>,
+        done: Done,
+    ) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
+        if self.catalog.initiators.get(initiators).is_none() {
+            return Err(ChangeError::missing(What::InitiatorGroup, initiators));
+        }
+        let found = self.catalog.targets.find(target)?;
+        let mappings = luns.map(|luns| {
+            let mut mappings: Vec<Mapping> = Vec::new();
+            if luns.len() > TARGET_LUNS_MAX {
+                return Err(ChangeError::TooMany { what: What::Lun, most: TARGET_LUNS_MAX });
+            }
+            for (bdev, number, read_only) in luns {
+                if mappings.iter().any(|mapping| mapping.number == *number) {
+                    return Err(ChangeError::exists(What::Lun, number.0));
+                }
+                let unit = self.catalog.registry.unit_of(bdev)?;
+                mappings.push(Mapping { number: *number, unit, read_only: *read_only });
+            }
+            Ok(mappings)
+        });
+        let set = mappings.transpose().and_then(|mappings| found.set_lun_map(initiators, mappings));
+        let name = found.name.clone();
+        // Also those that were made before something went wrong.
+        self.tell_made();
+        let lost = set?;
+        let id = self.pending.begin(done);
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.publish(changed, &lost, Some(id));
+        self.part_done(id, true);
+        Ok(())
+    }
+
+    /// Changes what initiators have to prove that come to a target by a portal group, or makes that what the target asks
+    /// for everywhere.
+    ///
+    /// # Errors
+    /// No such target or portal group there.
+    pub fn set_port_auth(
+        &mut self,
+        target: &str,
+        portal_group: u16,
+        auth: Option<super::auth::Auth>,
+    ) -> Result<(), ChangeError> {
+        let target = self.catalog.targets.find(target)?;
+        if !target.tags().contains(&portal_group) {
+            return Err(ChangeError::missing(What::PortalGroup, portal_group));
+        }
+        target.port_auths.retain(|(tag, _)| *tag != portal_group);
+        target.port_auths.extend(auth.map(|auth| (portal_group, auth)));
         Ok(())
     }
 
@@ -264,8 +334,8 @@ impl<N: Net> Control<N> {
         Ok(())
     }
 
-    /// Tells initiators that come to a target by a portal group to log in somewhere else, for now (RFC 7143 §11.13.5), or no
-    /// more. Sessions stay, and discovery goes on.
+    /// Tells initiators that come to a target by a portal group to log in somewhere else, for now or for ever (RFC 7143
+    /// §11.13.5), or no more. Sessions stay, and discovery goes on.
     ///
     /// # Errors
     /// No such target or group, a group that does not lead there or is private, an address that is one of its own.
@@ -274,8 +344,9 @@ impl<N: Net> Control<N> {
         target: &str,
         portal_group: u16,
         to: Option<SocketAddr>,
+        is_permanent: bool,
     ) -> Result<(), ChangeError> {
-        self.catalog.set_redirect(target, portal_group, to)
+        self.catalog.set_redirect(target, portal_group, to, is_permanent)
     }
 
     /// Begins to count how long a target's commands take, or stops and forgets. Where it is counted already nothing changes.
@@ -335,15 +406,23 @@ impl<N: Net> Control<N> {
     }
 
     /// Tells the reactors of units that they do not know.
-    fn tell_made(&mut self) {
+    pub(super) fn tell_made(&mut self) {
         for (view, bdev) in self.catalog.registry.take_made() {
+            let view = Arc::new(self.restored(UnitView::clone(&view)));
+            // It was there a moment ago.
+            let _ = self.catalog.registry.replace(Arc::clone(&view));
             self.outbox.broadcast(|| ToReactor::AddUnit { view: Arc::clone(&view), bdev: Arc::clone(&bdev) });
         }
     }
 
-    /// LUNs have changed; `unmapped` is the unit that one led to.
-    fn publish(&mut self, changed: Vec<Arc<TargetView>>, unmapped: Option<UnitId>, id: Option<ChangeId>) {
-        let drained: Arc<[UnitId]> = unmapped.into_iter().collect();
+    /// LUNs have changed; `unmapped` are the units that some led to.
+    pub(super) fn publish(
+        &mut self,
+        changed: Vec<Arc<TargetView>>,
+        unmapped: &[UnitId],
+        id: Option<ChangeId>,
+    ) {
+        let drained: Arc<[UnitId]> = unmapped.into();
         for target in changed {
             let attention = Some(Ua::LunsChanged);
             self.change(Change::Target { target, attention, drained: Arc::clone(&drained) }, id);
@@ -412,8 +491,10 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
     }
     if (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes) {
         Some(Ua::CapacityChanged)
-    } else if old.identity != new.identity {
+    } else if old.identity != new.identity || old.alua.is_explicit() != new.alua.is_explicit() {
         Some(Ua::InquiryChanged)
+    } else if old.alua != new.alua {
+        Some(Ua::AccessChanged)
     } else if (old.read_only, old.modes) != (new.read_only, new.modes) {
         Some(Ua::ModeChanged)
     } else if old.settings.identifying != new.settings.identifying {
@@ -432,4 +513,5 @@ fn takes_away(old: &UnitView, new: &UnitView) -> bool {
         || (new.is_write_protected() && !old.is_write_protected())
         || (new.is_write_through() && !old.is_write_through())
         || (new.medium != Medium::Ready && old.medium == Medium::Ready)
+        || old.alua.takes_away(&new.alua)
 }

@@ -77,6 +77,7 @@ impl Authority for Desk<'_> {
         }
         let first = Joined { params: *claim.params, exp_cmd_sn: claim.cmd_sn };
         let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.origin, first)?;
+        self.sessions.set_lun_map(session, target.lun_map);
         Ok(self.granted(Grant::Session(session), session, tsih))
     }
 

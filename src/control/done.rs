@@ -11,6 +11,8 @@ pub struct Outcome {
     /// False where a device kept IO for longer than it may. The change is in force all the same, and what the device
     /// keeps is let go of when it returns it.
     pub is_clean: bool,
+    /// False where something could not be saved: that part was not done.
+    pub is_saved: bool,
     /// The devices that were taken out of service, where that was asked for and is done: dropping one closes it, which may
     /// block.
     pub bdevs: Vec<Arc<dyn Bdev>>,

@@ -34,6 +34,27 @@ pub enum ChangeError {
         /// What both say.
         uuid: String,
     },
+    /// A name of a unit that another one has.
+    #[error("bdev {bdev}: bdev {other} has that {what} already, and initiators would take them for one disk")]
+    SameName {
+        /// The one.
+        bdev: String,
+        /// The other.
+        other: String,
+        /// What both would say.
+        what: &'static str,
+    },
+    /// Something that no unit can say of itself.
+    #[error("{name}: {why}")]
+    Identity {
+        /// What.
+        name: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The state file cannot be written.
+    #[error("it cannot be saved, and so was not done: the log says why")]
+    NotSaved,
     /// It is being deleted.
     #[error("{what} {name} is being deleted: try again when that is done")]
     Leaving {
@@ -169,6 +190,8 @@ impl ChangeError {
 /// What an error is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
+    /// A map of LUNs.
+    LunMap,
     /// A block device.
     Bdev,
     /// A target.
@@ -198,6 +221,7 @@ pub enum What {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            What::LunMap => "map of LUNs",
             What::Bdev => "bdev",
             What::Target => "target",
             What::Lun => "LUN",

@@ -90,16 +90,14 @@ impl<N: Net> Control<N> {
             self.outbox.send(reactor, ToReactor::TmfEnded { asked: ticket, outcome: TmfOutcome::Rejected });
             return;
         };
-        let mappings = &target.mappings;
-        let (units, attention) = match request {
+        let lun_map = self.sessions.get(session).and_then(|asks| asks.lun_map);
+        let (mut units, attention): (Vec<UnitId>, _) = match request {
             TmfAsk::UnitReset(number) => {
-                (mappings.iter().filter(|mapping| mapping.number == number).collect(), Ua::UnitReset)
+                let own = target.luns(lun_map).iter().filter(|mapping| mapping.number == number);
+                (own.map(|mapping| mapping.unit).collect(), Ua::UnitReset)
             }
-            TmfAsk::TargetWarmReset | TmfAsk::TargetColdReset => {
-                (mappings.iter().collect::<Vec<_>>(), Ua::TargetReset)
-            }
+            TmfAsk::TargetWarmReset | TmfAsk::TargetColdReset => (target.units().collect(), Ua::TargetReset),
         };
-        let mut units: Vec<_> = units.into_iter().map(|mapping| mapping.unit).collect();
         units.sort_unstable();
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.name.clone());

@@ -8,6 +8,7 @@
 //! [`message::ToReactor::Adopt`]: crate::reactor::message::ToReactor::Adopt
 
 pub mod access;
+pub mod alua;
 mod asks;
 pub mod auth;
 mod catalog;
@@ -20,6 +21,7 @@ mod entrance;
 pub mod error;
 mod events;
 mod groups;
+pub mod identity;
 mod inbox;
 pub mod keeper;
 mod logins;
@@ -33,7 +35,9 @@ pub mod portals;
 mod probe;
 pub mod registry;
 mod reserve;
+mod saving;
 pub mod sessions;
+pub mod store;
 pub mod targets;
 pub mod thread;
 mod tray;
@@ -49,7 +53,9 @@ use self::keeper::Keeper;
 use self::options::Options;
 use self::outbox::Outbox;
 use self::pending::Pending;
+use self::saving::AfterSave;
 use self::sessions::{Sessions, Step};
+use self::store::Store;
 use crate::limits::{BACKLOG_RETRY_NS, DISCOVERIES_MAX, LOGIN_TURN_BYTES, LOGINS_MAX};
 use crate::net::{Net, Readiness, Wait};
 use crate::reactor::message::{ToControl, ToReactor};
@@ -110,6 +116,7 @@ pub struct Control<N: Net> {
     sessions: Sessions,
     keeper: Keeper,
     reserving: reserve::Reserving,
+    store: Store<AfterSave>,
     chores: chores::Chores,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
@@ -135,6 +142,7 @@ impl<N: Net> Control<N> {
             catalog: Catalog::new(config.options),
             keeper: Keeper::default(),
             reserving: reserve::Reserving::default(),
+            store: Store::default(),
             chores: chores::Chores::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
@@ -146,6 +154,11 @@ impl<N: Net> Control<N> {
             readiness: Vec::with_capacity(conns as usize),
             scratch: vec![0; LOGIN_TURN_BYTES].into_boxed_slice(),
         }
+    }
+
+    /// Gives the reactors what the names of tokens are made of. Without it there are no tokens.
+    pub fn share_secret(&mut self, secret: [u8; 16]) {
+        self.outbox.broadcast(|| ToReactor::Secret(secret));
     }
 
     /// Handles what has come from the reactors and the network, and what is overdue. To be called when something has
@@ -163,8 +176,14 @@ impl<N: Net> Control<N> {
         self.serve_entrances(now);
         self.expire_changes(now);
         self.go_on_stopping(now);
+        self.serve_store(now);
         self.log.summarize(now);
         self.outbox.flush();
+    }
+
+    /// What time it is, for what is called before the next turn: the last one may have been long ago.
+    pub fn observe(&mut self, now: Tick) {
+        self.now = now;
     }
 
     /// When [`Control::turn`] has to be called at the latest; at once where that is not after the last turn.
@@ -178,7 +197,8 @@ impl<N: Net> Control<N> {
         };
         let entrances = self.entrances.iter().map(|(_, entrance)| entrance.deadline).min();
         let changes = self.pending.deadline();
-        [busy, backlog, stopping, entrances, changes, self.log.deadline()].into_iter().flatten().min()
+        let store = self.store.deadline();
+        [busy, backlog, stopping, entrances, changes, store, self.log.deadline()].into_iter().flatten().min()
     }
 
     /// Waits in the network until something comes or `until`, unless there is a message already. [`Control::turn`] comes

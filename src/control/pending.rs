@@ -31,6 +31,7 @@ struct Leaving {
 struct Change {
     parts: usize,
     is_clean: bool,
+    is_saved: bool,
     done: Option<Done>,
     bdevs: Vec<Arc<dyn Bdev>>,
     leaving: Option<Leaving>,
@@ -67,7 +68,14 @@ impl Pending {
     pub(super) fn begin(&mut self, done: Done) -> ChangeId {
         self.last += 1;
         let id = ChangeId(self.last);
-        let change = Change { parts: 1, is_clean: true, done: Some(done), bdevs: Vec::new(), leaving: None };
+        let change = Change {
+            parts: 1,
+            is_clean: true,
+            is_saved: true,
+            done: Some(done),
+            bdevs: Vec::new(),
+            leaving: None,
+        };
         self.changes.insert(id, change);
         id
     }
@@ -76,6 +84,13 @@ impl Pending {
     pub(super) fn add_part(&mut self, id: ChangeId) {
         if let Some(change) = self.changes.get_mut(&id) {
             change.parts += 1;
+        }
+    }
+
+    /// A part of it could not be saved, and is not done.
+    pub(super) fn not_saved(&mut self, id: ChangeId) {
+        if let Some(change) = self.changes.get_mut(&id) {
+            change.is_saved = false;
         }
     }
 
@@ -175,7 +190,7 @@ impl Change {
     fn answer(&mut self) {
         let bdevs = std::mem::take(&mut self.bdevs);
         match self.done.take() {
-            Some(done) => done.call(Outcome { is_clean: self.is_clean, bdevs }),
+            Some(done) => done.call(Outcome { is_clean: self.is_clean, is_saved: self.is_saved, bdevs }),
             None => bdevs.into_iter().for_each(close),
         }
     }

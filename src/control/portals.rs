@@ -13,6 +13,8 @@ use crate::net::Net;
 pub struct Portal {
     /// Address and port, that which the system chose where none was asked for.
     pub address: SocketAddr,
+    /// What initiators are told instead, where they come by another address: through a NAT, into a container.
+    pub advertised: Option<SocketAddr>,
     /// None in the simulator.
     listener: Option<TcpListener>,
 }
@@ -26,12 +28,30 @@ impl Portal {
         let listener = crate::net::listen::listen(address)
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| ChangeError::listen(address, &error));
-        listener.map(|(address, listener)| Portal { address, listener: Some(listener) })
+        listener.map(|(address, listener)| Portal { address, advertised: None, listener: Some(listener) })
     }
 
     /// A portal whose connections come by another way, as in a simulation.
     pub fn without_listener(address: SocketAddr) -> Portal {
-        Portal { address, listener: None }
+        Portal { address, advertised: None, listener: None }
+    }
+
+    /// Initiators are told this address of it.
+    #[must_use]
+    pub fn advertised_as(self, advertised: Option<SocketAddr>) -> Portal {
+        Portal { advertised, ..self }
+    }
+
+    /// What initiators are told of it that came to `local`; none where they cannot have come to it.
+    pub fn told(&self, local: SocketAddr) -> Option<SocketAddr> {
+        match self.advertised.unwrap_or(self.address) {
+            address if !address.ip().is_unspecified() => Some(address),
+            // A portal on every address is told as the one that was reached, if it can have been.
+            address if address.is_ipv6() == local.is_ipv6() => {
+                Some(SocketAddr::new(local.ip(), address.port()))
+            }
+            _ => None,
+        }
     }
 }
 

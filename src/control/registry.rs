@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::error::{ChangeError, What};
+use super::identity::Chosen;
 use super::unit;
 use crate::bdev::{Bdev, Info};
 use crate::id::{NexusId, ReactorId, UnitId};
@@ -39,6 +40,8 @@ pub struct Entry {
     pub unit: Option<UnitId>,
     /// It is being unregistered.
     pub is_leaving: bool,
+    /// What the operator has chosen of its unit's identity.
+    pub chosen: Chosen,
     /// What kind of device initiators see.
     pub kind: DeviceKind,
     /// Stands for the UUID of a medium that has not been found yet.
@@ -48,7 +51,7 @@ pub struct Entry {
 impl Entry {
     fn identity(&self, info: &Info) -> Identity {
         let uuid = if info.uuid == NIL { self.stand_in } else { info.uuid };
-        unit::identity(&Info { uuid, ..info.clone() }, &self.spec.product)
+        self.chosen.over(unit::identity(&Info { uuid, ..info.clone() }, &self.spec.product))
     }
 }
 
@@ -181,8 +184,16 @@ impl Registry {
             }
             base.clone_from(&entry.name);
         }
-        let kind = DeviceKind::Disk;
-        self.entries.push(Entry { name: info.name, spec, unit: None, is_leaving: false, kind, stand_in });
+        let (kind, chosen) = (DeviceKind::Disk, Chosen::default());
+        self.entries.push(Entry {
+            name: info.name,
+            spec,
+            unit: None,
+            is_leaving: false,
+            chosen,
+            kind,
+            stand_in,
+        });
         Ok(())
     }
 
@@ -264,6 +275,30 @@ impl Registry {
         self.slots.iter().filter_map(|slot| slot.unit.as_ref()).map(|unit| &unit.view)
     }
 
+    /// What names a unit's medium for ever, in its usual form; none while the medium has not been found.
+    pub(super) fn uuid_of(&self, id: UnitId) -> Option<String> {
+        self.uuid_of_bdev(&self.entry_of(id)?.name)
+    }
+
+    /// The same of a bdev's.
+    pub(super) fn uuid_of_bdev(&self, name: &str) -> Option<String> {
+        let uuid = self.get(name)?.spec.bdev.info().uuid;
+        (uuid != NIL).then(|| uuid_text(&uuid))
+    }
+
+    /// Who the units of bdevs say they are, or would.
+    pub(super) fn identities(&self) -> impl Iterator<Item = (&str, Identity)> {
+        self.entries.iter().map(|entry| (entry.name.as_str(), entry.identity(&entry.spec.bdev.info())))
+    }
+
+    /// Chooses who a bdev's unit says it is. What it says from now on, if there is one.
+    pub(super) fn choose(&mut self, name: &str, chosen: Chosen) -> Option<UnitView> {
+        let entry = self.entries.iter_mut().find(|entry| entry.name == name)?;
+        entry.chosen = chosen;
+        let (id, identity) = (entry.unit?, entry.identity(&entry.spec.bdev.info()));
+        Some(UnitView { identity, ..UnitView::clone(self.view(id)?) })
+    }
+
     /// What a unit is made of.
     pub(super) fn entry_of(&self, id: UnitId) -> Option<&Entry> {
         let unit = self.unit(id)?;
@@ -286,8 +321,9 @@ impl Registry {
         };
         let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
         let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
+        let alua = old.alua.clone();
         let (medium, tray) = (unit.medium(view.medium), unit.tray());
-        Ok(UnitView { permits, settings, chore, medium, tray, ..view })
+        Ok(UnitView { permits, alua, settings, chore, medium, tray, ..view })
     }
 
     /// Who prevents that the unit's medium is taken out.

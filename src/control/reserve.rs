@@ -1,19 +1,21 @@
 //! Reservations (SPC-5 §5.14): the state of each logical unit is in its view; what changes it comes here, is decided by
 //! [`State::out`](crate::scsi::reserve::State::out) and put in force by a barrier.
 //!
-//! Of one unit one change at a time is in flight; those behind it wait. Their number is bounded by the sessions' windows.
+//! What is to survive is saved first: a change that cannot be saved does not happen. Of one unit one change at a time is in
+//! flight; those behind it wait. Their number is bounded by the sessions' windows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::Control;
 use super::keeper::Then;
+use super::saving::AfterSave;
 use super::sessions;
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::net::Net;
-use crate::reactor::message::{Ask, Change, Reserve, TaskTicket};
+use crate::reactor::message::{Ask, Change, Reserve, TaskTicket, ToReactor};
 use crate::scsi::attention::Ua;
-use crate::scsi::reserve::{Effect, InitiatorPort, Nexus, Permits, Refusal, Request, State};
+use crate::scsi::reserve::{Effect, InitiatorPort, Nexus, Permits, Refusal, Registering, Request, State};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
@@ -27,6 +29,15 @@ struct InFlight {
     attentions: Arc<[(NexusId, Ua)]>,
     /// What comes next.
     waiting: VecDeque<Box<Ask>>,
+}
+
+/// A change that has been decided on, while it is being saved.
+#[derive(Debug)]
+pub(super) struct Decided {
+    unit: UnitId,
+    reactor: ReactorId,
+    ticket: TaskTicket,
+    effect: Effect,
 }
 
 /// The units whose reservations are being changed.
@@ -117,19 +128,59 @@ impl<N: Net> Control<N> {
         let none = Outcome::check(Sense::NO_SUCH_UNIT);
         let old = Arc::clone(self.catalog.registry.view(ask.unit).ok_or(none)?);
         let request = Request::read(&ask.cdb, &ask.parameters).map_err(Outcome::check)?;
+        if !old.permits.is_known() {
+            return Err(Outcome::check(Sense::NOT_READY));
+        }
         let from = self.registrant(ask.session).ok_or(none)?;
-        let destination = self.destination(&request, ask.unit);
-        let effect = old.permits.state().out(&request, &from, destination.as_ref());
+        let named = self.named(&request, ask, &from);
+        let effect = old.permits.state().out(&request, &from, &named);
         let effect = effect.map_err(|refusal| match refusal {
             Refusal::Conflict => Outcome::of(Status::ReservationConflict),
             Refusal::Check(sense) => Outcome::check(sense),
-        })?;
-        if effect.next.is_none() {
-            return Ok(Some(Outcome::GOOD));
+        });
+        let begun = effect.and_then(|effect| self.begin(&old, ask, effect));
+        // As often as one may have been made known.
+        for _ in 0..=named.len() {
+            self.forget_nexuses();
         }
-        self.enforce(&old, effect, Some(ask));
-        self.forget_nexuses();
+        begun
+    }
+
+    /// Has a change saved, then put in force.
+    fn begin(&mut self, old: &UnitView, ask: &Ask, effect: Effect) -> Result<Option<Outcome>, Outcome> {
+        let Some(next) = &effect.next else { return Ok(Some(Outcome::GOOD)) };
+        let record = self.reservations_record(next);
+        let was_saved = self.reservations_record(old.permits.state());
+        let key = self.reservations_key(ask.unit).filter(|_| record != was_saved);
+        if key.as_ref().is_some_and(|key| !self.store.has_room(key)) {
+            return Err(Outcome::check(Sense::NO_REGISTRATION_RESOURCES));
+        }
+        let in_flight = InFlight {
+            aborts: effect.aborts.clone().into(),
+            attentions: effect.attentions.clone().into(),
+            waiting: VecDeque::new(),
+        };
+        self.reserving.units.insert(ask.unit, in_flight);
+        let decided = Decided { unit: ask.unit, reactor: ask.reactor, ticket: ask.ticket, effect };
+        match key {
+            Some(key) => self.save(&key, record, AfterSave::Reserve(Box::new(decided))),
+            None => self.decided(decided, true),
+        }
         Ok(None)
+    }
+
+    /// A change is saved, or cannot be: then it does not happen.
+    pub(super) fn decided(&mut self, decided: Decided, is_saved: bool) {
+        let Decided { unit, reactor, ticket, effect } = decided;
+        let view = self.catalog.registry.view(unit).map(Arc::clone);
+        let sense = match view {
+            Some(view) if is_saved => return self.enforce(&view, effect, Some((reactor, ticket))),
+            Some(_) => Sense::INTERNAL_FAILURE,
+            None => Sense::NO_SUCH_UNIT,
+        };
+        let outcome = Outcome::check(sense);
+        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+        self.reserve_next(unit);
     }
 
     /// The nexus of a session, as registrations name it.
@@ -140,11 +191,50 @@ impl<N: Net> Control<N> {
         Some(Nexus { id, initiator: InitiatorPort::new(initiator, *isid), target_port })
     }
 
-    /// The nexus that REGISTER AND MOVE names, which need not have come yet; its target port has to lead to the unit.
-    fn destination(&mut self, request: &Request, unit: UnitId) -> Option<Nexus> {
-        let Request::RegisterAndMove { initiator, target_port, .. } = request else { return None };
-        let target = self.catalog.targets.port(*target_port)?;
-        if !target.mappings.iter().any(|mapping| mapping.unit == unit) {
+    /// The other nexuses that a request names, which need not have come yet.
+    fn named(&mut self, request: &Request, ask: &Ask, from: &Nexus) -> Vec<Nexus> {
+        match request {
+            Request::RegisterAndMove { initiator, target_port, .. } => {
+                self.destination(initiator, *target_port, ask.unit).into_iter().collect()
+            }
+            Request::Register { how, .. } | Request::RegisterAndIgnore { how, .. } => {
+                self.registered_too(how, ask.session, from)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Those that ALL_TG_PT and SPEC_I_PT add (SPC-5 §6.17.3): each of the initiators at the sender's port of the target, or at
+    /// every port of it.
+    fn registered_too(&mut self, how: &Registering, session: SessionId, from: &Nexus) -> Vec<Nexus> {
+        let Some(session) = self.sessions.get(session) else { return Vec::new() };
+        let sessions::Nexus { target, portal_group, .. } = session.nexus.clone();
+        let Some(known) = self.catalog.targets.get(&target) else { return Vec::new() };
+        let is_meant = |tag: u16| how.all_ports || tag == portal_group;
+        let ports = known.ports.iter().filter(|view| is_meant(view.portal_group));
+        let ports: Vec<(u16, u16)> = ports.map(|view| (view.portal_group, view.relative_port)).collect();
+        let mut named: Vec<Nexus> = Vec::new();
+        for initiator in std::iter::once(&from.initiator).chain(&how.initiators) {
+            for &(portal_group, target_port) in &ports {
+                let nexus = sessions::Nexus {
+                    initiator: initiator.name.to_string(),
+                    isid: initiator.isid,
+                    target: target.clone(),
+                    portal_group,
+                };
+                let id = self.sessions.know(&nexus);
+                if id != from.id && named.iter().all(|known| known.id != id) {
+                    named.push(Nexus { id, initiator: initiator.clone(), target_port });
+                }
+            }
+        }
+        named
+    }
+
+    /// The nexus that REGISTER AND MOVE names; its target port has to lead to the unit.
+    fn destination(&mut self, initiator: &InitiatorPort, target_port: u16, unit: UnitId) -> Option<Nexus> {
+        let target = self.catalog.targets.port(target_port)?;
+        if !self.catalog.targets.get(&target.name)?.maps_unit(unit) {
             return None;
         }
         let nexus = sessions::Nexus {
@@ -153,15 +243,11 @@ impl<N: Net> Control<N> {
             target: target.name.clone(),
             portal_group: target.portal_group,
         };
-        Some(Nexus {
-            id: self.sessions.know(&nexus),
-            initiator: initiator.clone(),
-            target_port: *target_port,
-        })
+        Some(Nexus { id: self.sessions.know(&nexus), initiator: initiator.clone(), target_port })
     }
 
     /// Puts a change in force; `by` is answered when that is done.
-    fn enforce(&mut self, old: &UnitView, effect: Effect, by: Option<&Ask>) {
+    fn enforce(&mut self, old: &UnitView, effect: Effect, by: Option<(ReactorId, TaskTicket)>) {
         let Effect { next: Some(next), attentions, aborts, drains } = effect else { return };
         let unit = old.id;
         let view = Arc::new(UnitView { permits: Permits::new(Arc::new(next)), ..old.clone() });
@@ -172,19 +258,10 @@ impl<N: Net> Control<N> {
             self.sessions.owe(*nexus, unit, *ua);
         }
         let aborts: Arc<[NexusId]> = aborts.into();
-        let attentions: Arc<[(NexusId, Ua)]> = attentions.into();
-        let change = Reserve {
-            view,
-            attentions: Arc::clone(&attentions),
-            aborts: Arc::clone(&aborts),
-            by: by.map(|ask| (ask.reactor, ask.ticket)),
-            is_drained: drains || !aborts.is_empty(),
-        };
+        let is_drained = drains || !aborts.is_empty();
+        let change = Reserve { view, attentions: attentions.into(), aborts, by, is_drained };
         let then = match by {
-            Some(ask) => {
-                self.reserving.units.insert(unit, InFlight { aborts, attentions, waiting: VecDeque::new() });
-                Then::Reserved { unit, reactor: ask.reactor, ticket: ask.ticket }
-            }
+            Some((reactor, ticket)) => Then::Reserved { unit, reactor, ticket },
             None => Then::Nothing,
         };
         self.barrier(Change::Reservations(change), then);

@@ -73,6 +73,8 @@ pub struct Session {
     pub nexus: Nexus,
     /// Target session identifying handle; not 0.
     pub tsih: u16,
+    /// Whose LUNs it finds: an initiator group's (tag), or everybody's.
+    pub lun_map: Option<u32>,
     /// Its connections.
     pub links: Vec<Link>,
     /// Where the first came from and came to.
@@ -173,7 +175,10 @@ impl Sessions {
         self.by_nexus.entry(nexus.clone()).or_default().push(id);
         let links = vec![Link { cid, origin, entering: None }];
         let state = State::Entering(conn);
-        self.all.insert(id, Session { nexus, tsih, links, origin, first, reactor, state, cause: None });
+        self.all.insert(
+            id,
+            Session { nexus, tsih, lun_map: None, links, origin, first, reactor, state, cause: None },
+        );
         Ok((id, tsih))
     }
 
@@ -252,6 +257,13 @@ impl Sessions {
     /// Names for a discovery session; the TSIH goes back by [`Sessions::release_tsih`].
     pub fn open_discovery(&mut self) -> (SessionId, u16) {
         self.reserve_ids()
+    }
+
+    /// The session finds these LUNs.
+    pub fn set_lun_map(&mut self, id: SessionId, lun_map: Option<u32>) {
+        if let Some(session) = self.all.get_mut(&id) {
+            session.lun_map = lun_map;
+        }
     }
 
     /// A discovery session is over.
@@ -364,6 +376,11 @@ impl Sessions {
     /// The number of a session's nexus; none before the session is admitted for the first time.
     pub fn nexus_of(&self, id: SessionId) -> Option<NexusId> {
         self.nexuses.find(&self.all.get(&id)?.nexus)
+    }
+
+    /// Which nexus has a number.
+    pub fn nexus(&self, id: NexusId) -> Option<&Nexus> {
+        self.nexuses.get(id)
     }
 
     /// The number of a nexus, which need not have come yet.

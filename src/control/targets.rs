@@ -15,7 +15,9 @@ use super::portals::{PortalGroup, PortalGroups};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::iscsi::negotiate::{DigestOffer, Offer};
-use crate::limits::{ALIAS_BYTES_MAX, TARGET_LUNS_MAX, TARGET_MAPS_MAX, TARGET_PORTS_MAX};
+use crate::limits::{
+    ALIAS_BYTES_MAX, TARGET_LUN_MAPS_MAX, TARGET_LUNS_MAX, TARGET_MAPS_MAX, TARGET_PORTS_MAX,
+};
 use crate::scsi::view::{LunNumber, Mapping, TargetView};
 
 /// A target to be served.
@@ -41,6 +43,17 @@ pub struct NewTarget {
     pub relative_ports: Vec<(u16, u16)>,
 }
 
+/// A LUN that the initiators of a group find.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnLun<'a> {
+    /// Its number.
+    pub number: LunNumber,
+    /// Its bdev.
+    pub bdev: &'a str,
+    /// It is for reading only.
+    pub read_only: bool,
+}
+
 /// A target, for lists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TargetInfo<'a> {
@@ -52,10 +65,14 @@ pub struct TargetInfo<'a> {
     pub id: u32,
     /// LUN and bdev, ascending.
     pub luns: Vec<(LunNumber, &'a str)>,
+    /// What initiators of some groups (tag) find instead.
+    pub lun_maps: Vec<(u32, Vec<OwnLun<'a>>)>,
     /// Portal group tag and initiator group tag.
     pub maps: &'a [(u16, u32)],
     /// What initiators have to prove.
     pub auth: Auth,
+    /// What they have to prove at a portal group (tag), where that differs.
+    pub port_auths: &'a [(u16, Auth)],
     /// CRC32C of headers is demanded.
     pub demands_header_digest: bool,
     /// CRC32C of data is demanded.
@@ -65,9 +82,20 @@ pub struct TargetInfo<'a> {
     /// Tag of a portal group and relative target port identifier of the port there.
     pub relative_ports: Vec<(u16, u16)>,
     /// Where logins by a portal group are sent instead.
-    pub redirects: &'a [(u16, SocketAddr)],
+    pub redirects: &'a [Redirect],
     /// How long commands take is counted here.
     pub histogram: Option<&'a Histogram>,
+}
+
+/// Where logins by a portal group are sent instead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Redirect {
+    /// Its tag.
+    pub portal_group: u16,
+    /// To this portal.
+    pub to: SocketAddr,
+    /// From now on (0102h), not just for now (0101h).
+    pub is_permanent: bool,
 }
 
 /// LUNs have 14 bits (SAM-5 §4.7.7.1, flat space addressing).
@@ -80,15 +108,19 @@ pub(super) struct Target {
     pub(super) id: u32,
     pub(super) maps: Vec<(u16, u32)>,
     pub(super) auth: Auth,
+    /// Tag of a portal group, and what has to be proved there instead.
+    pub(super) port_auths: Vec<(u16, Auth)>,
     pub(super) demands_header_digest: bool,
     pub(super) demands_data_digest: bool,
     pub(super) queue_depth: u32,
     /// Ascending by number.
     pub(super) mappings: Vec<Mapping>,
-    /// One a portal group that leads or led here.
+    /// What the initiators of a group (tag) find instead, ascending by number.
+    pub(super) lun_maps: Vec<(u32, Vec<Mapping>)>,
+    /// One a portal group that leads or led here, and one for each of the maps of LUNs there.
     pub(super) ports: Vec<Arc<TargetView>>,
-    /// Where initiators that come by a portal group (tag) are told to log in instead, for now.
-    pub(super) redirects: Vec<(u16, SocketAddr)>,
+    /// Where initiators that come by a portal group are told to log in instead.
+    pub(super) redirects: Vec<Redirect>,
     /// Where it is counted how long commands take.
     pub(super) histogram: Option<Arc<Histogram>>,
     /// It is being deleted: nobody new gets in.
@@ -107,10 +139,12 @@ impl Target {
             id,
             maps: Vec::new(),
             auth: spec.auth,
+            port_auths: Vec::new(),
             demands_header_digest: spec.demands_header_digest,
             demands_data_digest: spec.demands_data_digest,
             queue_depth: spec.queue_depth,
             mappings: Vec::new(),
+            lun_maps: Vec::new(),
             ports: Vec::new(),
             redirects: Vec::new(),
             histogram: None,
@@ -118,14 +152,60 @@ impl Target {
         })
     }
 
-    /// The view at a portal group.
+    /// The view at a portal group of those who have no LUNs of their own.
     pub(super) fn port(&self, tag: u16) -> Option<&Arc<TargetView>> {
-        self.ports.iter().find(|view| view.portal_group == tag)
+        self.view(tag, None)
+    }
+
+    /// The view at a portal group, with everybody's LUNs or those of an initiator group (tag).
+    pub(super) fn view(&self, tag: u16, lun_map: Option<u32>) -> Option<&Arc<TargetView>> {
+        self.ports.iter().find(|view| view.portal_group == tag && view.lun_map == lun_map)
+    }
+
+    /// The view of an initiator that comes by a portal group and may.
+    pub(super) fn view_of(
+        &self,
+        tag: u16,
+        who: Who<'_>,
+        groups: &InitiatorGroups,
+    ) -> Option<&Arc<TargetView>> {
+        let decided = self.deciding(tag, who, groups).map(|(initiators, _)| initiators);
+        decided.and_then(|initiators| self.view(tag, Some(initiators))).or_else(|| self.port(tag))
+    }
+
+    /// The LUNs of everybody, or those of an initiator group where it has its own.
+    pub(super) fn luns(&self, lun_map: Option<u32>) -> &[Mapping] {
+        let own = self.lun_maps.iter().find(|(tag, _)| Some(*tag) == lun_map);
+        own.map_or(&self.mappings, |(_, mappings)| mappings)
+    }
+
+    /// All that any LUN leads to.
+    pub(super) fn units(&self) -> impl Iterator<Item = UnitId> {
+        let maps = self.lun_maps.iter().map(|(_, mappings)| mappings).chain([&self.mappings]);
+        maps.flatten().map(|mapping| mapping.unit)
+    }
+
+    /// Whether a LUN leads to a unit.
+    pub(super) fn maps_unit(&self, unit: UnitId) -> bool {
+        self.units().any(|mapped| mapped == unit)
+    }
+
+    /// Takes a unit's LUNs out. Whether there were any.
+    pub(super) fn unmap_unit(&mut self, unit: UnitId) -> bool {
+        let is_mapped = self.maps_unit(unit);
+        let maps = self.lun_maps.iter_mut().map(|(_, mappings)| mappings).chain([&mut self.mappings]);
+        maps.for_each(|mappings| mappings.retain(|mapping| mapping.unit != unit));
+        is_mapped
+    }
+
+    /// What initiators that come by a portal group have to prove.
+    pub(super) fn auth_at(&self, tag: u16) -> Auth {
+        self.port_auths.iter().find(|(at, _)| *at == tag).map_or(self.auth, |(_, auth)| *auth)
     }
 
     /// Where an initiator that comes by portal group `tag` is to go instead.
-    pub(super) fn redirect(&self, tag: u16) -> Option<SocketAddr> {
-        self.redirects.iter().find(|(from, _)| *from == tag).map(|(_, to)| *to)
+    pub(super) fn redirect(&self, tag: u16) -> Option<Redirect> {
+        self.redirects.iter().find(|redirect| redirect.portal_group == tag).copied()
     }
 
     /// Sends logins by a portal group elsewhere, or serves them again.
@@ -133,6 +213,7 @@ impl Target {
         &mut self,
         tag: u16,
         to: Option<SocketAddr>,
+        is_permanent: bool,
         portals: &PortalGroups,
     ) -> Result<(), ChangeError> {
         let group = portals.get(tag).ok_or_else(|| ChangeError::missing(What::PortalGroup, tag))?;
@@ -149,18 +230,44 @@ impl Target {
         if to.is_some_and(|to| to.ip().is_unspecified() || to.port() == 0) {
             return refuse("initiators need an address and a port");
         }
-        self.redirects.retain(|(from, _)| *from != tag);
-        self.redirects.extend(to.map(|to| (tag, to)));
+        self.redirects.retain(|redirect| redirect.portal_group != tag);
+        self.redirects.extend(to.map(|to| Redirect { portal_group: tag, to, is_permanent }));
         Ok(())
     }
 
     /// Whether portal group `tag` leads here, and who may come by it.
     pub(super) fn verdict(&self, tag: u16, who: Who<'_>, groups: &InitiatorGroups) -> Option<Verdict> {
-        let mut at_tag = self.maps.iter().filter(|&&(group, _)| group == tag).peekable();
-        at_tag.peek()?;
-        // The first group that has anything to say of the initiator decides.
-        let said = at_tag.find_map(|&(_, initiators)| groups.get(initiators)?.verdict(who));
-        Some(said.unwrap_or(Verdict::Deny))
+        if !self.maps.iter().any(|&(group, _)| group == tag) {
+            return None;
+        }
+        Some(self.deciding(tag, who, groups).map_or(Verdict::Deny, |(_, verdict)| verdict))
+    }
+
+    /// The first group of those at a portal group that has anything to say of the initiator: it decides.
+    fn deciding(&self, tag: u16, who: Who<'_>, groups: &InitiatorGroups) -> Option<(u32, Verdict)> {
+        let at_tag = self.maps.iter().filter(|&&(group, _)| group == tag);
+        let mut said =
+            at_tag.filter_map(|&(_, initiators)| Some((initiators, groups.get(initiators)?.verdict(who)?)));
+        said.next()
+    }
+
+    /// Has the initiators of a group find these LUNs, or everybody's again. Returns units that they find no more.
+    pub(super) fn set_lun_map(
+        &mut self,
+        initiators: u32,
+        mappings: Option<Vec<Mapping>>,
+    ) -> Result<Vec<UnitId>, ChangeError> {
+        let index = self.lun_maps.iter().position(|(tag, _)| *tag == initiators);
+        let old = index.map(|index| self.lun_maps.remove(index).1).unwrap_or_default();
+        if let Some(mut mappings) = mappings {
+            if self.lun_maps.len() >= TARGET_LUN_MAPS_MAX {
+                return Err(ChangeError::TooMany { what: What::LunMap, most: TARGET_LUN_MAPS_MAX });
+            }
+            mappings.sort_unstable_by_key(|mapping| mapping.number);
+            self.lun_maps.push((initiators, mappings));
+        }
+        let lost = old.into_iter().map(|mapping| mapping.unit);
+        Ok(lost.filter(|unit| !self.maps_unit(*unit)).collect())
     }
 
     /// The number that is wanted, or the lowest that is free.
@@ -252,20 +359,26 @@ impl Target {
     ) -> Vec<Arc<TargetView>> {
         let tags = self.tags();
         self.ports.retain(|view| tags.contains(&view.portal_group) || is_used(view.portal_group));
-        self.redirects.retain(|(tag, _)| tags.contains(tag));
+        self.redirects.retain(|redirect| tags.contains(&redirect.portal_group));
+        self.port_auths.retain(|(tag, _)| tags.contains(tag));
         let told = told(&tags, portals);
         let known: BTreeSet<u16> = self.ports.iter().map(|view| view.portal_group).collect();
-        let new: Vec<(u16, u16)> = tags
-            .into_iter()
-            .filter(|tag| !known.contains(tag))
-            .map(|tag| (tag, relative_port(tag)))
-            .collect();
-        let ports = self.ports.iter().map(|view| view.relative_port);
-        let mut ports: Vec<u16> = ports.chain(new.iter().map(|(_, port)| *port)).collect();
+        let made: Vec<(u16, u16)> =
+            tags.iter().filter(|tag| !known.contains(tag)).map(|&tag| (tag, relative_port(tag))).collect();
+        let known = self.ports.iter().map(|view| (view.portal_group, view.relative_port));
+        let known: BTreeSet<(u16, u16)> = known.chain(made).collect();
+        let mut ports: Vec<u16> = known.iter().map(|(_, port)| *port).collect();
         ports.sort_unstable();
+        let maps: Vec<Option<u32>> =
+            std::iter::once(None).chain(self.lun_maps.iter().map(|(tag, _)| Some(*tag))).collect();
+        let luns = |lun_map: Option<u32>| {
+            let own = self.lun_maps.iter().find(|(tag, _)| Some(*tag) == lun_map);
+            own.map_or(&self.mappings, |(_, mappings)| mappings)
+        };
         let mut changed = Vec::new();
         for view in &mut self.ports {
-            let is_as_it_was = view.mappings == self.mappings
+            let mappings = luns(view.lun_map);
+            let is_as_it_was = view.mappings == *mappings
                 && view.portals == told
                 && view.ports == ports
                 && view.histogram == self.histogram;
@@ -273,7 +386,7 @@ impl Target {
                 let new = TargetView {
                     portals: told.clone(),
                     ports: ports.clone(),
-                    mappings: self.mappings.clone(),
+                    mappings: mappings.clone(),
                     histogram: self.histogram.clone(),
                     ..TargetView::clone(view)
                 };
@@ -281,7 +394,17 @@ impl Target {
                 changed.push(Arc::clone(view));
             }
         }
-        for (portal_group, relative_port) in new {
+        let is_there =
+            |tag, lun_map| self.ports.iter().any(|view| view.portal_group == tag && view.lun_map == lun_map);
+        // In the order of the portal groups as they were mapped.
+        let order = tags.iter().filter_map(|tag| known.iter().find(|(known, _)| known == tag));
+        let mut new = Vec::new();
+        for &(portal_group, relative_port) in order {
+            for &lun_map in maps.iter().filter(|&&lun_map| !is_there(portal_group, lun_map)) {
+                new.push((portal_group, relative_port, lun_map, luns(lun_map).clone()));
+            }
+        }
+        for (portal_group, relative_port, lun_map, mappings) in new {
             self.ports.push(Arc::new(TargetView {
                 name: self.name.clone(),
                 alias: self.alias.clone(),
@@ -290,8 +413,9 @@ impl Target {
                 // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
                 port_group: relative_port,
                 portal_group,
+                lun_map,
                 portals: told.clone(),
-                mappings: self.mappings.clone(),
+                mappings,
                 histogram: self.histogram.clone(),
             }));
         }
@@ -324,14 +448,7 @@ impl Target {
         view.portals.clear();
         for group in tags.iter().filter_map(|&tag| portals.get(tag)).filter(|group| is_told(group)) {
             for portal in &group.portals {
-                let address = match portal.address {
-                    address if !address.ip().is_unspecified() => address,
-                    // A portal on every address is told as the one that was reached, if it can have been.
-                    address if address.is_ipv6() == local.is_ipv6() => {
-                        SocketAddr::new(local.ip(), address.port())
-                    }
-                    _ => continue,
-                };
+                let Some(address) = portal.told(local) else { continue };
                 let address = format!("{address},{}", group.tag);
                 if !view.portals.contains(&address) {
                     view.portals.push(address);
@@ -355,8 +472,9 @@ fn is_told(group: &PortalGroup) -> bool {
 /// they came to (RFC 7143 appendix C).
 fn told(tags: &[u16], portals: &PortalGroups) -> Vec<String> {
     let groups = tags.iter().filter_map(|&tag| portals.get(tag)).filter(|group| is_told(group));
-    let addresses =
-        groups.flat_map(|group| group.portals.iter().map(move |portal| (portal.address, group.tag)));
+    let addresses = groups.flat_map(|group| {
+        group.portals.iter().map(move |portal| (portal.advertised.unwrap_or(portal.address), group.tag))
+    });
     let addresses = addresses.filter(|(address, _)| !address.ip().is_unspecified());
     addresses.map(|(address, tag)| format!("{address},{tag}")).collect()
 }

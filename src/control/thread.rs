@@ -19,6 +19,7 @@ use super::done::{Done, Outcome};
 use super::error::ChangeError;
 use super::portals::{Listening, Portal, PortalGroup};
 use super::probe::Prober;
+use super::store::disk::Opened;
 use super::{Config, Control, Origin, Random, options};
 use crate::buf::{Hugepages, Pages};
 use crate::id::ReactorId;
@@ -221,13 +222,16 @@ impl Daemon {
             };
             reactors.push(spawn(recipe)?);
         }
-        let control = Control::new(Config {
+        let mut control = Control::new(Config {
             net,
             inbox,
             reactors: senders,
             random: Box::new(SystemRandom),
             options: options.iscsi,
         });
+        let mut secret = [0; 16];
+        SystemRandom.fill(&mut secret);
+        control.share_secret(secret);
         if options.hugepages == Hugepages::Auto
             && reactors.iter().any(|reactor| reactor.pages == Pages::Ordinary)
         {
@@ -258,6 +262,29 @@ impl Daemon {
         &mut self.control
     }
 
+    /// Keeps in a file what must survive. To be called before anything is served.
+    ///
+    /// # Errors
+    /// No thread.
+    pub fn keep_state(&mut self, opened: Opened) -> io::Result<()> {
+        let remote = self.remote();
+        let mut is_failing = false;
+        let (records, saver) = opened.saver(move |revision, ended| {
+            let is_saved = ended.is_ok();
+            match &ended {
+                Err(error) if !is_failing => {
+                    tracing::error!(%error, "the state file cannot be written: it is tried again every second");
+                }
+                Ok(()) if is_failing => tracing::info!("the state file can be written again"),
+                _ => {}
+            }
+            is_failing = !is_saved;
+            remote.order(Box::new(move |daemon, now| daemon.control.saved(revision, is_saved, now)));
+        })?;
+        self.control.keep(records, saver);
+        Ok(())
+    }
+
     /// A way to it for other threads, once [`Daemon::run`] has it.
     pub fn remote(&self) -> Remote {
         self.remote.clone()
@@ -269,6 +296,7 @@ impl Daemon {
         loop {
             let now = self.now();
             self.read_signals(now);
+            self.control.observe(now);
             while let Ok(order) = self.orders.try_recv() {
                 order(&mut self, now);
             }

@@ -3,8 +3,7 @@
 use super::error::ChangeError;
 use crate::bdev::Info;
 use crate::id::UnitId;
-use crate::scsi::reserve::Permits;
-use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, Settings, Tray, UnitView};
+use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, UnitView};
 
 /// Whether SCSI can show the device as it is. One that holds no block is not ready: its medium has not been found yet.
 pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
@@ -31,27 +30,21 @@ pub(super) fn view(
     let modes =
         modes.map_or(default, |modes| Modes { write_cache: modes.write_cache && info.write_cache, ..modes });
     UnitView {
-        id,
-        blocks: info.blocks,
-        block_bytes: info.block_bytes,
         physical_block_bytes: info.physical_block_bytes,
-        identity,
         read_only: info.read_only,
         write_cache: info.write_cache,
         rotational: info.rotational,
         modes,
-        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
-        permits: Permits::default(),
-        chore: None,
+        protection: info.protection,
         medium: match (info.blocks, kind) {
             (0, DeviceKind::CdRom) => Medium::Empty,
             (0, _) => Medium::NotReady,
             _ => Medium::Ready,
         },
         kind,
-        tray: Tray::default(),
+        ..UnitView::new(id, info.blocks, info.block_bytes, identity)
     }
 }
 
@@ -59,7 +52,7 @@ pub(super) fn view(
 /// with a disk of the same name must not be taken for two paths to one disk.
 pub(super) fn identity(info: &Info, product: &str) -> Identity {
     let uuid = &info.uuid;
-    let mut naa = [0; 8];
+    let mut naa = [0_u8; 8];
     // Bytes 0 to 5, 14 and 15: the others hold the UUID's version and variant.
     naa[..6].copy_from_slice(&uuid[..6]);
     naa[6..].copy_from_slice(&uuid[14..]);
@@ -69,7 +62,9 @@ pub(super) fn identity(info: &Info, product: &str) -> Identity {
         product: padded(product),
         revision: padded(concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"))),
         serial: uuid.iter().map(|byte| format!("{byte:02x}")).collect(),
-        naa,
+        naa: naa.into_iter().collect(),
+        eui64: None,
+        t10: None,
     }
 }
 
@@ -102,13 +97,14 @@ mod tests {
             ],
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
+            protection: None,
         }
     }
 
     #[test]
     fn who_a_unit_is_comes_from_its_uuid() {
         let identity = identity(&info(), "RAM disk");
-        assert_eq!(identity.naa, [0x38, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x6b, 0xf6]);
+        assert_eq!(identity.naa.as_slice(), [0x38, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x6b, 0xf6]);
         assert_eq!(identity.serial, "f81d4fae7dec41d0a76500a0c91e6bf6");
         assert_eq!(&identity.vendor, b"LUNETTE ");
         assert_eq!(&identity.product, b"RAM disk        ");

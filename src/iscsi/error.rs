@@ -15,6 +15,8 @@ pub enum Fatal {
     SlowReader,
     /// Data that were asked for did not come in time.
     DataOutLate,
+    /// A connection that was lost was not recovered in time.
+    NotRecovered,
 }
 
 /// Reject reason codes (RFC 7143 §11.17.1).
@@ -30,6 +32,8 @@ pub enum RejectReason {
     CommandNotSupported,
     /// 06h.
     TooManyImmediate,
+    /// 08h.
+    InvalidDataAck,
     /// 09h.
     InvalidField,
     /// 0Ch.
@@ -45,6 +49,7 @@ impl RejectReason {
             RejectReason::ProtocolError => 0x04,
             RejectReason::CommandNotSupported => 0x05,
             RejectReason::TooManyImmediate => 0x06,
+            RejectReason::InvalidDataAck => 0x08,
             RejectReason::InvalidField => 0x09,
             RejectReason::WaitingForLogout => 0x0c,
         }

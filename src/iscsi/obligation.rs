@@ -7,6 +7,8 @@ pub enum End {
     Answered,
     /// Its initiator aborted it and expects no status.
     Aborted,
+    /// It was discarded before it counted as received; its initiator retries it (RFC 7143 §7.2.1).
+    Discarded,
     /// Its connection is gone or logged out.
     ConnectionGone,
 }

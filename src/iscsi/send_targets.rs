@@ -83,6 +83,7 @@ mod tests {
             histogram: None,
             port_group: 1,
             portal_group: 65535,
+            lun_map: None,
             portals: vec!["10.0.0.1:3260,65535".into(), "[2001:db8::1]:3261,2".into()],
             mappings: vec![],
         };

@@ -240,7 +240,7 @@ impl Session {
             && older != key
         {
             let Some(other) = tasks.get(older) else { break };
-            let counts = other.unit == task.unit && !matches!(other.phase, Phase::Early | Phase::Swallowing);
+            let counts = other.unit == task.unit && other.phase != Phase::Early && !other.is_over();
             if counts && (is_ordered || other.attribute == ORDERED) {
                 return false;
             }
@@ -266,7 +266,7 @@ impl Session {
             // Its CmdSN is taken: whoever comes next finds no task and goes on.
             Phase::Early => self.window.begin(),
             Phase::Queued => self.queued_count -= 1,
-            Phase::Running | Phase::Swallowing => {}
+            Phase::Running | Phase::Answered | Phase::Swallowing => {}
         }
     }
 
@@ -274,7 +274,7 @@ impl Session {
     pub(in crate::iscsi) fn forget(&mut self, key: Key, tasks: &mut Tasks) -> Option<Task> {
         let task = tasks.remove(&mut self.tasks, key)?;
         match task.phase {
-            Phase::Early => {}
+            Phase::Early | Phase::Answered => {}
             phase => {
                 if phase == Phase::Queued {
                     self.queued_count -= 1;
@@ -285,10 +285,39 @@ impl Session {
                 }
             }
         }
-        if task.attribute == ORDERED {
+        if task.attribute == ORDERED && task.phase != Phase::Answered {
             self.ordered_count -= 1;
         }
         Some(task)
+    }
+
+    /// A task was answered and is kept: it holds nobody up any more.
+    pub(in crate::iscsi) fn answered(&mut self, task: &mut Task) {
+        if task.attribute == ORDERED {
+            self.ordered_count -= 1;
+        }
+        task.phase = Phase::Answered;
+    }
+
+    /// An answered task is acknowledged while an IO of it is in a device: it is kept until that comes back.
+    pub(in crate::iscsi) fn swallow(&mut self, key: Key, tasks: &mut Tasks) {
+        if let Some(task) = tasks.get_mut(key) {
+            if task.attribute == ORDERED {
+                self.ordered_count += 1;
+            }
+            task.phase = Phase::Swallowing;
+            task.is_immediate = false;
+        }
+    }
+
+    /// A task that was answered goes on once more, for another connection.
+    pub(in crate::iscsi) fn reopen(&mut self, task: &mut Task) {
+        if task.phase == Phase::Answered {
+            if task.attribute == ORDERED {
+                self.ordered_count += 1;
+            }
+            task.phase = Phase::Running;
+        }
     }
 
     /// Opens the window further while more than half of it is in use and the reactor has room.

@@ -5,8 +5,9 @@ use crate::id::UnitId;
 use crate::iscsi::obligation::{End, Obligation};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::Keeps;
-use crate::iscsi::wire::Residual;
+use crate::iscsi::wire::{Bhs, Residual};
 use crate::limits;
+use crate::scsi::copy::rod::{self, TokenId};
 use crate::scsi::view::LunNumber;
 use crate::scsi::work::Run;
 use crate::scsi::{Plan, cdb::Cdb, copy};
@@ -25,6 +26,8 @@ pub enum Phase {
     Queued,
     /// Started: data are on their way, or the device has it.
     Running,
+    /// Answered, and kept until the answer is acknowledged: at error recovery levels above 0.
+    Answered,
     /// Aborted, without an answer; only data that the initiator still owes are awaited, and dropped.
     Swallowing,
 }
@@ -45,6 +48,28 @@ pub enum Running {
     Work(Run),
     /// From LUN to LUN.
     Copy(copy::Run),
+    /// With tokens.
+    Token {
+        /// Where it stands.
+        run: rod::Run,
+        /// The token that is made.
+        id: Option<TokenId>,
+        /// What of a token is read now.
+        reading: Option<Reading>,
+    },
+}
+
+/// Blocks of a token that are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// Where they are.
+    pub side: copy::Side,
+    /// First block.
+    pub lba: u64,
+    /// How many.
+    pub blocks: u32,
+    /// The hold is granted under which they are read.
+    pub is_held: bool,
 }
 
 /// A command that is worked off in steps, or the part of it whose data have come.
@@ -63,8 +88,23 @@ pub struct Job {
 pub struct Solicited {
     /// Target transfer tag.
     pub ttt: u32,
-    /// Offset in the command's data at which its data end.
+    /// R2TSN.
+    pub r2t_sn: Sn,
+    /// Offset in the command's data at which its data begin.
+    pub start: u32,
+    /// Offset at which they end.
     pub end: u32,
+}
+
+/// Data of a READ that are to be sent again, as a SNACK asks (RFC 7143 §11.16).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Again {
+    /// Offset of the next byte.
+    pub at: u32,
+    /// Offset of their end.
+    pub end: u32,
+    /// The SNACK, should it have to be rejected.
+    pub asked: Bhs,
 }
 
 /// R2Ts outstanding, oldest first. Their data come in this order (DataSequenceInOrder=Yes).
@@ -79,6 +119,11 @@ impl R2ts {
     /// The one whose data come now.
     pub fn front(&self) -> Option<Solicited> {
         if self.count == 0 { None } else { self.ring[self.first] }
+    }
+
+    /// Each of them, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = Solicited> + '_ {
+        (0..self.count).filter_map(|index| self.ring[(self.first + index) % limits::R2TS_MAX])
     }
 
     /// How many.
@@ -180,6 +225,14 @@ pub struct Task {
     pub is_asked: bool,
     /// How it will end, once nothing more is awaited: the first failure, or the status.
     pub outcome: Option<Outcome>,
+    /// WRITE: data were lost on their way. What comes is dropped until nothing is outstanding, then asked for again.
+    pub is_damaged: bool,
+    /// READ: the count of the unit's watched writes when it was begun; none where they are not watched.
+    pub watched_at: Option<u64>,
+    /// READ: data that are to be sent again.
+    pub again: Option<Again>,
+    /// IOs submitted before this one are of an earlier go, and mean nothing any more.
+    pub restarted_at: u64,
     links: Links,
 }
 
@@ -226,6 +279,10 @@ impl Task {
             ios: 0,
             is_asked: false,
             outcome: None,
+            is_damaged: false,
+            watched_at: None,
+            again: None,
+            restarted_at: 0,
             links: Links::default(),
         }
     }
@@ -233,6 +290,11 @@ impl Task {
     /// What its answer keeps until it is sent.
     pub fn keeps(&self) -> Keeps {
         if self.is_immediate { Keeps::Control } else { Keeps::Place }
+    }
+
+    /// Whether nothing more comes of it: it was answered or aborted.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Answered | Phase::Swallowing)
     }
 
     /// Whether it was aborted, and awaits nothing but data.

@@ -6,12 +6,14 @@
 //! part is kept.
 
 mod pdu;
+mod retained;
 
 use std::io::IoSlice;
 
 use arrayvec::ArrayVec;
 
-pub use pdu::data_in_pdus;
+pub use pdu::{data_in_pdus, data_sn_at, offset_of};
+pub use retained::{Kept, Retained};
 
 use crate::buf::{Buf, Lent, Pool};
 use crate::iscsi::params::Params;
@@ -30,6 +32,8 @@ pub enum StatSn {
     Consume,
     /// Carries the next and leaves it (R2T, NOP-In that asks).
     Show,
+    /// Carries this one again (RFC 7143 §11.16).
+    Again(Sn),
 }
 
 /// Something to be sent.
@@ -69,6 +73,8 @@ pub enum TxItem {
         segment_bytes_max: u32,
         /// DataSN of the first PDU.
         data_sn: Sn,
+        /// It ends in the middle of a piece that was sent before: its last PDU is not final.
+        is_part: bool,
         /// The last piece of the command: its last PDU is final, and carries this status where there is one.
         last: Option<Option<(u8, Residual)>>,
         /// What its command keeps until it is sent.
@@ -214,6 +220,15 @@ impl Queued {
         )
     }
 
+    /// Whether a command has its place in the window until this has been sent.
+    fn keeps_place(&self) -> bool {
+        match &self.item {
+            TxItem::Response { keeps, .. } => *keeps == Keeps::Place,
+            TxItem::DataIn { keeps, last, .. } => *keeps == Keeps::Place && last.flatten().is_some(),
+            TxItem::Pdu { .. } => false,
+        }
+    }
+
     fn is_lent(&self) -> bool {
         matches!(self.item, TxItem::DataIn { data: Data::Lent(_), .. })
     }
@@ -273,6 +288,8 @@ pub struct TxQueue {
     begun: Option<(Box<Pdu>, usize)>,
     /// Where `begun` is kept, so that no send allocates.
     spare: Option<Box<Pdu>>,
+    /// What was sent and is not acknowledged, where it is kept.
+    retained: Option<Box<Retained>>,
 }
 
 impl TxQueue {
@@ -291,7 +308,18 @@ impl TxQueue {
             cursor,
             begun: None,
             spare,
+            retained: None,
         }
+    }
+
+    /// From now on what is sent under a StatSN is kept until it is acknowledged. Allocates.
+    pub fn retain(&mut self) {
+        self.retained = Some(Box::new(Retained::new()));
+    }
+
+    /// What is kept.
+    pub fn retained(&mut self) -> Option<&mut Retained> {
+        self.retained.as_deref_mut()
     }
 
     /// Items queued.
@@ -357,11 +385,16 @@ impl TxQueue {
         debug_assert!(self.lent_count == 0, "for each range that is lent a buffer is set aside");
     }
 
-    /// Drops everything.
-    pub fn clear(&mut self, items: &mut Slab<Queued>) {
-        while self.pop(items) {}
+    /// Drops everything. So many commands' places in the window were kept by it.
+    pub fn clear(&mut self, items: &mut Slab<Queued>) -> u32 {
+        let mut places = 0;
+        while let Some(first) = self.first.and_then(|first| items.get(first)) {
+            places += u32::from(first.keeps_place());
+            self.pop(items);
+        }
         self.begun = None;
         self.unsent_bytes = 0;
+        places
     }
 
     fn pop(&mut self, items: &mut Slab<Queued>) -> bool {
@@ -445,6 +478,11 @@ impl TxQueue {
             }
             sent -= pdu.bytes();
             if pdu.ends_item {
+                if let Some(retained) = &mut self.retained
+                    && let Some(item) = self.first.and_then(|first| items.get_mut(first))
+                {
+                    retained.keep(&mut item.item, pdu.after.stat_sn.previous());
+                }
                 self.pop(items);
             }
             if pdu.closes {

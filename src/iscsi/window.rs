@@ -79,6 +79,15 @@ impl Window {
         }
     }
 
+    /// A CmdSN that was taken early counts as not received: its command has been discarded.
+    pub fn give_back(&mut self, cmd_sn: Sn) {
+        if let Some(steps) = cmd_sn.steps_from(self.expected)
+            && steps < limits::WINDOW_MAX
+        {
+            self.taken &= !(1 << steps);
+        }
+    }
+
     /// Whether a CmdSN has been taken before its turn.
     pub fn has_early(&self) -> bool {
         self.taken != 0

@@ -53,6 +53,7 @@ impl<N: Net> Reactor<N> {
                 params: adopt.params,
                 stat_sn: adopt.stat_sn,
                 cid: adopt.cid,
+                retains: adopt.params.error_recovery_level > 0,
                 ask_ns: adopt.nop_in.ask_ns,
                 close_ns: adopt.nop_in.close_ns,
             };
@@ -90,6 +91,7 @@ impl<N: Net> Reactor<N> {
             params: join.params,
             stat_sn: join.stat_sn,
             cid: join.cid,
+            retains: join.params.error_recovery_level > 0,
             ask_ns: join.nop_in.ask_ns,
             close_ns: join.nop_in.close_ns,
         };
@@ -98,10 +100,18 @@ impl<N: Net> Reactor<N> {
             return self.never_joined(session, join.cid);
         };
         // Only now: the session does not end in between.
-        if let Some(old) = old {
-            self.close(old, CloseCause::Replaced, now);
+        match old {
+            // RFC 7143 §6.3.4: it is logged out for recovery.
+            Some(old) if self.recovers(old) => self.release(old, now),
+            Some(old) => self.close(old, CloseCause::Replaced, now),
+            None => {}
         }
         self.begin(key, &join.leftover, now);
+    }
+
+    /// Whether the commands of a connection may be taken over by another.
+    fn recovers(&self, key: Key) -> bool {
+        self.conns.get(key).is_some_and(|link| link.conn.may_recover() || link.conn.is_lost())
     }
 
     fn make_room(&mut self) {
@@ -109,12 +119,16 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Makes a connection and takes it into its session.
-    fn take_in(&mut self, setup: ConnSetup, handle: N::Handle, now: Tick) -> Option<Key> {
+    fn take_in(&mut self, mut setup: ConnSetup, handle: N::Handle, now: Tick) -> Option<Key> {
         let (key, session) = (setup.key, setup.session_key);
         let sock = self.net.adopt(handle, key).ok()?;
         if !self.tables.sessions[session].enter(key) {
             self.net.close(sock);
             return None;
+        }
+        setup.retains = setup.retains && self.tables.retain();
+        if setup.retains {
+            self.watch(session);
         }
         let inserted = self.conns.insert(Link::new(Conn::new(setup, now), sock));
         debug_assert!(inserted.is_ok_and(|inserted| inserted == key), "next_key names the next tenancy");
@@ -141,18 +155,20 @@ impl<N: Net> Reactor<N> {
         self.tell(ToControl::ConnEnded { session, cid });
     }
 
-    /// The connection of a session that has this CID.
+    /// The connection of a session that has this CID: the newest, where one has taken another's place.
     fn conn_with(&self, session: Key, cid: u16) -> Option<Key> {
         let has_it = |key: &Key| self.conns.get(*key).is_some_and(|link| link.conn.cid() == cid);
-        self.tables.sessions[session].conns().iter().copied().find(has_it)
+        self.tables.sessions[session].conns().iter().rev().copied().find(has_it)
     }
 
     /// A connection asks for the end of another one of its session.
     pub(super) fn log_out(&mut self, conn: Key, other: OtherLogout, now: Tick) {
         let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
         let found = self.conn_with(session, other.cid);
-        if let Some(found) = found {
-            self.close(found, CloseCause::LoggedOutByAnother, now);
+        match found {
+            Some(found) if other.is_recovery && self.recovers(found) => self.release(found, now),
+            Some(found) => self.close(found, CloseCause::LoggedOutByAnother, now),
+            None => {}
         }
         if let Some(link) = self.conns.get_mut(conn) {
             link.conn.logged_out_other(other, found.is_some(), &mut self.tables.cx(session, now));
@@ -171,13 +187,22 @@ impl<N: Net> Reactor<N> {
 
     /// Ends a connection, and with the last one its session.
     pub(super) fn close(&mut self, key: Key, cause: CloseCause, now: Tick) {
+        if self.suspend(key, cause, now) {
+            return;
+        }
         let Some(mut link) = self.conns.remove(key) else { return };
         self.deactivate(key);
+        if link.conn.retains() {
+            self.tables.let_go();
+        }
         let (session, session_key) = (link.conn.session(), link.conn.session_key());
         #[cfg(feature = "sim")]
         self.free_tags(|io| io.conn == key);
+        let was_lost = link.conn.is_lost();
         link.conn.close(&mut self.tables.cx(session_key, now));
-        self.net.close(link.sock);
+        if !was_lost {
+            self.net.close(link.sock);
+        }
         self.drop_parked(|io| io.conn == key, now);
         self.hungry.retain(|(conn, _)| *conn != key);
         self.event(Event::Closed { session, cause });

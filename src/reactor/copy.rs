@@ -5,7 +5,7 @@ use crate::buf::Buf;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
 use crate::reactor::turn::Reactor;
-use crate::scsi::copy::{self, Copy, Step};
+use crate::scsi::copy::{self, Copy, Step, rod};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -14,13 +14,30 @@ impl<N: Net> Reactor<N> {
     pub(super) fn begin_copy(&mut self, conn: Key, key: Key, copy: Copy, data: Option<Buf>, now: Tick) {
         let Some(link) = self.conns.get(conn) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
-        match copy.begin(data.as_deref().unwrap_or(&[])) {
-            Ok(run) => {
-                if let (Some(id), Some(unit)) = (run.list_id(), task.unit) {
+        let list = data.as_deref().unwrap_or(&[]);
+        let begun = if copy.has_token() {
+            let session = &self.tables.sessions[link.conn.session_key()];
+            let place = session.place(task.number, &self.tables.views);
+            rod::Run::begin(&task.cdb, list, &place)
+                .map(|run| (Some(run.list_id), Running::Token { run, id: None, reading: None }))
+        } else {
+            copy.begin(list).map(|run| (run.list_id(), Running::Copy(run)))
+        };
+        match begun {
+            Ok((list_id, run)) => {
+                if let (Some(id), Some(unit)) = (list_id, task.unit) {
                     self.copies.begin(key, link.conn.nexus(), unit, id, &task.cdb);
                 }
-                task.job = Some(Job { run: Running::Copy(run), data, scratch: None });
-                self.copy_on(conn, key, now);
+                task.job = Some(Job { run, data, scratch: None });
+                if copy.makes_token() {
+                    let minted = self.mint();
+                    if let Some(task) = self.tables.tasks.get_mut(key)
+                        && let Some(Job { run: Running::Token { id, .. }, .. }) = &mut task.job
+                    {
+                        *id = minted;
+                    }
+                }
+                self.work_on(conn, key, now);
             }
             Err(sense) => self.end(conn, key, Outcome::check(sense), now),
         }
@@ -66,8 +83,8 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A copy ends so: what its initiator is told.
-    pub(super) fn copy_ended(&mut self, key: Key, outcome: Outcome) -> Outcome {
-        let outcome = copy::outcome(outcome);
+    pub(super) fn copy_ended(&mut self, key: Key, copy: Copy, outcome: Outcome) -> Outcome {
+        let outcome = if copy.has_token() { outcome } else { copy::outcome(outcome) };
         self.copies.end(key, outcome);
         outcome
     }

@@ -4,7 +4,7 @@ use crate::bdev::{Done, IoError, Op};
 use crate::buf::Buf;
 use crate::iscsi::conn::Request;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::{Outcome, Task};
+use crate::iscsi::task::{Outcome, Phase, Task};
 use crate::net::Net;
 use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
@@ -22,12 +22,12 @@ impl<N: Net> Reactor<N> {
         match request {
             Request::Run(task) => {
                 // It may have come on another connection of the session.
-                let conn = self.tables.tasks.get(task).map_or(conn, |task| task.conn);
-                self.run(conn, task, now);
+                self.run(self.allegiance(task, conn), task, now);
             }
             Request::Piece(task) => self.advance_write(conn, task, now),
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
+            Request::Resend(task) => self.resend(conn, task, now),
             Request::LogOut(other) => self.log_out(conn, other, now),
             Request::CloseOthers => self.close_others(conn, now),
             Request::Flush => {
@@ -41,7 +41,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// A command's turn has come.
-    fn run(&mut self, conn: Key, key: Key, now: Tick) {
+    pub(super) fn run(&mut self, conn: Key, key: Key, now: Tick) {
         let Some(link) = self.conns.get_mut(conn) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if task.outcome.is_some() {
@@ -80,8 +80,8 @@ impl<N: Net> Reactor<N> {
                 self.run_queued(conn, now);
             }
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
-            Plan::Read(_) | Plan::Write(_) | Plan::Work(_)
-                if moves_bytes == 0 && (plan.is_in_blocks() || matches!(plan, Plan::Read(_))) =>
+            Plan::Read(_) | Plan::Write(_) | Plan::Work(_) | Plan::Protected(_)
+                if moves_bytes == 0 && (plan.is_in_blocks() || plan.reads().is_some()) =>
             {
                 self.end(conn, key, Outcome::GOOD, now);
             }
@@ -89,9 +89,13 @@ impl<N: Net> Reactor<N> {
                 self.data_came(conn, key, None, 0, now)
             }
             Plan::Read(_) => self.advance_read(conn, key, now),
-            Plan::Write(_) | Plan::Work(_) | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {
-                self.advance_write(conn, key, now)
-            }
+            Plan::Protected(_) if plan.reads().is_some() => self.advance_read(conn, key, now),
+            Plan::Write(_)
+            | Plan::Work(_)
+            | Plan::Keep(_)
+            | Plan::Copy(_)
+            | Plan::Ask { .. }
+            | Plan::Protected(_) => self.advance_write(conn, key, now),
             Plan::Flush => {
                 if planted!(self, FlushNotWaitedFor) {
                     return self.end(conn, key, Outcome::GOOD, now);
@@ -106,15 +110,20 @@ impl<N: Net> Reactor<N> {
 
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
     pub(super) fn end(&mut self, conn: Key, key: Key, outcome: Outcome, now: Tick) {
-        let is_copy = |task: &Task| matches!(task.plan, Plan::Copy(_)) && task.outcome.is_none();
+        let conn = self.allegiance(key, conn);
         let outcome = match self.tables.tasks.get(key) {
-            Some(task) if is_copy(task) => self.copy_ended(key, outcome),
+            Some(Task { plan: Plan::Copy(copy), outcome: None, .. }) => self.copy_ended(key, *copy, outcome),
             _ => outcome,
         };
         if let Some(link) = self.conns.get_mut(conn) {
             link.conn.decide(key, outcome, &mut self.tables.cx(link.conn.session_key(), now));
         }
         self.settle(conn, key, now);
+    }
+
+    /// The connection that a task is with now: another one may have taken it over since `before`.
+    pub(super) fn allegiance(&self, key: Key, before: Key) -> Key {
+        self.tables.tasks.get(key).map_or(before, |task| task.conn)
     }
 
     pub(super) fn settle(&mut self, conn: Key, key: Key, now: Tick) {
@@ -152,7 +161,7 @@ impl<N: Net> Reactor<N> {
 
     /// An IO has ended.
     pub(super) fn finish(&mut self, key: Key, data: Option<Buf>, result: Result<(), IoError>, now: Tick) {
-        let Some(record) = self.tables.ios.remove(key) else { return };
+        let Some(mut record) = self.tables.ios.remove(key) else { return };
         if record.is_lost {
             self.found(record.unit);
         }
@@ -163,8 +172,16 @@ impl<N: Net> Reactor<N> {
             return;
         };
         task.ios -= 1;
+        // Another connection may have taken it over.
+        record.conn = task.conn;
+        if task.phase == Phase::Answered {
+            return self.read_again(&record, data, result, now);
+        }
         if task.outcome.is_some() {
             return self.settle(record.conn, record.task, now);
+        }
+        if record.serial < task.restarted_at {
+            return self.advance_read(record.conn, record.task, now);
         }
         if let Err(error) = result
             && !planted!(self, ErrorIgnored)
@@ -181,11 +198,11 @@ impl<N: Net> Reactor<N> {
             return self.io_finished(record.conn, record.task, data, now);
         }
         match (record.op, data) {
-            (Op::Read { .. }, Some(mut data)) => {
+            (Op::Read { .. } | Op::ReadProtected { .. }, Some(mut data)) => {
                 data.truncate(record.bytes as usize);
                 self.read_came(record.conn, record.task, record.offset, data, now);
             }
-            (Op::Write { .. }, _) => {
+            (Op::Write { .. } | Op::WriteProtected { .. }, _) => {
                 if planted!(self, AnswerBeforeDone) && task.submitted_bytes >= task.moves_bytes {
                     task.ios = 0;
                 }

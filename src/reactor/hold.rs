@@ -14,13 +14,14 @@
 mod home;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use crate::bdev::Op;
 use crate::id::{ReactorId, UnitId};
 use crate::iscsi::task::{Outcome, Tasks};
 use crate::limits;
 use crate::net::Net;
-use crate::reactor::message::{HoldId, HoldRange, PeerMessage, ToReactor};
+use crate::reactor::message::{HoldId, HoldRange, PeerMessage, Purpose, ToReactor, Watch};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
@@ -32,6 +33,8 @@ use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
 use home::{Home, Set, only};
+pub(super) use watch::Found;
+use watch::Watches;
 
 impl HoldRange {
     /// Whether a block is in both.
@@ -51,7 +54,10 @@ impl HoldRange {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum HoldAnswer {
     /// Until the command's outcome is decided, no other IO in the range is given to a device.
-    Granted,
+    Granted {
+        /// Whether the token that it is about is whole.
+        is_whole: bool,
+    },
     /// A device keeps an IO in the range, or too many wait.
     Refused,
 }
@@ -74,6 +80,7 @@ struct Own {
     conn: Key,
     task: Key,
     range: HoldRange,
+    purpose: Purpose,
     phase: Phase,
     /// Not granted by then it is refused; granted and not released, its command is ended.
     until: Tick,
@@ -95,6 +102,7 @@ enum Ack {
 struct Local {
     id: HoldId,
     range: HoldRange,
+    purpose: Purpose,
     ack: Ack,
 }
 
@@ -104,6 +112,7 @@ pub(super) struct Holds {
     own: Slab<Own>,
     /// Those in force here. An IO looks whether it is empty.
     local: Vec<Local>,
+    pub(super) watches: Watches,
     home: Home,
     /// How many reactors there are.
     reactors: usize,
@@ -120,6 +129,7 @@ impl Holds {
         Holds {
             own: Slab::new(limits::HOLDS_MAX),
             local: Vec::with_capacity(reactors * limits::HOLDS_MAX as usize),
+            watches: Watches::new(),
             home: Home::new(reactors),
             reactors,
             farewell: 0,
@@ -140,9 +150,9 @@ impl Holds {
         self.own.iter().find(|(_, own)| own.task == task && own.phase == Phase::Granted).map(|(key, _)| key)
     }
 
-    /// Whether this reactor honours or has any.
+    /// Whether this reactor honours or has any, or watches blocks.
     pub(super) fn is_any(&self) -> bool {
-        !(self.local.is_empty() && self.own.is_empty())
+        !(self.local.is_empty() && self.own.is_empty() && self.watches.is_idle())
     }
 
     /// Whether holds that this reactor is home to exist.
@@ -195,10 +205,24 @@ impl<N: Net> Reactor<N> {
     /// its command: as soon as the outcome is decided and no device has an IO under it.
     pub(super) fn ask_hold(&mut self, conn: Key, task: Key, unit: UnitId, lba: u64, blocks: u32, now: Tick) {
         if planted!(self, HoldNotTaken) {
-            return self.hold_answered(conn, task, HoldAnswer::Granted, now);
+            return self.hold_answered(conn, task, HoldAnswer::Granted { is_whole: true }, now);
         }
+        self.ask_hold_for((conn, task), unit, lba, blocks, Purpose::Alone, now);
+    }
+
+    /// The same, for a hold that does something else too.
+    pub(super) fn ask_hold_for(
+        &mut self,
+        (conn, task): (Key, Key),
+        unit: UnitId,
+        lba: u64,
+        blocks: u32,
+        purpose: Purpose,
+        now: Tick,
+    ) {
         let range = HoldRange { unit, lba, blocks };
-        let own = Own { conn, task, range, phase: Phase::New, until: now.after_ns(limits::HOLD_NS) };
+        let until = now.after_ns(limits::HOLD_NS);
+        let own = Own { conn, task, range, purpose, phase: Phase::New, until };
         if self.holds.own.insert(own).is_err() {
             self.hold_answered(conn, task, HoldAnswer::Refused, now);
         }
@@ -233,6 +257,7 @@ impl<N: Net> Reactor<N> {
 
     /// Does what holds call for. Once a turn, after [`Reactor::settle_waits`].
     pub(super) fn settle_holds(&mut self, now: Tick) {
+        self.holds.watches.expire(now);
         if !self.holds.own.is_empty() {
             for index in 0..limits::HOLDS_MAX {
                 if let Some(key) = self.holds.own.key_at(index) {
@@ -259,7 +284,7 @@ impl<N: Net> Reactor<N> {
 
     fn settle_own(&mut self, key: Key, now: Tick) {
         let Some(own) = self.holds.own.get_mut(key) else { return };
-        let Own { conn, task, range, phase, until } = *own;
+        let Own { conn, task, range, purpose, phase, until } = *own;
         let is_wanted = is_wanted(&self.tables.tasks, task);
         let is_late = now >= until;
         let hold = HoldId { owner: self.id, key };
@@ -272,7 +297,7 @@ impl<N: Net> Reactor<N> {
                 self.answer_hold(conn, task, HoldAnswer::Refused, now);
             }
             Phase::New if !is_late => {
-                let is_said = self.say(home, PeerMessage::HoldAsk { hold, range }, now);
+                let is_said = self.say(home, PeerMessage::HoldAsk { hold, range, purpose }, now);
                 self.set_phase(key, if is_said { Phase::Asked } else { Phase::New });
             }
             Phase::New => {
@@ -335,20 +360,20 @@ impl<N: Net> Reactor<N> {
     /// A reactor says something.
     pub(super) fn hear(&mut self, message: PeerMessage, now: Tick) {
         match message {
-            PeerMessage::HoldAsk { hold, range } => self.holds.home.ask(hold, range),
+            PeerMessage::HoldAsk { hold, range, purpose } => self.holds.home.ask(hold, range, purpose),
             PeerMessage::HoldRelease { hold } => self.holds.home.release(hold),
-            PeerMessage::HoldApplied { hold, reactor, is_clean } => {
-                self.holds.home.applied(hold, reactor, is_clean);
+            PeerMessage::HoldApplied { hold, reactor, is_clean, is_whole } => {
+                self.holds.home.applied(hold, reactor, is_clean, is_whole);
             }
-            PeerMessage::HoldApply { hold, range } => self.apply(hold, range, now),
-            PeerMessage::HoldGranted { hold } => {
+            PeerMessage::HoldApply { hold, range, purpose } => self.apply(hold, range, purpose, now),
+            PeerMessage::HoldGranted { hold, is_whole } => {
                 if let Some(own) = self.holds.own.get_mut(hold.key)
                     && own.phase == Phase::Asked
                 {
                     own.phase = Phase::Granted;
                     own.until = now.after_ns(limits::HOLD_NS);
                     let Own { conn, task, .. } = *own;
-                    self.answer_hold(conn, task, HoldAnswer::Granted, now);
+                    self.answer_hold(conn, task, HoldAnswer::Granted { is_whole }, now);
                 }
             }
             PeerMessage::HoldDrop { hold } => self.drop_hold(hold, now),
@@ -361,10 +386,14 @@ impl<N: Net> Reactor<N> {
     }
 
     /// From here on a hold is honoured.
-    fn apply(&mut self, id: HoldId, range: HoldRange, now: Tick) {
+    fn apply(&mut self, id: HoldId, range: HoldRange, purpose: Purpose, now: Tick) {
+        if let Purpose::Watch(watch) = purpose {
+            // Where there is no room the token is not whole.
+            self.holds.watches.add(range, watch, now);
+        }
         let is_pending = self.tables.ios.iter().any(|(_, io)| io.parked.is_none() && range.meets(io));
         let ack = if is_pending { Ack::Draining } else { Ack::Owed { is_clean: true } };
-        self.holds.local.push(Local { id, range, ack });
+        self.holds.local.push(Local { id, range, purpose, ack });
         if is_pending {
             self.drain_for(What::Range(range), Then::HoldApplied(id), now);
         } else {
@@ -380,10 +409,16 @@ impl<N: Net> Reactor<N> {
     }
 
     fn acknowledge(&mut self, index: usize, now: Tick) {
-        let Some(&Local { id, range, ack: Ack::Owed { is_clean } }) = self.holds.local.get(index) else {
+        let Some(&Local { id, range, purpose, ack: Ack::Owed { is_clean } }) = self.holds.local.get(index)
+        else {
             return;
         };
-        let message = PeerMessage::HoldApplied { hold: id, reactor: self.id, is_clean };
+        // Of what is looked at, or watched, nothing changes from here on until the hold is over.
+        let is_whole = match purpose {
+            Purpose::Alone => true,
+            Purpose::Watch(Watch { token, .. }) | Purpose::Look(token) => self.holds.watches.is_whole(token),
+        };
+        let message = PeerMessage::HoldApplied { hold: id, reactor: self.id, is_clean, is_whole };
         if self.say(self.holds.home_of(range.unit), message, now) {
             self.holds.local[index].ack = Ack::Given;
         }
@@ -438,8 +473,10 @@ impl<N: Net> Reactor<N> {
 
     /// A command that asked for a hold may go on, or ends.
     fn hold_answered(&mut self, conn: Key, task: Key, answer: HoldAnswer, now: Tick) {
+        let conn = self.allegiance(task, conn);
         match answer {
-            HoldAnswer::Granted => self.step_finished(conn, task, now),
+            HoldAnswer::Granted { is_whole: true } => self.step_finished(conn, task, now),
+            HoldAnswer::Granted { is_whole: false } => self.token_broken(conn, task, now),
             HoldAnswer::Refused => self.end(conn, task, Outcome::of(Status::Busy), now),
         }
     }

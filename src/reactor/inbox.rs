@@ -8,6 +8,7 @@ use crate::net::Net;
 use crate::reactor::message::{Change, CloseCause, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor};
 use crate::reactor::planted::planted;
 use crate::reactor::tables::InFlight;
+use crate::reactor::token::Mint;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::{Then, What};
@@ -50,6 +51,7 @@ impl<N: Net> Reactor<N> {
             ToReactor::Answered { asked, outcome, is_flushed } => {
                 self.answered(asked, outcome, is_flushed, now);
             }
+            ToReactor::Secret(secret) => self.mint = Mint::new(secret),
             ToReactor::Chore { unit, chore } => self.begin_chore(unit, chore),
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
@@ -108,6 +110,11 @@ impl<N: Net> Reactor<N> {
             }
             Change::Unit { view, attention, except, is_drained } => {
                 let unit = view.id;
+                // Of another size, or away: tokens stand for nothing there.
+                let is_changed = self
+                    .tables
+                    .view(unit)
+                    .is_none_or(|old| (old.blocks, old.medium) != (view.blocks, view.medium));
                 // Not of a unit that was removed, which has no view any more.
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && slot.as_ref().is_some_and(|old| old.id == unit)
@@ -117,6 +124,9 @@ impl<N: Net> Reactor<N> {
                 }
                 if let Some(attention) = attention {
                     self.attend(unit, attention, except);
+                }
+                if is_changed {
+                    self.holds.watches.change(unit, 0, u64::MAX);
                 }
                 if is_drained {
                     self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
@@ -131,7 +141,9 @@ impl<N: Net> Reactor<N> {
                     let Some(key) = self.tables.sessions.key_at(index) else { continue };
                     let session = &mut self.tables.sessions[key];
                     let (old, new) = (session.target(), &target);
-                    if old.name == new.name && old.portal_group == new.portal_group {
+                    if old.name == new.name
+                        && (old.portal_group, old.lun_map) == (new.portal_group, new.lun_map)
+                    {
                         let old = session.retarget(std::sync::Arc::clone(&target), attention);
                         self.tell(ToControl::Retired(Retired::Target(old)));
                     }
@@ -149,6 +161,7 @@ impl<N: Net> Reactor<N> {
                 {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
+                self.holds.watches.change(unit, 0, u64::MAX);
                 if let Some(unit) = unit::of(&mut self.units, unit) {
                     unit.is_leaving = true;
                 }

@@ -77,6 +77,9 @@ impl<N: Net> Reactor<N> {
         let link = conns.get_mut(conn)?;
         let may_borrow = lending.is_open && link.is_writable && !link.conn.params().data_digest;
         let mut cx = tables.cx(link.conn.session_key(), now);
+        if !link.conn.may_go_short(cx.session) {
+            return None;
+        }
         let (mut any, mut in_the_way) = (false, None);
         while let Some(short) = link.conn.short(cx.session, input, cx.units) {
             let (unit, extent) = (short.unit, short.extent);
@@ -107,6 +110,10 @@ impl<N: Net> Reactor<N> {
                         in_the_way = Some((unit, extent));
                         break;
                     }
+                    if let Some(watch) = &mut slot.watch {
+                        watch.note(extent.lba, extent.blocks);
+                    }
+                    let Some(channel) = &mut slot.channel else { break };
                     let fua = extent.fua && !drops_fua;
                     if !channel.store(extent.lba, short.data, fua, now) {
                         break;
@@ -127,6 +134,9 @@ impl<N: Net> Reactor<N> {
 
     /// Blocks are about to change: what is lent of them is copied.
     pub(super) fn recall(&mut self, unit: UnitId, lba: u64, blocks: u32) {
+        if let Some(watch) = unit::of(&mut self.units, unit).and_then(|unit| unit.watch.as_mut()) {
+            watch.note(lba, blocks);
+        }
         while let Some(conn) = self.lending.find(unit, lba, blocks) {
             if let Some(link) = self.conns.get_mut(conn)
                 && !planted!(self, LentNotKept)

@@ -13,8 +13,10 @@ use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::chore::Chore;
+use crate::scsi::copy::rod::TokenId;
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
+use crate::time::Tick;
 
 /// A connection that has logged in, on its way to its session's reactor.
 #[derive(Debug)]
@@ -143,6 +145,8 @@ pub enum ToReactor<H> {
         /// Before that the unit is to be flushed.
         is_flushed: bool,
     },
+    /// What the names of tokens are made of, the same for every reactor. Until it comes there are no tokens.
+    Secret([u8; 16]),
     /// To a unit's home: do this on the whole of it. Every reactor shows that its medium is not ready. Answered by
     /// [`ToControl::ChoreEnded`].
     Chore {
@@ -182,6 +186,28 @@ pub struct HoldRange {
     pub blocks: u32,
 }
 
+/// What else a hold does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// Nothing.
+    Alone,
+    /// The range is watched from then on, for a token.
+    Watch(Watch),
+    /// Every reactor says whether a token is whole there.
+    Look(TokenId),
+}
+
+/// A range that a token stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Watch {
+    /// The token.
+    pub token: TokenId,
+    /// Where in it the range begins.
+    pub offset_blocks: u64,
+    /// How long.
+    pub until: Tick,
+}
+
 /// Reactor to reactor, never by way of control.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PeerMessage {
@@ -191,6 +217,8 @@ pub enum PeerMessage {
         hold: HoldId,
         /// What it covers.
         range: HoldRange,
+        /// What else it does.
+        purpose: Purpose,
     },
     /// From the home to every reactor: from now on give no device an IO of others in the range, and say when none has one
     /// any more.
@@ -199,6 +227,8 @@ pub enum PeerMessage {
         hold: HoldId,
         /// What it covers.
         range: HoldRange,
+        /// What else it does.
+        purpose: Purpose,
     },
     /// To the home, in answer to that.
     HoldApplied {
@@ -208,11 +238,15 @@ pub enum PeerMessage {
         reactor: ReactorId,
         /// Whether all IOs came back; else a device kept one beyond the deadline, and the hold is refused.
         is_clean: bool,
+        /// Whether the token that it is about is whole there.
+        is_whole: bool,
     },
     /// From the home to the owner: all reactors have applied it.
     HoldGranted {
         /// Which.
         hold: HoldId,
+        /// Whether all say that the token is whole.
+        is_whole: bool,
     },
     /// From the owner to the home: it is over, or not wanted any more.
     HoldRelease {
@@ -519,6 +553,8 @@ pub enum CloseCause {
     HeaderDigest,
     /// The peer broke the protocol beyond what a Reject can answer; the text says how.
     Protocol(&'static str),
+    /// It was lost, and not recovered in time.
+    NotRecovered,
     /// Another connection of its session has logged it out, or the session.
     LoggedOutByAnother,
     /// A connection with the same CID has taken its place (RFC 7143 §6.3.4).

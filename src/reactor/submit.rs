@@ -81,7 +81,7 @@ impl<N: Net> Reactor<N> {
             serial: self.serial,
             parked: None,
             next: None,
-            hold: None,
+            hold: self.holds.granted_to(task),
             is_forbidden: false,
             is_lost: false,
             is_chore: false,
@@ -141,6 +141,9 @@ impl<N: Net> Reactor<N> {
             slot.held.push(key, &mut self.tables);
             return true;
         }
+        if let Some((lba, blocks)) = op.and_then(Op::extent) {
+            self.holds.watches.change(unit, lba, u64::from(blocks));
+        }
         match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
             Handed::Taken => true,
             Handed::Gone => {
@@ -168,6 +171,7 @@ impl<N: Net> Reactor<N> {
             && let Op::Write { fua, .. }
             | Op::WriteZeroes { fua, .. }
             | Op::CompareAndWrite { fua, .. }
+            | Op::WriteProtected { fua, .. }
             | Op::Copy { fua, .. } = &mut io.op
         {
             *fua = true;
@@ -234,6 +238,7 @@ impl<N: Net> Reactor<N> {
 
 /// What an IO that has an extent wants of the medium.
 pub(super) fn access(op: &Op) -> Access {
-    let reads = matches!(op, Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. });
+    let reads =
+        matches!(op, Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. });
     if reads { Access::Read } else { Access::Write }
 }

@@ -82,6 +82,9 @@ pub(super) struct Tables {
     pub(super) views: Vec<Option<Arc<UnitView>>>,
     conn_capacity: u32,
     conns_step: u32,
+    /// Connections that keep what they have answered, and for how many of them there is room.
+    retaining: u32,
+    retaining_capacity: u32,
 }
 
 /// Tasks that a connection may have without taking from the spare window.
@@ -90,7 +93,9 @@ const TASKS_PER_CONN: u32 = limits::WINDOW_MIN + limits::IMMEDIATE_MAX;
 const ITEMS_PER_TASK: u32 = 9;
 const _: () =
     assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
-const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN + limits::SPARE_WINDOW;
+const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN
+    + limits::SPARE_WINDOW
+    + limits::RETAINING_CONNS_MAX * limits::WINDOW_MAX;
 const _: () = assert!(TASKS_MAX * (limits::PLAN_IOS as u32) == limits::IOS_MAX);
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
@@ -107,6 +112,8 @@ impl Tables {
             views: Vec::new(),
             conn_capacity: 0,
             conns_step: sizes.conns.min(limits::CONNS_STEP),
+            retaining: 0,
+            retaining_capacity: 0,
         };
         tables.hold(1);
         tables
@@ -124,6 +131,26 @@ impl Tables {
             self.ios.grow(tasks * u32::from(limits::PLAN_IOS));
             self.conn_capacity += self.conns_step;
         }
+    }
+
+    /// Makes room for what one connection more keeps, if it may. Allocates, at logins.
+    pub(super) fn retain(&mut self) -> bool {
+        if self.retaining == limits::RETAINING_CONNS_MAX {
+            return false;
+        }
+        self.retaining += 1;
+        if self.retaining > self.retaining_capacity {
+            self.retaining_capacity = self.retaining;
+            self.tasks.grow(limits::WINDOW_MAX);
+            self.tx.grow(limits::WINDOW_MAX * ITEMS_PER_TASK);
+            self.ios.grow(limits::WINDOW_MAX * u32::from(limits::PLAN_IOS));
+        }
+        true
+    }
+
+    /// A connection that kept what it had answered is gone.
+    pub(super) fn let_go(&mut self) {
+        self.retaining -= 1;
     }
 
     /// What of this a connection of this session works with.

@@ -56,7 +56,7 @@ impl<N: Net> Reactor<N> {
                 self.abort_older(conn, None, call, now);
                 return self.ask_control(ticket, session, TmfAsk::TargetColdReset);
             }
-            (TmfFunction::TaskReassign, _) => TmfReply::ReassignNotSupported,
+            (TmfFunction::TaskReassign, _) => return self.reassign(conn, call, now),
             (TmfFunction::ClearAca | TmfFunction::Unknown(_), _) => TmfReply::NotSupported,
         };
         self.answer_tmf(ticket, function, reply, now);

@@ -9,6 +9,7 @@ use crate::net::Net;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::scsi::Plan;
+use crate::scsi::protect::Protected;
 use crate::scsi::sense::Sense;
 use crate::slab::Key;
 use crate::time::Tick;
@@ -16,10 +17,14 @@ use crate::time::Tick;
 impl<N: Net> Reactor<N> {
     /// Asks the device for the next pieces of a READ.
     pub(super) fn advance_read(&mut self, conn: Key, key: Key, now: Tick) {
+        if self.conns.get(conn).is_some_and(|link| link.conn.retains()) {
+            self.begin_watching(key);
+        }
         loop {
             let Some(link) = self.conns.get_mut(conn) else { return };
             let Some(task) = self.tables.tasks.get(key) else { return };
-            let (Plan::Read(extent), Some(unit)) = (task.plan, task.unit) else { return };
+            let plan = task.plan;
+            let (Some(extent), Some(unit)) = (plan.reads(), task.unit) else { return };
             let left = task.moves_bytes.saturating_sub(task.read_bytes);
             if left == 0 || task.ios >= limits::PLAN_IOS || task.outcome.is_some() {
                 return;
@@ -31,7 +36,7 @@ impl<N: Net> Reactor<N> {
             let Some(view) = self.tables.view(unit) else {
                 return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
             };
-            let block_bytes = view.block_bytes;
+            let block_bytes = plan.wire_bytes(view.block_bytes);
             let bytes = left.min(limits::PIECE_BYTES_MAX);
             let blocks = bytes.div_ceil(block_bytes);
             let offset = task.read_bytes;
@@ -41,7 +46,11 @@ impl<N: Net> Reactor<N> {
             if let Some(task) = self.tables.tasks.get_mut(key) {
                 task.read_bytes += bytes;
             }
-            let op = Op::Read { lba: extent.lba + u64::from(offset / block_bytes), blocks };
+            let lba = extent.lba + u64::from(offset / block_bytes);
+            let op = match plan {
+                Plan::Protected(Protected { checks, .. }) => Op::ReadProtected { lba, blocks, checks },
+                _ => Op::Read { lba, blocks },
+            };
             self.submit(conn, key, unit, op, Some(buf), offset, bytes, now);
         }
     }
@@ -61,10 +70,15 @@ impl<N: Net> Reactor<N> {
             link.conn.data_in(key, data, &mut self.tables.cx(session, now));
         }
         self.activate(conn);
-        if self.tables.tasks.get(key).is_some() {
-            self.advance_read(conn, key, now);
-        } else {
-            self.run_queued(conn, now);
+        match self.tables.tasks.get(key) {
+            Some(task) if task.phase != Phase::Answered => self.advance_read(conn, key, now),
+            answered => {
+                let wants_more = answered.is_some_and(|task| task.again.is_some());
+                self.run_queued(conn, now);
+                if wants_more {
+                    self.resend(conn, key, now);
+                }
+            }
         }
     }
 
@@ -111,18 +125,22 @@ impl<N: Net> Reactor<N> {
     /// A piece of the data that come with a command is full.
     fn write_piece(&mut self, conn: Key, key: Key, buf: Buf, start: u32, now: Tick) {
         let Some(task) = self.tables.tasks.get(key) else { return };
-        let (Plan::Write(extent), Some(unit)) = (task.plan, task.unit) else {
-            return self.data_came(conn, key, Some(buf), start, now);
+        let (extent, checks, unit) = match (task.plan, task.unit) {
+            (Plan::Write(extent), Some(unit)) => (extent, None, unit),
+            (Plan::Protected(Protected { extent, checks, .. }), Some(unit)) => (extent, Some(checks), unit),
+            _ => return self.data_came(conn, key, Some(buf), start, now),
         };
+        let plan = task.plan;
         let Some(view) = self.tables.view(unit) else {
             return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
         };
-        let block_bytes = view.block_bytes;
+        let block_bytes = plan.wire_bytes(view.block_bytes);
         let bytes = u32::try_from(buf.len()).unwrap_or(0);
-        let op = Op::Write {
-            lba: extent.lba + u64::from(start / block_bytes),
-            blocks: bytes / block_bytes,
-            fua: extent.fua && !planted!(self, FuaDropped),
+        let (lba, blocks) = (extent.lba + u64::from(start / block_bytes), bytes / block_bytes);
+        let fua = extent.fua && !planted!(self, FuaDropped);
+        let op = match checks {
+            None => Op::Write { lba, blocks, fua },
+            Some(checks) => Op::WriteProtected { lba, blocks, fua, checks },
         };
         self.submit(conn, key, unit, op, Some(buf), start, bytes, now);
     }
@@ -140,12 +158,15 @@ impl<N: Net> Reactor<N> {
     /// Lets those that wait for a buffer try again, in order, until one finds none.
     pub(super) fn feed(&mut self, now: Tick) {
         for _ in 0..self.hungry.len() {
-            let Some((conn, key)) = self.hungry.pop_front() else { return };
+            let Some((_, key)) = self.hungry.pop_front() else { return };
             let Some(task) = self.tables.tasks.get_mut(key) else { continue };
             task.is_waiting_for_buffer = false;
-            let (is_read, is_at_work) = (matches!(task.plan, Plan::Read(_)), task.job.is_some());
+            let (is_read, is_at_work) = (task.plan.reads().is_some(), task.job.is_some());
+            let (conn, is_again) = (task.conn, task.phase == Phase::Answered);
             let before = self.hungry.len();
-            if is_read {
+            if is_again {
+                self.resend(conn, key, now);
+            } else if is_read {
                 self.advance_read(conn, key, now);
             } else if is_at_work {
                 self.work_on(conn, key, now);
@@ -170,7 +191,7 @@ impl<N: Net> Reactor<N> {
         while let Some(key) = at {
             let Some(task) = self.tables.tasks.get(key) else { break };
             at = self.tables.tasks.next(key);
-            if task.conn == conn && task.phase == Phase::Running && matches!(task.plan, Plan::Read(_)) {
+            if task.conn == conn && task.phase == Phase::Running && task.plan.reads().is_some() {
                 self.advance_read(conn, key, now);
             }
         }

@@ -17,6 +17,7 @@ use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
+use crate::reactor::token::Mint;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::Waiting;
 use crate::scsi::buffers::Buffers;
@@ -99,10 +100,11 @@ pub struct Reactor<N: Net> {
     pub(super) batch: Batch,
     ready: Vec<Readiness>,
     dones: Vec<Done>,
-    next_scan: Tick,
+    pub(super) next_scan: Tick,
     pub(super) lending: Lending,
     /// What is done on whole units.
     pub(super) chores: Vec<AtWork>,
+    pub(super) mint: Mint,
     /// What became of copies.
     pub(super) copies: Results,
     /// What WRITE BUFFER has written.
@@ -146,6 +148,7 @@ impl<N: Net> Reactor<N> {
             next_scan: Tick::ZERO,
             lending: Lending::new(),
             chores: Vec::new(),
+            mint: Mint::default(),
             copies: Results::default(),
             buffers: Buffers::default(),
             planted: setup.planted,
@@ -411,5 +414,6 @@ pub(super) fn cause(fatal: Fatal) -> CloseCause {
         Fatal::Silent => CloseCause::Silent,
         Fatal::SlowReader => CloseCause::SlowReader,
         Fatal::DataOutLate => CloseCause::DataOutLate,
+        Fatal::NotRecovered => CloseCause::NotRecovered,
     }
 }

@@ -279,7 +279,10 @@ fn changes_medium(op: &Op) -> bool {
         | Op::WriteZeroes { .. }
         | Op::CompareAndWrite { .. }
         | Op::Copy { .. }
+        | Op::WriteProtected { .. }
         | Op::WriteUncorrectable { .. } => true,
-        Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } | Op::Flush => false,
+        Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } | Op::Flush => {
+            false
+        }
     }
 }

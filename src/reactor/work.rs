@@ -58,7 +58,11 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         let Some(unit) = task.unit else { return };
         let Some(job) = &mut task.job else { return };
-        let Running::Work(run) = &mut job.run else { return self.copy_on(conn, key, now) };
+        let run = match &mut job.run {
+            Running::Work(run) => run,
+            Running::Copy(_) => return self.copy_on(conn, key, now),
+            Running::Token { .. } => return self.token_on(conn, key, now),
+        };
         let step = run.step();
         let blocks = match step {
             Step::Done => return self.worked_off(conn, key, now),
@@ -119,12 +123,16 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         let Some(job) = &mut task.job else { return };
         let (data, scratch) = (job.data.as_deref(), job.scratch.as_deref());
+        if matches!(job.run, Running::Token { .. }) {
+            return self.token_step_finished(conn, key, now);
+        }
         let finished = match &mut job.run {
             Running::Work(run) => run.finished(data.unwrap_or(&[]), scratch.unwrap_or(&[])),
             Running::Copy(run) => {
                 run.finished();
                 Ok(())
             }
+            Running::Token { .. } => Ok(()),
         };
         match finished {
             Ok(()) => self.work_on(conn, key, now),
@@ -152,6 +160,7 @@ impl<N: Net> Reactor<N> {
     /// Control has decided a command.
     pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
         let TaskTicket { conn, task: key } = ticket;
+        let conn = self.allegiance(key, conn);
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         task.is_asked = false;
         match task.unit {

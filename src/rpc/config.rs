@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::context::Context;
 use super::fault::Fault;
 use super::json::{Json, object};
-use super::methods::{self, When, auth, initiator, options, portal, target};
+use super::methods::{self, When, auth, initiator, options, portal, target, unit};
 use super::recipes::Recipe;
 use crate::control::Control;
 use crate::control::portals::PortalGroup;
@@ -30,30 +30,37 @@ pub const SUBSYSTEMS: &[(&str, &[&str])] = &[
     ("iscsi", &["scsi", "sock"]),
 ];
 
+/// Calls of what threads of their own do.
+#[derive(Clone)]
+struct Own {
+    hotplug: Option<Json>,
+    isns: Option<Json>,
+}
+
 /// The calls that rebuild a subsystem; none where there is no such.
 pub(super) fn of(context: &Context, name: &str) -> Result<Option<Json>, Fault> {
     let Some((name, _)) = SUBSYSTEMS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
-    let hotplug = context.nvme.hotplug.call();
-    context.control(move |control, _| calls(control, name, hotplug)).map(Some)
+    let own = Own { hotplug: context.nvme.hotplug.call(), isns: context.isns.call() };
+    context.control(move |control, _| calls(control, name, own)).map(Some)
 }
 
 /// The calls that rebuild everything.
 pub(super) fn all(context: &Context) -> Result<Json, Fault> {
     // In one turn of control's, so that the parts belong together.
-    let hotplug = context.nvme.hotplug.call();
+    let own = Own { hotplug: context.nvme.hotplug.call(), isns: context.isns.call() };
     let subsystems = context.control(move |control, _| {
         let one = |(name, _): &(&'static str, _)| {
-            object! { "subsystem": *name, "config": calls(control, name, hotplug.clone()) }
+            object! { "subsystem": *name, "config": calls(control, name, own.clone()) }
         };
         SUBSYSTEMS.iter().map(one).collect::<Json>()
     })?;
     Ok(object! { "subsystems": subsystems })
 }
 
-fn calls(control: &Control<KernelNet>, subsystem: &str, hotplug: Option<Json>) -> Json {
+fn calls(control: &Control<KernelNet>, subsystem: &str, own: Own) -> Json {
     match subsystem {
-        "bdev" => bdev_calls(control, hotplug),
-        "iscsi" => iscsi_calls(control),
+        "bdev" => bdev_calls(control, own.hotplug),
+        "iscsi" => iscsi_calls(control, own.isns),
         _ => Json::Array(Vec::new()),
     }
 }
@@ -71,10 +78,11 @@ fn bdev_calls(control: &Control<KernelNet>, hotplug: Option<Json>) -> Json {
         }
     }
     let recipes = recipes.into_iter().filter_map(|recipe| Recipe::parse(recipe).into_call());
-    recipes.chain(hotplug).chain([object! { "method": "bdev_wait_for_examine" }]).collect()
+    let identities = control.bdevs().filter_map(|entry| unit::identity_call(&entry.name, &entry.chosen));
+    recipes.chain(hotplug).chain([object! { "method": "bdev_wait_for_examine" }]).chain(identities).collect()
 }
 
-fn iscsi_calls(control: &Control<KernelNet>) -> Json {
+fn iscsi_calls(control: &Control<KernelNet>, isns: Option<Json>) -> Json {
     let options = [call("iscsi_set_options", options::describe(control.options()))];
     let portals = control.portal_groups().map(|group| {
         let mut params = portal::describe(group);
@@ -96,6 +104,8 @@ fn iscsi_calls(control: &Control<KernelNet>) -> Json {
         .chain(targets)
         .chain(auth)
         .chain(portal_auth)
+        .chain(unit::access_calls(control))
+        .chain(isns)
         .collect()
 }
 

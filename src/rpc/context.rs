@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::devices::Devices;
 use super::fault::Fault;
+use super::isns::Registrar;
 use super::nvme::Controllers;
 use crate::buf::Hugepages;
 use crate::control::Control;
@@ -64,6 +65,7 @@ pub struct Context {
     stage_changed: Condvar,
     pub(super) devices: Devices,
     pub(super) nvme: Controllers,
+    pub(super) isns: Registrar,
     /// Portal groups that are to start when everything else is there; none where they start at once.
     held_portals: Mutex<Option<Vec<u16>>>,
     /// Where `lunette_save_config` writes to unless told.
@@ -102,6 +104,7 @@ impl Context {
             stage_changed: Condvar::new(),
             devices: Devices::default(),
             nvme: Controllers::default(),
+            isns: Registrar::default(),
             held_portals: Mutex::new(None),
             config_file: parts.config_file,
             hugepages: parts.hugepages,

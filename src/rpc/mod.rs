@@ -11,6 +11,7 @@ mod devices;
 pub mod envelope;
 pub mod fault;
 mod hotplug;
+mod isns;
 pub mod json;
 pub mod methods;
 mod nvme;

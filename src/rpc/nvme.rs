@@ -292,8 +292,9 @@ impl Context {
         Ok(())
     }
 
-    /// Gives every controller back: the daemon has stopped.
+    /// Gives every controller back and takes registrations back: the daemon has stopped.
     pub fn detach_all(&self) {
+        self.isns.end();
         self.nvme.hotplug.end();
         let all = std::mem::take(&mut *lock(&self.nvme.by_name));
         let all: Vec<Arc<Attached>> = all.into_values().filter_map(Slot::attached).collect();

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::json::{Json, object};
 use crate::bdev::Info;
 use crate::bdev::file::{self, Cache};
+use crate::bdev::protection::{Protection, TUPLE_BYTES};
 use crate::control::registry::uuid_text;
 use crate::scsi::view::DeviceKind;
 
@@ -98,8 +99,22 @@ pub fn with_removable(recipe: String, is_removable: bool) -> String {
     if is_removable { Recipe::parse(&recipe).removable(true).to_string() } else { recipe }
 }
 
+/// What SPDK's clients are told of metadata and makes no difference here.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Metadata {
+    /// They follow each block.
+    pub is_interleaved: bool,
+    /// Protection information is at their head.
+    pub is_head: bool,
+}
+
 /// Of a RAM disk, which can be made as large as `blocks_max`.
 pub fn malloc(info: &Info, blocks_max: u64) -> String {
+    malloc_with(info, blocks_max, Metadata::default())
+}
+
+/// The same with these metadata, where it has any.
+pub fn malloc_with(info: &Info, blocks_max: u64, metadata: Metadata) -> String {
     let mut params = object! {
         "name": &info.name,
         "num_blocks": info.blocks,
@@ -109,6 +124,12 @@ pub fn malloc(info: &Info, blocks_max: u64) -> String {
     };
     if info.physical_block_bytes != info.block_bytes {
         params.push("physical_block_size", info.physical_block_bytes);
+    }
+    if let Some(protection) = info.protection {
+        params.push("md_size", TUPLE_BYTES);
+        params.push("md_interleave", metadata.is_interleaved);
+        params.push("dif_type", dif_type(protection));
+        params.push("dif_is_head_of_md", metadata.is_head);
     }
     recipe("bdev_malloc_create", params)
 }
@@ -134,6 +155,14 @@ pub fn null(info: &Info) -> String {
         "uuid": uuid_text(&info.uuid),
     };
     recipe("bdev_null_create", params)
+}
+
+/// The number of a type of protection information.
+fn dif_type(protection: Protection) -> u32 {
+    match protection {
+        Protection::Type1 => 1,
+        Protection::Type3 => 3,
+    }
 }
 
 /// SPDK's two names for a disk that is a file.

@@ -27,6 +27,8 @@ pub enum Ua {
     ReservationsReleased,
     /// REGISTRATIONS PREEMPTED, 2Ah/05h: another nexus took this one's registration away.
     RegistrationsPreempted,
+    /// ASYMMETRIC ACCESS STATE CHANGED, 2Ah/06h.
+    AccessChanged,
     /// CAPACITY DATA HAS CHANGED, 2Ah/09h.
     CapacityChanged,
     /// COMMANDS CLEARED BY ANOTHER INITIATOR, 2Fh/00h.
@@ -59,6 +61,7 @@ impl Ua {
             Ua::ReservationsPreempted => (0x2a, 0x03),
             Ua::ReservationsReleased => (0x2a, 0x04),
             Ua::RegistrationsPreempted => (0x2a, 0x05),
+            Ua::AccessChanged => (0x2a, 0x06),
             Ua::CapacityChanged => (0x2a, 0x09),
             Ua::CommandsCleared => (0x2f, 0x00),
             Ua::TimestampChanged => (0x2a, 0x10),
@@ -89,8 +92,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of twelve others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 13);
+// Invariant: one 29h condition and each of thirteen others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 14);
 
 impl Attentions {
     /// Nothing is owed.

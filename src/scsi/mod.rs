@@ -18,6 +18,7 @@
     )
 )]
 
+pub mod alua;
 pub mod attention;
 pub mod buffers;
 pub mod cdb;
@@ -27,6 +28,7 @@ mod lun;
 mod medium;
 mod mmc;
 pub mod power;
+pub mod protect;
 pub mod report;
 pub mod reserve;
 pub mod sense;
@@ -37,9 +39,11 @@ pub mod work;
 #[cfg(test)]
 mod tests;
 
+use crate::bdev::protection::TUPLE_BYTES;
 use crate::id::NexusId;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::cdb::Cdb;
+use crate::scsi::protect::Protected;
 use crate::scsi::report::Report;
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
@@ -131,6 +135,8 @@ pub enum Plan {
     Read(Extent),
     /// Write blocks.
     Write(Extent),
+    /// Read or write blocks with their protection information.
+    Protected(Protected),
     /// Make what was written durable.
     Flush,
     /// A sequence of device IOs.
@@ -176,12 +182,19 @@ impl Plan {
         let bytes = |extent: &Extent| {
             u64::from(extent.blocks) * place.unit.map_or(0, |(view, _)| u64::from(view.block_bytes))
         };
+        let tuples = |extent: &Extent| u64::from(extent.blocks) * u64::from(TUPLE_BYTES);
         let out = |bytes| if bytes > 0 { Transfer::Out(bytes) } else { Transfer::None };
         match self {
             Plan::End(_) | Plan::Refuse(_) | Plan::Flush => Transfer::None,
             Plan::Report(report) => Transfer::In(u64::from(report.bytes_max())),
             Plan::Read(extent) => Transfer::In(bytes(extent)),
             Plan::Write(extent) => Transfer::Out(bytes(extent)),
+            Plan::Protected(Protected { extent, access: Access::Read, .. }) => {
+                Transfer::In(bytes(extent) + tuples(extent))
+            }
+            Plan::Protected(Protected { extent, access: Access::Write, .. }) => {
+                Transfer::Out(bytes(extent) + tuples(extent))
+            }
             Plan::Work(work) => out(work.data_bytes(place.unit.map_or(0, |(view, _)| view.block_bytes))),
             Plan::Keep(write) => out(u64::from(write.bytes())),
             Plan::Copy(copy) => out(u64::from(copy.bytes())),
@@ -211,10 +224,25 @@ impl Plan {
         }
     }
 
+    /// The blocks that it reads for the initiator, where it is a READ.
+    pub fn reads(&self) -> Option<Extent> {
+        match self {
+            Plan::Read(extent) | Plan::Protected(Protected { extent, access: Access::Read, .. }) => {
+                Some(*extent)
+            }
+            _ => None,
+        }
+    }
+
+    /// What goes over the wire with each block of so many bytes.
+    pub fn wire_bytes(&self, block_bytes: u32) -> u32 {
+        block_bytes + if matches!(self, Plan::Protected(_)) { TUPLE_BYTES } else { 0 }
+    }
+
     /// Whether data that come with the command are taken block by block: what is no whole block is not written.
     pub fn is_in_blocks(&self) -> bool {
         match self {
-            Plan::Write(_) => true,
+            Plan::Write(_) | Plan::Protected(Protected { access: Access::Write, .. }) => true,
             Plan::Work(work) => work.is_piecewise(),
             _ => false,
         }
@@ -286,6 +314,7 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
 #[inline]
 pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Outcome> {
     let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
+    unit.view.alua.check_medium(place.target.port_group).map_err(Outcome::check)?;
     if !unit.view.permits.allows(place.nexus, access.class()) {
         return Err(Outcome::of(Status::ReservationConflict));
     }
@@ -358,11 +387,14 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
             if !row.is_served(unit.view) {
                 return Err(row.not_served());
             }
-            row.check(cdb)?;
-            if !unit.view.permits.allows(place.nexus, row.class.of(cdb)) {
+            let (cdb, field) =
+                if protect::is_carried_by(row, unit.view) { protect::split(cdb) } else { (*cdb, 0) };
+            row.check(&cdb)?;
+            unit.view.alua.check(place.target.port_group, &cdb)?;
+            if !unit.view.permits.allows(place.nexus, row.class.of(&cdb)) {
                 return Ok(Plan::End(Status::ReservationConflict));
             }
-            run(cdb, unit)
+            protect::apply(run(&cdb, unit)?, field, unit)
         }
     }
 }

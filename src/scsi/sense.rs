@@ -77,6 +77,8 @@ pub struct Sense {
 impl Sense {
     /// Nothing to say: what REQUEST SENSE answers at rest.
     pub const NO_SENSE: Sense = Sense::new(SenseKey::NoSense, 0x00, 0x00);
+    /// INSUFFICIENT REGISTRATION RESOURCES.
+    pub const NO_REGISTRATION_RESOURCES: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x04);
     /// LOGICAL UNIT NOT READY, CAUSE NOT REPORTABLE.
     pub const NOT_READY: Sense = Sense::new(SenseKey::NotReady, 0x04, 0x00);
     /// LOGICAL UNIT NOT READY, OPERATION IN PROGRESS: it will be ready by itself.
@@ -113,6 +115,20 @@ impl Sense {
     pub const INVALID_PARAMETER: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x00);
     /// PARAMETER LIST LENGTH ERROR.
     pub const PARAMETER_LIST_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x1a, 0x00);
+    /// INVALID TOKEN OPERATION, CAUSE NOT REPORTABLE.
+    pub const TOKEN_OPERATION: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x00);
+    /// INVALID TOKEN OPERATION, UNSUPPORTED TOKEN TYPE.
+    pub const TOKEN_TYPE: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x01);
+    /// INVALID TOKEN OPERATION, REMOTE TOKEN USAGE NOT SUPPORTED: its unit is none that the session reaches.
+    pub const TOKEN_REMOTE: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x02);
+    /// INVALID TOKEN OPERATION, TOKEN UNKNOWN.
+    pub const TOKEN_UNKNOWN: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x04);
+    /// INVALID TOKEN OPERATION, TOKEN REVOKED: its blocks have changed.
+    pub const TOKEN_REVOKED: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x06);
+    /// INVALID TOKEN OPERATION, INVALID TOKEN LENGTH.
+    pub const TOKEN_LENGTH: Sense = Sense::new(SenseKey::IllegalRequest, 0x23, 0x0a);
+    /// INSUFFICIENT RESOURCES TO CREATE ROD TOKEN.
+    pub const TOKEN_RESOURCES: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x0d);
     /// COMMAND SEQUENCE ERROR.
     pub const COMMAND_SEQUENCE: Sense = Sense::new(SenseKey::IllegalRequest, 0x2c, 0x00);
     /// TOO MANY TARGET DESCRIPTORS.
@@ -161,6 +177,8 @@ impl Sense {
     pub const NOT_ENOUGH_UNSOLICITED_DATA: Sense = Sense::new(SenseKey::AbortedCommand, 0x0c, 0x0d);
     /// PROTOCOL SERVICE CRC ERROR: a data digest was wrong (RFC 7143 §11.4.7.2).
     pub const CRC_ERROR: Sense = Sense::new(SenseKey::AbortedCommand, 0x47, 0x05);
+    /// SNACK REJECTED (RFC 7143 §11.4.7.2): READ ERROR - FAILED RETRANSMISSION REQUEST.
+    pub const SNACK_REJECTED: Sense = Sense::new(SenseKey::AbortedCommand, 0x11, 0x13);
 
     /// INVALID FIELD IN COMMAND INFORMATION UNIT: the R and W bits contradict the CDB.
     pub const INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT: Sense =
@@ -300,13 +318,16 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 /// What a bad medium means to each operation.
 const fn medium_error(op: Op) -> Sense {
     match op {
-        Op::Read { .. } | Op::Verify { .. } | Op::Compare { .. } => Sense::READ_ERROR,
+        Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => {
+            Sense::READ_ERROR
+        }
         Op::Write { .. }
         | Op::Flush
         | Op::Unmap { .. }
         | Op::WriteZeroes { .. }
         | Op::CompareAndWrite { .. }
         | Op::Copy { .. }
+        | Op::WriteProtected { .. }
         | Op::WriteUncorrectable { .. } => Sense::WRITE_ERROR,
     }
 }

@@ -13,7 +13,7 @@ use crate::scsi::report::{
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{DeviceKind, UnitView};
-use crate::scsi::{Plan, Served, buffers, chore, copy, medium, mmc, power, work};
+use crate::scsi::{Plan, Served, alua, buffers, chore, copy, medium, mmc, power, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,7 +206,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 75] = {
+static ROWS: [Row; 79] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -215,7 +215,9 @@ static ROWS: [Row; 75] = {
         row("REQUEST SENSE", C::Always, In, &[0x03, 0x01, 0, 0, 0xff, 0], &[LUN], Always(request_sense::plan)),
         // A byte of a vendor's, and what was INTERLEAVE. FFMT: a fast format is what there is.
         row("FORMAT UNIT", C::Write, Out, &[chore::FORMAT_UNIT, 0x3f, 0, 0, 0x03, 0], &[(2, 0xff), (3, 0xff), (4, 0xfc)],
-            Unit(chore::plan_format)),
+            Unit(chore::plan_format))
+            // Without FMTPINFO, which is refused, it would take the protection information away.
+            .only(|unit| unit.protection.is_none()),
         row("READ(6)", C::Read, In, &[0x08, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::read_6)),
         row("WRITE(6)", C::Write, Out, &[0x0a, 0x1f, 0xff, 0xff, 0xff, 0], &[LUN], Unit(medium::write_6)),
         // Bit 1 was CMDDT: obsolete.
@@ -302,12 +304,20 @@ static ROWS: [Row; 75] = {
             &[0x83, copy::LID1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
         action("EXTENDED COPY(LID4)", C::Write, Out,
             &[0x83, copy::LID4, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
+        action("POPULATE TOKEN", C::Read, Out,
+            &[0x83, copy::rod::POPULATE, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0], &[],
+            Unit(copy::rod::plan)),
+        action("WRITE USING TOKEN", C::Write, Out,
+            &[0x83, copy::rod::WRITE, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0], &[],
+            Unit(copy::rod::plan)),
         action("RECEIVE COPY STATUS(LID1)", C::Read, In,
             &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY OPERATING PARAMETERS", C::Read, In,
             &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY STATUS(LID4)", C::Read, In,
             &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("RECEIVE ROD TOKEN INFORMATION", C::Read, In,
+            &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         row("READ(16)", C::Read, In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::read_16)),
@@ -361,6 +371,8 @@ static ROWS: [Row; 75] = {
         action("SET IDENTIFYING INFORMATION", C::Write, Out,
             &[MAINTENANCE_OUT, identifying::SET_ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xfe, 0], &[],
             Unit(identifying::plan_set)),
+        action("SET TARGET PORT GROUPS", C::Write, Out,
+            &[MAINTENANCE_OUT, alua::SET_ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(alua::plan_set)),
         action("SET TIMESTAMP", C::Write, Out,
             &[MAINTENANCE_OUT, timestamp::ACTION, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[],
             Unit(timestamp::plan_set)),

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
+use crate::bdev::protection::Protection;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
+use crate::scsi::alua::Alua;
 use crate::scsi::chore::Chore;
 use crate::scsi::report::identifying::Identifying;
 use crate::scsi::report::timestamp::Clock;
@@ -25,8 +29,12 @@ pub struct Identity {
     pub revision: [u8; 4],
     /// Unit serial number, ASCII, at most 64 bytes.
     pub serial: String,
-    /// NAA identifier: locally assigned (3h) unless set (SPC-5 §7.8.6.6).
-    pub naa: [u8; 8],
+    /// NAA identifier: locally assigned (3h) unless set (SPC-5 §7.8.6.6). 8 bytes, or 16 where it begins with 6h.
+    pub naa: ArrayVec<u8, 16>,
+    /// EUI-64 based identifier, where one is set (SPC-5 §7.8.6.5).
+    pub eui64: Option<[u8; 8]>,
+    /// What follows the vendor in the T10 vendor ID based designator, where it is set: else product and serial number.
+    pub t10: Option<String>,
 }
 
 /// What kind of device a logical unit is to initiators.
@@ -146,8 +154,12 @@ pub struct UnitView {
     pub unmap: Option<Unmap>,
     /// What the device does by itself.
     pub offloads: Offloads,
+    /// The protection information that it was formatted with.
+    pub protection: Option<Protection>,
     /// Who may do what with it.
     pub permits: Permits,
+    /// By which target port groups.
+    pub alua: Alua,
     /// Whether media commands can be served.
     pub medium: Medium,
     /// What is done on the whole of it, or was and has failed.
@@ -159,6 +171,31 @@ pub struct UnitView {
 }
 
 impl UnitView {
+    /// A disk that is ready, keeps what it is given and can do nothing beyond reading and writing. What differs is to be set.
+    pub fn new(id: UnitId, blocks: u64, block_bytes: u32, identity: Identity) -> UnitView {
+        UnitView {
+            id,
+            blocks,
+            block_bytes,
+            physical_block_bytes: block_bytes,
+            identity,
+            read_only: false,
+            write_cache: false,
+            rotational: false,
+            modes: Modes::new(false),
+            settings: Settings::default(),
+            unmap: None,
+            offloads: Offloads::default(),
+            protection: None,
+            permits: Permits::default(),
+            alua: Alua::default(),
+            medium: Medium::Ready,
+            chore: None,
+            kind: DeviceKind::Disk,
+            tray: Tray::default(),
+        }
+    }
+
     /// What is published of a unit; nothing where its index has another tenant by now.
     pub fn find(units: &[Option<Arc<UnitView>>], unit: UnitId) -> Option<&UnitView> {
         units.get(unit.index())?.as_deref().filter(|view| view.id == unit)
@@ -202,6 +239,8 @@ pub struct TargetView {
     pub port_group: u16,
     /// iSCSI target portal group tag.
     pub portal_group: u16,
+    /// Whose LUNs these are: the initiator group's with this tag, or everybody's that have none of their own.
+    pub lun_map: Option<u32>,
     /// `address:port,tag` of each portal, as told by SendTargets.
     pub portals: Vec<String>,
     /// Ascending by number.

@@ -280,7 +280,9 @@ impl Shared {
             | Op::Verify { .. }
             | Op::Compare { .. }
             | Op::Copy { .. }
-            | Op::WriteUncorrectable { .. } => {}
+            | Op::WriteUncorrectable { .. }
+            | Op::ReadProtected { .. }
+            | Op::WriteProtected { .. } => {}
             Op::Flush if fails => {}
             Op::Flush => self.flush(serial),
         }
@@ -365,6 +367,7 @@ impl Bdev for Disk {
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             offloads: Offloads::default(),
+            protection: None,
         }
     }
 

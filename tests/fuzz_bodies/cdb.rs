@@ -1,6 +1,7 @@
 //! CDBs: planned, admitted, answered, checked again.
 
 use lunette::bdev::Unmap;
+use lunette::bdev::protection::Protection;
 use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
@@ -43,6 +44,7 @@ pub(super) fn one(data: &[u8]) {
             Medium::Ejected,
             Medium::Empty,
         ]),
+        protection: source.pick(&[None, None, Some(Protection::Type1), Some(Protection::Type3)]),
         kind: source.pick(&[DeviceKind::Disk, DeviceKind::RemovableDisk, DeviceKind::CdRom]),
         ..views::unit()
     };
@@ -95,6 +97,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
         }
         Plan::Read(extent) => extent_is_right(cdb, extent, Access::Read, place),
         Plan::Write(extent) => extent_is_right(cdb, extent, Access::Write, place),
+        Plan::Protected(protected) => extent_is_right(cdb, protected.extent, protected.access, place),
         Plan::Refuse(sense) => {
             for is_descriptor in [false, true] {
                 let mut out = [0; lunette::limits::SENSE_BYTES_MAX];

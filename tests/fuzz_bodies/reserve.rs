@@ -10,7 +10,9 @@ use lunette::limits::{PARAMETER_BYTES_MAX, REGISTRATIONS_MAX};
 use lunette::scsi::buffers::Buffers;
 use lunette::scsi::cdb::Cdb;
 use lunette::scsi::copy::Results;
-use lunette::scsi::reserve::{Class, Effect, InitiatorPort, Nexus, Permits, Refusal, Request, State};
+use lunette::scsi::reserve::{
+    Class, Effect, InitiatorPort, Nexus, Permits, Refusal, Registering, Request, State,
+};
 use lunette::scsi::view::{LunNumber, UnitView};
 use lunette::scsi::{Place, Plan, plan, report};
 use lunette::time::Tick;
@@ -33,7 +35,7 @@ pub(super) fn one(data: &[u8]) {
     // Each step with a crowd takes as long as all of the others.
     let (mut state, steps_max) = match source.once_in(256) {
         true => (CROWD.get_or_init(|| crowd(&known[0])).clone(), 3),
-        false => (State::default(), STEPS_MAX),
+        false => (State::new(true), STEPS_MAX),
     };
     let mut facts = Facts::of(&state);
     for _ in 0..steps_max {
@@ -68,16 +70,16 @@ fn nexus(number: usize) -> Nexus {
 /// As many registrations as there may be; one more is refused.
 fn crowd(like: &Nexus) -> State {
     let mut state = State::default();
-    let register = Request::RegisterAndIgnore { new_key: 7 };
+    let register = Request::RegisterAndIgnore { new_key: 7, how: Registering::default() };
     let member = |number: usize| {
         let [.., high, low] = (number as u32).to_be_bytes();
         let initiator = InitiatorPort::new(&like.initiator.name, [0x40, 0, 0, 0, high, low]);
         Nexus { id: NexusId(1000 + number as u32), initiator, ..like.clone() }
     };
     for number in 0..REGISTRATIONS_MAX {
-        state = state.out(&register, &member(number), None).unwrap().next.unwrap();
+        state = state.out(&register, &member(number), &[]).unwrap().next.unwrap();
     }
-    let refused = state.out(&register, &member(REGISTRATIONS_MAX), None);
+    let refused = state.out(&register, &member(REGISTRATIONS_MAX), &[]);
     assert!(matches!(refused, Err(Refusal::Check(_))), "{refused:?}");
     state
 }
@@ -92,13 +94,19 @@ fn command(
 ) -> Option<State> {
     let (cdb, list) = draw(known, source);
     let request = Request::read(&cdb, &list).ok()?;
-    let destination = destination(&request, known);
-    let effect = state.out(&request, from, destination.as_ref()).ok()?;
+    let named = named(&request, from, known);
+    let effect = state.out(&request, from, &named).ok()?;
     let Some(next) = &effect.next else {
         assert_eq!(effect, Effect::default(), "{request:?} changes nothing and has an effect");
         return None;
     };
-    judge(state, facts, from, &request, &effect, &Facts::of(next), known);
+    let senders = Senders { from, named: &named };
+    judge(state, facts, senders, &request, &effect, &Facts::of(next), known);
+    // What is saved comes back as it was.
+    if let Some(saved) = next.to_save() {
+        let restored = State::restored(saved).expect("it was saved");
+        assert!(restored.to_save() == next.to_save(), "{next:?}\n{restored:?}");
+    }
     effect.next
 }
 
@@ -113,6 +121,15 @@ fn draw(known: &[Nexus], source: &mut Source<'_>) -> (Cdb, Vec<u8>) {
         list.extend(source.pick(&KEYS).to_be_bytes());
         list.extend(source.pick(&KEYS).to_be_bytes());
         list.resize(24, 0);
+        if matches!(cdb[1], 0 | 6) {
+            list[20] = source.pick(&[0, 0, 0, 0x01, 0x04, 0x05]);
+        }
+        if cdb[1] == 0 && source.once_in(4) {
+            let id = facts::transport_id(&known[source.below(known.len().min(256))]);
+            list[20] |= 0x08;
+            list.extend((id.len() as u32).to_be_bytes());
+            list.extend(id);
+        }
         if cdb[1] == 7 {
             let to = &known[source.below(known.len().min(256))];
             let id = facts::transport_id(to);
@@ -135,27 +152,51 @@ fn draw(known: &[Nexus], source: &mut Source<'_>) -> (Cdb, Vec<u8>) {
     (Cdb::new(cdb), list)
 }
 
-/// As control does: whoever is moved to is known from then on.
-fn destination(request: &Request, known: &mut Vec<Nexus>) -> Option<Nexus> {
-    let Request::RegisterAndMove { initiator, target_port, .. } = request else { return None };
-    if ![1, 2].contains(target_port) {
-        return None;
+/// As control does: whoever is named is known from then on. The target has the ports 1 and 2.
+fn named(request: &Request, from: &Nexus, known: &mut Vec<Nexus>) -> Vec<Nexus> {
+    let (initiators, ports) = match request {
+        Request::RegisterAndMove { initiator, target_port, .. } => {
+            (vec![initiator.clone()], if [1, 2].contains(target_port) { vec![*target_port] } else { vec![] })
+        }
+        Request::Register { how, .. } | Request::RegisterAndIgnore { how, .. } => {
+            let initiators = std::iter::once(&from.initiator).chain(&how.initiators).cloned().collect();
+            (initiators, if how.all_ports { vec![1, 2] } else { vec![from.target_port] })
+        }
+        _ => return Vec::new(),
+    };
+    let mut named: Vec<Nexus> = Vec::new();
+    for initiator in initiators {
+        for &target_port in &ports {
+            let is_it = |nexus: &&Nexus| nexus.initiator == initiator && nexus.target_port == target_port;
+            let nexus = match known.iter().find(is_it) {
+                Some(nexus) => nexus.clone(),
+                None => {
+                    let id = NexusId(known.len() as u32);
+                    known.push(Nexus { id, initiator: initiator.clone(), target_port });
+                    known[known.len() - 1].clone()
+                }
+            };
+            let is_move = matches!(request, Request::RegisterAndMove { .. });
+            if (is_move || nexus.id != from.id) && named.iter().all(|other| other.id != nexus.id) {
+                named.push(nexus);
+            }
+        }
     }
-    let is_it = |nexus: &&Nexus| nexus.initiator == *initiator && nexus.target_port == *target_port;
-    if let Some(nexus) = known.iter().find(is_it) {
-        return Some(nexus.clone());
-    }
-    let id = NexusId(known.len() as u32);
-    let nexus = Nexus { id, initiator: initiator.clone(), target_port: *target_port };
-    known.push(nexus.clone());
-    Some(nexus)
+    named
+}
+
+/// Who asks, and for whom else.
+#[derive(Clone, Copy)]
+struct Senders<'a> {
+    from: &'a Nexus,
+    named: &'a [Nexus],
 }
 
 /// What must be true of a change.
 fn judge(
     old: &State,
     was: &Facts,
-    from: &Nexus,
+    Senders { from, named }: Senders<'_>,
     request: &Request,
     effect: &Effect,
     is: &Facts,
@@ -164,8 +205,10 @@ fn judge(
     let case = || format!("{old:?}\n{from:?} {request:?}\n{effect:?}");
     let next = effect.next.as_ref().unwrap();
     match request {
-        Request::Register { new_key, .. } | Request::RegisterAndIgnore { new_key } => {
-            assert_eq!(is.key(from), (*new_key != 0).then_some(*new_key), "{}", case());
+        Request::Register { new_key, .. } | Request::RegisterAndIgnore { new_key, .. } => {
+            for nexus in std::iter::once(from).chain(named) {
+                assert_eq!(is.key(nexus), (*new_key != 0).then_some(*new_key), "{}", case());
+            }
         }
         Request::Reserve { .. } => assert!(is.is_holder(from), "{}", case()),
         Request::Release { .. } => assert_eq!((is.held, next.is_free()), (None, true), "{}", case()),
@@ -190,7 +233,8 @@ fn judge(
         let is_gone = was.key(nexus).is_some() && is.key(nexus).is_none();
         let is_told = effect.attentions.iter().any(|(id, _)| *id == nexus.id);
         assert!(nexus.id != from.id || !is_told, "{}", case());
-        assert!(!is_gone || is_told || nexus.id == from.id, "{nexus:?} is not told\n{}", case());
+        let is_own = nexus.id == from.id || named.iter().any(|named| named.id == nexus.id);
+        assert!(!is_gone || is_told || is_own, "{nexus:?} is not told\n{}", case());
         loses |= loses_leave(old, next, nexus.id);
     }
     loses |= loses_leave(old, next, STRANGER);

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use lunette::bdev::Offloads;
 use lunette::id::{NexusId, UnitId};
 use lunette::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State};
-use lunette::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Modes, TargetView, UnitView};
 
 pub(super) const TARGET: &str = "iqn.2025-01.com.example:disk";
 pub(super) const BLOCK_BYTES: u32 = 512;
@@ -24,36 +22,28 @@ pub(super) fn target() -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: vec!["192.0.2.1:3260,1".to_owned(), "[2001:db8::1]:3260,1".to_owned()],
         mappings: [0, 1, 300].map(mapping).into(),
     }
 }
 
 pub(super) fn unit() -> UnitView {
+    let identity = Identity {
+        vendor: *b"LUNETTE ",
+        product: *b"RAM disk        ",
+        revision: *b"0001",
+        serial: "0123456789".to_owned(),
+        naa: [0x30, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
+        eui64: None,
+        t10: None,
+    };
     UnitView {
-        id: UNIT,
-        blocks: BLOCKS,
-        block_bytes: BLOCK_BYTES,
         physical_block_bytes: 4096,
-        identity: Identity {
-            vendor: *b"LUNETTE ",
-            product: *b"RAM disk        ",
-            revision: *b"0001",
-            serial: "0123456789".to_owned(),
-            naa: [0x30, 1, 2, 3, 4, 5, 6, 7],
-        },
-        read_only: false,
         write_cache: true,
-        rotational: false,
         modes: Modes::new(true),
-        settings: Settings::default(),
-        unmap: None,
         offloads: Offloads { compare_and_write_blocks: 8, verify: true, ..Offloads::default() },
-        permits: Permits::default(),
-        medium: Medium::Ready,
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
+        ..UnitView::new(UNIT, BLOCKS, BLOCK_BYTES, identity)
     }
 }
 
@@ -64,6 +54,6 @@ pub(super) fn reserved() -> Permits {
         initiator: InitiatorPort::new("iqn.2026-11.io.example:b", [0; 6]),
         target_port: 1,
     };
-    let effect = State::default().out(&Request::LegacyReserve, &from, None).unwrap();
+    let effect = State::default().out(&Request::LegacyReserve, &from, &[]).unwrap();
     Permits::new(Arc::new(effect.next.unwrap()))
 }

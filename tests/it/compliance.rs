@@ -1,15 +1,20 @@
 //! Rules of RFC 7143 that no other test shows: each is a row of docs/rfc7143.toml.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use lunette_initiator::pdu::request::{DataOut, LoginRequest, NopOut, ScsiCommand, TextRequest};
+use lunette::bdev::error::{Fault, Kind};
+use lunette::iscsi::negotiate::Offer as Limits;
+use lunette_initiator::pdu::request::{
+    DataOut, LoginRequest, LogoutRequest, NopOut, ScsiCommand, Snack, TextRequest, TmfRequest,
+};
 use lunette_initiator::pdu::response::{LoginResponse, NopIn, R2t, Response, ScsiResponse, TextResponse};
 use lunette_initiator::pdu::{Flaw, NO_TAG, Pdu};
-use lunette_initiator::scsi::cdb;
-use lunette_initiator::session::Residual;
+use lunette_initiator::scsi::{cdb, status};
+use lunette_initiator::session::{Event, Function, Residual, Tmf};
 use lunette_initiator::socket::Wire;
 use lunette_initiator::{Client, Command, Config, Offer, lun, text};
 
-use crate::harness::{Setup, World, config, pattern};
+use crate::connections::Session;
+use crate::harness::{SOON, Setup, World, config, pattern, sense, test_unit_ready, until, write};
 
 /// A connection in full feature phase whose unit attention was told, and its next CmdSN.
 fn wire(world: &World, config: &Config) -> (Wire, u32) {
@@ -26,12 +31,14 @@ fn next(wire: &mut Wire) -> (Response, Vec<u8>) {
     (Response::decode(&pdu.bhs), pdu.data)
 }
 
-/// Nothing is said before the answer to what is sent now.
+/// Nothing is said before the answers to what is sent now; the second is asked for in another turn.
 fn assert_silent(wire: &mut Wire) {
-    let ping = NopOut { immediate: true, itt: 0x515, ttt: NO_TAG, ..NopOut::default() };
-    wire.send(&ping.with([])).unwrap();
-    let (response, _) = next(wire);
-    assert!(matches!(response, Response::NopIn(NopIn { itt: 0x515, .. })), "{response:?}");
+    for itt in [0x515, 0x516] {
+        let ping = NopOut { immediate: true, itt, ttt: NO_TAG, ..NopOut::default() };
+        wire.send(&ping.with([])).unwrap();
+        let (response, _) = next(wire);
+        assert!(matches!(response, Response::NopIn(nop) if nop.itt == itt), "{response:?}");
+    }
 }
 
 /// A WRITE (10) of `blocks` blocks of 512 bytes at the beginning.
@@ -279,4 +286,105 @@ fn a_text_response_that_is_not_the_last_has_tag_and_lun() {
         panic!("no answer")
     };
     assert_eq!(text::decode(&data).unwrap().len(), 2);
+}
+
+/// Nothing of its own is aborted, so it waits for the other's only.
+#[test]
+fn a_reset_waits_for_what_a_device_has_of_another_session() {
+    let world = World::start(Setup { reactors: 2, ..Setup::default() });
+    let (mut client, mut other) = (world.client("a"), world.client("b"));
+    let rule = world.disks[0].order(Kind::Write, Fault::Lose, 1);
+    let theirs = other.session().command(write(1, 0, 8)).unwrap();
+    other.ping(b"").unwrap();
+    assert_eq!(world.disks[0].faults.left(rule), 0, "the device has it");
+    let reset = client.session().task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap();
+    for client in [&mut client, &mut other] {
+        until("a unit attention says that the reset has reached a reactor", || {
+            let end = client.run(test_unit_ready(0)).unwrap();
+            !end.is_good() && sense(&end) == (0x6, 0x29, 0x03)
+        });
+    }
+    client.ping(b"").unwrap();
+    assert_eq!(client.next_event(), None);
+    world.disks[0].faults.release(rule);
+    assert_eq!(other.completion(theirs).unwrap().status, status::TASK_ABORTED);
+    assert_eq!(client.wait_event(SOON).unwrap(), Some(Event::TmfResponse { itt: reset, response: 0 }));
+}
+
+/// A session at this error recovery level, MaxConnections 1.
+fn recovering(level: u8) -> (World, Session) {
+    let limits =
+        Limits { connections_max: 1, error_recovery_level: level, time2retain: 5, ..Limits::DEFAULT };
+    let world = World::start(Setup { offer: limits, ..Setup::default() });
+    let offer = Offer {
+        error_recovery_level: Some(level.into()),
+        default_time2retain_s: Some(5),
+        max_recv_bytes: Some(1024),
+        ..offer(true, false)
+    };
+    let session = Session::begin(&world, offer);
+    assert_eq!(session.first_params.error_recovery_level, u32::from(level));
+    assert_eq!(session.first_params.max_connections, 1);
+    (world, session)
+}
+
+#[test]
+fn a_second_connection_comes_to_clean_up_the_first_at_level_2() {
+    let (world, mut session) = recovering(2);
+    let mut second = session.join(&world, 2);
+    let logout = LogoutRequest { immediate: true, reason: 1, itt: 9, cid: 1, ..LogoutRequest::default() };
+    second.send(&logout.with([])).unwrap();
+    let (Response::Logout(answer), _) = next(&mut second) else { panic!("no answer") };
+    assert_eq!((answer.itt, answer.response), (9, 0));
+    assert_eq!(session.first.receive().unwrap(), None);
+    let ping = NopOut { immediate: true, itt: 3, ttt: NO_TAG, ..NopOut::default() };
+    second.send(&ping.with([])).unwrap();
+    assert!(matches!(next(&mut second), (Response::NopIn(NopIn { itt: 3, .. }), _)));
+}
+
+#[test]
+fn a_command_whose_snack_is_rejected_ends_with_the_condition_for_that() {
+    let (_world, mut session) = recovering(1);
+    let wire = &mut session.first;
+    let r2t = solicited(wire, &write_10(session.cmd_sn, 1));
+    // R-Data, which is not served.
+    let snack = Snack { kind: 3, itt: 2, ttt: 7, ..Snack::default() }.with([]);
+    wire.send(&snack).unwrap();
+    let (Response::Reject(reject), refused) = next(wire) else { panic!("no Reject") };
+    assert_eq!((reject.reason, refused.as_slice()), (0x03, &snack.bhs.0[..]));
+    let data =
+        DataOut { final_bit: true, itt: 2, ttt: r2t.ttt, lun: r2t.lun, ..DataOut::default() }.with([1; 512]);
+    wire.send(&data).unwrap();
+    expect_check(wire, (0xb, 0x11, 0x13));
+}
+
+#[test]
+fn an_exp_data_sn_that_cannot_be_is_ignored() {
+    let (world, mut session) = recovering(2);
+    let read = session.read(2, 0, 4);
+    session.first.send(&read).unwrap();
+    let pdus = |wire: &mut Wire| {
+        let mut data_sns = Vec::new();
+        loop {
+            match next(wire).0 {
+                Response::DataIn(data) => data_sns.push(data.data_sn),
+                Response::Scsi(ScsiResponse { itt: 2, status: 0, .. }) => return data_sns,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(pdus(&mut session.first), [0, 1]);
+    let mut again = session.join(&world, 1);
+    let reassign = TmfRequest {
+        immediate: true,
+        function: 8,
+        itt: 9,
+        referenced_itt: 2,
+        exp_data_sn: 77,
+        cmd_sn: session.cmd_sn,
+        ..TmfRequest::default()
+    };
+    again.send(&reassign.with([])).unwrap();
+    assert!(matches!(next(&mut again).0, Response::Tmf(answer) if answer.response == 0));
+    assert_eq!(pdus(&mut again), [0, 1]);
 }

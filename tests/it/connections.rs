@@ -2,6 +2,7 @@
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::iscsi::negotiate::Offer as Limits;
+use lunette_initiator::config::Params;
 use lunette_initiator::pdu::request::{LogoutRequest, NopOut, ScsiCommand};
 use lunette_initiator::pdu::response::{DataIn, LogoutResponse, NopIn, Response, ScsiResponse};
 use lunette_initiator::pdu::{NO_TAG, Pdu};
@@ -18,6 +19,7 @@ pub(crate) struct Session {
     /// CmdSN of the next command.
     pub(crate) cmd_sn: u32,
     pub(crate) first: Wire,
+    pub(crate) first_params: Params,
 }
 
 pub(crate) fn setup() -> Setup {
@@ -28,10 +30,12 @@ impl Session {
     pub(crate) fn begin(world: &World, offer: Offer) -> Session {
         let config = Config { cid: 1, offer: Offer { max_connections: Some(4), ..offer }, ..config("a") };
         let (first, outcome) = world.wire(&config);
-        let mut session = Session { config, tsih: outcome.params.tsih, cmd_sn: outcome.exp_cmd_sn.0, first };
-        let command = session.command(1, &ready());
+        let (tsih, cmd_sn) = (outcome.params.tsih, outcome.exp_cmd_sn.0);
+        let mut session = Session { config, tsih, cmd_sn, first, first_params: outcome.params };
+        // A tag that the tests do not use: at error recovery levels above 0 it is in use until it is acknowledged.
+        let command = session.command(0xb001, &ready());
         session.first.send(&command).unwrap();
-        assert_eq!(sense(&mut session.first, 1), (0x6, 0x29, 0x00));
+        assert_eq!(sense(&mut session.first, 0xb001), (0x6, 0x29, 0x00));
         session
     }
 

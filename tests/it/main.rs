@@ -3,6 +3,7 @@
 
 mod compliance;
 mod connections;
+mod copy;
 mod data;
 mod docs;
 mod fencing;
@@ -13,9 +14,11 @@ mod fuzz_smoke;
 mod hang;
 mod harness;
 mod hostile;
+mod kill;
 mod login;
 mod modes;
 mod objects;
+mod recovery;
 mod removable;
 mod reserve;
 mod rpc;

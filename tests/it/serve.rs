@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{pattern, sense};
 
-const TARGET: &str = "iqn.2026-11.io.lunette:demo";
+pub(crate) const TARGET: &str = "iqn.2026-11.io.lunette:demo";
 const QUIET: &[&str] = &[
     "--portal",
     "127.0.0.1:0",
@@ -30,10 +30,10 @@ const QUIET: &[&str] = &[
 ];
 
 /// A folder of its own, gone at the end.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    fn new() -> Folder {
+    pub(crate) fn new() -> Folder {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("lunette-serve-{}-{number}", std::process::id()));
@@ -46,7 +46,7 @@ impl Folder {
     }
 
     /// A file of so many zeroes.
-    fn file(&self, name: &str, bytes: u64) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, bytes: u64) -> PathBuf {
         File::create(self.path(name)).unwrap().set_len(bytes).unwrap();
         self.path(name)
     }
@@ -65,15 +65,15 @@ fn serve(folder: &Folder, args: &[&str]) -> Command {
 }
 
 /// A daemon that serves.
-struct Daemon {
-    child: Option<Child>,
-    address: SocketAddr,
+pub(crate) struct Daemon {
+    pub(crate) child: Option<Child>,
+    pub(crate) address: SocketAddr,
     /// What it prints.
     out: BufReader<std::process::ChildStdout>,
 }
 
 impl Daemon {
-    fn start(folder: &Folder, args: &[&str]) -> Daemon {
+    pub(crate) fn start(folder: &Folder, args: &[&str]) -> Daemon {
         let mut child = serve(folder, args).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -210,4 +210,24 @@ fn what_cannot_be_served_is_refused_with_what_to_do() {
         assert!(text.contains(words), "{args:?}: {text}");
     }
     assert!(!Path::new(&folder.path("new")).exists());
+}
+
+#[test]
+fn an_image_is_the_disc_in_a_drive_unless_it_is_said_to_be_a_disk() {
+    let folder = Folder::new();
+    folder.file("boot.ISO", 40 * 2048);
+    folder.file("disk.img", 1 << 20);
+    let kind =
+        |client: &mut Client| client.command(cdb::inquiry(36), Data::In(36)).unwrap().data[..2].to_vec();
+    let daemon = Daemon::start(&folder, &["boot.ISO", "disk.img"]);
+    let mut client = daemon.login(2);
+    assert_eq!(kind(&mut client), [0x05, 0x80]);
+    assert_eq!(client.command(cdb::read_capacity_10(), Data::In(8)).unwrap().data, [0, 0, 0, 39, 0, 0, 8, 0]);
+    client.set_lun(lun::from_number(1));
+    assert_eq!(kind(&mut client), [0x00, 0x00]);
+    drop(client);
+    daemon.stop();
+    let daemon = Daemon::start(&folder, &["--block-size", "512", "boot.ISO"]);
+    assert_eq!(kind(&mut daemon.login(1)), [0x00, 0x00]);
+    daemon.stop();
 }

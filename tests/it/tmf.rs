@@ -3,7 +3,7 @@
 
 use lunette::bdev::error::{Fault, Kind, Rule};
 use lunette_initiator::pdu::opcode;
-use lunette_initiator::pdu::request::{DataOut, ScsiCommand, TmfRequest};
+use lunette_initiator::pdu::request::{DataOut, NopOut, ScsiCommand, TmfRequest};
 use lunette_initiator::pdu::response::{R2t, Response, TmfResponse};
 use lunette_initiator::scsi::{cdb, status};
 use lunette_initiator::session::{Attribute, Event, Function, Tmf};
@@ -121,16 +121,12 @@ fn abort_task_set_waits_for_data_still_owed() {
     let (mut wire, cmd_sn, r2t) = wire_with_r2t(&world);
     let abort = TmfRequest { immediate: true, function: 2, itt: 3, cmd_sn, ..TmfRequest::default() };
     wire.send(&abort.with([])).unwrap();
-    // An answer to something sent later comes first.
-    let nop = lunette_initiator::pdu::request::NopOut {
-        immediate: true,
-        itt: 4,
-        ttt: u32::MAX,
-        cmd_sn,
-        ..Default::default()
-    };
-    wire.send(&nop.with([])).unwrap();
-    assert_eq!(wire.receive().unwrap().unwrap().bhs.opcode(), opcode::NOP_IN);
+    // Answers to what is sent later come first; the second is asked for in another turn.
+    for itt in [4, 5] {
+        let nop = NopOut { immediate: true, itt, ttt: u32::MAX, cmd_sn, ..NopOut::default() };
+        wire.send(&nop.with([])).unwrap();
+        assert_eq!(wire.receive().unwrap().unwrap().bhs.opcode(), opcode::NOP_IN);
+    }
     let data = DataOut { final_bit: true, itt: 2, ttt: r2t.ttt, ..DataOut::default() };
     wire.send(&data.with(pattern(1, 0, 8, 512))).unwrap();
     let answer = receive_tmf(&mut wire);

@@ -26,10 +26,7 @@ use lunette::reactor::message::{Adopt, Change, CloseCause, Event, NopInTimes, To
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Idle, Planted, Recipe, Running, spawn};
 use lunette::scsi::attention::Ua;
-use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Modes, TargetView, UnitView};
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::{Client, Config};
@@ -342,30 +339,22 @@ impl World {
 }
 
 fn unit_view(number: u16, info: &Info) -> UnitView {
+    let identity = Identity {
+        vendor: *b"LUNETTE ",
+        product: *b"disk            ",
+        revision: *b"0001",
+        serial: "1".to_owned(),
+        naa: [0x30, 0, 0, 0, 0, 0, 0, 1].into_iter().collect(),
+        eui64: None,
+        t10: None,
+    };
     UnitView {
-        id: UnitId(u32::from(number)),
-        blocks: BLOCKS,
-        block_bytes: 512,
         physical_block_bytes: info.physical_block_bytes,
-        identity: Identity {
-            vendor: *b"LUNETTE ",
-            product: *b"disk            ",
-            revision: *b"0001",
-            serial: "1".to_owned(),
-            naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
-        },
-        read_only: false,
         write_cache: info.write_cache,
-        rotational: false,
         modes: Modes::new(info.write_cache),
-        settings: Settings::default(),
         unmap: info.unmap,
         offloads: info.offloads,
-        permits: Permits::default(),
-        medium: Medium::Ready,
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
+        ..UnitView::new(UnitId(u32::from(number)), BLOCKS, 512, identity)
     }
 }
 
@@ -383,6 +372,7 @@ fn target_view() -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: Vec::new(),
         mappings: [0, 1, 2].map(mapping).into(),
     }

@@ -18,10 +18,7 @@ use lunette::reactor::message::{Adopt, NopInTimes, ToControl, ToReactor};
 use lunette::reactor::port::{Receiver, Sender, channel};
 use lunette::reactor::{Reactor, Setup, Sizes};
 use lunette::scsi::attention::Ua;
-use lunette::scsi::reserve::Permits;
-use lunette::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use lunette::scsi::view::{Identity, LunNumber, Mapping, Modes, TargetView, UnitView};
 use lunette::time::Tick;
 
 use crate::allocations;
@@ -224,8 +221,8 @@ fn params(case: Case) -> Params {
         send_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         recv_segment_bytes_max: Offer::DEFAULT.recv_segment_bytes_max,
         outstanding_r2t_max: 1,
-        error_recovery_level: 0,
         connections_max: 1,
+        error_recovery_level: 0,
         time2wait: 2,
         time2retain: 0,
     }
@@ -270,30 +267,22 @@ fn disk(case: Case, number: u16) -> (Arc<UnitView>, Arc<dyn Bdev>) {
 }
 
 fn unit_view(number: u16, info: &Info) -> UnitView {
+    let identity = Identity {
+        vendor: *b"LUNETTE ",
+        product: *b"disk            ",
+        revision: *b"0001",
+        serial: number.to_string(),
+        naa: [0x30, 0, 0, 0, 0, 0, 0, 1].into_iter().collect(),
+        eui64: None,
+        t10: None,
+    };
     UnitView {
-        id: UnitId(u32::from(number)),
-        blocks: info.blocks,
-        block_bytes: info.block_bytes,
         physical_block_bytes: info.physical_block_bytes,
-        identity: Identity {
-            vendor: *b"LUNETTE ",
-            product: *b"disk            ",
-            revision: *b"0001",
-            serial: number.to_string(),
-            naa: [0x30, 0, 0, 0, 0, 0, 0, 1],
-        },
-        read_only: false,
         write_cache: info.write_cache,
-        rotational: false,
         modes: Modes::new(info.write_cache),
         unmap: info.unmap,
         offloads: info.offloads,
-        permits: Permits::default(),
-        medium: Medium::Ready,
-        settings: Settings::default(),
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
+        ..UnitView::new(UnitId(u32::from(number)), info.blocks, info.block_bytes, identity)
     }
 }
 
@@ -308,6 +297,7 @@ fn target_view(luns: u16) -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: Vec::new(),
         mappings: (0..luns).map(mapping).collect(),
     }

@@ -3,7 +3,7 @@
 . lablib.sh
 IQN=iqn.2026-11.io.lunette:sg3 PORTAL=127.0.0.1:3260
 # Exit codes of sg3_utils (sg_lib.h)
-ILLEGAL=5 ATTENTION=6 MISCOMPARE=14 CONFLICT=24 LBA_OUT_OF_RANGE=22
+ILLEGAL=5 ATTENTION=6 INVALID_OPCODE=9 MISCOMPARE=14 CONFLICT=24 LBA_OUT_OF_RANGE=22
 mkdir -p /tmp/d; mount "$(drive labdata)" /tmp/d || die mount
 start_lunette
 rpc bdev_aio_create '{"name":"file","filename":"/tmp/d/file.img","lunette_create_size":67108864,"block_size":512}' >/dev/null || die "no file"
@@ -38,12 +38,26 @@ for disk in "$file" "$ram"; do
   try "$disk: sg_luns" 0 'Lun list length = 16 .*2 lun entr' '0000000000000000' '0001000000000000' -- sg_luns "$disk"
   try "$disk: sg_opcodes" 0 'Compare and write' 'Unmap' 'Write same\(16\)' 'Persistent reserve out' 'Synchronize cache\(16\)' -- sg_opcodes "$disk"
   try "$disk: sg_opcodes of one" 0 'Command is supported' -- sg_opcodes --opcode=0x89 "$disk"
-  try "$disk: sg_opcodes of none" 0 'Command is NOT supported' -- sg_opcodes --opcode=0x04 "$disk"
+  try "$disk: sg_opcodes of none" 0 'Command is NOT supported' -- sg_opcodes --opcode=0x0d "$disk"
   try "$disk: sg_opcodes of functions" 0 'Abort task' 'Logical unit reset' -- sg_opcodes --tmf "$disk"
   try "$disk: sg_modes" 0 'Caching' 'Control' 'Informational exceptions' 'WP=0' 'DpoFua=1' -- sg_modes -a "$disk"
   try "$disk: sg_modes, no such page" $ILLEGAL -- sg_modes -p 0x0f "$disk"
   try "$disk: sg_rtpg" 0 'target port group asymmetric access state' -- sg_rtpg "$disk"
   try "$disk: sg_get_lba_status" 0 -- sg_get_lba_status "$disk"
+  try "$disk: sg_logs, the list" 0 'Supported log pages' 'Temperature' 'Informational [Ee]xceptions' -- sg_logs -l "$disk"
+  try "$disk: sg_logs, temperature" 0 'not available' -- sg_logs -p 0x0d "$disk"
+  try "$disk: sg_logs, all" 0 'IE asc = 0x0' -- sg_logs -a "$disk"
+  try "$disk: sg_logs, no such page" $ILLEGAL -- sg_logs -p 0x11 "$disk"
+  check "$disk: sg_senddiag, a self-test" sg_senddiag --test "$disk"
+  try "$disk: sg_senddiag, the pages" 0 'Supported diagnostic pages' -- sg_senddiag --list "$disk"
+  check "$disk: sg_test_rwbuf" sg_test_rwbuf --size=4096 --times=3 "$disk"
+  try "$disk: sg_test_rwbuf, the size" 0 '4096' -- sg_test_rwbuf --quick --size=4096 "$disk"
+  try "$disk: sg_copy_results" 0 'Maximum target descriptor count: 16' 'Maximum segment descriptor count: 64' -- sg_copy_results --params "$disk"
+  try "$disk: third-party copies" 0 'Extended copy\(LID1\)' 'Block [Dd]evice ROD' -- sg_vpd -p tpc "$disk"
+  check "$disk: sg_timestamp, set" sg_timestamp --seconds=1700000000 "$disk"
+  try "$disk: sg_timestamp" 0 '^17000000[0-9]+' -- sg_timestamp "$disk"
+  check "$disk: sg_ident, set" bash -c "printf shelf | sg_ident --set $disk"
+  try "$disk: sg_ident" 0 'shelf' -- sg_ident --ascii "$disk"
   check "$disk: sg_turs" sg_turs "$disk"
   check "$disk: sg_requests" sg_requests "$disk"
   check "$disk: sg_start" sg_start --start "$disk"
@@ -103,6 +117,25 @@ for disk in "$file" "$ram"; do
   try "$disk: the reset is told" $ATTENTION -- sg_turs "$disk"
   check "$disk: once" sg_turs "$disk"
 done
+
+# --- copies, atomic writes, chores
+disk=$file bytes=512
+put 100 </tmp/a
+sg=/dev/$(ls "/sys/block/${file#/dev/}/device/scsi_generic") # sg_xcopy wants that one
+check "sg_xcopy within a LUN" sg_xcopy "if=$sg" "of=$sg" bs=512 skip=100 seek=600 count=1
+holds 600 a
+try "sg_write_x, no atomic writes on a file" $INVALID_OPCODE -- sg_write_x --atomic=0 --16 --in=/tmp/a --lba=700 --num=1 "$file"
+disk=$ram bytes=4096
+block b >/tmp/b
+check "sg_write_x, an atomic write" sg_write_x --atomic=0 --16 --in=/tmp/b --lba=700 --num=1 "$ram"
+holds 700 b
+check "sg_sanitize, overwrite" sg_sanitize --overwrite --pattern=/tmp/b --ipl=4096 --quick --wait "$ram"
+holds 0 b
+holds 8191 b
+try "sg_sanitize, block erase" $ILLEGAL -- sg_sanitize --block --quick --wait "$ram"
+check "sg_format" sg_format -FFF --quick --wait "$ram"
+holds 0 '\0'
+holds 8191 '\0'
 
 # --- the cache, by the kernel's MODE SELECT
 cache=$(echo "/sys/block/${file#/dev/}/device/scsi_disk/"*/cache_type)

@@ -186,6 +186,7 @@ impl Bdev for FileDisk {
             uuid: origin.map_or(recipe.uuid.unwrap_or_default(), |origin| origin.uuid),
             unmap,
             offloads: Offloads::default(),
+            protection: None,
         }
     }
 

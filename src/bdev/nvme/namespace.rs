@@ -157,6 +157,7 @@ impl Bdev for NvmeBdev {
             uuid: self.disk.uuid,
             unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
             offloads: offloads(&namespace, controller),
+            protection: None,
         }
     }
 

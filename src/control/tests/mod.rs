@@ -1,8 +1,10 @@
 //! Control as a whole: logins to adoptions, reinstatement, barriers, floods, stopping.
 
+mod alua;
 mod asks;
 mod objects;
 mod reserve;
+mod saving;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};

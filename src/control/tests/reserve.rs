@@ -15,23 +15,23 @@ use crate::scsi::view::{LunNumber, Medium};
 use crate::scsi::{Outcome, Status};
 use crate::slab::Key;
 
-const BOB: &str = "iqn.2026-11.io.example:bob";
+pub(super) const BOB: &str = "iqn.2026-11.io.example:bob";
 const CONFLICT: Outcome = Outcome::of(Status::ReservationConflict);
 
 /// PERSISTENT RESERVE OUT.
-const REGISTER: u8 = 0;
-const RESERVE: u8 = 1;
+pub(super) const REGISTER: u8 = 0;
+pub(super) const RESERVE: u8 = 1;
 const PREEMPT_AND_ABORT: u8 = 5;
 
 /// A session as control has handed it over.
 #[derive(Clone, Copy)]
-struct Peer {
-    reactor: u16,
-    session: SessionId,
-    nexus: NexusId,
+pub(super) struct Peer {
+    pub(super) reactor: u16,
+    pub(super) session: SessionId,
+    pub(super) nexus: NexusId,
 }
 
-fn log_in(world: &mut World, initiator: &str, reactor: u16) -> (Peer, Vec<(UnitId, Ua)>) {
+pub(super) fn log_in(world: &mut World, initiator: &str, reactor: u16) -> (Peer, Vec<(UnitId, Ua)>) {
     world.log_in(initiator, 1);
     let Adopt { session, nexus, owed, .. } = world.adopt(usize::from(reactor));
     (Peer { reactor, session, nexus }, owed)
@@ -44,7 +44,7 @@ fn world() -> (World, Peer, Peer) {
     (world, alice, bob)
 }
 
-fn ticket(task: u32) -> TaskTicket {
+pub(super) fn ticket(task: u32) -> TaskTicket {
     TaskTicket { conn: Key { index: 3, generation: 4 }, task: Key { index: task, generation: 6 } }
 }
 
@@ -69,7 +69,7 @@ fn out(world: &mut World, peer: Peer, task: u32, action: u8, keys: [u64; 2]) {
 }
 
 #[track_caller]
-fn answer(world: &World, peer: Peer) -> (u32, Outcome) {
+pub(super) fn answer(world: &World, peer: Peer) -> (u32, Outcome) {
     match world.reactors[usize::from(peer.reactor)].receive() {
         Some(ToReactor::Answered { asked, outcome, is_flushed: false }) => (asked.task.index, outcome),
         other => panic!("no answer but {other:?}"),
@@ -77,7 +77,7 @@ fn answer(world: &World, peer: Peer) -> (u32, Outcome) {
 }
 
 #[track_caller]
-fn silent(world: &World) {
+pub(super) fn silent(world: &World) {
     for reactor in &world.reactors {
         let message = reactor.receive();
         assert!(message.is_none(), "{message:?}");
@@ -86,7 +86,7 @@ fn silent(world: &World) {
 
 /// Both reactors put a change in force.
 #[track_caller]
-fn in_force(world: &mut World, is_clean: bool) -> Reserve {
+pub(super) fn in_force(world: &mut World, is_clean: bool) -> Reserve {
     let [change, other] = [0, 1].map(|reactor| acknowledge(world, reactor, is_clean));
     let (Change::Reservations(change), Change::Reservations(other)) = (change, other) else { panic!() };
     assert_eq!(change.view, other.view);

@@ -11,6 +11,7 @@ use crate::control::auth::Auth;
 use crate::control::options::Options;
 use crate::control::portals::{Portal, PortalGroup};
 use crate::control::registry::BdevSpec;
+use crate::control::store::{Records, Saver};
 use crate::control::targets::NewTarget;
 use crate::control::{Config, Control, Origin, Random};
 use crate::id::{ReactorId, SessionId};
@@ -140,9 +141,10 @@ impl Bdev for Disk {
             read_only: false,
             write_cache: true,
             rotational: false,
-            uuid: [self.0; 16],
+            uuid: [self.0 + 1; 16],
             unmap: None,
             offloads: Offloads::default(),
+            protection: None,
         }
     }
 
@@ -166,6 +168,15 @@ impl World {
     }
 
     pub(super) fn for_initiators(reactor_count: usize, rule: &str) -> World {
+        World::build(reactor_count, rule, |_| ())
+    }
+
+    /// One that keeps what must survive.
+    pub(super) fn keeping(records: Records, saver: Box<dyn Saver>) -> World {
+        World::build(2, "ANY", |control| control.keep(records, saver))
+    }
+
+    fn build(reactor_count: usize, rule: &str, prepare: impl FnOnce(&mut Control<FakeNet>)) -> World {
         let (to_control, inbox) = channel(64, Arc::new(NoWaker));
         let (senders, reactors) = (0..reactor_count).map(|_| channel(64, Arc::new(NoWaker))).unzip();
         let mut control = Control::new(Config {
@@ -175,6 +186,7 @@ impl World {
             random: Box::new(Counting(0)),
             options: Options::default(),
         });
+        prepare(&mut control);
         control.register_bdev(bdev(0)).unwrap();
         control.add_portal_group(portal_group(1, &["192.0.2.1:3260", "0.0.0.0:3261"])).unwrap();
         let initiators = vec![NameRule::parse(rule).unwrap()];

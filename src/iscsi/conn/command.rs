@@ -6,7 +6,7 @@ use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Piece, Task};
-use crate::iscsi::tx::TxItem;
+use crate::iscsi::tx::{Keeps, TxItem};
 use crate::iscsi::window::Place as SnPlace;
 use crate::iscsi::wire::{Bhs, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
@@ -52,7 +52,7 @@ impl Conn {
         let plan = scsi::plan(&cdb, &place);
         let transfer = plan.transfer(&place);
         let unit = place.unit.map(|(view, _)| view.id);
-        let block_bytes = place.unit.map_or(1, |(view, _)| view.block_bytes);
+        let block_bytes = place.unit.map_or(1, |(view, _)| plan.wire_bytes(view.block_bytes));
         let mut task = Task::new(self.key, command.itt, command.cmd_sn, cdb, plan, cx.now);
         task.is_immediate = command.immediate;
         task.attribute = command.attribute;
@@ -114,6 +114,13 @@ impl Conn {
         task.arrived_bytes = bhs.data_bytes();
         task.asked_bytes = task.arrived_bytes;
         let (is_immediate, cmd_sn) = (task.is_immediate, task.cmd_sn);
+        if !is_intact && self.params.error_recovery_level > 0 {
+            // RFC 7143 §7.8: discarded, as if it had not come; §7.2.1: its initiator sends it again.
+            task.obligation.meet(End::Discarded);
+            self.forget(key, cx);
+            self.reject(bhs, RejectReason::DataDigest, cx).ok();
+            return None;
+        }
         if !is_intact {
             // RFC 7143 §7.8 asks for a Reject and for the command to be discarded, which at error recovery level 0 leaves a
             // hole in CmdSN that stalls the session until the initiator's time-out. So it is answered as well.
@@ -130,21 +137,38 @@ impl Conn {
     pub fn settle(&mut self, key: Key, cx: &mut Cx<'_>) -> bool {
         let Some(task) = cx.tasks.get(key) else { return false };
         let Some(outcome) = task.outcome else { return false };
-        if task.ios > 0 || task.is_asked || task.is_owed_data() || task.phase == Phase::Early {
+        if task.ios > 0
+            || task.is_asked
+            || task.is_owed_data()
+            || matches!(task.phase, Phase::Early | Phase::Answered)
+        {
             return false;
         }
-        if task.phase != Phase::Swallowing {
+        if task.phase == Phase::Swallowing {
+            self.forget(key, cx);
+        } else {
             self.answer(key, outcome, cx);
+            self.over(key, cx);
         }
-        self.forget(key, cx);
         true
     }
 
     /// Queues the response of a task.
     fn answer(&mut self, key: Key, outcome: Outcome, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
-        task.obligation.meet(End::Answered);
-        let keeps = task.keeps();
+        // It may have been answered before, on a connection that is lost: then its place in the window is free.
+        let is_first = !task.obligation.is_met();
+        if is_first {
+            task.obligation.meet(End::Answered);
+        }
+        if !self.is_sending() {
+            // Another connection tells it, if any does.
+            if is_first && !task.is_immediate {
+                cx.session.window.end(1);
+            }
+            return;
+        }
+        let keeps = if is_first { task.keeps() } else { Keeps::Control };
         let residual = if outcome.status == Status::Good {
             task.residual
         } else {

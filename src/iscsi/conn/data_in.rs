@@ -4,8 +4,10 @@ use super::command::balance;
 use super::{Conn, Cx};
 use crate::buf::Buf;
 use crate::iscsi::obligation::End;
+use crate::iscsi::sn::Sn;
 use crate::iscsi::task::Outcome;
-use crate::iscsi::tx::{Data, TxItem, data_in_pdus};
+use crate::iscsi::tx::{Data, Keeps, TxItem, data_in_pdus, data_sn_at};
+use crate::limits;
 use crate::scsi::Status;
 use crate::slab::Key;
 
@@ -32,14 +34,21 @@ impl Conn {
 
     /// The next bytes of a READ's data, in order. The last ones end the task with GOOD.
     pub fn data_in(&mut self, key: Key, data: Buf, cx: &mut Cx<'_>) {
+        let is_sending = self.is_sending();
         let Some(task) = cx.tasks.get_mut(key) else { return };
+        if !is_sending {
+            // It begins anew on another connection, if it does.
+            return;
+        }
         let bytes = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let offset = task.queued_bytes;
         let data_sn = task.data_sn;
         task.queued_bytes += bytes;
         task.data_sn = data_sn.plus(data_in_pdus(&self.params, offset, bytes));
         let is_last = task.queued_bytes >= task.moves_bytes;
-        let last = is_last.then_some(Some((Status::Good.code(), task.residual)));
+        // What may have to be sent again has its status in a PDU of its own.
+        let status = (!self.retains).then_some((Status::Good.code(), task.residual));
+        let last = is_last.then_some(status);
         let segment_bytes_max = self.params.send_segment_bytes_max;
         let item = TxItem::DataIn {
             itt: task.itt,
@@ -47,15 +56,41 @@ impl Conn {
             offset,
             segment_bytes_max,
             data_sn,
+            is_part: false,
             last,
+            // A place in the window goes with the status.
             keeps: task.keeps(),
         };
         self.push(item, cx);
-        if is_last {
+        if is_last && self.retains {
+            self.decide(key, Outcome::GOOD, cx);
+            self.settle(key, cx);
+        } else if is_last {
             if let Some(task) = cx.tasks.get_mut(key) {
                 task.obligation.meet(End::Answered);
             }
             self.forget(key, cx);
         }
+    }
+
+    /// Data of a READ that has been answered, once more: `data` begin at `offset` of its data.
+    pub fn data_again(&mut self, key: Key, data: Buf, offset: u32, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get_mut(key) else { return };
+        let end = offset + u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let ends_piece = end.is_multiple_of(limits::PIECE_BYTES_MAX) || end == task.moves_bytes;
+        let item = TxItem::DataIn {
+            itt: task.itt,
+            data: Data::Own(data),
+            offset,
+            segment_bytes_max: self.params.send_segment_bytes_max,
+            data_sn: Sn(data_sn_at(&self.params, offset)),
+            is_part: !ends_piece,
+            last: None,
+            keeps: Keeps::Control,
+        };
+        if let Some(again) = &mut task.again {
+            again.at = end;
+        }
+        self.push(item, cx);
     }
 }

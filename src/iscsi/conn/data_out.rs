@@ -47,6 +47,7 @@ impl Conn {
             return drop(Then::Ignore);
         };
         let first_burst_bytes = self.params.first_burst_bytes;
+        let recovers = self.params.error_recovery_level > 0;
         let Some(task) = cx.tasks.get_mut(key) else { return drop(Then::Ignore) };
         let length = u32::try_from(bytes).unwrap_or(u32::MAX);
         let expected_sn = task.unsolicited.unwrap_or(task.data_out_sn);
@@ -55,7 +56,13 @@ impl Conn {
             _ => first_burst_bytes.min(task.expected_bytes),
         };
         let fits = end.checked_sub(task.arrived_bytes).is_some_and(|room| length <= room);
-        if data.data_sn != expected_sn || data.offset != task.arrived_bytes || !fits {
+        let is_in_order = data.data_sn == expected_sn && data.offset == task.arrived_bytes;
+        if recovers && (task.is_damaged || !is_in_order) {
+            // RFC 7143 §7.9: what is missing was lost; all from there on is asked for again when nothing is outstanding.
+            task.is_damaged = true;
+            return Ok(Payload::new(To::Drop, 0, 0, bytes, Then::Data(key)));
+        }
+        if !is_in_order || !fits {
             // RFC 7143 §7.9: at error recovery level 0 a lost or misplaced Data-Out ends the command.
             let sense = if fits { Sense::DATA_PHASE_ERROR } else { Sense::TOO_MUCH_WRITE_DATA };
             task.outcome.get_or_insert(Outcome::check(sense));
@@ -91,7 +98,14 @@ impl Conn {
         if !is_intact {
             self.reject(bhs, RejectReason::DataDigest, cx).ok();
         }
+        let recovers = self.params.error_recovery_level > 0;
         let task = cx.tasks.get_mut(key)?;
+        if recovers && !is_intact {
+            task.is_damaged = true;
+        }
+        if task.is_damaged {
+            return self.damaged_data_arrived(&data, key, cx);
+        }
         if !is_intact {
             // The first failure stays: it may be a unit attention, which is told only once.
             task.outcome.get_or_insert(Outcome::check(Sense::CRC_ERROR));
@@ -119,12 +133,36 @@ impl Conn {
             }
         }
         match task.phase {
-            Phase::Early | Phase::Queued => None,
+            Phase::Early | Phase::Queued | Phase::Answered => None,
             Phase::Swallowing => (!task.is_owed_data()).then_some(Request::Settle(key)),
             Phase::Running if task.outcome.is_some() => {
                 (!task.is_owed_data()).then_some(Request::Settle(key))
             }
             Phase::Running => ended_sequence.then_some(Request::Piece(key)),
+        }
+    }
+
+    /// A Data-Out behind one that was lost: it is dropped, and with the last of those outstanding all that is missing is asked
+    /// for again (RFC 7143 §7.8: a recovery R2T).
+    fn damaged_data_arrived(&mut self, data: &DataOut, key: Key, cx: &mut Cx<'_>) -> Option<Request> {
+        let task = cx.tasks.get_mut(key)?;
+        task.data_at = cx.now;
+        if task.unsolicited.is_some() {
+            task.unsolicited = if data.is_final { None } else { Some(data.data_sn.plus(1)) };
+        } else if data.is_final {
+            task.r2ts.pop();
+            task.data_out_sn = Sn(0);
+        }
+        if task.is_owed_data() {
+            return None;
+        }
+        task.is_damaged = false;
+        task.asked_bytes = task.arrived_bytes;
+        match task.phase {
+            Phase::Early | Phase::Queued | Phase::Answered => None,
+            Phase::Swallowing => Some(Request::Settle(key)),
+            Phase::Running if task.outcome.is_some() => Some(Request::Settle(key)),
+            Phase::Running => Some(Request::Piece(key)),
         }
     }
 
@@ -163,7 +201,7 @@ impl Conn {
             task.data_sn = task.data_sn.plus(1);
             task.asked_bytes = offset + desired_bytes;
             task.data_at = cx.now;
-            task.r2ts.push(Solicited { ttt, end: offset + desired_bytes });
+            task.r2ts.push(Solicited { ttt, r2t_sn: r2t.r2t_sn, start: offset, end: offset + desired_bytes });
             let bhs = r2t.encode();
             self.push(
                 TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Show, is_control: false, closes: false },

@@ -10,7 +10,9 @@ mod data_in;
 mod data_out;
 mod deframe;
 mod other;
+mod reassign;
 mod short;
+mod snack;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -19,6 +21,7 @@ mod tmf;
 use std::sync::Arc;
 
 pub use data_out::Solicit;
+pub use reassign::GoOn;
 pub use short::Short;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
@@ -30,7 +33,7 @@ use crate::iscsi::obligation::End;
 use crate::iscsi::params::Params;
 use crate::iscsi::session::Session;
 use crate::iscsi::sn::Sn;
-use crate::iscsi::task::{Outcome, Task, Tasks};
+use crate::iscsi::task::{Outcome, Phase, Task, Tasks};
 use crate::iscsi::tx::{Batch, Queued, StatSn, TxItem, TxQueue};
 use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
 use crate::limits;
@@ -75,6 +78,8 @@ pub enum Request {
     Settle(Key),
     /// A task management function.
     Tmf(TmfCall),
+    /// Data of a READ are to be sent again.
+    Resend(Key),
     /// Another connection of the session is to be closed; then [`Conn::logged_out_other`].
     LogOut(OtherLogout),
     /// The session was logged out here: its other connections are to be closed.
@@ -100,6 +105,12 @@ enum Life {
     Open,
     /// A Logout was answered: nothing more is taken, the rest is sent until this moment.
     LoggingOut,
+    /// The connection is gone, and its commands are kept for another one, at error recovery level 2: until this moment, and from
+    /// a logout on.
+    Lost {
+        until: Tick,
+        is_logged_out: bool,
+    },
 }
 
 /// What a connection is made from.
@@ -119,6 +130,8 @@ pub struct ConnSetup {
     pub stat_sn: Sn,
     /// Connection ID.
     pub cid: u16,
+    /// What it has answered is kept until it is acknowledged: at error recovery levels above 0.
+    pub retains: bool,
     /// Silence before a NOP-In asks, in nanoseconds; 0: never.
     pub ask_ns: u64,
     /// Silence before the connection is given up, in nanoseconds; 0: never.
@@ -137,6 +150,10 @@ pub struct Conn {
     deframer: Deframer,
     tx: TxQueue,
     life: Life,
+    /// What was answered is kept until it is acknowledged.
+    retains: bool,
+    /// The logout that was answered was for recovery.
+    is_recovery: bool,
     /// Immediate commands that have not ended.
     immediate_count: u32,
     /// Task management functions that have not been answered.
@@ -152,6 +169,10 @@ pub struct Conn {
 impl Conn {
     /// A connection that has just logged in. Allocates.
     pub fn new(setup: ConnSetup, now: Tick) -> Conn {
+        let mut tx = TxQueue::new(setup.stat_sn);
+        if setup.retains {
+            tx.retain();
+        }
         Conn {
             key: setup.key,
             session_key: setup.session_key,
@@ -160,8 +181,10 @@ impl Conn {
             params: setup.params,
             cid: setup.cid,
             deframer: Deframer::new(),
-            tx: TxQueue::new(setup.stat_sn),
+            tx,
             life: Life::Open,
+            retains: setup.retains,
+            is_recovery: false,
             immediate_count: 0,
             tmf_count: 0,
             is_logged_out: false,
@@ -186,6 +209,11 @@ impl Conn {
     /// Connection ID.
     pub fn cid(&self) -> u16 {
         self.cid
+    }
+
+    /// Whether what it has answered is kept until it is acknowledged.
+    pub fn retains(&self) -> bool {
+        self.retains
     }
 
     /// Its nexus.
@@ -239,6 +267,9 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
+                if self.retains {
+                    self.acknowledge(bhs.exp_stat_sn(), cx);
+                }
                 let payload = self.begin(&bhs, cx)?;
                 self.deframer.begin(payload, &self.params);
             }
@@ -299,8 +330,7 @@ impl Conn {
                 Pdu::Text(text) => self.text(&text, bhs, payload.to, cx),
                 Pdu::Tmf(tmf) => self.tmf(&tmf, bhs, cx),
                 Pdu::Logout(logout) => self.logout(&logout, cx),
-                // RFC 7143 §11.16: SNACK is for error recovery levels above 0.
-                Pdu::Snack(_) => self.reject(bhs, RejectReason::SnackReject, cx).map(|()| None),
+                Pdu::Snack(snack) => self.snack(&snack, bhs, cx),
                 Pdu::Login(_) | Pdu::DataOut(_) | Pdu::ScsiCommand(_) => {
                     self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None)
                 }
@@ -321,6 +351,9 @@ impl Conn {
         }
         let sent = self.tx.sent(bytes, batch, cx.tx);
         cx.session.window.end(sent.freed);
+        if self.retains {
+            self.drop_oldest(cx);
+        }
         if self.tx.is_empty() {
             self.timers.all_sent();
         }
@@ -339,7 +372,12 @@ impl Conn {
 
     /// Whether so much waits to be sent that no more data should be read for it.
     pub fn is_clogged(&self) -> bool {
-        self.tx.unsent_bytes() >= limits::TX_UNSENT_BYTES_MAX
+        self.tx.unsent_bytes() >= limits::TX_UNSENT_BYTES_MAX || !self.is_sending()
+    }
+
+    /// Whether answers and data may be queued: not when the connection is lost, or was logged out for recovery.
+    fn is_sending(&self) -> bool {
+        self.life == Life::Open || self.life == Life::LoggingOut && !self.is_recovery
     }
 
     /// Payload that is to be sent.
@@ -409,6 +447,9 @@ impl Conn {
     fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<Task> {
         let task = cx.session.forget(key, cx.tasks)?;
         debug_assert!(task.conn == self.key, "a task is ended by its own connection");
+        if task.phase == Phase::Answered {
+            return Some(task);
+        }
         if task.obligation.is_answered() {
             cx.session.count(cx.now.since_ns(task.came_at));
         }
@@ -416,6 +457,22 @@ impl Conn {
             self.immediate_count -= 1;
         }
         Some(task)
+    }
+
+    /// A task has been answered: it is over, and forgotten unless it is kept until the answer is acknowledged.
+    fn over(&mut self, key: Key, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get_mut(key).filter(|_| self.retains) else {
+            self.forget(key, cx);
+            return;
+        };
+        task.piece = None;
+        task.parked = None;
+        task.job = None;
+        cx.session.answered(task);
+        cx.session.count(cx.now.since_ns(task.came_at));
+        if task.is_immediate {
+            self.immediate_count -= 1;
+        }
     }
 
     /// Marks how a task will end; the first failure stays.

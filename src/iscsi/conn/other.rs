@@ -193,13 +193,19 @@ impl Conn {
             0 => {}
             1 if logout.cid == self.cid => {}
             1 => return Ok(Some(Request::LogOut(other))),
+            2 if self.params.error_recovery_level == 2 && logout.cid != self.cid => {
+                return Ok(Some(Request::LogOut(other)));
+            }
+            2 if self.may_recover() => self.is_recovery = true,
             // Recovery needs error recovery level 2.
             _ => {
                 self.push_logout(logout.itt, LOGOUT_NO_RECOVERY, false, cx);
                 return Ok(None);
             }
         }
-        self.abandon_all(cx);
+        if !self.is_recovery {
+            self.abandon_all(cx);
+        }
         self.life = Life::LoggingOut;
         self.is_logged_out = true;
         self.timers.closing(cx.now);
@@ -214,8 +220,10 @@ impl Conn {
     }
 
     fn push_logout(&mut self, itt: u32, response: u8, closes: bool, cx: &mut Cx<'_>) {
-        let time2wait = if response == LOGOUT_DONE { 0 } else { self.params.time2wait };
-        let bhs = LogoutResponse { itt, response, time2wait, time2retain: 0 }.encode();
+        // RFC 7143 §11.15.3, §11.15.4: after recovery they say when commands may be taken over.
+        let time2retain = if self.params.error_recovery_level == 2 { self.params.time2retain } else { 0 };
+        let time2wait = if response == LOGOUT_DONE && time2retain == 0 { 0 } else { self.params.time2wait };
+        let bhs = LogoutResponse { itt, response, time2wait, time2retain }.encode();
         self.push(TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Consume, is_control: true, closes }, cx);
     }
 

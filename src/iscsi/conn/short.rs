@@ -39,7 +39,8 @@ pub struct Short<'a> {
 }
 
 impl Conn {
-    /// The command at the front of the input, if all of it is there and it may go the short way. Nothing has happened to it yet.
+    /// The command at the front of the input, if all of it is there and it may go the short way, as [`Conn::may_go_short`] says that
+    /// commands may. Nothing has happened to it yet.
     #[inline]
     pub fn short<'a>(
         &self,
@@ -49,7 +50,7 @@ impl Conn {
     ) -> Option<Short<'a>> {
         let (header, rest) = input.split_first_chunk::<BHS_BYTES>()?;
         let bhs = Bhs(*header);
-        if bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 || !self.may_go_short(session) {
+        if bhs.opcode() != SCSI_COMMAND || bhs.ahs_bytes() > 0 {
             return None;
         }
         let rest = self.behind_header(&bhs, rest)?;
@@ -103,11 +104,14 @@ impl Conn {
         bhs.opcode() == SCSI_COMMAND && input.len() < bytes && bytes <= limits::CUT_BYTES_MAX
     }
 
-    /// Whether a command that comes now needs to wait for nothing of its session and this connection.
-    fn may_go_short(&self, session: &Session) -> bool {
+    /// Whether a command that comes now needs to wait for nothing of its session and this connection. Those that go the short way
+    /// change nothing about it.
+    #[inline(always)]
+    pub fn may_go_short(&self, session: &Session) -> bool {
         self.life == Life::Open
             && session.is_free()
             && session.is_single()
+            && !self.retains
             && !self.deframer.is_inside()
             && self.tx.control_count() < limits::CONTROL_REPLIES_MAX
     }
@@ -150,6 +154,7 @@ impl Conn {
                     offset: 0,
                     segment_bytes_max: self.params.send_segment_bytes_max,
                     data_sn: Sn(0),
+                    is_part: false,
                     last: Some(Some((status, Residual::None))),
                     keeps: Keeps::Place,
                 };

@@ -13,10 +13,7 @@ use crate::iscsi::task::{Outcome, Tasks};
 use crate::iscsi::tx::{Batch, Queued, Slices};
 use crate::limits::{DATA_OUT_NS, WINDOW_MIN};
 use crate::scsi::attention::Ua;
-use crate::scsi::reserve::Permits;
-use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use crate::scsi::view::{Identity, LunNumber, Mapping, TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -64,6 +61,7 @@ impl World {
             histogram: None,
             port_group: 1,
             portal_group: 1,
+            lun_map: None,
             portals: vec!["192.0.2.1:3260,1".to_owned()],
             mappings: vec![mapping],
         };
@@ -72,27 +70,11 @@ impl World {
             product: *b"DISK            ",
             revision: *b"1   ",
             serial: "1".to_owned(),
-            naa: [0x30; 8],
+            naa: [0x30; 8].into_iter().collect(),
+            eui64: None,
+            t10: None,
         };
-        let unit = UnitView {
-            id: UnitId(0),
-            blocks: 64,
-            block_bytes: 512,
-            physical_block_bytes: 512,
-            identity,
-            read_only: false,
-            write_cache: false,
-            rotational: false,
-            modes: Modes::new(false),
-            settings: Settings::default(),
-            unmap: None,
-            offloads: crate::bdev::Offloads::default(),
-            permits: Permits::default(),
-            medium: Medium::Ready,
-            chore: None,
-            kind: DeviceKind::Disk,
-            tray: Tray::default(),
-        };
+        let unit = UnitView::new(UnitId(0), 64, 512, identity);
         let setup = ConnSetup {
             key: Key { index: 0, generation: 0 },
             session_key: Key { index: 0, generation: 0 },
@@ -101,6 +83,7 @@ impl World {
             params: DEFAULTS,
             stat_sn: Sn(100),
             cid: 0,
+            retains: false,
             ask_ns: 0,
             close_ns: 0,
         };

@@ -77,6 +77,9 @@ impl Conn {
 
     /// When [`Conn::expired`] wants to be called next.
     pub fn deadline(&self, cx: &Cx<'_>) -> Option<Tick> {
+        if let Some(until) = self.lost_until() {
+            return Some(until);
+        }
         let timers = &self.timers;
         let silence =
             if timers.ask_ns == 0 || timers.asked_at.is_some() { timers.close_ns } else { timers.ask_ns };
@@ -96,6 +99,9 @@ impl Conn {
     /// Does what the time asks for.
     pub fn expired(&mut self, cx: &mut Cx<'_>) -> Result<(), Fatal> {
         let now = cx.now;
+        if let Some(until) = self.lost_until() {
+            return if until <= now { Err(Fatal::NotRecovered) } else { Ok(()) };
+        }
         let is_over = |at: Option<Tick>, ns| at.is_some_and(|at: Tick| at.after_ns(ns) <= now);
         let timers = &self.timers;
         if is_over(timers.closing_at, limits::LINGER_NS) || is_over(timers.sent_at, limits::SEND_NS) {

@@ -83,6 +83,10 @@ pub struct TmfCall {
     pub ref_cmd_sn: Sn,
     /// CmdSN of the function itself: later commands are not its concern.
     pub cmd_sn: Sn,
+    /// ExpDataSN, for TASK REASSIGN.
+    pub exp_data_sn: Sn,
+    /// The I bit.
+    pub is_immediate: bool,
 }
 
 /// Response codes (RFC 7143 §11.6.1).
@@ -94,6 +98,8 @@ pub enum TmfReply {
     NoTask,
     /// 2.
     NoLun,
+    /// 3.
+    StillAllegiant,
     /// 4.
     ReassignNotSupported,
     /// 5.
@@ -109,6 +115,7 @@ impl TmfReply {
             TmfReply::Complete => 0,
             TmfReply::NoTask => 1,
             TmfReply::NoLun => 2,
+            TmfReply::StillAllegiant => 3,
             TmfReply::ReassignNotSupported => 4,
             TmfReply::NotSupported => 5,
             TmfReply::Rejected => 255,
@@ -139,6 +146,8 @@ impl Conn {
             referenced_itt: request.referenced_itt,
             ref_cmd_sn: request.ref_cmd_sn,
             cmd_sn: request.cmd_sn,
+            exp_data_sn: request.exp_data_sn,
+            is_immediate: request.immediate,
         })))
     }
 
@@ -156,7 +165,7 @@ impl Conn {
     /// The task that ABORT TASK names, or the answer where there is none.
     pub fn referenced(&self, call: &TmfCall, cx: &mut Cx<'_>) -> Result<Key, TmfReply> {
         let found = cx.tasks.find(&cx.session.tasks, |task| {
-            task.itt == call.referenced_itt && task.number == call.number && task.phase != Phase::Swallowing
+            task.itt == call.referenced_itt && task.number == call.number && !task.is_over()
         });
         if let Some(key) = found {
             return Ok(key);
@@ -184,7 +193,7 @@ impl Conn {
             // Answered in its turn: ExpCmdSN does not cover it yet, and its PDU may still be arriving.
             return;
         }
-        if !is_told {
+        if !is_told && !task.obligation.is_met() {
             task.obligation.meet(End::Aborted);
         }
         cx.session.unqueue(task.phase);

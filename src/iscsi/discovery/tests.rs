@@ -35,6 +35,7 @@ impl Authority for Control {
                 histogram: None,
                 port_group: 1,
                 portal_group: 1,
+                lun_map: None,
                 portals: vec!["[::1]:3260,1".into()],
                 mappings: vec![],
             };

@@ -62,6 +62,7 @@ fn disk() -> TargetView {
         histogram: None,
         port_group: 1,
         portal_group: 7,
+        lun_map: None,
         portals: vec!["127.0.0.1:3260,7".into()],
         mappings: vec![],
     }

@@ -162,6 +162,7 @@ fn full_feature_phase() {
         histogram: None,
         port_group: 1,
         portal_group: 1,
+        lun_map: None,
         portals: vec!["127.0.0.1:3260,1".into()],
         mappings: vec![],
     };

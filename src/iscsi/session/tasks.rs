@@ -15,7 +15,7 @@ impl Session {
     pub fn next_of_own(&self, number: Option<LunNumber>, cmd_sn: Sn, tasks: &Tasks) -> Option<Key> {
         let is_covered = |task: &Task| {
             let is_older = task.is_immediate || task.cmd_sn.is_before(cmd_sn);
-            is_older && task.phase != Phase::Swallowing && (number.is_none() || task.number == number)
+            is_older && !task.is_over() && (number.is_none() || task.number == number)
         };
         self.waiting_first(is_covered, tasks)
     }
@@ -26,7 +26,7 @@ impl Session {
         let is_covered = |task: &Task| {
             let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
             let is_spared = spared.is_some_and(|spared| std::ptr::eq(spared, task));
-            task.unit == Some(unit) && task.phase != Phase::Swallowing && !is_told && !is_spared
+            task.unit == Some(unit) && !task.is_over() && !is_told && !is_spared
         };
         self.waiting_first(is_covered, tasks)
     }

@@ -135,8 +135,9 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             if *stat_sn == StatSn::Consume {
                 pdu.after.stat_sn = before.stat_sn.plus(1);
             }
+            let shown = if let StatSn::Again(sn) = stat_sn { *sn } else { before.stat_sn };
             let data = data.as_deref().unwrap_or(&[]);
-            pdu.put_header(*bhs, data.len(), Some(before.stat_sn), stamps(freed));
+            pdu.put_header(*bhs, data.len(), Some(shown), stamps(freed));
             pdu.put_data(key, 0, data.len(), data, params);
         }
         TxItem::Response { response, sense, keeps } => {
@@ -152,7 +153,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             pdu.put_header(response.encode(), count + 2, Some(before.stat_sn), stamps);
             pdu.put_sense(&bytes[..count], params);
         }
-        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps } => {
+        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, is_part, last, keeps } => {
             let whole = to_u32(data.len());
             let bytes = segment_bytes(params, *segment_bytes_max, *offset + before.at, whole - before.at);
             let end = before.at + bytes;
@@ -163,8 +164,8 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
                 Cursor { at: end, pdus: before.pdus + 1, ..before }
             };
             let is_last = pdu.ends_item && last.is_some();
-            pdu.frees = is_last && *keeps == Keeps::Place;
             let status = if is_last { last.flatten() } else { None };
+            pdu.frees = status.is_some() && *keeps == Keeps::Place;
             let stat_sn = status.map(|_| before.stat_sn);
             if status.is_some() {
                 pdu.after.stat_sn = before.stat_sn.plus(1);
@@ -173,7 +174,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             // next one fail, the status with its sense data follows here.
             let ends_burst = || (*offset + end).is_multiple_of(params.max_burst_bytes);
             let header = DataIn {
-                is_final: pdu.ends_item || ends_burst(),
+                is_final: pdu.ends_item && !*is_part || ends_burst(),
                 status,
                 itt: *itt,
                 data_sn: data_sn.plus(before.pdus),
@@ -202,6 +203,30 @@ pub fn data_in_pdus(params: &Params, offset: u32, bytes: u32) -> u32 {
         pdus += 1;
     }
     pdus
+}
+
+/// DataSN of the Data-In PDU that begins at `offset`, of a READ of `bytes` bytes whose pieces went out whole.
+pub fn data_sn_at(params: &Params, offset: u32) -> u32 {
+    let mut at = 0;
+    let mut pdus = 0;
+    while at < offset {
+        let piece = (offset - at).min(limits::PIECE_BYTES_MAX);
+        pdus += data_in_pdus(params, at, piece);
+        at += piece;
+    }
+    pdus
+}
+
+/// Where the Data-In PDU of this DataSN begins, or the end of the data, where there is none.
+pub fn offset_of(params: &Params, data_sn: u32, bytes: u32) -> u32 {
+    let mut at = 0;
+    let mut left = data_sn;
+    while at < bytes && left > 0 {
+        let piece_left = (limits::PIECE_BYTES_MAX - at % limits::PIECE_BYTES_MAX).min(bytes - at);
+        at += segment_bytes(params, params.send_segment_bytes_max, at, piece_left);
+        left -= 1;
+    }
+    at
 }
 
 /// A length that is known to be under 2^24.

@@ -66,6 +66,11 @@ impl Bhs {
         self.u32(16)
     }
 
+    /// ExpStatSN: at the same place in every request.
+    pub fn exp_stat_sn(&self) -> Sn {
+        self.sn(28)
+    }
+
     fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
         let mut out = [0; N];
         out.copy_from_slice(&self.0[at..at + N]);

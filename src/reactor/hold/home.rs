@@ -5,7 +5,7 @@
 
 use crate::id::ReactorId;
 use crate::limits;
-use crate::reactor::message::{HoldId, HoldRange, PeerMessage};
+use crate::reactor::message::{HoldId, HoldRange, PeerMessage, Purpose};
 
 /// A set of reactors.
 pub(super) type Set = u128;
@@ -32,6 +32,9 @@ enum Phase {
 struct HomeHold {
     id: HoldId,
     range: HoldRange,
+    purpose: Purpose,
+    /// Nobody has said that its token is broken.
+    is_whole: bool,
     phase: Phase,
     /// Who has to be told of the phase.
     untold: Set,
@@ -88,11 +91,12 @@ impl Home {
         self.gone & only(reactor) != 0
     }
 
-    pub(super) fn ask(&mut self, id: HoldId, range: HoldRange) {
+    pub(super) fn ask(&mut self, id: HoldId, range: HoldRange, purpose: Purpose) {
         if self.has_left(id.owner) {
             return;
         }
-        let mut hold = HomeHold { id, range, phase: Phase::Waiting, untold: 0, told: 0, applied: 0 };
+        let phase = Phase::Waiting;
+        let mut hold = HomeHold { id, range, purpose, is_whole: true, phase, untold: 0, told: 0, applied: 0 };
         if self.is_tainted {
             hold.drop_everywhere(self.gone);
         }
@@ -100,9 +104,10 @@ impl Home {
         self.is_dirty = true;
     }
 
-    pub(super) fn applied(&mut self, id: HoldId, reactor: ReactorId, is_clean: bool) {
+    pub(super) fn applied(&mut self, id: HoldId, reactor: ReactorId, is_clean: bool, is_whole: bool) {
         let Some(hold) = self.holds.iter_mut().find(|hold| hold.id == id) else { return };
         hold.applied |= only(reactor);
+        hold.is_whole &= is_whole;
         if !is_clean {
             hold.drop_everywhere(self.gone);
         }
@@ -146,13 +151,13 @@ impl Home {
             let to = ReactorId(index);
             hold.untold &= !only(to);
             self.is_dirty |= hold.untold == 0;
-            let (id, range) = (hold.id, hold.range);
+            let (id, range, purpose, is_whole) = (hold.id, hold.range, hold.purpose, hold.is_whole);
             let message = match hold.phase {
                 Phase::Waiting | Phase::Applying => {
                     hold.told |= only(to);
-                    PeerMessage::HoldApply { hold: id, range }
+                    PeerMessage::HoldApply { hold: id, range, purpose }
                 }
-                Phase::Granted => PeerMessage::HoldGranted { hold: id },
+                Phase::Granted => PeerMessage::HoldGranted { hold: id, is_whole },
                 Phase::Dropping => PeerMessage::HoldDrop { hold: id },
             };
             return Some((to, message));
@@ -163,7 +168,7 @@ impl Home {
     /// What [`Home::next_to_say`] gave last could not be said.
     pub(super) fn unsay(&mut self, to: ReactorId, message: PeerMessage) {
         let (PeerMessage::HoldApply { hold: id, .. }
-        | PeerMessage::HoldGranted { hold: id }
+        | PeerMessage::HoldGranted { hold: id, .. }
         | PeerMessage::HoldDrop { hold: id }) = message
         else {
             return;

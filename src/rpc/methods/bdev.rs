@@ -98,6 +98,11 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     if is_claimed {
         members.push("claim_type", "exclusive_write");
     }
+    for name in ["md_size", "md_interleave", "dif_type", "dif_is_head_of_md"] {
+        if let (Some(value), Some(_)) = (recipe.param(name), info.protection) {
+            members.push(name, value.clone());
+        }
+    }
     members.push("zoned", false);
     members.push("supported_io_types", io_types(&info));
     members.push("driver_specific", driver_specific(&recipe));

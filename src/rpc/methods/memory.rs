@@ -8,6 +8,7 @@ use super::{Method, Outcome, method};
 use crate::bdev::Bdev as _;
 use crate::bdev::malloc::{Malloc, MallocError, Recipe};
 use crate::bdev::null::Null;
+use crate::bdev::protection::Protection;
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Device, Made, check_blocks, no_bdev};
 use crate::rpc::fault::Fault;
@@ -72,16 +73,16 @@ params! {
         uuid: Option<Uuid>,
         /// SPDK's: IO is not to cross such boundaries.
         optimal_io_boundary: Ignored,
-        /// SPDK's: metadata of each block.
-        md_size: Off,
-        /// SPDK's: where metadata are.
-        md_interleave: Off,
-        /// SPDK's: protection information.
-        dif_type: Off,
-        /// SPDK's: where protection information is.
-        dif_is_head_of_md: Off,
-        /// SPDK's: the format of protection information.
-        dif_pi_format: Off,
+        /// Bytes of metadata of each block: 8 with protection information (dif_type), else 0.
+        md_size: u32 = 0,
+        /// Metadata follow each block; told to SPDK's clients only, initiators see the same either way.
+        md_interleave: bool = false,
+        /// Protection information: none (0), type 1 or type 3.
+        dif_type: u32 = 0,
+        /// Protection information is at the head of the metadata: they are as long, so this says nothing.
+        dif_is_head_of_md: bool = false,
+        /// The format of protection information: 0, with a guard of 16 bits.
+        dif_pi_format: u32 = 0,
         /// Bytes of a physical block, as initiators are told; a block's unless given.
         physical_block_size: u32 = 0,
         /// SPDK's: which node the memory is of.
@@ -105,16 +106,38 @@ fn malloc_create(context: &Context, params: MallocCreate) -> Outcome {
         bytes => bytes,
     };
     let hugepages = context.hugepages;
+    let metadata =
+        recipes::Metadata { is_interleaved: params.md_interleave, is_head: params.dif_is_head_of_md };
+    let protection = protection(params.md_size, params.dif_type, params.dif_pi_format)?;
     let recipe =
         Recipe { name: name.clone(), blocks, blocks_max, block_bytes, physical_block_bytes, uuid, hugepages };
-    let disk = Arc::new(Malloc::new(recipe).map_err(|error| malloc_fault(&error))?);
+    let disk = Malloc::with_protection(recipe, protection).map_err(|error| malloc_fault(&error))?;
+    let disk = Arc::new(disk);
     let made = Made {
-        recipe: recipes::with_removable(recipes::malloc(&disk.info(), blocks_max), params.lunette_removable),
+        recipe: recipes::with_removable(
+            recipes::malloc_with(&disk.info(), blocks_max, metadata),
+            params.lunette_removable,
+        ),
         bdev: Arc::clone(&disk) as _,
         device: Some(Device::Malloc(disk)),
         bases: Vec::new(),
     };
     context.register(made).map(Json::from)
+}
+
+/// What SPDK's parameters ask for, as far as SCSI can show it.
+fn protection(md_size: u32, dif_type: u32, dif_pi_format: u32) -> Result<Option<Protection>, Fault> {
+    let what = match (md_size, dif_type, dif_pi_format) {
+        (0, 0, _) => return Ok(None),
+        (8, 1, 0) => return Ok(Some(Protection::Type1)),
+        (8, 3, 0) => return Ok(Some(Protection::Type3)),
+        (_, 2, _) => "dif_type: types 1 and 3 are there; type 2 takes CDBs of 32 bytes",
+        (_, 0, _) => "md_size: without dif_type nobody could reach metadata",
+        (_, 1 | 3, 1..) => "dif_pi_format: a guard of 16 bits (0) is all that SCSI knows",
+        (_, 1 | 3, _) => "md_size: protection information has 8 bytes, and there is nothing beside it",
+        _ => "dif_type: 0, 1 or 3",
+    };
+    Err(Fault::errno(Errno::INVAL, what))
 }
 
 fn malloc_fault(error: &MallocError) -> Fault {

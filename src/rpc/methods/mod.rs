@@ -9,6 +9,7 @@ mod framework;
 mod histogram;
 pub(super) mod initiator;
 mod iostat;
+mod isns;
 mod log;
 mod lunette;
 mod medium;
@@ -18,6 +19,7 @@ pub(super) mod options;
 pub(super) mod portal;
 mod spdk;
 pub(super) mod target;
+pub(super) mod unit;
 mod wrapper;
 
 use super::context::{Context, Stage};
@@ -97,8 +99,10 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    unit::METHODS,
     histogram::METHODS,
     connection::METHODS,
+    isns::METHODS,
     lunette::METHODS,
     spdk::METHODS,
 ];

@@ -86,6 +86,35 @@ impl Take for Port {
     }
 }
 
+/// An address that initiators are told, with a port or with that of the portal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Advertised(IpAddr, Option<u16>);
+
+impl Advertised {
+    fn at(self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.0, self.1.unwrap_or(port))
+    }
+}
+
+impl Take for Advertised {
+    fn kind() -> String {
+        "an address with a port or without, IPv6 in brackets".to_owned()
+    }
+
+    fn take(json: Json) -> Result<Advertised, Wrong> {
+        let text = String::take(json)?;
+        let whole = text.parse::<SocketAddr>().map(|address| Advertised(address.ip(), Some(address.port())));
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
+        let advertised = whole.or_else(|_| bare.parse().map(|address| Advertised(address, None)));
+        // Nobody can come to these.
+        let is_one = |advertised: &Advertised| !advertised.0.is_unspecified() && advertised.1 != Some(0);
+        advertised
+            .ok()
+            .filter(is_one)
+            .ok_or_else(|| Wrong::new(format_args!("{text:?} is not {}", Advertised::kind())))
+    }
+}
+
 params! {
     /// A portal.
     pub(super) struct PortalParams {
@@ -93,6 +122,8 @@ params! {
         host: Host,
         /// The port; 0 lets the system choose, and what it chose is listed and saved: initiators have been told.
         port: Port = Port(PORT),
+        /// What initiators are told instead, where they come by another address (NAT, a container): ADDR or ADDR:PORT.
+        lunette_advertise: Option<Advertised>,
     }
 }
 
@@ -139,7 +170,11 @@ fn create_portal_group(context: &Context, params: CreatePortalGroup) -> Outcome 
     if tag == 0 {
         return Err(Fault::params("tag: it is 1 to 65535"));
     }
-    let listen = |portal: PortalParams| Portal::listen(SocketAddr::new(portal.host.0, portal.port.0));
+    let listen = |portal: PortalParams| {
+        let listening = Portal::listen(SocketAddr::new(portal.host.0, portal.port.0))?;
+        let port = listening.address.port();
+        Ok(listening.advertised_as(portal.lunette_advertise.map(|advertised| advertised.at(port))))
+    };
     let portals: Result<Vec<Portal>, _> = portals.into_iter().map(listen).collect();
     let portals = portals.map_err(|error| iscsi_fault(&error))?;
     let is_started = !wait && context.may_start_portals(tag);
@@ -171,7 +206,7 @@ fn get_portal_groups(context: &Context, _: Nothing) -> Outcome {
 }
 
 /// An address as [`Host`] takes it.
-pub(super) fn host(address: IpAddr) -> String {
+pub(in crate::rpc) fn host(address: IpAddr) -> String {
     match address {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
@@ -181,7 +216,12 @@ pub(super) fn host(address: IpAddr) -> String {
 /// As the call takes it, but for `wait`.
 pub(in crate::rpc) fn describe(group: &PortalGroup) -> Json {
     let portal = |portal: &Portal| {
-        object! { "host": host(portal.address.ip()), "port": portal.address.port().to_string() }
+        let mut shown =
+            object! { "host": host(portal.address.ip()), "port": portal.address.port().to_string() };
+        if let Some(advertised) = portal.advertised {
+            shown.push("lunette_advertise", advertised.to_string());
+        }
+        shown
     };
     object! {
         "tag": group.tag,

@@ -8,7 +8,7 @@ use super::portal::{self, Host, Port};
 use super::{Method, Outcome, histogram, iscsi_fault, method};
 use crate::control::auth::{Auth, Chap};
 use crate::control::error::ChangeError;
-use crate::control::targets::{NewTarget, TargetInfo};
+use crate::control::targets::{self, LUN_MAX, NewTarget, TargetInfo};
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
@@ -59,6 +59,23 @@ pub(super) const METHODS: &[Method] = &[
         SetAuth,
         set_auth,
         "Changes what initiators have to prove to a target from now on."
+    ),
+    method!(
+        "lunette_target_node_set_lun_map",
+        Runtime,
+        SetLunMap,
+        set_lun_map,
+        "Has the initiators of a group find other LUNs at a target than everybody does: other numbers, fewer, more, or for reading \
+         only. The whole map is replaced; without luns they find everybody's again. Initiators that are logged in are told; \
+         whose LUNs an initiator finds is decided when it logs in, by the group that lets it in."
+    ),
+    method!(
+        "lunette_target_node_set_portal_group_auth",
+        Runtime,
+        SetPortAuth,
+        set_port_auth,
+        "Changes what initiators have to prove that come to a target by a portal group; without switches and chap_group it is \
+         what iscsi_target_node_set_auth says."
     ),
     method!(
         "iscsi_target_node_set_redirect",
@@ -298,6 +315,8 @@ params! {
         redirect_host: Option<Host>,
         /// And its port.
         redirect_port: Option<Port>,
+        /// The initiator may remember it: the target has moved for good.
+        lunette_permanent: bool = false,
     }
 }
 
@@ -307,7 +326,73 @@ fn set_redirect(context: &Context, params: SetRedirect) -> Outcome {
         (None, None) => None,
         _ => return Err(Fault::params("redirect_host and redirect_port are given together or not at all")),
     };
-    answer(context.control(move |control, _| control.set_redirect(&params.name, params.pg_tag, to))?)
+    let is_permanent = params.lunette_permanent;
+    answer(
+        context
+            .control(move |control, _| control.set_redirect(&params.name, params.pg_tag, to, is_permanent))?,
+    )
+}
+
+params! {
+    /// A LUN that the initiators of a group find.
+    pub(super) struct OwnLun {
+        /// Its bdev.
+        bdev_name: String,
+        /// Its number.
+        lun_id: u16,
+        /// It is for reading only.
+        read_only: bool = false,
+    }
+}
+
+params! {
+    /// Of `lunette_target_node_set_lun_map`.
+    pub(super) struct SetLunMap {
+        /// The target.
+        name: String,
+        /// Tag of the initiator group.
+        ig_tag: u32,
+        /// The LUNs; everybody's where none are given.
+        luns: Option<Vec<OwnLun>>,
+    }
+}
+
+fn set_lun_map(context: &Context, params: SetLunMap) -> Outcome {
+    let SetLunMap { name, ig_tag, luns } = params;
+    if let Some(lun) = luns.iter().flatten().find(|lun| lun.lun_id > LUN_MAX) {
+        return Err(iscsi_fault(&ChangeError::LunNumber(lun.lun_id)));
+    }
+    let own = |lun: OwnLun| (lun.bdev_name, LunNumber(lun.lun_id), lun.read_only);
+    let luns: Option<Vec<_>> = luns.map(|luns| luns.into_iter().map(own).collect());
+    answer(context.control_and_wait(move |control, _, done| {
+        control.set_lun_map(&name, ig_tag, luns.as_deref(), done)
+    })?)
+}
+
+params! {
+    /// Of `lunette_target_node_set_portal_group_auth`.
+    pub(super) struct SetPortAuth {
+        /// The target.
+        name: String,
+        /// A portal group that leads to it.
+        pg_tag: u16,
+        /// CHAP is not done.
+        disable_chap: bool = false,
+        /// CHAP has to be done.
+        require_chap: bool = false,
+        /// The target has to prove itself too.
+        mutual_chap: bool = false,
+        /// The authentication group whose secrets count; 0 is none.
+        chap_group: u32 = 0,
+    }
+}
+
+fn set_port_auth(context: &Context, params: SetPortAuth) -> Outcome {
+    let chap = Chap::from_switches(params.disable_chap, params.require_chap, params.mutual_chap)
+        .map_err(|error| iscsi_fault(&error))?;
+    let auth = Auth { chap, group: params.chap_group };
+    let auth = (auth != Auth::default()).then_some(auth);
+    answer(context.control(move |control, _| control.set_port_auth(&params.name, params.pg_tag, auth))?)
 }
 
 params! {
@@ -342,14 +427,36 @@ pub(in crate::rpc) fn calls(target: &TargetInfo<'_>) -> Vec<(&'static str, Json)
     params.push("lunette_ports", target.relative_ports.iter().map(port).collect::<Json>());
     let mut calls = vec![("iscsi_create_target_node", params)];
     calls.extend(target.histogram.map(|_| histogram::call(target.name)));
-    calls.extend(target.redirects.iter().map(|(tag, to)| {
+    calls.extend(target.redirects.iter().map(|redirect| {
+        let mut params = object! {
+            "name": target.name,
+            "pg_tag": redirect.portal_group,
+            "redirect_host": portal::host(redirect.to.ip()),
+            "redirect_port": redirect.to.port().to_string(),
+        };
+        if redirect.is_permanent {
+            params.push("lunette_permanent", true);
+        }
+        ("iscsi_target_node_set_redirect", params)
+    }));
+    calls.extend(target.lun_maps.iter().map(|(tag, luns)| {
+        let lun = |lun: &targets::OwnLun<'_>| {
+            object! { "bdev_name": lun.bdev, "lun_id": lun.number.0, "read_only": lun.read_only }
+        };
+        let luns: Json = luns.iter().map(lun).collect();
+        ("lunette_target_node_set_lun_map", object! { "name": target.name, "ig_tag": *tag, "luns": luns })
+    }));
+    calls.extend(target.port_auths.iter().map(|(tag, auth)| {
+        let (disable_chap, require_chap, mutual_chap) = auth.chap.switches();
         let params = object! {
             "name": target.name,
             "pg_tag": *tag,
-            "redirect_host": portal::host(to.ip()),
-            "redirect_port": to.port().to_string(),
+            "disable_chap": disable_chap,
+            "require_chap": require_chap,
+            "mutual_chap": mutual_chap,
+            "chap_group": auth.group,
         };
-        ("iscsi_target_node_set_redirect", params)
+        ("lunette_target_node_set_portal_group_auth", params)
     }));
     calls
 }

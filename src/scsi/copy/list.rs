@@ -181,7 +181,7 @@ fn of(number: LunNumber, view: &UnitView) -> Side {
 
 /// Whether a unit goes by this designator: ASSOCIATION 00b and DESIGNATOR TYPE in one (SPC-5 §7.8.6).
 fn is_named(view: &UnitView, kind: u8, designator: &[u8]) -> bool {
-    kind == 0x03 && *designator == view.identity.naa
+    kind == 0x03 && designator == view.identity.naa.as_slice()
 }
 
 /// So many whole descriptors.
@@ -204,14 +204,14 @@ fn number(bytes: &[u8], at: usize, count: usize) -> u64 {
     bytes[at..at + count].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-fn be16(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be16(bytes: &[u8], at: usize) -> u32 {
     u32::try_from(number(bytes, at, 2)).unwrap_or(0)
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::try_from(number(bytes, at, 4)).unwrap_or(0)
 }
 
-fn be64(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn be64(bytes: &[u8], at: usize) -> u64 {
     number(bytes, at, 8)
 }

@@ -7,6 +7,7 @@
 
 mod list;
 mod results;
+pub mod rod;
 
 #[cfg(test)]
 mod tests;
@@ -112,6 +113,16 @@ impl Copy {
         self.bytes
     }
 
+    /// Whether it makes a token.
+    pub const fn makes_token(&self) -> bool {
+        self.action == rod::POPULATE
+    }
+
+    /// Whether it makes a token or uses one: [`rod::Run`].
+    pub const fn has_token(&self) -> bool {
+        self.action == rod::POPULATE || self.action == rod::WRITE
+    }
+
     /// Begins with the parameter list that came.
     ///
     /// # Errors
@@ -198,6 +209,20 @@ impl Run {
             self.done_bytes = 0;
             self.segments += 1;
         }
+    }
+}
+
+impl Side {
+    /// A LUN of the target that leads to this unit.
+    pub fn of_unit(unit: UnitId, place: &Place<'_>, units: &[Option<Arc<UnitView>>]) -> Option<Side> {
+        let mapping = place.target.mappings.iter().find(|mapping| mapping.unit == unit)?;
+        let view = UnitView::find(units, unit)?;
+        Some(Side { number: mapping.number, unit, block_bytes: view.block_bytes })
+    }
+
+    /// Whether its blocks are as long as this unit's.
+    pub fn fits(&self, view: &UnitView) -> bool {
+        self.block_bytes == view.block_bytes
     }
 }
 

@@ -7,8 +7,10 @@ use super::{CSCDS_MAX, DESCRIPTORS_BYTES_MAX, LID1, LID4, SEGMENTS_MAX};
 use crate::id::{NexusId, UnitId};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::copy::list::{BLOCK_TO_BLOCK, IDENTIFICATION};
+use crate::scsi::copy::rod::{self, Token};
 use crate::scsi::report::{self, Writer};
 use crate::scsi::sense::Sense;
+use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Plan, Served, Status};
 use crate::slab::Key;
 
@@ -22,6 +24,11 @@ const OPERATING_PARAMETERS: u8 = 0x03;
 /// SERVICE ACTION of RECEIVE COPY STATUS(LID4).
 const COPY_STATUS_LID4: u8 = 0x05;
 
+/// SERVICE ACTION of RECEIVE ROD TOKEN INFORMATION.
+const ROD_TOKEN_INFORMATION: u8 = 0x07;
+/// TRANSFER COUNT UNITS: logical blocks.
+const IN_BLOCKS: u8 = 0xf1;
+
 /// What is to be told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::scsi) enum Told {
@@ -31,9 +38,13 @@ pub(in crate::scsi) enum Told {
         id: u32,
         is_long: bool,
     },
+    /// Of the command with a token that has this LIST IDENTIFIER.
+    Token {
+        id: u32,
+    },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Kept {
     nexus: NexusId,
     unit: UnitId,
@@ -43,7 +54,9 @@ struct Kept {
     task: Key,
     state: State,
     segments: u16,
+    /// Blocks, of a command with a token.
     bytes: u64,
+    token: Option<Token>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,7 +76,7 @@ pub struct Results {
 
 impl Default for Results {
     fn default() -> Results {
-        Results { kept: [None; KEPT], oldest: 0 }
+        Results { kept: [const { None }; KEPT], oldest: 0 }
     }
 }
 
@@ -71,7 +84,8 @@ impl Results {
     /// A copy begins. One of the same name is forgotten.
     pub fn begin(&mut self, task: Key, nexus: NexusId, unit: UnitId, id: u32, cdb: &Cdb) {
         let action = cdb.service_action();
-        let kept = Kept { nexus, unit, id, action, task, state: State::AtWork, segments: 0, bytes: 0 };
+        let state = State::AtWork;
+        let kept = Kept { nexus, unit, id, action, task, state, segments: 0, bytes: 0, token: None };
         let index = self.find(nexus, unit, id).unwrap_or_else(|| {
             let index = self.oldest;
             self.oldest = (index + 1) % KEPT;
@@ -84,6 +98,13 @@ impl Results {
     pub fn progress(&mut self, task: Key, segments: u16, bytes: u64) {
         if let Some(kept) = self.at_work(task) {
             (kept.segments, kept.bytes) = (segments, bytes);
+        }
+    }
+
+    /// A token is made, or was used.
+    pub fn made(&mut self, task: Key, token: Option<Token>) {
+        if let Some(kept) = self.at_work(task) {
+            kept.token = token;
         }
     }
 
@@ -117,17 +138,29 @@ impl Results {
         unit: UnitId,
         writer: &mut Writer<'_>,
     ) -> Result<(), Sense> {
-        let Told::Status { id, is_long } = told else {
-            operating_parameters(writer);
-            return Ok(());
+        let id = match told {
+            Told::Status { id, .. } | Told::Token { id } => id,
+            Told::OperatingParameters => {
+                operating_parameters(writer);
+                return Ok(());
+            }
         };
         let kept = self.find(nexus, unit, id).and_then(|index| self.kept[index].as_ref());
         // SPC-5: a list identifier that names no copy.
         let kept = kept.ok_or(Sense::invalid_byte(2))?;
-        if is_long {
-            long_status(kept, writer)
-        } else {
-            status(kept, writer)
+        let has_token = matches!(kept.action, rod::POPULATE | rod::WRITE);
+        match told {
+            Told::Token { .. } if !has_token => return Err(Sense::invalid_byte(2)),
+            Told::Token { .. } => {
+                long_status(kept, IN_BLOCKS, writer);
+                token_descriptors(kept.token.as_ref(), writer);
+                writer.length_32(0, 4);
+            }
+            Told::Status { is_long: false, .. } => status(kept, writer),
+            _ => {
+                long_status(kept, if has_token { IN_BLOCKS } else { 0 }, writer);
+                writer.length_32(0, 4);
+            }
         }
         Ok(())
     }
@@ -156,7 +189,7 @@ fn transfer_count(bytes: u64) -> (u8, u32) {
 }
 
 /// RECEIVE COPY STATUS(LID4).
-fn long_status(kept: &Kept, writer: &mut Writer<'_>) {
+fn long_status(kept: &Kept, units: u8, writer: &mut Writer<'_>) {
     let (status, completion) = match kept.state {
         State::AtWork => (0x10, 0),
         State::Done => (0x01, Status::Good.code()),
@@ -172,13 +205,23 @@ fn long_status(kept: &Kept, writer: &mut Writer<'_>) {
     writer.zeros(4);
     // RESPONSE TO SERVICE ACTION, COPY OPERATION STATUS, OPERATION COUNTER, ESTIMATED STATUS UPDATE DELAY: one second.
     writer.put(&[kept.action, status, 0, 1, 0, 0, 0x03, 0xe8]);
-    // EXTENDED COPY COMPLETION STATUS, both lengths of sense data, TRANSFER COUNT UNITS: bytes.
-    writer.put(&[completion, length, length, 0]);
+    // EXTENDED COPY COMPLETION STATUS, both lengths of sense data.
+    writer.put(&[completion, length, length, units]);
     writer.put(&kept.bytes.to_be_bytes());
     writer.put(&kept.segments.to_be_bytes());
     writer.zeros(6);
     writer.put(&sense[..sense_bytes]);
-    writer.length_32(0, 4);
+}
+
+/// ROD TOKEN DESCRIPTORS LENGTH, and the one that there may be.
+fn token_descriptors(token: Option<&Token>, writer: &mut Writer<'_>) {
+    let Some(token) = token else { return writer.zeros(4) };
+    let start = writer.length();
+    writer.zeros(4);
+    // ID FOR CREATING ROD CSCD DESCRIPTOR means nothing here.
+    writer.zeros(2);
+    writer.put(&token.encode());
+    writer.length_32(start, start + 4);
 }
 
 /// OPERATING PARAMETERS.
@@ -205,6 +248,7 @@ pub(in crate::scsi) fn plan_results(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Se
     let told = match cdb.service_action() {
         COPY_STATUS => Told::Status { id: u32::from(cdb.byte(2)), is_long: false },
         COPY_STATUS_LID4 => Told::Status { id: cdb.be32(2), is_long: true },
+        ROD_TOKEN_INFORMATION => Told::Token { id: cdb.be32(2) },
         OPERATING_PARAMETERS => Told::OperatingParameters,
         _ => return Err(Sense::invalid_bit(1, 4)),
     };
@@ -212,10 +256,21 @@ pub(in crate::scsi) fn plan_results(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Se
 }
 
 /// The third-party copy page of vital product data (SPC-5 §7.8.18), behind its header.
-pub(in crate::scsi) fn third_party_copy(writer: &mut Writer<'_>) {
+pub(in crate::scsi) fn third_party_copy(unit: &UnitView, writer: &mut Writer<'_>) {
+    // Block device ROD limits (SBC-4 §6.6.5).
+    descriptor(0x0000, writer, |writer| {
+        let blocks = |bytes: u64| bytes.checked_div(u64::from(unit.block_bytes)).unwrap_or(0).to_be_bytes();
+        writer.zeros(6);
+        writer.put(&rod::RANGES_MAX.to_be_bytes());
+        writer.put(&rod::TIMEOUT_SECONDS_MAX.to_be_bytes());
+        writer.put(&rod::TIMEOUT_SECONDS.to_be_bytes());
+        writer.put(&blocks(rod::ROD_BYTES_MAX));
+        writer.put(&blocks(rod::ROD_BYTES_OPTIMAL));
+    });
     // Supported commands.
     descriptor(0x0001, writer, |writer| {
-        writer.put(&[9, 0x83, 2, LID1, LID4, 0x84, 3, COPY_STATUS, OPERATING_PARAMETERS, COPY_STATUS_LID4]);
+        writer.put(&[12, 0x83, 4, LID1, LID4, rod::POPULATE, rod::WRITE]);
+        writer.put(&[0x84, 4, COPY_STATUS, OPERATING_PARAMETERS, COPY_STATUS_LID4, ROD_TOKEN_INFORMATION]);
     });
     // Parameter data.
     descriptor(0x0004, writer, |writer| {
@@ -229,6 +284,24 @@ pub(in crate::scsi) fn third_party_copy(writer: &mut Writer<'_>) {
     descriptor(0x0008, writer, |writer| writer.put(&[2, BLOCK_TO_BLOCK, IDENTIFICATION]));
     // Supported CSCD descriptor IDs.
     descriptor(0x000c, writer, |writer| writer.put(&[0, 2, 0xff, 0xff]));
+    // ROD token features: remote tokens are not served; the types' descriptors say the rest.
+    descriptor(0x0106, writer, |writer| {
+        writer.zeros(12);
+        writer.put(&rod::TIMEOUT_SECONDS_MAX.to_be_bytes());
+        writer.put(&rod::TIMEOUT_SECONDS.to_be_bytes());
+        writer.zeros(24);
+    });
+    // Supported ROD token and ROD types: each with 64 bytes.
+    descriptor(0x0108, writer, |writer| {
+        writer.put(&[0, 0, 0, 128]);
+        for kind in [rod::CHANGE_VULNERABLE, rod::ZERO] {
+            writer.put(&kind.to_be_bytes());
+            // TOKEN_OUT, TOKEN_IN; the zero token comes in only.
+            let directions = if kind == rod::ZERO { 0x01 } else { 0x03 };
+            writer.put(&[directions, 0, 0, 0]);
+            writer.zeros(56);
+        }
+    });
     // General copy operations.
     descriptor(0x8001, writer, |writer| {
         writer.put(&[0, 0, 0, 64, 0, 0, 0, 64]);

@@ -5,7 +5,7 @@ use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
-use crate::scsi::{Plan, Served, medium};
+use crate::scsi::{Plan, Served, medium, protect};
 
 /// Length of READ CAPACITY(10) data: the CDB has no ALLOCATION LENGTH.
 const SHORT_BYTES: u32 = 8;
@@ -30,8 +30,8 @@ pub(super) fn fill_10(unit: &UnitView, writer: &mut Writer<'_>) {
 pub(super) fn fill_16(unit: &UnitView, writer: &mut Writer<'_>) {
     writer.put(&last_lba(unit).to_be_bytes());
     writer.put(&unit.block_bytes.to_be_bytes());
-    // No protection information; LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT, four bits.
-    writer.put(&[0, physical_exponent(unit)]);
+    // LOGICAL BLOCKS PER PHYSICAL BLOCK EXPONENT: four bits.
+    writer.put(&[protect::capacity_byte(unit), physical_exponent(unit)]);
     // LBPME and LBPRZ; LBA 0 is aligned.
     let provisioning = match unit.unmap {
         None => 0,

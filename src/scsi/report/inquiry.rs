@@ -37,6 +37,7 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
 pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
     let identity = unit.map(|unit| &unit.view.identity);
     let kind = unit.map_or(DeviceKind::Disk, |unit| unit.view.kind);
+    let is_protected = unit.is_some_and(|unit| unit.view.protection.is_some());
     writer.put(&[
         // PERIPHERAL QUALIFIER 000b: it is there.
         if unit.is_some() { kind.device_type() } else { NOWHERE },
@@ -45,8 +46,12 @@ pub(super) fn fill(unit: Option<Served<'_>>, writer: &mut Writer<'_>) {
         VERSION, //
         0x12,    // HISUP, RESPONSE DATA FORMAT 2; NACA is not supported.
         0,       // ADDITIONAL LENGTH, below.
-        // TPGS 01b: REPORT TARGET PORT GROUPS, and 3PC, of disks; no protection information.
-        if kind == DeviceKind::CdRom { 0 } else { 0x18 },
+        // TPGS, and 3PC, of disks; PROTECT.
+        if kind == DeviceKind::CdRom {
+            0
+        } else {
+            unit.map_or(0b01, |unit| unit.view.alua.tpgs()) << 4 | 0x08 | u8::from(is_protected)
+        },
         0,
         0x02, // CMDQUE.
     ]);

@@ -141,7 +141,9 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
         (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
         (Kind::Opcodes(request), Some(unit)) => opcodes::fill(request, unit.view, writer),
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
-        (Kind::PortGroups { is_extended }, Some(_)) => port_groups::fill(is_extended, place.target, writer),
+        (Kind::PortGroups { is_extended }, Some(unit)) => {
+            port_groups::fill(is_extended, place.target, unit.view, writer)
+        }
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
         (Kind::Reservations(what), Some(unit)) => reservations::fill(what, unit.view, writer),
         (Kind::Log(request), Some(_)) => log::fill(request, writer),

@@ -6,7 +6,7 @@ use crate::scsi::report::{Kind, answer};
 use crate::scsi::sense::Sense;
 use crate::scsi::table::{Row, Table};
 use crate::scsi::view::UnitView;
-use crate::scsi::{Plan, Served};
+use crate::scsi::{Plan, Served, protect};
 
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,9 +58,9 @@ pub(super) fn fill(request: Request, unit: &UnitView, writer: &mut Writer<'_>) {
         Which::One { opcode, action } => {
             let mut rows = table.of_opcode(opcode).iter().filter(|row| row.is_served(unit));
             let row = rows.find(|row| row.action == action);
-            one(row, request.timeouts, writer);
+            one(row, request.timeouts, unit, writer);
         }
-        Which::Unsupported => one(None, request.timeouts, writer),
+        Which::Unsupported => one(None, request.timeouts, unit, writer),
     }
 }
 
@@ -78,7 +78,7 @@ fn all(rows: impl Iterator<Item = &'static Row>, timeouts: bool, writer: &mut Wr
     writer.length_32(0, 4);
 }
 
-fn one(row: Option<&Row>, timeouts: bool, writer: &mut Writer<'_>) {
+fn one(row: Option<&Row>, timeouts: bool, unit: &UnitView, writer: &mut Writer<'_>) {
     let Some(row) = row else {
         // SUPPORT 001b: not supported, and nothing more to say.
         return writer.put(&[0, 0x01, 0, 0]);
@@ -87,7 +87,13 @@ fn one(row: Option<&Row>, timeouts: bool, writer: &mut Writer<'_>) {
     let ctdp = if timeouts { 0x80 } else { 0 };
     writer.put(&[0, ctdp | 0x03]);
     writer.put(&cdb_bytes(row));
-    writer.put(row.usage);
+    match *row.usage {
+        [opcode, flags, ref rest @ ..] if protect::is_carried_by(row, unit) => {
+            writer.put(&[opcode, flags | protect::FIELD]);
+            writer.put(rest);
+        }
+        ref usage => writer.put(usage),
+    }
     if timeouts {
         timeouts_descriptor(writer);
     }

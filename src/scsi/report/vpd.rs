@@ -5,7 +5,7 @@ use crate::scsi::medium::TRANSFER_BYTES_MAX;
 use crate::scsi::report::inquiry::NOWHERE;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::view::{DeviceKind, TargetView, UnitView};
-use crate::scsi::work;
+use crate::scsi::{protect, work};
 
 type Body = fn(&UnitView, &TargetView, &mut Writer<'_>);
 
@@ -21,7 +21,7 @@ static PAGES: [(u8, Body); 9] = [
     (IDENTIFICATION, identification),
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
-    (0x8f, |_, _, writer| copy::third_party_copy(writer)),
+    (0x8f, |unit, _, writer| copy::third_party_copy(unit, writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, provisioning),
@@ -77,7 +77,20 @@ fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>)
 
     let identity = &unit.identity;
     designator(writer, BINARY, LOGICAL_UNIT | 0x3, &[&identity.naa]);
-    designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, &identity.product, serial(unit)]);
+    if let Some(eui64) = &identity.eui64 {
+        designator(writer, BINARY, LOGICAL_UNIT | 0x2, &[eui64]);
+    }
+    match &identity.t10 {
+        Some(t10) => designator(writer, ASCII, LOGICAL_UNIT | 0x1, &[&identity.vendor, cut(t10)]),
+        None => {
+            designator(
+                writer,
+                ASCII,
+                LOGICAL_UNIT | 0x1,
+                &[&identity.vendor, &identity.product, serial(unit)],
+            );
+        }
+    }
     let relative_port = target.relative_port.to_be_bytes();
     designator(writer, ISCSI_BINARY, TARGET_PORT | 0x4, &[&[0, 0], &relative_port]);
     let port_group = target.port_group.to_be_bytes();
@@ -125,7 +138,8 @@ fn port_tail(portal_group: u16) -> [u8; 9] {
 fn extended_inquiry(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     let v_sup = u8::from(unit.write_cache);
     writer.put(&[
-        0x00,  // No microcode activation, no protection information, no guard checks.
+        // No microcode activation.
+        protect::extended_inquiry_byte(unit),
         0x07,  // HEADSUP, ORDSUP, SIMPSUP.
         v_sup, // V_SUP: a volatile cache; neither WRITE UNCORRECTABLE nor a non-volatile one.
         0x01, // LUICLR: REPORTED LUNS DATA HAS CHANGED is cleared for all logical units when one has reported it.
@@ -146,7 +160,7 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     // WSNZ: a WRITE SAME of no blocks is refused.
     writer.put(&[0x01, work::compare_and_write_blocks_max(unit.block_bytes)]);
     writer.put(&granularity.to_be_bytes());
-    writer.put(&blocks(TRANSFER_BYTES_MAX, unit).to_be_bytes());
+    writer.put(&transfer_blocks_max(unit).to_be_bytes());
     writer.zeros(8);
     if let Some(unmap) = unit.unmap {
         writer.put(&work::UNMAP_BLOCKS_MAX.to_be_bytes());
@@ -181,8 +195,17 @@ fn provisioning(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
 }
 
 fn serial(unit: &UnitView) -> &[u8] {
-    let serial = unit.identity.serial.as_bytes();
-    &serial[..serial.len().min(SERIAL_BYTES_MAX)]
+    cut(&unit.identity.serial)
+}
+
+fn cut(text: &str) -> &[u8] {
+    let bytes = text.as_bytes();
+    &bytes[..bytes.len().min(SERIAL_BYTES_MAX)]
+}
+
+/// MAXIMUM TRANSFER LENGTH.
+fn transfer_blocks_max(unit: &UnitView) -> u32 {
+    if unit.protection.is_some() { protect::blocks_max(unit) } else { blocks(TRANSFER_BYTES_MAX, unit) }
 }
 
 /// Bytes as whole logical blocks.

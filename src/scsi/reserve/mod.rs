@@ -5,8 +5,8 @@
 //! tell, whose tasks to abort. What it publishes are [`Permits`]: reactors ask them before each command and each
 //! device IO, and answer PERSISTENT RESERVE IN out of them.
 //!
-//! Not offered, refused with a pointer to the bit, and said so by REPORT CAPABILITIES: APTPL (registrations that survive a power
-//! loss), SPEC_I_PT (registering others), ALL_TG_PT (registering through every target port at once).
+//! Everything SPC-5 knows is offered. APTPL (registrations that survive a power loss) needs a place to save them: where control
+//! has none it is refused with a pointer to the bit, and REPORT CAPABILITIES says so.
 
 mod class;
 mod out;
@@ -14,6 +14,7 @@ mod permits;
 mod port;
 mod report;
 mod request;
+mod saved;
 mod state;
 
 #[cfg(test)]
@@ -25,7 +26,8 @@ pub use crate::scsi::reserve::permits::Permits;
 pub use crate::scsi::reserve::port::InitiatorPort;
 pub use crate::scsi::reserve::report::In;
 pub(super) use crate::scsi::reserve::request::plan;
-pub use crate::scsi::reserve::request::{Request, parameter_bytes};
+pub use crate::scsi::reserve::request::{Registering, Request, parameter_bytes};
+pub use crate::scsi::reserve::saved::{Persistence, Saved};
 pub use crate::scsi::reserve::state::{Nexus, State};
 
 /// TYPE of a persistent reservation (SPC-5 §6.16.3). The holder may do everything; this says what others may.

@@ -4,13 +4,11 @@ use crate::id::NexusId;
 use crate::limits::REGISTRATIONS_MAX;
 use crate::scsi::attention::Ua;
 use crate::scsi::reserve::state::{Held, Registration, Reservation};
-use crate::scsi::reserve::{Nexus, Request, State, Type};
+use crate::scsi::reserve::{Nexus, Persistence, Registering, Request, State, Type};
 use crate::scsi::sense::{Sense, SenseKey};
 
 /// INVALID RELEASE OF PERSISTENT RESERVATION.
 const INVALID_RELEASE: Sense = Sense::new(SenseKey::IllegalRequest, 0x26, 0x04);
-/// INSUFFICIENT REGISTRATION RESOURCES.
-const NO_ROOM: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x04);
 
 /// What follows from a command that ends in GOOD.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -44,17 +42,13 @@ struct Change<'a> {
 }
 
 impl State {
-    /// What `request` does when it comes from `from`. `destination` is the nexus that [`Request::RegisterAndMove`] names, if
-    /// there can be such a one: known to control, or made known for this.
+    /// What `request` does when it comes from `from`. `named` are the other nexuses that it names, known to control, or made
+    /// known for this: of [`Request::RegisterAndMove`] the one that the reservation goes to, if there can be such a one; of
+    /// the two that register those that ALL_TG_PT and SPEC_I_PT add.
     ///
     /// # Errors
     /// The command ends otherwise than in GOOD and changes nothing.
-    pub fn out(
-        &self,
-        request: &Request,
-        from: &Nexus,
-        destination: Option<&Nexus>,
-    ) -> Result<Effect, Refusal> {
+    pub fn out(&self, request: &Request, from: &Nexus, named: &[Nexus]) -> Result<Effect, Refusal> {
         match *request {
             Request::LegacyReserve => return self.legacy_reserve(from.id),
             Request::LegacyRelease => return self.legacy_release(from.id),
@@ -64,39 +58,84 @@ impl State {
         if matches!(self.held, Held::Legacy(_)) {
             return Err(Refusal::Conflict);
         }
-        match *request {
-            Request::Register { key, new_key } => {
+        match request {
+            Request::Register { key, new_key, how } => {
                 // SPC-5 §5.14.7: 0 stands for not being registered.
-                if key != self.key(from.id).unwrap_or(0) {
+                if *key != self.key(from.id).unwrap_or(0) {
                     return Err(Refusal::Conflict);
                 }
-                self.register(from, new_key)
+                self.check_named(from, *key, how, named)?;
+                self.register(from, named, *new_key, how)
             }
-            Request::RegisterAndIgnore { new_key } => self.register(from, new_key),
-            Request::Reserve { key, kind } => self.reserve(from.id, key, kind),
-            Request::Release { key, kind } => self.release(from.id, key, kind),
-            Request::Clear { key } => self.clear(from.id, key),
-            Request::Preempt { key, victim, kind, abort } => self.preempt(from.id, key, victim, kind, abort),
-            Request::RegisterAndMove { key, new_key, unregister, .. } => {
-                self.register_and_move(from.id, key, new_key, unregister, destination)
+            Request::RegisterAndIgnore { new_key, how } => self.register(from, named, *new_key, how),
+            Request::Reserve { key, kind } => self.reserve(from.id, *key, *kind),
+            Request::Release { key, kind } => self.release(from.id, *key, *kind),
+            Request::Clear { key } => self.clear(from.id, *key),
+            Request::Preempt { key, victim, kind, abort } => {
+                self.preempt(from.id, *key, *victim, *kind, *abort)
+            }
+            Request::RegisterAndMove { key, new_key, unregister, persists, .. } => {
+                let persistence = self.persistence(*persists, 17)?;
+                self.register_and_move(from.id, (*key, *new_key), *unregister, named.first(), persistence)
             }
             Request::LegacyReserve | Request::LegacyRelease => Ok(Effect::default()),
         }
     }
 
+    /// Whether REGISTER may do the same to the nexuses that it names (SPC-5 §5.14.7, table "Register behaviors").
+    fn check_named(&self, from: &Nexus, key: u64, how: &Registering, named: &[Nexus]) -> Result<(), Refusal> {
+        let is_registered = |nexus: &Nexus| self.key(nexus.id).is_some();
+        if !how.initiators.is_empty() {
+            if is_registered(from) {
+                // Only who is not registered can register others.
+                return Err(Refusal::Check(Sense::invalid_parameter_bit(20, 3)));
+            }
+            let is_specified = |nexus: &&Nexus| nexus.initiator != from.initiator;
+            if named.iter().filter(is_specified).any(is_registered) {
+                return Err(Refusal::Check(Sense::invalid_parameter(28)));
+            }
+        }
+        // Through its other ports the initiator's key may be this one or none.
+        match named.iter().all(|nexus| self.key(nexus.id).is_none_or(|other| other == key)) {
+            true => Ok(()),
+            false => Err(Refusal::Conflict),
+        }
+    }
+
+    /// What APTPL at byte `at` makes of it.
+    fn persistence(&self, persists: bool, at: u16) -> Result<Persistence, Refusal> {
+        match (self.persistence, persists) {
+            (Persistence::Never, true) => Err(Refusal::Check(Sense::invalid_parameter_bit(at, 0))),
+            (Persistence::Never, false) => Ok(Persistence::Never),
+            // SPC-5 §5.14.5: the bit received last governs.
+            (Persistence::Off | Persistence::On, true) => Ok(Persistence::On),
+            (Persistence::Off | Persistence::On, false) => Ok(Persistence::Off),
+        }
+    }
+
     /// SPC-5 §5.14.7 and §5.14.11.3.
-    fn register(&self, from: &Nexus, new_key: u64) -> Result<Effect, Refusal> {
-        let is_registered = self.key(from.id).is_some();
-        if new_key == 0 && !is_registered {
+    fn register(
+        &self,
+        from: &Nexus,
+        named: &[Nexus],
+        new_key: u64,
+        how: &Registering,
+    ) -> Result<Effect, Refusal> {
+        let persistence = self.persistence(how.persists, 20)?;
+        let is_meant = |nexus: NexusId| nexus == from.id || named.iter().any(|other| other.id == nexus);
+        if new_key == 0 && !self.registrations.iter().any(|registration| is_meant(registration.nexus.id)) {
             // Table "Register behaviors": nothing but GOOD.
             return Ok(Effect::default());
         }
         let mut change = Change::counted(self, from.id);
+        change.next.persistence = persistence;
         if new_key != 0 {
-            change.next.insert(from, new_key)?;
+            for nexus in std::iter::once(from).chain(named) {
+                change.next.insert(nexus, new_key)?;
+            }
             return Ok(change.done());
         }
-        change.next.remove(|registration| registration.nexus.id == from.id);
+        change.next.remove(|registration| is_meant(registration.nexus.id));
         if let Some(Reservation { kind, .. }) = self.reservation()
             && change.next.loses_its_last_holder()
         {
@@ -203,10 +242,10 @@ impl State {
     fn register_and_move(
         &self,
         from: NexusId,
-        key: u64,
-        new_key: u64,
+        (key, new_key): (u64, u64),
         unregister: bool,
         destination: Option<&Nexus>,
+        persistence: Persistence,
     ) -> Result<Effect, Refusal> {
         self.authorise(from, key)?;
         // SERVICE ACTION is the field that cannot be carried out.
@@ -224,6 +263,7 @@ impl State {
             change.next.remove(|registration| registration.nexus.id == from);
         }
         change.next.insert(destination, new_key)?;
+        change.next.persistence = persistence;
         change.next.held = Held::Persistent(Reservation { holder: destination.id, ..reservation });
         Ok(change.done())
     }
@@ -272,7 +312,7 @@ impl State {
         match self.position(nexus.id) {
             Ok(at) => self.registrations[at].key = key,
             Err(_) if self.registrations.len() >= REGISTRATIONS_MAX => {
-                return Err(Refusal::Check(NO_ROOM));
+                return Err(Refusal::Check(Sense::NO_REGISTRATION_RESOURCES));
             }
             Err(at) => self.registrations.insert(at, Registration { nexus: nexus.clone(), key }),
         }
@@ -284,7 +324,7 @@ impl State {
     }
 
     /// A persistent reservation is there whose holder has just been removed, or all of whose holders have.
-    fn loses_its_last_holder(&self) -> bool {
+    pub(super) fn loses_its_last_holder(&self) -> bool {
         self.reservation().is_some_and(|reservation| match reservation.kind.is_all_registrants() {
             true => self.registrations.is_empty(),
             false => self.position(reservation.holder).is_err(),

@@ -58,6 +58,13 @@ impl InitiatorPort {
         }
     }
 
+    /// How long the TransportID is that `ids` begins with; none where it goes beyond them.
+    pub(super) fn id_bytes_of(ids: &[u8]) -> Option<usize> {
+        let [_, _, high, low, ..] = ids else { return None };
+        let bytes = HEAD_BYTES + usize::from(u16::from_be_bytes([*high, *low]));
+        (bytes <= ids.len()).then_some(bytes)
+    }
+
     /// Reads the one TransportID that `id` holds, `at` bytes into the parameter list.
     ///
     /// # Errors

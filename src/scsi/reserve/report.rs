@@ -1,7 +1,7 @@
 //! PERSISTENT RESERVE IN: its parameter data (SPC-5 §6.16).
 
 use crate::scsi::reserve::state::Registration;
-use crate::scsi::reserve::{State, Type};
+use crate::scsi::reserve::{Persistence, State, Type};
 
 /// SERVICE ACTION of PERSISTENT RESERVE IN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,11 +19,15 @@ pub enum In {
 /// A full status descriptor without its TransportID.
 const DESCRIPTOR_BYTES: usize = 24;
 
-/// Byte 2: CRH, as RESERVE and RELEASE follow SPC-5 §5.14.3; no RLR_C, SIP_C, ATP_C and PTPL_C.
-const CAPABLE: u8 = 0x10;
+/// Byte 2: CRH, as RESERVE and RELEASE follow SPC-5 §5.14.3; SIP_C and ATP_C; no RLR_C.
+const CAPABLE: u8 = 0x10 | 0x08 | 0x04;
+/// Byte 2: what is registered can survive a power loss.
+const PTPL_C: u8 = 0x01;
 /// Byte 3: TMV, the type mask is valid; ALLOW COMMANDS 011b: TEST UNIT READY goes through every reservation, MODE SENSE and
-/// its like through those that are write exclusive; no PTPL_A.
+/// its like through those that are write exclusive.
 const ALLOWS: u8 = 0x80 | 0b011 << 4;
+/// Byte 3: and does.
+const PTPL_A: u8 = 0x01;
 /// All six types: WR_EX_AR, EX_AC_RO, WR_EX_RO, EX_AC and WR_EX, then EX_AC_AR.
 const TYPES: [u8; 2] = [0x80 | 0x40 | 0x20 | 0x08 | 0x02, 0x01];
 
@@ -47,9 +51,18 @@ impl State {
         match what {
             In::Keys => self.report_keys(put),
             In::Reservation => self.report_reservation(put),
-            In::Capabilities => put(&[0, 8, CAPABLE, ALLOWS, TYPES[0], TYPES[1], 0, 0]),
+            In::Capabilities => self.report_capabilities(put),
             In::FullStatus => self.report_full_status(put),
         }
+    }
+
+    fn report_capabilities(&self, put: &mut impl FnMut(&[u8])) {
+        let (capable, active) = match self.persistence {
+            Persistence::Never => (0, 0),
+            Persistence::Off => (PTPL_C, 0),
+            Persistence::On => (PTPL_C, PTPL_A),
+        };
+        put(&[0, 8, CAPABLE | capable, ALLOWS | active, TYPES[0], TYPES[1], 0, 0]);
     }
 
     fn report_keys(&self, put: &mut impl FnMut(&[u8])) {

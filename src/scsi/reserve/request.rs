@@ -21,10 +21,30 @@ const REGISTER: u8 = 0x00;
 /// SERVICE ACTION REGISTER AND MOVE.
 const REGISTER_AND_MOVE: u8 = 0x07;
 
+/// Byte 20 of the parameter list, of REGISTER AND MOVE byte 17.
+const APTPL: u8 = 0x01;
+/// Byte 20.
+const ALL_TG_PT: u8 = 0x04;
+/// Byte 20.
+const SPEC_I_PT: u8 = 0x08;
+/// Byte 17 of REGISTER AND MOVE.
+const UNREG: u8 = 0x02;
+
 /// The parameter list, its variable part excepted.
 const LIST_BYTES: usize = 24;
 /// The longest parameter list that is looked at: one TransportID with the longest name takes 272 bytes.
 const LIST_BYTES_MAX: u32 = 4096;
+
+/// What REGISTER says beside the keys.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Registering {
+    /// APTPL: the registrations survive a power loss.
+    pub persists: bool,
+    /// ALL_TG_PT: through every port of the target.
+    pub all_ports: bool,
+    /// SPEC_I_PT: these too.
+    pub initiators: Vec<InitiatorPort>,
+}
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,11 +55,15 @@ pub enum Request {
         key: u64,
         /// SERVICE ACTION RESERVATION KEY.
         new_key: u64,
+        /// For whom else, and for how long.
+        how: Registering,
     },
     /// REGISTER AND IGNORE EXISTING KEY.
     RegisterAndIgnore {
         /// SERVICE ACTION RESERVATION KEY.
         new_key: u64,
+        /// For whom else, and for how long.
+        how: Registering,
     },
     /// RESERVE.
     Reserve {
@@ -79,6 +103,8 @@ pub enum Request {
         new_key: u64,
         /// UNREG: the old holder is unregistered.
         unregister: bool,
+        /// APTPL.
+        persists: bool,
         /// Whom the reservation goes to.
         initiator: InitiatorPort,
         /// RELATIVE TARGET PORT IDENTIFIER.
@@ -109,7 +135,10 @@ pub fn parameter_bytes(cdb: &Cdb) -> Result<u32, Sense> {
 }
 
 /// Control decides on these commands.
-pub(in crate::scsi) fn plan(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    if !unit.view.permits.is_known() {
+        return Err(Sense::NOT_READY);
+    }
     parameter_bytes(cdb).map(|parameter_bytes| Plan::Ask { parameter_bytes })
 }
 
@@ -151,35 +180,61 @@ fn persistent(cdb: &Cdb, list: &[u8]) -> Result<Request, Sense> {
         return register_and_move(key, other, head, rest);
     }
     check_flags(action, head[20], head[21])?;
-    if !rest.is_empty() {
+    let mut how = Registering {
+        persists: head[20] & APTPL != 0,
+        all_ports: head[20] & ALL_TG_PT != 0,
+        initiators: Vec::new(),
+    };
+    if head[20] & SPEC_I_PT != 0 {
+        how.initiators = initiators(rest)?;
+    } else if !rest.is_empty() {
         // SPC-5 §6.17.3: with SPEC_I_PT at zero there are 24 bytes.
         return Err(Sense::PARAMETER_LIST_LENGTH);
     }
     match action {
-        REGISTER => Ok(Request::Register { key, new_key: other }),
+        REGISTER => Ok(Request::Register { key, new_key: other, how }),
         0x01 => Ok(Request::Reserve { key, kind: scope_and_type(cdb)? }),
         0x02 => Ok(Request::Release { key, kind: scope_and_type(cdb)? }),
         0x03 => Ok(Request::Clear { key }),
         0x04 | 0x05 => {
             Ok(Request::Preempt { key, victim: other, kind: scope_and_type(cdb), abort: action == 0x05 })
         }
-        0x06 => Ok(Request::RegisterAndIgnore { new_key: other }),
+        0x06 => Ok(Request::RegisterAndIgnore { new_key: other, how }),
         _ => Err(Sense::invalid_bit(1, 4)),
     }
 }
 
-/// Refuses what REPORT CAPABILITIES does not offer, and reserved bits; bytes 16 to 19, 22 and 23 are obsolete. ALL_TG_PT and
-/// APTPL mean something to the two that register only (SPC-5 §6.17.1).
+/// Refuses reserved bits; bytes 16 to 19, 22 and 23 are obsolete. ALL_TG_PT and APTPL mean something to the two that register
+/// only (SPC-5 §6.17.1), SPEC_I_PT to REGISTER alone (§6.17.3).
 fn check_flags(action: u8, flags: u8, reserved: u8) -> Result<(), Sense> {
-    let registers = matches!(action, REGISTER | 0x06);
-    // SPEC_I_PT first: it says what else the list holds.
-    let refused = 0xf2 | if registers { 0x05 } else { 0x00 };
-    match (flags & 0x08, first_bit(flags & refused), first_bit(reserved)) {
-        (0, None, None) => Ok(()),
-        (0, None, Some(bit)) => Err(Sense::invalid_parameter_bit(21, bit)),
-        (0, Some(bit), _) => Err(Sense::invalid_parameter_bit(20, bit)),
-        _ => Err(Sense::invalid_parameter_bit(20, 3)),
+    if flags & SPEC_I_PT != 0 && action != REGISTER {
+        return Err(Sense::invalid_parameter_bit(20, 3));
     }
+    match (first_bit(flags & 0xf2), first_bit(reserved)) {
+        (None, None) => Ok(()),
+        (Some(bit), _) => Err(Sense::invalid_parameter_bit(20, bit)),
+        (None, Some(bit)) => Err(Sense::invalid_parameter_bit(21, bit)),
+    }
+}
+
+/// The additional parameter data of SPEC_I_PT: how long they are, then TransportIDs (SPC-5 §6.17.3).
+fn initiators(rest: &[u8]) -> Result<Vec<InitiatorPort>, Sense> {
+    let Some((length, mut ids)) = rest.split_first_chunk::<4>() else {
+        return Err(Sense::PARAMETER_LIST_LENGTH);
+    };
+    if usize::try_from(u32::from_be_bytes(*length)) != Ok(ids.len()) {
+        return Err(Sense::PARAMETER_LIST_LENGTH);
+    }
+    let mut at = 28;
+    let mut initiators = Vec::new();
+    while !ids.is_empty() {
+        let bytes = InitiatorPort::id_bytes_of(ids).ok_or(Sense::invalid_parameter(at))?;
+        let (id, next) = ids.split_at(bytes);
+        initiators.push(InitiatorPort::read(id, at)?);
+        at += u16::try_from(bytes).map_err(|_| Sense::PARAMETER_LIST_LENGTH)?;
+        ids = next;
+    }
+    Ok(initiators)
 }
 
 fn register_and_move(key: u64, new_key: u64, head: &[u8; LIST_BYTES], rest: &[u8]) -> Result<Request, Sense> {
@@ -195,14 +250,14 @@ fn register_and_move(key: u64, new_key: u64, head: &[u8; LIST_BYTES], rest: &[u8
     if reserved != 0 {
         return Err(Sense::invalid_parameter(16));
     }
-    // Reserved bits and APTPL.
-    if let Some(bit) = first_bit(flags & !0x02) {
+    if let Some(bit) = first_bit(flags & !(UNREG | APTPL)) {
         return Err(Sense::invalid_parameter_bit(17, bit));
     }
     Ok(Request::RegisterAndMove {
         key,
         new_key,
-        unregister: flags & 0x02 != 0,
+        unregister: flags & UNREG != 0,
+        persists: flags & APTPL != 0,
         initiator: InitiatorPort::read(rest, 24)?,
         target_port: u16::from_be_bytes([port_high, port_low]),
     })

@@ -1,7 +1,7 @@
 //! Registrations and the reservation of one logical unit, and what they allow.
 
 use crate::id::NexusId;
-use crate::scsi::reserve::{Class, InitiatorPort, Type};
+use crate::scsi::reserve::{Class, InitiatorPort, Persistence, Type};
 
 /// An I_T nexus as a registration names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,9 +60,16 @@ pub struct State {
     pub(super) registrations: Vec<Registration>,
     // Invariant: the holder of a persistent reservation is registered; where all registrants are holders, someone is.
     pub(super) held: Held,
+    pub(super) persistence: Persistence,
 }
 
 impl State {
+    /// Nobody is registered. `can_persist`: registrations can be kept through a power loss.
+    pub fn new(can_persist: bool) -> State {
+        let persistence = if can_persist { Persistence::Off } else { Persistence::Never };
+        State { persistence, ..State::default() }
+    }
+
     /// Nobody is kept from anything.
     pub fn is_free(&self) -> bool {
         self.held == Held::Free
@@ -71,6 +78,17 @@ impl State {
     /// Whether anything here is in the name of this nexus.
     pub fn names(&self, nexus: NexusId) -> bool {
         self.position(nexus).is_ok() || self.legacy_holder() == Some(nexus)
+    }
+
+    /// Who is registered with which key, and the type of the persistent reservation: for lists.
+    pub fn shown(&self) -> (impl Iterator<Item = (&Nexus, u64)>, Option<Type>) {
+        let registrations = self.registrations.iter().map(|known| (&known.nexus, known.key));
+        (registrations, self.reservation().map(|reservation| reservation.kind))
+    }
+
+    /// Whether this nexus is a holder of the persistent reservation.
+    pub fn holds(&self, nexus: NexusId) -> bool {
+        self.is_holder(nexus)
     }
 
     /// Whether commands of this class are served for this nexus. [`Class::StartStop`] and [`Class::Prevent`] are taken for

@@ -1,11 +1,13 @@
 //! A target with three logical units, and what it plans.
 
 mod admission;
+mod alua;
 mod chores;
 mod modes;
 mod opcodes;
 mod parameters;
 mod plans;
+mod protected;
 mod random;
 mod refusals;
 mod removable;
@@ -19,41 +21,23 @@ use crate::scsi::buffers::Buffers;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::copy::Results;
 use crate::scsi::report::Facts;
-use crate::scsi::reserve::Permits;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use crate::scsi::view::{Identity, LunNumber, Mapping, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
 use crate::time::Tick;
 
 /// 1000 blocks of 512 bytes on 4 KiB physical ones.
 pub(in crate::scsi) fn unit() -> UnitView {
-    UnitView {
-        id: UnitId(3),
-        blocks: 1000,
-        block_bytes: 512,
-        physical_block_bytes: 4096,
-        identity: Identity {
-            vendor: *b"LUNETTE ",
-            product: *b"RAM disk        ",
-            revision: *b"0.1 ",
-            serial: "0123456789abcdef".to_owned(),
-            naa: [0x35, 1, 2, 3, 4, 5, 6, 7],
-        },
-        read_only: false,
-        write_cache: false,
-        rotational: false,
-        modes: Modes::new(false),
-        settings: Settings::default(),
-        unmap: None,
-        offloads: crate::bdev::Offloads::default(),
-        permits: Permits::default(),
-        medium: Medium::Ready,
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
-    }
+    let identity = Identity {
+        vendor: *b"LUNETTE ",
+        product: *b"RAM disk        ",
+        revision: *b"0.1 ",
+        serial: "0123456789abcdef".to_owned(),
+        naa: [0x35, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
+        eui64: None,
+        t10: None,
+    };
+    UnitView { physical_block_bytes: 4096, ..UnitView::new(UnitId(3), 1000, 512, identity) }
 }
 
 pub(in crate::scsi) fn target() -> TargetView {
@@ -66,6 +50,7 @@ pub(in crate::scsi) fn target() -> TargetView {
         histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
+        lun_map: None,
         portals: Vec::new(),
         mappings: [0, 5, 300].map(mapping).to_vec(),
     }

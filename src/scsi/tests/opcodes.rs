@@ -8,7 +8,7 @@ use crate::scsi::view::UnitView;
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x02, 0x48,
+        0, 0, 0x02, 0x68,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
         0x04, 0, 0, 0, 0, 0, 0, 6,
@@ -55,9 +55,12 @@ fn all_operation_codes() {
         0x5f, 0, 0, 7, 0, 1, 0, 10,
         0x83, 0, 0, 0x00, 0, 1, 0, 16,
         0x83, 0, 0, 0x01, 0, 1, 0, 16,
+        0x83, 0, 0, 0x10, 0, 1, 0, 16,
+        0x83, 0, 0, 0x11, 0, 1, 0, 16,
         0x84, 0, 0, 0x00, 0, 1, 0, 16,
         0x84, 0, 0, 0x03, 0, 1, 0, 16,
         0x84, 0, 0, 0x05, 0, 1, 0, 16,
+        0x84, 0, 0, 0x07, 0, 1, 0, 16,
         0x88, 0, 0, 0, 0, 0, 0, 16,
         0x89, 0, 0, 0, 0, 0, 0, 16,
         0x8a, 0, 0, 0, 0, 0, 0, 16,
@@ -76,6 +79,7 @@ fn all_operation_codes() {
         0xa3, 0, 0, 0x0d, 0, 1, 0, 12,
         0xa3, 0, 0, 0x0f, 0, 1, 0, 12,
         0xa4, 0, 0, 0x06, 0, 1, 0, 12,
+        0xa4, 0, 0, 0x0a, 0, 1, 0, 12,
         0xa4, 0, 0, 0x0f, 0, 1, 0, 12,
         0xa8, 0, 0, 0, 0, 0, 0, 12,
         0xaa, 0, 0, 0, 0, 0, 0, 12,
@@ -90,10 +94,10 @@ fn all_operation_codes() {
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 73 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x05, 0xb4]);
+    assert_eq!(with_timeouts.len(), 4 + 77 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0x04]);
     assert_eq!(
-        with_timeouts[1164..1184],
+        with_timeouts[1224..1244],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 }

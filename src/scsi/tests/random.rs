@@ -105,7 +105,8 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                 | Plan::Work(_)
                 | Plan::Keep(_)
                 | Plan::Copy(_)
-                | Plan::Ask { .. } => {}
+                | Plan::Ask { .. }
+                | Plan::Protected(_) => {}
             }
         }
     }

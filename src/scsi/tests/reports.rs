@@ -86,18 +86,22 @@ fn device_identification() {
 #[test]
 fn the_longest_identification_fits() {
     let mut unit = unit();
-    unit.identity.serial = "s".repeat(64);
+    unit.identity.t10 = Some("t".repeat(64));
+    unit.identity.naa = [0x60; 16].into();
+    unit.identity.eui64 = Some([7; 8]);
     let target = TargetView { name: "n".repeat(300), ..target() };
     let place =
         Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
     let Plan::Report(report) = plan(&super::cdb(&[0x12, 1, 0x83, 0xff, 0xff]), &place) else { panic!() };
     let mut out = [0; 1024];
     let length = filled(&report, &place, &mut out);
-    // 12 + (4 + 88) + 8 + 8 + (4 + 236) + (4 + 224), after the header.
-    assert_eq!(out[..4], [0x00, 0x83, 0x02, 0x4c]);
-    assert_eq!(length, 4 + 588);
-    assert_eq!(out[124..128], [0x53, 0x98, 0x00, 236]);
-    assert_eq!(out[364..368], [0x53, 0xa8, 0x00, 224]);
+    // (4 + 16) + (4 + 8) + (4 + 72) + 8 + 8 + (4 + 236) + (4 + 224), after the header.
+    assert_eq!(out[..8], [0x00, 0x83, 0x02, 0x50, 0x01, 0x03, 0x00, 16]);
+    assert_eq!(out[24..36], [0x01, 0x02, 0x00, 8, 7, 7, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(out[36..52], *b"\x02\x01\x00\x48LUNETTE tttt");
+    assert_eq!(length, 4 + 592);
+    assert_eq!(out[128..132], [0x53, 0x98, 0x00, 236]);
+    assert_eq!(out[368..372], [0x53, 0xa8, 0x00, 224]);
 }
 
 #[test]
@@ -283,8 +287,8 @@ fn target_port_groups() {
     let ask =
         |format: u8| answered(&[0xa3, format | 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], Some(&unit()), None);
     let groups = [
-        [0x00, 0x01, 0x01, 0x02, 0, 0, 0, 1, 0, 0, 0x01, 0x02],
-        [0x00, 0x01, 0x02, 0x03, 0, 0, 0, 1, 0, 0, 0x02, 0x03],
+        [0x00, 0x8f, 0x01, 0x02, 0, 0, 0, 1, 0, 0, 0x01, 0x02],
+        [0x00, 0x8f, 0x02, 0x03, 0, 0, 0, 1, 0, 0, 0x02, 0x03],
     ]
     .concat();
     assert_eq!(ask(0x00), [&[0, 0, 0, 24][..], &groups].concat());

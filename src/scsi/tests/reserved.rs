@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{cdb, target, unit};
 use crate::id::NexusId;
 use crate::scsi::attention::{Attentions, Ua};
-use crate::scsi::reserve::{InitiatorPort, Nexus, Permits, Request, State, Type};
+use crate::scsi::reserve::{InitiatorPort, Nexus, Permits, Registering, Request, State, Type};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{LunNumber, UnitView};
 use crate::scsi::{Access, Extent, Outcome, Place, Plan, Status, admit, plan, recheck};
@@ -22,11 +22,14 @@ fn reserved(kind: Option<Type>) -> UnitView {
     };
     let requests = match kind {
         None => vec![Request::LegacyReserve],
-        Some(kind) => vec![Request::RegisterAndIgnore { new_key: 7 }, Request::Reserve { key: 7, kind }],
+        Some(kind) => vec![
+            Request::RegisterAndIgnore { new_key: 7, how: Registering::default() },
+            Request::Reserve { key: 7, kind },
+        ],
     };
     let state = requests
         .iter()
-        .fold(State::default(), |state, request| state.out(request, &from, None).unwrap().next.unwrap());
+        .fold(State::default(), |state, request| state.out(request, &from, &[]).unwrap().next.unwrap());
     UnitView { permits: Permits::new(Arc::new(state)), ..unit() }
 }
 

@@ -101,8 +101,8 @@ fn parameters_are_checked_by_name_and_type() {
             "portals[1].host: \"localhost\" is not an address, IPv6 in brackets; * and [*] are all",
         ),
         (
-            "bdev_malloc_create",
-            r#"{"num_blocks":1,"block_size":512,"md_size":8}"#,
+            "bdev_null_create",
+            r#"{"name":"n","num_blocks":1,"block_size":512,"md_size":8}"#,
             "md_size: lunette has no such thing: leave it out",
         ),
     ] {

@@ -186,6 +186,8 @@ impl Part {
             (Op::Read { .. } | Op::Write { .. } | Op::Compare { .. } | Op::CompareAndWrite { .. }, None) => {
                 return None;
             }
+            // What a namespace keeps of it, its controller makes and checks.
+            (Op::ReadProtected { .. } | Op::WriteProtected { .. }, _) => return None,
         };
         command.opcode = opcode;
         command.cdw10[2] |= flags;

@@ -13,10 +13,7 @@ use crate::reactor::message::{Adopt, EndReason, NopInTimes, ToControl, ToReactor
 use crate::reactor::port::{Receiver, Sender, channel};
 use crate::reactor::{Planted, Reactor, Setup, Sizes};
 use crate::scsi::attention::Ua;
-use crate::scsi::reserve::Permits;
-use crate::scsi::view::{
-    DeviceKind, Identity, LunNumber, Mapping, Medium, Modes, Settings, TargetView, Tray, UnitView,
-};
+use crate::scsi::view::{Identity, LunNumber, Mapping, TargetView, UnitView};
 use crate::sim::disk::Disk;
 use crate::sim::net::{Plug, SimNet, Wire};
 use crate::sim::no_waker;
@@ -57,27 +54,11 @@ fn unit_view(id: u32) -> UnitView {
         product: *b"DISK            ",
         revision: *b"1   ",
         serial: "1".to_owned(),
-        naa: [0x30; 8],
+        naa: [0x30; 8].into_iter().collect(),
+        eui64: None,
+        t10: None,
     };
-    UnitView {
-        id: UnitId(id),
-        blocks: BLOCKS,
-        block_bytes: 512,
-        physical_block_bytes: 512,
-        identity,
-        read_only: false,
-        write_cache: false,
-        rotational: false,
-        modes: Modes::new(false),
-        settings: Settings::default(),
-        unmap: None,
-        offloads: crate::bdev::Offloads::default(),
-        permits: Permits::default(),
-        medium: Medium::Ready,
-        chore: None,
-        kind: DeviceKind::Disk,
-        tray: Tray::default(),
-    }
+    UnitView::new(UnitId(id), BLOCKS, 512, identity)
 }
 
 impl World {
@@ -175,6 +156,7 @@ impl World {
             histogram: None,
             port_group: 1,
             portal_group: 1,
+            lun_map: None,
             portals: Vec::new(),
             mappings: mappings.collect(),
         };

@@ -44,7 +44,7 @@ fn classes_and_types() {
 fn reserve_of_old_forbids_more() {
     let cdb = Cdb::new([0x16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let request = Request::read(&cdb, &[]).unwrap();
-    let state = State::default().out(&request, &nexus(A), None).unwrap().next.unwrap();
+    let state = State::default().out(&request, &nexus(A), &[]).unwrap().next.unwrap();
     let permits = Permits::new(Arc::new(state));
     for class in [Class::Status, Class::Read, Class::Write, Class::StartStop, Class::Prevent] {
         assert!(permits.allows(A, class));

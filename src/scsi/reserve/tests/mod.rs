@@ -4,12 +4,13 @@ mod access;
 mod model;
 mod moving;
 mod preempting;
+mod registering;
 mod reports;
 mod requests;
 mod rules;
 mod spc2;
 
-use super::{Effect, In, InitiatorPort, Nexus, Refusal, Request, State};
+use super::{Effect, In, InitiatorPort, Nexus, Refusal, Registering, Request, State};
 use crate::id::NexusId;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
@@ -58,7 +59,7 @@ fn command(action: u8, kind: u8, key: u64, other: u64) -> (Cdb, Vec<u8>) {
 fn out(state: &State, from: NexusId, action: u8, kind: u8, keys: (u64, u64)) -> Result<Effect, Refusal> {
     let (cdb, list) = command(action, kind, keys.0, keys.1);
     let request = Request::read(&cdb, &list).map_err(Refusal::Check)?;
-    state.out(&request, &nexus(from), None)
+    state.out(&request, &nexus(from), &[])
 }
 
 /// Does it, and returns whom it tells what.

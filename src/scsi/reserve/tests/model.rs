@@ -31,10 +31,10 @@ fn commands() -> Vec<(Request, Option<NexusId>)> {
     let mut all = vec![(Request::LegacyReserve, None), (Request::LegacyRelease, None)];
     let mut add = |request| all.push((request, None));
     for new_key in keys {
-        add(Request::RegisterAndIgnore { new_key });
+        add(Request::RegisterAndIgnore { new_key, how: Registering::default() });
         add(Request::Clear { key: new_key });
         for key in keys {
-            add(Request::Register { key, new_key });
+            add(Request::Register { key, new_key, how: Registering::default() });
         }
         for kind in kinds {
             add(Request::Reserve { key: new_key, kind });
@@ -51,7 +51,14 @@ fn commands() -> Vec<(Request, Option<NexusId>)> {
     for (to, unregister) in ALL.into_iter().flat_map(|to| [(to, false), (to, true)]) {
         for (key, new_key) in [(K1, K1), (K1, K2), (K2, K1), (K2, K2)] {
             let Nexus { initiator, target_port, .. } = nexus(to);
-            let request = Request::RegisterAndMove { key, new_key, unregister, initiator, target_port };
+            let request = Request::RegisterAndMove {
+                key,
+                new_key,
+                unregister,
+                persists: false,
+                initiator,
+                target_port,
+            };
             all.push((request, Some(to)));
         }
     }
@@ -69,7 +76,7 @@ fn every_command_in_every_state() {
             for (request, to) in &commands {
                 steps += 1;
                 let to = to.map(nexus);
-                let Ok(effect) = state.out(request, &nexus(from), to.as_ref()) else { continue };
+                let Ok(effect) = state.out(request, &nexus(from), to.as_slice()) else { continue };
                 judge(&state, from, request, &effect);
                 let Some(next) = effect.next else { continue };
                 if seen.insert(shape(&next)) {

@@ -14,10 +14,11 @@ fn relocate(
         key: keys.0,
         new_key: keys.1,
         unregister,
+        persists: false,
         initiator: nexus(C).initiator,
         target_port: 1,
     };
-    state.out(&request, &nexus(from), to.map(nexus).as_ref())
+    state.out(&request, &nexus(from), to.map(nexus).as_slice())
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn the_reservation() {
 
 #[test]
 fn capabilities() {
-    assert_eq!(report(&State::default(), In::Capabilities), [0, 8, 0x10, 0xb0, 0xea, 0x01, 0, 0]);
+    assert_eq!(report(&State::default(), In::Capabilities), [0, 8, 0x1c, 0xb0, 0xea, 0x01, 0, 0]);
 }
 
 #[test]
@@ -64,7 +64,11 @@ fn full_status() {
     };
     let mut state = State::default();
     for (nexus, new_key) in [(&other, K2), (&one, K1)] {
-        state = state.out(&Request::RegisterAndIgnore { new_key }, nexus, None).unwrap().next.unwrap();
+        state = state
+            .out(&Request::RegisterAndIgnore { new_key, how: Registering::default() }, nexus, &[])
+            .unwrap()
+            .next
+            .unwrap();
     }
     run(&mut state, A, RESERVE, WE, (K1, 0));
     let mut expected = vec![0, 0, 0, 2, 0, 0, 0, 128];

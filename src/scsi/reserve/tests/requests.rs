@@ -18,14 +18,20 @@ fn read(action: u8, kind: u8, flags: [u8; 4]) -> Result<Request, Sense> {
 fn service_actions() {
     let flags = [0, 0, 0xff, 0xff];
     let kind = Type::ExclusiveAccess;
-    assert_eq!(read(0, 0xff, flags), Ok(Request::Register { key: KEY, new_key: OTHER }));
+    assert_eq!(
+        read(0, 0xff, flags),
+        Ok(Request::Register { key: KEY, new_key: OTHER, how: Registering::default() })
+    );
     assert_eq!(read(1, 3, flags), Ok(Request::Reserve { key: KEY, kind }));
     assert_eq!(read(2, 3, flags), Ok(Request::Release { key: KEY, kind }));
     assert_eq!(read(3, 0xff, flags), Ok(Request::Clear { key: KEY }));
     let preempt = |abort| Request::Preempt { key: KEY, victim: OTHER, kind: Ok(kind), abort };
     assert_eq!(read(4, 3, flags), Ok(preempt(false)));
     assert_eq!(read(5, 3, flags), Ok(preempt(true)));
-    assert_eq!(read(6, 0xff, flags), Ok(Request::RegisterAndIgnore { new_key: OTHER }));
+    assert_eq!(
+        read(6, 0xff, flags),
+        Ok(Request::RegisterAndIgnore { new_key: OTHER, how: Registering::default() })
+    );
     for action in 8..=0x1f {
         assert_eq!(read(action, 0, flags), Err(Sense::invalid_bit(1, 4)));
     }
@@ -47,14 +53,24 @@ fn scopes_and_types() {
 }
 
 #[test]
-fn what_is_not_offered_is_refused() {
+fn flags_of_the_parameter_list() {
     let wrong = |byte, bit| Some(Sense::invalid_parameter_bit(byte, bit));
+    let how = |request| match request {
+        Ok(Request::Register { how, .. } | Request::RegisterAndIgnore { how, .. }) => how,
+        other => panic!("{other:?}"),
+    };
     for action in 0..=6 {
-        let registers = action == 0 || action == 6;
         let refused = |flags| read(action, 1, flags).err();
-        assert_eq!(refused([0x01, 0, 0, 0]), if registers { wrong(20, 0) } else { None }, "APTPL");
-        assert_eq!(refused([0x04, 0, 0, 0]), if registers { wrong(20, 2) } else { None }, "ALL_TG_PT");
-        assert_eq!(refused([0x08, 0, 0, 0]), wrong(20, 3), "SPEC_I_PT");
+        assert_eq!(refused([0x05, 0, 0, 0]), None, "APTPL and ALL_TG_PT");
+        if action == 0 || action == 6 {
+            let expected = Registering { persists: true, ..Registering::default() };
+            assert_eq!(how(read(action, 1, [0x01, 0, 0, 0])), expected);
+            let expected = Registering { all_ports: true, ..Registering::default() };
+            assert_eq!(how(read(action, 1, [0x04, 0, 0, 0])), expected);
+        }
+        if action != 0 {
+            assert_eq!(refused([0x08, 0, 0, 0]), wrong(20, 3), "SPEC_I_PT is for REGISTER alone");
+        }
         assert_eq!(refused([0x02, 0, 0, 0]), wrong(20, 1));
         assert_eq!(refused([0x40, 0x80, 0, 0]), wrong(20, 6));
         assert_eq!(refused([0, 0x10, 0, 0]), wrong(21, 4));
@@ -81,9 +97,6 @@ fn lengths() {
         assert_eq!(Request::read(&cdb(action, 24), &[0; 23]), error, "less came");
     }
     assert_eq!(Request::read(&cdb(0, 28), &[0; 28]), error, "more than 24 without SPEC_I_PT");
-    let mut list = [0; 28];
-    list[20] = 0x08;
-    assert_eq!(Request::read(&cdb(0, 28), &list), Err(Sense::invalid_parameter_bit(20, 3)));
     for opcode in [0x16, 0x17, 0x56, 0x57] {
         assert_eq!(parameter_bytes(&Cdb::new([opcode, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0])), Ok(0));
     }
@@ -100,17 +113,17 @@ fn moved(flags: u8, id: &[u8]) -> Result<Request, Sense> {
 #[test]
 fn register_and_move() {
     let id = b"\x45\0\0\x24IQN.2026-11.a:b,i,0x00023DABCDEF\0\0\0\0";
-    for (flags, unregister) in [(0x00, false), (0x02, true)] {
+    for (flags, unregister) in [(0x00, false), (0x02, true), (0x01, false), (0x03, true)] {
         let expected = Request::RegisterAndMove {
             key: KEY,
             new_key: OTHER,
             unregister,
+            persists: flags & 0x01 != 0,
             initiator: InitiatorPort::new("iqn.2026-11.a:b", [0, 2, 0x3d, 0xab, 0xcd, 0xef]),
             target_port: 0x0102,
         };
         assert_eq!(moved(flags, id), Ok(expected));
     }
-    assert_eq!(moved(0x01, id), Err(Sense::invalid_parameter_bit(17, 0)), "APTPL");
     assert_eq!(moved(0x82, id), Err(Sense::invalid_parameter_bit(17, 7)));
 
     let cdb = Cdb::new([0x5f, 7, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0]);
@@ -124,6 +137,40 @@ fn register_and_move() {
     assert_eq!(with(|list| list[16] = 1), Err(Sense::invalid_parameter(16)));
     assert_eq!(with(|list| list[23] = 36), Err(Sense::PARAMETER_LIST_LENGTH));
     assert_eq!(with(|list| list[20] = 1), Err(Sense::PARAMETER_LIST_LENGTH));
+}
+
+/// Reads REGISTER with SPEC_I_PT and this additional parameter data.
+fn specified(more: &[u8]) -> Result<Vec<InitiatorPort>, Sense> {
+    let length = u8::try_from(24 + more.len()).unwrap();
+    let cdb = Cdb::new([0x5f, 0, 0, 0, 0, 0, 0, 0, length, 0, 0, 0, 0, 0, 0, 0]);
+    let list = [KEYS.as_slice(), &[0, 0, 0, 0, 0x08, 0, 0, 0], more].concat();
+    match Request::read(&cdb, &list)? {
+        Request::Register { key: KEY, new_key: OTHER, how } => Ok(how.initiators),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn initiators_that_are_specified() {
+    let (a, b) = (b"\x45\0\0\x14iqn.a:b,i,0x23d0001\0", b"\x45\0\0\x18iqn.a:cdef,i,0x23d0002\0\0");
+    let ports = [
+        InitiatorPort::new("iqn.a:b", [0, 0, 2, 0x3d, 0, 1]),
+        InitiatorPort::new("iqn.a:cdef", [0, 0, 2, 0x3d, 0, 2]),
+    ];
+    assert_eq!(specified(&[&[0, 0, 0, 24], a.as_slice()].concat()), Ok(ports[..1].to_vec()));
+    assert_eq!(specified(&[&[0, 0, 0, 52], a.as_slice(), b].concat()), Ok(ports.to_vec()));
+    assert_eq!(specified(&[0, 0, 0, 0]), Ok(Vec::new()));
+    let length = Err(Sense::PARAMETER_LIST_LENGTH);
+    assert_eq!(specified(&[]), length);
+    assert_eq!(specified(&[0, 0, 0]), length);
+    assert_eq!(specified(&[0, 0, 0, 1]), length);
+    assert_eq!(specified(&[&[0, 0, 0, 23], a.as_slice()].concat()), length);
+    // The field at fault counts from the beginning of the list: here the second TransportID.
+    let mut wrong = [&[0, 0, 0, 52], a.as_slice(), b].concat();
+    wrong[28] = 0x05;
+    assert_eq!(specified(&wrong), Err(Sense::invalid_parameter(52)));
+    wrong[28..32].copy_from_slice(&[0x45, 0, 0, 0x1c]);
+    assert_eq!(specified(&wrong), Err(Sense::invalid_parameter(52)), "it goes beyond the list");
 }
 
 #[test]

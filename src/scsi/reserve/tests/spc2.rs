@@ -9,7 +9,7 @@ fn legacy(state: &State, from: NexusId, opcode: u8) -> Result<Effect, Refusal> {
     let mut bytes = [0; 16];
     bytes[0] = opcode;
     let request = Request::read(&Cdb::new(bytes), &[]).map_err(Refusal::Check)?;
-    state.out(&request, &nexus(from), None)
+    state.out(&request, &nexus(from), &[])
 }
 
 fn held_by_a(opcode: u8) -> State {

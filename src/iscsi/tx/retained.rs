@@ -1,0 +1,107 @@
+//! What was sent under a StatSN and is not acknowledged yet: kept at error recovery levels above 0, so that it can be sent
+//! again (RFC 7143 §7.8, §11.16). Data of READs are not kept.
+
+use std::collections::VecDeque;
+
+use super::{StatSn, TxItem};
+use crate::buf::{Buf, Pool};
+use crate::iscsi::sn::Sn;
+use crate::iscsi::wire::Bhs;
+use crate::limits;
+use crate::scsi::sense::Sense;
+
+/// One numbered PDU.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its StatSN.
+    pub stat_sn: Sn,
+    /// Its header, all but serial numbers and lengths.
+    pub bhs: Bhs,
+    sense: Option<(Sense, bool)>,
+    data: Option<Buf>,
+}
+
+/// The PDUs that are kept, oldest first.
+#[derive(Debug)]
+pub struct Retained {
+    /// Invariant: their StatSNs have no gaps. Room for one batch beyond what stays.
+    ring: VecDeque<Kept>,
+}
+
+impl Retained {
+    pub(super) fn new() -> Retained {
+        Retained { ring: VecDeque::with_capacity(limits::RETAINED_MAX + limits::BATCH_PDUS) }
+    }
+
+    /// An item has been sent; `stat_sn` is its own, if it has used one up.
+    pub(super) fn keep(&mut self, item: &mut TxItem, stat_sn: Sn) {
+        let kept = match item {
+            TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
+                Kept { stat_sn, bhs: *bhs, sense: None, data: data.take() }
+            }
+            TxItem::Response { response, sense, .. } => {
+                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None }
+            }
+            TxItem::Pdu { .. } | TxItem::DataIn { .. } => return,
+        };
+        self.ring.push_back(kept);
+    }
+
+    /// The oldest that ExpStatSN acknowledges, or that is too many, taken out.
+    pub fn next_over(&mut self, exp_stat_sn: Option<Sn>) -> Option<Kept> {
+        let is_over = self.ring.front().is_some_and(|kept| {
+            self.ring.len() > limits::RETAINED_MAX
+                || exp_stat_sn.is_some_and(|exp_stat_sn| kept.stat_sn.is_before(exp_stat_sn))
+        });
+        if is_over { self.ring.pop_front() } else { None }
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether none is kept.
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.ring.clear();
+    }
+
+    /// The StatSN of the oldest.
+    pub fn first(&self) -> Option<Sn> {
+        self.ring.front().map(|kept| kept.stat_sn)
+    }
+
+    /// The one of this StatSN to be sent once more, its data copied; none where there is no such or no buffer for it.
+    pub fn again(&self, stat_sn: Sn, pool: &Pool) -> Option<TxItem> {
+        let kept = self.ring.iter().find(|kept| kept.stat_sn == stat_sn)?;
+        let data = match (&kept.sense, &kept.data) {
+            (Some((sense, is_descriptor)), _) => {
+                let mut bytes = [0; limits::SENSE_BYTES_MAX];
+                let count = sense.encode(*is_descriptor, &mut bytes);
+                let mut data = pool.take(count + 2)?;
+                // RFC 7143 §11.4.7.2: the length of the sense data goes first.
+                data[..2].copy_from_slice(&[0, count.to_le_bytes()[0]]);
+                data[2..].copy_from_slice(&bytes[..count]);
+                Some(data)
+            }
+            (None, Some(original)) => {
+                let mut data = pool.take(original.len())?;
+                data.copy_from_slice(original);
+                Some(data)
+            }
+            (None, None) => None,
+        };
+        Some(TxItem::Pdu {
+            bhs: kept.bhs,
+            data,
+            stat_sn: StatSn::Again(stat_sn),
+            is_control: true,
+            closes: false,
+        })
+    }
+}

@@ -1,0 +1,304 @@
+//! Logical units: who they say they are, in which state they are at which port, and who has reserved them.
+
+use super::{Method, Outcome, iscsi_fault, method};
+use crate::control::Control;
+use crate::control::alua::AccessChange;
+use crate::control::identity::{self, Chosen};
+use crate::net::kernel::KernelNet;
+use crate::rpc::context::Context;
+use crate::rpc::fault::Fault;
+use crate::rpc::json::{Json, object};
+use crate::rpc::params::{Nothing, Take, Wrong, params};
+use crate::rpc::types::choice;
+use crate::scsi::alua::AccessState;
+use crate::scsi::view::{LunNumber, UnitView};
+
+pub(super) const METHODS: &[Method] = &[
+    method!(
+        "lunette_get_logical_units",
+        Runtime,
+        Nothing,
+        get_logical_units,
+        "Describes the logical units: their identity, access states, registrations and reservation."
+    ),
+    method!(
+        "lunette_bdev_set_identity",
+        Runtime,
+        SetIdentity,
+        set_identity,
+        "Chooses who the logical unit made of a bdev says it is. What is left out is as by default: it comes from the bdev's \
+         UUID and kind. It is saved in the state file, and initiators are told; in a file of calls it yields to what was \
+         saved since."
+    ),
+    method!(
+        "lunette_bdev_set_alua",
+        Runtime,
+        SetExplicit,
+        set_explicit,
+        "Lets initiators change the access states of a bdev's logical unit (SET TARGET PORT GROUPS), or no more."
+    ),
+    method!(
+        "lunette_target_node_set_alua_state",
+        Runtime,
+        SetState,
+        set_state,
+        "Changes the access state of LUNs by one of a target's portal groups, each of which is a target port group. \
+         Answered when it is saved and in force, initiators have been told, and no device has IO that it forbids."
+    ),
+];
+
+/// An identifier in hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Hex(pub(super) arrayvec::ArrayVec<u8, 16>);
+
+impl Take for Hex {
+    fn kind() -> String {
+        "a string of hexadecimal digits".to_owned()
+    }
+
+    fn take(json: Json) -> Result<Hex, Wrong> {
+        let text = String::take(json)?;
+        identity::bytes(&text)
+            .map(Hex)
+            .ok_or_else(|| Wrong::new(format_args!("{text:?} is not {}", Hex::kind())))
+    }
+}
+
+params! {
+    /// Of `lunette_bdev_set_identity`.
+    pub(super) struct SetIdentity {
+        /// The bdev.
+        name: String,
+        /// T10 vendor identification: up to 8 characters.
+        vendor: Option<String>,
+        /// Product identification: up to 16 characters.
+        product: Option<String>,
+        /// Product revision level: up to 4 characters.
+        revision: Option<String>,
+        /// Unit serial number: up to 64 characters.
+        serial: Option<String>,
+        /// NAA identifier: 16 digits that begin with 2, 3 or 5, or 32 that begin with 6.
+        naa: Option<Hex>,
+        /// EUI-64 identifier: 16 digits.
+        eui64: Option<Hex>,
+        /// What follows the vendor in the T10 identifier: up to 64 characters; product and serial number by default.
+        t10: Option<String>,
+    }
+}
+
+fn set_identity(context: &Context, params: SetIdentity) -> Outcome {
+    let eui64 = match params.eui64 {
+        None => None,
+        Some(Hex(bytes)) => {
+            Some(bytes.as_slice().try_into().map_err(|_| Fault::params("eui64: it is 16 digits"))?)
+        }
+    };
+    let chosen = Chosen {
+        vendor: params.vendor,
+        product: params.product,
+        revision: params.revision,
+        serial: params.serial,
+        naa: params.naa.map(|Hex(bytes)| bytes),
+        eui64,
+        t10: params.t10,
+    };
+    let is_initial = context.is_loading();
+    answer(context.control_and_wait(move |control, _, done| {
+        control.set_identity(&params.name, chosen, is_initial, done)
+    })?)
+}
+
+/// Something that had to be saved.
+fn answer(ended: Result<crate::control::done::Outcome, crate::control::error::ChangeError>) -> Outcome {
+    match ended {
+        Ok(outcome) if outcome.is_saved => Ok(Json::Bool(true)),
+        Ok(_) => Err(Fault::internal(crate::control::error::ChangeError::NotSaved)),
+        Err(error) => Err(iscsi_fault(&error)),
+    }
+}
+
+params! {
+    /// Of `lunette_bdev_set_alua`.
+    pub(super) struct SetExplicit {
+        /// The bdev; a LUN leads to it.
+        name: String,
+        /// Whether initiators may.
+        explicit: bool,
+    }
+}
+
+fn set_explicit(context: &Context, params: SetExplicit) -> Outcome {
+    let is_initial = context.is_loading();
+    answer(context.control_and_wait(move |control, _, done| {
+        control.set_alua_explicit(&params.name, params.explicit, is_initial, done)
+    })?)
+}
+
+choice! {
+    /// ASYMMETRIC ACCESS STATE.
+    pub(super) enum State {
+        "active_optimized" => ActiveOptimized,
+        "active_non_optimized" => ActiveNonOptimized,
+        "standby" => Standby,
+        "unavailable" => Unavailable,
+        "transitioning" => Transitioning,
+    }
+}
+
+impl From<State> for AccessState {
+    fn from(state: State) -> AccessState {
+        match state {
+            State::ActiveOptimized => AccessState::ActiveOptimized,
+            State::ActiveNonOptimized => AccessState::ActiveNonOptimized,
+            State::Standby => AccessState::Standby,
+            State::Unavailable => AccessState::Unavailable,
+            State::Transitioning => AccessState::Transitioning,
+        }
+    }
+}
+
+params! {
+    /// Of `lunette_target_node_set_alua_state`.
+    pub(super) struct SetState {
+        /// The target.
+        name: String,
+        /// A portal group that leads to it.
+        pg_tag: u16,
+        /// The state from now on.
+        state: State,
+        /// One LUN of the target; all where none is given.
+        lun_id: Option<u16>,
+        /// Whether initiators are to prefer this way; as it was where it is not given.
+        preferred: Option<bool>,
+    }
+}
+
+fn set_state(context: &Context, params: SetState) -> Outcome {
+    let change = AccessChange {
+        target: params.name,
+        portal_group: params.pg_tag,
+        lun: params.lun_id.map(LunNumber),
+        state: params.state.into(),
+        is_preferred: params.preferred,
+        is_initial: context.is_loading(),
+    };
+    answer(context.control_and_wait(move |control, _, done| control.set_access_state(&change, done))?)
+}
+
+fn get_logical_units(context: &Context, _: Nothing) -> Outcome {
+    context.control(|control, _| {
+        let units = control.logical_units();
+        units.map(|(bdev, view)| describe(control, bdev, view)).collect::<Json>()
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {
+    let identity = &view.identity;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    let mut shown = object! {
+        "bdev_name": bdev,
+        "vendor": text(&identity.vendor),
+        "product": text(&identity.product),
+        "revision": text(&identity.revision),
+        "serial": &identity.serial,
+        "naa": hex(&identity.naa),
+    };
+    if let Some(eui64) = &identity.eui64 {
+        shown.push("eui64", hex(eui64));
+    }
+    if let Some(t10) = &identity.t10 {
+        shown.push("t10", t10);
+    }
+    let mut ports = Vec::new();
+    for target in control.targets() {
+        for &(tag, port) in &target.relative_ports {
+            if target.luns.iter().any(|(_, name)| *name == bdev) {
+                let group = view.alua.group(port);
+                ports.push(object! {
+                    "target": target.name,
+                    "pg_tag": tag,
+                    "relative_port": port,
+                    "state": group.state.name(),
+                    "preferred": group.is_preferred,
+                });
+            }
+        }
+    }
+    shown.push("explicit_alua", view.alua.is_explicit());
+    shown.push("ports", Json::Array(ports));
+    let (registrations, reservation) = view.permits.state().shown();
+    let registration = |(nexus, key): (&crate::scsi::reserve::Nexus, u64)| {
+        object! {
+            "initiator": &*nexus.initiator.name,
+            "isid": hex(&nexus.initiator.isid),
+            "relative_port": nexus.target_port,
+            "key": format!("{key:016x}"),
+            "holder": view.permits.state().holds(nexus.id),
+        }
+    };
+    shown.push("registrations", registrations.map(registration).collect::<Json>());
+    if let Some(kind) = reservation {
+        shown.push("reservation_type", kind.code());
+    }
+    shown
+}
+
+/// The calls that make choices again: for the file of calls.
+pub(in crate::rpc) fn identity_call(name: &str, chosen: &Chosen) -> Option<Json> {
+    if *chosen == Chosen::default() {
+        return None;
+    }
+    let mut params = object! { "name": name };
+    let texts = [
+        ("vendor", &chosen.vendor),
+        ("product", &chosen.product),
+        ("revision", &chosen.revision),
+        ("serial", &chosen.serial),
+        ("t10", &chosen.t10),
+    ];
+    for (field, text) in texts {
+        if let Some(text) = text {
+            params.push(field, text);
+        }
+    }
+    if let Some(naa) = &chosen.naa {
+        params.push("naa", hex(naa));
+    }
+    if let Some(eui64) = &chosen.eui64 {
+        params.push("eui64", hex(eui64));
+    }
+    Some(object! { "method": "lunette_bdev_set_identity", "params": params })
+}
+
+/// The same of access states.
+pub(in crate::rpc) fn access_calls(control: &Control<KernelNet>) -> Vec<Json> {
+    let mut calls = Vec::new();
+    for (bdev, view) in control.logical_units() {
+        if view.alua.is_explicit() {
+            let params = object! { "name": bdev, "explicit": true };
+            calls.push(object! { "method": "lunette_bdev_set_alua", "params": params });
+        }
+        for target in control.targets() {
+            let lun = target.luns.iter().find(|(_, name)| *name == bdev).map(|(number, _)| *number);
+            for (&(tag, port), number) in target.relative_ports.iter().zip(lun.into_iter().cycle()) {
+                let group = view.alua.group(port);
+                if group.state == AccessState::default() && !group.is_preferred {
+                    continue;
+                }
+                let params = object! {
+                    "name": target.name,
+                    "pg_tag": tag,
+                    "state": group.state.name(),
+                    "lun_id": number.0,
+                    "preferred": group.is_preferred,
+                };
+                calls.push(object! { "method": "lunette_target_node_set_alua_state", "params": params });
+            }
+        }
+    }
+    calls
+}

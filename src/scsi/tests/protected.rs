@@ -1,0 +1,121 @@
+//! Units formatted with protection information (SBC-4 §4.22).
+
+use super::{answered, cdb, planned, refused, target, unit};
+use crate::bdev::protection::{Checks, Protection};
+use crate::id::NexusId;
+use crate::scsi::protect::Protected;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::{LunNumber, UnitView};
+use crate::scsi::{Access, Extent, Place, Plan, Transfer, plain};
+
+fn formatted() -> UnitView {
+    UnitView { protection: Some(Protection::Type1), ..unit() }
+}
+
+const EXTENT: Extent = Extent { lba: 5, blocks: 2, fua: false };
+
+fn protected(access: Access, guard: bool, reference: bool) -> Plan {
+    Plan::Protected(Protected { extent: EXTENT, access, checks: Checks { guard, reference } })
+}
+
+#[test]
+fn it_is_told() {
+    let of = |kind| {
+        let unit = UnitView { protection: kind, ..unit() };
+        let capacity =
+            answered(&[0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0], Some(&unit), None)[12];
+        let inquiry = answered(&[0x12, 0, 0, 0, 96, 0], Some(&unit), None)[5];
+        let extended = answered(&[0x12, 1, 0x86, 0, 64, 0], Some(&unit), None)[4];
+        let limits = answered(&[0x12, 1, 0xb0, 0, 64, 0], Some(&unit), None)[8..12].to_vec();
+        (capacity, inquiry & 0x01, extended, limits)
+    };
+    // 16 MiB in blocks; 504 blocks of 520 bytes are 256 KiB.
+    assert_eq!(of(None), (0x00, 0x00, 0x00, vec![0, 0, 0x80, 0]));
+    assert_eq!(of(Some(Protection::Type1)), (0x01, 0x01, 0x05, vec![0, 0, 0x01, 0xf8]));
+    assert_eq!(of(Some(Protection::Type3)), (0x05, 0x01, 0x24, vec![0, 0, 0x01, 0xf8]));
+    let usage = |unit: &UnitView| {
+        answered(&[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 1, 0, 0, 0], Some(unit), None)[4..7].to_vec()
+    };
+    assert_eq!(usage(&unit()), [0x28, 0x18, 0xff]);
+    assert_eq!(usage(&formatted()), [0x28, 0xf8, 0xff]);
+}
+
+#[test]
+fn each_value_of_the_field_checks_its_own() {
+    let forms = [
+        (vec![0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0], Access::Read),
+        (vec![0xa8, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0], Access::Read),
+        (vec![0x88, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0], Access::Read),
+        (vec![0x2a, 0, 0, 0, 0, 5, 0, 0, 2, 0], Access::Write),
+        (vec![0xaa, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0], Access::Write),
+        (vec![0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0], Access::Write),
+    ];
+    for (form, access) in forms {
+        let with = |field: u8| {
+            let mut bytes = form.clone();
+            bytes[1] = field << 5;
+            bytes
+        };
+        let plain = if access == Access::Read { Plan::Read(EXTENT) } else { Plan::Write(EXTENT) };
+        assert_eq!(planned(&with(0), &formatted()), plain);
+        for (field, guard, reference) in
+            [(1, true, true), (2, false, true), (3, false, false), (4, true, false), (5, true, true)]
+        {
+            assert_eq!(planned(&with(field), &formatted()), protected(access, guard, reference), "{field}");
+            let pointer = Sense::invalid_bit(
+                1,
+                if field & 4 != 0 {
+                    7
+                } else if field & 2 != 0 {
+                    6
+                } else {
+                    5
+                },
+            );
+            assert_eq!(refused(&with(field), &unit()), pointer, "a unit without it");
+        }
+        for field in [6, 7] {
+            assert_eq!(refused(&with(field), &formatted()), Sense::invalid_bit(1, 7));
+        }
+        // Never by the short way.
+        let target = target();
+        let unit = formatted();
+        let place =
+            Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+        assert_eq!(crate::scsi::plain(&cdb(&with(1)).bytes, &place), None);
+    }
+    assert!(plain_is_served());
+}
+
+fn plain_is_served() -> bool {
+    let (target, unit) = (target(), formatted());
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    plain(&cdb(&[0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0]).bytes, &place).is_some()
+}
+
+#[test]
+fn eight_bytes_go_with_each_block() {
+    let (target, unit) = (target(), formatted());
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
+    let transfer = |bytes: &[u8]| planned(bytes, &unit).transfer(&place);
+    assert_eq!(transfer(&[0x28, 0x20, 0, 0, 0, 5, 0, 0, 2, 0]), Transfer::In(1040));
+    assert_eq!(transfer(&[0x2a, 0x60, 0, 0, 0, 5, 0, 0, 2, 0]), Transfer::Out(1040));
+    assert_eq!(transfer(&[0x28, 0x20, 0, 0, 0, 0, 0, 1, 0xf8, 0]), Transfer::In(504 * 520));
+    assert_eq!(refused(&[0x28, 0x20, 0, 0, 0, 0, 0, 1, 0xf9, 0], &unit), Sense::INVALID_FIELD);
+    assert_eq!(refused(&[0x28, 0x20, 0, 0, 3, 0xe8, 0, 0, 1, 0], &unit), Sense::LBA_OUT_OF_RANGE.at(1000));
+}
+
+#[test]
+fn what_compares_blocks_does_so_without() {
+    assert!(matches!(planned(&[0x2f, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Plan::Work(_)));
+    assert_eq!(refused(&[0x2f, 0x22, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 7));
+    assert_eq!(refused(&[0x2e, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 7));
+    assert_eq!(
+        refused(&[0x04, 0, 0, 0, 0, 0], &formatted()),
+        Sense::INVALID_OPCODE,
+        "it stays as it was made"
+    );
+    assert_eq!(refused(&[0x41, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 5));
+}
