@@ -192,8 +192,10 @@ pub const CONNS_STEP: u32 = 32;
 pub const SPARE_WINDOW: u32 = 2048;
 /// Bytes received from one connection before the next has its turn, beside those of a data segment that is under way.
 pub const STAGING_BYTES: usize = 256 * 1024;
-/// So many where none is under way: then they may be many commands, and others wait for all of them.
-pub const RECEIVE_BYTES: usize = 128 * 1024;
+/// So many where none is under way: then they may be many commands, and others wait for all of them. 32 of them with 4 KiB of data
+/// each fit, digests included.
+pub const RECEIVE_BYTES: usize = 136 * 1024;
+const _: () = assert!(RECEIVE_BYTES <= STAGING_BYTES && 32 * (48 + 4 + 4096 + 4) <= RECEIVE_BYTES);
 /// A connection that moved so much when it was served last, both ways, is heavy: it waits until those that are not are answered.
 pub const HEAVY_BYTES: usize = 16 * 1024;
 /// Heavy connections are served in one turn until they have received, or have to be sent, so much together.

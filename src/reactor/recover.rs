@@ -125,6 +125,7 @@ impl<N: Net> Reactor<N> {
         let session = link.conn.session_key();
         link.conn.lose(cause == CloseCause::Replaced, &mut self.tables.cx(session, now));
         (link.is_readable, link.is_writable, link.has_stalled_reads) = (false, false, false);
+        link.cut = None;
         self.net.close(link.sock);
         self.next_scan = now;
         self.run_queued_of(session, now);
