@@ -124,6 +124,9 @@ until_true 20 has_paths || bad "the second path does not come back"
 check "the second stands by" set_state 2 standby
 
 step "kill -9, and it is as it was"
+# Else the initiator would change them while lunette is away.
+check "initiators may change states no more" rpc lunette_bdev_set_alua '{"name":"disk0","explicit":false}'
+check "the second stands by, whatever they did" set_state 2 standby
 goes_by "before" "$first"
 kill -9 "$lunette"; wait "$lunette" 2>/dev/null
 "$SHARE/lunette" serve -r "$socket" --idle park --config "$config" --state "$state" >>/out/lunette.log 2>&1 & lunette=$!
