@@ -270,9 +270,9 @@ impl Session {
         }
     }
 
-    /// Takes a task whose obligation is met out of every count.
-    pub(in crate::iscsi) fn forget(&mut self, key: Key, tasks: &mut Tasks) -> Option<Task> {
-        let task = tasks.remove(&mut self.tasks, key)?;
+    /// Takes a task whose obligation is met out of every count, and drops it.
+    pub(in crate::iscsi) fn forget(&mut self, key: Key, tasks: &mut Tasks) {
+        let Some(task) = tasks.get(key) else { return };
         match task.phase {
             Phase::Early | Phase::Answered => {}
             phase => {
@@ -288,7 +288,7 @@ impl Session {
         if task.attribute == ORDERED && task.phase != Phase::Answered {
             self.ordered_count -= 1;
         }
-        Some(task)
+        tasks.discard(&mut self.tasks, key);
     }
 
     /// A task was answered and is kept: it holds nobody up any more.

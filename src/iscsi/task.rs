@@ -406,12 +406,12 @@ impl Tasks {
         Ok(key)
     }
 
-    /// Takes a task out of its session's list and the table.
-    pub fn remove(&mut self, list: &mut TaskList, key: Key) -> Option<Task> {
-        let task = self.slab.remove(key)?;
-        self.unlink(list, task.links);
+    /// Takes a task out of its session's list, and drops it where it is.
+    pub fn discard(&mut self, list: &mut TaskList, key: Key) {
+        let Some(links) = self.slab.get(key).map(|task| task.links) else { return };
+        self.unlink(list, links);
         list.count -= 1;
-        Some(task)
+        self.slab.discard(key);
     }
 
     /// Puts a task of the list behind all others.

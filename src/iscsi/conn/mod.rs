@@ -33,7 +33,7 @@ use crate::iscsi::obligation::End;
 use crate::iscsi::params::Params;
 use crate::iscsi::session::Session;
 use crate::iscsi::sn::Sn;
-use crate::iscsi::task::{Outcome, Phase, Task, Tasks};
+use crate::iscsi::task::{Outcome, Phase, Tasks};
 use crate::iscsi::tx::{Batch, Queued, StatSn, TxItem, TxQueue};
 use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
 use crate::limits;
@@ -61,7 +61,7 @@ pub struct Cx<'a> {
     pub unsolicited: &'a Pool,
     /// Buffers for data that were asked for, and for what we send.
     pub solicited: &'a Pool,
-    /// What is published of each logical unit, by [`UnitId`].
+    /// What is published of each logical unit, by [`crate::id::UnitId`].
     pub units: &'a [Option<Arc<UnitView>>],
     /// Commands by which windows may still grow, over all connections.
     pub spare_window: &'a mut u32,
@@ -445,20 +445,19 @@ impl Conn {
         }
     }
 
-    /// Takes a task of this connection whose obligation is met out of every count.
-    fn forget(&mut self, key: Key, cx: &mut Cx<'_>) -> Option<Task> {
-        let task = cx.session.forget(key, cx.tasks)?;
+    /// Takes a task of this connection whose obligation is met out of every count, and drops it.
+    fn forget(&mut self, key: Key, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get(key) else { return };
         debug_assert!(task.conn == self.key, "a task is ended by its own connection");
-        if task.phase == Phase::Answered {
-            return Some(task);
+        if task.phase != Phase::Answered {
+            if task.obligation.is_answered() {
+                cx.session.count(cx.now.since_ns(task.came_at));
+            }
+            if task.is_immediate {
+                self.immediate_count -= 1;
+            }
         }
-        if task.obligation.is_answered() {
-            cx.session.count(cx.now.since_ns(task.came_at));
-        }
-        if task.is_immediate {
-            self.immediate_count -= 1;
-        }
-        Some(task)
+        cx.session.forget(key, cx.tasks);
     }
 
     /// A task has been answered: it is over, and forgotten unless it is kept until the answer is acknowledged.

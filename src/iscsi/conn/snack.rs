@@ -68,7 +68,7 @@ impl Conn {
                 }
                 cx.session.swallow(key, cx.tasks);
             }
-            Some(key) => drop(self.forget(key, cx)),
+            Some(key) => self.forget(key, cx),
             None => {}
         }
     }
