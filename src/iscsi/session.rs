@@ -132,12 +132,13 @@ impl Session {
         }
     }
 
-    /// Adds a task that has arrived, or gives it back where the table is full.
-    pub(in crate::iscsi) fn add(&mut self, task: Task, tasks: &mut Tasks) -> Result<Key, Box<Task>> {
+    /// Adds a task that has arrived; none where the table is full.
+    #[inline(always)]
+    pub(in crate::iscsi) fn add(&mut self, task: Task, tasks: &mut Tasks) -> Option<Key> {
         let is_ordered = task.attribute == ORDERED;
         let key = tasks.push(&mut self.tasks, task)?;
         self.ordered_count += u32::from(is_ordered);
-        Ok(key)
+        Some(key)
     }
 
     /// Takes the CmdSN of a request that becomes no task. Whether the request counts at all.

@@ -244,6 +244,7 @@ struct Links {
 
 impl Task {
     /// A task that has just arrived.
+    #[inline(always)]
     pub fn new(conn: Key, itt: u32, cmd_sn: Sn, cdb: Cdb, plan: Plan, now: Tick) -> Task {
         Task {
             conn,
@@ -393,17 +394,17 @@ impl Tasks {
         self.slab.is_empty()
     }
 
-    /// Appends a task to its session's list, or gives it back where the table is full.
-    pub fn push(&mut self, list: &mut TaskList, mut task: Task) -> Result<Key, Box<Task>> {
-        task.links = Links { previous: list.last, next: None };
-        let key = self.slab.insert(task).map_err(Box::new)?;
+    /// Appends a task to its session's list; none where the table is full.
+    #[inline(always)]
+    pub fn push(&mut self, list: &mut TaskList, task: Task) -> Option<Key> {
+        let key = self.slab.insert(Task { links: Links { previous: list.last, next: None }, ..task }).ok()?;
         match list.last.and_then(|last| self.slab.get_mut(last)) {
             Some(last) => last.links.next = Some(key),
             None => list.first = Some(key),
         }
         list.last = Some(key);
         list.count += 1;
-        Ok(key)
+        Some(key)
     }
 
     /// Takes a task out of its session's list, and drops it where it is.

@@ -36,7 +36,7 @@ impl Conn {
         let task = self.task(command, bytes, cx);
         let place = if task.piece.is_some() { task.moves_bytes as usize } else { 0 };
         let is_immediate = task.is_immediate;
-        let Ok(key) = cx.session.add(task, cx.tasks) else {
+        let Some(key) = cx.session.add(task, cx.tasks) else {
             // Cannot be: the table holds what all windows allow. The command was never accepted.
             return Err(Fatal::Protocol("more commands than any window allows"));
         };
@@ -45,6 +45,7 @@ impl Conn {
     }
 
     /// Judges a command by its header.
+    #[inline(always)]
     fn task(&mut self, command: &ScsiCommand, immediate_bytes: usize, cx: &mut Cx<'_>) -> Task {
         let cdb = Cdb::new(command.cdb);
         let number = LunNumber::decode(&command.lun);
