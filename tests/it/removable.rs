@@ -8,7 +8,7 @@ use lunette_initiator::scsi::cdb;
 use lunette_initiator::session::{Function, Tmf};
 use lunette_initiator::{Client, Command, Data};
 
-use crate::harness::{Setup, World, pattern, read, sense, test_unit_ready, write};
+use crate::harness::{Setup, World, pattern, read, sense, test_unit_ready, until, write};
 
 const REMOVAL_PREVENTED: (u8, u8, u8) = (0x5, 0x53, 0x02);
 const NO_MEDIUM: (u8, u8, u8) = (0x2, 0x3a, 0x00);
@@ -80,6 +80,9 @@ fn a_medium_comes_out_when_nothing_is_in_the_device_any_more() {
     let ejected = one.session().command(eject()).unwrap();
     one.ping(b"").unwrap();
     assert_eq!(one.next_event(), None, "a write is in the device");
+    until("the medium is out for others while the one who asked waits", || {
+        !other.run(test_unit_ready(0)).unwrap().is_good()
+    });
     refused(&mut other, read(0, 8), NO_MEDIUM);
     world.disks[0].faults.release(rule);
     assert!(other.completion(written).unwrap().is_good());
