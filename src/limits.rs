@@ -147,8 +147,8 @@ pub const IOS_MAX: u32 =
 /// Connections of one reactor that keep what they have answered until it is acknowledged: those at error recovery levels above 0.
 /// Others at such levels have nothing to resend.
 pub const RETAINING_CONNS_MAX: u32 = 64;
-/// Numbered PDUs that such a connection keeps; the oldest go first.
-pub const RETAINED_MAX: usize = (WINDOW_MAX + CONTROL_REPLIES_MAX) as usize;
+/// Numbered PDUs that such a connection keeps; the oldest go first. For so many answered tasks the table has room.
+pub const RETAINED_MAX: usize = WINDOW_MAX as usize;
 /// Data of a READ are sent again (RFC 7143 §11.16) if they are no more than this: their place is counted PDU by PDU.
 pub const RESEND_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Writes to a unit that are remembered, so that data are not sent again which have changed since.

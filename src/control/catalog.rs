@@ -237,6 +237,12 @@ impl Catalog {
         self.refresh_all(&names, is_used)
     }
 
+    /// Drops the LUNs of their own that an initiator group's had, which is gone. Returns the views that have changed.
+    pub(super) fn drop_lun_maps(&mut self, tag: u32, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        let names = self.targets.change(|target| target.drop_lun_map(tag));
+        self.refresh_all(&names, is_used)
+    }
+
     /// Makes the views of all targets that a portal group leads to anew.
     pub(super) fn refresh_at(&mut self, tag: u16, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
         let names = self.targets.change(|target| target.tags().contains(&tag));

@@ -280,20 +280,20 @@ impl<N: Net> Control<N> {
     }
 
     /// Changes what initiators have to prove that come to a target by a portal group, or makes that what the target asks
-    /// for everywhere.
+    /// for everywhere. It stays while the portal group is there, whatever is mapped by it meanwhile.
     ///
     /// # Errors
-    /// No such target or portal group there.
+    /// No such target or portal group.
     pub fn set_port_auth(
         &mut self,
         target: &str,
         portal_group: u16,
         auth: Option<super::auth::Auth>,
     ) -> Result<(), ChangeError> {
-        let target = self.catalog.targets.find(target)?;
-        if !target.tags().contains(&portal_group) {
+        if self.catalog.portals.get(portal_group).is_none() {
             return Err(ChangeError::missing(What::PortalGroup, portal_group));
         }
+        let target = self.catalog.targets.find(target)?;
         target.port_auths.retain(|(tag, _)| *tag != portal_group);
         target.port_auths.extend(auth.map(|auth| (portal_group, auth)));
         Ok(())

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use super::Control;
 use super::keeper::Then;
 use super::saving::AfterSave;
-use crate::id::{ReactorId, UnitId};
+use crate::id::{NexusId, ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToReactor};
 use crate::scsi::chore::{Chore, Decision};
+use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::Medium;
 use crate::scsi::{Outcome, Status};
@@ -26,9 +27,19 @@ type Asker = (ReactorId, TaskTicket);
 #[derive(Debug)]
 enum Phase {
     /// It is being done, or about to be.
-    Begun { chore: Arc<Chore>, asker: Option<Asker> },
+    Begun(Begun),
     /// It has failed, and was a SANITIZE.
     Failed { may_exit: bool },
+}
+
+#[derive(Debug)]
+struct Begun {
+    chore: Arc<Chore>,
+    /// For whom.
+    nexus: NexusId,
+    asker: Option<Asker>,
+    /// AUSE of the SANITIZE that had failed before.
+    former: Option<bool>,
 }
 
 /// The units that a chore is done on, or has failed on.
@@ -57,7 +68,7 @@ impl<N: Net> Control<N> {
             _ => return refuse(Sense::NOT_READY),
         }
         match (decision, self.chores.units.get(&ask.unit)) {
-            (_, Some(Phase::Begun { chore, .. })) => refuse(chore.sense()),
+            (_, Some(Phase::Begun(begun))) => refuse(begun.chore.sense()),
             (_, _) if self.keeper.is_full() => Some(Outcome::of(Status::Busy)),
             (Decision::Nothing, _) | (Decision::ExitFailureMode, None) => Some(Outcome::GOOD),
             (Decision::ExitFailureMode, Some(Phase::Failed { may_exit: true })) => {
@@ -71,11 +82,18 @@ impl<N: Net> Control<N> {
             (Decision::ExitFailureMode, Some(Phase::Failed { may_exit: false })) => {
                 refuse(Sense::invalid_bit(1, 4))
             }
-            (Decision::Begin(chore), _) => {
+            (Decision::Begin(chore), former) => {
+                let former = match former {
+                    Some(Phase::Failed { may_exit }) => Some(*may_exit),
+                    _ => None,
+                };
+                let Some(nexus) = self.sessions.nexus_of(ask.session) else {
+                    return Some(Outcome::of(Status::TaskAborted));
+                };
                 let chore = Arc::new(chore);
-                let begun =
-                    Phase::Begun { chore: Arc::clone(&chore), asker: Some((ask.reactor, ask.ticket)) };
-                self.chores.units.insert(ask.unit, begun);
+                let asker = Some((ask.reactor, ask.ticket));
+                let begun = Begun { chore: Arc::clone(&chore), nexus, asker, former };
+                self.chores.units.insert(ask.unit, Phase::Begun(begun));
                 match self.sanitize_key(ask.unit) {
                     // A process that ends meanwhile leaves it unfinished, and its successor has to know.
                     Some(key) if chore.is_sanitize() => {
@@ -89,16 +107,31 @@ impl<N: Net> Control<N> {
         }
     }
 
-    /// That a SANITIZE begins is saved, or is not going to be.
+    /// That a SANITIZE begins is saved, or is not going to be. Until now others went on: who asked may have been aborted, and may
+    /// have lost the leave to write.
     pub(super) fn show_sanitize(&mut self, unit: UnitId, is_saved: bool) {
-        let Some(Phase::Begun { chore, asker }) = self.chores.units.get_mut(&unit) else { return };
-        if is_saved {
-            let chore = Arc::clone(chore);
+        let Some(Phase::Begun(begun)) = self.chores.units.get(&unit) else { return };
+        let may_write = self.catalog.registry.view(unit).is_some_and(|view| {
+            let is_there = matches!(view.medium, Medium::Ready | Medium::Failed);
+            is_there && !view.is_write_protected() && view.permits.allows(begun.nexus, Class::Write)
+        });
+        if is_saved && may_write && begun.asker.is_some() {
+            let chore = Arc::clone(&begun.chore);
             return self.show_chore(unit, Some(chore), false, Then::BeginChore(unit));
         }
-        let asker = asker.take();
-        self.chores.units.remove(&unit);
-        self.answer_asker(asker, Outcome::check(Sense::INTERNAL_FAILURE));
+        let conflict = Outcome::of(Status::ReservationConflict);
+        self.call_off(unit, if is_saved { conflict } else { Outcome::check(Sense::INTERNAL_FAILURE) });
+    }
+
+    /// A chore does not begin: its unit is as it was. Whether a SANITIZE of before has failed.
+    fn call_off(&mut self, unit: UnitId, outcome: Outcome) -> bool {
+        let Some(Phase::Begun(begun)) = self.chores.units.remove(&unit) else { return false };
+        match begun.former {
+            Some(may_exit) => drop(self.chores.units.insert(unit, Phase::Failed { may_exit })),
+            None => self.forget_sanitize(unit),
+        }
+        self.answer_asker(begun.asker, outcome);
+        begun.former.is_some()
     }
 
     /// The medium of a unit that comes back: one whose SANITIZE has not ended well is not ready before another has.
@@ -124,16 +157,13 @@ impl<N: Net> Control<N> {
 
     /// Every reactor shows that the unit is busy, and no device has an IO of before, if all `is_clean`.
     pub(super) fn begin_chore(&mut self, unit: UnitId, is_clean: bool) {
-        let Some(Phase::Begun { chore, asker }) = self.chores.units.get_mut(&unit) else { return };
         if !is_clean {
-            let asker = asker.take();
-            self.chores.units.remove(&unit);
-            self.forget_sanitize(unit);
-            self.show_chore(unit, None, false, Then::Nothing);
-            return self.answer_asker(asker, Outcome::check(Sense::INTERNAL_FAILURE));
+            let had_failed = self.call_off(unit, Outcome::check(Sense::INTERNAL_FAILURE));
+            return self.show_chore(unit, None, had_failed, Then::Nothing);
         }
-        let chore = Arc::clone(chore);
-        let asker = if chore.is_immediate() { asker.take() } else { None };
+        let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit) else { return };
+        let chore = Arc::clone(&begun.chore);
+        let asker = if chore.is_immediate() { begun.asker.take() } else { None };
         self.answer_asker(asker, Outcome::GOOD);
         let running: Vec<_> = self.outbox.running().collect();
         if let Some(home) = unit.index().checked_rem(running.len()).and_then(|at| running.get(at)) {
@@ -141,13 +171,20 @@ impl<N: Net> Control<N> {
         }
     }
 
-    /// The chore of a unit is over.
+    /// The chore of a unit is over. A SANITIZE has not ended well before its record is gone for good: the next life would show
+    /// the unit as failed, with what hosts have written since.
     pub(super) fn chore_ended(&mut self, unit: UnitId, is_done: bool) {
-        let Some(Phase::Begun { chore, asker }) = self.chores.units.remove(&unit) else { return };
-        let has_failed = !is_done && chore.is_sanitize();
-        if is_done {
-            self.forget_sanitize(unit);
+        let Some(Phase::Begun(Begun { chore, .. })) = self.chores.units.get(&unit) else { return };
+        match self.sanitize_key(unit) {
+            Some(key) if is_done && chore.is_sanitize() => self.save(&key, None, AfterSave::Sanitized(unit)),
+            _ => self.chore_over(unit, is_done),
         }
+    }
+
+    /// The end of a chore is shown and answered.
+    pub(super) fn chore_over(&mut self, unit: UnitId, is_done: bool) {
+        let Some(Phase::Begun(Begun { chore, asker, .. })) = self.chores.units.remove(&unit) else { return };
+        let has_failed = !is_done && chore.is_sanitize();
         if has_failed {
             self.chores.units.insert(unit, Phase::Failed { may_exit: chore.may_exit() });
         }
@@ -162,12 +199,12 @@ impl<N: Net> Control<N> {
         }
     }
 
-    /// A command that waits for a chore is aborted. The chore is not.
+    /// A command that waits for a chore is aborted. The chore is not, if it has begun.
     pub(super) fn withdraw_chore(&mut self, reactor: ReactorId, ticket: TaskTicket, unit: UnitId) {
-        if let Some(Phase::Begun { asker, .. }) = self.chores.units.get_mut(&unit)
-            && *asker == Some((reactor, ticket))
+        if let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit)
+            && begun.asker == Some((reactor, ticket))
         {
-            let asker = asker.take();
+            let asker = begun.asker.take();
             self.answer_asker(asker, Outcome::of(Status::TaskAborted));
         }
     }

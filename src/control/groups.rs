@@ -83,7 +83,8 @@ impl<N: Net> Control<N> {
     /// No such group.
     pub fn delete_initiator_group(&mut self, tag: u32) -> Result<(), ChangeError> {
         self.catalog.initiators.delete(tag)?;
-        let changed = self.catalog.drop_maps(|_, initiator| initiator == tag, &is_used(&self.sessions));
+        let mut changed = self.catalog.drop_lun_maps(tag, &is_used(&self.sessions));
+        changed.extend(self.catalog.drop_maps(|_, initiator| initiator == tag, &is_used(&self.sessions)));
         self.republish(changed);
         Ok(())
     }

@@ -36,6 +36,8 @@ pub(super) enum AfterSave {
     Identifying(Box<Written>),
     /// A SANITIZE begins.
     Sanitize(UnitId),
+    /// One has ended well.
+    Sanitized(UnitId),
 }
 
 /// SET IDENTIFYING INFORMATION while it is being saved.
@@ -97,6 +99,7 @@ impl<N: Net> Control<N> {
             AfterSave::Identity(choosing) => self.chosen(*choosing, is_saved),
             AfterSave::Identifying(written) => self.written(*written, is_saved),
             AfterSave::Sanitize(unit) => self.show_sanitize(unit, is_saved),
+            AfterSave::Sanitized(unit) => self.chore_over(unit, is_saved),
         }
     }
 

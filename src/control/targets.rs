@@ -270,6 +270,13 @@ impl Target {
         Ok(lost.filter(|unit| !self.maps_unit(*unit)).collect())
     }
 
+    /// The initiator group is gone. Whether it had LUNs of its own.
+    pub(super) fn drop_lun_map(&mut self, initiators: u32) -> bool {
+        let count = self.lun_maps.len();
+        self.lun_maps.retain(|(tag, _)| *tag != initiators);
+        self.lun_maps.len() < count
+    }
+
     /// The number that is wanted, or the lowest that is free.
     pub(super) fn free_lun(&self, wanted: Option<LunNumber>) -> Result<LunNumber, ChangeError> {
         if self.mappings.len() >= TARGET_LUNS_MAX {
@@ -360,7 +367,7 @@ impl Target {
         let tags = self.tags();
         self.ports.retain(|view| tags.contains(&view.portal_group) || is_used(view.portal_group));
         self.redirects.retain(|redirect| tags.contains(&redirect.portal_group));
-        self.port_auths.retain(|(tag, _)| tags.contains(tag));
+        self.port_auths.retain(|(tag, _)| portals.get(*tag).is_some());
         let told = told(&tags, portals);
         let known: BTreeSet<u16> = self.ports.iter().map(|view| view.portal_group).collect();
         let made: Vec<(u16, u16)> =

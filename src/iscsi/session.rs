@@ -141,6 +141,12 @@ impl Session {
         Some(key)
     }
 
+    /// Whether a command of this CmdSN is on its way on another connection, its data not all there.
+    pub(in crate::iscsi) fn is_arriving(&self, cmd_sn: Sn, tasks: &Tasks) -> bool {
+        let is_it = |task: &Task| task.phase == Phase::Early && !task.is_immediate && task.cmd_sn == cmd_sn;
+        !self.is_single() && tasks.find(&self.tasks, is_it).is_some()
+    }
+
     /// Takes the CmdSN of a request that becomes no task. Whether the request counts at all.
     pub(in crate::iscsi) fn take_cmd_sn(&mut self, is_immediate: bool, cmd_sn: Sn) -> bool {
         if is_immediate {

@@ -318,8 +318,15 @@ impl TxQueue {
     }
 
     /// What is kept.
-    pub fn retained(&mut self) -> Option<&mut Retained> {
-        self.retained.as_deref_mut()
+    pub fn retained(&self) -> Option<&Retained> {
+        self.retained.as_deref()
+    }
+
+    /// The oldest PDU that was sent and that `exp_stat_sn` acknowledges, or that is one too many, taken out.
+    pub fn next_over(&mut self, exp_stat_sn: Option<Sn>) -> Option<Kept> {
+        let kept = self.retained.as_deref_mut()?.next_over(exp_stat_sn)?;
+        self.control_bytes -= kept.data_bytes();
+        Some(kept)
     }
 
     /// Items queued.
@@ -392,7 +399,10 @@ impl TxQueue {
             places += u32::from(first.keeps_place());
             self.pop(items);
         }
-        self.begun = None;
+        // Its place was given back when the socket took the first byte of it.
+        if self.begun.take().is_some_and(|(pdu, _)| pdu.frees) {
+            places -= 1;
+        }
         self.unsent_bytes = 0;
         places
     }
@@ -481,7 +491,8 @@ impl TxQueue {
                 if let Some(retained) = &mut self.retained
                     && let Some(item) = self.first.and_then(|first| items.get_mut(first))
                 {
-                    retained.keep(&mut item.item, pdu.after.stat_sn.previous());
+                    // What is kept counts until it is let go: else its peer decided how much that is.
+                    self.control_bytes += retained.keep(&mut item.item, pdu.after.stat_sn.previous());
                 }
                 self.pop(items);
             }

@@ -206,7 +206,8 @@ impl<N: Net> Reactor<N> {
             self.net.close(link.sock);
         }
         self.drop_parked(|io| io.conn == key, now);
-        self.hungry.retain(|(conn, _)| *conn != key);
+        // Those that another connection has taken over stay.
+        self.hungry.retain(|(_, task)| self.tables.tasks.get(*task).is_some());
         self.event(Event::Closed { session, cause });
         self.tables.sessions[session_key].leave(key);
         if self.tables.sessions[session_key].conns().is_empty() {

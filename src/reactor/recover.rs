@@ -197,7 +197,9 @@ impl<N: Net> Reactor<N> {
             self.conns.get(key).is_some_and(|link| link.conn.has_tasks(&self.tables.cx(session, now)));
         // The last connection of a session stays until its time is over.
         if !has_tasks && self.tables.sessions[session].conns().len() > 1 {
-            self.conns.remove(key);
+            if let Some(mut link) = self.conns.remove(key) {
+                link.conn.close(&mut self.tables.cx(session, now));
+            }
             self.tables.let_go();
             self.tables.sessions[session].leave(key);
             self.tell(ToControl::ConnEnded { session: id, cid });

@@ -231,7 +231,8 @@ impl<N: Net> Reactor<N> {
         let worked = !self.ready.is_empty();
         for index in 0..self.ready.len() {
             let ready = self.ready[index];
-            if let Some(link) = self.conns.get_mut(ready.id) {
+            // One that was lost since has no socket any more.
+            if let Some(link) = self.conns.get_mut(ready.id).filter(|link| !link.conn.is_lost()) {
                 link.is_readable |= ready.readable;
                 link.is_writable |= ready.writable;
                 self.activate(ready.id);

@@ -228,7 +228,10 @@ impl<N: Net> Reactor<N> {
         let session = link.conn.session_key();
         if !is_of_many {
             // Data in flight for it find no task and are dropped; most initiators send none after ABORT TASK.
-            if let What::Task(task) = waiting.what {
+            if let What::Task(task) = waiting.what
+                && let Some(conn) = self.tables.tasks.get(task).map(|task| task.conn)
+                && let Some(link) = self.conns.get_mut(conn)
+            {
                 link.conn.retire(task, &mut self.tables.cx(session, now));
             }
             return false;

@@ -72,19 +72,44 @@ fn it_is_saved_shown_done_shown_and_answered() {
     let sense = Sense { progress: Some(0), ..Sense::SANITIZE_IN_PROGRESS };
     assert_eq!(answer(&world, alice), (1, Outcome::check(sense)), "one at a time");
     world.tell(ended);
+    silent(&world);
+    assert!(!slow.write(&mut world).contains_key(SANITIZE), "before anybody is told");
     let (view, attention) = shown(&mut world, false);
     assert_eq!((view.medium, attention), (Medium::Ready, None));
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
-    assert!(!slow.write(&mut world).contains_key(SANITIZE));
 }
 
 #[test]
 fn who_waits_may_be_aborted_and_it_is_not() {
-    let (mut world, _, alice, ended) = begun(0x00);
+    let (mut world, slow, alice, ended) = begun(0x00);
     world.tell(ToControl::Withdraw { reactor: ReactorId(0), ticket: ticket(1), unit: UnitId(0) });
     assert_eq!(answer(&world, alice), (1, Outcome::of(Status::TaskAborted)));
     world.tell(ended);
+    slow.write(&mut world);
     assert_eq!(shown(&mut world, false).0.medium, Medium::Ready);
+    silent(&world);
+}
+
+#[test]
+fn who_is_aborted_or_shut_out_before_it_begins_has_none() {
+    let (mut world, slow, alice, _) = keeping(Records::new());
+    sanitize(&mut world, alice, 0x00);
+    world.tell(ToControl::Withdraw { reactor: ReactorId(0), ticket: ticket(1), unit: UnitId(0) });
+    assert_eq!(answer(&world, alice), (1, Outcome::of(Status::TaskAborted)));
+    slow.write(&mut world);
+    silent(&world);
+    assert_eq!(world.control.store.get(SANITIZE), None);
+
+    let (mut world, slow, alice, bob) = keeping(Records::new());
+    sanitize(&mut world, alice, 0x00);
+    // RESERVE (6).
+    ask(&mut world, bob, &[0x16, 0, 0, 0, 0, 0], &[]);
+    for reactor in [0, 1] {
+        acknowledge(&mut world, reactor, true);
+    }
+    assert_eq!(answer(&world, bob), (1, Outcome::GOOD));
+    slow.write(&mut world);
+    assert_eq!(answer(&world, alice), (1, Outcome::of(Status::ReservationConflict)));
     silent(&world);
 }
 

@@ -30,7 +30,9 @@ impl Conn {
                 // Rejected when its data have gone by: `handle` does not know it as a task.
                 return drop(Then::TooMany);
             }
-        } else if cx.session.window.place(command.cmd_sn) == SnPlace::Ignored {
+        } else if cx.session.window.place(command.cmd_sn) == SnPlace::Ignored
+            || cx.session.is_arriving(command.cmd_sn, cx.tasks)
+        {
             return drop(Then::Ignore);
         }
         let task = self.task(command, bytes, cx);
@@ -115,6 +117,16 @@ impl Conn {
         task.arrived_bytes = bhs.data_bytes();
         task.asked_bytes = task.arrived_bytes;
         let (is_immediate, cmd_sn) = (task.is_immediate, task.cmd_sn);
+        if task.phase != Phase::Early {
+            // Aborted while it came.
+            return None;
+        }
+        if !is_immediate && cx.session.window.place(cmd_sn) == SnPlace::Ignored {
+            // Something else with its CmdSN has come whole on another connection meanwhile.
+            task.obligation.meet(End::Discarded);
+            self.forget(key, cx);
+            return None;
+        }
         if !is_intact && self.params.error_recovery_level > 0 {
             // RFC 7143 §7.8: discarded, as if it had not come; §7.2.1: its initiator sends it again.
             task.obligation.meet(End::Discarded);

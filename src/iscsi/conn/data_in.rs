@@ -75,6 +75,10 @@ impl Conn {
     /// Data of a READ that has been answered, once more: `data` begin at `offset` of its data.
     pub fn data_again(&mut self, key: Key, data: Buf, offset: u32, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
+        if !self.is_sending() {
+            task.again = None;
+            return;
+        }
         let end = offset + u32::try_from(data.len()).unwrap_or(u32::MAX);
         let ends_piece = end.is_multiple_of(limits::PIECE_BYTES_MAX) || end == task.moves_bytes;
         let item = TxItem::DataIn {

@@ -426,7 +426,9 @@ impl Conn {
     /// reactor's to wait for.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
         self.abandon_all(cx);
-        self.tx.clear(cx.tx);
+        // Their answers are not on their way any more: the session's other connections have their places.
+        let unsent = self.tx.clear(cx.tx);
+        cx.session.window.end(unsent);
     }
 
     /// Gives up the tasks of this connection without an answer.

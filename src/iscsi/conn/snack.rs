@@ -40,14 +40,14 @@ impl Conn {
             // It cannot know what was not sent.
             return;
         }
-        while let Some(kept) = self.tx.retained().and_then(|retained| retained.next_over(Some(exp_stat_sn))) {
+        while let Some(kept) = self.tx.next_over(Some(exp_stat_sn)) {
             self.let_go(&kept, cx);
         }
     }
 
     /// More is kept than there is room for: the oldest goes unacknowledged.
     pub(super) fn drop_oldest(&mut self, cx: &mut Cx<'_>) {
-        while let Some(kept) = self.tx.retained().and_then(|retained| retained.next_over(None)) {
+        while let Some(kept) = self.tx.next_over(None) {
             self.let_go(&kept, cx);
         }
     }

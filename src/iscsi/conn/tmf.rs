@@ -229,6 +229,10 @@ impl Conn {
         if !is_told && !task.obligation.is_met() {
             task.obligation.meet(End::Aborted);
         }
+        if task.phase == Phase::Early && !task.is_immediate {
+            // It has not all come: nothing else takes its CmdSN.
+            cx.session.window.take(task.cmd_sn);
+        }
         cx.session.unqueue(task.phase);
         task.phase = if is_told { Phase::Running } else { Phase::Swallowing };
         self.settle(key, cx);

@@ -21,6 +21,13 @@ pub struct Kept {
     data: Option<Buf>,
 }
 
+impl Kept {
+    /// How long its data are.
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.data.as_ref().map_or(0, |data| data.len() as u64)
+    }
+}
+
 /// The PDUs that are kept, oldest first.
 #[derive(Debug)]
 pub struct Retained {
@@ -33,8 +40,8 @@ impl Retained {
         Retained { ring: VecDeque::with_capacity(limits::RETAINED_MAX + limits::BATCH_PDUS) }
     }
 
-    /// An item has been sent; `stat_sn` is its own, if it has used one up.
-    pub(super) fn keep(&mut self, item: &mut TxItem, stat_sn: Sn) {
+    /// An item has been sent; `stat_sn` is its own, if it has used one up. How many bytes of data are kept of it.
+    pub(super) fn keep(&mut self, item: &mut TxItem, stat_sn: Sn) -> u64 {
         let kept = match item {
             TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
                 Kept { stat_sn, bhs: *bhs, sense: None, data: data.take() }
@@ -42,9 +49,11 @@ impl Retained {
             TxItem::Response { response, sense, .. } => {
                 Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None }
             }
-            TxItem::Pdu { .. } | TxItem::DataIn { .. } => return,
+            TxItem::Pdu { .. } | TxItem::DataIn { .. } => return 0,
         };
+        let bytes = kept.data_bytes();
         self.ring.push_back(kept);
+        bytes
     }
 
     /// The oldest that ExpStatSN acknowledges, or that is too many, taken out.

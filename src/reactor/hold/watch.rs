@@ -46,18 +46,21 @@ impl Watches {
         self.whole == 0
     }
 
-    /// Watches a range from now on. False where there is no room.
-    pub(super) fn add(&mut self, range: HoldRange, watch: Watch, now: Tick) -> bool {
+    /// Watches the next range of a token from now on. Where there is no room, or the ranges before it are not all watched any more,
+    /// the token is not whole.
+    pub(super) fn add(&mut self, range: HoldRange, watch: Watch, now: Tick) {
         self.expire(now);
         if self.entries.len() == WATCHES_MAX {
             self.entries.retain(|entry| !entry.is_broken);
         }
-        let has_room = self.entries.len() < WATCHES_MAX;
-        if has_room {
+        let before = self.entries.iter().filter(|entry| entry.watch.token == watch.token && !entry.is_broken);
+        let before: u64 = before.map(|entry| u64::from(entry.range.blocks)).sum();
+        if before == watch.offset_blocks && self.entries.len() < WATCHES_MAX {
             self.entries.push(Entry { range, watch, is_broken: false });
+            self.count();
+        } else {
+            self.forget(watch.token);
         }
-        self.count();
-        has_room
     }
 
     /// Forgets tokens whose time is over.
@@ -125,7 +128,8 @@ mod tests {
 
     fn add(watches: &mut Watches, token: TokenId, lba: u64, blocks: u32, offset_blocks: u64) -> bool {
         let range = HoldRange { unit: UNIT, lba, blocks };
-        watches.add(range, Watch { token, offset_blocks, until: Tick::from_ns(100) }, Tick::ZERO)
+        watches.add(range, Watch { token, offset_blocks, until: Tick::from_ns(100) }, Tick::ZERO);
+        watches.is_whole(token)
     }
 
     #[test]
@@ -156,6 +160,22 @@ mod tests {
         assert!(!watches.is_whole(7) && watches.is_whole(8) && !watches.is_idle());
         watches.change(UNIT, 0, u64::MAX);
         assert!(!watches.is_whole(8) && watches.is_idle());
+    }
+
+    #[test]
+    fn a_token_of_which_a_range_is_not_watched_is_not_whole() {
+        let mut watches = Watches::new();
+        assert!(add(&mut watches, 7, 100, 10, 0));
+        for token in 1000..1000 + WATCHES_MAX as u128 - 1 {
+            assert!(add(&mut watches, token, 0, 1, 0));
+        }
+        assert!(!add(&mut watches, 7, 200, 10, 10), "no room for its second range");
+
+        // Broken between two ranges, and forgotten to make room.
+        watches.forget(1000);
+        assert!(add(&mut watches, 8, 100, 10, 0));
+        watches.change(UNIT, 100, 1);
+        assert!(!add(&mut watches, 8, 200, 10, 10));
     }
 
     #[test]

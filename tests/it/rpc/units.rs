@@ -245,6 +245,12 @@ fn initiators_of_a_group_find_luns_of_their_own() {
     // Everybody's again.
     daemon.ok("lunette_target_node_set_lun_map", &format!(r#"{{"name":"{TARGET}","ig_tag":2}}"#));
     assert_eq!(luns(&mut backup), [0, 1]);
+    // With its group a list goes.
+    daemon.ok("lunette_target_node_set_lun_map", &format!(r#"{{"name":"{TARGET}","ig_tag":2,"luns":[]}}"#));
+    let has_list = |daemon: &Managed| saved(daemon).to_string().contains("lunette_target_node_set_lun_map");
+    assert!(has_list(&daemon));
+    daemon.ok("iscsi_delete_initiator_group", r#"{"tag":2}"#);
+    assert!(!has_list(&daemon));
 }
 
 #[test]
@@ -263,6 +269,11 @@ fn a_portal_group_can_ask_for_a_proof_of_its_own() {
     }
     let calls = daemon.ok("framework_get_config", r#"{"name":"iscsi"}"#);
     assert!(calls.as_array().unwrap().iter().any(|call| call["method"] == method), "{calls}");
+    // It is not lost while nobody is let in there.
+    let maps = format!(r#"{{"name":"{TARGET}","pg_ig_maps":[{{"pg_tag":2,"ig_tag":1}}]}}"#);
+    daemon.ok("iscsi_target_node_remove_pg_ig_maps", &maps);
+    daemon.ok("iscsi_target_node_add_pg_ig_maps", &maps);
+    login(&second).unwrap_err();
     daemon.ok(method, &set(""));
     login(&second).unwrap();
     let nowhere = daemon.refused(method, &format!(r#"{{"name":"{TARGET}","pg_tag":3}}"#)).1;
