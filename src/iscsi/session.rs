@@ -141,18 +141,19 @@ impl Session {
         Some(key)
     }
 
-    /// Whether a command of this CmdSN is on its way on another connection, its data not all there.
+    /// Whether a command of this CmdSN is on its way on another connection, its data not all there: whatever else comes with it
+    /// is ignored, or that command would run without them.
     pub(in crate::iscsi) fn is_arriving(&self, cmd_sn: Sn, tasks: &Tasks) -> bool {
         let is_it = |task: &Task| task.phase == Phase::Early && !task.is_immediate && task.cmd_sn == cmd_sn;
         !self.is_single() && tasks.find(&self.tasks, is_it).is_some()
     }
 
     /// Takes the CmdSN of a request that becomes no task. Whether the request counts at all.
-    pub(in crate::iscsi) fn take_cmd_sn(&mut self, is_immediate: bool, cmd_sn: Sn) -> bool {
+    pub(in crate::iscsi) fn take_cmd_sn(&mut self, is_immediate: bool, cmd_sn: Sn, tasks: &Tasks) -> bool {
         if is_immediate {
             return true;
         }
-        if self.window.place(cmd_sn) == SnPlace::Ignored {
+        if self.window.place(cmd_sn) == SnPlace::Ignored || self.is_arriving(cmd_sn, tasks) {
             return false;
         }
         // One that is early is served early: it changes nothing that a command before it could see.

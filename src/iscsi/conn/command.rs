@@ -121,12 +121,6 @@ impl Conn {
             // Aborted while it came.
             return None;
         }
-        if !is_immediate && cx.session.window.place(cmd_sn) == SnPlace::Ignored {
-            // Something else with its CmdSN has come whole on another connection meanwhile.
-            task.obligation.meet(End::Discarded);
-            self.forget(key, cx);
-            return None;
-        }
         if !is_intact && self.params.error_recovery_level > 0 {
             // RFC 7143 §7.8: discarded, as if it had not come; §7.2.1: its initiator sends it again.
             task.obligation.meet(End::Discarded);

@@ -39,7 +39,9 @@ impl Conn {
         data: To,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !cx.session.take_cmd_sn(nop.immediate || nop.itt == TAG_NONE, nop.cmd_sn) || nop.itt == TAG_NONE {
+        if !cx.session.take_cmd_sn(nop.immediate || nop.itt == TAG_NONE, nop.cmd_sn, cx.tasks)
+            || nop.itt == TAG_NONE
+        {
             return Ok(None);
         }
         let echo = match data {
@@ -67,7 +69,7 @@ impl Conn {
         data: To,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !cx.session.take_cmd_sn(text.immediate, text.cmd_sn) {
+        if !cx.session.take_cmd_sn(text.immediate, text.cmd_sn, cx.tasks) {
             return Ok(None);
         }
         let bytes: &[u8] = match &data {
@@ -185,7 +187,7 @@ impl Conn {
         logout: &LogoutRequest,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !cx.session.take_cmd_sn(logout.immediate, logout.cmd_sn) {
+        if !cx.session.take_cmd_sn(logout.immediate, logout.cmd_sn, cx.tasks) {
             return Ok(None);
         }
         let other = OtherLogout {

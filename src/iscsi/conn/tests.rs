@@ -318,3 +318,64 @@ fn the_beginning_of_a_command_is_cut_and_nothing_else() {
     assert_eq!(world.receive(&pdu[..20]), None);
     assert!(!world.conn.is_cut(&pdu[20..100]));
 }
+
+/// WRITE (10) of a block to LBA 0 whose data come with it.
+fn write_a_block(number: u8) -> [u8; 48 + 512] {
+    let mut pdu = [7; 48 + 512];
+    pdu[..48].copy_from_slice(&scsi(0xa0, number, 512, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0]));
+    (pdu[1], pdu[6]) = (0xa0, 2);
+    pdu
+}
+
+#[test]
+fn a_command_that_is_aborted_while_it_comes_leaves_no_hole_and_does_not_come_back() {
+    for is_final in [true, false] {
+        let mut world = World::new();
+        let mut write = write_a_block(1);
+        // Not final: Data-Out PDUs are to follow, so that it stays until they have come.
+        write[1] = if is_final { 0xa0 } else { 0x20 };
+        assert_eq!(world.receive(&write[..300]), None);
+        let key = world.tasks.find(&world.session.tasks, |_| true).unwrap();
+        world.conn.abort(key, false, cx!(world));
+        let waits = world.receive(&write[300..]);
+        assert_eq!(waits, None);
+        let next = world.command(&test_unit_ready(2));
+        world.end(next);
+        assert_eq!(world.send().len(), 1, "no answer to what was aborted");
+        let keeps_its_place_until_its_data_have_come = !is_final;
+        assert_eq!(world.session.window.unanswered() > 0, keeps_its_place_until_its_data_have_come);
+    }
+}
+
+#[test]
+fn what_a_closed_connection_had_not_sent_keeps_no_place_in_the_window() {
+    // Nothing sent, and a PDU half sent.
+    for sent in [0, 20] {
+        let mut world = World::new();
+        for number in 1..=2 {
+            let key = world.command(&test_unit_ready(number));
+            world.end(key);
+        }
+        if sent > 0 {
+            let mut batch = Batch::new();
+            world.conn.fill(&mut batch, &world.tx, &world.session);
+            assert!(!world.conn.sent(sent, &batch, cx!(world)));
+        }
+        world.conn.close(cx!(world));
+        assert_eq!(world.session.window.unanswered(), 0, "{sent} bytes were sent");
+    }
+}
+
+#[test]
+fn what_comes_with_the_cmd_sn_of_a_command_that_is_still_coming_is_ignored() {
+    let mut world = World::new();
+    let write = write_a_block(1);
+    assert_eq!(world.receive(&write[..300]), None);
+    // Another connection brings it, as that of a command, of a NOP-Out, and in an ABORT TASK of another tag.
+    assert!([0, 1].into_iter().all(|index| world.session.enter(Key { index, generation: 0 })));
+    let ignored = world.session.is_arriving(Sn(1), &world.tasks);
+    assert!(ignored && !world.session.take_cmd_sn(false, Sn(1), &world.tasks));
+    assert_eq!(world.session.next_due(&mut world.tasks), None);
+    world.command(&write[300..]);
+    assert!(!world.session.is_arriving(Sn(1), &world.tasks));
+}

@@ -150,7 +150,7 @@ impl Conn {
         bhs: &Bhs,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !cx.session.take_cmd_sn(request.immediate, request.cmd_sn) {
+        if !cx.session.take_cmd_sn(request.immediate, request.cmd_sn, cx.tasks) {
             return Ok(None);
         }
         if self.tmf_count >= limits::TMFS_MAX {
@@ -207,6 +207,7 @@ impl Conn {
         // received and aborted.
         if cx.session.window.place(call.ref_cmd_sn) != SnPlace::Ignored
             && call.ref_cmd_sn.is_before(call.cmd_sn)
+            && !cx.session.is_arriving(call.ref_cmd_sn, cx.tasks)
         {
             cx.session.window.take(call.ref_cmd_sn);
             return Err(TmfReply::Complete);
