@@ -172,12 +172,12 @@ impl<N: Net> Reactor<N> {
                 io.conn = conn;
             }
         }
-        if let Some(link) = self.conns.get_mut(old) {
-            link.conn.hand_off(key, &mut self.tables.cx(session, now));
-        }
+        let Some(link) = self.conns.get_mut(old) else { return };
+        let segment_bytes = link.conn.hand_off(key, &mut self.tables.cx(session, now));
         let Some(link) = self.conns.get_mut(conn) else { return };
         let mut cx = self.tables.cx(session, now);
-        let go_on = link.conn.take_over(key, call.exp_data_sn, self.serial + 1, block_bytes, &mut cx);
+        let go_on =
+            link.conn.take_over(key, call.exp_data_sn, segment_bytes, self.serial + 1, block_bytes, &mut cx);
         match go_on {
             GoOn::Wait => {}
             GoOn::Read => self.advance_read(conn, key, now),

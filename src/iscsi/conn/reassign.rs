@@ -112,19 +112,21 @@ impl Conn {
         found.ok_or(TmfReply::NoTask)
     }
 
-    /// Gives a task away.
-    pub fn hand_off(&mut self, key: Key, cx: &mut Cx<'_>) {
+    /// Gives a task away. The length of the data segments it was sent in.
+    pub fn hand_off(&mut self, key: Key, cx: &mut Cx<'_>) -> u32 {
         if cx.tasks.get(key).is_some_and(|task| task.is_immediate && task.phase != Phase::Answered) {
             self.immediate_count -= 1;
         }
+        self.params.send_segment_bytes_max
     }
 
     /// Takes a task over. `exp_data_sn`: the first Data-In or R2T that the initiator has not had; `serial`: that of the next IO;
-    /// `block_bytes`: of its unit.
+    /// `block_bytes`: of its unit; `segment_bytes`: what [`Conn::hand_off`] said.
     pub fn take_over(
         &mut self,
         key: Key,
         exp_data_sn: Sn,
+        segment_bytes: u32,
         serial: u64,
         block_bytes: u32,
         cx: &mut Cx<'_>,
@@ -137,6 +139,18 @@ impl Conn {
         if task.is_immediate {
             self.immediate_count += 1;
         }
+        let was_owed = task.is_owed_data();
+        if was_owed {
+            // It does not come any more, and is asked for anew if it is wanted.
+            task.r2ts = R2ts::default();
+            task.unsolicited = None;
+            task.is_damaged = false;
+            task.data_out_sn = Sn(0);
+            task.asked_bytes = task.arrived_bytes;
+            if exp_data_sn.0 <= task.data_sn.0 {
+                task.data_sn = exp_data_sn;
+            }
+        }
         if task.phase == Phase::Queued {
             return GoOn::Wait;
         }
@@ -144,6 +158,9 @@ impl Conn {
         let go_on = match task.plan {
             _ if is_failed => GoOn::Answer,
             plan if plan.reads().is_some() => {
+                // Data-In PDUs of another length do not count the same bytes.
+                let is_alike = segment_bytes == self.params.send_segment_bytes_max;
+                let exp_data_sn = if is_alike { exp_data_sn } else { Sn(0) };
                 let offset = offset_of(&self.params, exp_data_sn.0, task.queued_bytes);
                 // A block in two parts of different times would be neither: it is begun at a block, if need be at the first.
                 let is_whole = offset.is_multiple_of(plan.wire_bytes(block_bytes).max(1));
@@ -158,23 +175,14 @@ impl Conn {
                 task.restarted_at = serial;
                 if offset >= task.moves_bytes { GoOn::Answer } else { GoOn::Read }
             }
-            Plan::Report(_) if task.data_sn != Sn(0) => {
+            // What it said when nobody could be told is lost.
+            Plan::Report(_) if task.data_sn != Sn(0) || !was_answered && !task.is_waiting_for_buffer => {
                 (task.queued_bytes, task.data_sn) = (0, Sn(0));
                 task.outcome = None;
                 GoOn::Run
             }
             _ if was_answered => GoOn::Answer,
-            _ if task.is_owed_data() => {
-                task.r2ts = R2ts::default();
-                task.unsolicited = None;
-                task.is_damaged = false;
-                task.data_out_sn = Sn(0);
-                task.asked_bytes = task.arrived_bytes;
-                if exp_data_sn.0 <= task.data_sn.0 {
-                    task.data_sn = exp_data_sn;
-                }
-                GoOn::Write
-            }
+            _ if was_owed => GoOn::Write,
             _ => GoOn::Wait,
         };
         if go_on == GoOn::Answer && task.outcome.is_none() {
