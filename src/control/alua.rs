@@ -8,14 +8,17 @@ use super::done::Done;
 use super::error::{ChangeError, What};
 use super::keeper::Then;
 use super::pending::ChangeId;
-use super::saving::AfterSave;
+use super::saving::{AfterSave, small};
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::net::Net;
-use crate::reactor::message::{Ask, TaskTicket, ToReactor};
+use crate::reactor::message::{Ask, TaskTicket};
 use crate::scsi::Outcome;
 use crate::scsi::alua::{self, AccessState, Alua, Cause, Group};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{LunNumber, UnitView};
+
+/// The kind of record that access states have.
+const RECORD: &str = "alua";
 
 /// Who wants a change.
 #[derive(Debug)]
@@ -166,7 +169,7 @@ impl<N: Net> Control<N> {
     /// How it is to be, changes included that are still being saved.
     fn intended(&self, unit: UnitId) -> Alua {
         let view = self.catalog.registry.view(unit);
-        match self.alua_key(unit).filter(|_| self.store.is_there()) {
+        match self.record_key(RECORD, unit).filter(|_| self.store.is_there()) {
             Some(key) => self.store.get(&key).map(read).unwrap_or_default(),
             None => view.map(|view| view.alua.clone()).unwrap_or_default(),
         }
@@ -175,10 +178,8 @@ impl<N: Net> Control<N> {
     fn shift(&mut self, unit: UnitId, alua: Alua, by: By) {
         let record = record(&alua);
         let shifting = Shifting { unit, alua, by };
-        match self.alua_key(unit) {
-            Some(key) => self.save(&key, record, AfterSave::Access(Box::new(shifting))),
-            None => self.shifted(shifting, true),
-        }
+        let key = self.record_key(RECORD, unit);
+        self.save(key.as_deref(), record, AfterSave::Access(Box::new(shifting)));
     }
 
     /// A change is saved, or cannot be: then it does not happen.
@@ -188,14 +189,7 @@ impl<N: Net> Control<N> {
         let view = view.map(|view| UnitView { alua, ..UnitView::clone(view) });
         match by {
             By::Command { reactor, ticket, session } => {
-                let then = Then::Answer { reactor, ticket, is_flushed: false };
-                let shown = view.and_then(|view| self.show_unit(view, Some(session), then).ok());
-                let outcome = match shown {
-                    Some(true) => return,
-                    Some(false) => Outcome::GOOD,
-                    None => Outcome::check(Sense::INTERNAL_FAILURE),
-                };
-                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+                self.show_and_answer(view, session, reactor, ticket);
             }
             By::Operator(id) => {
                 if !is_saved {
@@ -212,17 +206,13 @@ impl<N: Net> Control<N> {
         }
     }
 
-    fn alua_key(&self, unit: UnitId) -> Option<String> {
-        self.catalog.registry.uuid_of(unit).map(|uuid| format!("alua/{uuid}"))
-    }
-
     /// Whether something was saved in a life before.
     fn was_found(&self, unit: UnitId) -> bool {
-        self.alua_key(unit).is_some_and(|key| self.store.was_found(&key))
+        self.record_key(RECORD, unit).is_some_and(|key| self.store.was_found(&key))
     }
 
     fn alua_record(&self, unit: UnitId) -> Option<&Value> {
-        self.store.get(&self.alua_key(unit)?)
+        self.store.get(&self.record_key(RECORD, unit)?)
     }
 
     /// As it was saved.
@@ -250,7 +240,7 @@ fn read(record: &Value) -> Alua {
     let is = |value: &Value, name: &str| value.get(name).and_then(Value::as_bool).unwrap_or_default();
     let group = |value: &Value| {
         Some(Group {
-            number: value.get("group")?.as_u64().and_then(|number| u16::try_from(number).ok())?,
+            number: small(value.get("group")?)?,
             state: AccessState::named(value.get("state")?.as_str()?)?,
             is_preferred: is(value, "preferred"),
             cause: if is(value, "explicit") { Cause::Explicit } else { Cause::Implicit },

@@ -223,23 +223,19 @@ impl Catalog {
         self.refresh_all(&names, is_used)
     }
 
-    /// Drops the pairs of which a group is gone. Returns the views that have changed.
-    pub(super) fn drop_maps(
-        &mut self,
-        is_gone: impl Fn(u16, u32) -> bool,
-        is_used: IsUsed<'_>,
-    ) -> Vec<Arc<TargetView>> {
-        let names = self.targets.change(|target| {
-            let count = target.maps.len();
-            target.maps.retain(|&(portal, initiator)| !is_gone(portal, initiator));
-            target.maps.len() < count
-        });
+    /// Drops the pairs of a portal group that is gone. Returns the views that have changed.
+    pub(super) fn drop_portals(&mut self, tag: u16, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        let names = self.targets.change(|target| target.drop_maps(|portal, _| portal == tag));
         self.refresh_all(&names, is_used)
     }
 
-    /// Drops the LUNs of their own that an initiator group's had, which is gone. Returns the views that have changed.
-    pub(super) fn drop_lun_maps(&mut self, tag: u32, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
-        let names = self.targets.change(|target| target.drop_lun_map(tag));
+    /// Drops the pairs and the LUNs of their own that the initiators of a group had, which is gone. Returns the views that have
+    /// changed.
+    pub(super) fn drop_initiators(&mut self, tag: u32, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        let names = self.targets.change(|target| {
+            let had_luns = target.drop_lun_map(tag);
+            target.drop_maps(|_, initiator| initiator == tag) || had_luns
+        });
         self.refresh_all(&names, is_used)
     }
 

@@ -21,6 +21,9 @@ use crate::scsi::sense::Sense;
 use crate::scsi::view::Medium;
 use crate::scsi::{Outcome, Status};
 
+/// The kind of record that a SANITIZE has while it has not ended well.
+const SANITIZE: &str = "sanitize";
+
 /// A command that waits for a chore.
 type Asker = (ReactorId, TaskTicket);
 
@@ -94,11 +97,11 @@ impl<N: Net> Control<N> {
                 let asker = Some((ask.reactor, ask.ticket));
                 let begun = Begun { chore: Arc::clone(&chore), nexus, asker, former };
                 self.chores.units.insert(ask.unit, Phase::Begun(begun));
-                match self.sanitize_key(ask.unit) {
+                match self.record_key(SANITIZE, ask.unit) {
                     // A process that ends meanwhile leaves it unfinished, and its successor has to know.
                     Some(key) if chore.is_sanitize() => {
                         let record = json!({ "may_exit": chore.may_exit() });
-                        self.save(&key, Some(record), AfterSave::Sanitize(ask.unit));
+                        self.save(Some(&key), Some(record), AfterSave::Sanitize(ask.unit));
                     }
                     _ => self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit)),
                 }
@@ -136,7 +139,7 @@ impl<N: Net> Control<N> {
 
     /// The medium of a unit that comes back: one whose SANITIZE has not ended well is not ready before another has.
     pub(super) fn saved_medium(&mut self, unit: UnitId, medium: Medium) -> Medium {
-        let record = self.sanitize_key(unit).and_then(|key| self.store.get(&key).cloned());
+        let record = self.record_key(SANITIZE, unit).and_then(|key| self.store.get(&key).cloned());
         let Some(record) = record.filter(|_| !self.chores.units.contains_key(&unit)) else { return medium };
         let may_exit = record.get("may_exit").and_then(Value::as_bool).unwrap_or(false);
         self.chores.units.insert(unit, Phase::Failed { may_exit });
@@ -144,13 +147,8 @@ impl<N: Net> Control<N> {
         if medium == Medium::Ready { Medium::Failed } else { medium }
     }
 
-    /// The key of the record that a SANITIZE has while it has not ended well.
-    fn sanitize_key(&self, unit: UnitId) -> Option<String> {
-        self.catalog.registry.uuid_of(unit).map(|uuid| format!("sanitize/{uuid}"))
-    }
-
     fn forget_sanitize(&mut self, unit: UnitId) {
-        if let Some(key) = self.sanitize_key(unit) {
+        if let Some(key) = self.record_key(SANITIZE, unit) {
             self.store.set(&key, None);
         }
     }
@@ -175,8 +173,10 @@ impl<N: Net> Control<N> {
     /// the unit as failed, with what hosts have written since.
     pub(super) fn chore_ended(&mut self, unit: UnitId, is_done: bool) {
         let Some(Phase::Begun(Begun { chore, .. })) = self.chores.units.get(&unit) else { return };
-        match self.sanitize_key(unit) {
-            Some(key) if is_done && chore.is_sanitize() => self.save(&key, None, AfterSave::Sanitized(unit)),
+        match self.record_key(SANITIZE, unit) {
+            Some(key) if is_done && chore.is_sanitize() => {
+                self.save(Some(&key), None, AfterSave::Sanitized(unit))
+            }
             _ => self.chore_over(unit, is_done),
         }
     }

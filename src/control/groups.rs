@@ -40,7 +40,7 @@ impl<N: Net> Control<N> {
     pub fn delete_portal_group(&mut self, tag: u16) -> Result<(), ChangeError> {
         // Its listeners are closed by this, and so taken out of the network.
         drop(self.catalog.portals.remove(tag)?);
-        let changed = self.catalog.drop_maps(|portal, _| portal == tag, &is_used(&self.sessions));
+        let changed = self.catalog.drop_portals(tag, &is_used(&self.sessions));
         self.republish(changed);
         Ok(())
     }
@@ -83,8 +83,7 @@ impl<N: Net> Control<N> {
     /// No such group.
     pub fn delete_initiator_group(&mut self, tag: u32) -> Result<(), ChangeError> {
         self.catalog.initiators.delete(tag)?;
-        let mut changed = self.catalog.drop_lun_maps(tag, &is_used(&self.sessions));
-        changed.extend(self.catalog.drop_maps(|_, initiator| initiator == tag, &is_used(&self.sessions)));
+        let changed = self.catalog.drop_initiators(tag, &is_used(&self.sessions));
         self.republish(changed);
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::error::ChangeError;
 use super::keeper::Then;
 use super::pending::ChangeId;
 use super::saving::AfterSave;
+use super::unit::padded;
 use crate::net::Net;
 use crate::scsi::view::Identity;
 
@@ -98,7 +99,6 @@ impl Chosen {
     }
 
     fn record(&self) -> Option<Value> {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         (*self != Chosen::default()).then(|| {
             json!({
                 "vendor": self.vendor, "product": self.product, "revision": self.revision, "serial": self.serial,
@@ -139,13 +139,9 @@ pub fn bytes(text: &str) -> Option<ArrayVec<u8, 16>> {
     pairs.iter().map(byte).collect()
 }
 
-/// Cut or padded with spaces.
-fn padded<const N: usize>(text: &str) -> [u8; N] {
-    let mut out = [b' '; N];
-    for (to, from) in out.iter_mut().zip(text.bytes()) {
-        *to = from;
-    }
-    out
+/// The opposite: two hexadecimal digits for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A choice while it is being saved.
@@ -187,10 +183,7 @@ impl<N: Net> Control<N> {
         }
         let record = chosen.record();
         let choosing = Choosing { bdev, chosen, change };
-        match key {
-            Some(key) => self.save(&key, record, AfterSave::Identity(Box::new(choosing))),
-            None => self.chosen(choosing, true),
-        }
+        self.save(key.as_deref(), record, AfterSave::Identity(Box::new(choosing)));
         Ok(())
     }
 

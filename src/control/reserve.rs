@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Control;
 use super::keeper::Then;
-use super::saving::AfterSave;
+use super::saving::{AfterSave, RESERVATIONS};
 use super::sessions;
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::net::Net;
@@ -151,7 +151,7 @@ impl<N: Net> Control<N> {
         let Some(next) = &effect.next else { return Ok(Some(Outcome::GOOD)) };
         let record = self.reservations_record(next);
         let was_saved = self.reservations_record(old.permits.state());
-        let key = self.reservations_key(ask.unit).filter(|_| record != was_saved);
+        let key = self.record_key(RESERVATIONS, ask.unit).filter(|_| record != was_saved);
         if key.as_ref().is_some_and(|key| !self.store.has_room(key)) {
             return Err(Outcome::check(Sense::NO_REGISTRATION_RESOURCES));
         }
@@ -162,10 +162,7 @@ impl<N: Net> Control<N> {
         };
         self.reserving.units.insert(ask.unit, in_flight);
         let decided = Decided { unit: ask.unit, reactor: ask.reactor, ticket: ask.ticket, effect };
-        match key {
-            Some(key) => self.save(&key, record, AfterSave::Reserve(Box::new(decided))),
-            None => self.decided(decided, true),
-        }
+        self.save(key.as_deref(), record, AfterSave::Reserve(Box::new(decided)));
         Ok(None)
     }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::alua::Shifting;
-use super::identity::Choosing;
+use super::identity::{Choosing, hex};
 use super::keeper::Then;
 use super::reserve::Decided;
 use super::sessions::Nexus as Known;
@@ -50,6 +50,10 @@ pub(super) struct Written {
     session: SessionId,
 }
 
+/// The kind of record that reservations have.
+pub(super) const RESERVATIONS: &str = "reservations";
+/// That of what SET IDENTIFYING INFORMATION has written.
+const IDENTIFYING: &str = "identifying";
 /// The record of all ports: relative target port identifiers by target and portal group.
 const PORTS: &str = "ports";
 
@@ -85,11 +89,37 @@ impl<N: Net> Control<N> {
         }
     }
 
-    /// Changes a record; `then` follows when that is durable.
-    pub(super) fn save(&mut self, key: &str, value: Option<Value>, then: AfterSave) {
-        if let Some(then) = self.store.set_then(key, value, then, self.now) {
+    /// Changes a record; `then` follows when that is durable, at once where there is no key, so that nothing can be saved.
+    pub(super) fn save(&mut self, key: Option<&str>, value: Option<Value>, then: AfterSave) {
+        let then = match key {
+            Some(key) => self.store.set_then(key, value, then, self.now),
+            None => Some(then),
+        };
+        if let Some(then) = then {
             self.after_save(then, true);
         }
+    }
+
+    /// The key of a unit's record of this kind; none while its medium is not known.
+    pub(super) fn record_key(&self, kind: &str, unit: UnitId) -> Option<String> {
+        self.catalog.registry.uuid_of(unit).map(|uuid| format!("{kind}/{uuid}"))
+    }
+
+    /// Shows a unit as a command of this session has made it, if it could, and answers the command when everybody has seen it.
+    pub(super) fn show_and_answer(
+        &mut self,
+        view: Option<UnitView>,
+        session: SessionId,
+        reactor: ReactorId,
+        ticket: TaskTicket,
+    ) {
+        let then = Then::Answer { reactor, ticket, is_flushed: false };
+        let outcome = match view.and_then(|view| self.show_unit(view, Some(session), then).ok()) {
+            Some(true) => return,
+            Some(false) => Outcome::GOOD,
+            None => Outcome::check(Sense::INTERNAL_FAILURE),
+        };
+        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
     }
 
     fn after_save(&mut self, then: AfterSave, is_saved: bool) {
@@ -108,7 +138,7 @@ impl<N: Net> Control<N> {
         if !self.store.is_there() {
             return view;
         }
-        let Some(key) = self.reservations_key(view.id) else {
+        let Some(key) = self.record_key(RESERVATIONS, view.id) else {
             return UnitView { permits: Permits::unknown(), ..view };
         };
         let saved = self.store.get(&key).cloned();
@@ -134,10 +164,8 @@ impl<N: Net> Control<N> {
         let Ask { unit, reactor, ticket, session, .. } = *ask;
         let record = record_identifying(&identifying);
         let written = Written { unit, identifying, reactor, ticket, session };
-        match self.identifying_key(unit) {
-            Some(key) => self.save(&key, record, AfterSave::Identifying(Box::new(written))),
-            None => self.written(written, true),
-        }
+        let key = self.record_key(IDENTIFYING, unit);
+        self.save(key.as_deref(), record, AfterSave::Identifying(Box::new(written)));
     }
 
     fn written(&mut self, written: Written, is_saved: bool) {
@@ -147,31 +175,15 @@ impl<N: Net> Control<N> {
             let settings = Settings { identifying, ..view.settings.clone() };
             UnitView { settings, ..UnitView::clone(view) }
         });
-        let then = Then::Answer { reactor, ticket, is_flushed: false };
-        let shown = shown.and_then(|view| self.show_unit(view, Some(session), then).ok());
-        let outcome = match shown {
-            Some(true) => return,
-            Some(false) => Outcome::GOOD,
-            None => Outcome::check(Sense::INTERNAL_FAILURE),
-        };
-        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+        self.show_and_answer(shown, session, reactor, ticket);
     }
 
     /// What hosts have written to tell a unit by, as it is or is going to be.
     pub(super) fn intended_identifying(&self, view: &UnitView) -> Identifying {
-        match self.identifying_key(view.id).filter(|_| self.store.is_there()) {
+        match self.record_key(IDENTIFYING, view.id).filter(|_| self.store.is_there()) {
             Some(key) => self.store.get(&key).map(read_identifying).unwrap_or_default(),
             None => view.settings.identifying.clone(),
         }
-    }
-
-    fn identifying_key(&self, unit: UnitId) -> Option<String> {
-        self.catalog.registry.uuid_of(unit).map(|uuid| format!("identifying/{uuid}"))
-    }
-
-    /// The key of the record that a unit's reservations have; none while its medium is not known.
-    pub(super) fn reservations_key(&self, unit: UnitId) -> Option<String> {
-        self.catalog.registry.uuid_of(unit).map(|uuid| format!("reservations/{uuid}"))
     }
 
     /// The record of a unit's reservations; none where nothing is to be saved.
@@ -197,7 +209,6 @@ impl<N: Net> Control<N> {
 }
 
 fn record_identifying(identifying: &Identifying) -> Option<Value> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let Identifying { unit, text } = identifying;
     (*identifying != Identifying::default()).then(|| json!({ "unit": hex(unit), "text": hex(text) }))
 }
@@ -217,7 +228,7 @@ fn read_port(record: &Value) -> Option<(String, u16, u16)> {
     Some((target.as_str()?.to_owned(), small(tag)?, small(port)?))
 }
 
-fn small(value: &Value) -> Option<u16> {
+pub(super) fn small(value: &Value) -> Option<u16> {
     value.as_u64().and_then(|value| u16::try_from(value).ok())
 }
 

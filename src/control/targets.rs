@@ -270,6 +270,13 @@ impl Target {
         Ok(lost.filter(|unit| !self.maps_unit(*unit)).collect())
     }
 
+    /// Drops the pairs of which a group is gone. Whether there were any.
+    pub(super) fn drop_maps(&mut self, is_gone: impl Fn(u16, u32) -> bool) -> bool {
+        let count = self.maps.len();
+        self.maps.retain(|&(portal, initiator)| !is_gone(portal, initiator));
+        self.maps.len() < count
+    }
+
     /// The initiator group is gone. Whether it had LUNs of its own.
     pub(super) fn drop_lun_map(&mut self, initiators: u32) -> bool {
         let count = self.lun_maps.len();
@@ -378,13 +385,10 @@ impl Target {
         ports.sort_unstable();
         let maps: Vec<Option<u32>> =
             std::iter::once(None).chain(self.lun_maps.iter().map(|(tag, _)| Some(*tag))).collect();
-        let luns = |lun_map: Option<u32>| {
-            let own = self.lun_maps.iter().find(|(tag, _)| Some(*tag) == lun_map);
-            own.map_or(&self.mappings, |(_, mappings)| mappings)
-        };
         let mut changed = Vec::new();
-        for view in &mut self.ports {
-            let mappings = luns(view.lun_map);
+        let mut views = std::mem::take(&mut self.ports);
+        for view in &mut views {
+            let mappings = self.luns(view.lun_map);
             let is_as_it_was = view.mappings == *mappings
                 && view.portals == told
                 && view.ports == ports
@@ -393,7 +397,7 @@ impl Target {
                 let new = TargetView {
                     portals: told.clone(),
                     ports: ports.clone(),
-                    mappings: mappings.clone(),
+                    mappings: mappings.to_vec(),
                     histogram: self.histogram.clone(),
                     ..TargetView::clone(view)
                 };
@@ -401,6 +405,7 @@ impl Target {
                 changed.push(Arc::clone(view));
             }
         }
+        self.ports = views;
         let is_there =
             |tag, lun_map| self.ports.iter().any(|view| view.portal_group == tag && view.lun_map == lun_map);
         // In the order of the portal groups as they were mapped.
@@ -408,7 +413,7 @@ impl Target {
         let mut new = Vec::new();
         for &(portal_group, relative_port) in order {
             for &lun_map in maps.iter().filter(|&&lun_map| !is_there(portal_group, lun_map)) {
-                new.push((portal_group, relative_port, lun_map, luns(lun_map).clone()));
+                new.push((portal_group, relative_port, lun_map, self.luns(lun_map).to_vec()));
             }
         }
         for (portal_group, relative_port, lun_map, mappings) in new {

@@ -1,6 +1,7 @@
 //! A logical unit's view, made of what its device says of itself.
 
 use super::error::ChangeError;
+use super::identity::hex;
 use crate::bdev::Info;
 use crate::id::UnitId;
 use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, UnitView};
@@ -61,7 +62,7 @@ pub(super) fn identity(info: &Info, product: &str) -> Identity {
         vendor: *b"LUNETTE ",
         product: padded(product),
         revision: padded(concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"))),
-        serial: uuid.iter().map(|byte| format!("{byte:02x}")).collect(),
+        serial: hex(uuid),
         naa: naa.into_iter().collect(),
         eui64: None,
         t10: None,
@@ -69,7 +70,7 @@ pub(super) fn identity(info: &Info, product: &str) -> Identity {
 }
 
 /// Printable ASCII, cut or padded with spaces (SPC-5 §4.3.1).
-fn padded<const N: usize>(text: &str) -> [u8; N] {
+pub(super) fn padded<const N: usize>(text: &str) -> [u8; N] {
     let mut out = [b' '; N];
     let printable = text.bytes().map(|byte| if (0x20..0x7f).contains(&byte) { byte } else { b'_' });
     for (to, byte) in out.iter_mut().zip(printable) {

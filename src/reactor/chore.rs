@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use crate::bdev::{Io, IoError, Op};
+use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
-use crate::id::{NexusId, SessionId, UnitId};
+use crate::id::UnitId;
 use crate::net::Net;
 use crate::reactor::message::ToControl;
 use crate::reactor::tables::InFlight;
@@ -17,7 +17,6 @@ use crate::scsi::Outcome;
 use crate::scsi::chore::Chore;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::Medium;
-use crate::slab::Key;
 use crate::time::Tick;
 
 /// A chore at work.
@@ -46,9 +45,6 @@ impl AtWork {
         matches!(self.state, State::Idle | State::Over { .. })
     }
 }
-
-/// No task and no connection.
-const NOBODY: Key = Key { index: u32::MAX, generation: 0 };
 
 impl<N: Net> Reactor<N> {
     pub(super) fn begin_chore(&mut self, unit: UnitId, chore: Arc<Chore>) {
@@ -100,34 +96,14 @@ impl<N: Net> Reactor<N> {
             }
         };
         self.serial += 1;
-        let record = InFlight {
-            task: NOBODY,
-            conn: NOBODY,
-            session: SessionId(u64::MAX),
-            nexus: NexusId(u32::MAX),
-            unit,
-            number: None,
-            op,
-            offset: 0,
-            bytes: 0,
-            serial: self.serial,
-            parked: None,
-            next: None,
-            hold: None,
-            is_forbidden: false,
-            is_lost: false,
-            is_chore: true,
-        };
-        let Ok(key) = self.tables.ios.insert(record) else {
+        let record = InFlight { is_chore: true, ..InFlight::of_nobody(unit, op, self.serial) };
+        let Some(key) = self.tables.add_io(record, data) else {
             // Every place is a command's: another turn.
             if let Some(at_work) = self.chores.get_mut(index) {
                 at_work.state = State::Idle;
             }
             return;
         };
-        if let Some(record) = self.tables.ios.get_mut(key) {
-            record.parked = Some(Io { tag: key, op, data });
-        }
         self.enter(unit, key, now);
     }
 

@@ -1,6 +1,6 @@
 //! IOs on their way into a unit's channel: checked once more, handed over, or parked where there is no room.
 
-use crate::bdev::{Io, IoError, Op};
+use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
 use crate::id::UnitId;
 use crate::iscsi::task::Outcome;
@@ -30,30 +30,9 @@ impl<N: Net> Reactor<N> {
         bytes: u32,
         now: Tick,
     ) {
-        let Some(link) = self.conns.get(conn) else { return };
-        let (session, nexus) = (link.conn.session(), link.conn.nexus());
-        self.serial += 1;
-        let serial = self.serial;
-        let hold = self.holds.granted_to(task);
-        let record = InFlight {
-            task,
-            conn,
-            session,
-            nexus,
-            unit,
-            number: None,
-            op,
-            offset,
-            bytes,
-            serial,
-            parked: None,
-            next: None,
-            hold,
-            is_forbidden: false,
-            is_lost: false,
-            is_chore: false,
-        };
-        self.insert(record, data, now);
+        if let Some(record) = self.record(conn, task, unit, op) {
+            self.insert(InFlight { offset, bytes, ..record }, data, now);
+        }
     }
 
     /// The same for a side of a copy, whose data are whole pieces.
@@ -65,39 +44,27 @@ impl<N: Net> Reactor<N> {
         data: Option<Buf>,
         now: Tick,
     ) {
-        let Some(link) = self.conns.get(conn) else { return };
+        if let Some(record) = self.record(conn, task, side.unit, op) {
+            self.insert(InFlight { number: Some(side.number), ..record }, data, now);
+        }
+    }
+
+    /// The record of an IO that a command makes; none where its connection is gone.
+    #[inline]
+    fn record(&mut self, conn: Key, task: Key, unit: UnitId, op: Op) -> Option<InFlight> {
+        let link = self.conns.get(conn)?;
         let (session, nexus) = (link.conn.session(), link.conn.nexus());
         self.serial += 1;
-        let record = InFlight {
-            task,
-            conn,
-            session,
-            nexus,
-            unit: side.unit,
-            number: Some(side.number),
-            op,
-            offset: 0,
-            bytes: 0,
-            serial: self.serial,
-            parked: None,
-            next: None,
-            hold: self.holds.granted_to(task),
-            is_forbidden: false,
-            is_lost: false,
-            is_chore: false,
-        };
-        self.insert(record, data, now);
+        let hold = self.holds.granted_to(task);
+        Some(InFlight { task, conn, session, nexus, hold, ..InFlight::of_nobody(unit, op, self.serial) })
     }
 
     fn insert(&mut self, record: InFlight, data: Option<Buf>, now: Tick) {
-        let InFlight { conn, task, unit, op, .. } = record;
-        let Ok(key) = self.tables.ios.insert(record) else {
+        let InFlight { conn, task, unit, .. } = record;
+        let Some(key) = self.tables.add_io(record, data) else {
             // Cannot be: the slab holds PLAN_IOS for every task.
             return self.end(conn, task, Outcome::of(Status::Busy), now);
         };
-        if let Some(record) = self.tables.ios.get_mut(key) {
-            record.parked = Some(Io { tag: key, op, data });
-        }
         if let Some(task) = self.tables.tasks.get_mut(task) {
             task.ios += 1;
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::bdev::{Io, Op};
-use crate::buf::Pool;
+use crate::buf::{Buf, Pool};
 use crate::id::{NexusId, SessionId, UnitId};
 use crate::iscsi::conn::Cx;
 use crate::iscsi::session::Sessions;
@@ -45,6 +45,31 @@ pub(super) struct InFlight {
     pub(super) is_lost: bool,
     /// It is a chore's: no command's and no session's.
     pub(super) is_chore: bool,
+}
+
+impl InFlight {
+    /// One that nobody has asked for: no command, no connection, no hold.
+    pub(super) fn of_nobody(unit: UnitId, op: Op, serial: u64) -> InFlight {
+        const NOBODY: Key = Key { index: u32::MAX, generation: 0 };
+        InFlight {
+            task: NOBODY,
+            conn: NOBODY,
+            session: SessionId(u64::MAX),
+            nexus: NexusId(u32::MAX),
+            unit,
+            number: None,
+            op,
+            offset: 0,
+            bytes: 0,
+            serial,
+            parked: None,
+            next: None,
+            hold: None,
+            is_forbidden: false,
+            is_lost: false,
+            is_chore: false,
+        }
+    }
 }
 
 /// How much a reactor holds. Smaller than the default only where a world has to be made often: simulator, fuzzers.
@@ -100,6 +125,16 @@ const _: () = assert!(TASKS_MAX * (limits::PLAN_IOS as u32) == limits::IOS_MAX);
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
 impl Tables {
+    /// Enters an IO, which waits; none where the table is full.
+    pub(super) fn add_io(&mut self, record: InFlight, data: Option<Buf>) -> Option<Key> {
+        let op = record.op;
+        let key = self.ios.insert(record).ok()?;
+        if let Some(record) = self.ios.get_mut(key) {
+            record.parked = Some(Io { tag: key, op, data });
+        }
+        Some(key)
+    }
+
     pub(super) fn new(unsolicited: Pool, solicited: Pool, sizes: Sizes) -> Tables {
         let mut tables = Tables {
             sessions: Sessions::new(sizes.conns),

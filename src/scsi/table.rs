@@ -123,26 +123,8 @@ impl Table {
     }
 }
 
-/// Every command of disks.
-pub const fn rows() -> &'static [Row] {
-    &ROWS
-}
-
-/// The row of disks for a CDB.
-///
-/// # Errors
-/// There is none.
-pub fn find(cdb: &Cdb) -> Result<&'static Row, Sense> {
-    DISK.find(cdb)
-}
-
 /// SPC-5: the field at fault is SERVICE ACTION.
 const UNKNOWN_ACTION: Sense = Sense::invalid_bit(1, 4);
-
-/// All rows of disks of one operation code.
-pub fn of_opcode(opcode: u8) -> &'static [Row] {
-    DISK.of_opcode(opcode)
-}
 
 impl Row {
     /// Length of the CDB in bytes.

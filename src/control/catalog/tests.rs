@@ -176,7 +176,7 @@ fn maps_name_groups_that_are_there_and_change_by_all_or_nothing() {
     assert_eq!(twice.to_string(), "there is a map of portal group 1 and initiator group 1 already");
     target.remove_maps(&[(1, 1), (2, 2)]).unwrap_err();
     assert_eq!(target.maps, [(1, 1)]);
-    assert_eq!(catalog.drop_maps(|portal, _| portal == 1, &|_, _| true).len(), 1);
+    assert_eq!(catalog.drop_portals(1, &|_, _| true).len(), 1);
     assert_eq!(catalog.targets.get("iqn.a").unwrap().maps, []);
 }
 

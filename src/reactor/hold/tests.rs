@@ -5,12 +5,11 @@ mod world;
 
 use super::Phase;
 use crate::bdev::Op;
-use crate::id::{BarrierId, NexusId, SessionId, UnitId};
+use crate::id::{BarrierId, UnitId};
 use crate::limits;
 use crate::reactor::message::{Change, HoldRange, ToControl, ToReactor};
 use crate::reactor::tables::InFlight;
 use crate::scsi::attention::Ua;
-use crate::slab::Key;
 use crate::time::SECOND_NS;
 
 use world::World;
@@ -378,25 +377,7 @@ fn a_home_stays_as_long_as_it_is_needed() {
 
 #[test]
 fn a_copy_meets_a_hold_of_what_it_reads_too() {
-    let nobody = Key { index: 0, generation: 0 };
-    let copy = InFlight {
-        task: nobody,
-        conn: nobody,
-        session: SessionId(1),
-        nexus: NexusId(1),
-        unit: UnitId(2),
-        number: None,
-        op: Op::Copy { from: 100, lba: 20, blocks: 10, fua: false },
-        offset: 0,
-        bytes: 0,
-        serial: 1,
-        parked: None,
-        next: None,
-        hold: None,
-        is_forbidden: false,
-        is_lost: false,
-        is_chore: false,
-    };
+    let copy = InFlight::of_nobody(UnitId(2), Op::Copy { from: 100, lba: 20, blocks: 10, fua: false }, 1);
     let meets = |unit, lba, blocks| HoldRange { unit: UnitId(unit), lba, blocks }.meets(&copy);
     for (lba, blocks, expected) in [
         (19, 1, false),

@@ -3,7 +3,7 @@
 use super::{Method, Outcome, iscsi_fault, method};
 use crate::control::Control;
 use crate::control::alua::AccessChange;
-use crate::control::identity::{self, Chosen};
+use crate::control::identity::{self, Chosen, hex};
 use crate::net::kernel::KernelNet;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
@@ -190,10 +190,6 @@ fn get_logical_units(context: &Context, _: Nothing) -> Outcome {
         let units = control.logical_units();
         units.map(|(bdev, view)| describe(control, bdev, view)).collect::<Json>()
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {

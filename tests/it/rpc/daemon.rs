@@ -152,6 +152,32 @@ impl Drop for Managed {
     }
 }
 
+/// A RAM disk behind the target `t` at portal groups 1 and 2, the second of which may be private. Their addresses.
+pub(super) fn two_groups(daemon: &Managed, is_private: bool) -> [String; 2] {
+    let second =
+        format!(r#"{{"tag":2,"portals":[{{"host":"127.0.0.1","port":"0"}}],"private":{is_private}}}"#);
+    for (method, params) in [
+        ("bdev_malloc_create", r#"{"name":"M0","num_blocks":2048,"block_size":512}"#),
+        ("iscsi_create_portal_group", r#"{"tag":1,"portals":[{"host":"127.0.0.1","port":"0"}]}"#),
+        ("iscsi_create_portal_group", &second),
+        ("iscsi_create_initiator_group", r#"{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}"#),
+        (
+            "iscsi_create_target_node",
+            r#"{"name":"t","alias_name":"","pg_ig_maps":[{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":1}],
+                "luns":[{"bdev_name":"M0"}],"queue_depth":64}"#,
+        ),
+    ] {
+        daemon.ok(method, params);
+    }
+    addresses(daemon)
+}
+
+/// Where the first two portal groups listen.
+pub(super) fn addresses(daemon: &Managed) -> [String; 2] {
+    let groups = daemon.ok("iscsi_get_portal_groups", "{}");
+    [0, 1].map(|group: usize| format!("127.0.0.1:{}", groups[group]["portals"][0]["port"].as_str().unwrap()))
+}
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Wire {

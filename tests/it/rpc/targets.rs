@@ -8,35 +8,14 @@ use lunette_initiator::socket::SocketError;
 use lunette_initiator::{Client, Command, Config, Data};
 use serde_json::{Value, json};
 
-use super::daemon::Managed;
+use super::daemon::{Managed, addresses, two_groups};
 use crate::harness::{read, write};
 
 const TARGET: &str = "iqn.2016-06.io.spdk:t";
 
 /// A RAM disk behind a target at portal group 1, which is public, and 2, which is private. The addresses of both.
 fn build(daemon: &Managed) -> [String; 2] {
-    for (method, params) in [
-        ("bdev_malloc_create", r#"{"name":"M0","num_blocks":2048,"block_size":512}"#),
-        ("iscsi_create_portal_group", r#"{"tag":1,"portals":[{"host":"127.0.0.1","port":"0"}]}"#),
-        (
-            "iscsi_create_portal_group",
-            r#"{"tag":2,"portals":[{"host":"127.0.0.1","port":"0"}],"private":true}"#,
-        ),
-        ("iscsi_create_initiator_group", r#"{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}"#),
-        (
-            "iscsi_create_target_node",
-            r#"{"name":"t","alias_name":"","pg_ig_maps":[{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":1}],
-                "luns":[{"bdev_name":"M0"}],"queue_depth":64}"#,
-        ),
-    ] {
-        daemon.ok(method, params);
-    }
-    addresses(daemon)
-}
-
-fn addresses(daemon: &Managed) -> [String; 2] {
-    let groups = daemon.ok("iscsi_get_portal_groups", "{}");
-    [0, 1].map(|group: usize| format!("127.0.0.1:{}", groups[group]["portals"][0]["port"].as_str().unwrap()))
+    two_groups(daemon, true)
 }
 
 fn login(portal: &str) -> Result<Client, SocketError> {
