@@ -48,9 +48,10 @@ fn save_config(context: &Context, params: SaveConfig) -> Outcome {
             path.display()
         )));
     }
-    let mut text = String::new();
-    config::all(context)?.write_pretty(&mut text);
-    text.push('\n');
+    if context.keeps_at(&path) {
+        return Ok(Json::Bool(true));
+    }
+    let text = config::text(context)?;
     config::write(&path, &text).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
         Some(errno) => Fault::errno(errno, path.display()),
         None => Fault::internal(format_args!("{}: {error}", path.display())),
