@@ -74,6 +74,8 @@ pub struct Context {
     pub(super) config_file: Option<PathBuf>,
     /// Keeps that file as changes are made.
     keeper: Option<Keeper>,
+    /// One configuration is applied at a time.
+    applying: Mutex<()>,
     /// What RAM disks are made of.
     pub(super) hugepages: Hugepages,
     /// Devices may be driven that no IOMMU keeps within their memory.
@@ -114,6 +116,7 @@ impl Context {
             held_portals: Mutex::new(None),
             config_file: parts.config_file,
             keeper: parts.keeps.map(Keeper::new),
+            applying: Mutex::new(()),
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
@@ -170,6 +173,11 @@ impl Context {
                 let _ = control.start_portal_group(tag);
             }
         })
+    }
+
+    /// Waits until no other configuration is being applied.
+    pub(super) fn apply_alone(&self) -> MutexGuard<'_, ()> {
+        lock(&self.applying)
     }
 
     /// What there is now is what the configuration's file says.

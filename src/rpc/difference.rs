@@ -38,7 +38,8 @@ pub fn difference(old: &Plan, new: &Plan) -> Vec<Difference> {
     differences
 }
 
-fn line((method, params): (&str, &Json)) -> String {
+/// A call in one line, its secrets hidden.
+pub fn line((method, params): (&str, &Json)) -> String {
     let mut params = params.clone();
     hide(&mut params);
     match params {

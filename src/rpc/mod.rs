@@ -5,6 +5,7 @@
 //! can be called, [`config`] replays and writes files of calls, of which [`versions`] keeps the last. Calls change what is served through
 //! [`crate::control::thread::Remote`]; whatever may block happens on the socket's threads.
 
+mod apply;
 pub mod config;
 pub mod context;
 mod devices;

@@ -325,7 +325,9 @@ fn send(stream: &mut UnixStream, answer: Option<String>, end: &str) -> io::Resul
 struct Reply {
     id: Id,
     answer: Option<String>,
-    /// It may have changed the configuration.
+    /// It was done.
+    is_ok: bool,
+    /// It may have changed the configuration, even where it failed.
     change: Option<String>,
 }
 
@@ -341,7 +343,7 @@ fn kept(replies: Vec<Reply>, context: &Context) -> Vec<String> {
     let change = replies.iter().find_map(|reply| reply.change.as_deref());
     let fault = change.and_then(|method| context.keep(method).err());
     let answers = replies.into_iter().filter_map(|reply| match &fault {
-        Some(fault) if reply.change.is_some() => answer(&reply.id, Err(fault.clone())),
+        Some(fault) if reply.change.is_some() && reply.is_ok => answer(&reply.id, Err(fault.clone())),
         _ => reply.answer,
     });
     answers.collect()
@@ -353,14 +355,15 @@ fn call(text: &str, context: &Context) -> Reply {
         Ok(call) => call,
         Err((id, fault)) => {
             let answer = answer(&id, Err(fault));
-            return Reply { id, answer, change: None };
+            return Reply { id, answer, is_ok: false, change: None };
         }
     };
     let outcome = methods::call(context, &method, params);
     if let Err(fault) = &outcome {
         tracing::info!(method, code = fault.code, "JSON-RPC call refused: {}", fault.text());
     }
-    let is_change = outcome.is_ok() && methods::find(&method).is_ok_and(|method| !method.is_reading());
+    let is_change = methods::find(&method).is_ok_and(|method| !method.is_reading());
+    let is_ok = outcome.is_ok();
     let answer = answer(&id, outcome);
-    Reply { id, answer, change: is_change.then_some(method) }
+    Reply { id, answer, is_ok, change: is_change.then_some(method) }
 }

@@ -152,6 +152,11 @@ pub fn check(name: &str, params: Json) -> Result<When, Fault> {
     Ok(method.when)
 }
 
+/// Whether a call of this name is taken and without effect.
+pub(super) fn is_knob(name: &str) -> bool {
+    spdk::METHODS.iter().any(|knob| knob.name == name)
+}
+
 /// The method of this name.
 ///
 /// # Errors

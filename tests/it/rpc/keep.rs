@@ -4,10 +4,13 @@ use std::path::Path;
 
 use lunette::rpc::config::Plan;
 use lunette::rpc::versions::Versions;
-use serde_json::Value;
+use lunette_initiator::{Client, Config};
+use serde_json::{Value, json};
 
 use super::config::lunette;
-use super::daemon::{Folder, Managed};
+use super::daemon::{Folder, Managed, two_groups};
+
+const TARGET: &str = "iqn.2016-06.io.spdk:t";
 
 fn keeping() -> Managed {
     Managed::keeping(Folder::new(), Plan::default())
@@ -182,4 +185,83 @@ fn versions_are_listed_compared_and_brought_back() {
     let daemon = Managed::keeping(folder, Plan::read(Path::new(&file)).unwrap());
     assert_eq!(disks(&daemon), ["A"]);
     assert_eq!(causes(Path::new(&file)).last().unwrap(), "rollback");
+}
+
+#[test]
+fn another_configuration_is_applied_whole_or_not_at_all() {
+    let daemon = keeping();
+    let [portal, _] = two_groups(&daemon, false);
+    let session = Client::connect(&portal, Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
+    let now = daemon.ok("lunette_get_config", "{}").to_string();
+    let wanted = daemon.folder.path("wanted.json");
+    let apply = |text: &str, more: &str| {
+        std::fs::write(&wanted, text).unwrap();
+        daemon.call("lunette_apply_config", &format!(r#"{{"filename":"{}"{more}}}"#, wanted.display()))
+    };
+    assert_eq!(apply(&now, "").unwrap(), json!([]));
+
+    // Another LUN on another disk, another group's entry.
+    let with_disk = |text: &str, name: &str| {
+        let create = format!(
+            r#"{{"method":"bdev_null_create","params":{{"name":"{name}","num_blocks":8,"block_size":512}}}}"#
+        );
+        let wait = r#"{"method":"bdev_wait_for_examine"}"#;
+        text.replace(wait, &format!("{create},{wait}"))
+    };
+    let other = with_disk(&now, "N0")
+        .replace(r#""luns":["#, r#""luns":[{"bdev_name":"N0","lun_id":4},"#)
+        .replace(r#""netmasks":["ANY"]"#, r#""netmasks":["127.0.0.0/8"]"#);
+    let methods = |calls: &Value| -> Vec<String> {
+        calls.as_array().unwrap().iter().map(|call| call["method"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected = [
+        "bdev_null_create",
+        "iscsi_initiator_group_remove_initiators",
+        "iscsi_initiator_group_add_initiators",
+        "iscsi_target_node_add_lun",
+    ];
+    assert_eq!(methods(&apply(&other, r#","dry_run":true"#).unwrap()), expected);
+    assert_eq!(daemon.ok("lunette_get_config", "{}").to_string(), now);
+    assert_eq!(methods(&apply(&other, "").unwrap()), expected);
+    let kept = std::fs::read_to_string(daemon.folder.path("config.json")).unwrap();
+    assert!(kept.contains(r#""lun_id": 4"#), "{kept}");
+    assert_eq!(causes(&daemon.folder.path("config.json")).last().unwrap(), "lunette_apply_config");
+    assert_eq!(apply(&other, "").unwrap(), json!([]));
+
+    // One call that fails after others that went well: nothing has changed.
+    let before = daemon.ok("lunette_get_config", "{}").to_string();
+    let fails = with_disk(&before, "N1")
+        .replace(r#""bdev_name":"N0","lun_id":4"#, r#""bdev_name":"nobody","lun_id":5"#);
+    let error = apply(&fails, "").unwrap_err();
+    let text = error["message"].as_str().unwrap();
+    assert!(
+        text.starts_with("iscsi_target_node_add_lun: ") && text.ends_with(": nothing has changed"),
+        "{text}"
+    );
+    let after = daemon.ok("lunette_get_config", "{}").to_string();
+    assert_eq!(sorted(&after), sorted(&before));
+
+    // And back, the disk last; who was logged in still is.
+    assert_eq!(methods(&apply(&now, "").unwrap()).last().unwrap(), "bdev_null_delete");
+    assert_eq!(sorted(&daemon.ok("lunette_get_config", "{}").to_string()), sorted(&now));
+    assert_eq!(daemon.ok("iscsi_get_connections", "{}").as_array().unwrap().len(), 1);
+    drop(session);
+
+    let refused = apply(&now.replace(r#""queue_depth":64"#, r#""queue_depth":65"#), "").unwrap_err();
+    assert_eq!(refused["code"], -32602);
+    let data = refused["data"].as_str().unwrap();
+    assert!(data.starts_with("target iqn.2016-06.io.spdk:t: queue_depth is 64, which stays"), "{data}");
+    let file = wanted.display().to_string();
+    std::fs::write(&wanted, &other).unwrap();
+    let socket = daemon.socket().display().to_string();
+    let output = lunette(&["apply", &file, "-s", &socket, "--dry-run"], "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), text.lines().last()), (Some(0), Some("4 calls would do it")));
+}
+
+/// A text's lines as a set: LUNs that came back may stand elsewhere.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = text.split("},{").collect();
+    parts.sort_unstable();
+    parts
 }
