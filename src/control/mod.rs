@@ -43,6 +43,7 @@ pub mod thread;
 mod tray;
 mod unit;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
@@ -118,6 +119,8 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    /// Bdevs whose medium is out for another.
+    exchanges: BTreeSet<String>,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -144,6 +147,7 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            exchanges: BTreeSet::new(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),
