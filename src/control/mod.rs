@@ -37,6 +37,7 @@ pub mod registry;
 mod reserve;
 mod saving;
 pub mod sessions;
+mod space;
 pub mod store;
 pub mod targets;
 pub mod thread;
@@ -118,6 +119,7 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    watched: space::Watched,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -144,6 +146,7 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            watched: space::Watched::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),
