@@ -90,6 +90,14 @@ impl Surveyor {
     }
 }
 
+#[cfg(test)]
+impl Surveyor {
+    /// Whether a thread measures this unit now.
+    pub(super) fn is_at(&self, unit: UnitId) -> bool {
+        self.rounds.work().measured_now.contains(&unit)
+    }
+}
+
 impl Rounds {
     fn work(&self) -> std::sync::MutexGuard<'_, Work> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

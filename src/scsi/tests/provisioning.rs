@@ -67,15 +67,15 @@ fn resources_are_counted_in_whole_sets() {
 #[test]
 fn the_log_page_tells_what_is_left_and_what_is_used() {
     let log = |from, unit: &UnitView| ask(&[0x4d, 0, 0x4c, 0, 0, 0, from, 0, 255, 0], unit);
-    let unit = measured(0x12_3456 * MIB, 7 * MIB);
+    let filling = measured(0x12_3456 * MIB, 7 * MIB);
     let left = [0, 1, 3, 8, 0, 0, 0, 7, 0x02, 0, 0, 0];
     let used = [0, 2, 3, 8, 0, 0x12, 0x34, 0x56, 0x01, 0, 0, 0];
-    assert_eq!(log(0, &unit), [&[0x0c, 0, 0, 24][..], &left, &used].concat());
-    assert_eq!(log(2, &unit), [&[0x0c, 0, 0, 12][..], &used].concat());
+    assert_eq!(log(0, &filling), [&[0x0c, 0, 0, 24][..], &left, &used].concat());
+    assert_eq!(log(2, &filling), [&[0x0c, 0, 0, 12][..], &used].concat());
     assert_eq!(log(0, &thin()), [0x0c, 0, 0, 0], "nothing was measured yet");
-    assert_eq!(refused(&[0x4d, 0, 0x4c, 0, 0, 0, 3, 0, 255, 0], &unit), Sense::invalid_byte(5));
-    assert_eq!(refused(&[0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 255, 0], &super::unit()), Sense::invalid_bit(2, 5));
-    assert_eq!(ask(&[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 255, 0], &unit), [0, 0, 0, 4, 0x00, 0x0c, 0x0d, 0x2f]);
+    assert_eq!(refused(&[0x4d, 0, 0x4c, 0, 0, 0, 3, 0, 255, 0], &filling), Sense::invalid_byte(5));
+    assert_eq!(refused(&[0x4d, 0, 0x4c, 0, 0, 0, 0, 0, 255, 0], &unit()), Sense::invalid_bit(2, 5));
+    assert_eq!(ask(&[0x4d, 0, 0x40, 0, 0, 0, 0, 0, 255, 0], &filling), [0, 0, 0, 4, 0x00, 0x0c, 0x0d, 0x2f]);
 }
 
 #[test]
@@ -93,9 +93,9 @@ fn thin_units_have_the_pages_of_thresholds() {
     assert_eq!(sense(0x41, 0)[4..], [0x01, 10, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0]);
     for page in [0x1c, 0x3f] {
         assert_eq!(refused(&[0x1a, 8, page, 3, 255, 0], &thin()), Sense::invalid_byte(3));
-        assert_eq!(refused(&[0x1a, 8, page, 2, 255, 0], &super::unit()), Sense::invalid_byte(3));
+        assert_eq!(refused(&[0x1a, 8, page, 2, 255, 0], &unit()), Sense::invalid_byte(3));
     }
-    assert_eq!(refused(&[0x1a, 8, 0x01, 0, 255, 0], &super::unit()), Sense::invalid_bit(2, 5));
+    assert_eq!(refused(&[0x1a, 8, 0x01, 0, 255, 0], &unit()), Sense::invalid_bit(2, 5));
 }
 
 fn select_page(page: &[u8], unit: &UnitView) -> Result<Thresholds, Sense> {
@@ -149,7 +149,7 @@ fn what_cannot_be_selected_is_named() {
     assert_eq!(wrong(&[(0, 0xdc)]), Sense::invalid_parameter_bit(4, 7), "PS");
     assert_eq!(select_page(&PROVISIONING[..31], &thin()), Err(Sense::PARAMETER_LIST_LENGTH));
     assert_eq!(select_page(&PROVISIONING[..3], &thin()), Err(Sense::PARAMETER_LIST_LENGTH));
-    assert_eq!(select_page(&PROVISIONING, &super::unit()), Err(Sense::invalid_parameter(5)), "not thin");
+    assert_eq!(select_page(&PROVISIONING, &unit()), Err(Sense::invalid_parameter(5)), "not thin");
     let mut page = RECOVERY;
     page[7] = 0xc0;
     assert_eq!(select_page(&page, &thin()), Err(Sense::invalid_parameter_bit(11, 6)), "MWR");
