@@ -38,6 +38,7 @@ pub mod registry;
 mod reserve;
 mod saving;
 pub mod sessions;
+mod space;
 pub mod store;
 mod target_changes;
 pub mod targets;
@@ -123,6 +124,7 @@ pub struct Control<N: Net> {
     chores: chores::Chores,
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
+    watched: space::Watched,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -150,6 +152,7 @@ impl<N: Net> Control<N> {
             store: Store::default(),
             chores: chores::Chores::default(),
             exchanges: BTreeSet::new(),
+            watched: space::Watched::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

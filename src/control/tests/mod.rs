@@ -6,6 +6,7 @@ mod chores;
 mod objects;
 mod reserve;
 mod saving;
+mod space;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};
