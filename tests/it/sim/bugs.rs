@@ -53,4 +53,8 @@ bugs! {
     hold_not_honoured_by_unmap: HoldNotHonouredByUnmap,
     permits_not_rechecked: PermitsNotRechecked,
     reserve_reply_before_drain: ReserveReplyBeforeDrain,
+    copy_not_waited_for: CopyNotWaitedFor,
+    token_not_broken: TokenNotBroken,
+    token_not_held: TokenNotHeld,
+    chore_not_drained: ChoreNotDrained,
 }

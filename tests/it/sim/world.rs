@@ -1,6 +1,6 @@
 //! A world: reactors, control, disks and initiators on one thread, with every message and byte under the world's hand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,6 +30,7 @@ use lunette::time::Tick;
 use super::oracle::{Oracle, Step};
 use super::session::Session;
 use super::views::Published;
+use super::what::Made;
 
 /// The one target.
 pub(super) const TARGET: &str = "iqn.2026-01.sim:t";
@@ -116,6 +117,12 @@ pub(super) struct World {
     /// The client of each initiator name, and that which asked for each op.
     pub(super) names: BTreeMap<String, usize>,
     pub(super) askers: BTreeMap<u64, usize>,
+    /// Tokens that somebody knows, and what they stand for.
+    pub(super) tokens: Vec<Vec<u8>>,
+    pub(super) made: Vec<Made>,
+    /// Each SANITIZE that was asked for, and the disks that a chore is at work on.
+    pub(super) sanitizes: BTreeSet<u64>,
+    chores: BTreeSet<usize>,
     hash: u64,
     pub(super) trace: Option<Vec<String>>,
 }
@@ -191,6 +198,10 @@ impl World {
             published: Published::default(),
             names: BTreeMap::new(),
             askers: BTreeMap::new(),
+            tokens: Vec::new(),
+            made: Vec::new(),
+            sanitizes: BTreeSet::new(),
+            chores: BTreeSet::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
         }
@@ -265,10 +276,17 @@ impl World {
             for note in disk.take_notes() {
                 match note {
                     Note::Landed { lba, stamp } => {
-                        self.oracle.landed(unit, lba, stamp, self.step)?;
-                        // Whose zeroes they are no stamp tells.
-                        if let Some(client) = self.askers.get(&(stamp >> 16)) {
-                            self.published.may_land(unit, *client)?;
+                        let ops = self.oracle.landed(unit, lba, stamp, self.step)?;
+                        let clients = ops.iter().filter_map(|op| self.askers.get(op));
+                        let mut verdicts = clients.map(|client| self.published.may_land(unit, *client));
+                        // Who it was cannot always be told.
+                        if let Some(Err(error)) = verdicts.next()
+                            && verdicts.all(|verdict| verdict.is_err())
+                        {
+                            return Err(error);
+                        }
+                        if self.chores.contains(&unit) && !ops.iter().any(|op| self.sanitizes.contains(op)) {
+                            return Err(format!("unit {unit} block {lba}: written while it is sanitized"));
                         }
                     }
                     Note::Beyond { reactor, op } => {
@@ -292,11 +310,19 @@ impl World {
         {
             self.published.answered((id, *asked), self.step);
         }
+        if let ToReactor::Chore { unit, .. } = &message
+            && let Some(&unit) = self.units.get(unit)
+        {
+            self.chores.insert(unit);
+        }
         if let ToReactor::Barrier { id, change } = &message {
             self.published.sent(*id, change, &self.units);
             match change {
                 Change::Unit { view, .. } => {
                     if let Some(&unit) = self.units.get(&view.id) {
+                        if view.chore.is_none() {
+                            self.chores.remove(&unit);
+                        }
                         core.sizes.push(Limit { barrier: Some(*id), unit, blocks: view.blocks });
                     }
                 }
@@ -310,6 +336,7 @@ impl World {
                 }
                 Change::RemoveUnit { unit } => {
                     if let Some(&unit) = self.units.get(unit) {
+                        self.chores.remove(&unit);
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks: 0 });
                     }
                 }
