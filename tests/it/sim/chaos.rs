@@ -42,6 +42,16 @@ pub(super) struct Chaos {
     sanitizes: bool,
 }
 
+/// Whether blocks are copied in a seed's world, unless they are reserved.
+pub(super) fn copies(seed: u64) -> bool {
+    seed % 4 == 3
+}
+
+/// Whether disks are sanitized, unless they are reserved.
+pub(super) fn sanitizes(seed: u64) -> bool {
+    seed % 8 == 5
+}
+
 /// Lives through a seed. The hash of all that happened, or what went wrong.
 pub(super) fn run(seed: u64, bug: Option<Bug>) -> Result<u64, String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -90,6 +100,9 @@ impl Chaos {
             2 => vec![big, small],
             _ => vec![small, big, small],
         };
+        // The other seeds' stories stay as they are.
+        let (copies, sanitizes) = (copies(seed), sanitizes(seed));
+        let disks = if copies { vec![disks[0]; 2] } else { disks };
         let seconds = |ask, close| NopInTimes { ask_ns: ask * SECOND_NS, close_ns: close * SECOND_NS };
         let options = Options {
             reactors: rng.pick(&[1, 2, 2, 3]),
@@ -111,7 +124,7 @@ impl Chaos {
                 Client { session: None, has_digests, config }
             })
             .collect();
-        let fault_every = rng.pick(&[20, 40, 80]);
+        let fault_every = rng.pick(&[20, 40, 80]) * if copies { 3 } else { 1 };
         let depth = rng.pick(&[3, 8, 20]);
         let hot_blocks = rng.pick(&[2, 6, 24]);
         let laziness = rng.pick(&[1, 3, 20]);
@@ -126,9 +139,7 @@ impl Chaos {
         }
         let (habit, selects) = (Habit::draw(&mut rng), rng.one_in(4));
         world.rng = rng;
-        // The other seeds' stories stay as they are.
-        let (copies, sanitizes) =
-            (habit == Habit::Never && seed % 4 == 3, habit == Habit::Never && seed % 8 == 5);
+        let (copies, sanitizes) = (copies && habit == Habit::Never, sanitizes && habit == Habit::Never);
         Chaos { world, clients, fault_every, depth, hot_blocks, laziness, habit, selects, copies, sanitizes }
     }
 
@@ -137,7 +148,7 @@ impl Chaos {
         for client in 0..self.clients.len() {
             self.log_in(client);
         }
-        if self.habit != Habit::Never || self.selects {
+        if self.habit != Habit::Never || self.selects || self.copies || self.sanitizes {
             // Many answers are unit attentions, or that it is another's turn.
             steps *= 2;
             self.settle_in()?;
@@ -215,6 +226,9 @@ impl Chaos {
         if self.world.rng.one_in(self.fault_every) {
             self.fault();
         }
+        if self.copies && self.world.rng.one_in(30) {
+            self.world.interrupt_copy();
+        }
         Ok(())
     }
 
@@ -265,7 +279,7 @@ impl Chaos {
             _ if self.copies && self.world.rng.one_in(2) => {
                 self.world.draw_copy(unit, lba, blocks, self.hot_blocks)
             }
-            _ if self.sanitizes && self.world.rng.one_in(40) => {
+            _ if self.sanitizes && self.world.rng.one_in(12) => {
                 let blocks = u32::try_from(self.world.options.disks[unit].blocks).unwrap_or(0);
                 self.world.rng.pick(&[
                     What::Sanitize { blocks },

@@ -2,10 +2,10 @@
 
 use lunette::bdev::Bdev;
 use lunette_initiator::scsi::{Sense, sense_key};
-use lunette_initiator::session::Attribute;
-use lunette_initiator::{Command, Data};
+use lunette_initiator::session::{Attribute, Function, Tmf};
+use lunette_initiator::{Command, Data, lun as lun_field};
 
-use super::session::Op;
+use super::session::{Op, Session};
 use super::what::{Made, What};
 use super::world::World;
 
@@ -141,6 +141,28 @@ impl World {
         }
     }
 
+    /// A session gives up what it asks of a unit, a copy to another one above all.
+    pub(super) fn interrupt_copy(&mut self) {
+        let at_work = |session: &Session| {
+            let mut copies = session.ops.values().filter(|op| {
+                matches!(op.what, What::Copy { to, .. } if to.0 != op.unit)
+                    && session.initiator.is_sent(op.itt)
+            });
+            let is_up = !session.is_over && !session.is_logging_out && !session.initiator.has_ended();
+            copies.next().filter(|_| is_up).map(|op| op.unit)
+        };
+        let copying = self.sessions.iter().enumerate();
+        let copying: Vec<_> =
+            copying.filter_map(|(index, session)| Some((index, at_work(session)?))).collect();
+        if !copying.is_empty() {
+            let (index, unit) = self.rng.pick(&copying);
+            let lun = lun_field::from_number(u16::try_from(unit).unwrap_or(0));
+            let functions = [Function::AbortTaskSet, Function::ClearTaskSet, Function::LogicalUnitReset];
+            let tmf = Tmf::new(self.rng.pick(&functions), lun);
+            self.manage(index, unit, tmf);
+        }
+    }
+
     /// A copy within the blocks at the beginning of disks, or what a token needs next.
     pub(super) fn draw_copy(&mut self, unit: usize, lba: u64, blocks: u32, hot_blocks: u64) -> What {
         let disk = self.options.disks[unit];
@@ -170,5 +192,142 @@ impl World {
                 What::Clone { token, of, offset, lba: self.rng.below(most(blocks)), blocks }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod cells {
+    //! What interrupts a copy or a chore, driven by hand: nothing is ended unless the test says so.
+
+    use lunette::reactor::message::NopInTimes;
+    use lunette_initiator::scsi::status;
+    use lunette_initiator::session::{Completion, Function};
+
+    use super::super::cells::{Cell, Codes, codes};
+    use super::super::oracle::{same_stamp, stamp};
+    use super::super::world::{DiskOptions, Options};
+    use super::What;
+
+    const GOOD: (u8, Codes) = (status::GOOD, None);
+    const ABORTED: (u8, Codes) = (status::TASK_ABORTED, None);
+    const TOLD_OF_RESET: (u8, Codes) = (status::CHECK_CONDITION, Some((6, 0x29, 0x03)));
+    const SANITIZING: (u8, Codes) = (status::CHECK_CONDITION, Some((2, 0x04, 0x1b)));
+
+    /// Two disks whose IO ends by hand only, and two sessions.
+    fn idle() -> Cell {
+        let options = Options {
+            reactors: 2,
+            disks: vec![DiskOptions { blocks: 512, block_bytes: 512 }; 2],
+            bug: None,
+            buffers: [8, 8, 4, 2],
+            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
+        };
+        Cell::idle(options, true)
+    }
+
+    fn ended(cell: &Cell, session: usize, op: u64) -> Option<Option<(u8, Codes)>> {
+        cell.ended(session, op).map(|completion: Option<Completion>| completion.as_ref().map(codes))
+    }
+
+    /// Blocks 8 and 9 of the first disk are written, and a copy of them to the other, asked of the first, is in the device
+    /// of the other: the tag of the write, and of the copy.
+    fn copying() -> (Cell, u64, u64) {
+        let mut cell = idle();
+        let written = cell.issue(0, What::Write { lba: 8, blocks: 2, fua: false });
+        cell.settle();
+        cell.end_ios();
+        assert_eq!(ended(&cell, 0, written), Some(Some(GOOD)));
+        let copy = cell.issue(0, What::Copy { from: 8, to: (1, 100), blocks: 2 });
+        cell.settle();
+        cell.end_io(0);
+        assert_eq!(cell.world.disks[1].in_flight_count(), 1);
+        (cell, written, copy)
+    }
+
+    fn is_copied(cell: &Cell, written: u64) -> bool {
+        let found = [100, 101].map(|lba| cell.world.disks[1].content(lba));
+        assert!(found == [0; 2] || found == [stamp(written, 8), stamp(written, 9)]);
+        found != [0; 2]
+    }
+
+    #[test]
+    fn a_copy_is_done() {
+        let (mut cell, written, copy) = copying();
+        cell.end_ios();
+        assert_eq!((ended(&cell, 0, copy), is_copied(&cell, written)), (Some(Some(GOOD)), true));
+        cell.finish();
+    }
+
+    #[test]
+    fn a_reset_waits_for_the_copy_that_it_ends_wherever_that_writes() {
+        for function in [Function::AbortTaskSet, Function::LogicalUnitReset] {
+            let (mut cell, written, copy) = copying();
+            let itt = cell.manage(0, function);
+            assert_eq!(cell.tmf_answer(0, itt), None, "{function:?}: the other disk has its write");
+            cell.end_ios();
+            assert_eq!((cell.tmf_answer(0, itt), is_copied(&cell, written)), (Some(0), true));
+            assert_eq!(ended(&cell, 0, copy), Some(None), "without an answer");
+            cell.finish();
+        }
+    }
+
+    #[test]
+    fn anothers_reset_waits_for_the_copy_that_it_ends() {
+        let (mut cell, written, copy) = copying();
+        let itt = cell.reset_unit();
+        assert_eq!((cell.tmf_answer(1, itt), ended(&cell, 0, copy)), (None, None));
+        cell.end_ios();
+        assert_eq!((cell.tmf_answer(1, itt), is_copied(&cell, written)), (Some(0), true));
+        assert_eq!((ended(&cell, 0, copy), cell.unit_ready(0)), (Some(Some(ABORTED)), TOLD_OF_RESET));
+        cell.finish();
+    }
+
+    #[test]
+    fn a_reset_of_where_it_writes_leaves_a_copy_alone() {
+        let mut cell = idle();
+        // Asked of the second disk, to the first.
+        let copy = cell.issue_at(0, 1, What::Copy { from: 8, to: (0, 100), blocks: 2 });
+        cell.settle();
+        cell.end_io(1);
+        assert_eq!(cell.world.disks[0].in_flight_count(), 1);
+        cell.world.disks[0].set_manners(true, true);
+        let itt = cell.reset_unit();
+        assert_eq!((cell.tmf_answer(1, itt), ended(&cell, 0, copy)), (Some(0), None), "it has ended nothing");
+        cell.end_ios();
+        assert_eq!(ended(&cell, 0, copy), Some(Some(GOOD)));
+        assert_eq!(cell.unit_ready(0), TOLD_OF_RESET);
+        cell.finish();
+    }
+
+    #[test]
+    fn a_disk_shrinks_when_the_copy_to_it_is_back() {
+        let (mut cell, written, copy) = copying();
+        cell.world.resize(1, 50);
+        cell.settle();
+        assert_eq!(cell.world.census().waits, 1, "one reactor has not acknowledged");
+        cell.end_ios();
+        assert_eq!((cell.world.census().waits, is_copied(&cell, written)), (0, true));
+        assert_eq!(ended(&cell, 0, copy), Some(Some(GOOD)));
+        cell.finish();
+    }
+
+    #[test]
+    fn a_sanitize_begins_when_writes_of_before_are_back_and_outlives_its_command() {
+        let mut cell = idle();
+        let write = cell.issue(1, What::Write { lba: 8, blocks: 2, fua: false });
+        cell.settle();
+        let sanitize = cell.issue(0, What::Sanitize { blocks: 512 });
+        cell.settle();
+        assert_eq!((cell.unit_ready(1), cell.world.disks[0].in_flight_count()), (SANITIZING, 1));
+        cell.end_io(0);
+        assert_eq!(ended(&cell, 1, write), Some(Some(GOOD)));
+        assert_eq!(cell.world.disks[0].in_flight_count(), 1, "the overwriting");
+        let itt = cell.manage(0, Function::AbortTaskSet);
+        assert_eq!((cell.tmf_answer(0, itt), ended(&cell, 0, sanitize)), (Some(0), Some(None)));
+        assert_eq!(cell.unit_ready(1), SANITIZING, "it goes on");
+        cell.end_ios();
+        assert_eq!(cell.unit_ready(1), GOOD);
+        assert!((0..512).all(|lba| cell.world.disks[0].content(lba) == same_stamp(sanitize)));
+        cell.finish();
     }
 }

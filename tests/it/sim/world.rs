@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lunette::bdev::{Bdev, ChannelState};
+use lunette::bdev::{Bdev, ChannelState, Op};
 use lunette::buf::{Class, Pool};
 use lunette::control::access::InitiatorGroup;
 use lunette::control::auth::Auth;
@@ -123,6 +123,7 @@ pub(super) struct World {
     /// Each SANITIZE that was asked for, and the disks that a chore is at work on.
     pub(super) sanitizes: BTreeSet<u64>,
     chores: BTreeSet<usize>,
+    removed: BTreeSet<UnitId>,
     hash: u64,
     pub(super) trace: Option<Vec<String>>,
 }
@@ -140,6 +141,8 @@ impl World {
             let (lane, from_control) = channel(1024, no_waker());
             lanes.push(lane);
             let (inbox, receiver) = ports.next().expect("one a reactor");
+            // What control tells first, where it is asked to.
+            assert!(inbox.send(ToReactor::Secret([7; 16])).is_ok(), "a new inbox has room");
             core(ReactorId(id), from_control, (inbox, receiver), peers.clone(), &options)
         });
         let cores = cores.collect();
@@ -202,6 +205,7 @@ impl World {
             made: Vec::new(),
             sanitizes: BTreeSet::new(),
             chores: BTreeSet::new(),
+            removed: BTreeSet::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
         }
@@ -286,9 +290,14 @@ impl World {
                             return Err(error);
                         }
                         if self.chores.contains(&unit) && !ops.iter().any(|op| self.sanitizes.contains(op)) {
-                            return Err(format!("unit {unit} block {lba}: written while it is sanitized"));
+                            return Err(format!(
+                                "unit {unit} block {lba}: {stamp:#x} of {ops:?} landed while it is sanitized"
+                            ));
                         }
                     }
+                    // A chore needs no LUN that leads to its unit.
+                    Note::Beyond { reactor, op }
+                        if self.chores.contains(&unit) && self.is_within(unit, reactor, op) => {}
                     Note::Beyond { reactor, op } => {
                         return Err(format!(
                             "unit {unit}: {op:?} by {reactor:?}, which had acknowledged its end"
@@ -298,6 +307,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a reactor may take the unit to be large enough, be it mapped or not.
+    fn is_within(&self, unit: usize, reactor: ReactorId, op: Op) -> bool {
+        let end = op.extent().map_or(0, |(lba, blocks)| lba + u64::from(blocks));
+        let sizes = &self.cores[usize::from(reactor.0)].sizes;
+        sizes.iter().any(|limit| limit.unit == unit && end <= limit.blocks)
     }
 
     /// Passes one message on to a reactor.
@@ -310,10 +326,13 @@ impl World {
         {
             self.published.answered((id, *asked), self.step);
         }
+        let mut begun = None;
         if let ToReactor::Chore { unit, .. } = &message
+            && !self.removed.contains(unit)
             && let Some(&unit) = self.units.get(unit)
         {
             self.chores.insert(unit);
+            begun = Some(unit);
         }
         if let ToReactor::Barrier { id, change } = &message {
             self.published.sent(*id, change, &self.units);
@@ -334,9 +353,10 @@ impl World {
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks });
                     }
                 }
-                Change::RemoveUnit { unit } => {
-                    if let Some(&unit) = self.units.get(unit) {
+                Change::RemoveUnit { unit: gone } => {
+                    if let Some(&unit) = self.units.get(gone) {
                         self.chores.remove(&unit);
+                        self.removed.insert(*gone);
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks: 0 });
                     }
                 }
@@ -354,6 +374,9 @@ impl World {
         }
         assert!(core.inbox.send(message).is_ok(), "a reactor's inbox holds what a world can say");
         self.limit(id);
+        if let Some(unit) = begun {
+            self.note(|| format!("unit {unit} is being sanitized"), &[30]);
+        }
         true
     }
 
