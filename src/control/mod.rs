@@ -17,6 +17,7 @@ mod changes;
 mod chores;
 pub mod connections;
 mod desk;
+pub mod disks;
 pub mod done;
 mod entrance;
 pub mod error;
@@ -120,6 +121,7 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    early: alua::Early,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -146,6 +148,7 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            early: alua::Early::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

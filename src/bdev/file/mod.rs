@@ -31,8 +31,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
-pub use self::open::OpenError;
 pub(in crate::bdev) use self::open::machine_uuid;
+pub use self::open::{OpenError, Own, own};
 pub use self::reopen::Left;
 
 use self::channel::FileChannel;
