@@ -110,6 +110,7 @@ impl<N: Net> Control<N> {
     }
 
     fn remove_unit(&mut self, unit: UnitId, id: ChangeId) {
+        self.leave_chore(unit);
         let changed = self.catalog.unmap_everywhere(unit, &is_used(&self.sessions));
         self.publish(changed, &[], Some(id));
         let reactors = self.outbox.running().collect();

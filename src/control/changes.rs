@@ -124,8 +124,12 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 
 /// What sessions are told of a change (SBC-4 §4.7, SPC-5 §6.6).
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
+    let is_there = |view: &UnitView| matches!(view.medium, Medium::Ready | Medium::Busy | Medium::Failed);
+    let is_resized = (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes);
     match (old.medium, new.medium) {
         (Medium::Ready, Medium::Ready) => {}
+        // No command says so later.
+        _ if is_there(old) && is_there(new) && is_resized => return Some(Ua::CapacityChanged),
         // The command that was carried out has been answered; nobody else is told of it.
         (Medium::Busy | Medium::Failed, Medium::Ready) => return None,
         // SBC-4 §4.3: one that appears may be of any size and content.
@@ -133,7 +137,7 @@ fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
         // Commands say so.
         _ => return None,
     }
-    if (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes) {
+    if is_resized {
         Some(Ua::CapacityChanged)
     } else if old.identity != new.identity || old.alua.is_explicit() != new.alua.is_explicit() {
         Some(Ua::InquiryChanged)

@@ -39,6 +39,7 @@ pub mod registry;
 mod reserve;
 mod saving;
 pub mod sessions;
+mod space;
 pub mod store;
 mod target_changes;
 pub mod targets;
@@ -46,6 +47,7 @@ pub mod thread;
 mod tray;
 mod unit;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
@@ -122,6 +124,9 @@ pub struct Control<N: Net> {
     store: Store<AfterSave>,
     chores: chores::Chores,
     early: alua::Early,
+    /// Bdevs whose medium is out for another.
+    exchanges: BTreeSet<String>,
+    watched: space::Watched,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -149,6 +154,8 @@ impl<N: Net> Control<N> {
             store: Store::default(),
             chores: chores::Chores::default(),
             early: alua::Early::default(),
+            exchanges: BTreeSet::new(),
+            watched: space::Watched::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

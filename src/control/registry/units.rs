@@ -87,9 +87,10 @@ impl Registry {
                 index
             }
         };
+        let space = self.find(&name)?.spec.bdev.space();
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(unit::view(id, &info, identity, None, kind));
+        let view = Arc::new(UnitView { space, ..unit::view(id, &info, identity, None, kind) });
         slot.unit = Some(Unit {
             view,
             bdev: name.clone(),
@@ -151,9 +152,9 @@ impl Registry {
         };
         let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
         let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
-        let alua = old.alua.clone();
+        let (alua, space) = (old.alua.clone(), entry.spec.bdev.space());
         let (medium, tray) = (unit.medium(view.medium), unit.tray());
-        Ok(UnitView { permits, alua, settings, chore, medium, tray, ..view })
+        Ok(UnitView { permits, alua, settings, chore, medium, tray, space, ..view })
     }
 
     /// Who prevents that the unit's medium is taken out.

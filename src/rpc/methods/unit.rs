@@ -298,13 +298,12 @@ pub(in crate::rpc) fn access_calls(control: &Control<KernelNet>) -> Vec<Json> {
                     continue;
                 }
                 told.push(number);
-                let params = object! {
-                    "name": target.name,
-                    "pg_tag": tag,
-                    "state": group.state.name(),
-                    "bdev_name": bdev,
-                    "preferred": group.is_preferred,
-                };
+                let mut params = object! { "name": target.name, "pg_tag": tag, "state": group.state.name() };
+                match target.luns.iter().find(|(_, name)| *name == bdev) {
+                    Some((lun, _)) => params.push("lun_id", lun.0),
+                    None => params.push("bdev_name", bdev),
+                }
+                params.push("preferred", group.is_preferred);
                 calls.push(object! { "method": "lunette_target_node_set_alua_state", "params": params });
             }
         }
