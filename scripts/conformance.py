@@ -8,7 +8,7 @@ settings meet in two of them: a RAM disk or a file, blocks of 512 or 4096 bytes,
 (one way or mutual), InitialR2T, immediate data. Of the first three, which is what --runs 3 asks for, each has most of it.
 Tests that ask for more find it, so that they do not skip: WRITE_PROTECTED ones the disk with SWP set by iscsi-swp, LARGE_BLOCKS ones a RAM
 disk at LUN 1 that says it has larger physical blocks, where LUN 0 is a RAM disk, REMOVABLE ones a disk of the same kind whose medium
-comes out at LUN 2, SLOW ones a slow disk at LUN 3. Every test runs by itself under a time limit.
+comes out at LUN 2, SLOW ones a slow disk at LUN 3, MULTIPATH ones two paths in any run. Every test runs by itself under a time limit.
 
 What it ends with must be exactly what conformance.toml says: a test listed there under [skip] or [fail], or for some runs under
 [SECTION.skip] or [SECTION.fail], must end so and have a reason; any other must pass. Sections of a run are parts of its name (file-512+chap: file,
@@ -41,6 +41,7 @@ LARGE_BLOCKS = ("CompareAndWrite.InvalidDataOutSize", "WriteSame10.InvalidDataOu
 # These find a disk at LUN 3 that is slow enough for them, and so many seconds: they look once a minute for what they wait for.
 SLOW = {"Sanitize.Reset": 100}
 SLOW_MIB = 8
+MULTIPATH = "MultipathIO."
 REMOVABLE = ("NoMedia.", "PreventAllow.", "StartStopUnit.Simple", "StartStopUnit.NoLoej")
 UNEXPLAINED = "UNEXPLAINED"
 # A listed failure whose reason begins so may end in a crash of the tool as well: tgt's does, too.
@@ -119,7 +120,8 @@ class Disk(Target):
             lun = 1
         login = f"{CHAP[0]}%{CHAP[1]}@" if self.chap else ""
         query = f"?target_user={CHAP[2]}&target_password={CHAP[3]}" if self.chap == "mutual" else ""
-        return [self.url(lun, portal, login, query) for portal in range(1 if self.one_path else 2)]
+        paths = 1 if self.one_path and not test.startswith(MULTIPATH) else 2
+        return [self.url(lun, portal, login, query) for portal in range(paths)]
 
 
 class Elsewhere(Target):
