@@ -243,6 +243,8 @@ pub const POOL_BYTES: usize = 128 * 1024 * 1024;
 /// The least that makes sense: a few buffers of each size in either pool.
 pub const POOL_BYTES_MIN: usize = 8 * 1024 * 1024;
 
+/// Versions of the configuration that are kept.
+pub const CONFIG_VERSIONS_MAX: usize = 20;
 /// Connections of the JSON-RPC socket; more are turned away.
 pub const RPC_CONNS_MAX: usize = 64;
 /// Bytes of one JSON-RPC request or batch.
