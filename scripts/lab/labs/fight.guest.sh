@@ -23,29 +23,26 @@ second=
 for disk in $(wait_disk "$IQN" 2); do [[ $disk = "$first" ]] || second=$disk; done
 [[ -n $second ]] || die "no second session's disk"
 
-fight() { # SECONDS [COMMAND...]: what both say; the command runs meanwhile
-  local seconds=$1 one other rc=0; shift
+fight() { # NAME SECONDS [COMMAND...]: the command runs meanwhile
+  local name=$1 seconds=$2 one other rc=0; shift 2
   python3 "$SHARE/fight.py" "/dev/$first" 0xa1 0xb2 "$seconds" >/tmp/one 2>&1 & one=$!
   python3 "$SHARE/fight.py" "/dev/$second" 0xb2 0xa1 "$seconds" >/tmp/other 2>&1 & other=$!
   (($# == 0)) || "$@"
   wait "$one" || rc=1
   wait "$other" || rc=1
-  cat /tmp/one /tmp/other
-  return "$rc"
+  if ((rc == 0)); then ok "$name: each has it, loses it, and never both"; else bad "$name"; fi
+  tail -n 3 /tmp/one /tmp/other
 }
 step "two nodes"
-check "each has it, loses it, and never both" fight 20
-cat /tmp/one /tmp/other
+fight "two nodes" 30
 again() { # kill -9 and begin anew
-  sleep 5
+  sleep 15
   kill -9 "$lunette"; wait "$lunette" 2>/dev/null
   "$SHARE/lunette" serve -r "$socket" --idle park --config "$config" --state "$state" >>/out/lunette.log 2>&1 & lunette=$!
   until_true 30 rpc rpc_get_methods >/dev/null 2>&1 || die "lunette does not come back: $(tail -5 /out/lunette.log)"
 }
 step "the same while lunette is killed"
-check "each has it, loses it, and never both" fight 30 again
-cat /tmp/one /tmp/other
-sg_persist --in -s "/dev/$first"
+fight "two nodes, and lunette killed" 60 again
 iscsiadm -m session -u >/dev/null || bad logout
 kill "$lunette"; wait "$lunette" || bad "lunette ended with $?"
 finish

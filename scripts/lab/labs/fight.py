@@ -54,8 +54,9 @@ end = time.monotonic() + seconds
 taken = written = lost = number = 0
 while time.monotonic() < end:
     change("--register-ignore", f"--param-sark={own}")
-    if change("--preempt", f"--param-rk={own}", f"--param-sark={other}", "--prout-type=1") and \
-            change("--reserve", f"--param-rk={own}", "--prout-type=1"):
+    change("--preempt", f"--param-rk={own}", f"--param-sark={other}", "--prout-type=1")
+    # Who preempts a node that had registered only takes no reservation by that; the holder may ask again.
+    if change("--reserve", f"--param-rk={own}", "--prout-type=1"):
         continue
     taken += 1
     for _ in range(MARKS):
