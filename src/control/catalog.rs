@@ -35,10 +35,30 @@ pub(super) struct Catalog {
 pub(super) struct Targets {
     all: Vec<Target>,
     relative_port_last: u16,
-    /// Which identifier a port has or had, by target and portal group: it gets it again.
-    known_ports: BTreeMap<(String, u16), u16>,
+    /// What is known of a port that there is or was, by target and portal group: it gets it again.
+    known_ports: BTreeMap<(String, u16), KnownPort>,
     /// That has changed.
     is_moved: bool,
+}
+
+/// How a port is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct KnownPort {
+    /// Its relative target port identifier.
+    pub(super) port: u16,
+    /// The target port group that it was put into; else it is one of its own, under the same number.
+    pub(super) group: Option<u16>,
+}
+
+impl KnownPort {
+    /// The target port group that it is in.
+    pub(super) fn group(&self) -> u16 {
+        self.group.unwrap_or(self.port)
+    }
+
+    fn has(&self, number: u16) -> bool {
+        self.port == number || self.group == Some(number)
+    }
 }
 
 /// Who has sessions: whether there is one with a target (by name) at a portal group.
@@ -89,14 +109,14 @@ impl Targets {
         self.is_moved = true;
     }
 
-    /// Target, portal group and relative target port identifier of ports as they were.
-    pub(super) fn remember_ports(&mut self, ports: impl Iterator<Item = (String, u16, u16)>) {
-        self.known_ports = ports.map(|(target, tag, port)| ((target, tag), port)).collect();
+    /// Target and portal group of ports as they were.
+    pub(super) fn remember_ports(&mut self, ports: impl Iterator<Item = (String, u16, KnownPort)>) {
+        self.known_ports = ports.map(|(target, tag, known)| ((target, tag), known)).collect();
     }
 
     /// The same, of all that are known, where that has changed since it was asked for last.
-    pub(super) fn moved_ports(&mut self) -> Option<impl Iterator<Item = (&str, u16, u16)>> {
-        let known = self.known_ports.iter().map(|((target, tag), &port)| (target.as_str(), *tag, port));
+    pub(super) fn moved_ports(&mut self) -> Option<impl Iterator<Item = (&str, u16, KnownPort)>> {
+        let known = self.known_ports.iter().map(|((target, tag), &known)| (target.as_str(), *tag, known));
         std::mem::take(&mut self.is_moved).then_some(known)
     }
 
@@ -116,9 +136,38 @@ impl Targets {
         self.all.iter().flat_map(|target| &target.ports).map(|view| view.relative_port).collect()
     }
 
+    /// The target port groups that ports of others than this target were put into.
+    fn groups_of_others(&self, name: &str) -> impl Iterator<Item = u16> {
+        let others = self.known_ports.iter().filter(move |((target, _), _)| target != name);
+        others.filter_map(|(_, known)| known.group)
+    }
+
+    /// Puts a target's port into a target port group, or makes it one of its own again.
+    pub(super) fn set_port_group(
+        &mut self,
+        name: &str,
+        tag: u16,
+        group: Option<u16>,
+    ) -> Result<(), ChangeError> {
+        let target = self.find(name)?;
+        let port = target.port(tag).ok_or_else(|| ChangeError::missing(What::PortalGroup, tag))?;
+        let (name, port) = (target.name.clone(), port.relative_port);
+        // What a unit's access states are kept by is one number for all targets.
+        let is_anothers =
+            |number| self.known_ports.iter().any(|((target, _), known)| *target != name && known.has(number));
+        match group {
+            Some(number) if number == 0 || is_anothers(number) => return Err(ChangeError::PortGroup(number)),
+            _ => {}
+        }
+        let known = KnownPort { port, group: group.filter(|group| *group != port) };
+        self.is_moved |= self.known_ports.insert((name, tag), known) != Some(known);
+        Ok(())
+    }
+
     /// Whether a new target's ports can have these identifiers.
-    fn check_relative_ports(&self, wanted: &[(u16, u16)]) -> Result<(), ChangeError> {
+    fn check_relative_ports(&self, name: &str, wanted: &[(u16, u16)]) -> Result<(), ChangeError> {
         let mut ports = self.relative_ports();
+        ports.extend(self.groups_of_others(name));
         match wanted.iter().find(|(_, port)| *port == 0 || !ports.insert(*port)) {
             Some(&(_, port)) => Err(ChangeError::RelativePort(port)),
             None => Ok(()),
@@ -135,28 +184,38 @@ impl Targets {
     ) -> Vec<Arc<TargetView>> {
         let mut ports = self.relative_ports();
         ports.extend(wanted.iter().map(|(_, port)| *port));
+        ports.extend(self.groups_of_others(name));
         let (last, known, is_moved) =
             (&mut self.relative_port_last, &mut self.known_ports, &mut self.is_moved);
         let Some(target) = self.all.iter_mut().find(|target| target.name == name) else { return Vec::new() };
-        let next = |tag| {
+        let mut identify = |tag| {
             let place = (name.to_owned(), tag);
-            let port = if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
+            let former = known.get(&place).copied();
+            let port = if let Some(view) = target.port(tag) {
+                view.relative_port
+            } else if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
                 port
-            } else if let Some(&port) = known.get(&place).filter(|port| ports.insert(**port)) {
-                port
+            } else if let Some(former) = former.filter(|former| ports.insert(former.port)) {
+                former.port
             } else {
                 free_port(last, &mut ports, known)
             };
-            *is_moved |= known.insert(place, port) != Some(port);
-            port
+            let now = KnownPort { port, group: former.and_then(|former| former.group) };
+            *is_moved |= known.insert(place, now) != Some(now);
+            (tag, now)
         };
-        target.refresh(portals, |tag| is_used(name, tag), next)
+        // In the order of the portal groups as they were mapped: new ports get their identifiers in it.
+        let mut tags = target.tags();
+        let used = target.ports.iter().map(|view| view.portal_group).filter(|tag| is_used(name, *tag));
+        tags.extend(used.filter(|tag| !target.tags().contains(tag)));
+        let ports: BTreeMap<u16, KnownPort> = tags.into_iter().map(&mut identify).collect();
+        target.refresh(portals, &ports)
     }
 }
 
 /// An identifier that no port has; one that none ever had, if there is such a one.
-fn free_port(last: &mut u16, ports: &mut BTreeSet<u16>, known: &BTreeMap<(String, u16), u16>) -> u16 {
-    let former: BTreeSet<u16> = known.values().copied().collect();
+fn free_port(last: &mut u16, ports: &mut BTreeSet<u16>, known: &BTreeMap<(String, u16), KnownPort>) -> u16 {
+    let former: BTreeSet<u16> = known.values().map(|known| known.port).collect();
     // It ends: there are fewer ports than identifiers (limits.rs).
     for attempt in 0_u32.. {
         *last = last.checked_add(1).unwrap_or(1);
@@ -195,7 +254,7 @@ impl Catalog {
     pub(super) fn create_target(&mut self, spec: &NewTarget) -> Result<String, ChangeError> {
         let name = self.whole_name(&spec.name)?;
         self.targets.check_room(&name)?;
-        self.targets.check_relative_ports(&spec.relative_ports)?;
+        self.targets.check_relative_ports(&name, &spec.relative_ports)?;
         let mut target = Target::new(spec, name.clone(), self.targets.free_id())?;
         target.add_maps(&spec.maps, &self.portals, &self.initiators)?;
         for (bdev, number) in &spec.luns {
@@ -278,6 +337,12 @@ impl Catalog {
                 .tags()
                 .into_iter()
                 .filter_map(|tag| Some((tag, target.port(tag)?.relative_port)))
+                .collect(),
+            port_groups: target
+                .tags()
+                .into_iter()
+                .filter_map(|tag| target.port(tag).filter(|view| view.port_group != view.relative_port))
+                .map(|view| (view.portal_group, view.port_group))
                 .collect(),
             redirects: &target.redirects,
             histogram: target.histogram.as_deref(),

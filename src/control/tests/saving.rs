@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::reserve::{BOB, Peer, REGISTER, RESERVE, answer, in_force, log_in, silent, ticket};
 use super::world::{ALICE, TARGET, World, portal_group, target};
-use crate::control::store::{Records, Saver, file};
+use crate::control::store::file::{self, Lines};
+use crate::control::store::{Changes, Records, Saver};
 use crate::id::{NexusId, ReactorId, UnitId};
 use crate::limits::SAVE_NS;
 use crate::reactor::message::{Ask, ToControl, ToReactor};
@@ -16,19 +17,33 @@ use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
 
+/// What a file is to say, and what is to be written of it.
+#[derive(Debug, Default)]
+struct Orders {
+    lines: Lines,
+    revisions: Vec<(u64, Records)>,
+}
+
 /// A disk that writes when the test says so.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slow(Arc<Mutex<Vec<(u64, Records)>>>);
+pub(super) struct Slow(Arc<Mutex<Orders>>);
 
 impl Saver for Slow {
-    fn save(&mut self, revision: u64, text: Vec<u8>) {
-        self.0.lock().unwrap().push((revision, file::records(&text).unwrap()));
+    fn save(&mut self, revision: u64, changes: Changes) {
+        let mut orders = self.0.lock().unwrap();
+        changes.apply(&mut orders.lines);
+        let records = file::records(&file::text(&orders.lines)).unwrap();
+        orders.revisions.push((revision, records));
     }
 }
 
 impl Slow {
+    fn holding(records: &Records) -> Slow {
+        Slow(Arc::new(Mutex::new(Orders { lines: file::lines(records), revisions: Vec::new() })))
+    }
+
     pub(super) fn ordered(&self) -> Option<(u64, Records)> {
-        self.0.lock().unwrap().pop()
+        self.0.lock().unwrap().revisions.pop()
     }
 
     /// Cannot write.
@@ -56,7 +71,7 @@ impl Slow {
 
 /// Alice at the first reactor, Bob at the second; the ports are written down.
 pub(super) fn keeping(records: Records) -> (World, Slow, Peer, Peer) {
-    let slow = Slow::default();
+    let slow = Slow::holding(&records);
     let mut world = World::keeping(records, Box::new(slow.clone()));
     let (alice, bob) = (log_in(&mut world, ALICE, 0).0, log_in(&mut world, BOB, 1).0);
     if let Some((revision, _)) = slow.ordered() {

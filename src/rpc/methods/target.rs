@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use rustix::io::Errno;
 
 use super::portal::{self, Host, Port};
-use super::{Method, Outcome, histogram, iscsi_fault, method};
+use super::{Method, Outcome, histogram, iscsi_fault, method, unit};
 use crate::control::auth::{Auth, Chap};
 use crate::control::error::ChangeError;
 use crate::control::targets::{self, LUN_MAX, NewTarget, TargetInfo};
@@ -68,6 +68,15 @@ pub(super) const METHODS: &[Method] = &[
         "Has the initiators of a group find other LUNs at a target than everybody does: other numbers, fewer, more, or for reading \
          only. The whole map is replaced; without luns they find everybody's again. Initiators that are logged in are told; \
          whose LUNs an initiator finds is decided when it logs in, by the group that lets it in."
+    ),
+    method!(
+        "lunette_target_node_set_port_group",
+        Runtime,
+        SetPortGroup,
+        set_port_group,
+        "Puts the port that a target has at a portal group into a target port group: those with one number have their access \
+         states in common. Without a number it is in one of its own again, which has the number of the port. Initiators are told; \
+         what was said of a group that no port is in is forgotten."
     ),
     method!(
         "lunette_target_node_set_portal_group_auth",
@@ -255,7 +264,7 @@ params! {
 
 fn remove_lun(context: &Context, params: RemoveLun) -> Outcome {
     let RemoveLun { name, lun_id } = params;
-    answer(
+    unit::answer(
         context
             .control_and_wait(move |control, _, done| control.remove_lun(&name, LunNumber(lun_id), done))?,
     )
@@ -364,9 +373,30 @@ fn set_lun_map(context: &Context, params: SetLunMap) -> Outcome {
     }
     let own = |lun: OwnLun| (lun.bdev_name, LunNumber(lun.lun_id), lun.read_only);
     let luns: Option<Vec<_>> = luns.map(|luns| luns.into_iter().map(own).collect());
-    answer(context.control_and_wait(move |control, _, done| {
+    unit::answer(context.control_and_wait(move |control, _, done| {
         control.set_lun_map(&name, ig_tag, luns.as_deref(), done)
     })?)
+}
+
+params! {
+    /// Of `lunette_target_node_set_port_group`.
+    pub(super) struct SetPortGroup {
+        /// The target.
+        name: String,
+        /// A portal group that leads to it.
+        pg_tag: u16,
+        /// The number of the target port group; one of its own where none is given.
+        port_group: Option<u16>,
+    }
+}
+
+fn set_port_group(context: &Context, params: SetPortGroup) -> Outcome {
+    let SetPortGroup { name, pg_tag, port_group } = params;
+    unit::answer(
+        context.control_and_wait(move |control, _, done| {
+            control.set_port_group(&name, pg_tag, port_group, done)
+        })?,
+    )
 }
 
 params! {
@@ -438,6 +468,10 @@ pub(in crate::rpc) fn calls(target: &TargetInfo<'_>) -> Vec<(&'static str, Json)
             params.push("lunette_permanent", true);
         }
         ("iscsi_target_node_set_redirect", params)
+    }));
+    calls.extend(target.port_groups.iter().map(|&(pg_tag, port_group)| {
+        let params = object! { "name": target.name, "pg_tag": pg_tag, "port_group": port_group };
+        ("lunette_target_node_set_port_group", params)
     }));
     calls.extend(target.lun_maps.iter().map(|(tag, luns)| {
         let lun = |lun: &targets::OwnLun<'_>| {
