@@ -8,7 +8,7 @@ modprobe veth || die "no veth"
 ip netns add target && ip link add cable type veth peer name inner netns target && ip address add 10.9.0.1/24 dev cable &&
   ip link set cable up && ip -n target address add 10.9.0.2/24 dev inner && ip -n target link set inner up && ip -n target link set lo up ||
   die "no namespace"
-cut() { ip -n target link set inner down; }
+sever() { ip -n target link set inner down; }
 mend() { ip -n target link set inner up; }
 
 namespace=(ip netns exec target)
@@ -36,7 +36,7 @@ writes "at first"
 for seconds in 10 30; do
   step "cut for $seconds s"
   mark
-  cut; sleep "$seconds"
+  sever; sleep "$seconds"
   if is_in FAILED; then ok "$seconds s: the session is being recovered"; else bad "$seconds s: the session is $(<"$session/state")"; fi
   if moves; then bad "$seconds s: it writes through a link that is cut"; else ok "$seconds s: nothing is written meanwhile"; fi
   mend
@@ -48,7 +48,7 @@ done
 step "cut for longer than the initiator waits"
 mark
 echo 5 >"$session/recovery_tmo"
-cut
+sever
 kernel_says_late() { until_true 40 says "$1" && ok "$2" || { bad "$2"; dmesg | tail -5; }; } # PATTERN NAME
 kernel_says_late 'session recovery timed out' "past it: the initiator gives up"
 is_offline() { [[ $(<"/sys/block/$disk/device/state") = transport-offline ]]; }
