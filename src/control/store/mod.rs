@@ -114,6 +114,12 @@ impl<T> Store<T> {
         Store { records, lines_bytes, found, saver: Some(saver), ..Store::default() }
     }
 
+    /// The file has at most so many bytes.
+    #[cfg(test)]
+    pub fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Whether there is a place to save anything.
     pub fn is_there(&self) -> bool {
         self.saver.is_some()

@@ -162,7 +162,7 @@ fn without_a_place_nothing_is_saved_and_nobody_waits() {
 #[test]
 fn a_file_that_could_not_be_read_back_is_not_written() {
     let (mut store, disk) = store();
-    store.bytes_max = 1000;
+    store.limit(1000);
     assert!(store.fits("a", one(1).as_ref()));
     let long = |bytes: usize| Some(Value::from("x".repeat(bytes)));
     // Head, braces, the line's key and quotes.

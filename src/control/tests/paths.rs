@@ -11,6 +11,7 @@ use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::{Slow, keeping};
 use super::world::{TARGET, World, bdev, portal_group};
 use crate::control::alua::{AccessChange, Luns};
+use crate::control::disks::Source;
 use crate::control::done::{Done, Outcome as Ended};
 use crate::control::error::ChangeError;
 use crate::control::identity::Chosen;
@@ -226,6 +227,21 @@ fn what_was_said_of_a_disk_before_its_medium_came_is_kept() {
     let (world, _) = late(|world| standby(world, false), saved);
     assert_eq!((state(&world, 1, 1), serial(&world).as_str()), (AccessState::Standby, "said"));
     assert!(alua(&world, 1).is_explicit(), "what was not said is as it was saved");
+}
+
+#[test]
+fn a_disk_whose_file_comes_late_is_kept_as_it_was_found() {
+    let source = || Source { path: "/late".to_owned(), own: None };
+    let keep = |world: &mut World| world.control.keep_disk("late", source());
+    let (world, written) = late(keep, Records::new());
+    let own = json!({ "path": "/late", "uuid": LATE, "own": LATE, "born": null, "deleted": false });
+    assert_eq!(written.unwrap()["disk/late"], own);
+    assert_eq!(world.control.kept_uuid("late", &source(), false, [1; 16]), Some([0x6c; 16]));
+    // Without a state file nothing is kept.
+    let mut world = World::new(1);
+    world.control.register_bdev(bdev(1)).unwrap();
+    world.control.keep_disk("disk1", source());
+    assert_eq!(world.control.kept_uuid("disk1", &source(), false, [1; 16]), None);
 }
 
 #[test]

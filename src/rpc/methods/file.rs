@@ -63,7 +63,7 @@ params! {
         readonly: bool = false,
         /// SPDK's: unmapping frees space. Here it does wherever the file system can.
         fallocate: Ignored,
-        /// What names the medium to initiators; made of the machine, the device and the inode unless given.
+        /// What names the medium to initiators; found out once and kept in the state file unless given.
         uuid: Option<Uuid>,
         /// SPDK's: how IO is submitted.
         nowait: Ignored,
@@ -85,7 +85,7 @@ params! {
         filename: PathBuf,
         /// Bytes of a block: 512, 1024, 2048 or 4096; 512 for files and a block device's own unless given.
         block_size: u32 = 0,
-        /// What names the medium to initiators; made of the machine, the device and the inode unless given.
+        /// What names the medium to initiators; found out once and kept in the state file unless given.
         uuid: Option<Uuid>,
         /// Where no such file is, one of so many bytes is made.
         lunette_create_size: Option<u64>,

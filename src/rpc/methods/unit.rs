@@ -310,3 +310,24 @@ pub(in crate::rpc) fn access_calls(control: &Control<KernelNet>) -> Vec<Json> {
     }
     calls
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_what_was_not_done() {
+        let ended = |is_clean, is_saved| {
+            answer(Ok(done::Outcome { is_clean, is_saved, bdevs: Vec::new() })).map_err(|fault| fault.text())
+        };
+        assert_eq!(ended(true, true), Ok(Json::Bool(true)));
+        for (is_clean, is_saved, words) in [
+            (false, true, "it is in force, but a device keeps IO"),
+            (true, false, "it cannot be saved, and so was not done"),
+            (false, false, "it cannot be saved, and so was not done"),
+        ] {
+            let text = ended(is_clean, is_saved).unwrap_err();
+            assert!(text.contains(words), "{text}");
+        }
+    }
+}
