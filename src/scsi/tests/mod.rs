@@ -49,6 +49,7 @@ pub(in crate::scsi) fn target() -> TargetView {
         relative_port: 0x0102,
         ports: vec![0x0102, 0x0203],
         port_groups: vec![0x0102, 0x0203],
+        portal_groups: vec![0x0a1b, 2],
         histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
