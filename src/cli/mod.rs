@@ -50,6 +50,8 @@ enum Command {
     Rpc(rpc::Rpc),
     /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
+    /// Make a CHAP secret out of random bits.
+    ChapSecret(secrets::ChapSecret),
 }
 
 /// Why a command ends early. Its text says what to do.
@@ -87,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => ("serve", serve::serve(&args)),
         Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
+        Command::ChapSecret(args) => ("chap-secret", secrets::make(args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
