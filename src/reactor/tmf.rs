@@ -20,7 +20,7 @@ impl<N: Net> Reactor<N> {
             return self.act(conn, call, now);
         }
         // RFC 7143 §4.2.3.3: they are on their way on other connections.
-        let what = What::Commands { session: self.tables.sessions[session].id(), before: call.cmd_sn };
+        let what = What::Missing { session: self.tables.sessions[session].id(), before: call.cmd_sn };
         self.drain_for(what, Then::Act { conn, call: *call }, now);
     }
 

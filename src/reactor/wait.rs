@@ -26,16 +26,18 @@ pub(super) enum What {
     Task(Key),
     /// Those of one connection.
     Conn(Key),
-    /// Those of a session, at one unit or all, older than this.
+    /// Those of a session's commands, at one unit or all, older than this.
     Session { session: SessionId, unit: Option<UnitId>, before: u64 },
-    /// Those at these units, older than this, of every session.
+    /// Those at these units, older than this, whoever has made them.
     Units { units: Arc<[UnitId]>, before: u64 },
-    /// Those at this unit that a change of its reservations has forbidden.
+    /// Those of commands at these units, older than this, of every session, wherever they go.
+    Commands { units: Arc<[UnitId]>, before: u64 },
+    /// Those at this unit, or of its commands, that a change of its reservations has forbidden.
     Forbidden { unit: UnitId },
     /// Those that touch a hold's range; it keeps newer ones away.
     Range(HoldRange),
     /// None; commands of a session that have not come.
-    Commands { session: SessionId, before: Sn },
+    Missing { session: SessionId, before: Sn },
 }
 
 impl What {
@@ -44,12 +46,13 @@ impl What {
             What::Task(task) => io.task == *task,
             What::Conn(conn) => io.conn == *conn,
             What::Session { session, unit, before } => {
-                io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
+                io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.of)
             }
             What::Units { units, before } => io.serial < *before && units.contains(&io.unit),
-            What::Forbidden { unit } => io.is_forbidden && io.unit == *unit,
+            What::Commands { units, before } => io.serial < *before && units.contains(&io.of),
+            What::Forbidden { unit } => io.is_forbidden && [io.unit, io.of].contains(unit),
             What::Range(range) => range.meets(io),
-            What::Commands { .. } => false,
+            What::Missing { .. } => false,
         }
     }
 }
@@ -191,7 +194,7 @@ impl<N: Net> Reactor<N> {
     /// Whether a wait is over, and whether everything came back.
     fn is_over(&mut self, index: usize, now: Tick) -> Option<bool> {
         let waiting = &self.waits[index];
-        if let What::Commands { session, before } = waiting.what {
+        if let What::Missing { session, before } = waiting.what {
             // Bounded, as what is on a connection that is broken may never come.
             let session = self.tables.sessions.find(session);
             let has_come = session.is_none_or(|key| self.tables.sessions[key].has_all_before(before));
