@@ -64,6 +64,8 @@ enum Command {
     Config(config::Config),
     /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
+    /// Make a CHAP secret out of random bits.
+    ChapSecret(secrets::ChapSecret),
 }
 
 /// Why a command ends early. Its text says what to do.
@@ -106,6 +108,7 @@ pub fn run() -> ExitCode {
         Command::Apply(args) => ("apply", apply::apply(&args)),
         Command::Config(args) => ("config", config::config(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
+        Command::ChapSecret(args) => ("chap-secret", secrets::make(args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
