@@ -13,10 +13,13 @@ use super::Failed;
 use super::args::Serve;
 use crate::bdev::Bdev as _;
 use crate::bdev::drive::CD_BLOCK_BYTES;
-use crate::bdev::file::{FileDisk, OpenError, Recipe};
+use crate::bdev::file::{FileDisk, OpenError, Opening, Recipe};
+use crate::bdev::sg::{self, SgDisk};
 
 /// All of them together get so long to open: longer than a predecessor gets to leave.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A command of a device that is passed through may take so long.
+const SG_TIMEOUT_MS: u32 = 60_000;
 
 /// A disk, and what it is made of.
 pub(super) struct File {
@@ -24,11 +27,22 @@ pub(super) struct File {
     pub(super) made_of: Recipe,
 }
 
+/// What a path leads to.
+pub(super) enum Served {
+    File(File),
+    /// A SCSI device that is passed through.
+    Sg(Arc<SgDisk>, sg::Recipe),
+}
+
 /// Opens what the switches ask for. `taken`: names that other disks have.
-pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<File>, Failed> {
+pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<Served>, Failed> {
     let mut taken = taken;
     let mut opening = Vec::new();
     for path in &args.paths {
+        if sg::is_generic(path) {
+            opening.push(find(args, path, &mut taken)?);
+            continue;
+        }
         let is_disc = is_disc(args, path);
         let made_of = Recipe {
             name: free_name(path, &mut taken),
@@ -42,10 +56,14 @@ pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<File>, F
         };
         let disk = FileDisk::new(made_of.clone());
         let disk = Arc::new(disk.map_err(|error| Failed::usage(format!("--size: {error}")))?);
-        opening.push((disk.open_aside().map_err(Failed::failure)?, File { disk, made_of }));
+        opening.push(Opened::File(disk.open_aside().map_err(Failed::failure)?, File { disk, made_of }));
     }
     let until = Instant::now() + PATIENCE;
-    let opened = opening.into_iter().map(|(opening, file)| {
+    let opened = opening.into_iter().map(|opened| {
+        let (opening, file) = match opened {
+            Opened::File(opening, file) => (opening, file),
+            Opened::Sg(device, recipe) => return Ok(Served::Sg(device, recipe)),
+        };
         match opening.wait(until.saturating_duration_since(Instant::now())) {
             None => {
                 tracing::warn!(path = %file.made_of.path.display(), "opening it takes long: its LUN is not ready until that is done");
@@ -53,9 +71,33 @@ pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<File>, F
             Some(Ok(())) => remark(&file),
             Some(Err(error)) => return Err(Failed::failure(explain(&error))),
         }
-        Ok(file)
+        Ok(Served::File(file))
     });
     opened.collect()
+}
+
+/// What is being opened.
+enum Opened {
+    File(Opening, File),
+    Sg(Arc<SgDisk>, sg::Recipe),
+}
+
+/// Finds a SCSI device that is passed through, which takes as long as it takes to answer.
+fn find(args: &Serve, path: &Path, taken: &mut BTreeSet<String>) -> Result<Opened, Failed> {
+    let recipe = sg::Recipe {
+        name: free_name(path, taken),
+        path: std::path::absolute(path)
+            .map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?,
+        read_only: args.read_only,
+        timeout_ms: SG_TIMEOUT_MS,
+        uuid: None,
+    };
+    let device = Arc::new(SgDisk::new(recipe.clone()));
+    device.find().map_err(Failed::failure)?;
+    if let Some(about) = device.about() {
+        tracing::info!(path = %path.display(), device = %about, "passed through");
+    }
+    Ok(Opened::Sg(device, recipe))
 }
 
 /// Whether a file is shown as the disc in a CD-ROM drive: by its name, unless a size or a block size says that it is a disk.

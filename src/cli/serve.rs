@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Serve;
 use super::disk::Disk;
-use super::files::{self, File};
+use super::files::{self, File, Served};
 use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, print, secrets, state};
 use crate::bdev::Bdev;
@@ -197,7 +197,15 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
     let kind = DeviceKind::Disk;
-    for File { disk, made_of } in files::open(args, names)? {
+    for served in files::open(args, names)? {
+        let File { disk, made_of } = match served {
+            Served::File(file) => file,
+            Served::Sg(device, made_of) => {
+                let recipe = recipes::sg(&made_of, &device);
+                disks.push(Product { bdev: device, product: "SCSI device".to_owned(), recipe, kind });
+                continue;
+            }
+        };
         if files::is_disc(args, &made_of.path) {
             let uuid = disk.info().uuid;
             let drive = drive::Recipe { name: made_of.name, uuid, block_bytes: drive::CD_BLOCK_BYTES };

@@ -21,6 +21,7 @@ mod hold;
 mod inbox;
 mod lending;
 pub mod message;
+mod pass;
 mod planted;
 pub mod port;
 mod recover;

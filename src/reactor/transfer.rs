@@ -1,6 +1,7 @@
 //! READ and WRITE, piece by piece, and waiting for buffers.
 
 use crate::bdev::Op;
+use crate::bdev::pass::Flow;
 use crate::buf::Buf;
 use crate::iscsi::conn::Solicit;
 use crate::iscsi::task::{Outcome, Phase, Task};
@@ -128,6 +129,7 @@ impl<N: Net> Reactor<N> {
         let (extent, checks, unit) = match (task.plan, task.unit) {
             (Plan::Write(extent), Some(unit)) => (extent, None, unit),
             (Plan::Protected(Protected { extent, checks, .. }), Some(unit)) => (extent, Some(checks), unit),
+            (Plan::Pass { .. }, _) => return self.submit_pass(conn, key, Flow::Out, buf, start, now),
             _ => return self.data_came(conn, key, Some(buf), start, now),
         };
         let plan = task.plan;
@@ -162,10 +164,13 @@ impl<N: Net> Reactor<N> {
             let Some(task) = self.tables.tasks.get_mut(key) else { continue };
             task.is_waiting_for_buffer = false;
             let (is_read, is_at_work) = (task.plan.reads().is_some(), task.job.is_some());
+            let is_passed = matches!(task.plan, Plan::Pass { .. });
             let (conn, is_again) = (task.conn, task.phase == Phase::Answered);
             let before = self.hungry.len();
             if is_again {
                 self.resend(conn, key, now);
+            } else if is_passed {
+                self.advance_pass(conn, key, now);
             } else if is_read {
                 self.advance_read(conn, key, now);
             } else if is_at_work {
@@ -191,8 +196,13 @@ impl<N: Net> Reactor<N> {
         while let Some(key) = at {
             let Some(task) = self.tables.tasks.get(key) else { break };
             at = self.tables.tasks.next(key);
-            if task.conn == conn && task.phase == Phase::Running && task.plan.reads().is_some() {
+            if task.conn != conn || task.phase != Phase::Running {
+                continue;
+            }
+            if task.plan.reads().is_some() {
                 self.advance_read(conn, key, now);
+            } else if task.takes_in {
+                self.advance_pass(conn, key, now);
             }
         }
         if at.is_some()

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
 pub use self::open::OpenError;
-pub(in crate::bdev) use self::open::machine_uuid;
+pub(in crate::bdev) use self::open::{machine_uuid, uuid_of};
 pub use self::reopen::Left;
 
 use self::channel::FileChannel;
@@ -187,6 +187,7 @@ impl Bdev for FileDisk {
             unmap,
             offloads: Offloads::default(),
             protection: None,
+            passes: None,
         }
     }
 

@@ -17,6 +17,7 @@ mod memory;
 mod nvme;
 pub(super) mod options;
 pub(super) mod portal;
+mod sg;
 mod spdk;
 pub(super) mod target;
 pub(super) mod unit;
@@ -93,6 +94,7 @@ const FAMILIES: &[&[Method]] = &[
     file::METHODS,
     nvme::METHODS,
     medium::METHODS,
+    sg::METHODS,
     wrapper::METHODS,
     options::METHODS,
     portal::METHODS,
