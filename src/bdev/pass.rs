@@ -141,9 +141,17 @@ mod tests {
 
     #[test]
     fn an_operation_code_says_how_long_its_cdb_is() {
-        for (opcode, bytes) in
-            [(0x1f, 6), (0x20, 10), (0x5f, 10), (0x7f, 16), (0x83, 16), (0xa0, 12), (0xbf, 12), (0xc0, 10), (0xff, 10)]
-        {
+        for (opcode, bytes) in [
+            (0x1f, 6),
+            (0x20, 10),
+            (0x5f, 10),
+            (0x7f, 16),
+            (0x83, 16),
+            (0xa0, 12),
+            (0xbf, 12),
+            (0xc0, 10),
+            (0xff, 10),
+        ] {
             assert_eq!(cdb_bytes(&cdb(&[opcode])), bytes, "{opcode:02x}");
         }
         assert_eq!(cdb_bytes(&[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), 16);

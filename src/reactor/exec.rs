@@ -170,8 +170,7 @@ impl<N: Net> Reactor<N> {
         if record.is_lost {
             self.found(record.unit);
         }
-        let told =
-            if let Op::Pass { .. } = record.op { self.ask_told(&record, key) } else { None };
+        let told = if let Op::Pass { .. } = record.op { self.ask_told(&record, key) } else { None };
         let Some(task) = self.tables.tasks.get_mut(record.task) else {
             if record.is_chore {
                 self.chore_io_ended(record.unit, data, result);

@@ -59,15 +59,7 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Has the device carry out the part of a command whose data are `buf`, from `offset` of the command's on.
-    pub(super) fn submit_pass(
-        &mut self,
-        conn: Key,
-        key: Key,
-        flow: Flow,
-        buf: Buf,
-        offset: u32,
-        now: Tick,
-    ) {
+    pub(super) fn submit_pass(&mut self, conn: Key, key: Key, flow: Flow, buf: Buf, offset: u32, now: Tick) {
         let Some(task) = self.tables.tasks.get(key) else { return };
         let Some((unit, view)) = task.unit.and_then(|unit| Some((unit, self.tables.view(unit)?))) else {
             return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);

@@ -67,7 +67,9 @@ fn class(cdb: &Cdb) -> Class {
 /// The bytes of a READ or WRITE that can be done in pieces.
 fn cut_bytes(cdb: &Cdb, unit: Served<'_>) -> Option<u32> {
     match unit.view.kind {
-        DeviceKind::Passed { is_blocks: true } => pass::blocks(&cdb.bytes)?.checked_mul(unit.view.block_bytes),
+        DeviceKind::Passed { is_blocks: true } => {
+            pass::blocks(&cdb.bytes)?.checked_mul(unit.view.block_bytes)
+        }
         _ => None,
     }
 }

@@ -30,7 +30,10 @@ enum Way {
     Absent,
     /// A file is being opened.
     Opening(Arc<Link>),
-    Ready { link: Arc<Link>, file: Arc<OwnedFd> },
+    Ready {
+        link: Arc<Link>,
+        file: Arc<OwnedFd>,
+    },
     Gone,
 }
 
@@ -45,9 +48,15 @@ impl std::fmt::Debug for Link {
 enum Flight {
     Free,
     /// The driver has it; so many bytes were moved by the parts before this one, and so many this one moves.
-    Asked { done_bytes: u32, part_bytes: u32 },
+    Asked {
+        done_bytes: u32,
+        part_bytes: u32,
+    },
     /// It has ended, and how has not been asked yet.
-    Told { tag: Key, told: Told },
+    Told {
+        tag: Key,
+        told: Told,
+    },
 }
 
 impl SgChannel {

@@ -5,6 +5,9 @@
 //! comes, it is leaked rather than used again. The driver copies: the device itself never reaches it.
 #![expect(unsafe_code, reason = "hands addresses to the kernel until the device has answered")]
 
+#[cfg(test)]
+pub(super) mod fake;
+
 use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::io;
@@ -57,7 +60,6 @@ const AT_TAIL: u32 = 0x10;
 /// A command for the driver. It can be written on any thread, once.
 pub(super) struct Ask {
     header: Header,
-    cdb: [u8; 16],
 }
 
 // SAFETY: the addresses are passed on, never followed here; what they lead to stays in its slot until the answer has come,
@@ -67,17 +69,16 @@ unsafe impl Send for Ask {}
 impl Ask {
     /// Gives it to the driver. It may sleep until the host has room for a command.
     pub(super) fn write(&self, file: BorrowedFd<'_>) -> io::Result<()> {
-        let mut cdb = self.cdb;
-        let header = Header { cmdp: cdb.as_mut_ptr(), ..self.header };
-        // SAFETY: the header is as long as is said, and the driver has copied it and the CDB when the call is over.
-        let written = unsafe { libc::write(file.as_raw_fd(), (&raw const header).cast(), HEADER_BYTES) };
+        let header = &raw const self.header;
+        // SAFETY: the header is as long as is said, and the driver has copied it when the call is over.
+        let written = unsafe { libc::write(file.as_raw_fd(), header.cast(), HEADER_BYTES) };
         if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
 impl fmt::Debug for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ask({:02x?})", self.cdb)
+        write!(f, "Ask({})", self.header.pack_id)
     }
 }
 
@@ -147,10 +148,18 @@ pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<Option<Answer>> {
 /// A command's memory.
 struct Slot {
     io: ManuallyDrop<Option<Io>>,
-    sense: ManuallyDrop<Box<[u8; SENSE_BYTES_MAX]>>,
+    own: ManuallyDrop<Box<Own>>,
     /// Invariant: while this is set the kernel may touch the memory, and nobody else does.
     is_asked: bool,
 }
+
+/// What the kernel has beside the data.
+struct Own {
+    cdb: [u8; 16],
+    sense: [u8; SENSE_BYTES_MAX],
+}
+
+const NOTHING: Own = Own { cdb: [0; 16], sense: [0; SENSE_BYTES_MAX] };
 
 /// The commands of one open file.
 pub(super) struct Slots(Box<[Slot]>);
@@ -159,7 +168,7 @@ impl Slots {
     pub(super) fn new(count: usize) -> Slots {
         let slot = |_| Slot {
             io: ManuallyDrop::new(None),
-            sense: ManuallyDrop::new(Box::new([0; SENSE_BYTES_MAX])),
+            own: ManuallyDrop::new(Box::new(NOTHING)),
             is_asked: false,
         };
         Slots((0..count).map(slot).collect())
@@ -191,6 +200,7 @@ impl Slots {
         };
         let flow = if data.is_null() || bytes == 0 { Flow::None } else { flow };
         slot.is_asked = true;
+        slot.own.cdb = cdb;
         let header = Header {
             interface_id: INTERFACE,
             dxfer_direction: match flow {
@@ -203,8 +213,8 @@ impl Slots {
             iovec_count: 0,
             dxfer_len: if flow == Flow::None { 0 } else { bytes },
             dxferp: data,
-            cmdp: null_mut(),
-            sbp: slot.sense.as_mut_ptr(),
+            cmdp: slot.own.cdb.as_mut_ptr(),
+            sbp: slot.own.sense.as_mut_ptr(),
             timeout: timeout_ms,
             flags: AT_TAIL,
             pack_id: c_int::try_from(index).unwrap_or(c_int::MAX),
@@ -219,7 +229,7 @@ impl Slots {
             duration: 0,
             info: 0,
         };
-        Ask { header, cdb }
+        Ask { header }
     }
 
     /// The driver has answered, or did not take it. Whether it had been asked.
@@ -230,12 +240,12 @@ impl Slots {
     /// The command and its sense data; none while the kernel has them.
     pub(super) fn get(&mut self, slot: usize) -> Option<(&mut Io, &mut [u8; SENSE_BYTES_MAX])> {
         let slot = self.0.get_mut(slot).filter(|slot| !slot.is_asked)?;
-        Some((slot.io.as_mut()?, &mut slot.sense))
+        Some((slot.io.as_mut()?, &mut slot.own.sense))
     }
 
     /// Sense data of a command that was taken out.
     pub(super) fn sense(&self, slot: usize) -> &[u8] {
-        self.0.get(slot).filter(|slot| !slot.is_asked).map_or(&[], |slot| slot.sense.as_slice())
+        self.0.get(slot).filter(|slot| !slot.is_asked).map_or(&[], |slot| slot.own.sense.as_slice())
     }
 
     /// Gives a command up that the kernel has and will not answer: its memory is leaked. The command's tag.
@@ -245,7 +255,7 @@ impl Slots {
         let tag = io.tag;
         std::mem::forget(io);
         // The old one stays the kernel's.
-        slot.sense = ManuallyDrop::new(Box::new([0; SENSE_BYTES_MAX]));
+        slot.own = ManuallyDrop::new(Box::new(NOTHING));
         slot.is_asked = false;
         Some(tag)
     }
@@ -262,7 +272,7 @@ impl Drop for Slots {
             // SAFETY: nobody looks at the slot any more, and the kernel does not have its memory.
             unsafe { ManuallyDrop::drop(&mut slot.io) };
             // SAFETY: as above.
-            unsafe { ManuallyDrop::drop(&mut slot.sense) };
+            unsafe { ManuallyDrop::drop(&mut slot.own) };
         }
     }
 }

@@ -181,7 +181,11 @@ mod tests {
         ] {
             let mut bytes = sense();
             let told = of_answer(&Answer { host, ..Answer::default() }, &mut bytes).unwrap();
-            assert_eq!((told.status, told.sense_bytes, told.residual_bytes), (0x02, 18, u32::MAX), "{host:#x}");
+            assert_eq!(
+                (told.status, told.sense_bytes, told.residual_bytes),
+                (0x02, 18, u32::MAX),
+                "{host:#x}"
+            );
             let expected = [0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0];
             assert_eq!(bytes[..18], expected, "{host:#x}");
         }
@@ -215,11 +219,9 @@ mod tests {
             page
         };
         let cdb = [0x12, 1, 0xb0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        for (said, shown) in [
-            ((0, 0), (32_768, 0)),
-            ((100, 50), (100, 50)),
-            ((32_769, 40_000), (32_768, 32_768)),
-        ] {
+        for (said, shown) in
+            [((0, 0), (32_768, 0)), ((100, 50), (100, 50)), ((32_769, 40_000), (32_768, 32_768))]
+        {
             let mut data = page(said.0, said.1);
             amend(&cdb, Some(512), &mut data);
             assert_eq!(data, page(shown.0, shown.1));

@@ -43,12 +43,7 @@ impl Link {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let either = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&either, &bell, EventData::new_u64(0), EventFlags::IN)?;
-        Ok(Arc::new(Link {
-            opened: ArrayQueue::new(1),
-            refused: ArrayQueue::new(FLIGHTS_MAX),
-            bell,
-            either,
-        }))
+        Ok(Arc::new(Link { opened: ArrayQueue::new(1), refused: ArrayQueue::new(FLIGHTS_MAX), bell, either }))
     }
 
     pub(super) fn opened(&self) -> Option<Result<Arc<OwnedFd>, Errno>> {

@@ -162,7 +162,10 @@ impl Conn {
             None => {
                 let response =
                     ScsiResponse { itt, response: 0, status, exp_data_sn: Sn(0), residual: Residual::None };
-                self.push_inline(TxItem::Response { response, sense: None, told: None, keeps: Keeps::Place }, cx);
+                self.push_inline(
+                    TxItem::Response { response, sense: None, told: None, keeps: Keeps::Place },
+                    cx,
+                );
             }
         }
     }

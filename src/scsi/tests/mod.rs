@@ -6,6 +6,7 @@ mod chores;
 mod modes;
 mod opcodes;
 mod parameters;
+mod passed;
 mod plans;
 mod protected;
 mod random;
