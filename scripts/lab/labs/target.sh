@@ -5,6 +5,7 @@
 #   fabric  namespaces of the kernel's NVMe/TCP target, which lunette drives: one grows; the target dies, and comes back in time or not
 #   multipath  two portal groups under dm-multipath: paths fail over in both directions while fio verifies, lunette is killed
 #   cdrom   a CD-ROM drive (mounted, locked, ejected, its disc changed) and a removable disk
+#   pass    a disk and a tape of the kernel's scsi_debug, passed through
 #   protect a RAM disk with protection information, type 1
 #   fio     the jobs of bench/fio, for function only
 # Variables: LUNETTE, the binary; ROUNDS of coming and going (3); OUT, a folder for the guest's output.
