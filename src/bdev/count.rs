@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 
 use super::pass::{Flow, Told};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
+use crate::bdev::space::Space;
 use crate::buf::Lent;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
@@ -124,6 +125,14 @@ impl Bdev for Counted {
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.inner.probe()
+    }
+
+    fn space(&self) -> Option<Arc<Space>> {
+        self.inner.space()
+    }
+
+    fn measure_space(&self) {
+        self.inner.measure_space();
     }
 
     fn change_medium(&self, medium: Option<Arc<dyn Bdev>>) -> bool {

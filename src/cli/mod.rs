@@ -2,7 +2,9 @@
 //!
 //! Exit codes: 0 done, 1 it failed, 2 it was asked wrongly.
 
+pub mod apply;
 pub mod args;
+pub mod config;
 pub mod cores;
 pub mod disk;
 mod files;
@@ -48,6 +50,10 @@ enum Command {
     Serve(Box<args::Serve>),
     /// Call a running daemon by its JSON-RPC socket.
     Rpc(rpc::Rpc),
+    /// Have a running daemon serve what a file says: all of it or nothing.
+    Apply(apply::Apply),
+    /// Look at the last versions of a configuration, or go back to one.
+    Config(config::Config),
     /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
 }
@@ -86,6 +92,8 @@ pub fn run() -> ExitCode {
     let (name, result) = match Cli::parse().command {
         Command::Serve(args) => ("serve", serve::serve(&args)),
         Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
+        Command::Apply(args) => ("apply", apply::apply(&args)),
+        Command::Config(args) => ("config", config::config(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
     };
     match result {

@@ -35,7 +35,7 @@ impl<N: Net> Reactor<N> {
             task.told = self.tables.solicited.take(LENGTH_BYTES + SENSE_BYTES_MAX);
         }
         if task.told.is_none() {
-            return self.go_hungry(conn, key);
+            return self.go_hungry(key);
         }
         if task.moves_bytes == 0 {
             let op = Op::Pass { cdb: task.cdb.bytes, flow: Flow::None, bytes: 0 };
@@ -53,7 +53,7 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let bytes = left.min(limits::PIECE_BYTES_MAX);
-        let Some(buf) = self.tables.solicited.take(bytes as usize) else { return self.go_hungry(conn, key) };
+        let Some(buf) = self.tables.solicited.take(bytes as usize) else { return self.go_hungry(key) };
         task.read_bytes += bytes;
         self.submit_pass(conn, key, Flow::In, buf, offset, now);
     }
@@ -101,6 +101,8 @@ impl<N: Net> Reactor<N> {
             data.truncate(moved as usize);
             data
         });
+        // RFC 7143 §11.4.7.2: CHECK CONDITION comes with sense data. A device that does not say why has failed.
+        let is_mute = told.status == Status::CheckCondition.code() && told.sense_bytes == 0;
         if !is_good {
             match &mut task.told {
                 Some(sense) if told.sense_bytes > 0 => {
@@ -114,7 +116,11 @@ impl<N: Net> Reactor<N> {
                 link.conn.data_before_status(key, data, &mut self.tables.cx(session, now));
                 self.activate(conn);
             }
-            return self.end(conn, key, Outcome::of(Status::Told(told.status)), now);
+            let outcome = match is_mute {
+                true => Outcome::check(Sense::INTERNAL_FAILURE),
+                false => Outcome::of(Status::Told(told.status)),
+            };
+            return self.end(conn, key, outcome, now);
         }
         if !task.takes_in {
             let is_over = is_short || task.ios == 0 && task.submitted_bytes >= task.moves_bytes;

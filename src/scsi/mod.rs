@@ -30,6 +30,7 @@ mod mmc;
 pub mod pass;
 pub mod power;
 pub mod protect;
+pub mod provisioning;
 pub mod report;
 pub mod reserve;
 pub mod sense;

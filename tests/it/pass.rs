@@ -208,7 +208,9 @@ fn data_and_sense_data_come_together() {
         }
         // The end of the medium is near: all was written.
         0x0a => End { status: 2, residual_bytes: 0, sense: vec![0x70, 0, 0x40, 0] },
-        _ => End { status: 2, residual_bytes: 5, sense: Vec::new() },
+        0x0c => End { status: status::BUSY, residual_bytes: 5, sense: Vec::new() },
+        // No reason is given.
+        _ => End { status: 2, residual_bytes: 0, sense: Vec::new() },
     });
     for level in [0, 1] {
         let offer = Offer { error_recovery_level: Some(level), ..Offer::usual() };
@@ -223,8 +225,9 @@ fn data_and_sense_data_come_together() {
         assert_eq!((end.status, end.sense), (status::CHECK_CONDITION, vec![0x70, 0, 0x40, 0]));
         assert_eq!(end.residual, Residual::None);
         let end = run(&mut client, &[0x0c], Data::Out(b"the last".to_vec().into()));
-        assert_eq!((end.status, end.sense), (status::CHECK_CONDITION, Vec::new()));
+        assert_eq!((end.status, end.sense), (status::BUSY, Vec::new()));
         assert_eq!(end.residual, Residual::Under(5));
+        assert_eq!(sense(&run(&mut client, &[0x0d], Data::None)), (4, 0x44, 0));
     }
 }
 

@@ -9,6 +9,7 @@ mod parameters;
 mod passed;
 mod plans;
 mod protected;
+mod provisioning;
 mod random;
 mod refusals;
 mod removable;
