@@ -38,7 +38,7 @@ impl<N: Net> Reactor<N> {
             return self.go_hungry(key);
         }
         if task.moves_bytes == 0 {
-            let op = Op::Pass { cdb: task.cdb.bytes, flow: Flow::None, bytes: 0 };
+            let op = Op::Pass { cdb: scsi::pass::head(&task.cdb), flow: Flow::None, bytes: 0 };
             return self.submit(conn, key, unit, op, None, 0, 0, now);
         }
         if !task.takes_in {

@@ -13,6 +13,9 @@ use crate::scsi::table::{REPORT_LUNS, Table};
 use crate::scsi::view::{DeviceKind, Medium};
 use crate::scsi::{Outcome, Place, Plan, Served, Status, medium};
 
+/// A CDB of more than sixteen bytes (SPC-5 §4.2.3.3).
+const VARIABLE_LENGTH: u8 = 0x7f;
+
 /// Whether it is served here, and not by the device: REPORT LUNS, RESERVE, RELEASE, PERSISTENT RESERVE IN and OUT.
 pub(super) fn is_ours(cdb: &Cdb) -> bool {
     matches!(cdb.opcode(), REPORT_LUNS | 0x16 | 0x17 | 0x56 | 0x57 | 0x5e | 0x5f)
@@ -23,8 +26,16 @@ pub(super) fn is_passed(unit: Served<'_>) -> bool {
     matches!(unit.view.kind, DeviceKind::Passed { .. })
 }
 
+/// The sixteen bytes that a device gets; whatever is behind them is no part of a CDB that is passed on ([`plan`]).
+pub fn head(cdb: &Cdb) -> [u8; 16] {
+    cdb.bytes.first_chunk().copied().unwrap_or_default()
+}
+
 /// The command goes to the device.
 pub(super) fn plan(cdb: &Cdb, place: &Place<'_>, unit: Served<'_>) -> Result<Plan, Sense> {
+    if cdb.opcode() == VARIABLE_LENGTH {
+        return Err(Sense::INVALID_OPCODE);
+    }
     match check(cdb, place.nexus, place.target.port_group, unit) {
         Ok(()) => Ok(Plan::Pass { cut_bytes: cut_bytes(cdb, unit) }),
         Err(Outcome { sense: Some(sense), .. }) => Err(sense),
@@ -68,7 +79,7 @@ fn class(cdb: &Cdb) -> Class {
 fn cut_bytes(cdb: &Cdb, unit: Served<'_>) -> Option<u32> {
     match unit.view.kind {
         DeviceKind::Passed { is_blocks: true } => {
-            pass::blocks(&cdb.bytes)?.checked_mul(unit.view.block_bytes)
+            pass::blocks(&head(cdb))?.checked_mul(unit.view.block_bytes)
         }
         _ => None,
     }
@@ -89,7 +100,7 @@ pub(super) fn check_expected(cut_bytes: Option<u32>, expected_bytes: u32) -> Res
 /// The CDB of the part of a command's data that begins at `offset`: the whole one, where it has only one part.
 pub fn part(cdb: &Cdb, moves_bytes: u32, offset: u32, bytes: u32, block_bytes: u32) -> [u8; 16] {
     if bytes == moves_bytes {
-        return cdb.bytes;
+        return head(cdb);
     }
-    pass::piece(&cdb.bytes, offset / block_bytes, bytes / block_bytes)
+    pass::piece(&head(cdb), offset / block_bytes, bytes / block_bytes)
 }

@@ -47,14 +47,14 @@ try "sg_luns" 0 '1 lun entr' -- sg_luns "$disk"
 
 # --- data
 step data
-head -c 48M /dev/urandom >/tmp/data
+head -c 24M /dev/urandom >/tmp/data
 check "sg_dd writes" sg_dd if=/tmp/data of="$disk" bs=512 bpt=1024 oflag=direct
-check "the device has them" cmp -n 50331648 /tmp/data <(dd if="$own" bs=1M count=48 iflag=direct status=none)
-check "sg_dd reads" sg_dd if="$disk" of=/tmp/read bs=512 bpt=2048 count=98304 iflag=direct
+check "the device has them" cmp -n 25165824 /tmp/data <(dd if="$own" bs=1M count=24 iflag=direct status=none)
+check "sg_dd reads" sg_dd if="$disk" of=/tmp/read bs=512 bpt=2048 count=49152 iflag=direct
 check "the same" cmp /tmp/data /tmp/read
-check "fio, with verify" verified 0 60m
+check "fio, with verify" verified 0 24m
 echo 512 >"/sys/block/${disk##*/}/queue/max_sectors_kb"; echo "max_hw_sectors_kb $(<"/sys/block/${disk##*/}/queue/max_hw_sectors_kb")"
-dd if=/tmp/data of="$disk" bs=16M count=3 oflag=direct status=none && cmp -n 50331648 /tmp/data "$own" && ok "long WRITEs" || bad "long WRITEs"
+dd if=/tmp/data of="$disk" bs=8M count=3 oflag=direct status=none && cmp -n 25165824 /tmp/data "$own" && ok "long WRITEs" || bad "long WRITEs"
 
 # --- what is ours
 step reservations

@@ -32,6 +32,7 @@ fn whatever_the_device_may_know_is_passed() {
     ] {
         assert_eq!(planned(bytes, &tape()), PASS, "{bytes:02x?}");
     }
+    assert_eq!(refused(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 9], &disk()), Sense::INVALID_OPCODE, "32 bytes");
     assert_eq!(planned(&[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0], &disk()), Plan::Pass { cut_bytes: Some(9 * 512) });
     assert_eq!(planned(&[0x08, 0, 0, 0, 0, 0], &disk()), Plan::Pass { cut_bytes: Some(256 * 512) });
     assert_eq!(planned(&[0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], &disk()), PASS);
