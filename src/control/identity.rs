@@ -168,7 +168,12 @@ impl<N: Net> Control<N> {
         self.pending.check_room()?;
         chosen.check()?;
         let registry = &self.catalog.registry;
-        let bdev = registry.find(bdev)?.name.clone();
+        let entry = registry.find(bdev)?;
+        if chosen != Chosen::default() && entry.spec.bdev.info().passes.is_some() {
+            let why = "it is passed through, and says itself who it is";
+            return Err(ChangeError::Identity { name: "bdev", why });
+        }
+        let bdev = entry.name.clone();
         let others = registry.identities().filter(|(name, _)| *name != bdev);
         if let Some((other, what)) =
             others.filter_map(|(name, identity)| Some((name, chosen.same(&identity)?))).next()

@@ -7,6 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use lunette::bdev::pass::{Flow, Passes, Told};
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use lunette::control::done::Done as Ended;
+use lunette::control::error::ChangeError;
+use lunette::control::identity::Chosen;
 use lunette::id::ReactorId;
 use lunette::slab::Key;
 use lunette::time::Tick;
@@ -212,9 +215,9 @@ fn data_and_sense_data_come_together() {
         // No reason is given.
         _ => End { status: 2, residual_bytes: 0, sense: Vec::new() },
     });
-    for level in [0, 1] {
+    for (level, name) in [(0, "a"), (1, "b")] {
         let offer = Offer { error_recovery_level: Some(level), ..Offer::usual() };
-        let mut client = login(&world, Config { offer, ..config("a") });
+        let mut client = login(&world, Config { offer, ..config(name) });
         let end = run(&mut client, &[0x08, 0, 0, 0, 100], Data::In(100));
         assert_eq!((end.status, &end.data[..]), (status::CHECK_CONDITION, &b"a tape block"[..]));
         assert_eq!((end.sense, end.residual), (ili.clone(), Residual::Under(88)));
@@ -315,6 +318,10 @@ fn reservations_and_the_list_of_luns_stay_the_targets() {
     assert_eq!(seen(&shared).len(), 4);
     assert!(one.run(Command::new(0, cdb::release_6(), Data::None)).unwrap().is_good());
     assert!(run(&mut other, &[0x01], Data::None).is_good());
+    // Who it is, it says itself.
+    let chosen = Chosen { serial: Some("other".to_owned()), ..Chosen::default() };
+    let set = world.control(|control| control.set_identity("device", chosen, false, Ended::nobody()));
+    assert!(matches!(set, Err(ChangeError::Identity { .. })), "{set:?}");
 }
 
 #[test]

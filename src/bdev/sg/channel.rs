@@ -19,6 +19,8 @@ pub(super) struct SgChannel {
     link: Way,
     slots: Slots,
     flights: [Flight; FLIGHTS_MAX],
+    /// The file wakes the reactor: while it has commands.
+    is_watched: bool,
     /// What ended.
     ended: DoneQueue,
 }
@@ -66,6 +68,7 @@ impl SgChannel {
             link: Way::Absent,
             slots: Slots::new(FLIGHTS_MAX),
             flights: [Flight::Free; FLIGHTS_MAX],
+            is_watched: false,
             ended: DoneQueue::new(),
         };
         channel.connect();
@@ -92,6 +95,17 @@ impl SgChannel {
 
     fn asked(&self) -> usize {
         self.flights.iter().filter(|flight| matches!(flight, Flight::Asked { .. })).count()
+    }
+
+    /// Has the file wake the reactor if and only if something is to come.
+    fn watch(&mut self) {
+        let is_wanted = self.asked() > 0;
+        if let Way::Ready { link, file } = &self.link
+            && is_wanted != self.is_watched
+        {
+            link.watch(file, is_wanted);
+            self.is_watched = is_wanted;
+        }
     }
 
     /// Asks the device for a command, or for what is left of it from `done_bytes` on.
@@ -218,6 +232,7 @@ impl Channel for SgChannel {
         };
         self.slots.put(slot, io);
         self.ask(slot, 0);
+        self.watch();
         Ok(())
     }
 
@@ -237,6 +252,7 @@ impl Channel for SgChannel {
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
         self.connect();
         self.collect();
+        self.watch();
         self.ended.poll(out, max);
     }
 

@@ -301,6 +301,31 @@ fn answers_come_in_any_order_and_there_is_room_for_sixteen() {
     rig.channel.submit(io, Tick::ZERO).unwrap();
 }
 
+/// Whether a reactor that waits for it would wake now.
+#[expect(unsafe_code, reason = "names a descriptor that the channel only lends as a number")]
+fn wakes(fd: i32) -> bool {
+    // SAFETY: the channel keeps it open.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&Timespec::default())).unwrap() > 0
+}
+
+#[test]
+fn a_channel_with_nothing_in_flight_wakes_nobody() {
+    let (mut rig, _disk) = passed(1 << 18, |command| match command.cdb[5] {
+        0 => Reply::GOOD,
+        _ => Reply::Last,
+    });
+    for last in [0, 1] {
+        rig.submit(1, cdb(&[0, 0, 0, 0, 0, last]), Flow::None, None);
+        let Wake::Fd(fd) = rig.channel.wake() else { panic!("something is in flight") };
+        assert_eq!(rig.ended().result, Ok(()));
+        rig.told(1);
+        assert_eq!((wakes(fd), rig.channel.wake()), (false, Wake::Idle), "{last}");
+    }
+    rig.submit(1, cdb(&[0]), Flow::None, None);
+    assert_eq!(rig.ended().result, Err(IoError::Gone));
+}
+
 #[test]
 fn a_device_that_is_pulled_out_is_gone() {
     let (mut rig, disk) = passed(1 << 18, |command| match command.cdb[5] {

@@ -34,7 +34,7 @@ pub(super) struct Link {
     refused: ArrayQueue<(usize, Errno)>,
     /// Becomes readable with each of both.
     bell: OwnedFd,
-    /// Readable where the bell or the file is.
+    /// Readable where the bell is, or the file while it is watched.
     either: OwnedFd,
 }
 
@@ -47,15 +47,30 @@ impl Link {
     }
 
     pub(super) fn opened(&self) -> Option<Result<Arc<OwnedFd>, Errno>> {
-        self.opened.pop()
+        let opened = self.opened.pop()?;
+        self.hear();
+        Some(opened)
     }
 
     /// The next command that was not taken.
     pub(super) fn refused(&self) -> Option<(usize, Errno)> {
         let refused = self.refused.pop()?;
-        // What rings after this finds the queue looked at once more.
-        let _ = rustix::io::read(&self.bell, &mut [0_u8; 8]);
+        self.hear();
         Some(refused)
+    }
+
+    /// The file wakes the reactor too, or does not any more: one whose device is gone would do so for ever.
+    pub(super) fn watch(&self, file: &OwnedFd, is_so: bool) {
+        // It fails only where memory is short: then the answer waits for another reason to wake.
+        let _ = match is_so {
+            true => epoll::add(&self.either, file, EventData::new_u64(1), EventFlags::IN),
+            false => epoll::delete(&self.either, file),
+        };
+    }
+
+    /// Silences the bell. What rings after this finds the queue looked at once more.
+    fn hear(&self) {
+        let _ = rustix::io::read(&self.bell, &mut [0_u8; 8]);
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -151,11 +166,7 @@ fn work(desk: &Desk, door: &dyn Door) {
 }
 
 fn open(link: &Link, door: &dyn Door) {
-    let opened = door.open().and_then(|file| {
-        epoll::add(&link.either, &file, EventData::new_u64(1), EventFlags::IN)?;
-        Ok(Arc::new(file))
-    });
-    let opened = opened.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+    let opened = door.open().map(Arc::new).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
     // Asked for once.
     let _ = link.opened.push(opened);
     link.ring();

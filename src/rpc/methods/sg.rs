@@ -66,8 +66,9 @@ fn create(context: &Context, params: Create) -> Outcome {
     let device = Arc::new(SgDisk::new(recipe.clone()));
     match device.find() {
         Ok(()) => {}
-        // The module may not be loaded yet, or the device not found: it comes up when it is.
-        Err(error @ OpenError::Missing(_)) if context.is_loading() => {
+        // The module may not be loaded yet, the device not found, or found under another number: it is looked for, and the others
+        // are served meanwhile.
+        Err(error) if context.is_loading() && !matches!(error, OpenError::NotSg(_)) => {
             tracing::warn!(bdev = recipe.name, %error, "the device is not ready");
         }
         Err(error) => return Err(fault(&error)),

@@ -34,6 +34,8 @@ pub(in crate::bdev::sg) enum Reply {
     },
     /// The next one is answered first.
     Later,
+    /// It goes well, and the device is pulled out then.
+    Last,
     /// The device is pulled out.
     Gone,
 }
@@ -108,6 +110,7 @@ fn serve(file: &OwnedFd, device: &Device) {
         let is_out = header.dxfer_direction == TO_DEVICE;
         match device(Command { cdb, is_out, data, timeout_ms: header.timeout }) {
             Reply::Gone => return,
+            Reply::Last => return answer(file, header),
             Reply::Later => later = Some(header),
             Reply::Ended { status, host, sense, residual } => {
                 // SAFETY: as above.
