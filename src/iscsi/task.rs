@@ -185,6 +185,8 @@ pub struct Task {
     pub moves_bytes: u32,
     /// The difference.
     pub residual: Residual,
+    /// Of a command that is passed on: its data go to the initiator.
+    pub takes_in: bool,
 
     /// WRITE: unsolicited Data-Out PDUs are still to come, the next with this DataSN.
     pub unsolicited: Option<Sn>,
@@ -218,6 +220,8 @@ pub struct Task {
 
     /// A command that is worked off in steps: what is being done now.
     pub job: Option<Job>,
+    /// A command that is passed on: room for the device's sense data and their length before them, later these.
+    pub told: Option<Buf>,
 
     /// The duty to end it.
     pub obligation: Obligation,
@@ -267,6 +271,7 @@ impl Task {
             expected_bytes: 0,
             moves_bytes: 0,
             residual: Residual::None,
+            takes_in: false,
             unsolicited: None,
             arrived_bytes: 0,
             asked_bytes: 0,
@@ -282,6 +287,7 @@ impl Task {
             parked: None,
             data_sn: Sn(0),
             job: None,
+            told: None,
             obligation: Obligation::new(),
             ios: 0,
             is_asked: false,

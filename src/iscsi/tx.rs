@@ -58,6 +58,8 @@ pub enum TxItem {
         response: ScsiResponse,
         /// Its sense data, and whether in descriptor format.
         sense: Option<(Sense, bool)>,
+        /// Else its whole data segment: a device's own sense data, behind their length.
+        told: Option<Buf>,
         /// What its command keeps until it is sent.
         keeps: Keeps,
     },
@@ -246,7 +248,7 @@ impl Queued {
         match &self.item {
             TxItem::Pdu { data, .. } => data.as_ref().map_or(0, |data| data.len()),
             TxItem::DataIn { data, .. } => data.len(),
-            TxItem::Response { .. } => 0,
+            TxItem::Response { told, .. } => told.as_ref().map_or(0, |told| told.len()),
         }
     }
 
@@ -254,8 +256,10 @@ impl Queued {
     fn slice(&self, from: usize, bytes: usize) -> Option<IoSlice<'_>> {
         let buf = match &self.item {
             TxItem::DataIn { data: Data::Lent(lent), .. } => return Some(lent.slice(from, bytes)),
-            TxItem::DataIn { data: Data::Own(buf), .. } | TxItem::Pdu { data: Some(buf), .. } => buf,
-            TxItem::Pdu { data: None, .. } | TxItem::Response { .. } => return None,
+            TxItem::DataIn { data: Data::Own(buf), .. }
+            | TxItem::Pdu { data: Some(buf), .. }
+            | TxItem::Response { told: Some(buf), .. } => buf,
+            TxItem::Pdu { data: None, .. } | TxItem::Response { told: None, .. } => return None,
         };
         buf.get(from..from + bytes).map(IoSlice::new)
     }

@@ -1,6 +1,7 @@
 //! READ and WRITE, piece by piece.
 
 use crate::bdev::Op;
+use crate::bdev::pass::Flow;
 use crate::buf::Buf;
 use crate::iscsi::conn::Solicit;
 use crate::iscsi::task::{Outcome, Phase, Task};
@@ -129,6 +130,7 @@ impl<N: Net> Reactor<N> {
         let (extent, checks, unit) = match (task.plan, task.unit) {
             (Plan::Write(extent), Some(unit)) => (extent, None, unit),
             (Plan::Protected(Protected { extent, checks, .. }), Some(unit)) => (extent, Some(checks), unit),
+            (Plan::Pass { .. }, _) => return self.submit_pass(conn, key, Flow::Out, buf, start, now),
             _ => return self.data_came(conn, key, Some(buf), start, now),
         };
         let plan = task.plan;
@@ -159,6 +161,8 @@ impl<N: Net> Reactor<N> {
             }
             if task.phase == Phase::Running && task.plan.reads().is_some() {
                 self.advance_read(conn, key, now);
+            } else if task.phase == Phase::Running && task.takes_in {
+                self.advance_pass(conn, key, now);
             } else if task.phase == Phase::Answered && task.again.is_some() {
                 self.resend(conn, key, now);
             }

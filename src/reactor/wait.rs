@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::bdev::pass::Flow;
 use crate::bdev::{Fence, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
 use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
@@ -326,6 +327,7 @@ fn changes_medium(op: &Op) -> bool {
         | Op::Copy { .. }
         | Op::WriteProtected { .. }
         | Op::WriteUncorrectable { .. } => true,
+        Op::Pass { flow, .. } => *flow != Flow::In,
         Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } | Op::Flush => {
             false
         }

@@ -89,7 +89,8 @@ impl Table {
     /// That of this kind of device.
     pub const fn of(kind: DeviceKind) -> &'static Table {
         match kind {
-            DeviceKind::Disk | DeviceKind::RemovableDisk => &DISK,
+            // Of what is passed on those that are not.
+            DeviceKind::Disk | DeviceKind::RemovableDisk | DeviceKind::Passed { .. } => &DISK,
             DeviceKind::CdRom => &mmc::TABLE,
         }
     }

@@ -45,7 +45,12 @@ pub(super) fn one(data: &[u8]) {
             Medium::Empty,
         ]),
         protection: source.pick(&[None, None, Some(Protection::Type1), Some(Protection::Type3)]),
-        kind: source.pick(&[DeviceKind::Disk, DeviceKind::RemovableDisk, DeviceKind::CdRom]),
+        kind: source.pick(&[
+            DeviceKind::Disk,
+            DeviceKind::RemovableDisk,
+            DeviceKind::CdRom,
+            DeviceKind::Passed { is_blocks: true },
+        ]),
         ..views::unit()
     };
     let number =
@@ -85,7 +90,7 @@ pub(super) fn one(data: &[u8]) {
 fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usize) {
     let planned = plan(cdb, place);
     let moves = match planned.transfer(place) {
-        Transfer::None => 0,
+        Transfer::None | Transfer::Expected => 0,
         Transfer::In(bytes) | Transfer::Out(bytes) => bytes,
     };
     assert!(moves <= u64::from(TRANSFER_BYTES_MAX), "{cdb:02x?} moves {moves} bytes");
@@ -122,6 +127,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 let _ = report::mode::select(cdb, &list, unit);
             }
         }
+        Plan::Pass { cut_bytes } => assert!(cut_bytes.is_none_or(|bytes| bytes % 512 == 0), "{cdb:02x?}"),
         Plan::End(_) | Plan::Flush | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {}
     }
 }

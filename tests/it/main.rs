@@ -20,6 +20,7 @@ mod kill;
 mod login;
 mod modes;
 mod objects;
+mod pass;
 mod recovery;
 mod removable;
 mod resend;

@@ -80,7 +80,9 @@ impl Conn {
         if !unsolicited_ok {
             task.outcome = Some(Outcome::check(Sense::UNEXPECTED_UNSOLICITED_DATA));
         }
-        if let Transfer::Out(_) = transfer {
+        let is_passed = transfer == Transfer::Expected;
+        task.takes_in = is_passed && command.read && task.moves_bytes > 0;
+        if matches!(transfer, Transfer::Out(_)) || is_passed && !task.takes_in {
             if plan.is_in_blocks() {
                 task.moves_bytes -= task.moves_bytes % block_bytes;
             }
@@ -201,8 +203,9 @@ impl Conn {
             }
             return;
         }
+        let told = task.told.take().filter(|_| matches!(outcome.status, Status::Told(_)));
         let keeps = if is_first { task.keeps() } else { Keeps::Control };
-        let residual = if outcome.status == Status::Good {
+        let residual = if matches!(outcome.status, Status::Good | Status::Told(_)) {
             task.residual
         } else {
             // Nothing, or not all, was moved.
@@ -224,7 +227,7 @@ impl Conn {
         let is_descriptor =
             cx.session.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
-        self.push(TxItem::Response { response, sense, keeps }, cx);
+        self.push(TxItem::Response { response, sense, told, keeps }, cx);
     }
 }
 
@@ -236,6 +239,12 @@ impl Conn {
 fn agree(transfer: Transfer, command: &ScsiCommand) -> Result<(u32, Residual), Sense> {
     let expected = command.expected_bytes;
     let (wanted, is_direction_right) = match transfer {
+        // Both ways at once is no command of the drivers below.
+        Transfer::Expected if command.read && command.write => {
+            return Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+        }
+        Transfer::Expected if command.read || command.write => return Ok((expected, Residual::None)),
+        Transfer::Expected => (0, true),
         Transfer::None => (0, true),
         Transfer::In(bytes) => (bytes, command.read && !command.write),
         Transfer::Out(bytes) => (bytes, command.write && !command.read),

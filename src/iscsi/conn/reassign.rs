@@ -116,7 +116,12 @@ impl Conn {
         }
         let found =
             cx.tasks.find(&cx.session.tasks, |task| task.itt == itt && task.phase != Phase::Swallowing);
-        found.ok_or(TmfReply::NoTask)
+        let key = found.ok_or(TmfReply::NoTask)?;
+        match cx.tasks.get(key) {
+            // What its device said is not kept, and to ask once more is to do it once more.
+            Some(task) if matches!(task.plan, Plan::Pass { .. }) => Err(TmfReply::ReassignNotSupported),
+            _ => Ok(key),
+        }
     }
 
     /// Gives a task away. The length of the data segments it was sent in.

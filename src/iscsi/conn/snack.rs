@@ -146,8 +146,9 @@ impl Conn {
             Plan::Write(_)
             | Plan::Work(_)
             | Plan::Ask { .. }
+            | Plan::Pass { .. }
             | Plan::Protected(Protected { access: Access::Write, .. })
-                if task.phase == Phase::Running =>
+                if task.phase == Phase::Running && !task.takes_in =>
             {
                 let (lun, itt) = (task.lun, task.itt);
                 let is_asked = |sn: Sn| (snack.first..last).contains(&sn.0);

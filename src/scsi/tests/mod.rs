@@ -7,6 +7,7 @@ mod long;
 mod modes;
 mod opcodes;
 mod parameters;
+mod passed;
 mod plans;
 mod protected;
 mod provisioning;

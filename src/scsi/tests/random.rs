@@ -45,6 +45,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
             ..unit()
         },
         UnitView { medium: Medium::Removed, ..unit() },
+        UnitView { kind: DeviceKind::Passed { is_blocks: true }, ..unit() },
         UnitView { kind: DeviceKind::CdRom, block_bytes: 2048, read_only: true, blocks: 400_000, ..unit() },
     ];
     let mut random = Random(1);
@@ -54,7 +55,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
         for opcode in 0..=255 {
             let mut cdb = Cdb { bytes: [0; 32].map(|_| random.byte()) };
             cdb.bytes[0] = opcode;
-            let unit = units.get(random.next() as usize % 6).map(|unit| (unit, round % 2 == 0));
+            let unit = units.get(random.next() as usize % 7).map(|unit| (unit, round % 2 == 0));
             let table = Table::of(unit.map_or(DeviceKind::Disk, |(unit, _)| unit.kind));
             if round % 4 != 0 {
                 // Most get past the reserved bits.
@@ -69,6 +70,9 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
             let direction = table.find(&cdb).ok().map(|row| row.direction);
             match plan.transfer(&place) {
                 Transfer::None => {}
+                Transfer::Expected => {
+                    assert!(unit.is_some_and(|(unit, _)| matches!(unit.kind, DeviceKind::Passed { .. })));
+                }
                 Transfer::In(bytes) => {
                     assert_eq!(direction, Some(Direction::In));
                     assert!(bytes <= u64::from(TRANSFER_BYTES_MAX));
@@ -106,6 +110,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                 | Plan::Keep(_)
                 | Plan::Copy(_)
                 | Plan::Ask { .. }
+                | Plan::Pass { .. }
                 | Plan::Protected(_) => {}
             }
         }
