@@ -5,8 +5,10 @@
 pub mod args;
 pub mod cores;
 pub mod disk;
+pub mod export;
 mod files;
 mod hints;
+pub mod import;
 mod log;
 mod management;
 pub mod nvme;
@@ -48,6 +50,10 @@ enum Command {
     Serve(Box<args::Serve>),
     /// Call a running daemon by its JSON-RPC socket.
     Rpc(rpc::Rpc),
+    /// Turn another target's configuration into lunette's.
+    Import(import::Import),
+    /// Turn lunette's configuration into another target's.
+    Export(export::Export),
     /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
 }
@@ -86,6 +92,8 @@ pub fn run() -> ExitCode {
     let (name, result) = match Cli::parse().command {
         Command::Serve(args) => ("serve", serve::serve(&args)),
         Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
+        Command::Import(args) => ("import", import::import(&args)),
+        Command::Export(args) => ("export", export::export(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
     };
     match result {
