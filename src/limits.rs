@@ -63,6 +63,8 @@ pub const BDEVS_MAX: usize = 4096;
 pub const PROBE_NS: u64 = SECOND_NS;
 /// Media that are looked for at once.
 pub const PROBES_MAX: usize = 64;
+/// The space that thinly provisioned disks take, and have left, is measured so often.
+pub const SPACE_NS: u64 = 10 * SECOND_NS;
 /// Namespaces of one NVMe controller that one reactor serves.
 pub const NVME_CHANNELS_MAX: u32 = 256;
 /// Mappings that a reactor's buffers are cut from, as far as an NVMe controller is concerned.
@@ -241,6 +243,8 @@ pub const POOL_BYTES: usize = 128 * 1024 * 1024;
 /// The least that makes sense: a few buffers of each size in either pool.
 pub const POOL_BYTES_MIN: usize = 8 * 1024 * 1024;
 
+/// Versions of the configuration that are kept.
+pub const CONFIG_VERSIONS_MAX: usize = 20;
 /// Connections of the JSON-RPC socket; more are turned away.
 pub const RPC_CONNS_MAX: usize = 64;
 /// Bytes of one JSON-RPC request or batch.

@@ -89,11 +89,15 @@ impl Bdev for Drive {
 
     fn change_medium(&self, medium: Option<Arc<dyn Bdev>>) -> bool {
         let mut slot = self.0.slot();
-        // What no channel is open to any more is closed here, where that may block.
-        slot.former.retain(|medium| Arc::strong_count(medium) > 1);
+        let former = std::mem::take(&mut slot.former).into_iter();
+        let (open, closed): (Vec<_>, Vec<_>) = former.partition(|medium| Arc::strong_count(medium) > 1);
+        slot.former = open;
         let former = std::mem::replace(&mut slot.medium, medium);
         slot.former.extend(former);
         self.0.number.fetch_add(1, Ordering::Release);
+        drop(slot);
+        // What no channel is open to any more is closed here, where that may block, and no reactor waits for it.
+        drop(closed);
         true
     }
 }
@@ -215,6 +219,40 @@ mod tests {
         assert_eq!((info.blocks, info.block_bytes, info.read_only, info.uuid), (40, 2048, true, [9; 16]));
         drive.change_medium(Some(Arc::new(Null::new("disc".to_owned(), 40, 512, [1; 16]))));
         assert_eq!(drive.info().blocks, 0, "blocks of another size");
+    }
+
+    /// A disc that notes whether its drive could be used while it was closed.
+    #[derive(Debug)]
+    struct Closing(Null, std::sync::Weak<Shared>, Arc<std::sync::atomic::AtomicBool>);
+
+    impl Bdev for Closing {
+        fn info(&self) -> Info {
+            self.0.info()
+        }
+
+        fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
+            self.0.open(reactor)
+        }
+    }
+
+    impl Drop for Closing {
+        fn drop(&mut self) {
+            let is_free = self.1.upgrade().is_some_and(|drive| drive.slot.try_lock().is_ok());
+            self.2.store(is_free, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_while_a_disc_is_closed() {
+        let drive = drive(None);
+        let is_free = Arc::default();
+        let null = Null::new("disc".to_owned(), 40, 2048, [1; 16]);
+        let closing = Closing(null, Arc::downgrade(&drive.0), Arc::clone(&is_free));
+        drive.change_medium(Some(Arc::new(closing)));
+        drive.change_medium(None);
+        assert!(!is_free.load(Ordering::Relaxed), "a channel may have been open to it");
+        drive.change_medium(None);
+        assert!(is_free.load(Ordering::Relaxed));
     }
 
     #[test]

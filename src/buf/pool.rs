@@ -43,6 +43,8 @@ struct Shelf {
     free: RefCell<Vec<Chunk>>,
     /// So many of them only [`Pool::take_aside`] gives.
     aside: Cell<usize>,
+    /// So many that are not aside only [`Pool::take_kept`] gives.
+    kept: Cell<usize>,
 }
 
 impl Pool {
@@ -59,7 +61,7 @@ impl Pool {
             assert!(class.bytes.is_multiple_of(ALIGNMENT_BYTES), "a class is a multiple of 4096");
             let cut = |_| cutter.cut(class.bytes).expect("memory is at least Pool::bytes_needed");
             let free = RefCell::new((0..class.count).map(cut).collect());
-            Shelf { class: *class, free, aside: Cell::new(0) }
+            Shelf { class: *class, free, aside: Cell::new(0), kept: Cell::new(0) }
         };
         Pool { shelves: classes.iter().map(shelf).collect() }
     }
@@ -80,8 +82,31 @@ impl Pool {
     pub fn take(&self, bytes: usize) -> Option<Buf> {
         let fitting = self.fitting(bytes)?;
         let mut candidates = self.shelves.iter().enumerate().skip(fitting).take(2);
-        let (shelf, chunk) = candidates.find_map(|(index, shelf)| Some((index, shelf.pop()?)))?;
-        Some(Buf { chunk: Some(chunk), len: bytes, shelf, pool: self.clone() })
+        let (shelf, chunk) =
+            candidates.find_map(|(index, shelf)| Some((index, shelf.pop(shelf.kept.get())?)))?;
+        Some(self.buf(shelf, chunk, bytes))
+    }
+
+    /// From now on the last free buffer of the largest class is for [`Pool::take_kept`] alone.
+    pub fn keep_last(&self) {
+        if let Some(shelf) = self.shelves.last() {
+            shelf.kept.set(1);
+        }
+    }
+
+    /// A buffer for one who holds another and gives both back without waiting for a third: of any class that `bytes` fit,
+    /// the one that is kept included. As [`Pool::take`] leaves that, those who hold one buffer and wait for their second never
+    /// have them all.
+    #[must_use]
+    pub fn take_kept(&self, bytes: usize) -> Option<Buf> {
+        let fitting = self.fitting(bytes)?;
+        let mut candidates = self.shelves.iter().enumerate().skip(fitting);
+        let (shelf, chunk) = candidates.find_map(|(index, shelf)| Some((index, shelf.pop(0)?)))?;
+        Some(self.buf(shelf, chunk, bytes))
+    }
+
+    fn buf(&self, shelf: usize, chunk: Chunk, bytes: usize) -> Buf {
+        Buf { chunk: Some(chunk), len: bytes, shelf, pool: self.clone() }
     }
 
     /// Sets a buffer of the smallest class that `bytes` fit aside, until [`Pool::end_aside`]. Whether there is one.
@@ -89,7 +114,7 @@ impl Pool {
     pub fn set_aside(&self, bytes: usize) -> bool {
         let Some(shelf) = self.fitting(bytes).and_then(|index| self.shelves.get(index)) else { return false };
         let aside = shelf.aside.get();
-        let is_there = shelf.free.borrow().len() > aside;
+        let is_there = shelf.free.borrow().len() > aside + shelf.kept.get();
         shelf.aside.set(aside + usize::from(is_there));
         is_there
     }
@@ -98,9 +123,9 @@ impl Pool {
     #[must_use]
     pub fn take_aside(&self, bytes: usize) -> Option<Buf> {
         let index = self.fitting(bytes)?;
-        let aside = &self.shelves.get(index)?.aside;
-        aside.set(aside.get().checked_sub(1)?);
-        self.take(bytes)
+        let shelf = self.shelves.get(index)?;
+        shelf.aside.set(shelf.aside.get().checked_sub(1)?);
+        Some(self.buf(index, shelf.pop(0)?, bytes))
     }
 
     /// Nothing is set aside any more.
@@ -142,10 +167,10 @@ impl fmt::Debug for Pool {
 }
 
 impl Shelf {
-    /// A buffer that is not set aside.
-    fn pop(&self) -> Option<Chunk> {
+    /// A buffer that is not set aside, if more than `kept` of those are free.
+    fn pop(&self, kept: usize) -> Option<Chunk> {
         let mut free = self.free.borrow_mut();
-        if free.len() > self.aside.get() { free.pop() } else { None }
+        if free.len() > self.aside.get() + kept { free.pop() } else { None }
     }
 
     fn usage(&self) -> ClassUse {
@@ -270,6 +295,37 @@ mod tests {
         assert!(pool.take(1).is_none() && !pool.set_aside(1));
         pool.end_aside();
         assert_eq!(pool.take(1).unwrap().capacity(), 4096);
+    }
+
+    #[test]
+    fn the_last_of_the_largest_is_for_those_who_hold_another() {
+        let classes = [(4096, 1), (16384, 1), (65536, 2)].map(|(bytes, count)| Class { bytes, count });
+        let pool = Pool::ordinary(&classes).unwrap();
+        pool.keep_last();
+        let first = pool.take(65536).unwrap();
+        assert!(pool.take(65536).is_none() && !pool.set_aside(65536));
+        let kept = pool.take_kept(65536).unwrap();
+        assert!(pool.take_kept(65536).is_none());
+        // Whichever comes back first is kept again.
+        drop(first);
+        assert!(pool.take(65536).is_none());
+        let second = pool.take_kept(65536).unwrap();
+        drop((kept, second));
+        assert!(pool.take(65536).is_some());
+        // Of the smaller ones none is kept, and the way up is not one step only.
+        let [small, larger] = [(); 2].map(|()| pool.take(1).unwrap());
+        assert_eq!((small.capacity(), larger.capacity()), (4096, 16384));
+        assert_eq!(pool.take_kept(1).unwrap().capacity(), 65536);
+    }
+
+    #[test]
+    fn what_is_set_aside_is_not_what_is_kept() {
+        let pool = Pool::ordinary(&[Class { bytes: 4096, count: 2 }]).unwrap();
+        pool.keep_last();
+        assert!(pool.set_aside(1) && !pool.set_aside(1));
+        let kept = pool.take_kept(1);
+        assert!(kept.is_some() && pool.take_kept(1).is_none());
+        assert!(pool.take_aside(1).is_some());
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Exit codes: 0 done, 1 it failed, 2 it was asked wrongly.
 
+pub mod apply;
 pub mod args;
+pub mod config;
 pub mod cores;
 pub mod disk;
 pub mod export;
@@ -54,6 +56,10 @@ enum Command {
     Import(import::Import),
     /// Turn lunette's configuration into another target's.
     Export(export::Export),
+    /// Have a running daemon serve what a file says: all of it or nothing.
+    Apply(apply::Apply),
+    /// Look at the last versions of a configuration, or go back to one.
+    Config(config::Config),
     /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
 }
@@ -94,6 +100,8 @@ pub fn run() -> ExitCode {
         Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
         Command::Import(args) => ("import", import::import(&args)),
         Command::Export(args) => ("export", export::export(&args)),
+        Command::Apply(args) => ("apply", apply::apply(&args)),
+        Command::Config(args) => ("config", config::config(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
     };
     match result {

@@ -18,7 +18,7 @@ use crate::reactor::message::{Ask, TaskTicket, ToReactor};
 use crate::scsi::chore::{Chore, Decision};
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::Medium;
+use crate::scsi::view::{Medium, UnitView};
 use crate::scsi::{Outcome, Status};
 
 /// The kind of record that a SANITIZE has while it has not ended well.
@@ -41,6 +41,8 @@ struct Begun {
     /// For whom.
     nexus: NexusId,
     asker: Option<Asker>,
+    /// Its home was told to do it: the unit is not as it was.
+    is_at_work: bool,
     /// AUSE of the SANITIZE that had failed before.
     former: Option<bool>,
 }
@@ -95,7 +97,7 @@ impl<N: Net> Control<N> {
                 };
                 let chore = Arc::new(chore);
                 let asker = Some((ask.reactor, ask.ticket));
-                let begun = Begun { chore: Arc::clone(&chore), nexus, asker, former };
+                let begun = Begun { chore: Arc::clone(&chore), nexus, asker, is_at_work: false, former };
                 self.chores.units.insert(ask.unit, Phase::Begun(begun));
                 match self.record_key(SANITIZE, ask.unit) {
                     // A process that ends meanwhile leaves it unfinished, and its successor has to know.
@@ -155,11 +157,15 @@ impl<N: Net> Control<N> {
 
     /// Every reactor shows that the unit is busy, and no device has an IO of before, if all `is_clean`.
     pub(super) fn begin_chore(&mut self, unit: UnitId, is_clean: bool) {
+        if !is_clean && self.is_at_work(unit) {
+            return self.chore_over(unit, false);
+        }
         if !is_clean {
             let had_failed = self.call_off(unit, Outcome::check(Sense::INTERNAL_FAILURE));
             return self.show_chore(unit, None, had_failed, Then::Nothing);
         }
         let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit) else { return };
+        begun.is_at_work = true;
         let chore = Arc::clone(&begun.chore);
         let asker = if chore.is_immediate() { begun.asker.take() } else { None };
         self.answer_asker(asker, Outcome::GOOD);
@@ -169,9 +175,36 @@ impl<N: Net> Control<N> {
         }
     }
 
+    fn is_at_work(&self, unit: UnitId) -> bool {
+        matches!(self.chores.units.get(&unit), Some(Phase::Begun(Begun { is_at_work: true, .. })))
+    }
+
+    /// The reactor has done a chore, as far as it went. On a unit of another size than it was done on it is done again: no
+    /// block is left out.
+    pub(super) fn chore_done(&mut self, unit: UnitId, is_done: bool) {
+        let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit) else { return };
+        let now = self.catalog.registry.reread(unit).ok();
+        match now.filter(|view| view.medium == Medium::Busy && view.blocks != begun.chore.blocks()) {
+            Some(view) => {
+                begun.chore = Arc::new(begun.chore.again(view.blocks));
+                let view = UnitView { chore: Some(Arc::clone(&begun.chore)), ..view };
+                // A unit that has gone has no chore.
+                let _ = self.show_unit(view, None, Then::BeginChore(unit));
+            }
+            None => self.chore_ended(unit, is_done),
+        }
+    }
+
+    /// A unit goes: a chore on it ends, and who waits for that is told.
+    pub(super) fn leave_chore(&mut self, unit: UnitId) {
+        if let Some(Phase::Begun(begun)) = self.chores.units.remove(&unit) {
+            self.answer_asker(begun.asker, Outcome::check(Sense::NO_SUCH_UNIT));
+        }
+    }
+
     /// The chore of a unit is over. A SANITIZE has not ended well before its record is gone for good: the next life would show
     /// the unit as failed, with what hosts have written since.
-    pub(super) fn chore_ended(&mut self, unit: UnitId, is_done: bool) {
+    fn chore_ended(&mut self, unit: UnitId, is_done: bool) {
         let Some(Phase::Begun(Begun { chore, .. })) = self.chores.units.get(&unit) else { return };
         match self.record_key(SANITIZE, unit) {
             Some(key) if is_done && chore.is_sanitize() => {

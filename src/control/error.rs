@@ -85,6 +85,9 @@ pub enum ChangeError {
         "an initiator prevents that the medium of bdev {0} is taken out, and is asked for it now; force takes it out at once"
     )]
     Prevented(String),
+    /// A medium that is being changed.
+    #[error("the medium of bdev {0} is being changed for another: try again when that is done")]
+    Exchanged(String),
     /// The device says something of itself that SCSI cannot say.
     #[error("bdev {name}: {what}")]
     Unfit {

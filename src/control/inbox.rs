@@ -55,7 +55,7 @@ impl<N: Net> Control<N> {
                 self.withdraw(reactor, ticket, unit);
                 self.withdraw_chore(reactor, ticket, unit);
             }
-            ToControl::ChoreEnded { unit, is_done, .. } => self.chore_ended(unit, is_done),
+            ToControl::ChoreEnded { unit, is_done, .. } => self.chore_done(unit, is_done),
             // Told together with the end of the session, which comes next.
             ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
             ToControl::Event(event) => {
@@ -91,13 +91,14 @@ impl<N: Net> Control<N> {
             return;
         };
         let lun_map = self.sessions.get(session).and_then(|asks| asks.lun_map);
-        let (mut units, attention): (Vec<UnitId>, _) = match request {
-            TmfAsk::UnitReset(number) => {
-                let own = target.luns(lun_map).iter().filter(|mapping| mapping.number == number);
-                (own.map(|mapping| mapping.unit).collect(), Ua::UnitReset)
-            }
-            TmfAsk::TargetWarmReset | TmfAsk::TargetColdReset => (target.units().collect(), Ua::TargetReset),
+        // A target is what the nexus finds there: what only others are mapped to is none of its business.
+        let (number, attention) = match request {
+            TmfAsk::UnitReset(number) => (Some(number), Ua::UnitReset),
+            TmfAsk::TargetWarmReset | TmfAsk::TargetColdReset => (None, Ua::TargetReset),
         };
+        let own = target.luns(lun_map).iter();
+        let own = own.filter(|mapping| number.is_none_or(|number| mapping.number == number));
+        let mut units: Vec<UnitId> = own.map(|mapping| mapping.unit).collect();
         units.sort_unstable();
         units.dedup();
         let end_target = (request == TmfAsk::TargetColdReset).then(|| target.name.clone());

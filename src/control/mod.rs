@@ -11,6 +11,7 @@ pub mod access;
 pub mod alua;
 mod asks;
 pub mod auth;
+mod bdev_changes;
 mod catalog;
 mod changes;
 mod chores;
@@ -37,12 +38,15 @@ pub mod registry;
 mod reserve;
 mod saving;
 pub mod sessions;
+mod space;
 pub mod store;
+mod target_changes;
 pub mod targets;
 pub mod thread;
 mod tray;
 mod unit;
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 
@@ -118,6 +122,9 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    /// Bdevs whose medium is out for another.
+    exchanges: BTreeSet<String>,
+    watched: space::Watched,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -144,6 +151,8 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            exchanges: BTreeSet::new(),
+            watched: space::Watched::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

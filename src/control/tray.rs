@@ -3,6 +3,8 @@
 //! A medium is out for everybody. Each nexus prevents its removal for itself, until it allows it, is lost or the unit is reset
 //! (SPC-5, PREVENT ALLOW MEDIUM REMOVAL); while one does, no initiator gets it out or in.
 
+use std::sync::Arc;
+
 use super::Control;
 use super::done::Done;
 use super::error::{ChangeError, What};
@@ -28,6 +30,8 @@ impl<N: Net> Control<N> {
         let nexus = self.sessions.nexus_of(ask.session)?;
         let is_prevented = !self.catalog.registry.preventers(ask.unit).is_empty();
         let is_flushed = match motion {
+            // An operator has it out for another. It is in again soon.
+            Motion::Load if is_out && self.is_exchanged(ask.unit) => return Some(Outcome::of(Status::Busy)),
             Motion::Eject | Motion::Load if is_prevented && is_out == (motion == Motion::Load) => {
                 return Some(Outcome::check(Sense::REMOVAL_PREVENTED));
             }
@@ -77,13 +81,58 @@ impl<N: Net> Control<N> {
         self.show_moved(unit, done)
     }
 
+    /// Takes a bdev's medium out, as [`Control::eject_bdev`] does, for another one: nobody gets it in again before
+    /// [`Control::end_exchange`], which has to follow; also where no LUN leads to it.
+    ///
+    /// # Errors
+    /// As there, and where somebody else does the same. Nothing is to follow then, unless it is that no LUN leads there.
+    pub fn begin_exchange(&mut self, name: &str, is_forced: bool, done: Done) -> Result<(), ChangeError> {
+        let (name, _) = self.removable(name)?;
+        if self.exchanges.contains(&name) {
+            return Err(ChangeError::Exchanged(name));
+        }
+        let ejected = self.eject_bdev(&name, is_forced, done);
+        if matches!(ejected, Ok(()) | Err(ChangeError::NotServed(_))) {
+            self.exchanges.insert(name);
+        }
+        ejected
+    }
+
+    /// The medium that is in a bdev now may be used: it is loaded, where `is_loaded`, and initiators are told of it.
+    ///
+    /// # Errors
+    /// As those of [`Control::load_bdev`].
+    pub fn end_exchange(&mut self, name: &str, is_loaded: bool, done: Done) -> Result<(), ChangeError> {
+        let (name, unit) = self.removable(name)?;
+        self.exchanges.remove(&name);
+        if !is_loaded {
+            let id = self.pending.begin(done);
+            self.part_done(id, true);
+            return Ok(());
+        }
+        // A LUN that was made meanwhile leads to the medium of before.
+        let is_in = |view: &Arc<UnitView>| view.medium != Medium::Ejected;
+        if let Some(unit) = unit.filter(|unit| self.catalog.registry.view(*unit).is_some_and(is_in)) {
+            self.catalog.registry.set_ejected(unit, true);
+            self.show_tray(unit, None, Then::Nothing)?;
+        }
+        self.load_bdev(&name, done)
+    }
+
+    fn is_exchanged(&self, unit: UnitId) -> bool {
+        self.catalog.registry.entry_of(unit).is_some_and(|entry| self.exchanges.contains(&entry.name))
+    }
+
     /// Puts a bdev's medium in again.
     ///
     /// # Errors
-    /// No such bdev, none whose medium comes out.
+    /// No such bdev, none whose medium comes out, one that is out for another.
     pub fn load_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
         self.pending.check_room()?;
         let (name, unit) = self.removable(name)?;
+        if self.exchanges.contains(&name) {
+            return Err(ChangeError::Exchanged(name));
+        }
         let Some(unit) = unit else { return Err(ChangeError::NotServed(name)) };
         self.catalog.registry.set_ejected(unit, false);
         self.show_moved(unit, done)

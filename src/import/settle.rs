@@ -211,7 +211,11 @@ mod tests {
         model
     }
 
-    fn settled(mut model: Model, listen: &[&str]) -> (Vec<(u16, Vec<String>)>, Vec<(u16, Option<u16>)>) {
+    /// Portal groups by tag.
+    type Groups = Vec<(u16, Vec<String>)>;
+
+    /// The groups, and those of the target.
+    fn settled(mut model: Model, listen: &[&str]) -> (Groups, Vec<(u16, Option<u16>)>) {
         let listen: Vec<SocketAddr> = listen.iter().map(|portal| portal.parse().unwrap()).collect();
         settle(&mut model, &listen, &Place::new("f", 0), &mut Report::default());
         let shown =

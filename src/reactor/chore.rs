@@ -107,16 +107,18 @@ impl<N: Net> Reactor<N> {
         self.enter(unit, key, now);
     }
 
-    /// Whether the unit is still shown as one that a chore is done on.
-    pub(super) fn recheck_chore(&self, unit: UnitId) -> Result<(), Outcome> {
-        match self.tables.view(unit).map(|view| view.medium) {
-            Some(Medium::Busy) => Ok(()),
-            Some(_) => Err(Outcome::check(Sense::NOT_READY)),
-            None => Err(Outcome::check(Sense::NO_SUCH_UNIT)),
+    /// Whether the unit is still shown as one that a chore is done on, and has these blocks.
+    pub(super) fn recheck_chore(&self, unit: UnitId, op: Op) -> Result<(), Outcome> {
+        let Some(view) = self.tables.view(unit) else { return Err(Outcome::check(Sense::NO_SUCH_UNIT)) };
+        let end = op.extent().map_or(0, |(lba, blocks)| lba.saturating_add(u64::from(blocks)));
+        match view.medium {
+            Medium::Busy if end > view.blocks => Err(Outcome::check(Sense::LBA_OUT_OF_RANGE)),
+            Medium::Busy => Ok(()),
+            _ => Err(Outcome::check(Sense::NOT_READY)),
         }
     }
 
-    /// A chore's IO has not reached the device: the unit is gone, or has lost its medium.
+    /// A chore's IO has not reached the device: the unit is gone, smaller, or has lost its medium.
     pub(super) fn chore_refused(&mut self, unit: UnitId) {
         self.set_chore(unit, |_| State::Over { is_done: false });
     }

@@ -207,7 +207,7 @@ impl<N: Net> Reactor<N> {
         }
         self.drop_parked(|io| io.conn == key, now);
         // Those that another connection has taken over stay.
-        self.hungry.retain(|(_, task)| self.tables.tasks.get(*task).is_some());
+        self.hungry.retain(|task| self.tables.tasks.get(task).is_some());
         self.event(Event::Closed { session, cause });
         self.tables.sessions[session_key].leave(key);
         if self.tables.sessions[session_key].conns().is_empty() {

@@ -72,8 +72,8 @@ impl<N: Net> Reactor<N> {
             let buf = match scratch.take() {
                 Some(buf) => buf,
                 None => {
-                    let Some(buf) = self.tables.solicited.take(copy::BUFFER_BYTES) else {
-                        return self.go_hungry(conn, key);
+                    let Some(buf) = self.tables.solicited.take_kept(copy::BUFFER_BYTES) else {
+                        return self.go_hungry(key);
                     };
                     buf
                 }

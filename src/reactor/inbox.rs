@@ -111,10 +111,11 @@ impl<N: Net> Reactor<N> {
                 if !planted!(self, AttentionAfterReply) {
                     units.iter().for_each(|unit| self.attend(*unit, attention, None));
                 }
-                self.wait_for(What::Units { units, before }, Then::Acknowledge(id), now);
+                self.wait_for(What::Commands { units, before }, Then::Acknowledge(id), now);
             }
             Change::Unit { view, attention, except, is_drained } => {
                 let unit = view.id;
+                let is_drained = is_drained && !(planted!(self, ChoreNotDrained) && view.chore.is_some());
                 // Of another size, or away: tokens stand for nothing there.
                 let is_changed = self
                     .tables

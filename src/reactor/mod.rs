@@ -18,6 +18,7 @@ mod conns;
 mod copy;
 mod exec;
 mod hold;
+mod hungry;
 mod inbox;
 mod lending;
 pub mod message;

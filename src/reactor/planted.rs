@@ -46,6 +46,16 @@ pub enum Bug {
     LentNotKept,
     /// A command that was taken over ends on the connection that is lost.
     AllegianceForgotten,
+    /// Whoever aborts a copy is answered while another unit's device has its write.
+    CopyNotWaitedFor,
+    /// A change of its blocks does not break a token.
+    TokenNotBroken,
+    /// A token's blocks are read without a hold.
+    TokenNotHeld,
+    /// A chore begins while devices have IO of before.
+    ChoreNotDrained,
+    /// The last buffer may be taken by one who will need another.
+    NoBufferKept,
     /// What a device had of a READ when it began anew on another connection counts as read.
     RestartOverlooked,
 }

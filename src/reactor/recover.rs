@@ -67,7 +67,7 @@ impl<N: Net> Reactor<N> {
             return self.cannot_resend(conn, key, now);
         };
         let Some(buf) = self.tables.solicited.take((blocks * block_bytes) as usize) else {
-            return self.go_hungry(conn, key);
+            return self.go_hungry(key);
         };
         // The offset says where the blocks begin, the bytes how far what is wanted reaches.
         self.submit(conn, key, id, Op::Read { lba, blocks }, Some(buf), start, end - start, now);

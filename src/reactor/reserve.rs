@@ -51,14 +51,18 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.tables.ios.used() {
             let Some(key) = self.tables.ios.key_at(index) else { continue };
             let Some(io) = self.tables.ios.get_mut(key) else { continue };
-            if io.unit != unit || io.parked.is_some() {
+            if io.parked.is_some() {
                 continue;
             }
-            let is_aborted = aborts.contains(&io.nexus);
-            let may_stay = io.op.extent().is_none() || permits.allows(io.nexus, access(&io.op).class());
+            // A copy is aborted with the unit that it was asked of, wherever it writes; where it writes leave is needed.
+            let is_aborted = io.of == unit && aborts.contains(&io.nexus);
+            let may_stay = io.unit != unit
+                || io.op.extent().is_none()
+                || permits.allows(io.nexus, access(&io.op).class());
             io.is_forbidden |= is_aborted || !may_stay;
             if is_aborted
-                && let Some(channel) = unit::of(&mut self.units, unit).and_then(|unit| unit.channel.as_mut())
+                && let Some(channel) =
+                    unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
             {
                 channel.cancel(key);
             }

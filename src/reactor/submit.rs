@@ -44,8 +44,10 @@ impl<N: Net> Reactor<N> {
         data: Option<Buf>,
         now: Tick,
     ) {
+        let asked = self.tables.tasks.get(task).and_then(|task| task.unit);
+        let of = asked.filter(|_| !planted!(self, CopyNotWaitedFor)).unwrap_or(side.unit);
         if let Some(record) = self.record(conn, task, side.unit, op) {
-            self.insert(InFlight { number: Some(side.number), ..record }, data, now);
+            self.insert(InFlight { of, number: Some(side.number), ..record }, data, now);
         }
     }
 
@@ -108,7 +110,9 @@ impl<N: Net> Reactor<N> {
             slot.held.push(key, &mut self.tables);
             return true;
         }
-        if let Some((lba, blocks)) = op.and_then(Op::extent) {
+        if let Some((lba, blocks)) = op.and_then(Op::extent)
+            && !planted!(self, TokenNotBroken)
+        {
             self.holds.watches.change(unit, lba, u64::from(blocks));
         }
         match unit::hand_over(slot, self.id, key, &mut self.tables, now) {
@@ -161,7 +165,7 @@ impl<N: Net> Reactor<N> {
     fn recheck(&self, key: Key) -> Result<(), Outcome> {
         let Some(record) = self.tables.ios.get(key) else { return Ok(()) };
         if record.is_chore {
-            return self.recheck_chore(record.unit);
+            return self.recheck_chore(record.unit, record.op);
         }
         let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
         else {

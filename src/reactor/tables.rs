@@ -24,6 +24,8 @@ pub(super) struct InFlight {
     pub(super) session: SessionId,
     pub(super) nexus: NexusId,
     pub(super) unit: UnitId,
+    /// The unit whose command it is: of a copy, another one than that it goes to.
+    pub(super) of: UnitId,
     /// The LUN by which it goes, where that is not the command's.
     pub(super) number: Option<LunNumber>,
     pub(super) op: Op,
@@ -57,6 +59,7 @@ impl InFlight {
             session: SessionId(u64::MAX),
             nexus: NexusId(u32::MAX),
             unit,
+            of: unit,
             number: None,
             op,
             offset: 0,

@@ -7,6 +7,7 @@ use crate::iscsi::task::{Job, Outcome, Reading, Running};
 use crate::net::Net;
 use crate::reactor::hold::Found;
 use crate::reactor::message::{Purpose, Watch};
+use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::scsi::copy::rod::{Step, TokenId};
 use crate::scsi::copy::{self, Side};
@@ -57,8 +58,8 @@ impl<N: Net> Reactor<N> {
             let step = run.step();
             if matches!(step, Step::Read { .. }) && scratch.is_none() {
                 // The buffer comes before the hold: those that wait for the hold have buffers.
-                let Some(buf) = self.tables.solicited.take(copy::BUFFER_BYTES) else {
-                    return self.go_hungry(conn, key);
+                let Some(buf) = self.tables.solicited.take_kept(copy::BUFFER_BYTES) else {
+                    return self.go_hungry(key);
                 };
                 *scratch = Some(buf);
             }
@@ -66,8 +67,9 @@ impl<N: Net> Reactor<N> {
                 Step::Done => {
                     let token =
                         id.and_then(|id| run.token(id, self.tables.views.get(unit.index())?.as_deref()?));
+                    let is_cut_short = run.is_cut_short();
                     task.job = None;
-                    self.copies.made(key, token);
+                    self.copies.made(key, token, is_cut_short);
                     return self.end(conn, key, Outcome::GOOD, now);
                 }
                 Step::Watch { lba, blocks, offset_blocks } => {
@@ -80,10 +82,10 @@ impl<N: Net> Reactor<N> {
                 Step::Read { id, offset_blocks, blocks } => {
                     let (from, lba, left) = match self.holds.watches.find(id, offset_blocks) {
                         Found::At { unit, lba, blocks } => (unit, lba, blocks),
-                        Found::Beyond => {
-                            run.read(0);
-                            continue;
-                        }
+                        Found::Beyond => match run.end_of_token() {
+                            Ok(()) => continue,
+                            Err(sense) => return self.end(conn, key, Outcome::check(sense), now),
+                        },
                         Found::Nowhere => {
                             return self.end(conn, key, Outcome::check(Sense::TOKEN_UNKNOWN), now);
                         }
@@ -98,7 +100,11 @@ impl<N: Net> Reactor<N> {
                         return self.end(conn, key, Outcome::check(Sense::TOKEN_OPERATION), now);
                     }
                     let blocks = blocks.min(left);
-                    *reading = Some(Reading { side, lba, blocks, is_held: false });
+                    let is_held = planted!(self, TokenNotHeld);
+                    *reading = Some(Reading { side, lba, blocks, is_held });
+                    if is_held {
+                        continue;
+                    }
                     return self.ask_hold_for((conn, key), from, lba, blocks, Purpose::Look(id), now);
                 }
                 Step::Write { lba, blocks } => Op::Write { lba, blocks, fua: false },

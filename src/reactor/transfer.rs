@@ -1,4 +1,4 @@
-//! READ and WRITE, piece by piece, and waiting for buffers.
+//! READ and WRITE, piece by piece.
 
 use crate::bdev::Op;
 use crate::buf::Buf;
@@ -41,7 +41,7 @@ impl<N: Net> Reactor<N> {
             let blocks = bytes.div_ceil(block_bytes);
             let offset = task.read_bytes;
             let Some(buf) = self.tables.solicited.take((blocks * block_bytes) as usize) else {
-                return self.go_hungry(conn, key);
+                return self.go_hungry(key);
             };
             if let Some(task) = self.tables.tasks.get_mut(key) {
                 task.read_bytes += bytes;
@@ -108,7 +108,7 @@ impl<N: Net> Reactor<N> {
                     if cx.tasks.get(key).is_none_or(is_busy) {
                         break;
                     }
-                    let Some(buf) = cx.solicited.take(bytes) else { return self.go_hungry(conn, key) };
+                    let Some(buf) = cx.solicited.take(bytes) else { return self.go_hungry(key) };
                     link.conn.give_buffer(key, buf, &mut cx);
                 }
                 Solicit::PieceFull => {
@@ -143,44 +143,6 @@ impl<N: Net> Reactor<N> {
             Some(checks) => Op::WriteProtected { lba, blocks, fua, checks },
         };
         self.submit(conn, key, unit, op, Some(buf), start, bytes, now);
-    }
-
-    /// Puts a task into the queue for a buffer.
-    pub(super) fn go_hungry(&mut self, conn: Key, key: Key) {
-        if let Some(task) = self.tables.tasks.get_mut(key)
-            && !task.is_waiting_for_buffer
-        {
-            task.is_waiting_for_buffer = true;
-            self.hungry.push_back((conn, key));
-        }
-    }
-
-    /// Lets those that wait for a buffer try again, in order, until one finds none.
-    pub(super) fn feed(&mut self, now: Tick) {
-        for _ in 0..self.hungry.len() {
-            let Some((_, key)) = self.hungry.pop_front() else { return };
-            let Some(task) = self.tables.tasks.get_mut(key) else { continue };
-            task.is_waiting_for_buffer = false;
-            let (is_read, is_at_work) = (task.plan.reads().is_some(), task.job.is_some());
-            let (conn, is_again) = (task.conn, task.phase == Phase::Answered);
-            let before = self.hungry.len();
-            if is_again {
-                self.resend(conn, key, now);
-            } else if is_read {
-                self.advance_read(conn, key, now);
-            } else if is_at_work {
-                self.work_on(conn, key, now);
-            } else {
-                self.advance_write(conn, key, now);
-            }
-            if self.hungry.len() > before {
-                // It keeps its place.
-                if let Some(last) = self.hungry.pop_back() {
-                    self.hungry.push_front(last);
-                }
-                return;
-            }
-        }
     }
 
     /// Moves stalled READs on, now that less waits to be sent.

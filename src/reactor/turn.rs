@@ -12,6 +12,7 @@ use crate::limits;
 use crate::net::{Net, Readiness, Wait};
 use crate::reactor::chore::AtWork;
 use crate::reactor::hold::Holds;
+use crate::reactor::hungry::Hungry;
 use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
 use crate::reactor::planted::Planted;
@@ -89,8 +90,8 @@ pub struct Reactor<N: Net> {
     /// Those that moved much when they were served last, in the order of their turns.
     pub(super) heavy: VecDeque<Key>,
     pub(super) waits: Vec<Waiting>,
-    /// Tasks that wait for a buffer, in order.
-    pub(super) hungry: VecDeque<(Key, Key)>,
+    /// Tasks that wait for a buffer.
+    pub(super) hungry: Hungry,
     pub(super) serial: u64,
     pub(super) stopping: Option<Tick>,
     /// The last flush is under way, and given up at this moment.
@@ -119,6 +120,13 @@ impl<N: Net> Reactor<N> {
         let sizes = setup.sizes;
         let conns = sizes.conns as usize;
         let reactors = setup.peers.len();
+        #[cfg(feature = "sim")]
+        let keeps_last = !setup.planted.is(crate::reactor::planted::Bug::NoBufferKept);
+        #[cfg(not(feature = "sim"))]
+        let keeps_last = true;
+        if keeps_last {
+            setup.solicited.keep_last();
+        }
         Reactor {
             id: setup.id,
             net: setup.net,
@@ -136,7 +144,7 @@ impl<N: Net> Reactor<N> {
             next_active: Vec::with_capacity(conns),
             heavy: VecDeque::with_capacity(conns),
             waits: Vec::with_capacity(limits::WAITS + Holds::waits_max(reactors)),
-            hungry: VecDeque::with_capacity(sizes.spare_window as usize),
+            hungry: Hungry::new(sizes.spare_window as usize),
             serial: 0,
             stopping: None,
             last_flush: None,

@@ -25,11 +25,13 @@ pub(super) enum What {
     Task(Key),
     /// Those of one connection.
     Conn(Key),
-    /// Those of a session, at one unit or all, older than this.
+    /// Those of a session's commands, at one unit or all, older than this.
     Session { session: SessionId, unit: Option<UnitId>, before: u64 },
-    /// Those at these units, older than this, of every session.
+    /// Those at these units, older than this, whoever has made them.
     Units { units: Arc<[UnitId]>, before: u64 },
-    /// Those at this unit that a change of its reservations has forbidden.
+    /// Those of commands at these units, older than this, of every session, wherever they go.
+    Commands { units: Arc<[UnitId]>, before: u64 },
+    /// Those at this unit, or of its commands, that a change of its reservations has forbidden.
     Forbidden { unit: UnitId },
     /// Those that touch a hold's range; it keeps newer ones away.
     Range(HoldRange),
@@ -41,10 +43,11 @@ impl What {
             What::Task(task) => io.task == *task,
             What::Conn(conn) => io.conn == *conn,
             What::Session { session, unit, before } => {
-                io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.unit)
+                io.session == *session && io.serial < *before && unit.is_none_or(|unit| unit == io.of)
             }
             What::Units { units, before } => io.serial < *before && units.contains(&io.unit),
-            What::Forbidden { unit } => io.is_forbidden && io.unit == *unit,
+            What::Commands { units, before } => io.serial < *before && units.contains(&io.of),
+            What::Forbidden { unit } => io.is_forbidden && [io.unit, io.of].contains(unit),
             What::Range(range) => range.meets(io),
         }
     }

@@ -80,8 +80,8 @@ impl<N: Net> Reactor<N> {
             };
             let bytes = blocks as usize * view.block_bytes as usize;
             let kept = job.scratch.take().filter(|scratch| scratch.len() >= bytes);
-            let Some(mut buf) = kept.or_else(|| self.tables.solicited.take(bytes)) else {
-                return self.go_hungry(conn, key);
+            let Some(mut buf) = kept.or_else(|| self.tables.solicited.take_kept(bytes)) else {
+                return self.go_hungry(key);
             };
             buf.truncate(bytes);
             scratch = Some(buf);

@@ -171,7 +171,10 @@ pub(super) fn bdev_fault(error: &ChangeError) -> Fault {
     let errno = match error {
         ChangeError::Missing { .. } => Errno::NODEV,
         ChangeError::Exists { .. } | ChangeError::SameDisk { .. } => Errno::EXIST,
-        ChangeError::Leaving { .. } | ChangeError::Mapped(_) | ChangeError::Prevented(_) => Errno::BUSY,
+        ChangeError::Leaving { .. }
+        | ChangeError::Mapped(_)
+        | ChangeError::Prevented(_)
+        | ChangeError::Exchanged(_) => Errno::BUSY,
         ChangeError::NotRemovable(_) | ChangeError::NotServed(_) => Errno::OPNOTSUPP,
         ChangeError::Claimed { .. } => Errno::PERM,
         ChangeError::TooMany { .. } => Errno::NOMEM,

@@ -45,7 +45,7 @@ pub struct Chore {
     is_immediate: bool,
 }
 
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Task {
     /// Each block is to hold the pattern, again and again, inverted in every second pass where asked for, so that the last is not.
     Overwrite { pattern: Box<[u8]>, inverts: bool },
@@ -90,6 +90,19 @@ impl Chore {
         let done_blocks = AtomicU64::new(0);
         let (blocks, block_bytes) = (unit.blocks, unit.block_bytes);
         Chore { task, blocks, block_bytes, passes, done_blocks, may_exit: false, is_immediate: false }
+    }
+
+    /// The same from the beginning, on a unit that has so many blocks by now.
+    #[must_use]
+    pub fn again(&self, blocks: u64) -> Chore {
+        let &Chore { block_bytes, passes, may_exit, is_immediate, .. } = self;
+        let (task, done_blocks) = (self.task.clone(), AtomicU64::new(0));
+        Chore { task, blocks, block_bytes, passes, done_blocks, may_exit, is_immediate }
+    }
+
+    /// Blocks that it is done on.
+    pub fn blocks(&self) -> u64 {
+        self.blocks
     }
 
     /// Whether the command ends when the chore has begun.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::bdev::protection::Protection;
+use crate::bdev::space::Space;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::scsi::alua::Alua;
 use crate::scsi::chore::Chore;
+use crate::scsi::provisioning::Thresholds;
 use crate::scsi::report::identifying::Identifying;
 use crate::scsi::report::timestamp::Clock;
 use crate::scsi::reserve::Permits;
@@ -110,6 +112,8 @@ pub struct Modes {
     /// The informational exceptions control page without its header. It is kept and shown; there is never an exception to
     /// report.
     pub exceptions: [u8; 10],
+    /// The logical block provisioning page, and what goes with it.
+    pub thresholds: Thresholds,
 }
 
 impl Modes {
@@ -117,7 +121,8 @@ impl Modes {
     pub const fn new(write_cache: bool) -> Modes {
         // DEXCPT.
         let exceptions = [0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        Modes { write_cache, descriptor_sense: false, write_protect: false, exceptions }
+        let thresholds = Thresholds::DEFAULT;
+        Modes { write_cache, descriptor_sense: false, write_protect: false, exceptions, thresholds }
     }
 }
 
@@ -155,6 +160,8 @@ pub struct UnitView {
     pub settings: Settings,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
+    /// What its blocks take of the space there is, where the device can tell.
+    pub space: Option<Arc<Space>>,
     /// What the device does by itself.
     pub offloads: Offloads,
     /// The protection information that it was formatted with.
@@ -188,6 +195,7 @@ impl UnitView {
             modes: Modes::new(false),
             settings: Settings::default(),
             unmap: None,
+            space: None,
             offloads: Offloads::default(),
             protection: None,
             permits: Permits::default(),

@@ -355,7 +355,10 @@ impl Bdev for Disk {
         let shared = self.lock();
         let mut uuid = [0x5a; 16];
         uuid[..8].copy_from_slice(&(shared.durable.len() as u64).to_be_bytes());
-        uuid[8] = shared.name.bytes().last().unwrap_or(0);
+        // Once where serial numbers and once where NAA identifiers are made of it.
+        for at in [8, 14] {
+            uuid[at] = shared.name.bytes().last().unwrap_or(0);
+        }
         Info {
             name: shared.name.clone(),
             blocks: shared.blocks,

@@ -130,10 +130,16 @@ fn populate(number: u16, id: u8, of: &[(u16, u16)]) -> Command {
 }
 
 fn write_using(number: u16, id: u8, token: &[u8], to: &[(u16, u16)]) -> Command {
+    write_from(number, id, token, 0, to)
+}
+
+/// WRITE USING TOKEN with an OFFSET INTO ROD.
+fn write_from(number: u16, id: u8, token: &[u8], offset: u16, to: &[(u16, u16)]) -> Command {
     let ranges = ranges(to);
     let length = u16::try_from(ranges.len()).unwrap();
     let [a, b] = (length + 534).to_be_bytes();
-    let head = [a, b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let [e, f] = offset.to_be_bytes();
+    let head = [a, b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, e, f];
     let [c, d] = length.to_be_bytes();
     let list = [&head[..], token, &[0, 0, 0, 0, 0, 0, c, d], &ranges].concat();
     listed(number, &[0x83, 0x11, 0, 0, 0, 0, 0, 0, 0, id], &list)
@@ -172,6 +178,18 @@ fn windows_copies_a_file() {
     let told = token_information(&mut client, 1, 2);
     assert_eq!((&told[4..6], &told[15..24]), (&[0x11, 0x01][..], &[0xf1, 0, 0, 0, 0, 0, 0, 0x08, 0x02][..]));
     assert_eq!(told.len(), 36, "no token");
+
+    // More than the token has: what there is, which is told. None of it: refused, with a pointer to OFFSET INTO ROD.
+    let written = client.run(write_from(1, 5, &token, 2040, &[(500, 20)])).unwrap();
+    assert!(written.is_good(), "{written:?}");
+    holds(&mut client, 1, 500, &expected[2040 * 512..]);
+    let told = token_information(&mut client, 1, 5);
+    assert_eq!((&told[4..6], &told[15..24]), (&[0x11, 0x03][..], &[0xf1, 0, 0, 0, 0, 0, 0, 0, 10][..]));
+    let refused = client.run(write_from(1, 6, &token, 2050, &[(500, 1)])).unwrap();
+    assert_eq!(sense(&refused), (0x5, 0x26, 0x00));
+    assert_eq!(refused.sense[15..18], [0x80, 0, 8]);
+    let told = token_information(&mut client, 1, 6);
+    assert_eq!((told[5], &told[16..24]), (0x02, &[0; 8][..]));
 
     // The zero token, by which Windows clears.
     let mut zero = [0; 512];
@@ -239,6 +257,12 @@ fn sanitize(options: u8) -> Command {
 
 const IN_PROGRESS: (u8, u8, u8) = (0x2, 0x04, 0x1b);
 
+/// Whether TEST UNIT READY ends so.
+fn is_told(client: &mut Client, codes: (u8, u8, u8)) -> bool {
+    let completion = client.run(test_unit_ready(0)).unwrap();
+    !completion.is_good() && sense(&completion) == codes
+}
+
 #[test]
 fn sanitize_outlives_resets_and_sessions() {
     // 32 pieces, 20 ms each.
@@ -262,6 +286,42 @@ fn sanitize_outlives_resets_and_sessions() {
     let mut read = |lba| other.read(lba, 2).unwrap();
     assert!(read(0).chunks(2).all(|pair| pair == [0xa5, 0x5a]));
     assert!(read(16 * 1024 - 2).chunks(2).all(|pair| pair == [0xa5, 0x5a]));
+}
+
+#[test]
+fn sanitize_covers_what_comes_while_it_goes_on() {
+    let delays = Delays { read_ns: 0, write_ns: 20_000_000, flush_ns: 0 };
+    let world = World::start(Setup { reactors: 2, delays, ..Setup::default() });
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    for (blocks, is_immediate) in [(20 * 1024, true), (10 * 1024, true), (12 * 1024, false)] {
+        let asked = std::thread::spawn(move || {
+            let done = one.run(sanitize(if is_immediate { 0x80 } else { 0 })).unwrap();
+            (one, done.is_good())
+        });
+        until("it goes on", || is_told(&mut other, IN_PROGRESS));
+        world.disks[0].medium.resize(blocks).unwrap();
+        world.control(|control| control.reread_bdev("disk0", Done::nobody())).unwrap();
+        until("the other is told of the size", || is_told(&mut other, (0x6, 0x2a, 0x09)));
+        assert_eq!(sense(&other.run(test_unit_ready(0)).unwrap()), IN_PROGRESS);
+        until("it is done", || is_good(&mut other, test_unit_ready(0)));
+        let (same, is_good) = asked.join().unwrap();
+        one = same;
+        assert!(is_good);
+        assert_eq!(sense(&one.run(test_unit_ready(0)).unwrap()), (0x6, 0x2a, 0x09));
+        let all = (0..blocks).step_by(512).flat_map(|lba| other.read(lba, 512).unwrap()).collect::<Vec<_>>();
+        assert!(all.chunks(2).all(|pair| pair == [0xa5, 0x5a]), "{blocks}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_chore_is_told_that_its_unit_is_gone() {
+    let delays = Delays { read_ns: 0, write_ns: 50_000_000, flush_ns: 0 };
+    let world = World::start(Setup { delays, ..Setup::default() });
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    let asked = std::thread::spawn(move || sense(&one.run(sanitize(0)).unwrap()));
+    until("it goes on", || is_told(&mut other, IN_PROGRESS));
+    world.control(|control| control.unregister_bdev("disk0", Done::nobody())).unwrap();
+    assert_eq!(asked.join().unwrap(), (0x5, 0x25, 0x00));
 }
 
 #[test]

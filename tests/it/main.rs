@@ -26,6 +26,7 @@ mod rpc;
 mod serve;
 mod session;
 mod sim;
+mod space;
 mod swap;
 mod tidy;
 mod tmf;

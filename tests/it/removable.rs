@@ -3,8 +3,9 @@
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::control::done::Done;
+use lunette::control::error::ChangeError;
 use lunette::scsi::view::{DeviceKind, Medium};
-use lunette_initiator::scsi::cdb;
+use lunette_initiator::scsi::{cdb, status};
 use lunette_initiator::session::{Function, Tmf};
 use lunette_initiator::{Client, Command, Data};
 
@@ -152,4 +153,42 @@ fn a_disk_that_is_fixed_has_nothing_to_take_out() {
         error.to_string(),
         "bdev disk0 is no removable disk and no CD-ROM drive: nothing can be taken out"
     );
+}
+
+#[test]
+fn nobody_loads_a_medium_that_is_being_changed() {
+    let world = world();
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    let name = world.disks[0].name.clone();
+    let wanted = name.clone();
+    let out = world.change(move |control, done, _| control.begin_exchange(&wanted, false, done));
+    assert!(out.recv().unwrap().is_clean);
+    assert_eq!(one.run(load()).unwrap().status, status::BUSY);
+    refused(&mut one, test_unit_ready(0), NO_MEDIUM);
+    good(&mut one, eject());
+    let wanted = name.clone();
+    let again = world.control(move |control| {
+        let load = control.load_bdev(&wanted, Done::nobody());
+        (load, control.begin_exchange(&wanted, true, Done::nobody()))
+    });
+    assert!(matches!(again, (Err(ChangeError::Exchanged(_)), Err(ChangeError::Exchanged(_)))), "{again:?}");
+    let loaded = world.change(move |control, done, _| control.end_exchange(&name, true, done));
+    loaded.recv().unwrap();
+    for client in [&mut one, &mut other] {
+        refused(client, test_unit_ready(0), MEDIUM_CHANGED);
+        good(client, test_unit_ready(0));
+    }
+    good(&mut one, eject());
+    good(&mut one, load());
+}
+
+#[test]
+fn a_medium_that_was_in_when_it_was_changed_is_another() {
+    let world = world();
+    let mut client = world.client("a");
+    let name = world.disks[0].name.clone();
+    let loaded = world.change(move |control, done, _| control.end_exchange(&name, true, done));
+    loaded.recv().unwrap();
+    refused(&mut client, test_unit_ready(0), MEDIUM_CHANGED);
+    good(&mut client, test_unit_ready(0));
 }

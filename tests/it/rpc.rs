@@ -7,6 +7,7 @@ mod files;
 mod hostile;
 mod import;
 mod isns;
+mod keep;
 mod objects;
 mod protection;
 mod targets;

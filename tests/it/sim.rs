@@ -9,6 +9,7 @@ mod lost;
 mod nvme;
 mod oracle;
 mod reserve;
+mod scarce;
 mod session;
 mod several;
 mod views;

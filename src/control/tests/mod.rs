@@ -6,6 +6,7 @@ mod chores;
 mod objects;
 mod reserve;
 mod saving;
+mod space;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};
@@ -232,6 +233,30 @@ fn a_unit_reset_is_answered_after_every_reactor() {
         matches!(answer, Some(ToReactor::TmfEnded { asked, outcome: TmfOutcome::Rejected }) if asked == ticket),
         "{answer:?}"
     );
+}
+
+#[test]
+fn a_target_reset_concerns_what_the_nexus_finds() {
+    let mut world = World::new(1);
+    world.control.register_bdev(world::bdev(1)).unwrap();
+    let lun = ("disk1".to_owned(), LunNumber(3), false);
+    world.control.set_lun_map(world::TARGET, 1, Some(&[lun]), Done::nobody()).unwrap();
+    let Some(ToReactor::AddUnit { view, .. }) = world.reactors[0].receive() else { panic!("a unit") };
+    while world.reactors[0].receive().is_some() {}
+    world.log_in(ALICE, 1);
+    let session = world.adopt(0).session;
+    let ticket = TmfTicket { conn: Key { index: 3, generation: 4 }, itt: 5 };
+    for request in [TmfAsk::TargetWarmReset, TmfAsk::TargetColdReset] {
+        world.tell(ToControl::Tmf { reactor: ReactorId(0), ticket, session, request });
+        let change = acknowledge(&mut world, 0, true);
+        let Change::Reset { units, attention } = change else { panic!("{change:?}") };
+        assert_eq!(
+            (&units[..], attention),
+            (&[view.id][..], Ua::TargetReset),
+            "not what everybody else finds"
+        );
+        assert!(matches!(world.reactors[0].receive(), Some(ToReactor::TmfEnded { .. })));
+    }
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use super::{Method, Outcome, method};
-use crate::rpc::config;
+use crate::rpc::apply;
+use crate::rpc::config::{self, Plan};
 use crate::rpc::context::Context;
+use crate::rpc::difference;
 use crate::rpc::fault::Fault;
-use crate::rpc::json::Json;
+use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
 
 pub(super) const METHODS: &[Method] = &[
@@ -24,6 +26,13 @@ pub(super) const METHODS: &[Method] = &[
         save_config,
         "Writes them to a file, of which there is a whole one at any time, on stable storage when this is answered."
     ),
+    method!(
+        "lunette_apply_config",
+        Runtime,
+        ApplyConfig,
+        apply_config,
+        "Makes everything what a file of calls says, by the calls that differ: all of them or, where one fails, none. What the file leaves out of a thing stays as it is. Gives back the calls, without secrets. Sessions of targets that are not deleted stay."
+    ),
 ];
 
 fn get_config(context: &Context, _: Nothing) -> Outcome {
@@ -38,19 +47,47 @@ params! {
     }
 }
 
+params! {
+    /// Of `lunette_apply_config`.
+    pub(super) struct ApplyConfig {
+        /// The file.
+        filename: String,
+        /// Only says which calls it would be.
+        dry_run: bool = false,
+    }
+}
+
+fn apply_config(context: &Context, params: ApplyConfig) -> Outcome {
+    let path = absolute(params.filename.into())?;
+    let wanted = Plan::read(&path).map_err(Fault::params)?;
+    let calls = apply::apply(context, &wanted, params.dry_run)?;
+    let call = |(method, mut params): (String, Json)| {
+        difference::hide(&mut params);
+        object! { "method": method, "params": params }
+    };
+    Ok(calls.into_iter().map(call).collect())
+}
+
+/// A path that does not hang on the daemon's folder.
+fn absolute(path: PathBuf) -> Result<PathBuf, Fault> {
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(Fault::params(format_args!(
+        "filename: \"{path}\" is not absolute, and the daemon's folder is not yours"
+    )))
+}
+
 fn save_config(context: &Context, params: SaveConfig) -> Outcome {
     let path = params.filename.map(PathBuf::from).or_else(|| context.config_file.clone());
     let path =
         path.ok_or_else(|| Fault::params("filename: it is missing, and the daemon was not given --config"))?;
-    if !path.is_absolute() {
-        return Err(Fault::params(format_args!(
-            "filename: {:?} is not absolute, and the daemon's folder is not yours",
-            path.display()
-        )));
+    let path = absolute(path)?;
+    if context.keeps_at(&path) {
+        return Ok(Json::Bool(true));
     }
-    let mut text = String::new();
-    config::all(context)?.write_pretty(&mut text);
-    text.push('\n');
+    let text = config::text(context)?;
     config::write(&path, &text).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
         Some(errno) => Fault::errno(errno, path.display()),
         None => Fault::internal(format_args!("{}: {error}", path.display())),

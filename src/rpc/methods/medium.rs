@@ -88,36 +88,42 @@ params! {
 
 fn load(context: &Context, params: Load) -> Outcome {
     let Load { name, filename, force } = params;
-    let is_changed = filename.is_some();
     if let Some(path) = filename {
-        change(context, &name, &path, force)?;
+        return exchange(context, &name, &path, force);
     }
     let loaded = context.control_and_wait(move |control, _, done| control.load_bdev(&name, done))?;
-    match loaded {
-        // It is in the drive, and nobody is to be told.
-        Err(ChangeError::NotServed(_)) if is_changed => {}
-        loaded => drop(loaded.map_err(|error| bdev_fault(&error))?),
-    }
+    loaded.map_err(|error| bdev_fault(&error))?;
     Ok(Json::Bool(true))
 }
 
-/// Puts another disc into a drive; it is not loaded yet.
-fn change(context: &Context, name: &str, path: &Path, is_forced: bool) -> Result<(), Fault> {
+/// Puts another disc into a drive, and loads it. From the moment on at which the present one is out nobody gets it in again.
+fn exchange(context: &Context, name: &str, path: &Path, is_forced: bool) -> Outcome {
     let drive = context.made_by(name, CDROM)?;
     // Opened before the other is taken out: it may be none.
     let disc = open_disc(context, name, path)?;
-    match take_out(context, name.to_owned(), is_forced)? {
-        Ok(true) | Err(ChangeError::NotServed(_)) => {}
-        Ok(false) => {
-            return Err(Fault::errno(Errno::BUSY, "a device keeps IO of the disc that was taken out"));
-        }
+    let wanted = name.to_owned();
+    let ejected =
+        context.control_and_wait(move |control, _, done| control.begin_exchange(&wanted, is_forced, done))?;
+    let is_out = match ejected {
+        Ok(outcome) => outcome.is_clean,
+        Err(ChangeError::NotServed(_)) => true,
         Err(error) => return Err(bdev_fault(&error)),
+    };
+    if is_out {
+        drive.change_medium(disc.map(|disc| disc as Arc<dyn Bdev>));
     }
-    drive.change_medium(disc.map(|disc| disc as Arc<dyn Bdev>));
     let (wanted, recipe) = (name.to_owned(), recipes::cdrom(&drive.info(), Some(path)));
-    context
-        .control(move |control, _| control.set_recipe(&wanted, recipe))?
-        .map_err(|error| bdev_fault(&error))
+    let loaded = context.control_and_wait(move |control, _, done| {
+        let is_kept = if is_out { control.set_recipe(&wanted, recipe) } else { Ok(()) };
+        let ended = control.end_exchange(&wanted, is_out, done);
+        is_kept.and(ended)
+    })?;
+    match loaded {
+        _ if !is_out => Err(Fault::errno(Errno::BUSY, "a device keeps IO of the disc that was taken out")),
+        // It is in the drive, and nobody is to be told.
+        Ok(_) | Err(ChangeError::NotServed(_)) => Ok(Json::Bool(true)),
+        Err(error) => Err(bdev_fault(&error)),
+    }
 }
 
 params! {

@@ -57,6 +57,8 @@ struct Kept {
     /// Blocks, of a command with a token.
     bytes: u64,
     token: Option<Token>,
+    /// The token that was used had fewer blocks than were asked for.
+    is_cut_short: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +87,8 @@ impl Results {
     pub fn begin(&mut self, task: Key, nexus: NexusId, unit: UnitId, id: u32, cdb: &Cdb) {
         let action = cdb.service_action();
         let state = State::AtWork;
-        let kept = Kept { nexus, unit, id, action, task, state, segments: 0, bytes: 0, token: None };
+        let (token, is_cut_short) = (None, false);
+        let kept = Kept { nexus, unit, id, action, task, state, segments: 0, bytes: 0, token, is_cut_short };
         let index = self.find(nexus, unit, id).unwrap_or_else(|| {
             let index = self.oldest;
             self.oldest = (index + 1) % KEPT;
@@ -101,10 +104,10 @@ impl Results {
         }
     }
 
-    /// A token is made, or was used.
-    pub fn made(&mut self, task: Key, token: Option<Token>) {
+    /// A token is made, or was used; `is_cut_short` where it had fewer blocks than were asked for.
+    pub fn made(&mut self, task: Key, token: Option<Token>, is_cut_short: bool) {
         if let Some(kept) = self.at_work(task) {
-            kept.token = token;
+            (kept.token, kept.is_cut_short) = (token, is_cut_short);
         }
     }
 
@@ -201,6 +204,8 @@ fn transfer_count(bytes: u64) -> (u8, u32) {
 fn long_status(kept: &Kept, units: u8, writer: &mut Writer<'_>) {
     let (status, completion) = match kept.state {
         State::AtWork => (0x10, 0),
+        // Without errors, with a part of what was asked for.
+        State::Done if kept.is_cut_short => (0x03, Status::Good.code()),
         State::Done => (0x01, Status::Good.code()),
         State::Failed(Some(_)) => (0x02, Status::CheckCondition.code()),
         State::Failed(None) => (0x60, Status::TaskAborted.code()),

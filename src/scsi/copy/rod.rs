@@ -104,7 +104,8 @@ pub enum Step {
         /// Where they stand in what the token stands for.
         offset_blocks: u64,
     },
-    /// To read the blocks that stand there in the token, at most so many, under a hold; [`Run::read`] tells what it was.
+    /// To read the blocks that stand there in the token, at most so many, under a hold; [`Run::read`] tells how many
+    /// it were, [`Run::end_of_token`] that there is none.
     Read {
         /// The token.
         id: TokenId,
@@ -146,6 +147,8 @@ pub struct Run {
     /// Blocks of the present range that are done, and of all.
     done_blocks: u32,
     moved_blocks: u64,
+    /// The token ended before the ranges did.
+    is_cut_short: bool,
     kind: Kind,
 }
 
@@ -200,6 +203,7 @@ impl Run {
             blocks: 0,
             done_blocks: 0,
             moved_blocks: 0,
+            is_cut_short: false,
             kind,
         };
         run.check(data, if is_populate { Access::Read } else { Access::Write }, unit)?;
@@ -283,13 +287,30 @@ impl Run {
         }
     }
 
-    /// So many blocks of the token were read; none where the token has no more: the command is over.
+    /// So many blocks of the token were read.
     pub fn read(&mut self, blocks: u32) {
-        if blocks == 0 {
-            (self.blocks, self.done_blocks, self.ranges) = (0, 0, self.range_count);
-        } else if let Kind::Write { read_blocks, .. } = &mut self.kind {
+        if let Kind::Write { read_blocks, .. } = &mut self.kind {
             *read_blocks = blocks;
         }
+    }
+
+    /// The token has no block where the next is to be read: the command is over, done in part (SPC-5 §6.21, COPY OPERATION
+    /// STATUS 03h).
+    ///
+    /// # Errors
+    /// It has not even the first (SBC-4 §5.53, OFFSET INTO ROD).
+    pub fn end_of_token(&mut self) -> Result<(), Sense> {
+        if self.moved_blocks == 0 {
+            return Err(Sense::invalid_parameter(8));
+        }
+        (self.blocks, self.done_blocks, self.ranges) = (0, 0, self.range_count);
+        self.is_cut_short = true;
+        Ok(())
+    }
+
+    /// Whether the token ended before the ranges did.
+    pub fn is_cut_short(&self) -> bool {
+        self.is_cut_short
     }
 
     /// The step is done, but for one that reads.

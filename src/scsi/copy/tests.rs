@@ -385,7 +385,7 @@ mod tokens {
         let ask = |id| [0x84, 0x07, 0, 0, 0, id, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0];
         results.begin(TASK, NexusId(1), UnitId(3), 9, &cdb(&with_token(0x10, 32)));
         results.progress(TASK, 0, 2008);
-        results.made(TASK, Some(token));
+        results.made(TASK, Some(token), false);
         results.end(TASK, Outcome::GOOD);
         let mut want = vec![0, 0, 2, 34, 0x10, 0x01, 0, 1, 0, 0, 3, 0xe8, 0, 0, 0, 0xf1];
         want.extend([0, 0, 0, 0, 0, 0, 0x07, 0xd8, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -451,9 +451,10 @@ mod tokens {
 
         // The token ends before the ranges do.
         let mut run = begun(&world, 0x11, &list).unwrap();
+        assert_eq!(run.end_of_token(), Err(Sense::invalid_parameter(8)), "the offset leads beyond it");
         run.read(5);
         run.finished(&list);
-        run.read(0);
+        assert_eq!((run.end_of_token(), run.is_cut_short()), (Ok(()), true));
         assert_eq!((run.step(), run.moved_blocks()), (rod::Step::Done, 5));
     }
 

@@ -5,7 +5,7 @@ use crate::scsi::medium::TRANSFER_BYTES_MAX;
 use crate::scsi::report::inquiry::NOWHERE;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::view::{DeviceKind, TargetView, UnitView};
-use crate::scsi::{protect, work};
+use crate::scsi::{protect, provisioning, work};
 
 type Body = fn(&UnitView, &TargetView, &mut Writer<'_>);
 
@@ -24,7 +24,7 @@ static PAGES: [(u8, Body); 9] = [
     (0x8f, |unit, _, writer| copy::third_party_copy(unit, writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
-    (0xb2, provisioning),
+    (0xb2, |unit, _, writer| provisioning::vpd(unit, writer)),
 ];
 
 /// CODE SET of a designator.
@@ -191,18 +191,6 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
 fn block_characteristics(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     writer.put(&[0, u8::from(!unit.rotational)]);
     writer.zeros_to(64);
-}
-
-/// Logical block provisioning: fully provisioned and no way to unmap, or thin.
-fn provisioning(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
-    const LBPU_LBPWS_LBPWS10: u8 = 0xe0;
-    // LBPRZ 001b: unmapped blocks read as zeroes.
-    const LBPRZ: u8 = 0x04;
-    const THIN: u8 = 0x02;
-    writer.put(&match unit.unmap {
-        None => [0; 4],
-        Some(unmap) => [0, LBPU_LBPWS_LBPWS10 | if unmap.reads_zeroes { LBPRZ } else { 0 }, THIN, 0],
-    });
 }
 
 fn serial(unit: &UnitView) -> &[u8] {

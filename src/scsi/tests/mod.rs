@@ -8,6 +8,7 @@ mod opcodes;
 mod parameters;
 mod plans;
 mod protected;
+mod provisioning;
 mod random;
 mod refusals;
 mod removable;

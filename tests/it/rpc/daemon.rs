@@ -15,6 +15,7 @@ use lunette::reactor::{Idle, Planted};
 use lunette::rpc::config::Plan;
 use lunette::rpc::context::{Context, LogLevel, Parts, Stage};
 use lunette::rpc::server::{Server, Socket};
+use lunette::rpc::versions::Versions;
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
@@ -66,6 +67,15 @@ impl Managed {
 
     /// One that makes a file's calls first, or what is wrong with them.
     pub(super) fn try_start(folder: Folder, plan: Option<Plan>) -> Result<Managed, String> {
+        Managed::try_start_as(folder, plan, false)
+    }
+
+    /// One that saves what calls change.
+    pub(super) fn keeping(folder: Folder, plan: Plan) -> Managed {
+        Managed::try_start_as(folder, Some(plan), true).unwrap()
+    }
+
+    fn try_start_as(folder: Folder, plan: Option<Plan>, keeps: bool) -> Result<Managed, String> {
         let (started, is_started) = mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let daemon = Daemon::start(Options {
@@ -86,6 +96,7 @@ impl Managed {
             control: remote,
             stage: Stage::Startup,
             config_file: Some(managed.folder.path("config.json")),
+            keeps: keeps.then(|| Versions::of(&managed.folder.path("config.json")).take().unwrap()),
             hugepages: Hugepages::Off,
             unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),

@@ -51,17 +51,30 @@ impl Cell {
             buffers: [8, 8, 4, 2],
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
         };
+        let mut cell = Cell::idle(options, at != At::R2tSent);
+        cell.begin(at);
+        cell
+    }
+
+    /// A world of two sessions that have asked for nothing.
+    pub(super) fn idle(options: Options, immediate_data: bool) -> Cell {
         let world = World::new(1, options);
-        world.disks[0].set_latency(u64::MAX / 4);
-        world.disks[0].set_manners(true, false);
+        for disk in &world.disks {
+            disk.set_latency(u64::MAX / 4);
+            disk.set_manners(true, false);
+        }
         let mut cell = Cell { world, op: 0, holds_to_target: false, holds_to_initiator: false };
         for client in 0..2 {
-            cell.open(client, at != At::R2tSent);
+            cell.open(client, immediate_data);
             // The unit attention of the login, then GOOD.
-            assert_eq!(cell.unit_ready(client), (status::CHECK_CONDITION, Some((6, 0x29, 0x00))));
-            assert_eq!(cell.unit_ready(client), (status::GOOD, None));
+            for unit in 0..cell.world.disks.len() {
+                assert_eq!(
+                    cell.unit_ready_at(client, unit),
+                    (status::CHECK_CONDITION, Some((6, 0x29, 0x00)))
+                );
+                assert_eq!(cell.unit_ready_at(client, unit), (status::GOOD, None));
+            }
         }
-        cell.begin(at);
         cell
     }
 
@@ -108,8 +121,12 @@ impl Cell {
     }
 
     pub(super) fn issue(&mut self, index: usize, what: What) -> u64 {
+        self.issue_at(index, 0, what)
+    }
+
+    pub(super) fn issue_at(&mut self, index: usize, unit: usize, what: What) -> u64 {
         self.world.step += 1;
-        self.world.issue(index, 0, what, Attribute::Simple, false).expect("a command is taken")
+        self.world.issue(index, unit, what, Attribute::Simple, false).expect("a command is taken")
     }
 
     /// Runs everything that may run until nothing moves.
@@ -154,12 +171,17 @@ impl Cell {
     }
 
     pub(super) fn end_ios(&mut self) {
-        while self.world.disks[0].in_flight_count() > 0 {
-            self.world.step += 1;
-            self.world.disks[0].end_one(0);
-            self.world.look().unwrap();
-            self.settle();
+        while let Some(unit) = self.world.disks.iter().position(|disk| disk.in_flight_count() > 0) {
+            self.end_io(unit);
         }
+    }
+
+    /// Ends the oldest IO of a disk.
+    pub(super) fn end_io(&mut self, unit: usize) {
+        self.world.step += 1;
+        self.world.disks[unit].end_one(0);
+        self.world.look().unwrap();
+        self.settle();
     }
 
     pub(super) fn pass(&mut self, ns: u64) {
@@ -180,16 +202,24 @@ impl Cell {
 
     /// TEST UNIT READY, answered.
     pub(super) fn unit_ready(&mut self, session: usize) -> (u8, Codes) {
-        let op = self.issue(session, What::TestUnitReady);
+        self.unit_ready_at(session, 0)
+    }
+
+    fn unit_ready_at(&mut self, session: usize, unit: usize) -> (u8, Codes) {
+        let op = self.issue_at(session, unit, What::TestUnitReady);
         self.settle();
         codes(&self.ended(session, op).expect("an answer").expect("a status"))
     }
 
     /// The second session asks for a LOGICAL UNIT RESET.
     pub(super) fn reset_unit(&mut self) -> u32 {
+        self.manage(1, Function::LogicalUnitReset)
+    }
+
+    /// A session asks for a function that concerns the first unit.
+    pub(super) fn manage(&mut self, session: usize, function: Function) -> u32 {
         self.world.step += 1;
-        let tmf = Tmf::new(Function::LogicalUnitReset, lun_field::from_number(0));
-        let itt = self.world.manage(1, 0, tmf).unwrap();
+        let itt = self.world.manage(session, 0, Tmf::new(function, lun_field::from_number(0))).unwrap();
         self.settle();
         itt
     }
@@ -239,7 +269,8 @@ impl Cell {
         self.pass(3 * SECOND_NS);
         self.pass(MS_NS);
         assert_eq!(self.world.census(), Census::default());
-        assert_eq!((self.world.buffers_out(), self.sessions(), self.world.disks[0].held_count()), (0, 0, 0));
+        let held: usize = self.world.disks.iter().map(|disk| disk.held_count()).sum();
+        assert_eq!((self.world.buffers_out(), self.sessions(), held), (0, 0, 0));
     }
 }
 
