@@ -8,6 +8,7 @@ pub mod cli;
 pub mod control;
 pub mod histogram;
 pub mod id;
+pub mod import;
 pub mod iscsi;
 pub mod limits;
 pub mod net;

@@ -202,7 +202,7 @@ fn portal(text: &str) -> Result<PortalArg, String> {
 }
 
 /// `ADDR`, `ADDR:PORT`, `[ADDR6]`, `[ADDR6]:PORT`.
-fn address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(portal) = text.parse() {
         return Ok(portal);
     }

@@ -7,8 +7,10 @@ pub mod args;
 pub mod config;
 pub mod cores;
 pub mod disk;
+pub mod export;
 mod files;
 mod hints;
+pub mod import;
 mod log;
 mod management;
 pub mod nvme;
@@ -58,6 +60,10 @@ enum Command {
     Sessions(status::Look),
     /// End sessions.
     Kick(status::Kick),
+    /// Turn another target's configuration into lunette's.
+    Import(import::Import),
+    /// Turn lunette's configuration into another target's.
+    Export(export::Export),
     /// Have a running daemon serve what a file says: all of it or nothing.
     Apply(apply::Apply),
     /// Look at the last versions of a configuration, or go back to one.
@@ -105,6 +111,8 @@ pub fn run() -> ExitCode {
         Command::Status(args) => ("status", status::status(&args)),
         Command::Sessions(args) => ("sessions", status::list_sessions(&args)),
         Command::Kick(args) => ("kick", status::kick(&args)),
+        Command::Import(args) => ("import", import::import(&args)),
+        Command::Export(args) => ("export", export::export(&args)),
         Command::Apply(args) => ("apply", apply::apply(&args)),
         Command::Config(args) => ("config", config::config(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),

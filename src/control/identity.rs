@@ -31,7 +31,12 @@ pub struct Chosen {
     pub eui64: Option<[u8; 8]>,
     /// What follows the vendor in the T10 vendor ID based designator, up to 64 characters.
     pub t10: Option<String>,
+    /// Designation descriptors of the unit as initiators are to get them, instead of those made of the above.
+    pub designators: Vec<Vec<u8>>,
 }
+
+/// Designators of a unit, all together: with those of ports and targets they still fit into what hosts ask for.
+const DESIGNATOR_BYTES_MAX: usize = 512;
 
 impl Chosen {
     /// Whether a unit can say so.
@@ -68,6 +73,12 @@ impl Chosen {
             let why = "it is 16 digits that begin with 2, 3 or 5, or 32 that begin with 6";
             return Err(ChangeError::Identity { name: "naa", why });
         }
+        let bytes: usize = self.designators.iter().map(Vec::len).sum();
+        if bytes > DESIGNATOR_BYTES_MAX || !self.designators.iter().all(|one| is_designator(one)) {
+            let why =
+                "each is a whole designation descriptor of a logical unit, and all have 512 bytes at most";
+            return Err(ChangeError::Identity { name: "designators", why });
+        }
         Ok(())
     }
 
@@ -81,6 +92,7 @@ impl Chosen {
             naa: self.naa.clone().unwrap_or(identity.naa),
             eui64: self.eui64.or(identity.eui64),
             t10: self.t10.clone().or(identity.t10),
+            designators: self.designators.concat(),
         }
     }
 
@@ -93,6 +105,9 @@ impl Chosen {
             Some("eui64")
         } else if self.t10.is_some() && self.t10 == other.t10 {
             Some("t10")
+        } else if self.designators.iter().any(|one| designators(&other.designators).any(|known| known == one))
+        {
+            Some("designator")
         } else {
             None
         }
@@ -104,6 +119,7 @@ impl Chosen {
             "naa": self.naa.as_deref().map(hex),
             "eui64": self.eui64.as_ref().map(|eui64| hex(eui64)),
             "t10": self.t10,
+            "designators": self.designators.iter().map(|one| hex(one)).collect::<Vec<_>>(),
         })
     }
 
@@ -117,9 +133,39 @@ impl Chosen {
             naa: text("naa").and_then(|digits| bytes(&digits)),
             eui64: text("eui64").and_then(|digits| bytes(&digits)?.as_slice().try_into().ok()),
             t10: text("t10"),
+            // Records of before have none.
+            designators: match record.get("designators").and_then(Value::as_array) {
+                Some(list) => list.iter().map(|one| long_bytes(one.as_str()?)).collect::<Option<_>>()?,
+                None => Vec::new(),
+            },
         };
         chosen.check().is_ok().then_some(chosen)
     }
+}
+
+/// A descriptor of SPC-5 §7.8.6: CODE SET 1h to 3h, ASSOCIATION 00b, and as long as it says.
+fn is_designator(bytes: &[u8]) -> bool {
+    matches!(bytes, [set, kind, _, length, name @ ..]
+        if (1..=3).contains(&(set & 0x0f)) && kind & 0x30 == 0 && !name.is_empty() && name.len() == usize::from(*length))
+}
+
+/// The descriptors that stand one after another.
+fn designators(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let whole = 4 + usize::from(*rest.get(3)?);
+        let (one, others) = rest.split_at_checked(whole)?;
+        rest = others;
+        Some(one)
+    })
+}
+
+/// Any number of bytes in hexadecimal digits, with nothing between them.
+pub fn long_bytes(text: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let digit = |digit: u8| char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let byte = |pair: &[u8; 2]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
 /// Up to 16 bytes in hexadecimal digits; a `0x` before them and `.`, `:` and `-` between them are overlooked.
@@ -290,6 +336,52 @@ mod tests {
     }
 
     #[test]
+    fn designators_are_whole_and_of_a_logical_unit() {
+        let with = |one: &[u8]| Chosen { designators: vec![one.to_vec()], ..Chosen::default() }.check();
+        assert_eq!(with(&[0x01, 0x01, 0, 2, 0x49, 0x45]), Ok(()));
+        assert_eq!(with(&[0x53, 0x88, 0, 1, b'n']), Ok(()), "a SCSI name string, with PIV");
+        for wrong in [
+            &[][..],
+            &[1, 1, 0],
+            &[1, 1, 0, 0],
+            &[1, 1, 0, 2, 0x49],
+            &[1, 1, 0, 1, 0x49, 0x45],
+            &[0, 1, 0, 1, 0x49],
+            &[4, 1, 0, 1, 0x49],
+            &[1, 0x14, 0, 4, 0, 0, 0, 1],
+            &[3, 0xa8, 0, 1, b'n'],
+        ] {
+            assert!(with(wrong).is_err(), "{wrong:02x?}");
+        }
+        let long = |count| Chosen {
+            designators: vec![[&[1, 0, 0, 124][..], &[0; 124]].concat(); count],
+            ..Chosen::default()
+        };
+        assert_eq!(long(4).check(), Ok(()));
+        assert!(long(5).check().is_err());
+    }
+
+    #[test]
+    fn two_units_do_not_have_a_designator_in_common() {
+        let shown = |designators: &[&[u8]]| Chosen {
+            designators: designators.iter().map(|one| one.to_vec()).collect(),
+            ..Chosen::default()
+        };
+        let unit = Identity {
+            vendor: [b' '; 8],
+            product: [b' '; 16],
+            revision: [b' '; 4],
+            serial: String::new(),
+            naa: [0x30; 8].into_iter().collect(),
+            eui64: None,
+            t10: None,
+            designators: vec![1, 0, 0, 2, 7, 7, 2, 1, 0, 1, b'x'],
+        };
+        assert_eq!(shown(&[&[1, 0, 0, 1, 7], &[2, 1, 0, 1, b'x']]).same(&unit), Some("designator"));
+        assert_eq!(shown(&[&[1, 0, 0, 1, 7], &[2, 1, 0, 1, b'y']]).same(&unit), None);
+    }
+
+    #[test]
     fn a_record_says_all_that_was_chosen() {
         let chosen = Chosen {
             vendor: Some("EMC".to_owned()),
@@ -299,6 +391,7 @@ mod tests {
             naa: bytes("60014050000000010000000000000002"),
             eui64: Some([0, 1, 2, 3, 4, 5, 6, 7]),
             t10: Some("a b".to_owned()),
+            designators: vec![vec![1, 1, 0, 3, 0x49, 0, 0xff], vec![2, 1, 0, 1, b'x']],
         };
         assert_eq!(Chosen::read(&chosen.record()), Some(chosen));
         assert_eq!(Chosen::read(&Chosen::default().record()), Some(Chosen::default()));

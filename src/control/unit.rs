@@ -66,6 +66,7 @@ pub(super) fn identity(info: &Info, product: &str) -> Identity {
         naa: naa.into_iter().collect(),
         eui64: None,
         t10: None,
+        designators: Vec::new(),
     }
 }
 

@@ -63,7 +63,7 @@ impl Json {
     }
 
     /// Adds a member to an object.
-    pub(super) fn push(&mut self, name: &str, value: impl Into<Json>) {
+    pub(crate) fn push(&mut self, name: &str, value: impl Into<Json>) {
         if let Json::Object(members) = self {
             members.push((name.to_owned(), value.into()));
         }

@@ -37,6 +37,9 @@ pub struct Identity {
     pub eui64: Option<[u8; 8]>,
     /// What follows the vendor in the T10 vendor ID based designator, where it is set: else product and serial number.
     pub t10: Option<String>,
+    /// Designation descriptors one after another, where the operator has chosen them as they are: they stand in VPD 83h
+    /// instead of those made of the fields above.
+    pub designators: Vec<u8>,
 }
 
 /// What kind of device a logical unit is to initiators.

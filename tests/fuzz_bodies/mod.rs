@@ -6,6 +6,7 @@
 
 mod cdb;
 mod deframe;
+mod import;
 mod json;
 mod keys;
 mod login;
@@ -20,9 +21,10 @@ mod world;
 type Body = fn(&[u8]);
 
 /// Every body by the name of its fuzz target.
-pub(crate) const BODIES: [(&str, Body); 9] = [
+pub(crate) const BODIES: [(&str, Body); 10] = [
     ("cdb", cdb::one),
     ("deframe", deframe::one),
+    ("import", import::one),
     ("json", json::one),
     ("keys", keys::one),
     ("login", login::one),

@@ -39,6 +39,7 @@ pub(super) fn unit() -> UnitView {
         naa: [0x30, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
         eui64: None,
         t10: None,
+        designators: Vec::new(),
     };
     UnitView {
         physical_block_bytes: 4096,

@@ -84,6 +84,11 @@ fn deframe() {
 }
 
 #[test]
+fn import() {
+    smoke("import");
+}
+
+#[test]
 fn json() {
     smoke("json");
 }

@@ -5,6 +5,7 @@ mod config;
 mod daemon;
 mod files;
 mod hostile;
+mod import;
 mod isns;
 mod keep;
 mod objects;

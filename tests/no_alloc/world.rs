@@ -347,6 +347,7 @@ fn unit_view(number: u16, info: &Info) -> UnitView {
         naa: [0x30, 0, 0, 0, 0, 0, 0, 1].into_iter().collect(),
         eui64: None,
         t10: None,
+        designators: Vec::new(),
     };
     UnitView {
         physical_block_bytes: info.physical_block_bytes,

@@ -77,6 +77,7 @@ impl World {
             naa: [0x30; 8].into_iter().collect(),
             eui64: None,
             t10: None,
+            designators: Vec::new(),
         };
         let unit = UnitView::new(UnitId(0), 64, 512, identity);
         let setup = ConnSetup {

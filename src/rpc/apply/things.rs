@@ -69,6 +69,7 @@ const KINDS: &[Kind] = &[
     Kind { create: "bdev_error_create", family: Family::Bdev, key: "base_name", delete: "bdev_error_delete" },
     Kind::bdev("bdev_nvme_attach_controller", "bdev_nvme_detach_controller"),
     Kind::bdev("lunette_cdrom_create", "lunette_cdrom_delete"),
+    Kind::bdev("lunette_sg_create", "lunette_sg_delete"),
     Kind::group("iscsi_create_portal_group", Family::PortalGroup, "iscsi_delete_portal_group"),
     Kind::group("iscsi_create_initiator_group", Family::InitiatorGroup, "iscsi_delete_initiator_group"),
     Kind::group("iscsi_create_auth_group", Family::AuthGroup, "iscsi_delete_auth_group"),
@@ -156,6 +157,12 @@ const SETTERS: &[Setter] = &[
         back: || object! {},
     },
     Setter {
+        method: "lunette_target_node_set_port_group",
+        key: &["name", "pg_tag"],
+        of: Some(Family::Target),
+        back: || object! {},
+    },
+    Setter {
         method: "lunette_target_node_set_portal_group_auth",
         key: &["name", "pg_tag"],
         of: Some(Family::Target),
@@ -192,5 +199,25 @@ pub(super) fn is_met(wanted: &Json, current: Option<&Json>) -> bool {
         (Json::String(wanted), None) => wanted.is_empty(),
         (_, None) => false,
         (wanted, Some(current)) => wanted == current || text(wanted) == text(current),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::methods;
+
+    #[test]
+    fn every_call_that_makes_or_sets_something_lasting_is_known() {
+        for method in methods::all() {
+            let name = method.name;
+            if name.ends_with("_create") || name.starts_with("iscsi_create_") {
+                let kind = Kind::find(name).unwrap_or_else(|| panic!("{name}"));
+                assert!(methods::find(kind.delete).is_ok(), "{name}");
+            }
+            if name.starts_with("lunette_") && name.contains("_set_") {
+                assert!(Setter::find(name).is_some(), "{name}");
+            }
+        }
     }
 }

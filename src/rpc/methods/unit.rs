@@ -67,6 +67,23 @@ impl Take for Hex {
     }
 }
 
+/// The same, of any length.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Descriptor(pub(super) Vec<u8>);
+
+impl Take for Descriptor {
+    fn kind() -> String {
+        Hex::kind()
+    }
+
+    fn take(json: Json) -> Result<Descriptor, Wrong> {
+        let text = String::take(json)?;
+        identity::long_bytes(&text)
+            .map(Descriptor)
+            .ok_or_else(|| Wrong::new(format_args!("{text:?} is not {}", Hex::kind())))
+    }
+}
+
 params! {
     /// Of `lunette_bdev_set_identity`.
     pub(super) struct SetIdentity {
@@ -86,6 +103,9 @@ params! {
         eui64: Option<Hex>,
         /// What follows the vendor in the T10 identifier: up to 64 characters; product and serial number by default.
         t10: Option<String>,
+        /// Designation descriptors of VPD 83h for the logical unit, each in hexadecimal digits from its CODE SET on: told to
+        /// initiators as they are, in this order, instead of those made of naa, eui64 and t10.
+        designators: Vec<Descriptor> = Vec::new(),
     }
 }
 
@@ -104,6 +124,7 @@ fn set_identity(context: &Context, params: SetIdentity) -> Outcome {
         naa: params.naa.map(|Hex(bytes)| bytes),
         eui64,
         t10: params.t10,
+        designators: params.designators.into_iter().map(|Descriptor(bytes)| bytes).collect(),
     };
     let is_initial = context.is_loading();
     answer(context.control_and_wait(move |control, _, done| {
@@ -221,6 +242,9 @@ fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {
     if let Some(t10) = &identity.t10 {
         shown.push("t10", t10);
     }
+    if !identity.designators.is_empty() {
+        shown.push("designators", hex(&identity.designators));
+    }
     let mut ports = Vec::new();
     for target in control.targets() {
         for (tag, port, group) in target.ports().filter(|_| target.leads_to(bdev)) {
@@ -277,6 +301,9 @@ pub(in crate::rpc) fn identity_call(name: &str, chosen: &Chosen) -> Option<Json>
     }
     if let Some(eui64) = &chosen.eui64 {
         params.push("eui64", hex(eui64));
+    }
+    if !chosen.designators.is_empty() {
+        params.push("designators", chosen.designators.iter().map(|one| hex(one)).collect::<Json>());
     }
     Some(object! { "method": "lunette_bdev_set_identity", "params": params })
 }

@@ -33,6 +33,10 @@ const TARGET_PORT: u8 = 0x90;
 /// PROTOCOL IDENTIFIER 5h, iSCSI, and CODE SET 3h, UTF-8.
 const ISCSI_UTF8: u8 = 0x53;
 
+/// CODE SET of a designator.
+const BINARY: u8 = 0x01;
+/// The same.
+const ASCII: u8 = 0x02;
 /// Unit serial number, at most.
 const SERIAL_BYTES_MAX: usize = 64;
 /// An iSCSI name, at most (RFC 7143 §4.2.7.1).
@@ -72,13 +76,28 @@ fn serial_number(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
 
 /// Device identification: designators of the logical unit, of the target port it is asked through and of the target device.
 fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
-    const LOGICAL_UNIT: u8 = 0x00;
     const TARGET_DEVICE: u8 = 0xa0;
-    const BINARY: u8 = 0x01;
-    const ASCII: u8 = 0x02;
     // PROTOCOL IDENTIFIER 5h, iSCSI, with the code set.
     const ISCSI_BINARY: u8 = 0x51;
 
+    if unit.identity.designators.is_empty() {
+        unit_designators(unit, writer);
+    } else {
+        writer.put(&unit.identity.designators);
+    }
+    let relative_port = target.relative_port.to_be_bytes();
+    designator(writer, ISCSI_BINARY, TARGET_PORT | 0x4, &[&[0, 0], &relative_port]);
+    let port_group = target.port_group.to_be_bytes();
+    designator(writer, ISCSI_BINARY, TARGET_PORT | 0x5, &[&[0, 0], &port_group]);
+
+    port_name(target, target.portal_group, writer);
+    let name = device_name(target);
+    designator(writer, ISCSI_UTF8, TARGET_DEVICE | 0x8, &[name, padding(name.len())]);
+}
+
+/// Those of the logical unit, of what is known of it.
+fn unit_designators(unit: &UnitView, writer: &mut Writer<'_>) {
+    const LOGICAL_UNIT: u8 = 0x00;
     let identity = &unit.identity;
     designator(writer, BINARY, LOGICAL_UNIT | 0x3, &[&identity.naa]);
     if let Some(eui64) = &identity.eui64 {
@@ -95,14 +114,6 @@ fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>)
             );
         }
     }
-    let relative_port = target.relative_port.to_be_bytes();
-    designator(writer, ISCSI_BINARY, TARGET_PORT | 0x4, &[&[0, 0], &relative_port]);
-    let port_group = target.port_group.to_be_bytes();
-    designator(writer, ISCSI_BINARY, TARGET_PORT | 0x5, &[&[0, 0], &port_group]);
-
-    port_name(target, target.portal_group, writer);
-    let name = device_name(target);
-    designator(writer, ISCSI_UTF8, TARGET_DEVICE | 0x8, &[name, padding(name.len())]);
 }
 
 fn device_name(target: &TargetView) -> &[u8] {

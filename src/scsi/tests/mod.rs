@@ -39,6 +39,7 @@ pub(in crate::scsi) fn unit() -> UnitView {
         naa: [0x35, 1, 2, 3, 4, 5, 6, 7].into_iter().collect(),
         eui64: None,
         t10: None,
+        designators: Vec::new(),
     };
     UnitView { physical_block_bytes: 4096, ..UnitView::new(UnitId(3), 1000, 512, identity) }
 }

@@ -88,6 +88,15 @@ fn device_identification() {
 }
 
 #[test]
+fn designators_that_were_chosen_stand_for_those_of_the_unit() {
+    let mut unit = unit();
+    unit.identity.designators = vec![0x01, 0x01, 0, 3, 0x49, 0x00, 0xff, 0x02, 0x01, 0, 1, b'x'];
+    let page = page(0x83, &unit);
+    assert_eq!(page[4..16], [0x01, 0x01, 0, 3, 0x49, 0x00, 0xff, 0x02, 0x01, 0, 1, b'x']);
+    assert_eq!(page[16..24], [0x51, 0x94, 0x00, 4, 0, 0, 1, 2], "then those of the port");
+}
+
+#[test]
 fn the_longest_identification_fits() {
     let mut unit = unit();
     unit.identity.t10 = Some("t".repeat(64));

@@ -129,6 +129,14 @@ fn what_was_chosen_is_shown_and_saved() {
         (r#"{"name":"M0","eui64":"0011"}"#, "eui64: it is 16 digits"),
         (r#"{"name":"M0","vendor":"123456789"}"#, "vendor: it is empty, too long, or not printable ASCII"),
         (r#"{"name":"M1"}"#, "there is no bdev M1"),
+        (
+            r#"{"name":"M0","designators":["0201000178","0x"]}"#,
+            "designators[1]: \"0x\" is not a string of hexadecimal digits",
+        ),
+        (
+            r#"{"name":"M0","designators":["0201000278"]}"#,
+            "designators: each is a whole designation descriptor of a logical unit, and all have 512 bytes at most",
+        ),
     ] {
         let refused = daemon.refused("lunette_bdev_set_identity", params);
         assert_eq!(refused, (-32602, format!("Invalid parameters: {message}")));
@@ -197,6 +205,29 @@ fn ports_of_one_group_fail_over_together() {
         refused,
         "Invalid parameters: 0 cannot be a target port group of this target: it is 0, or a port or group of another target has it"
     );
+}
+
+#[test]
+fn designators_are_told_as_they_were_given() {
+    let daemon = Managed::start();
+    let [first, _] = build(&daemon);
+    let identity = r#"{"name":"M0","designators":["010100084945540000000000","0201000178"]}"#;
+    assert_eq!(daemon.ok("lunette_bdev_set_identity", identity), true);
+    let identification = || {
+        let mut client = login(&first);
+        while !client.run(test_unit_ready(0)).unwrap().is_good() {}
+        client.run(Command::read(0, cdb::inquiry_vpd(0x83, 252), 252)).unwrap().data
+    };
+    let mut want = b"\x01\x01\0\x08IET\0\0\0\0\0\x02\x01\0\x01x".to_vec();
+    want.extend([0x51, 0x94]);
+    assert_eq!(identification()[4..4 + want.len()], want);
+    daemon.ok("lunette_save_config", "{}");
+    let shown = daemon.ok("lunette_get_logical_units", "{}");
+    assert_eq!(shown[0]["designators"], "0101000849455400000000000201000178");
+    let folder = daemon.stop();
+    let plan = Plan::read(&folder.path("config.json")).unwrap();
+    let daemon = Managed::try_start(folder, Some(plan)).unwrap();
+    assert_eq!(daemon.ok("lunette_get_logical_units", "{}"), shown);
 }
 
 /// The LUNs that REPORT LUNS tells, of one byte each.

@@ -57,6 +57,7 @@ fn unit_view(id: u32) -> UnitView {
         naa: [0x30; 8].into_iter().collect(),
         eui64: None,
         t10: None,
+        designators: Vec::new(),
     };
     UnitView::new(UnitId(id), BLOCKS, 512, identity)
 }

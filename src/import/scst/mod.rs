@@ -1,0 +1,361 @@
+//! SCST: `scst.conf`, as scstadmin writes it and TrueNAS makes it.
+
+mod identity;
+
+use std::collections::BTreeMap;
+
+use super::braces::{self, Node};
+use super::model::{
+    Access, Account, Auth, Backing, Disk, FIRST_GROUP, Lun, Model, PortalGroup, Target, lun_number,
+};
+use super::report::{ImportError, Report};
+use super::source::Source;
+use super::text::{self, PORT, is_initiator_rule, number, truth, words};
+use super::{keys, settle};
+
+/// Reads files.
+///
+/// # Errors
+/// Where one is no such file.
+pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report) -> Result<(), ImportError> {
+    let mut nodes = Vec::new();
+    for source in sources {
+        nodes.extend(braces::read(source, |_| None)?);
+    }
+    let setup_id =
+        nodes.iter().find(|node| node.key() == "setup_id").and_then(|node| number(node.word(1))).unwrap_or(0);
+    let mut reader = Reader { setup_id, disks: BTreeMap::new(), model, report };
+    for node in &nodes {
+        match node.key() {
+            "HANDLER" => node.statements().for_each(|device| reader.device(node.word(1), device)),
+            "TARGET_DRIVER" | "DEVICE_GROUP" | "setup_id" => {}
+            key => reader.report.cannot(&node.place, format_args!("{key}: not known")),
+        }
+    }
+    for driver in nodes.iter().filter(|node| node.key() == "TARGET_DRIVER") {
+        reader.driver(driver);
+    }
+    for group in nodes.iter().filter(|node| node.key() == "DEVICE_GROUP") {
+        reader.states(group);
+    }
+    Ok(())
+}
+
+struct Reader<'a> {
+    /// What the kernel puts before the names that it makes.
+    setup_id: u64,
+    /// Devices that became disks.
+    disks: BTreeMap<String, usize>,
+    model: &'a mut Model,
+    report: &'a mut Report,
+}
+
+impl Reader<'_> {
+    fn device(&mut self, handler: &str, node: &Node) {
+        let (name, place) = (node.word(1), &node.place);
+        if node.key() != "DEVICE" {
+            return self.report.cannot(place, format_args!("{}: not known in a HANDLER", node.key()));
+        }
+        let value = |key: &str| node.statements().find(|node| node.key() == key).map(Node::value);
+        let path = value("filename");
+        let size = || {
+            value("size")
+                .and_then(|size| text::size(&size))
+                .or_else(|| value("size_mb").and_then(|size| number(&size)?.checked_mul(1 << 20)))
+        };
+        let backing = match (handler, path) {
+            ("vdisk_fileio" | "vdisk_blockio", Some(path)) => Backing::File { path, create_bytes: None },
+            ("vdisk_nullio", _) => match size() {
+                Some(bytes) => Backing::Null { bytes },
+                // SCST's own.
+                None => Backing::Null { bytes: 5 << 40 },
+            },
+            ("vcdrom", path) => Backing::CdRom { path },
+            ("vdisk_fileio" | "vdisk_blockio", None) => {
+                return self
+                    .report
+                    .cannot(place, format_args!("{name}: filename is missing; it was left out"));
+            }
+            _ => {
+                return self.report.cannot(place, format_args!("{name}: handler {handler}; it was left out"));
+            }
+        };
+        let disk = self.disk(name, handler, backing, node);
+        let index = self.model.add_disk(disk, place, self.report);
+        self.disks.insert(name.to_owned(), index);
+        self.report.maps(place, format_args!("device {name} is {}", self.model.disks[index].name));
+    }
+
+    fn disk(&mut self, name: &str, handler: &str, backing: Backing, node: &Node) -> Disk {
+        let mut disk = self.model.new_disk(backing, &["scst", name]);
+        self.model.give_back(&disk.name);
+        disk.name = self.model.free_name(name);
+        // Unless it is said: files are written through, block devices anyhow.
+        disk.is_write_through = false;
+        // A device's own may be another.
+        disk.block_bytes = (handler != "vcdrom").then_some(512);
+        let mut said = identity::Said::default();
+        for option in node.statements() {
+            let (place, value) = (&option.place, option.value());
+            let is_on = truth(&value) == Some(true);
+            match option.key() {
+                "filename" | "size" | "size_mb" | "active" | "cluster_mode" | "bind_alua_state" => {}
+                "blocksize" => match number(&value).and_then(|bytes| u32::try_from(bytes).ok()) {
+                    Some(bytes @ (512 | 1024 | 2048 | 4096)) => disk.block_bytes = Some(bytes),
+                    _ => {
+                        self.report.cannot(place, format_args!("blocksize {value}: 512, 1024, 2048 or 4096"))
+                    }
+                },
+                "read_only" => disk.is_read_only = is_on,
+                "write_through" => disk.is_write_through |= is_on,
+                "nv_cache" if is_on => {
+                    self.report.changed(place, "nv_cache: a flush of initiators reaches the disk");
+                }
+                "removable" => disk.is_removable = is_on,
+                key if said.take(key, &value, place, self.report) => {}
+                "nv_cache" => {}
+                "thin_provisioned" | "gen_tp_soft_threshold_reached_UA" => {
+                    self.report.changed(
+                        place,
+                        "thin_provisioned: initiators can unmap wherever the file or device can",
+                    );
+                }
+                "rotational" | "lb_per_pb_exp" | "opt_trans_len" | "numa_node_id" | "threads_num"
+                | "threads_pool_type" | "o_direct" | "async" | "expl_alua" | "tst" | "zero_copy"
+                | "queue_depth" => {
+                    self.report
+                        .changed(place, format_args!("{}: as the file or device has it", option.key()));
+                }
+                "dif_mode" | "dif_type" | "dif_static_app_tag" => {
+                    self.report.cannot(place, "protection information of a file");
+                }
+                key => self.report.cannot(place, format_args!("{key}: not known")),
+            }
+        }
+        disk.identity = said.identity(name, handler, self.setup_id, &node.place, self.report);
+        disk
+    }
+
+    fn driver(&mut self, driver: &Node) {
+        if driver.word(1) != "iscsi" {
+            return self
+                .report
+                .cannot(&driver.place, format_args!("TARGET_DRIVER {}: not iSCSI", driver.word(1)));
+        }
+        let (mut incoming, mut outgoing) = (Vec::new(), None);
+        for node in driver.statements() {
+            let (place, value) = (&node.place, node.value());
+            match node.key() {
+                "TARGET" => self.target(node),
+                "enabled" | "open_state" | "trace_level" | "iSNSEntityTargetName" | "link_local" => {}
+                "IncomingUser" | "IncomingUser1" | "IncomingUser2" => incoming.extend(credential(&value)),
+                "OutgoingUser" => outgoing = credential(&value),
+                "internal_portal" => {
+                    self.report.changed(place, "internal_portal: every portal serves every session")
+                }
+                "iSNSServer" => {
+                    let address = value.split_whitespace().next().unwrap_or_default();
+                    self.model.options.isns = text::address(address, 3205);
+                    if value.contains("AccessControl") {
+                        self.report
+                            .cannot(place, "iSNS access control: who may come is said by initiator groups");
+                    }
+                }
+                key => self.report.cannot(place, format_args!("{key}: not known")),
+            }
+        }
+        if !incoming.is_empty() {
+            self.model.options.discovery = auth(incoming, outgoing);
+        }
+    }
+
+    fn target(&mut self, node: &Node) {
+        let (name, place) = (node.word(1), &node.place);
+        let mut target = Target::new(name);
+        let (mut portals, mut port, mut is_enabled) = (Vec::new(), None, false);
+        let (mut incoming, mut outgoing) = (Vec::new(), None);
+        let mut groups = Vec::new();
+        for option in node.statements() {
+            let (place, value) = (&option.place, option.value());
+            match option.key() {
+                "enabled" => is_enabled = truth(&value) == Some(true),
+                "rel_tgt_id" => {
+                    port = number(&value).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
+                }
+                "allowed_portal" => match text::address(&value, PORT) {
+                    Some(portal) => portals.push(portal),
+                    None => self.report.cannot(
+                        place,
+                        format_args!("allowed_portal {value}: a pattern; lunette listens on addresses"),
+                    ),
+                },
+                "alias" => target.alias = value,
+                "IncomingUser" | "IncomingUser1" | "IncomingUser2" => incoming.extend(credential(&value)),
+                "OutgoingUser" => outgoing = credential(&value),
+                "LUN" => target.luns.extend(self.lun(option)),
+                "GROUP" => groups.push(option),
+                "QueuedCommands" => {
+                    if let Some(depth) = number(&value).and_then(|depth| u32::try_from(depth).ok()) {
+                        target.queue_depth = depth;
+                    }
+                }
+                "MaxSessions" if value == "0" => {}
+                "NopInInterval" => self.model.options.nop_in_seconds = number(&value),
+                "NopInTimeout" => self.model.options.nop_timeout_seconds = number(&value),
+                "RspTimeout"
+                | "per_portal_acl"
+                | "io_grouping_type"
+                | "cpu_mask"
+                | "black_hole"
+                | "enable_conn_reinstatement" => {
+                    self.report.cannot(place, format_args!("{}: not taken over", option.key()));
+                }
+                key if keys::take(key, &value, &mut self.model.options, &mut target, place, self.report) => {}
+                key => self.report.cannot(place, format_args!("{key}: not known")),
+            }
+        }
+        if !is_enabled {
+            return self
+                .report
+                .cannot(place, format_args!("target {name}: it is not enabled; it was left out"));
+        }
+        let tag = self.portal_group(portals);
+        target.portal_groups.push((tag, port));
+        if !incoming.is_empty() {
+            target.auth = auth(incoming, outgoing);
+        }
+        // The first group whose pattern fits counts, and whom none fits finds the target's own LUNs.
+        for group in groups {
+            self.group(group, &mut target);
+        }
+        if !target.luns.is_empty() {
+            target.access.push(Access::any());
+        }
+        self.report.maps(
+            place,
+            format_args!("target {name}: {}, {} groups", settle::numbers(&target), target.access.len()),
+        );
+        self.model.targets.push(target);
+    }
+
+    fn portal_group(&mut self, portals: Vec<std::net::SocketAddr>) -> u16 {
+        if portals.is_empty() && self.model.portal_groups.is_empty() {
+            self.model.listen_everywhere();
+            return FIRST_GROUP;
+        }
+        let fits = |group: &&PortalGroup| {
+            group.portals == portals
+                || portals.is_empty() && group.portals.iter().any(|portal| portal.ip().is_unspecified())
+        };
+        if let Some(known) = self.model.portal_groups.iter().find(fits) {
+            return known.tag;
+        }
+        let portals = if portals.is_empty() {
+            ["0.0.0.0", "::"].into_iter().filter_map(|ip| text::address(ip, PORT)).collect()
+        } else {
+            portals
+        };
+        let tag = u16::try_from(self.model.portal_groups.len() + 1).unwrap_or(u16::MAX);
+        self.model.portal_groups.push(PortalGroup { tag, portals, discovery: None });
+        tag
+    }
+
+    fn lun(&mut self, node: &Node) -> Option<Lun> {
+        let place = &node.place;
+        let Some(lun) = number(node.word(1)).and_then(lun_number) else {
+            self.report.cannot(place, format_args!("LUN {}: numbers go from 0 to 16383", node.word(1)));
+            return None;
+        };
+        let Some(&disk) = self.disks.get(node.word(2)) else {
+            self.report.cannot(place, format_args!("LUN {lun}: there is no device {}", node.word(2)));
+            return None;
+        };
+        let is_read_only = node.statements().any(|node| node.key() == "read_only" && node.word(1) == "1");
+        Some(Lun { number: lun, disk, is_read_only })
+    }
+
+    fn group(&mut self, node: &Node, target: &mut Target) {
+        let mut luns: Vec<Lun> = Vec::new();
+        let (mut names, mut addresses) = (Vec::new(), Vec::new());
+        for option in node.statements() {
+            let (place, value) = (&option.place, option.value());
+            match option.key() {
+                "LUN" => luns.extend(self.lun(option)),
+                "INITIATOR" => {
+                    // `name#address`: as SCST tells the portal that was come by.
+                    let (name, portal) = value.split_once('#').unwrap_or((&value, ""));
+                    if !portal.is_empty() && portal != "*" {
+                        self.report.cannot(place, format_args!("INITIATOR {value}: access by portal"));
+                    } else if let Some(netmask) = text::netmask(name) {
+                        addresses.push(netmask);
+                    } else if is_initiator_rule(name) {
+                        names.push(name.to_owned());
+                    } else {
+                        self.report.cannot(place, format_args!("INITIATOR {value}: it is no pattern"));
+                    }
+                }
+                "io_grouping_type" | "cpu_mask" | "black_hole" => {}
+                key => self.report.cannot(place, format_args!("{key}: not known in a GROUP")),
+            }
+        }
+        luns.sort_by_key(|lun| lun.number);
+        for mut access in [Access::names(names), Access::addresses(addresses)] {
+            if !access.initiators.is_empty() && !access.netmasks.is_empty() {
+                access.luns = Some(luns.clone());
+                target.access.push(access);
+            }
+        }
+    }
+
+    /// Access states of a device group's target groups.
+    fn states(&mut self, group: &Node) {
+        let devices: Vec<usize> = group
+            .statements()
+            .filter(|node| node.key() == "DEVICE")
+            .filter_map(|node| self.disks.get(node.word(1)).copied())
+            .collect();
+        for node in group.statements().filter(|node| node.key() == "TARGET_GROUP") {
+            let value = |key: &str| node.statements().find(|node| node.key() == key).map(Node::value);
+            let state = match value("state").as_deref() {
+                Some("nonoptimized") => "active_non_optimized",
+                Some("standby") => "standby",
+                Some("unavailable" | "offline") => "unavailable",
+                Some("transitioning") => "transitioning",
+                _ => "active_optimized",
+            };
+            let is_preferred = value("preferred").as_deref() == Some("1");
+            if state == "active_optimized" && !is_preferred {
+                continue;
+            }
+            for wanted in node.statements().filter(|node| node.key() == "TARGET") {
+                let Some(target) = self.model.targets.iter_mut().find(|target| target.name == wanted.word(1))
+                else {
+                    self.report
+                        .cannot(&wanted.place, format_args!("target {}: another machine's", wanted.word(1)));
+                    continue;
+                };
+                let Some((tag, _)) = target.portal_groups.first().copied() else { continue };
+                let luns = target.luns.iter().filter(|lun| devices.contains(&lun.disk));
+                let states: Vec<_> = luns.map(|lun| (tag, lun.number, state, is_preferred)).collect();
+                target.states.extend(states);
+            }
+        }
+    }
+}
+
+fn credential(value: &str) -> Option<(String, String)> {
+    match words(value).as_deref() {
+        Some([user, secret, ..]) => Some((user.clone(), secret.clone())),
+        _ => None,
+    }
+}
+
+fn auth(incoming: Vec<(String, String)>, outgoing: Option<(String, String)>) -> Auth {
+    let mut accounts: Vec<Account> = Vec::new();
+    for (user, secret) in incoming {
+        if accounts.iter().all(|known| known.user != user) {
+            accounts.push(Account { user, secret, target: outgoing.clone() });
+        }
+    }
+    Auth::Chap(accounts)
+}

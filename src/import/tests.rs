@@ -1,0 +1,151 @@
+//! Whole files: every fixture, and texts that nobody wrote.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::source::{Files, Source, fits};
+use super::{Format, import};
+use crate::rpc::config::Plan;
+
+/// Files of a test.
+#[derive(Debug, Default)]
+pub(super) struct Folder(pub(super) Vec<(&'static str, &'static str)>);
+
+impl Files for Folder {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let found = self.0.iter().find(|(name, _)| Path::new(name) == path);
+        found.map(|(_, text)| (*text).to_owned()).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let text = pattern.to_string_lossy();
+        if !text.contains('*') {
+            return Ok(vec![pattern.to_owned()]);
+        }
+        let names = self.0.iter().map(|(name, _)| PathBuf::from(name));
+        Ok(names.filter(|name| fits(text.as_bytes(), name.to_string_lossy().as_bytes())).collect())
+    }
+}
+
+const ALL: [Format; 7] =
+    [Format::Tgt, Format::Iet, Format::Lio, Format::Scst, Format::Ctld, Format::Istgt, Format::Spdk];
+
+/// Where the fixtures are; each folder is a configuration, with `config.json` and `report.txt` as what comes of it.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/import")
+}
+
+/// A configuration's own files.
+fn sources(folder: &Path) -> Vec<Source> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().unwrap().is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| name != "config.json" && name != "report.txt")
+        .collect();
+    names.sort();
+    let source = |name: String| Source { text: std::fs::read_to_string(folder.join(&name)).unwrap(), name };
+    names.into_iter().map(source).collect()
+}
+
+/// What a fixture includes, relative to its folder.
+struct Below(PathBuf);
+
+impl Files for Below {
+    fn read(&self, path: &Path) -> io::Result<String> {
+        super::source::Disk.read(&self.0.join(path))
+    }
+
+    fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
+        let found = super::source::Disk.matching(&self.0.join(pattern))?;
+        Ok(found.into_iter().map(|path| path.strip_prefix(&self.0).unwrap().to_owned()).collect())
+    }
+}
+
+fn folders() -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+/// `UPDATE_FIXTURES=1` writes what comes of them anew, to be read before it is committed.
+#[test]
+fn every_fixture_becomes_what_stands_beside_it() {
+    let folders = folders();
+    assert!(folders.len() >= 8, "{folders:?}");
+    for folder in folders {
+        let sources = sources(&folder);
+        let format = Format::detect(&sources).unwrap_or_else(|| panic!("{}: whose is it?", folder.display()));
+        let imported = import(format, &sources, &Below(folder.clone()), &[]).unwrap();
+        let mut config = String::new();
+        imported.config.write_pretty(&mut config);
+        config.push('\n');
+        let report = format!("{}\n", imported.report);
+        for (name, text) in [("config.json", config), ("report.txt", report)] {
+            let path = folder.join(name);
+            if std::env::var_os("UPDATE_FIXTURES").is_some() {
+                std::fs::write(&path, &text).unwrap();
+            }
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_is_written_is_a_file_of_calls_that_can_be_made() {
+    for folder in folders() {
+        let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
+        Plan::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    }
+}
+
+/// A generator whose numbers follow from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+}
+
+/// Lines and pieces of the fixtures, cut, doubled and put together at random: readers give a configuration or an error, and
+/// what they give can be loaded.
+#[test]
+fn whatever_stands_in_a_file_is_read_or_refused() {
+    let texts: Vec<String> =
+        folders().iter().flat_map(|folder| sources(folder)).map(|source| source.text).collect();
+    let parts = |text: &str| -> Vec<String> {
+        text.split_inclusive([' ', '\n', ',', '=']).map(str::to_owned).collect()
+    };
+    let mut pieces: Vec<String> = texts.iter().flat_map(|text| parts(text)).collect();
+    let odd =
+        ["\"", "{", "}", "<", ">", "\\\n", "\0", "\u{e9}", "-1", "99999999999999999999", "65536", "/", "\n"];
+    pieces.extend(odd.map(str::to_owned));
+    let mut random = Random(0x6c75_6e65_7474_6521);
+    let mut read = 0;
+    for round in 0..1500 {
+        let text: String = if round % 2 == 0 {
+            // A fixture with one piece changed.
+            let mut parts = parts(&texts[random.below(texts.len())]);
+            let at = random.below(parts.len());
+            parts[at].clone_from(&pieces[random.below(pieces.len())]);
+            parts.concat()
+        } else {
+            (0..random.below(60)).map(|_| pieces[random.below(pieces.len())].as_str()).collect()
+        };
+        let source = [Source { name: "f".to_owned(), text }];
+        for format in ALL {
+            if let Ok(imported) = import(format, &source, &Folder::default(), &[]) {
+                read += 1;
+                let text = imported.config.to_string();
+                Plan::parse(&text).unwrap_or_else(|error| panic!("{format:?}: {error}\n{}", source[0].text));
+            }
+        }
+    }
+    assert!(read > 1000, "{read} of them were read");
+}
