@@ -32,7 +32,7 @@ const USAGE: &str = "usage: recorder ADDRESS:PORT TARGET JOURNAL [options]
   --reads PERCENT  of the commands that are READ (20)
   --sames PERCENT  of the commands that are WRITE SAME (5)
   --unmaps PERCENT of the commands that are UNMAP (0); the disk has to do that
-  --writes N       after so many were answered, UNMAP instead of anything that writes (no end)
+  --writes N       after so many were answered, say so and UNMAP instead of anything that writes (no end)
   --seed N         (1)
   --through        the target writes through: the journal says of every write that it has FUA
   --cut            the connection is to break before the time is over, and not to end otherwise";
@@ -266,7 +266,8 @@ impl Recorder {
                 Event::NopIn { .. } => {}
                 other => return Err(End::Wrong(format!("unexpected {other:?}"))),
             }
-            if !is_announced && (self.synced > 0 || options.syncs == 0) && self.written > 0 {
+            let is_begun = self.written >= if options.writes == u64::MAX { 1 } else { options.writes };
+            if !is_announced && (self.synced > 0 || options.syncs == 0) && is_begun {
                 println!("writing");
                 is_announced = true;
             }

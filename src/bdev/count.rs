@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::CachePadded;
 
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
+use crate::bdev::space::Space;
 use crate::buf::Lent;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
@@ -123,6 +124,14 @@ impl Bdev for Counted {
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.inner.probe()
+    }
+
+    fn space(&self) -> Option<Arc<Space>> {
+        self.inner.space()
+    }
+
+    fn measure_space(&self) {
+        self.inner.measure_space();
     }
 
     fn change_medium(&self, medium: Option<Arc<dyn Bdev>>) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::queue::{IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
+use crate::bdev::space::Space;
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -43,6 +44,14 @@ impl Bdev for Delay {
 
     fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.inner.probe()
+    }
+
+    fn space(&self) -> Option<Arc<Space>> {
+        self.inner.space()
+    }
+
+    fn measure_space(&self) {
+        self.inner.measure_space();
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

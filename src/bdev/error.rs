@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::queue::{DoneQueue, IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use crate::bdev::space::Space;
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -209,6 +210,14 @@ impl Bdev for Faulty {
 
     fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.inner.probe()
+    }
+
+    fn space(&self) -> Option<Arc<Space>> {
+        self.inner.space()
+    }
+
+    fn measure_space(&self) {
+        self.inner.measure_space();
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

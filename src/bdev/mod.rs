@@ -27,6 +27,7 @@ pub mod null;
 pub mod nvme;
 pub mod protection;
 mod queue;
+pub mod space;
 #[cfg(feature = "spdk")]
 pub mod spdk;
 
@@ -39,6 +40,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use crate::bdev::protection::{Checks, Protection};
+use crate::bdev::space::Space;
 use crate::buf::{Buf, Lent};
 use crate::id::ReactorId;
 use crate::slab::Key;
@@ -132,6 +134,13 @@ pub trait Bdev: Send + Sync + Debug {
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(())
     }
+    /// The space that its blocks take of what is less than their sum, where it can tell. Figures are as of the last
+    /// [`Bdev::measure_space`].
+    fn space(&self) -> Option<Arc<Space>> {
+        None
+    }
+    /// Measures that. It may block for as long as the device likes: for helper threads only.
+    fn measure_space(&self) {}
     /// Puts another medium in, or none. Whether it is a drive, which can. To be called when nothing is in the device.
     fn change_medium(&self, _medium: Option<Arc<dyn Bdev>>) -> bool {
         false

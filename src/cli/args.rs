@@ -120,6 +120,10 @@ pub struct Serve {
     /// Serve what this file says: calls that were saved by lunette_save_config or spdk-rpc save_config
     #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub config: Option<PathBuf>,
+    /// Leave --config FILE as it is: what calls change is gone at the next start. Else every change is saved there before it
+    /// is answered; 'lunette config' shows the last versions
+    #[arg(long, requires = "config")]
+    pub no_save: bool,
     /// Keep here what must survive a restart and a power loss: reservations, access states, identities, port numbers
     /// [default: with --config FILE, FILE.state]
     #[arg(long, value_name = "FILE")]

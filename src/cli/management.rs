@@ -1,6 +1,8 @@
 //! What `serve` does for `--config`, `--rpc-socket` and `--wait-for-rpc`: the file's calls are made once the daemon runs,
 //! then it is ready; or one fails, and the daemon stops before anybody was served.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Failed;
@@ -9,11 +11,15 @@ use crate::control::thread::Remote;
 use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
 use crate::rpc::server::{Server, Socket};
+use crate::rpc::versions::{TakeError, Taken, Versions};
 
 /// What was asked for and is there.
 #[derive(Debug)]
 pub(super) struct Management {
     plan: Option<Plan>,
+    /// The file, by its real name.
+    config_file: Option<PathBuf>,
+    keeps: Option<Taken>,
     socket: Option<Socket>,
     waits: bool,
 }
@@ -40,12 +46,18 @@ impl Management {
         }
         let plan = args.config.as_deref().map(Plan::read).transpose().map_err(Failed::failure)?;
         let socket = args.rpc_socket.as_deref().map(Socket::bind).transpose().map_err(Failed::failure)?;
-        Ok(Some(Management { plan, socket, waits: args.wait_for_rpc }))
+        let config_file = args.config.as_deref().map(std::fs::canonicalize).transpose();
+        let config_file = config_file.map_err(|error| Failed::failure(format!("--config: {error}")))?;
+        let keeps = match &config_file {
+            Some(path) if socket.is_some() && !args.no_save => take(path)?,
+            _ => None,
+        };
+        Ok(Some(Management { plan, config_file, keeps, socket, waits: args.wait_for_rpc }))
     }
 
     /// Makes the calls on a thread of its own, then runs `ready`.
     pub(super) fn start(
-        self,
+        mut self,
         control: &Remote,
         args: &Serve,
         log: LogLevel,
@@ -54,7 +66,8 @@ impl Management {
         let context = Context::new(Parts {
             control: control.clone(),
             stage: Stage::Startup,
-            config_file: args.config.as_deref().and_then(|path| std::path::absolute(path).ok()),
+            config_file: self.config_file.take(),
+            keeps: self.keeps.take(),
             hugepages: args.hugepages.into(),
             unsafe_noiommu: args.unsafe_noiommu,
             log,
@@ -82,6 +95,20 @@ impl Management {
         plan.run(&context, !self.waits).map_err(|text| Failed::failure(format!("--config: {text}")))?;
         let serve = |socket: Socket| socket.serve(context).map_err(Failed::failure);
         self.socket.map(serve).transpose()
+    }
+}
+
+/// The right to save what calls change. Where the file is for reading only, it is said that nothing is.
+fn take(path: &Path) -> Result<Option<Taken>, Failed> {
+    match Versions::of(path).take() {
+        Ok(taken) => Ok(Some(taken)),
+        Err(TakeError::Io(error))
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
+        {
+            tracing::warn!(%error, "what calls change is gone at the next start (--no-save says that this is meant)");
+            Ok(None)
+        }
+        Err(error) => Err(Failed::failure(format!("--config: {error}"))),
     }
 }
 

@@ -39,27 +39,34 @@ pub(super) fn rpc(args: &Rpc) -> Result<(), Failed> {
         }
         Some(text) => params(text)?,
     };
+    let mut out = String::new();
+    match call(&args.socket, &args.method, &params)? {
+        // A name is wanted as it is, by scripts.
+        Json::String(text) => out.push_str(&text),
+        result => result.write_pretty(&mut out),
+    }
+    out.push('\n');
+    print(&out)
+}
+
+/// Calls and gives back the result.
+pub(super) fn call(socket: &Path, method: &str, params: &Json) -> Result<Json, Failed> {
     let mut request = String::from(r#"{"jsonrpc":"2.0","id":1,"method":"#);
-    Json::from(args.method.as_str()).write(&mut request);
-    if params != Json::Null {
+    Json::from(method).write(&mut request);
+    if *params != Json::Null {
         request.push_str(",\"params\":");
         params.write(&mut request);
     }
     request.push('}');
-    let answer = exchange(&args.socket, &request)?;
+    let answer = exchange(socket, &request)?;
     let answer = Json::parse(&answer).map_err(|error| Failed::failure(format!("the answer: {error}")))?;
     if let Some(error) = answer.member("error") {
-        return Err(Failed::failure(refusal(&args.method, error)));
+        return Err(Failed::failure(refusal(method, error)));
     }
-    let mut out = String::new();
     match answer.member("result") {
-        // A name is wanted as it is, by scripts.
-        Some(Json::String(text)) => out.push_str(text),
-        Some(result) => result.write_pretty(&mut out),
-        None => return Err(Failed::failure(format!("the answer has no result: {answer}"))),
+        Some(result) => Ok(result.clone()),
+        None => Err(Failed::failure(format!("the answer has no result: {answer}"))),
     }
-    out.push('\n');
-    print(&out)
 }
 
 fn params(text: &str) -> Result<Json, Failed> {

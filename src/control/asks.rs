@@ -83,7 +83,11 @@ impl<N: Net> Control<N> {
         let is_flushed = view.is_write_through() && !old.is_write_through();
         let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
         match self.show_unit(view, Some(ask.session), then) {
-            Ok(_) => None,
+            Ok(_) => {
+                // A threshold that was set may be met already.
+                self.space_measured(ask.unit);
+                None
+            }
             Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),
         }
     }
@@ -113,8 +117,7 @@ impl<N: Net> Control<N> {
             return Some(Outcome::of(Status::Busy));
         }
         if settings.identifying != before.identifying {
-            self.save_identifying(ask, settings.identifying);
-            return None;
+            return self.save_identifying(ask, settings.identifying).err().map(Outcome::check);
         }
         let settings = Settings { clock: settings.clock, ..old.settings.clone() };
         let view = UnitView { settings, ..UnitView::clone(old) };

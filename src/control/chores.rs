@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::keeper::Then;
-use super::saving::AfterSave;
+use super::saving::{AfterSave, NO_ROOM};
 use crate::id::{NexusId, ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToReactor};
@@ -99,17 +99,19 @@ impl<N: Net> Control<N> {
                 let Some(nexus) = self.sessions.nexus_of(ask.session) else {
                     return Some(Outcome::of(Status::TaskAborted));
                 };
+                // A process that ends meanwhile leaves it unfinished, and its successor has to know.
+                let key = self.record_key(SANITIZE, ask.unit).filter(|_| chore.is_sanitize());
+                let record = Some(json!({ "may_exit": chore.may_exit() }));
+                if self.check_fits(key.as_deref(), record.as_ref()).is_err() {
+                    return refuse(NO_ROOM);
+                }
                 let chore = Arc::new(chore);
                 let asker = Some((ask.reactor, ask.ticket));
                 let begun = Begun { chore: Arc::clone(&chore), nexus, asker, is_at_work: false, former };
                 self.chores.units.insert(ask.unit, Phase::Begun(begun));
-                match self.record_key(SANITIZE, ask.unit) {
-                    // A process that ends meanwhile leaves it unfinished, and its successor has to know.
-                    Some(key) if chore.is_sanitize() => {
-                        let record = json!({ "may_exit": chore.may_exit() });
-                        self.save(Some(&key), Some(record), AfterSave::Sanitize(ask.unit));
-                    }
-                    _ => self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit)),
+                match key {
+                    Some(key) => self.save(Some(&key), record, AfterSave::Sanitize(ask.unit)),
+                    None => self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit)),
                 }
                 None
             }

@@ -11,11 +11,13 @@ pub mod access;
 pub mod alua;
 mod asks;
 pub mod auth;
+mod bdev_changes;
 mod catalog;
 mod changes;
 mod chores;
 pub mod connections;
 mod desk;
+pub mod disks;
 pub mod done;
 mod entrance;
 pub mod error;
@@ -37,7 +39,9 @@ pub mod registry;
 mod reserve;
 mod saving;
 pub mod sessions;
+mod space;
 pub mod store;
+mod target_changes;
 pub mod targets;
 pub mod thread;
 mod tray;
@@ -119,8 +123,10 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    early: alua::Early,
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
+    watched: space::Watched,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     pending: Pending,
@@ -147,7 +153,9 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            early: alua::Early::default(),
             exchanges: BTreeSet::new(),
+            watched: space::Watched::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             pending: Pending::default(),

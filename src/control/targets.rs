@@ -4,14 +4,15 @@
 //! tag), so there is a view for each. A view stays while sessions are there that came by it, whatever becomes of the portal
 //! group.
 
-use std::collections::BTreeSet;
+mod views;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::access::{InitiatorGroups, Verdict, Who};
 use super::auth::Auth;
 use super::error::{ChangeError, What};
-use super::portals::{PortalGroup, PortalGroups};
+use super::portals::PortalGroups;
 use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::iscsi::negotiate::{DigestOffer, Offer};
@@ -81,10 +82,28 @@ pub struct TargetInfo<'a> {
     pub queue_depth: u32,
     /// Tag of a portal group and relative target port identifier of the port there.
     pub relative_ports: Vec<(u16, u16)>,
+    /// Tag of a portal group and target port group of the port there, where that is not one of its own.
+    pub port_groups: Vec<(u16, u16)>,
     /// Where logins by a portal group are sent instead.
     pub redirects: &'a [Redirect],
     /// How long commands take is counted here.
     pub histogram: Option<&'a Histogram>,
+}
+
+impl TargetInfo<'_> {
+    /// Whether a LUN leads to a bdev, be it everybody's or of a map.
+    pub fn leads_to(&self, bdev: &str) -> bool {
+        let own = self.lun_maps.iter().flat_map(|(_, luns)| luns).map(|lun| lun.bdev);
+        self.luns.iter().map(|(_, name)| *name).chain(own).any(|name| name == bdev)
+    }
+
+    /// The ports: tag of the portal group, relative target port identifier and target port group of each.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, u16, u16)> {
+        self.relative_ports.iter().map(|&(tag, port)| {
+            let group = self.port_groups.iter().find(|(at, _)| *at == tag).map_or(port, |(_, group)| *group);
+            (tag, port, group)
+        })
+    }
 }
 
 /// Where logins by a portal group are sent instead.
@@ -150,27 +169,6 @@ impl Target {
             histogram: None,
             is_leaving: false,
         })
-    }
-
-    /// The view at a portal group of those who have no LUNs of their own.
-    pub(super) fn port(&self, tag: u16) -> Option<&Arc<TargetView>> {
-        self.view(tag, None)
-    }
-
-    /// The view at a portal group, with everybody's LUNs or those of an initiator group (tag).
-    pub(super) fn view(&self, tag: u16, lun_map: Option<u32>) -> Option<&Arc<TargetView>> {
-        self.ports.iter().find(|view| view.portal_group == tag && view.lun_map == lun_map)
-    }
-
-    /// The view of an initiator that comes by a portal group and may.
-    pub(super) fn view_of(
-        &self,
-        tag: u16,
-        who: Who<'_>,
-        groups: &InitiatorGroups,
-    ) -> Option<&Arc<TargetView>> {
-        let decided = self.deciding(tag, who, groups).map(|(initiators, _)| initiators);
-        decided.and_then(|initiators| self.view(tag, Some(initiators))).or_else(|| self.port(tag))
     }
 
     /// The LUNs of everybody, or those of an initiator group where it has its own.
@@ -251,13 +249,15 @@ impl Target {
         said.next()
     }
 
-    /// Has the initiators of a group find these LUNs, or everybody's again. Returns units that they find no more.
+    /// Has the initiators of a group find these LUNs, or everybody's again. Returns units that they find no more, or may not
+    /// write any more.
     pub(super) fn set_lun_map(
         &mut self,
         initiators: u32,
         mappings: Option<Vec<Mapping>>,
     ) -> Result<Vec<UnitId>, ChangeError> {
         let index = self.lun_maps.iter().position(|(tag, _)| *tag == initiators);
+        // Where there was none, nobody was let in by it.
         let old = index.map(|index| self.lun_maps.remove(index).1).unwrap_or_default();
         if let Some(mut mappings) = mappings {
             if self.lun_maps.len() >= TARGET_LUN_MAPS_MAX {
@@ -266,8 +266,16 @@ impl Target {
             mappings.sort_unstable_by_key(|mapping| mapping.number);
             self.lun_maps.push((initiators, mappings));
         }
-        let lost = old.into_iter().map(|mapping| mapping.unit);
-        Ok(lost.filter(|unit| !self.maps_unit(*unit)).collect())
+        let new = self.luns(Some(initiators));
+        let is_kept = |old: &Mapping| {
+            let same = |new: &Mapping| (new.number, new.unit) == (old.number, old.unit);
+            new.iter().any(|new| same(new) && (old.read_only || !new.read_only))
+        };
+        let mut lost: Vec<UnitId> =
+            old.into_iter().filter(|old| !is_kept(old)).map(|mapping| mapping.unit).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        Ok(lost)
     }
 
     /// Drops the pairs of which a group is gone. Whether there were any.
@@ -363,77 +371,6 @@ impl Target {
         }
     }
 
-    /// Makes the views anew. `relative_port` names a port that is new, by its portal group; those that no portal group leads to any more go
-    /// unless `is_used`. Returns the views that sessions may know and that have changed.
-    pub(super) fn refresh(
-        &mut self,
-        portals: &PortalGroups,
-        is_used: impl Fn(u16) -> bool,
-        mut relative_port: impl FnMut(u16) -> u16,
-    ) -> Vec<Arc<TargetView>> {
-        let tags = self.tags();
-        self.ports.retain(|view| tags.contains(&view.portal_group) || is_used(view.portal_group));
-        self.redirects.retain(|redirect| tags.contains(&redirect.portal_group));
-        self.port_auths.retain(|(tag, _)| portals.get(*tag).is_some());
-        let told = told(&tags, portals);
-        let known: BTreeSet<u16> = self.ports.iter().map(|view| view.portal_group).collect();
-        let made: Vec<(u16, u16)> =
-            tags.iter().filter(|tag| !known.contains(tag)).map(|&tag| (tag, relative_port(tag))).collect();
-        let known = self.ports.iter().map(|view| (view.portal_group, view.relative_port));
-        let known: BTreeSet<(u16, u16)> = known.chain(made).collect();
-        let mut ports: Vec<u16> = known.iter().map(|(_, port)| *port).collect();
-        ports.sort_unstable();
-        let maps: Vec<Option<u32>> =
-            std::iter::once(None).chain(self.lun_maps.iter().map(|(tag, _)| Some(*tag))).collect();
-        let mut changed = Vec::new();
-        let mut views = std::mem::take(&mut self.ports);
-        for view in &mut views {
-            let mappings = self.luns(view.lun_map);
-            let is_as_it_was = view.mappings == *mappings
-                && view.portals == told
-                && view.ports == ports
-                && view.histogram == self.histogram;
-            if !is_as_it_was {
-                let new = TargetView {
-                    portals: told.clone(),
-                    ports: ports.clone(),
-                    mappings: mappings.to_vec(),
-                    histogram: self.histogram.clone(),
-                    ..TargetView::clone(view)
-                };
-                *view = Arc::new(new);
-                changed.push(Arc::clone(view));
-            }
-        }
-        self.ports = views;
-        let is_there =
-            |tag, lun_map| self.ports.iter().any(|view| view.portal_group == tag && view.lun_map == lun_map);
-        // In the order of the portal groups as they were mapped.
-        let order = tags.iter().filter_map(|tag| known.iter().find(|(known, _)| known == tag));
-        let mut new = Vec::new();
-        for &(portal_group, relative_port) in order {
-            for &lun_map in maps.iter().filter(|&&lun_map| !is_there(portal_group, lun_map)) {
-                new.push((portal_group, relative_port, lun_map, self.luns(lun_map).to_vec()));
-            }
-        }
-        for (portal_group, relative_port, lun_map, mappings) in new {
-            self.ports.push(Arc::new(TargetView {
-                name: self.name.clone(),
-                alias: self.alias.clone(),
-                relative_port,
-                ports: ports.clone(),
-                // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
-                port_group: relative_port,
-                portal_group,
-                lun_map,
-                portals: told.clone(),
-                mappings,
-                histogram: self.histogram.clone(),
-            }));
-        }
-        changed
-    }
-
     /// The portal groups that lead here, each once.
     pub(super) fn tags(&self) -> Vec<u16> {
         let mut tags = Vec::new();
@@ -444,49 +381,8 @@ impl Target {
         }
         tags
     }
-
-    /// The view as told to an initiator that came to `local`; none where it may come by no portal group that is told.
-    pub(super) fn view_for(
-        &self,
-        who: Who<'_>,
-        local: SocketAddr,
-        portals: &PortalGroups,
-        initiators: &InitiatorGroups,
-    ) -> Option<TargetView> {
-        let mut tags = self.tags();
-        tags.retain(|&tag| self.verdict(tag, who, initiators) == Some(Verdict::Admit));
-        let view = tags.iter().find_map(|&tag| self.port(tag))?;
-        let mut view = TargetView::clone(view);
-        view.portals.clear();
-        for group in tags.iter().filter_map(|&tag| portals.get(tag)).filter(|group| is_told(group)) {
-            for portal in &group.portals {
-                let Some(address) = portal.told(local) else { continue };
-                let address = format!("{address},{}", group.tag);
-                if !view.portals.contains(&address) {
-                    view.portals.push(address);
-                }
-            }
-        }
-        (!view.portals.is_empty()).then_some(view)
-    }
 }
 
 fn pair(portal: u16, initiator: u32) -> String {
     format!("of portal group {portal} and initiator group {initiator}")
-}
-
-/// A private group is for redirection only; connections to one that is not started would wait.
-fn is_told(group: &PortalGroup) -> bool {
-    !group.is_private && group.is_started
-}
-
-/// What a session's own SendTargets tells. A portal on every address is left out: without an address initiators take the one
-/// they came to (RFC 7143 appendix C).
-fn told(tags: &[u16], portals: &PortalGroups) -> Vec<String> {
-    let groups = tags.iter().filter_map(|&tag| portals.get(tag)).filter(|group| is_told(group));
-    let addresses = groups.flat_map(|group| {
-        group.portals.iter().map(move |portal| (portal.advertised.unwrap_or(portal.address), group.tag))
-    });
-    let addresses = addresses.filter(|(address, _)| !address.ip().is_unspecified());
-    addresses.map(|(address, tag)| format!("{address},{tag}")).collect()
 }

@@ -19,6 +19,7 @@ use super::done::{Done, Outcome};
 use super::error::ChangeError;
 use super::portals::{Listening, Portal, PortalGroup};
 use super::probe::Prober;
+use super::space::Surveyor;
 use super::store::disk::Opened;
 use super::{Config, Control, Origin, Random, options};
 use crate::buf::{Hugepages, Pages};
@@ -173,6 +174,7 @@ pub struct Daemon {
     remote: Remote,
     orders: mpsc::Receiver<Order>,
     prober: Prober,
+    surveyor: Surveyor,
     epoch: Instant,
 }
 
@@ -247,6 +249,7 @@ impl Daemon {
             remote,
             orders,
             prober: Prober::default(),
+            surveyor: Surveyor::default(),
             epoch,
         })
     }
@@ -302,11 +305,13 @@ impl Daemon {
             }
             self.accept(now);
             self.probe(now);
+            self.survey(now);
             self.control.turn(now);
             if self.control.has_stopped() {
                 break;
             }
-            let deadlines = [self.control.next_deadline(), self.prober.deadline()];
+            let survey = self.surveyor.deadline(&self.control);
+            let deadlines = [self.control.next_deadline(), self.prober.deadline(), survey];
             let wait = match deadlines.into_iter().flatten().min() {
                 None => Wait::Forever,
                 Some(deadline) => match deadline.since_ns(self.now()) {
@@ -346,6 +351,19 @@ impl Daemon {
             if let Err(error) = std::thread::Builder::new().name("bdev-probe".to_owned()).spawn(probe) {
                 self.prober.probed(&mut self.control, &named, Err(error.into()));
             }
+        }
+    }
+
+    /// Measures the space that thinly provisioned units draw on.
+    fn survey(&mut self, now: Tick) {
+        let Some(rounds) = self.surveyor.due(&self.control, now) else { return };
+        let remote = self.remote.clone();
+        let measured = move |unit| {
+            remote.order(Box::new(move |daemon: &mut Daemon, _| daemon.control.space_measured(unit)));
+        };
+        let run = move || rounds.run(measured);
+        if let Err(error) = std::thread::Builder::new().name("bdev-space".to_owned()).spawn(run) {
+            tracing::warn!(%error, "no thread to measure the space of disks on: it is tried again");
         }
     }
 

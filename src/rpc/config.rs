@@ -57,6 +57,14 @@ pub(super) fn all(context: &Context) -> Result<Json, Fault> {
     Ok(object! { "subsystems": subsystems })
 }
 
+/// Their text, as it is written to files.
+pub(super) fn text(context: &Context) -> Result<String, Fault> {
+    let mut text = String::new();
+    all(context)?.write_pretty(&mut text);
+    text.push('\n');
+    Ok(text)
+}
+
 fn calls(control: &Control<KernelNet>, subsystem: &str, own: Own) -> Json {
     match subsystem {
         "bdev" => bdev_calls(control, own.hotplug),
@@ -181,6 +189,11 @@ impl Plan {
         Ok(Plan { steps })
     }
 
+    /// The calls, in the order of the file: method and parameters.
+    pub fn calls(&self) -> impl Iterator<Item = (&str, &Json)> {
+        self.steps.iter().map(|step| (step.method.as_str(), &step.params))
+    }
+
     /// Makes the calls: first those that belong before `framework_start_init`, then the others, each in the order of the
     /// file. `context` is still at [`super::context::Stage::Startup`]; where `starts` it has left that afterwards.
     ///
@@ -196,7 +209,7 @@ impl Plan {
         }
         context.start();
         make(late, context)?;
-        context.release_portals().map_err(|fault| fault.text())
+        context.release_portals().and_then(|()| context.begin_keeping()).map_err(|fault| fault.text())
     }
 }
 

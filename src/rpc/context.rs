@@ -1,6 +1,6 @@
 //! What calls work on: the daemon, and how far it has started.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use tracing::level_filters::LevelFilter;
@@ -8,7 +8,9 @@ use tracing::level_filters::LevelFilter;
 use super::devices::Devices;
 use super::fault::Fault;
 use super::isns::Registrar;
+use super::keep::Keeper;
 use super::nvme::Controllers;
+use super::versions::Taken;
 use crate::buf::Hugepages;
 use crate::control::Control;
 use crate::control::done::{Done, Outcome};
@@ -70,6 +72,10 @@ pub struct Context {
     held_portals: Mutex<Option<Vec<u16>>>,
     /// Where `lunette_save_config` writes to unless told.
     pub(super) config_file: Option<PathBuf>,
+    /// Keeps that file as changes are made.
+    keeper: Option<Keeper>,
+    /// One configuration is applied at a time.
+    applying: Mutex<()>,
     /// What RAM disks are made of.
     pub(super) hugepages: Hugepages,
     /// Devices may be driven that no IOMMU keeps within their memory.
@@ -86,6 +92,8 @@ pub struct Parts {
     pub stage: Stage,
     /// The file that was loaded: where `lunette_save_config` writes to unless told.
     pub config_file: Option<PathBuf>,
+    /// The right to write that file: changes are kept there as they are made.
+    pub keeps: Option<Taken>,
     /// What RAM disks are made of.
     pub hugepages: Hugepages,
     /// Devices may be driven that no IOMMU keeps within their memory.
@@ -107,6 +115,8 @@ impl Context {
             isns: Registrar::default(),
             held_portals: Mutex::new(None),
             config_file: parts.config_file,
+            keeper: parts.keeps.map(Keeper::new),
+            applying: Mutex::new(()),
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
@@ -163,6 +173,31 @@ impl Context {
                 let _ = control.start_portal_group(tag);
             }
         })
+    }
+
+    /// Waits until no other configuration is being applied.
+    pub(super) fn apply_alone(&self) -> MutexGuard<'_, ()> {
+        lock(&self.applying)
+    }
+
+    /// What there is now is what the configuration's file says.
+    pub(super) fn begin_keeping(&self) -> Result<(), Fault> {
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.begin(self))
+    }
+
+    /// Waits until what `method` has changed will be there after the next start, where changes are kept.
+    pub(super) fn keep(&self, method: &str) -> Result<(), Fault> {
+        match &self.keeper {
+            // Before that options are set for this start.
+            Some(keeper) if self.stage() == Stage::Runtime => keeper.keep(self, method),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether `path` is where changes are kept: then it is written before the call is answered, whatever it says now.
+    pub(super) fn keeps_at(&self, path: &Path) -> bool {
+        let keeper = self.keeper.as_ref().filter(|keeper| keeper.file() == path);
+        keeper.inspect(|keeper| keeper.doubt()).is_some()
     }
 
     /// Asks the daemon to stop, as SIGTERM does.

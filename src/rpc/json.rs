@@ -238,7 +238,7 @@ macro_rules! object {
         $crate::rpc::json::Json::Object(vec![$(($name.to_owned(), $crate::rpc::json::Json::from($value))),*])
     };
 }
-pub(super) use object;
+pub(crate) use object;
 
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Json, D::Error> {

@@ -2,17 +2,20 @@
 //! drive lunette unchanged.
 //!
 //! [`server`] reads and answers on threads of its own, [`envelope`] knows the protocol, [`methods`] is the table of what
-//! can be called, [`config`] replays and writes files of calls. Calls change what is served through
+//! can be called, [`config`] replays and writes files of calls, of which [`versions`] keeps the last. Calls change what is served through
 //! [`crate::control::thread::Remote`]; whatever may block happens on the socket's threads.
 
+mod apply;
 pub mod config;
 pub mod context;
 mod devices;
+pub mod difference;
 pub mod envelope;
 pub mod fault;
 mod hotplug;
 mod isns;
 pub mod json;
+mod keep;
 pub mod methods;
 mod nvme;
 mod orders;
@@ -20,3 +23,4 @@ pub mod params;
 pub mod recipes;
 pub mod server;
 mod types;
+pub mod versions;

@@ -287,15 +287,24 @@ fn handle(text: &str, context: &Context, stream: &mut UnixStream) -> io::Result<
     match Request::parse(text) {
         Err(fault) if fault.code == Fault::PARSE_ERROR => return Ok(Some(fault)),
         Err(fault) => send(stream, answer(&Id::default(), Err(fault)), "\n")?,
-        Ok(Request::One(text)) => send(stream, call(text, context), "\n")?,
+        Ok(Request::One(text)) => send(stream, call(text, context).kept(context), "\n")?,
         Ok(Request::Batch(calls)) => {
-            // Each answer is sent before the next call, so that no batch makes an answer that fills memory.
             let mut before = "[";
-            for text in calls {
-                if let Some(answer) = call(text, context) {
-                    stream.write_all(before.as_bytes())?;
-                    send(stream, Some(answer), "")?;
-                    before = ",";
+            let mut replies = Vec::new();
+            let mut bytes = 0;
+            let mut calls = calls.into_iter().peekable();
+            while let Some(text) = calls.next() {
+                let reply = call(text, context);
+                bytes += reply.answer.as_ref().map_or(0, String::len);
+                replies.push(reply);
+                // Changes of many calls are kept at once, but no batch makes an answer that fills memory.
+                if bytes >= READ_BYTES || calls.peek().is_none() {
+                    bytes = 0;
+                    for answer in kept(std::mem::take(&mut replies), context) {
+                        stream.write_all(before.as_bytes())?;
+                        send(stream, Some(answer), "")?;
+                        before = ",";
+                    }
                 }
             }
             if before == "," {
@@ -312,15 +321,49 @@ fn send(stream: &mut UnixStream, answer: Option<String>, end: &str) -> io::Resul
     stream.write_all(answer.as_bytes())
 }
 
-/// One call's answer.
-fn call(text: &str, context: &Context) -> Option<String> {
+/// What is to be said to a call.
+struct Reply {
+    id: Id,
+    answer: Option<String>,
+    /// It was done.
+    is_ok: bool,
+    /// It may have changed the configuration, even where it failed.
+    change: Option<String>,
+}
+
+impl Reply {
+    /// The answer, once what the call has changed is kept.
+    fn kept(self, context: &Context) -> Option<String> {
+        kept(vec![self], context).pop()
+    }
+}
+
+/// The answers, once what the calls have changed is kept.
+fn kept(replies: Vec<Reply>, context: &Context) -> Vec<String> {
+    let change = replies.iter().find_map(|reply| reply.change.as_deref());
+    let fault = change.and_then(|method| context.keep(method).err());
+    let answers = replies.into_iter().filter_map(|reply| match &fault {
+        Some(fault) if reply.change.is_some() && reply.is_ok => answer(&reply.id, Err(fault.clone())),
+        _ => reply.answer,
+    });
+    answers.collect()
+}
+
+/// Makes one call.
+fn call(text: &str, context: &Context) -> Reply {
     let Call { id, method, params } = match Call::parse(text) {
         Ok(call) => call,
-        Err((id, fault)) => return answer(&id, Err(fault)),
+        Err((id, fault)) => {
+            let answer = answer(&id, Err(fault));
+            return Reply { id, answer, is_ok: false, change: None };
+        }
     };
     let outcome = methods::call(context, &method, params);
     if let Err(fault) = &outcome {
         tracing::info!(method, code = fault.code, "JSON-RPC call refused: {}", fault.text());
     }
-    answer(&id, outcome)
+    let is_change = methods::find(&method).is_ok_and(|method| !method.is_reading());
+    let is_ok = outcome.is_ok();
+    let answer = answer(&id, outcome);
+    Reply { id, answer, is_ok, change: is_change.then_some(method) }
 }

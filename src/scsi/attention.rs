@@ -35,6 +35,8 @@ pub enum Ua {
     CommandsCleared,
     /// TIMESTAMP CHANGED, 2Ah/10h.
     TimestampChanged,
+    /// THIN PROVISIONING SOFT THRESHOLD REACHED, 38h/07h.
+    SoftThreshold,
     /// INQUIRY DATA HAS CHANGED, 3Fh/03h.
     InquiryChanged,
     /// SOME COMMANDS CLEARED BY ISCSI PROTOCOL EVENT, 47h/7Fh: a connection of the session ended with commands on it (RFC 7143
@@ -65,6 +67,7 @@ impl Ua {
             Ua::CapacityChanged => (0x2a, 0x09),
             Ua::CommandsCleared => (0x2f, 0x00),
             Ua::TimestampChanged => (0x2a, 0x10),
+            Ua::SoftThreshold => (0x38, 0x07),
             Ua::InquiryChanged => (0x3f, 0x03),
             Ua::IdentifierChanged => (0x3f, 0x05),
             Ua::LunsChanged => (0x3f, 0x0e),
@@ -92,8 +95,8 @@ pub struct Attentions {
     pending: [Option<Ua>; ATTENTIONS_MAX],
 }
 
-// Invariant: one 29h condition and each of thirteen others fit, so `push` never has to drop one.
-const _: () = assert!(ATTENTIONS_MAX >= 14);
+// Invariant: one 29h condition and each of fourteen others fit, so `push` never has to drop one.
+const _: () = assert!(ATTENTIONS_MAX >= 15);
 
 impl Attentions {
     /// Nothing is owed.
@@ -167,7 +170,7 @@ impl Attentions {
 mod tests {
     use super::*;
 
-    const ALL: [Ua; 16] = [
+    const ALL: [Ua; 17] = [
         Ua::TimestampChanged,
         Ua::IdentifierChanged,
         Ua::MediumChanged,
@@ -182,6 +185,7 @@ mod tests {
         Ua::RegistrationsPreempted,
         Ua::CapacityChanged,
         Ua::CommandsCleared,
+        Ua::SoftThreshold,
         Ua::InquiryChanged,
         Ua::LunsChanged,
     ];
@@ -212,6 +216,7 @@ mod tests {
                 (6, 0x2a, 0x05),
                 (6, 0x2a, 0x09),
                 (6, 0x2f, 0x00),
+                (6, 0x38, 0x07),
                 (6, 0x3f, 0x03),
                 (6, 0x3f, 0x0e),
             ]

@@ -29,6 +29,7 @@ mod medium;
 mod mmc;
 pub mod power;
 pub mod protect;
+pub mod provisioning;
 pub mod report;
 pub mod reserve;
 pub mod sense;

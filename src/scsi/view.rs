@@ -5,11 +5,13 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::bdev::protection::Protection;
+use crate::bdev::space::Space;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
 use crate::scsi::alua::Alua;
 use crate::scsi::chore::Chore;
+use crate::scsi::provisioning::Thresholds;
 use crate::scsi::report::identifying::Identifying;
 use crate::scsi::report::timestamp::Clock;
 use crate::scsi::reserve::Permits;
@@ -107,6 +109,8 @@ pub struct Modes {
     /// The informational exceptions control page without its header. It is kept and shown; there is never an exception to
     /// report.
     pub exceptions: [u8; 10],
+    /// The logical block provisioning page, and what goes with it.
+    pub thresholds: Thresholds,
 }
 
 impl Modes {
@@ -114,7 +118,8 @@ impl Modes {
     pub const fn new(write_cache: bool) -> Modes {
         // DEXCPT.
         let exceptions = [0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        Modes { write_cache, descriptor_sense: false, write_protect: false, exceptions }
+        let thresholds = Thresholds::DEFAULT;
+        Modes { write_cache, descriptor_sense: false, write_protect: false, exceptions, thresholds }
     }
 }
 
@@ -152,6 +157,8 @@ pub struct UnitView {
     pub settings: Settings,
     /// Blocks can be given back (LBPME): UNMAP and WRITE SAME with UNMAP are served.
     pub unmap: Option<Unmap>,
+    /// What its blocks take of the space there is, where the device can tell.
+    pub space: Option<Arc<Space>>,
     /// What the device does by itself.
     pub offloads: Offloads,
     /// The protection information that it was formatted with.
@@ -185,6 +192,7 @@ impl UnitView {
             modes: Modes::new(false),
             settings: Settings::default(),
             unmap: None,
+            space: None,
             offloads: Offloads::default(),
             protection: None,
             permits: Permits::default(),
@@ -233,9 +241,13 @@ pub struct TargetView {
     pub alias: String,
     /// Relative target port identifier, unique across all targets (SPC-5 §7.8.6.7).
     pub relative_port: u16,
-    /// Those of all ports of the target, ascending; each leads to all of its LUNs and is a target port group of its own.
+    /// Those of all ports of the target, ascending; each leads to all of its LUNs.
     pub ports: Vec<u16>,
-    /// Asymmetric access target port group (SPC-5 §7.8.6.8).
+    /// The target port group of each of them.
+    pub port_groups: Vec<u16>,
+    /// The iSCSI portal group tag of each of them.
+    pub portal_groups: Vec<u16>,
+    /// Asymmetric access target port group of this port (SPC-5 §7.8.6.8).
     pub port_group: u16,
     /// iSCSI target portal group tag.
     pub portal_group: u16,

@@ -6,6 +6,7 @@ mod daemon;
 mod files;
 mod hostile;
 mod isns;
+mod keep;
 mod objects;
 mod protection;
 mod targets;

@@ -95,7 +95,8 @@ for ((round = 1; round <= ROUNDS; round++)); do
   ended() { ! kill -0 "$doomed" 2>/dev/null; }
   if until_true 30 ended; then ok "its IO ends at once"; else bad "its IO goes on or hangs"; kill -9 "$doomed"; fi
   if wait "$doomed"; then bad "its IO ended well"; else ok "and with errors"; fi
-  kernel_says "the kernel says why" "Add. Sense: Logical unit not supported"
+  kernel_says "the kernel says why" "Add. Sense: Logical unit not supported" \
+    dd if="/dev/$comes" of=/dev/null bs=4096 count=1 iflag=direct
   check "the bdev can go" rpc bdev_malloc_delete '{"name":"comes"}'
   echo 1 >"/sys/block/$comes/device/delete"
 done

@@ -17,6 +17,7 @@ mod channel;
 mod job;
 mod lock;
 mod open;
+mod refusal;
 mod reopen;
 mod ring;
 pub(super) mod sysfs;
@@ -31,14 +32,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
-pub use self::open::OpenError;
 pub(in crate::bdev) use self::open::machine_uuid;
+pub use self::open::{Own, own};
+pub use self::refusal::OpenError;
 pub use self::reopen::Left;
 
 use self::channel::FileChannel;
 use self::open::Habits;
 use self::reopen::{Former, Origin};
 use self::term::Term;
+use super::space::Space;
 use super::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
@@ -95,6 +98,7 @@ pub struct FileDisk {
     opening: std::sync::Mutex<Opener>,
     /// Set when it was opened for the first time.
     origin: OnceLock<Origin>,
+    space: Arc<Space>,
     habits: Habits,
 }
 
@@ -127,7 +131,8 @@ impl FileDisk {
         let recipe = Arc::new(recipe);
         let term = Arc::new(Term::new(Arc::clone(&recipe)));
         let origin = OnceLock::new();
-        Ok(FileDisk { recipe, term: term.into(), opening: Default::default(), origin, habits: HABITS })
+        let (opening, space) = (Default::default(), Arc::default());
+        Ok(FileDisk { recipe, term: term.into(), opening, origin, space, habits: HABITS })
     }
 
     /// Opens the medium, or reads the size of an open one anew. It may block: for helper threads.
@@ -136,7 +141,10 @@ impl FileDisk {
         let term = self.term();
         match term.medium.get() {
             None => drop(self.open_medium(&mut opening)?),
-            Some(medium) => term.blocks.store(medium.blocks(&self.recipe.path)?, Ordering::Relaxed),
+            Some(medium) => {
+                term.blocks.store(medium.blocks(&self.recipe.path)?, Ordering::Relaxed);
+                self.measure_space();
+            }
         }
         Ok(())
     }
@@ -196,5 +204,17 @@ impl Bdev for FileDisk {
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         Ok(self.open_or_rescan()?)
+    }
+
+    /// A file's is its file system's. What a block device is made of does not tell.
+    fn space(&self) -> Option<Arc<Space>> {
+        self.term().medium.get().filter(|medium| !medium.is_device()).map(|_| Arc::clone(&self.space))
+    }
+
+    fn measure_space(&self) {
+        // One that cannot be measured now keeps the figures that it had.
+        if let Some(figures) = self.term().medium.get().and_then(|medium| medium.space()) {
+            self.space.set(figures);
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Dev, FallocateFlags, FileType, Mode, OFlags, SeekFrom, Stat, StatxFlags};
@@ -14,8 +14,9 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::job::ZERO_WRITE_BYTES;
-use super::{Recipe, lock, ring, sysfs};
-use crate::buf::{MapFailed, Memory, Pages};
+use super::{OpenError, Recipe, lock, ring, sysfs};
+use crate::bdev::space::Figures;
+use crate::buf::{Memory, Pages};
 
 /// Between two looks whether another opener is gone.
 const LOCK_RETRY: Duration = Duration::from_millis(100);
@@ -29,103 +30,14 @@ pub(super) struct Habits {
     pub(super) direct: bool,
 }
 
-/// Why a disk cannot be opened, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Not a size that SCSI has.
-    #[error("a block has 512, 1024, 2048 or 4096 bytes, not {0}")]
-    BlockBytes(u32),
-    /// A new file of that size would end within a block, or have none.
-    #[error("{bytes} bytes are not a whole number of blocks of {block_bytes} bytes")]
-    CreateBytes {
-        /// Asked for.
-        bytes: u64,
-        /// The block size.
-        block_bytes: u32,
-    },
-    /// There is nothing.
-    #[error("{} does not exist; it will be used when it appears, or is made where a size is given", .0.display())]
-    Missing(PathBuf),
-    /// A directory.
-    #[error("{} is a directory; give a file in it", .0.display())]
-    Directory(PathBuf),
-    /// Neither a regular file nor a block device.
-    #[error("{} is neither a regular file nor a block device", .0.display())]
-    NotADisk(PathBuf),
-    /// Not even one block.
-    #[error("{} has {bytes} bytes, less than one block of {block_bytes}; give a size to make a disk of it", .path.display())]
-    Empty {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-        /// The block size.
-        block_bytes: u32,
-    },
-    /// It is there, and of another size than the one to make.
-    #[error("{} is there already and has {bytes} bytes, not {wanted_bytes}; leave the size out to use it as it is", .path.display())]
-    OtherSize {
-        /// The file.
-        path: PathBuf,
-        /// Its length.
-        bytes: u64,
-        /// What was asked for.
-        wanted_bytes: u64,
-    },
-    /// A block device that is mounted.
-    #[error("{} is mounted on {at}; unmount it first", .path.display())]
-    Mounted {
-        /// The device.
-        path: PathBuf,
-        /// Where.
-        at: String,
-    },
-    /// A block device that something else has.
-    #[error("{} is in use (swap, LVM, RAID, or another process that claims it); release it first", .0.display())]
-    Busy(PathBuf),
-    /// A file that something else has.
-    #[error("{} is locked: another lunette or a virtual machine uses it, or it is given twice", .0.display())]
-    Locked(PathBuf),
-    /// A block device whose logical blocks are larger than asked for.
-    #[error("{} has blocks of {device_bytes} bytes; it cannot be served with blocks of {block_bytes}", .path.display())]
-    DeviceBlocks {
-        /// The device.
-        path: PathBuf,
-        /// Its own.
-        device_bytes: u32,
-        /// Asked for.
-        block_bytes: u32,
-    },
-    /// What is there is not what was served before.
-    #[error("{} is not the disk that was served: serve it as a disk of its own", .0.display())]
-    OtherDisk(PathBuf),
-    /// It has not given everything back.
-    #[error("{} still has IO that was sent before it was closed; it is opened when that has come back", .0.display())]
-    Draining(PathBuf),
-    /// It was closed and is to stay so for now.
-    #[error("{} is about to be opened anew", .0.display())]
-    Closed(PathBuf),
-    /// The kernel does not let us use io_uring.
-    #[error(
-        "io_uring cannot be used: {0}; see the sysctl kernel.io_uring_disabled and the container's seccomp profile"
-    )]
-    IoUring(#[source] io::Error),
-    /// No memory.
-    #[error(transparent)]
-    Memory(#[from] MapFailed),
-    /// No thread to open it on.
-    #[error("cannot start a thread to open it on: {0}")]
-    Thread(#[source] io::Error),
-    /// The system said no.
-    #[error("{}: cannot {what}: {source}", .path.display())]
-    System {
-        /// The file.
-        path: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// What it said.
-        source: io::Error,
-    },
+/// What a medium is by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// Made of the machine, the device and the inode: another file may have had it before, and it may have another one after
+    /// a restart, where the file system numbers its devices as they come.
+    pub uuid: [u8; 16],
+    /// When a file was made: seconds and nanoseconds, where the file system knows.
+    pub born: Option<(i64, u32)>,
 }
 
 /// An open file or block device. It stays open, and locked, as long as this lives.
@@ -224,6 +136,24 @@ impl Medium {
         }
     }
 
+    /// What a file takes of its file system, and what that has left for us (not for root: who fills that up harms more than
+    /// this disk).
+    pub(super) fn space(&self) -> Option<Figures> {
+        const STAT_BLOCK_BYTES: u64 = 512;
+        let stat = rustix::fs::fstat(&self.fd).ok()?;
+        let system = rustix::fs::fstatvfs(&self.fd).ok()?;
+        // tmpfs without a size has no figures, and no end.
+        let is_bounded = system.f_blocks > 0;
+        Some(Figures {
+            used_bytes: u64::try_from(stat.st_blocks).ok()?.saturating_mul(STAT_BLOCK_BYTES),
+            available_bytes: if is_bounded {
+                system.f_bavail.saturating_mul(system.f_frsize)
+            } else {
+                u64::MAX
+            },
+        })
+    }
+
     /// A medium of any descriptor at all, for tests of errors.
     #[cfg(test)]
     pub(super) fn of(fd: OwnedFd, is_direct: bool) -> Medium {
@@ -255,6 +185,14 @@ impl fmt::Debug for Medium {
 
 fn system(path: &Path, what: &'static str, source: io::Error) -> OpenError {
     OpenError::System { path: path.to_owned(), what, source }
+}
+
+/// What a file or block device is, whatever it is called, without opening it; none where it is not there. May block.
+pub fn own(path: &Path) -> Option<Own> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    let is_device = file_type(&stat) == FileType::BlockDevice;
+    Some(Own { uuid: uuid(&stat, is_device), born: if is_device { None } else { born(&fd) } })
 }
 
 fn born(fd: &OwnedFd) -> Option<(i64, u32)> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::open::{self, Medium};
 use super::term::Term;
 use super::{FileDisk, OpenError, Recipe, lock};
+use crate::bdev::Bdev;
 
 /// Between two looks whether the last IO is back.
 const LOOK: Duration = Duration::from_millis(5);
@@ -119,6 +120,7 @@ impl FileDisk {
         let term = self.term();
         term.blocks.store(blocks, Ordering::Relaxed);
         term.medium.get_or_init(|| medium);
+        self.measure_space();
         opening.former = None;
         Ok(left)
     }

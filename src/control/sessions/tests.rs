@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::iscsi::negotiate::DEFAULTS;
+use crate::iscsi::sn::Sn;
 use crate::limits::KNOWN_NEXUSES_MAX;
 
 fn nexus(initiator: &str, isid: u8) -> Nexus {

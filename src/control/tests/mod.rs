@@ -4,8 +4,10 @@ mod alua;
 mod asks;
 mod chores;
 mod objects;
+mod paths;
 mod reserve;
 mod saving;
+mod space;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};

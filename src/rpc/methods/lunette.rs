@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 
 use super::{Method, Outcome, method};
-use crate::rpc::config;
+use crate::control::disks::KeptDisk;
+use crate::rpc::apply;
+use crate::rpc::config::{self, Plan};
 use crate::rpc::context::Context;
+use crate::rpc::devices::bdev_fault;
+use crate::rpc::difference;
 use crate::rpc::fault::Fault;
-use crate::rpc::json::Json;
+use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
+use crate::rpc::types::Uuid;
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -24,7 +29,56 @@ pub(super) const METHODS: &[Method] = &[
         save_config,
         "Writes them to a file, of which there is a whole one at any time, on stable storage when this is answered."
     ),
+    method!(
+        "lunette_get_kept_disks",
+        Runtime,
+        Nothing,
+        get_kept_disks,
+        "Lists the disks that the state file keeps something of, those included that are gone."
+    ),
+    method!(
+        "lunette_forget_disk",
+        Runtime,
+        ForgetDisk,
+        forget_disk,
+        "Takes out of the state file what is kept of a disk that is gone: reservations, access states, identity, and which UUID its \
+         file had."
+    ),
+    method!(
+        "lunette_apply_config",
+        Runtime,
+        ApplyConfig,
+        apply_config,
+        "Makes everything what a file of calls says, by the calls that differ: all of them or, where one fails, none. What the file leaves out of a thing stays as it is. Gives back the calls, without secrets. Sessions of targets that are not deleted stay."
+    ),
 ];
+
+fn get_kept_disks(context: &Context, _: Nothing) -> Outcome {
+    let describe = |disk: KeptDisk| {
+        let bdev = |(name, path): (String, String)| object! { "name": name, "filename": path };
+        object! {
+            "uuid": disk.uuid,
+            "present": disk.is_there,
+            "bdevs": disk.bdevs.into_iter().map(bdev).collect::<Json>(),
+            "kept": disk.kinds.into_iter().map(Json::from).collect::<Json>(),
+        }
+    };
+    context.control(move |control, _| control.kept_disks().into_iter().map(describe).collect::<Json>())
+}
+
+params! {
+    /// Of `lunette_forget_disk`.
+    pub(super) struct ForgetDisk {
+        /// Its UUID, as `lunette_get_kept_disks` tells it.
+        uuid: Uuid,
+    }
+}
+
+fn forget_disk(context: &Context, params: ForgetDisk) -> Outcome {
+    let Uuid(uuid) = params.uuid;
+    let forgotten = context.control(move |control, _| control.forget_disk(uuid))?;
+    forgotten.map(|()| Json::Bool(true)).map_err(|error| bdev_fault(&error))
+}
 
 fn get_config(context: &Context, _: Nothing) -> Outcome {
     config::all(context)
@@ -38,19 +92,47 @@ params! {
     }
 }
 
+params! {
+    /// Of `lunette_apply_config`.
+    pub(super) struct ApplyConfig {
+        /// The file.
+        filename: String,
+        /// Only says which calls it would be.
+        dry_run: bool = false,
+    }
+}
+
+fn apply_config(context: &Context, params: ApplyConfig) -> Outcome {
+    let path = absolute(params.filename.into())?;
+    let wanted = Plan::read(&path).map_err(Fault::params)?;
+    let calls = apply::apply(context, &wanted, params.dry_run)?;
+    let call = |(method, mut params): (String, Json)| {
+        difference::hide(&mut params);
+        object! { "method": method, "params": params }
+    };
+    Ok(calls.into_iter().map(call).collect())
+}
+
+/// A path that does not hang on the daemon's folder.
+fn absolute(path: PathBuf) -> Result<PathBuf, Fault> {
+    if path.is_absolute() {
+        return Ok(path);
+    }
+    let path = path.display();
+    Err(Fault::params(format_args!(
+        "filename: \"{path}\" is not absolute, and the daemon's folder is not yours"
+    )))
+}
+
 fn save_config(context: &Context, params: SaveConfig) -> Outcome {
     let path = params.filename.map(PathBuf::from).or_else(|| context.config_file.clone());
     let path =
         path.ok_or_else(|| Fault::params("filename: it is missing, and the daemon was not given --config"))?;
-    if !path.is_absolute() {
-        return Err(Fault::params(format_args!(
-            "filename: {:?} is not absolute, and the daemon's folder is not yours",
-            path.display()
-        )));
+    let path = absolute(path)?;
+    if context.keeps_at(&path) {
+        return Ok(Json::Bool(true));
     }
-    let mut text = String::new();
-    config::all(context)?.write_pretty(&mut text);
-    text.push('\n');
+    let text = config::text(context)?;
     config::write(&path, &text).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
         Some(errno) => Fault::errno(errno, path.display()),
         None => Fault::internal(format_args!("{}: {error}", path.display())),

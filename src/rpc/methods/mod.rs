@@ -16,6 +16,7 @@ mod medium;
 mod memory;
 mod nvme;
 pub(super) mod options;
+mod path;
 pub(super) mod portal;
 mod spdk;
 pub(super) mod target;
@@ -68,6 +69,13 @@ pub struct Method {
     run: fn(&Context, Json) -> Outcome,
 }
 
+impl Method {
+    /// It only tells. Names say so: any other may have changed what a configuration holds.
+    pub fn is_reading(&self) -> bool {
+        self.name.split('_').any(|word| word == "get")
+    }
+}
+
 /// A row: `name, when, type of the parameters, handler, what it does`.
 macro_rules! method {
     ($name:literal, $when:ident, $params:ty, $handler:path, $about:literal) => {
@@ -99,6 +107,7 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    path::METHODS,
     unit::METHODS,
     histogram::METHODS,
     connection::METHODS,
@@ -145,7 +154,16 @@ pub fn check(name: &str, params: Json) -> Result<When, Fault> {
     Ok(method.when)
 }
 
-fn find(name: &str) -> Result<&'static Method, Fault> {
+/// Whether a call of this name is taken and without effect.
+pub(super) fn is_knob(name: &str) -> bool {
+    spdk::METHODS.iter().any(|knob| knob.name == name)
+}
+
+/// The method of this name.
+///
+/// # Errors
+/// There is none.
+pub fn find(name: &str) -> Result<&'static Method, Fault> {
     all()
         .find(|method| method.name == name)
         .ok_or_else(|| Fault::new(Fault::METHOD_NOT_FOUND, "Method not found"))

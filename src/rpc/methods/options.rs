@@ -49,6 +49,8 @@ params! {
         first_burst_length: Option<u32>,
         /// Immediate data are taken. spdk-rpc sends false unless told otherwise.
         immediate_data: Option<bool>,
+        /// InitialR2T=Yes is insisted on: no data come unasked but immediate ones. For tests of initiators; it costs round trips.
+        lunette_initial_r2t: Option<bool>,
         /// Secrets under 12 bytes (96 bits) are taken.
         lunette_weak_secrets: Option<bool>,
         /// SPDK's: secrets from a file; here iscsi_create_auth_group has them.
@@ -96,6 +98,7 @@ fn changed(mut options: Options, params: SetOptions) -> Result<Options, Fault> {
         group: params.chap_group.unwrap_or(options.discovery.group),
     };
     set(&mut options.offer.immediate_data, params.immediate_data);
+    set(&mut options.offer.initial_r2t, params.lunette_initial_r2t);
     set(&mut options.allows_weak_secrets, params.lunette_weak_secrets);
     options.node_base = params.node_base.unwrap_or(options.node_base);
     if let Some(sessions) = params.max_sessions {
@@ -151,6 +154,7 @@ pub(in crate::rpc) fn describe(options: &Options) -> Json {
         "default_time2retain": options.offer.time2retain,
         "first_burst_length": options.offer.first_burst_bytes,
         "immediate_data": options.offer.immediate_data,
+        "lunette_initial_r2t": options.offer.initial_r2t,
         "allow_duplicated_isid": false,
         "error_recovery_level": u32::from(options.offer.error_recovery_level),
         "nop_timeout": timeout,

@@ -9,6 +9,7 @@ use super::memory::Name;
 use super::{Method, Outcome, method};
 use crate::bdev::delay::{Delay, Delays};
 use crate::bdev::error::{Fault as Injected, Faults, Faulty, Kind};
+use crate::bdev::space::Space;
 use crate::bdev::{Bdev, Channel, Info, IoError};
 use crate::id::ReactorId;
 use crate::rpc::context::Context;
@@ -86,6 +87,14 @@ impl Bdev for Named {
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         self.inner.probe()
+    }
+
+    fn space(&self) -> Option<Arc<Space>> {
+        self.inner.space()
+    }
+
+    fn measure_space(&self) {
+        self.inner.measure_space();
     }
 }
 

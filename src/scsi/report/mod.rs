@@ -148,7 +148,7 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
         }
         (Kind::Defects(request), Some(_)) => defects::fill(request, writer),
         (Kind::Reservations(what), Some(unit)) => reservations::fill(what, unit.view, writer),
-        (Kind::Log(request), Some(_)) => log::fill(request, writer),
+        (Kind::Log(request), Some(unit)) => log::fill(request, unit.view, writer),
         (Kind::Diagnostics, Some(_)) => diagnostic::fill(writer),
         (Kind::Timestamp, Some(unit)) => timestamp::fill(unit.view, facts.now, writer),
         (Kind::Identifying(what), Some(unit)) => identifying::fill(what, unit.view, writer),

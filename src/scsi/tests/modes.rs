@@ -99,6 +99,7 @@ fn current_and_default_values_differ_once_changed() {
         descriptor_sense: true,
         write_protect: true,
         exceptions: [0x10, 6, 0, 0, 0, 7, 0, 0, 0, 9],
+        ..Modes::new(true)
     };
     let unit = UnitView { modes, ..cached() };
     assert_eq!(
@@ -232,7 +233,8 @@ fn pages_that_are_not_there() {
     assert_eq!(select_page(&[0x01, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &unit), at(4, 5));
     assert_eq!(select_page(&[0x3f, 0], &unit), at(4, 5));
     assert_eq!(select_page(&with(CONTROL, &[(0, 0x8a)]), &unit), at(4, 7), "PS");
-    assert_eq!(select_page(&[0x4a, 0x01, 0, 28], &unit), at(4, 6), "a subpage");
+    assert_eq!(select_page(&[0x4a, 0x01, 0, 28], &unit), Err(Sense::invalid_parameter(5)), "a subpage");
+    assert_eq!(select_page(&[0x41, 0x01, 0, 28], &unit), at(4, 5), "a subpage of a page that is not there");
     assert_eq!(select_page(&with(CONTROL, &[(1, 9)]), &unit), Err(Sense::invalid_parameter(5)));
     assert_eq!(select_page(&with(CACHING, &[(1, 10)]), &unit), Err(Sense::invalid_parameter(5)));
     // The second of two.

@@ -192,7 +192,7 @@ fn a_call_that_fails_is_named_and_nobody_was_served() {
 }
 
 /// `lunette` with these arguments, its standard input a text.
-fn lunette(args: &[&str], input: &str) -> Output {
+pub(super) fn lunette(args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lunette"));
     let command = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();

@@ -9,7 +9,7 @@ pub use select::select;
 pub(in crate::scsi) use select::{plan_6 as plan_select_6, plan_10 as plan_select_10};
 
 use crate::scsi::cdb::Cdb;
-use crate::scsi::report::mode::pages::{PAGES, Page};
+use crate::scsi::report::mode::pages::Page;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer};
 use crate::scsi::sense::Sense;
@@ -24,6 +24,8 @@ pub(super) struct Request {
     values: Values,
     /// PAGE CODE, known.
     page: u8,
+    /// SUBPAGE CODE.
+    subpage: u8,
 }
 
 /// PAGE CONTROL. There are no saved values.
@@ -50,22 +52,22 @@ enum BlockDescriptor {
 }
 
 const ALL_PAGES: u8 = 0x3f;
-/// SUBPAGE CODE FFh: all subpages. There is none but 00h.
+/// SUBPAGE CODE FFh: all subpages, 00h included.
 const ALL_SUBPAGES: u8 = 0xff;
 
-pub(in crate::scsi) fn plan_6(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+pub(in crate::scsi) fn plan_6(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     let descriptor = if disabled(cdb) { BlockDescriptor::None } else { BlockDescriptor::Short };
-    Ok(answer(Kind::Mode(request(cdb, Header::Six, descriptor)?), cdb.byte(4)))
+    Ok(answer(Kind::Mode(request(cdb, Header::Six, descriptor, unit.view)?), cdb.byte(4)))
 }
 
-pub(in crate::scsi) fn plan_10(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+pub(in crate::scsi) fn plan_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     let long = cdb.byte(1) & 0x10 != 0; // LLBAA
     let descriptor = match (disabled(cdb), long) {
         (true, _) => BlockDescriptor::None,
         (false, false) => BlockDescriptor::Short,
         (false, true) => BlockDescriptor::Long,
     };
-    Ok(answer(Kind::Mode(request(cdb, Header::Ten, descriptor)?), cdb.be16(7)))
+    Ok(answer(Kind::Mode(request(cdb, Header::Ten, descriptor, unit.view)?), cdb.be16(7)))
 }
 
 /// DBD.
@@ -73,7 +75,12 @@ fn disabled(cdb: &Cdb) -> bool {
     cdb.byte(1) & 0x08 != 0
 }
 
-fn request(cdb: &Cdb, header: Header, block_descriptor: BlockDescriptor) -> Result<Request, Sense> {
+fn request(
+    cdb: &Cdb,
+    header: Header,
+    block_descriptor: BlockDescriptor,
+    unit: &UnitView,
+) -> Result<Request, Sense> {
     let (control, page, subpage) = (cdb.byte(2) >> 6, cdb.byte(2) & 0x3f, cdb.byte(3));
     let values = match control {
         0b00 => Values::Current,
@@ -81,13 +88,26 @@ fn request(cdb: &Cdb, header: Header, block_descriptor: BlockDescriptor) -> Resu
         0b10 => Values::Default,
         _ => return Err(Sense::SAVING_NOT_SUPPORTED),
     };
-    if page != ALL_PAGES && Page::find(page).is_none() {
-        return Err(Sense::invalid_bit(2, 5));
+    let request = Request { header, block_descriptor, values, page, subpage };
+    if !Page::of_unit(unit).any(|known| request.is_of(known)) {
+        // The code of a page that has no such subpage, and that of all pages, is right.
+        let is_known = page == ALL_PAGES || Page::of_unit(unit).any(|known| known.code == page);
+        return Err(if is_known { Sense::invalid_byte(3) } else { Sense::invalid_bit(2, 5) });
     }
-    if subpage != 0 && subpage != ALL_SUBPAGES {
-        return Err(Sense::invalid_byte(3));
+    Ok(request)
+}
+
+impl Request {
+    /// Whether this is one of the pages asked for.
+    fn is_of(&self, page: &Page) -> bool {
+        let is_subpage = match (self.page, self.subpage) {
+            (_, ALL_SUBPAGES) => true,
+            // SPC-5 §6.13: of all pages none or all subpages can be asked for.
+            (ALL_PAGES, subpage) => subpage == 0 && page.subpage == 0,
+            (_, subpage) => page.subpage == subpage,
+        };
+        is_subpage && [page.code, ALL_PAGES].contains(&self.page)
     }
-    Ok(Request { header, block_descriptor, values, page })
 }
 
 pub(super) fn fill(request: Request, unit: Served<'_>, writer: &mut Writer<'_>) {
@@ -104,7 +124,7 @@ pub(super) fn fill(request: Request, unit: Served<'_>, writer: &mut Writer<'_>) 
         Header::Ten => writer.put(&[0, 0, 0, specific, long_lba, 0, 0, descriptor_bytes]),
     }
     block_descriptor(request.block_descriptor, unit.view, writer);
-    for page in PAGES.iter().filter(|page| [page.code, ALL_PAGES].contains(&request.page)) {
+    for page in Page::of_unit(unit.view).filter(|page| request.is_of(page)) {
         let bytes = match request.values {
             Values::Current => page.of(&unit.view.modes),
             Values::Changeable => page.changeable(unit.view),

@@ -1,7 +1,7 @@
 //! MODE SELECT(6) and (10) (SPC-5 §6.12, §6.13): the parameter list, judged whole before anything of it holds.
 
 use crate::scsi::cdb::Cdb;
-use crate::scsi::report::mode::pages::{HEADER_BYTES, Page};
+use crate::scsi::report::mode::pages::{Page, SPF};
 use crate::scsi::report::mode::{BlockDescriptor, Header};
 use crate::scsi::sense::Sense;
 use crate::scsi::table;
@@ -54,15 +54,7 @@ pub fn select(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Modes, Sense> {
     }
     let mut modes = unit.modes;
     let mut at = pages_at(header(cdb), list, unit)?;
-    while let Some(&[code, length]) = next_header(list, at)? {
-        // PS, reserved here, and SPF: there are no subpages.
-        if code & 0xc0 != 0 {
-            return Err(bit(at, if code & 0x80 != 0 { 7 } else { 6 }));
-        }
-        let page = Page::find(code).ok_or_else(|| bit(at, 5))?;
-        if usize::from(length) != page.bytes - HEADER_BYTES {
-            return Err(byte(at + 1));
-        }
+    while let Some(page) = next_page(list, at, unit)? {
         let sent = list.get(at..at + page.bytes).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
         page.select(sent, at, unit, &mut modes)?;
         at += page.bytes;
@@ -70,12 +62,26 @@ pub fn select(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Modes, Sense> {
     Ok(modes)
 }
 
-/// The header of the page that begins there; none at the end of the list.
-fn next_header(list: &[u8], at: usize) -> Result<Option<&[u8; HEADER_BYTES]>, Sense> {
-    match list.get(at..) {
-        None | Some([]) => Ok(None),
-        Some(rest) => rest.first_chunk().map(Some).ok_or(Sense::PARAMETER_LIST_LENGTH),
+/// The page that begins there, its header found right; none at the end of the list.
+fn next_page(list: &[u8], at: usize, unit: &UnitView) -> Result<Option<&'static Page>, Sense> {
+    let (code, subpage, length_at, length) = match *list.get(at..).unwrap_or_default() {
+        [] => return Ok(None),
+        // PS, reserved here.
+        [code, ..] if code & 0x80 != 0 => return Err(bit(at, 7)),
+        [code, subpage, high, low, ..] if code & SPF != 0 => {
+            (code & !SPF, subpage, at + 2, u16::from_be_bytes([high, low]))
+        }
+        [code, length, ..] if code & SPF == 0 => (code, 0, at + 1, u16::from(length)),
+        _ => return Err(Sense::PARAMETER_LIST_LENGTH),
+    };
+    let Some(page) = Page::find(code, subpage, unit) else {
+        let is_code_known = Page::of_unit(unit).any(|page| page.code == code);
+        return Err(if subpage != 0 && is_code_known { byte(at + 1) } else { bit(at, 5) });
+    };
+    if usize::from(length) != page.bytes - page.header_bytes() {
+        return Err(byte(length_at));
     }
+    Ok(Some(page))
 }
 
 /// Where the pages begin, once the mode parameter header and the block descriptor are found right. MODE DATA LENGTH and the

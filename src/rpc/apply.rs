@@ -1,0 +1,69 @@
+//! Another configuration, without a new start: only what differs is touched, and either all of it is done or nothing.
+//!
+//! [`plan`] says which calls lead there and what takes each of them back; here they are made. Deleting disks comes last:
+//! it cannot be taken back, and what is left to do after a failure there is said.
+
+mod plan;
+mod things;
+
+use super::config::{self, Plan};
+use super::context::Context;
+use super::fault::Fault;
+use super::json::Json;
+use super::methods;
+
+/// A method and its parameters.
+type Call = (String, Json);
+
+/// A call, and those that take it back where something can.
+#[derive(Clone, PartialEq, Debug)]
+struct Step {
+    call: Call,
+    back: Option<Vec<Call>>,
+}
+
+/// Makes the configuration what `wanted` says, or says which calls would. What it does not say of a thing stays as it is.
+///
+/// # Errors
+/// Something differs that cannot be changed while the daemon runs, or a call failed; then those before it are taken back.
+pub(super) fn apply(context: &Context, wanted: &Plan, is_dry: bool) -> Result<Vec<Call>, Fault> {
+    let _alone = context.apply_alone();
+    let current = Plan::parse(&config::text(context)?).map_err(Fault::internal)?;
+    let steps = plan::plan(&current, wanted).map_err(|problems| Fault {
+        detail: Some(problems.join("; ")),
+        ..Fault::params("not while the daemon runs")
+    })?;
+    if !is_dry {
+        make(context, &steps)?;
+    }
+    Ok(steps.into_iter().map(|step| step.call).collect())
+}
+
+fn make(context: &Context, steps: &[Step]) -> Result<(), Fault> {
+    for (index, step) in steps.iter().enumerate() {
+        let (method, params) = &step.call;
+        let Err(fault) = methods::call(context, method, params.clone()) else { continue };
+        let failed = format!("{method}: {}", fault.text());
+        let remains = if step.back.is_none() {
+            format!("everything else is done; {} calls are left", steps.len() - index)
+        } else {
+            match take_back(context, &steps[..index]) {
+                Ok(()) => "nothing has changed".to_owned(),
+                Err(failed) => format!("what was done before could not be taken back whole: {failed}"),
+            }
+        };
+        return Err(Fault { message: format!("{failed}: {remains}"), ..fault });
+    }
+    Ok(())
+}
+
+/// All that can be; what failed of it.
+fn take_back(context: &Context, steps: &[Step]) -> Result<(), String> {
+    let mut failed = Vec::new();
+    for (method, params) in steps.iter().rev().filter_map(|step| step.back.as_ref()).flatten() {
+        if let Err(fault) = methods::call(context, method, params.clone()) {
+            failed.push(format!("{method}: {}", fault.text()));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}

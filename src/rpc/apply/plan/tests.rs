@@ -1,0 +1,187 @@
+//! Two files in, the calls between them out.
+
+use super::*;
+use crate::rpc::difference;
+
+const BDEV: &str = r#"{"method":"bdev_null_create","params":{"name":"N0","num_blocks":8,"block_size":512,"uuid":"f81d4fae-7dec-41d0-a765-00a0c91e6bf6"}}"#;
+const PORTAL: &str = r#"{"method":"iscsi_create_portal_group","params":{"tag":1,"portals":[{"host":"127.0.0.1","port":"3260"}],"private":false}}"#;
+const TARGET: &str = r#"{"method":"iscsi_create_target_node","params":{"name":"iqn.2016-06.io.spdk:t","alias_name":"",
+    "pg_ig_maps":[{"pg_tag":1,"ig_tag":1}],"luns":[{"bdev_name":"N0","lun_id":0}],"queue_depth":64,"disable_chap":false,
+    "require_chap":false,"mutual_chap":false,"chap_group":0,"header_digest":false,"data_digest":false,
+    "lunette_ports":[{"pg_tag":1,"relative_port":1}]}}"#;
+const OPTIONS: &str =
+    r#"{"method":"iscsi_set_options","params":{"node_base":"iqn.2016-06.io.spdk","max_sessions":128}}"#;
+
+fn group(initiators: &str) -> String {
+    format!(
+        r#"{{"method":"iscsi_create_initiator_group","params":{{"tag":1,"initiators":{initiators},"netmasks":["ANY"]}}}}"#
+    )
+}
+
+fn file(calls: &[&str]) -> Plan {
+    Plan::parse(&format!(r#"{{"subsystems":[{{"subsystem":"iscsi","config":[{}]}}]}}"#, calls.join(",")))
+        .unwrap()
+}
+
+/// The calls, and what takes back the last that something does.
+fn seen(current: &[&str], wanted: &[&str]) -> Vec<String> {
+    let steps = plan(&file(current), &file(wanted)).unwrap();
+    let line = |(method, params): &Call| difference::line((method, params));
+    steps
+        .iter()
+        .map(|step| match &step.back {
+            Some(back) => {
+                format!("{} / {}", line(&step.call), back.iter().map(line).collect::<Vec<_>>().join(", "))
+            }
+            None => line(&step.call),
+        })
+        .collect()
+}
+
+fn refused(current: &[&str], wanted: &[&str]) -> Vec<String> {
+    plan(&file(current), &file(wanted)).unwrap_err()
+}
+
+#[test]
+fn what_is_alike_is_left_alone_however_it_is_written() {
+    let any = group(r#"["ANY"]"#);
+    let there = [OPTIONS, BDEV, PORTAL, &any, TARGET];
+    assert_eq!(seen(&there, &there), [""; 0]);
+    let by_hand = [
+        r#"{"method":"bdev_null_create","params":{"name":"N0","num_blocks":8,"block_size":512}}"#,
+        r#"{"method":"bdev_wait_for_examine"}"#,
+        r#"{"method":"bdev_raid_set_options","params":{"process_window_size_kb":1024}}"#,
+        r#"{"method":"iscsi_create_portal_group","params":{"tag":1,"portals":[{"host":"127.0.0.1","port":3260}]}}"#,
+        &any,
+        r#"{"method":"iscsi_create_target_node","params":{"name":"t","alias_name":"","pg_ig_maps":[{"pg_tag":1,"ig_tag":1}],
+            "luns":[{"bdev_name":"N0"}],"queue_depth":64}}"#,
+    ];
+    assert_eq!(seen(&there, &by_hand), [""; 0]);
+}
+
+#[test]
+fn things_are_made_first_and_deleted_last_disks_last_of_all() {
+    let any = group(r#"["ANY"]"#);
+    let redirect = r#"{"method":"iscsi_target_node_set_redirect","params":{"name":"iqn.2016-06.io.spdk:t","pg_tag":1,
+        "redirect_host":"192.0.2.1","redirect_port":"3260"}}"#;
+    let other = r#"{"method":"bdev_null_create","params":{"name":"N1","num_blocks":8,"block_size":512}}"#;
+    let lines = seen(&[BDEV, PORTAL, &any, TARGET, redirect], &[other, PORTAL]);
+    let methods: Vec<_> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(
+        methods,
+        ["bdev_null_create", "iscsi_delete_target_node", "iscsi_delete_initiator_group", "bdev_null_delete"]
+    );
+    assert!(lines[0].ends_with(r#" / bdev_null_delete {"name":"N1"}"#));
+    // A target comes back with what was set of it; a disk does not.
+    assert!(
+        lines[1].contains(" / iscsi_create_target_node {")
+            && lines[1].contains(", iscsi_target_node_set_redirect {")
+    );
+    assert_eq!(lines[3], r#"bdev_null_delete {"name":"N0"}"#);
+}
+
+#[test]
+fn a_target_is_changed_in_place() {
+    let wanted = r#"{"method":"iscsi_create_target_node","params":{"name":"t","alias_name":"",
+        "pg_ig_maps":[{"pg_tag":1,"ig_tag":2}],"luns":[{"bdev_name":"N1"},{"bdev_name":"N0"}],"queue_depth":64,
+        "require_chap":true,"chap_group":3}}"#;
+    let name = r#""name":"iqn.2016-06.io.spdk:t""#;
+    assert_eq!(
+        seen(&[OPTIONS, TARGET], &[wanted]),
+        [
+            format!(
+                r#"lunette_target_node_remove_lun {{{name},"lun_id":0}} / iscsi_target_node_add_lun {{{name},"bdev_name":"N0","lun_id":0}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_add_lun {{{name},"bdev_name":"N1","lun_id":0}} / lunette_target_node_remove_lun {{{name},"lun_id":0}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_add_lun {{{name},"bdev_name":"N0","lun_id":1}} / lunette_target_node_remove_lun {{{name},"lun_id":1}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_add_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":2}}]}} / iscsi_target_node_remove_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":2}}]}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_remove_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":1}}]}} / iscsi_target_node_add_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":1}}]}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":true,"mutual_chap":false,"chap_group":3}} / iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":false,"mutual_chap":false,"chap_group":0}}"#
+            ),
+        ]
+    );
+}
+
+#[test]
+fn groups_are_changed_from_the_first_difference_on() {
+    assert_eq!(
+        seen(&[&group(r#"["a","b","c"]"#)], &[&group(r#"["a","c"]"#)]),
+        [
+            r#"iscsi_initiator_group_remove_initiators {"tag":1,"initiators":["b","c"]} / iscsi_initiator_group_add_initiators {"tag":1,"initiators":["b","c"]}"#,
+            r#"iscsi_initiator_group_add_initiators {"tag":1,"initiators":["c"]} / iscsi_initiator_group_remove_initiators {"tag":1,"initiators":["c"]}"#,
+        ]
+    );
+    let auth = |secret: &str| {
+        format!(
+            r#"{{"method":"iscsi_create_auth_group","params":{{"tag":3,"secrets":[{{"user":"u","secret":"{secret}"}},{{"user":"v","secret":"s"}}]}}}}"#
+        )
+    };
+    assert_eq!(
+        seen(&[&auth("one")], &[&auth("two")]),
+        [
+            r#"iscsi_auth_group_remove_secret {"tag":3,"user":"u"} / iscsi_auth_group_add_secret {"tag":3,"user":"u","secret":"***"}"#,
+            r#"iscsi_auth_group_add_secret {"tag":3,"user":"u","secret":"***"} / iscsi_auth_group_remove_secret {"tag":3,"user":"u"}"#,
+        ]
+    );
+}
+
+#[test]
+fn settings_are_set_set_back_and_taken_back() {
+    let redirect = |host: &str| {
+        format!(
+            r#"{{"method":"iscsi_target_node_set_redirect","params":{{"name":"iqn.2016-06.io.spdk:t","pg_tag":1,"redirect_host":"{host}","redirect_port":"3260"}}}}"#
+        )
+    };
+    let (one, two) = (redirect("192.0.2.1"), redirect("192.0.2.2"));
+    let call = |host: &str| {
+        format!(
+            r#"iscsi_target_node_set_redirect {{"name":"iqn.2016-06.io.spdk:t","pg_tag":1,"redirect_host":"{host}","redirect_port":"3260"}}"#
+        )
+    };
+    let none = r#"iscsi_target_node_set_redirect {"name":"iqn.2016-06.io.spdk:t","pg_tag":1}"#;
+    let (first, second) = (call("192.0.2.1"), call("192.0.2.2"));
+    assert_eq!(seen(&[TARGET], &[TARGET, &one]), [format!("{first} / {none}")]);
+    assert_eq!(seen(&[TARGET, &one], &[TARGET, &two]), [format!("{second} / {first}")]);
+    assert_eq!(seen(&[TARGET, &one], &[TARGET]), [format!("{none} / {first}")]);
+    let alua = r#"{"method":"lunette_target_node_set_alua_state","params":{"name":"iqn.2016-06.io.spdk:t","pg_tag":1,"state":"standby","lun_id":0,"preferred":true}}"#;
+    assert_eq!(
+        seen(&[TARGET, alua], &[TARGET])[0].split(" / ").next().unwrap(),
+        r#"lunette_target_node_set_alua_state {"name":"iqn.2016-06.io.spdk:t","pg_tag":1,"lun_id":0,"state":"active_optimized","preferred":false}"#
+    );
+}
+
+#[test]
+fn what_cannot_be_changed_is_all_said_at_once() {
+    let bigger = r#"{"method":"bdev_null_create","params":{"name":"N0","num_blocks":16,"block_size":512}}"#;
+    let malloc = r#"{"method":"bdev_malloc_create","params":{"name":"N0","num_blocks":8,"block_size":512}}"#;
+    let deeper = TARGET.replace("\"queue_depth\":64", "\"queue_depth\":128");
+    let fewer = OPTIONS.replace("128", "64");
+    assert_eq!(
+        refused(
+            &[OPTIONS, BDEV, TARGET],
+            &[&fewer, bigger, &deeper, r#"{"method":"log_set_level","params":{"level":"INFO"}}"#]
+        ),
+        [
+            "log_set_level cannot be compared: say it by calls that lunette_save_config writes",
+            "iscsi_set_options: max_sessions is 128: it can be 64 from the next start on only",
+            "bdev N0: num_blocks is 8, which stays: for 16 delete it and make it again",
+            "target iqn.2016-06.io.spdk:t: queue_depth is 64, which stays: for 128 delete it and make it again",
+        ]
+    );
+    assert_eq!(
+        refused(&[BDEV], &[malloc]),
+        ["bdev N0 was made by bdev_null_create, not bdev_malloc_create: give the new one another name"]
+    );
+    assert_eq!(refused(&[], &[BDEV, BDEV]), ["bdev N0 is made twice"]);
+    let nameless = r#"{"method":"bdev_malloc_create","params":{"num_blocks":8,"block_size":512}}"#;
+    assert_eq!(refused(&[], &[nameless]), ["bdev_malloc_create without name: say it, to be found again"]);
+}

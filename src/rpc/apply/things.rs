@@ -1,0 +1,196 @@
+//! What a configuration's calls make and set, and what takes that back.
+
+use super::Call;
+use crate::rpc::json::{Json, object};
+
+/// What there is several of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Family {
+    Bdev,
+    PortalGroup,
+    InitiatorGroup,
+    AuthGroup,
+    Target,
+}
+
+impl Family {
+    /// For people.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Family::Bdev => "bdev",
+            Family::PortalGroup => "portal group",
+            Family::InitiatorGroup => "initiator group",
+            Family::AuthGroup => "authentication group",
+            Family::Target => "target",
+        }
+    }
+}
+
+/// A call that makes a thing.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) create: &'static str,
+    pub(super) family: Family,
+    /// The parameter that names the thing.
+    pub(super) key: &'static str,
+    delete: &'static str,
+}
+
+impl Kind {
+    const fn bdev(create: &'static str, delete: &'static str) -> Kind {
+        Kind { create, family: Family::Bdev, key: "name", delete }
+    }
+
+    const fn group(create: &'static str, family: Family, delete: &'static str) -> Kind {
+        Kind { create, family, key: "tag", delete }
+    }
+
+    pub(super) fn find(method: &str) -> Option<&'static Kind> {
+        KINDS.iter().find(|kind| kind.create == method)
+    }
+
+    /// What deletes the thing that `params` made.
+    pub(super) fn delete(&self, params: &Json) -> Call {
+        let key = params.member(self.key).cloned().unwrap_or(Json::Null);
+        // SPDK names what this call makes by what it is made of.
+        let key = if self.key == "base_name" { format!("EE_{}", text(&key)).into() } else { key };
+        let name = if self.key == "tag" { "tag" } else { "name" };
+        (self.delete.to_owned(), Json::Object(vec![(name.to_owned(), key)]))
+    }
+}
+
+const KINDS: &[Kind] = &[
+    Kind::bdev("bdev_malloc_create", "bdev_malloc_delete"),
+    Kind::bdev("bdev_null_create", "bdev_null_delete"),
+    Kind::bdev("bdev_aio_create", "bdev_aio_delete"),
+    Kind::bdev("bdev_uring_create", "bdev_uring_delete"),
+    Kind::bdev("bdev_passthru_create", "bdev_passthru_delete"),
+    Kind::bdev("bdev_delay_create", "bdev_delay_delete"),
+    Kind { create: "bdev_error_create", family: Family::Bdev, key: "base_name", delete: "bdev_error_delete" },
+    Kind::bdev("bdev_nvme_attach_controller", "bdev_nvme_detach_controller"),
+    Kind::bdev("lunette_cdrom_create", "lunette_cdrom_delete"),
+    Kind::group("iscsi_create_portal_group", Family::PortalGroup, "iscsi_delete_portal_group"),
+    Kind::group("iscsi_create_initiator_group", Family::InitiatorGroup, "iscsi_delete_initiator_group"),
+    Kind::group("iscsi_create_auth_group", Family::AuthGroup, "iscsi_delete_auth_group"),
+    Kind {
+        create: "iscsi_create_target_node",
+        family: Family::Target,
+        key: "name",
+        delete: "iscsi_delete_target_node",
+    },
+];
+
+/// A call that sets something, of a thing that is there.
+#[derive(Debug)]
+pub(super) struct Setter {
+    pub(super) method: &'static str,
+    /// The parameters that say of what.
+    pub(super) key: &'static [&'static str],
+    /// What the first of them names.
+    pub(super) of: Option<Family>,
+    /// The other parameters that set it back.
+    back: fn() -> Json,
+}
+
+impl Setter {
+    pub(super) fn find(method: &str) -> Option<&'static Setter> {
+        SETTERS.iter().find(|setter| setter.method == method)
+    }
+
+    /// What undoes the call that had these parameters, where nothing was set before.
+    pub(super) fn back(&self, params: &Json) -> Call {
+        let mut members: Vec<(String, Json)> = Vec::new();
+        for &name in self.key {
+            members.extend(params.member(name).map(|value| (name.to_owned(), value.clone())));
+        }
+        if let Json::Object(more) = (self.back)() {
+            members.extend(more);
+        }
+        (self.method.to_owned(), Json::Object(members))
+    }
+}
+
+const SETTERS: &[Setter] = &[
+    Setter { method: "bdev_nvme_set_hotplug", key: &[], of: None, back: || object! { "enable": false } },
+    Setter { method: "lunette_isns_set_server", key: &[], of: None, back: || object! {} },
+    Setter {
+        method: "lunette_bdev_set_identity",
+        key: &["name"],
+        of: Some(Family::Bdev),
+        back: || object! {},
+    },
+    Setter {
+        method: "lunette_bdev_set_alua",
+        key: &["name"],
+        of: Some(Family::Bdev),
+        back: || object! { "explicit": false },
+    },
+    Setter {
+        method: "iscsi_portal_group_set_auth",
+        key: &["tag"],
+        of: Some(Family::PortalGroup),
+        back: || object! {},
+    },
+    Setter {
+        method: "iscsi_enable_histogram",
+        key: &["name"],
+        of: Some(Family::Target),
+        back: || object! { "enable": false },
+    },
+    Setter {
+        method: "iscsi_target_node_set_redirect",
+        key: &["name", "pg_tag"],
+        of: Some(Family::Target),
+        back: || object! {},
+    },
+    Setter {
+        method: "lunette_target_node_set_lun_map",
+        key: &["name", "ig_tag"],
+        of: Some(Family::Target),
+        back: || object! {},
+    },
+    Setter {
+        method: "lunette_target_node_set_port_group",
+        key: &["name", "pg_tag"],
+        of: Some(Family::Target),
+        back: || object! {},
+    },
+    Setter {
+        method: "lunette_target_node_set_portal_group_auth",
+        key: &["name", "pg_tag"],
+        of: Some(Family::Target),
+        back: || object! {},
+    },
+    Setter {
+        method: "lunette_target_node_set_alua_state",
+        key: &["name", "pg_tag", "lun_id", "bdev_name"],
+        of: Some(Family::Target),
+        back: || object! { "state": "active_optimized", "preferred": false },
+    },
+];
+
+/// Calls that leave nothing behind that could differ.
+pub(super) const WITHOUT_EFFECT: &[&str] = &["bdev_wait_for_examine", "bdev_examine"];
+
+/// A name or number, as text.
+pub(super) fn text(json: &Json) -> String {
+    json.text().map_or_else(|| json.to_string(), str::to_owned)
+}
+
+/// Whether what is wanted is what is there: what is not said may be as it is, and numbers may be written as strings.
+pub(super) fn is_met(wanted: &Json, current: Option<&Json>) -> bool {
+    match (wanted, current) {
+        (Json::Object(members), Some(current)) => {
+            members.iter().all(|(name, value)| is_met(value, current.member(name)))
+        }
+        (Json::Array(wanted), Some(Json::Array(current))) => {
+            wanted.len() == current.len()
+                && wanted.iter().zip(current).all(|(wanted, current)| is_met(wanted, Some(current)))
+        }
+        (Json::Array(wanted), None) => wanted.is_empty(),
+        (Json::Null | Json::Bool(false) | Json::Unsigned(0), None) => true,
+        (Json::String(wanted), None) => wanted.is_empty(),
+        (_, None) => false,
+        (wanted, Some(current)) => wanted == current || text(wanted) == text(current),
+    }
+}

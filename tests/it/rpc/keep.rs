@@ -1,0 +1,304 @@
+//! Changes are on disk when they are answered; the last versions; the way back.
+
+use std::path::Path;
+
+use lunette::rpc::config::Plan;
+use lunette::rpc::versions::Versions;
+use lunette_initiator::{Client, Config};
+use serde_json::{Value, json};
+
+use super::config::lunette;
+use super::daemon::{Folder, Managed, two_groups};
+
+const TARGET: &str = "iqn.2016-06.io.spdk:t";
+
+fn keeping() -> Managed {
+    Managed::keeping(Folder::new(), Plan::default())
+}
+
+/// The names of the RAM disks that the file makes.
+fn disks(daemon: &Managed) -> Vec<String> {
+    let text = std::fs::read_to_string(daemon.folder.path("config.json")).unwrap();
+    let whole: Value = serde_json::from_str(&text).unwrap();
+    let subsystems = whole["subsystems"].as_array().unwrap();
+    let calls = subsystems.iter().flat_map(|subsystem| subsystem["config"].as_array().unwrap());
+    let disks = calls.filter(|call| call["method"] == "bdev_malloc_create");
+    disks.map(|call| call["params"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+fn causes(file: &Path) -> Vec<String> {
+    Versions::of(file).list().unwrap().into_iter().map(|version| version.cause).collect()
+}
+
+fn create(name: &str) -> String {
+    format!(r#"{{"name":"{name}","num_blocks":8,"block_size":512}}"#)
+}
+
+#[test]
+fn a_change_is_in_the_file_when_it_is_answered() {
+    let daemon = keeping();
+    let file = daemon.folder.path("config.json");
+    // What only tells, is refused or changes nothing writes nothing.
+    daemon.ok("bdev_get_bdevs", "{}");
+    daemon.refused("bdev_malloc_delete", r#"{"name":"A"}"#);
+    daemon.ok("bdev_reset_iostat", "{}");
+    assert!(!file.exists());
+    daemon.ok("bdev_malloc_create", &create("A"));
+    assert_eq!(disks(&daemon), ["A"]);
+    daemon.ok("bdev_malloc_create", &create("B"));
+    daemon.ok("bdev_reset_iostat", "{}");
+    assert_eq!(disks(&daemon), ["A", "B"]);
+    daemon.ok("bdev_malloc_delete", r#"{"name":"A"}"#);
+    assert_eq!(disks(&daemon), ["B"]);
+    assert_eq!(causes(&file), ["bdev_malloc_create", "bdev_malloc_create", "bdev_malloc_delete"]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let folder = daemon.stop();
+    let daemon = Managed::keeping(folder, Plan::parse(&text).unwrap());
+    // Loading it was no change.
+    assert_eq!(causes(&file).len(), 3);
+    assert_eq!(daemon.ok("lunette_get_config", "{}"), serde_json::from_str::<Value>(&text).unwrap());
+    // What somebody did to the file meanwhile is kept, and put right on demand.
+    std::fs::write(&file, "{}").unwrap();
+    daemon.ok("lunette_save_config", "{}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(causes(&file)[3..], ["found", "lunette_save_config"]);
+}
+
+#[test]
+fn a_batch_is_saved_once() {
+    let daemon = keeping();
+    let calls = ["A", "B", "C"].map(|name| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":"{name}","method":"bdev_malloc_create","params":{}}}"#,
+            create(name)
+        )
+    });
+    let mut wire = daemon.connect();
+    wire.send(&format!("[{}]", calls.join(",")));
+    let answers: Value = serde_json::from_str(&wire.line()).unwrap();
+    let answers = answers.as_array().unwrap();
+    assert_eq!(
+        answers.iter().map(|answer| answer["result"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["A", "B", "C"]
+    );
+    assert_eq!(disks(&daemon), ["A", "B", "C"]);
+    assert_eq!(causes(&daemon.folder.path("config.json")), ["bdev_malloc_create"]);
+}
+
+#[test]
+fn clients_at_once_share_writes_and_each_finds_its_own() {
+    let daemon = keeping();
+    std::thread::scope(|scope| {
+        for client in 0..8 {
+            let daemon = &daemon;
+            scope.spawn(move || {
+                let mut wire = daemon.connect();
+                for number in 0..5 {
+                    let name = format!("M{client}-{number}");
+                    wire.call("bdev_malloc_create", &create(&name)).unwrap();
+                    assert!(disks(daemon).contains(&name));
+                }
+            });
+        }
+    });
+    assert_eq!(disks(&daemon).len(), 40);
+}
+
+#[test]
+fn what_cannot_be_saved_is_said_and_tried_again() {
+    let daemon = keeping();
+    daemon.ok("bdev_malloc_create", &create("A"));
+    let file = daemon.folder.path("config.json");
+    // Where the new file is to be written there is something else.
+    let obstacle = daemon.folder.path(&format!("config.json.new-{}", std::process::id()));
+    std::fs::create_dir(&obstacle).unwrap();
+    let (code, text) = daemon.refused("bdev_malloc_create", &create("B"));
+    let expected = format!(
+        "Internal error: it is done, but it would be gone at the next start, as it cannot be saved: {}: ",
+        file.display()
+    );
+    assert_eq!((code, &text[..expected.len()]), (-32603, &*expected));
+    let in_a_batch = format!(
+        r#"[{{"jsonrpc":"2.0","id":1,"method":"bdev_malloc_delete","params":{{"name":"B"}}}},
+            {{"jsonrpc":"2.0","id":2,"method":"bdev_get_bdevs"}},
+            {{"jsonrpc":"2.0","method":"bdev_malloc_create","params":{}}}]"#,
+        create("C")
+    );
+    let mut wire = daemon.connect();
+    wire.send(&in_a_batch);
+    let answers: Value = serde_json::from_str(&wire.line()).unwrap();
+    assert_eq!(answers[0]["error"]["code"], -32603);
+    assert!(answers[1]["result"].is_array());
+    assert_eq!(disks(&daemon), ["A"]);
+    std::fs::remove_dir(&obstacle).unwrap();
+    // Not even a change.
+    daemon.ok("bdev_reset_iostat", "{}");
+    assert_eq!(disks(&daemon), ["A", "C"]);
+}
+
+#[test]
+fn versions_are_listed_compared_and_brought_back() {
+    let daemon = keeping();
+    daemon.ok("bdev_malloc_create", &create("A"));
+    daemon.ok("iscsi_create_auth_group", r#"{"tag":1,"secrets":[{"user":"u","secret":"correct-horse-12"}]}"#);
+    daemon.ok("bdev_malloc_create", &create("B"));
+    let file = daemon.folder.path("config.json").display().to_string();
+    let run = |args: &[&str]| {
+        let mut args = args.to_vec();
+        args.extend(["-c", &file]);
+        let output = lunette(&args, "");
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, text) = run(&["config", "history", "--json"]);
+    let rows: Value = serde_json::from_str(&text).unwrap();
+    let seen = |row: &Value| (row["version"].clone(), row["by"].clone(), row["is_current"].clone());
+    assert_eq!(code, 0);
+    assert_eq!(seen(&rows[1]), (2.into(), "iscsi_create_auth_group".into(), false.into()));
+    assert_eq!(seen(&rows[2]), (3.into(), "bdev_malloc_create".into(), true.into()));
+    let (code, text) = run(&["config", "history"]);
+    assert_eq!((code, text.lines().count()), (0, 4));
+    assert!(text.lines().nth(3).unwrap().ends_with("bdev_malloc_create  (as the file is)"), "{text}");
+
+    let (code, text) = run(&["config", "diff"]);
+    assert_eq!((code, text.lines().count()), (0, 1), "{text}");
+    assert!(text.starts_with(r#"+ bdev_malloc_create {"name":"B","#), "{text}");
+    let (_, text) = run(&["config", "diff", "3", "1"]);
+    assert_eq!(text.lines().count(), 2);
+    assert_eq!(
+        text.lines().nth(1).unwrap(),
+        r#"- iscsi_create_auth_group {"tag":1,"secrets":[{"user":"u","secret":"***"}]}"#
+    );
+    let (code, text) = run(&["config", "diff", "9"]);
+    assert_eq!((code, text.lines().next().unwrap()), (2, "lunette: there is no version 9; there are 1 to 3"));
+
+    let (code, text) = run(&["config", "rollback", "1"]);
+    assert_eq!(
+        (code, &*text),
+        (1, &*format!("lunette: a daemon runs with {file} and writes it: stop it first\n"))
+    );
+    let folder = daemon.stop();
+    let (code, text) = run(&["config", "rollback", "1"]);
+    assert_eq!((code, &*text), (0, &*format!("{file} is version 1 again: the next start takes it\n")));
+    let daemon = Managed::keeping(folder, Plan::read(Path::new(&file)).unwrap());
+    assert_eq!(disks(&daemon), ["A"]);
+    assert_eq!(causes(Path::new(&file)).last().unwrap(), "rollback");
+}
+
+#[test]
+fn another_configuration_is_applied_whole_or_not_at_all() {
+    let daemon = keeping();
+    let [portal, _] = two_groups(&daemon, false);
+    let session = Client::connect(&portal, Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
+    let now = daemon.ok("lunette_get_config", "{}").to_string();
+    let wanted = daemon.folder.path("wanted.json");
+    let apply = |text: &str, more: &str| {
+        std::fs::write(&wanted, text).unwrap();
+        daemon.call("lunette_apply_config", &format!(r#"{{"filename":"{}"{more}}}"#, wanted.display()))
+    };
+    assert_eq!(apply(&now, "").unwrap(), json!([]));
+
+    // Another LUN on another disk, another group's entry.
+    let with_disk = |text: &str, name: &str| {
+        let create = format!(
+            r#"{{"method":"bdev_null_create","params":{{"name":"{name}","num_blocks":8,"block_size":512}}}}"#
+        );
+        let wait = r#"{"method":"bdev_wait_for_examine"}"#;
+        text.replace(wait, &format!("{create},{wait}"))
+    };
+    let other = with_disk(&now, "N0")
+        .replace(r#""luns":["#, r#""luns":[{"bdev_name":"N0","lun_id":4},"#)
+        .replace(r#""netmasks":["ANY"]"#, r#""netmasks":["127.0.0.0/8"]"#);
+    let methods = |calls: &Value| -> Vec<String> {
+        calls.as_array().unwrap().iter().map(|call| call["method"].as_str().unwrap().to_owned()).collect()
+    };
+    let expected = [
+        "bdev_null_create",
+        "iscsi_initiator_group_remove_initiators",
+        "iscsi_initiator_group_add_initiators",
+        "iscsi_target_node_add_lun",
+    ];
+    assert_eq!(methods(&apply(&other, r#","dry_run":true"#).unwrap()), expected);
+    assert_eq!(daemon.ok("lunette_get_config", "{}").to_string(), now);
+    assert_eq!(methods(&apply(&other, "").unwrap()), expected);
+    let kept = std::fs::read_to_string(daemon.folder.path("config.json")).unwrap();
+    assert!(kept.contains(r#""lun_id": 4"#), "{kept}");
+    assert_eq!(causes(&daemon.folder.path("config.json")).last().unwrap(), "lunette_apply_config");
+    assert_eq!(apply(&other, "").unwrap(), json!([]));
+
+    // One call that fails after others that went well: nothing has changed.
+    let before = daemon.ok("lunette_get_config", "{}").to_string();
+    let fails = with_disk(&before, "N1")
+        .replace(r#""bdev_name":"N0","lun_id":4"#, r#""bdev_name":"nobody","lun_id":5"#);
+    let error = apply(&fails, "").unwrap_err();
+    let text = error["message"].as_str().unwrap();
+    assert!(
+        text.starts_with("iscsi_target_node_add_lun: ") && text.ends_with(": nothing has changed"),
+        "{text}"
+    );
+    let after = daemon.ok("lunette_get_config", "{}").to_string();
+    assert_eq!(sorted(&after), sorted(&before));
+
+    // And back, the disk last; who was logged in still is.
+    assert_eq!(methods(&apply(&now, "").unwrap()).last().unwrap(), "bdev_null_delete");
+    assert_eq!(sorted(&daemon.ok("lunette_get_config", "{}").to_string()), sorted(&now));
+    assert_eq!(daemon.ok("iscsi_get_connections", "{}").as_array().unwrap().len(), 1);
+    drop(session);
+
+    let refused = apply(&now.replace(r#""queue_depth":64"#, r#""queue_depth":65"#), "").unwrap_err();
+    assert_eq!(refused["code"], -32602);
+    let data = refused["data"].as_str().unwrap();
+    assert!(data.starts_with("target iqn.2016-06.io.spdk:t: queue_depth is 64, which stays"), "{data}");
+    let file = wanted.display().to_string();
+    std::fs::write(&wanted, &other).unwrap();
+    let socket = daemon.socket().display().to_string();
+    let output = lunette(&["apply", &file, "-s", &socket, "--dry-run"], "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((output.status.code(), text.lines().last()), (Some(0), Some("4 calls would do it")));
+}
+
+/// A text's lines as a set: LUNs that came back may stand elsewhere.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut parts: Vec<&str> = text.split("},{").collect();
+    parts.sort_unstable();
+    parts
+}
+
+#[test]
+fn one_screen_shows_who_is_served_and_sessions_are_ended() {
+    let daemon = Managed::start();
+    let [portal, _] = two_groups(&daemon, false);
+    let session = Client::connect(&portal, Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
+    let socket = daemon.socket().display().to_string();
+    let run = |args: &[&str]| {
+        let output = lunette(&[args, &["-s", &socket]].concat(), "");
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run(&["status"]);
+    assert_eq!(code, 0);
+    for expected in
+        ["\niqn.2016-06.io.spdk:t  1     1 2            1\n", "\nM0    1 MiB  t/0  ", "\nnothing is wrong\n"]
+    {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    let (_, text) = run(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&status["sessions"], &status["problems"]), (&json!(1), &json!([])));
+    let (_, text) = run(&["sessions"]);
+    assert_eq!(text.lines().count(), 2);
+    assert!(
+        text.lines()
+            .nth(1)
+            .unwrap()
+            .contains("iqn.2026-11.io.example:a  127.0.0.1  iqn.2016-06.io.spdk:t  1 "),
+        "{text}"
+    );
+    assert_eq!(run(&["kick", "iqn.2026-11.io.example:b"]).0, 1);
+    let (code, text) = run(&["kick", "iqn.2026-11.io.example:a"]);
+    assert_eq!(code, 0);
+    assert!(text.contains(" of iqn.2026-11.io.example:a; it may log in again"), "{text}");
+    drop(session);
+    assert_eq!(run(&["sessions"]), (0, "nobody is logged in\n".to_owned()));
+}
