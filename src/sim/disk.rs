@@ -195,6 +195,12 @@ impl Disk {
         self.lock().flying.iter().filter(|io| io.result.is_none()).count()
     }
 
+    /// Whether a write of these blocks has not taken effect.
+    pub fn is_writing(&self, lba: u64, blocks: u32) -> bool {
+        let is_it = |op: Op| matches!(op, Op::Write { .. }) && op.extent() == Some((lba, blocks));
+        self.lock().flying.iter().any(|io| io.result.is_none() && is_it(io.op))
+    }
+
     /// IOs that no reactor has got back.
     pub fn held_count(&self) -> usize {
         self.lock().flying.len()

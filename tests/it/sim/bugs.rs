@@ -56,9 +56,9 @@ bugs! {
     reserve_reply_before_drain: ReserveReplyBeforeDrain,
 }
 
+// CopyNotWaitedFor and NoBufferKept are found by worlds of their own: `copies::cells`, `scarce`.
 bugs! {
     chaos::copies;
-    copy_not_waited_for: CopyNotWaitedFor,
     token_not_broken: TokenNotBroken,
     token_not_held: TokenNotHeld,
 }

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lunette::bdev::ChannelState;
+use lunette::limits::SWALLOW_NS;
 use lunette::reactor::Bug;
 use lunette::reactor::message::NopInTimes;
 use lunette::sim::rng::Rng;
@@ -11,6 +12,7 @@ use lunette_initiator::config::{Config, Offer};
 use lunette_initiator::lun as lun_field;
 use lunette_initiator::session::{Attribute, Function, Tmf};
 
+use super::oracle::Step;
 use super::reserve::{self, Habit};
 use super::what::What;
 use super::world::{DiskOptions, Options, TARGET, World};
@@ -40,6 +42,8 @@ pub(super) struct Chaos {
     /// Blocks are copied, with tokens and without; disks are sanitized.
     copies: bool,
     sanitizes: bool,
+    /// Time passes at this step.
+    jump_at: Option<Step>,
 }
 
 /// Whether blocks are copied in a seed's world, unless they are reserved.
@@ -140,7 +144,19 @@ impl Chaos {
         let (habit, selects) = (Habit::draw(&mut rng), rng.one_in(4));
         world.rng = rng;
         let (copies, sanitizes) = (copies && habit == Habit::Never, sanitizes && habit == Habit::Never);
-        Chaos { world, clients, fault_every, depth, hot_blocks, laziness, habit, selects, copies, sanitizes }
+        Chaos {
+            world,
+            clients,
+            fault_every,
+            depth,
+            hot_blocks,
+            laziness,
+            habit,
+            selects,
+            copies,
+            sanitizes,
+            jump_at: None,
+        }
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -226,8 +242,13 @@ impl Chaos {
         if self.world.rng.one_in(self.fault_every) {
             self.fault();
         }
-        if self.copies && self.world.rng.one_in(30) {
-            self.world.interrupt_copy();
+        let is_free = self.jump_at.is_none_or(|at| at < self.world.step);
+        if self.copies && is_free && self.world.rng.one_in(8) && self.world.interrupt_copy() {
+            // By then it is known, and for longer than it is waited for what a disk does not have.
+            self.jump_at = Some(self.world.step + 100);
+        }
+        if self.jump_at == Some(self.world.step) {
+            self.world.now = self.world.now.after_ns(SWALLOW_NS);
         }
         Ok(())
     }

@@ -141,8 +141,8 @@ impl World {
         }
     }
 
-    /// A session gives up what it asks of a unit, a copy to another one above all.
-    pub(super) fn interrupt_copy(&mut self) {
+    /// A session gives up a copy to another unit, whose disk is being written. Whether there was one.
+    pub(super) fn interrupt_copy(&mut self) -> bool {
         let at_work = |session: &Session| {
             let mut copies = session.ops.values().filter(|op| {
                 matches!(op.what, What::Copy { to, .. } if to.0 != op.unit)
@@ -161,6 +161,7 @@ impl World {
             let tmf = Tmf::new(self.rng.pick(&functions), lun);
             self.manage(index, unit, tmf);
         }
+        !copying.is_empty()
     }
 
     /// A copy within the blocks at the beginning of disks, or what a token needs next.
@@ -199,6 +200,8 @@ impl World {
 mod cells {
     //! What interrupts a copy or a chore, driven by hand: nothing is ended unless the test says so.
 
+    use lunette::limits::SWALLOW_NS;
+    use lunette::reactor::Bug;
     use lunette::reactor::message::NopInTimes;
     use lunette_initiator::scsi::status;
     use lunette_initiator::session::{Completion, Function};
@@ -215,10 +218,14 @@ mod cells {
 
     /// Two disks whose IO ends by hand only, and two sessions.
     fn idle() -> Cell {
+        idle_with(None)
+    }
+
+    fn idle_with(bug: Option<Bug>) -> Cell {
         let options = Options {
             reactors: 2,
             disks: vec![DiskOptions { blocks: 512, block_bytes: 512 }; 2],
-            bug: None,
+            bug,
             buffers: [8, 8, 4, 2],
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
         };
@@ -232,7 +239,10 @@ mod cells {
     /// Blocks 8 and 9 of the first disk are written, and a copy of them to the other, asked of the first, is in the device
     /// of the other: the tag of the write, and of the copy.
     fn copying() -> (Cell, u64, u64) {
-        let mut cell = idle();
+        copying_in(idle())
+    }
+
+    fn copying_in(mut cell: Cell) -> (Cell, u64, u64) {
         let written = cell.issue(0, What::Write { lba: 8, blocks: 2, fua: false });
         cell.settle();
         cell.end_ios();
@@ -263,12 +273,25 @@ mod cells {
         for function in [Function::AbortTaskSet, Function::LogicalUnitReset] {
             let (mut cell, written, copy) = copying();
             let itt = cell.manage(0, function);
+            cell.pass(SWALLOW_NS);
             assert_eq!(cell.tmf_answer(0, itt), None, "{function:?}: the other disk has its write");
             cell.end_ios();
             assert_eq!((cell.tmf_answer(0, itt), is_copied(&cell, written)), (Some(0), true));
             assert_eq!(ended(&cell, 0, copy), Some(None), "without an answer");
             cell.finish();
         }
+    }
+
+    #[test]
+    fn one_that_does_not_wait_is_found() {
+        let (mut cell, _, copy) = copying_in(idle_with(Some(Bug::CopyNotWaitedFor)));
+        let itt = cell.manage(0, Function::AbortTaskSet);
+        // Data that it might be owed are waited for, in any case.
+        cell.pass(SWALLOW_NS);
+        assert_eq!((cell.tmf_answer(0, itt), ended(&cell, 0, copy)), (Some(0), Some(None)));
+        cell.world.step += 1;
+        cell.world.disks[1].end_one(0);
+        assert!(cell.world.look().is_err());
     }
 
     #[test]
