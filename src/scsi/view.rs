@@ -245,6 +245,8 @@ pub struct TargetView {
     pub ports: Vec<u16>,
     /// The target port group of each of them.
     pub port_groups: Vec<u16>,
+    /// The iSCSI portal group tag of each of them.
+    pub portal_groups: Vec<u16>,
     /// Asymmetric access target port group of this port (SPC-5 §7.8.6.8).
     pub port_group: u16,
     /// iSCSI target portal group tag.

@@ -23,10 +23,11 @@ impl Target {
         self.redirects.retain(|redirect| tags.contains(&redirect.portal_group));
         self.port_auths.retain(|(tag, _)| portals.get(*tag).is_some());
         let told = told(&tags, portals);
-        let mut ascending: Vec<&KnownPort> = known.values().collect();
-        ascending.sort_unstable_by_key(|known| known.port);
-        let ports: Vec<u16> = ascending.iter().map(|known| known.port).collect();
-        let port_groups: Vec<u16> = ascending.iter().map(|known| known.group()).collect();
+        let mut ascending: Vec<(&u16, &KnownPort)> = known.iter().collect();
+        ascending.sort_unstable_by_key(|(_, known)| known.port);
+        let ports: Vec<u16> = ascending.iter().map(|(_, known)| known.port).collect();
+        let port_groups: Vec<u16> = ascending.iter().map(|(_, known)| known.group()).collect();
+        let portal_groups: Vec<u16> = ascending.iter().map(|(tag, _)| **tag).collect();
         let maps: Vec<Option<u32>> =
             std::iter::once(None).chain(self.lun_maps.iter().map(|(tag, _)| Some(*tag))).collect();
         let mut changed = Vec::new();
@@ -36,7 +37,8 @@ impl Target {
             let mappings = self.luns(view.lun_map);
             let is_as_it_was = view.mappings == *mappings
                 && view.portals == told
-                && (&view.ports, &view.port_groups) == (&ports, &port_groups)
+                && (&view.ports, &view.port_groups, &view.portal_groups)
+                    == (&ports, &port_groups, &portal_groups)
                 && view.port_group == group
                 && view.histogram == self.histogram;
             if !is_as_it_was {
@@ -44,6 +46,7 @@ impl Target {
                     portals: told.clone(),
                     ports: ports.clone(),
                     port_groups: port_groups.clone(),
+                    portal_groups: portal_groups.clone(),
                     port_group: group,
                     mappings: mappings.to_vec(),
                     histogram: self.histogram.clone(),
@@ -71,6 +74,7 @@ impl Target {
                 relative_port: known.port,
                 ports: ports.clone(),
                 port_groups: port_groups.clone(),
+                portal_groups: portal_groups.clone(),
                 // A port is a group of its own unless it was put into another: what is told of one says nothing of another
                 // (SPC-5 §5.8).
                 port_group: known.group(),

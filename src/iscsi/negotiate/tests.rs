@@ -161,6 +161,7 @@ fn full_feature_phase() {
         relative_port: 1,
         ports: vec![1],
         port_groups: vec![1],
+        portal_groups: vec![1],
         histogram: None,
         port_group: 1,
         portal_group: 1,
