@@ -57,8 +57,8 @@ pub(super) fn open(
         let path = std::path::absolute(path)
             .map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?;
         let uuid = kept.and_then(|kept| {
-            let source = Source::look(&path, LOOK_PATIENCE);
-            let is_made = source.own.is_none() && args.size.is_some();
+            let (source, is_missing) = Source::look(&path, LOOK_PATIENCE);
+            let is_made = is_missing && args.size.is_some();
             disks::uuid_of(kept, &name, &source, is_made, SystemRandom::uuid())
         });
         let made_of = Recipe {

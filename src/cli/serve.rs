@@ -193,7 +193,7 @@ fn register<N: Net>(control: &mut Control<N>, disk: Product) -> Result<(), Chang
     let bdev = Arc::new(Counted::new(bdev));
     control.register_bdev_as(BdevSpec { bdev, product, recipe, bases: Vec::new() }, kind)?;
     if let Some(path) = path {
-        control.keep_disk(&name, Source::look(&path, files::LOOK_PATIENCE));
+        control.keep_disk(&name, Source::look(&path, files::LOOK_PATIENCE).0);
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! What is kept of a disk (reservations, access states, identity) has its UUID as a key. Disks of before this was kept have
 //! the UUID that they had: nothing of theirs is lost.
 
+use std::io;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -33,8 +34,8 @@ pub struct Source {
 }
 
 impl Source {
-    /// Looks at a path, on a thread of its own: a file system may hang.
-    pub fn look(path: &Path, patience: Duration) -> Source {
+    /// Looks at a path, on a thread of its own: a file system may hang. Says too whether there is nothing, for certain.
+    pub fn look(path: &Path, patience: Duration) -> (Source, bool) {
         let (seen, sight) = mpsc::sync_channel(1);
         let owned = path.to_owned();
         // Nobody may wait for it any more.
@@ -42,8 +43,10 @@ impl Source {
             let _ = seen.send(own(&owned));
         };
         let looking = std::thread::Builder::new().name("bdev-look".to_owned()).spawn(look);
-        let own = looking.ok().and_then(|_| sight.recv_timeout(patience).ok()).flatten();
-        Source { path: path.to_string_lossy().into_owned(), own }
+        let seen = looking.ok().and_then(|_| sight.recv_timeout(patience).ok());
+        let is_missing = matches!(&seen, Some(Err(error)) if error.kind() == io::ErrorKind::NotFound);
+        let own = seen.and_then(Result::ok);
+        (Source { path: path.to_string_lossy().into_owned(), own }, is_missing)
     }
 }
 

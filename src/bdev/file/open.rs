@@ -187,12 +187,15 @@ fn system(path: &Path, what: &'static str, source: io::Error) -> OpenError {
     OpenError::System { path: path.to_owned(), what, source }
 }
 
-/// What a file or block device is, whatever it is called, without opening it; none where it is not there. May block.
-pub fn own(path: &Path) -> Option<Own> {
-    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let stat = rustix::fs::fstat(&fd).ok()?;
+/// What a file or block device is, whatever it is called, without opening it. May block.
+///
+/// # Errors
+/// It is not there (`NotFound`), or cannot be seen.
+pub fn own(path: &Path) -> io::Result<Own> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&fd)?;
     let is_device = file_type(&stat) == FileType::BlockDevice;
-    Some(Own { uuid: uuid(&stat, is_device), born: if is_device { None } else { born(&fd) } })
+    Ok(Own { uuid: uuid(&stat, is_device), born: if is_device { None } else { born(&fd) } })
 }
 
 fn born(fd: &OwnedFd) -> Option<(i64, u32)> {

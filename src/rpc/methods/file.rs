@@ -144,8 +144,8 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     let uuid = match params.uuid {
         Some(Uuid(uuid)) => Some(uuid),
         None => {
-            let source = Source::look(&params.filename, LOOK_PATIENCE);
-            let is_made = source.own.is_none() && params.lunette_create_size.is_some();
+            let (source, is_missing) = Source::look(&params.filename, LOOK_PATIENCE);
+            let is_made = is_missing && params.lunette_create_size.is_some();
             let (name, Uuid(fresh)) = (params.name.clone(), Uuid::random());
             context.control(move |control, _| control.kept_uuid(&name, &source, is_made, fresh))?
         }
@@ -183,7 +183,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         bases: Vec::new(),
     };
     let name = context.register(made)?;
-    let (bdev, source) = (name.clone(), Source::look(&made_of.path, LOOK_PATIENCE));
+    let (bdev, (source, _)) = (name.clone(), Source::look(&made_of.path, LOOK_PATIENCE));
     context.control(move |control, _| control.keep_disk(&bdev, source))?;
     Ok(Json::from(name))
 }
