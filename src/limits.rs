@@ -83,6 +83,8 @@ pub const DELETE_NS: u64 = 30 * SECOND_NS;
 pub const TARGET_LUN_MAPS_MAX: usize = 64;
 /// Records of the state file.
 pub const RECORDS_MAX: usize = 16_384;
+/// The state file does not grow beyond this.
+pub const STATE_BYTES_MAX: usize = 128 << 20;
 /// A command that waits for the state file fails after so long.
 pub const SAVE_NS: u64 = 20 * SECOND_NS;
 /// What could not be written is written again so much later.

@@ -6,6 +6,8 @@
 #   multipath  two portal groups under dm-multipath: paths fail over in both directions while fio verifies, lunette is killed
 #   cdrom   a CD-ROM drive (mounted, locked, ejected, its disc changed) and a removable disk
 #   protect a RAM disk with protection information, type 1
+#   cut     the link to lunette is cut under IO for 10 s, for 30 s, and for longer than the initiator waits
+#   fight   two initiators take a disk from each other by reservations, lunette being killed meanwhile
 #   fio     the jobs of bench/fio, for function only
 # Variables: LUNETTE, the binary; ROUNDS of coming and going (3); OUT, a folder for the guest's output.
 set -euo pipefail
@@ -13,7 +15,7 @@ set -euo pipefail
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
-cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$work/share/"
+cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$lab/ledger.py" "$lab/fight.py" "$work/share/"
 
 in_guest() { # LAB
   local rc=0

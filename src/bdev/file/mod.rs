@@ -33,6 +33,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
 pub(in crate::bdev) use self::open::machine_uuid;
+pub use self::open::{Own, own};
 pub use self::refusal::OpenError;
 pub use self::reopen::Left;
 

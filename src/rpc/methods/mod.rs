@@ -16,6 +16,7 @@ mod medium;
 mod memory;
 mod nvme;
 pub(super) mod options;
+mod path;
 pub(super) mod portal;
 mod spdk;
 pub(super) mod target;
@@ -106,6 +107,7 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    path::METHODS,
     unit::METHODS,
     histogram::METHODS,
     connection::METHODS,
