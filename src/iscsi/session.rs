@@ -74,6 +74,8 @@ pub struct Session {
     has_aborted: bool,
     /// Task management functions that have not been answered.
     pub(in crate::iscsi) tmf_count: usize,
+    /// A response is fenced (RFC 7143 §4.2.2.3): answers of commands wait.
+    is_fenced: bool,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
             ordered_count: 0,
             has_aborted: false,
             tmf_count: 0,
+            is_fenced: false,
         };
         setup.owed.into_iter().for_each(|(unit, ua)| session.attend(unit, ua));
         session

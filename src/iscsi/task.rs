@@ -32,6 +32,17 @@ pub enum Phase {
     Swallowing,
 }
 
+/// What a fence of its session (RFC 7143 §4.2.2.3) is to a command's answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Passage {
+    /// It waits while one is up.
+    Common,
+    /// It waits for one of its own.
+    Waits,
+    /// It is what the fence is for.
+    Free,
+}
+
 /// The part of a WRITE's data whose buffer is held now.
 #[derive(Debug)]
 pub struct Piece {
@@ -239,6 +250,8 @@ pub struct Task {
     pub again: Option<Again>,
     /// READ: the SNACK Tag of the last R-Data SNACK; 0 where there was none.
     pub snack_tag: u32,
+    /// What a fence is to its answer.
+    pub passage: Passage,
     /// A device keeps an IO of it beyond all deadlines: nobody waits for its end any more.
     pub is_given_up: bool,
     /// IOs submitted before this one are of an earlier go, and mean nothing any more.
@@ -296,6 +309,7 @@ impl Task {
             watched_at: None,
             again: None,
             snack_tag: 0,
+            passage: Passage::Common,
             is_given_up: false,
             restarted_at: 0,
             links: Links::default(),
@@ -311,6 +325,11 @@ impl Task {
     pub fn is_told_later(&self) -> bool {
         let is_aborted = self.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
         self.phase == Phase::Running && is_aborted && self.ios > 0 && !self.is_given_up
+    }
+
+    /// Whether it is decided how it ends, and nothing more is awaited.
+    pub fn is_ready_to_end(&self) -> bool {
+        self.outcome.is_some() && self.ios == 0 && !self.is_asked && !self.is_owed_data()
     }
 
     /// Whether nothing more comes of it: it was answered or aborted.

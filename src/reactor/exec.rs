@@ -124,7 +124,9 @@ impl<N: Net> Reactor<N> {
         if let Some(link) = self.conns.get_mut(conn) {
             link.conn.decide(key, outcome, &mut self.tables.cx(link.conn.session_key(), now));
         }
-        self.settle(conn, key, now);
+        if !self.is_behind_fence(key, now) {
+            self.settle(conn, key, now);
+        }
     }
 
     /// The connection that a task is with now: another one may have taken it over since `before`.

@@ -98,7 +98,7 @@ impl<N: Net> Reactor<N> {
                 let what = What::Session { session, unit: None, before: self.serial + 1 };
                 self.drain_for(what, Then::Answer { ticket, function: 0, is_of_many: true }, now);
             }
-            TmfOutcome::Complete => self.answer_tmf(ticket, 0, TmfReply::Complete, now),
+            TmfOutcome::Complete => self.answer_tmf_of_many(ticket, 0, now),
             TmfOutcome::Rejected => self.answer_tmf(ticket, 0, TmfReply::Rejected, now),
         }
     }

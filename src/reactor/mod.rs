@@ -17,6 +17,7 @@ mod chore;
 mod conns;
 mod copy;
 mod exec;
+mod fence;
 mod hold;
 mod hungry;
 mod inbox;

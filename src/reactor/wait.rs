@@ -39,6 +39,10 @@ pub(super) enum What {
     Range(HoldRange),
     /// None; commands of a session that have not come.
     Missing { session: SessionId, before: Sn },
+    /// None; that an initiator has acknowledged all it was told on each connection of a session, which then is behind its fence.
+    Acknowledged { session: SessionId, is_raised: bool },
+    /// The same on one connection: the fenced response.
+    AcknowledgedOn { conn: Key },
 }
 
 impl What {
@@ -53,7 +57,7 @@ impl What {
             What::Commands { units, before } => io.serial < *before && units.contains(&io.of),
             What::Forbidden { unit } => io.is_forbidden && [io.unit, io.of].contains(unit),
             What::Range(range) => range.meets(io),
-            What::Missing { .. } => false,
+            What::Missing { .. } | What::Acknowledged { .. } | What::AcknowledgedOn { .. } => false,
         }
     }
 }
@@ -73,6 +77,12 @@ pub(super) enum Then {
     HoldApplied(HoldId),
     /// A task management function is carried out.
     Act { conn: Key, call: TmfCall },
+    /// A fenced task management function is answered.
+    AnswerFenced { session: SessionId, ticket: TmfTicket, function: u8 },
+    /// A fenced command ends.
+    EndFenced { session: SessionId, task: Key },
+    /// A session's fence is lowered.
+    LowerFence(SessionId),
 }
 
 /// Something that waits.
@@ -201,6 +211,14 @@ impl<N: Net> Reactor<N> {
             let has_come = session.is_none_or(|key| self.tables.sessions[key].has_all_before(before));
             return (has_come || now >= waiting.swallow_until).then_some(true);
         }
+        if let What::Acknowledged { session, is_raised } = waiting.what {
+            return self.is_acknowledged(index, session, is_raised, now).then_some(true);
+        }
+        if let What::AcknowledgedOn { conn } = waiting.what {
+            let is_late = now >= waiting.deadline;
+            self.waits[index].look_at = waiting.deadline;
+            return (is_late || self.has_acknowledged_on(conn)).then_some(true);
+        }
         let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
         let is_in_any = self.tables.ios.iter().any(|(_, io)| is_in_device(io));
         // A command that control may yet carry out counts too: nothing of it happens after the answer.
@@ -249,6 +267,21 @@ impl<N: Net> Reactor<N> {
         None
     }
 
+    /// Whether all of a session has been acknowledged, or that has been waited for long enough; its fence is raised first.
+    fn is_acknowledged(&mut self, index: usize, session: SessionId, is_raised: bool, now: Tick) -> bool {
+        if !is_raised {
+            let deadline = now.after_ns(limits::DRAIN_NS);
+            self.waits[index].look_at = deadline;
+            if !self.raise_fence(session, now) {
+                return false;
+            }
+            let waiting = &mut self.waits[index];
+            (waiting.what, waiting.deadline) = (What::Acknowledged { session, is_raised: true }, deadline);
+        }
+        self.waits[index].look_at = self.waits[index].deadline;
+        now >= self.waits[index].deadline || self.has_acknowledged(session)
+    }
+
     /// RFC 7143 §4.2.3.3: the response to a function that covers several tasks waits for the data that the initiator
     /// still owes for them, here for a bounded time.
     fn is_owed_data(&mut self, index: usize, now: Tick) -> bool {
@@ -289,6 +322,9 @@ impl<N: Net> Reactor<N> {
 
     fn carry_on(&mut self, then: Then, is_clean: bool, now: Tick) {
         match then {
+            Then::Answer { ticket, function, is_of_many: true } if is_clean => {
+                self.answer_tmf_of_many(ticket, function, now);
+            }
             Then::Answer { ticket, function, .. } => {
                 let reply = if is_clean { TmfReply::Complete } else { TmfReply::Rejected };
                 self.answer_tmf(ticket, function, reply, now);
@@ -298,6 +334,11 @@ impl<N: Net> Reactor<N> {
             Then::HoldApplied(id) => self.hold_applied(id, is_clean),
             Then::Ungate(session) => self.open_gate(session, now),
             Then::Act { conn, call } => self.act(conn, &call, now),
+            Then::AnswerFenced { session, ticket, function } => {
+                self.answer_fenced(session, ticket, function, now);
+            }
+            Then::EndFenced { session, task } => self.end_fenced(session, task, now),
+            Then::LowerFence(session) => self.lower_fence(session, now),
         }
     }
 

@@ -2,10 +2,11 @@
 //! not come.
 
 use lunette::bdev::error::{Fault, Kind};
-use lunette_initiator::pdu::request::{DataOut, ScsiCommand, TextRequest, TmfRequest};
-use lunette_initiator::pdu::response::{R2t, Response, ScsiResponse, TextResponse, TmfResponse};
+use lunette_initiator::pdu::request::{DataOut, NopOut, ScsiCommand, TextRequest, TmfRequest};
+use lunette_initiator::pdu::response::{NopIn, R2t, Response, ScsiResponse, TextResponse, TmfResponse};
 use lunette_initiator::pdu::{NO_TAG, Pdu};
 use lunette_initiator::scsi::cdb;
+use lunette_initiator::session::{Function, Tmf};
 use lunette_initiator::socket::Wire;
 use lunette_initiator::{Offer, lun};
 
@@ -97,6 +98,35 @@ fn functions_and_texts_are_neither_aborted_nor_reassigned() {
     assert_eq!(replied(wire, 2), 0);
 }
 
+/// A NOP-In that asks for an answer comes next. What was sent under StatSNs below `exp_stat_sn` is acknowledged by that.
+fn acknowledge(wire: &mut Wire, cmd_sn: u32, exp_stat_sn: u32) {
+    let (Response::NopIn(NopIn { itt: NO_TAG, ttt, lun, stat_sn, .. }), _) = next(wire) else {
+        panic!("no question")
+    };
+    assert!(ttt != NO_TAG);
+    assert_eq!(stat_sn, exp_stat_sn, "shown, and not used up");
+    let nop = NopOut { immediate: true, lun, itt: NO_TAG, ttt, cmd_sn, exp_stat_sn };
+    wire.send(&nop.with([])).unwrap();
+}
+
+/// The status of a command, and its StatSN.
+fn status(wire: &mut Wire, itt: u32) -> (u8, u32) {
+    match next(wire) {
+        (Response::Scsi(end), _) if end.itt == itt => (end.status, end.stat_sn),
+        other => panic!("no response to {itt}: {other:?}"),
+    }
+}
+
+/// An echo, so that whatever was to be said before it has been said; it acknowledges nothing. Its StatSN.
+fn echo(wire: &mut Wire, cmd_sn: u32, exp_stat_sn: u32) -> u32 {
+    let nop = NopOut { immediate: true, itt: 0xec0, ttt: NO_TAG, cmd_sn, exp_stat_sn, ..NopOut::default() };
+    wire.send(&nop.with([])).unwrap();
+    match next(wire) {
+        (Response::NopIn(NopIn { itt: 0xec0, stat_sn, .. }), _) => stat_sn,
+        other => panic!("no echo: {other:?}"),
+    }
+}
+
 /// RFC 7143 §4.2.3.3: what is on its way on another connection is covered as well.
 #[test]
 fn a_function_waits_for_commands_before_it_on_other_connections() {
@@ -109,12 +139,92 @@ fn a_function_waits_for_commands_before_it_on_other_connections() {
     second.send(&tmf(2, 9, 0, cmd_sn)).unwrap();
     assert!(is_quiet(&mut second, cmd_sn), "a command before it has not come");
     session.first.send(&read).unwrap();
-    assert!(is_quiet(&mut session.first, cmd_sn));
-    assert!(is_quiet(&mut second, cmd_sn), "it has come, and the device has it");
+    let first_sn = echo(&mut session.first, cmd_sn, 0) + 1;
+    let second_sn = echo(&mut second, cmd_sn, 0) + 1;
     world.disks[0].faults.release(rule);
+    acknowledge(&mut session.first, cmd_sn, first_sn);
+    acknowledge(&mut second, cmd_sn, second_sn);
     assert_eq!(replied(&mut second, 9), 0);
+    acknowledge(&mut second, cmd_sn, second_sn + 1);
     assert!(is_quiet(&mut session.first, cmd_sn), "it was aborted");
     let ready = session.command(2, &crate::connections::ready());
     session.first.send(&ready).unwrap();
     assert_eq!(ends(&mut session.first, 2), 0);
+}
+
+/// RFC 7143 §4.2.2.3: nothing that was said before it may come later, and nothing that is said after it earlier.
+#[test]
+fn the_answer_to_a_function_is_fenced() {
+    let world = World::start(setup(0));
+    let offer =
+        Offer { task_reporting: Some("FastAbort,ResponseFence,RFC3720".to_owned()), ..Offer::usual() };
+    let mut session = Session::begin(&world, offer);
+    assert_eq!(session.first_params.task_reporting, "ResponseFence");
+    let (mut second, outcome) = world.wire(&session.config.joining(session.tsih, 2));
+    let ready = session.command(1, &crate::connections::ready());
+    session.first.send(&ready).unwrap();
+    let (0, before) = status(&mut session.first, 1) else { panic!() };
+    let cmd_sn = session.cmd_sn;
+    let abort = TmfRequest {
+        immediate: true,
+        function: 2,
+        itt: 9,
+        cmd_sn,
+        exp_stat_sn: outcome.exp_stat_sn.0,
+        ..TmfRequest::default()
+    };
+    second.send(&abort.with([])).unwrap();
+    // A status is not acknowledged on the first connection: it is asked, and until it answers commands are held.
+    let (Response::NopIn(question), _) = next(&mut session.first) else { panic!("no question") };
+    assert_eq!((question.itt, question.stat_sn), (NO_TAG, before + 1));
+    let held = [session.command(2, &crate::connections::ready()), session.read(3, 0, 1)];
+    for command in &held {
+        session.first.send(command).unwrap();
+    }
+    // Data are no answer, as long as no status is with them.
+    let (Response::DataIn(data), _) = next(&mut session.first) else { panic!("no data") };
+    assert_eq!((data.itt, data.has_status), (3, false));
+    let stat_sn = echo(&mut session.first, session.cmd_sn, before);
+    assert_eq!(stat_sn, before + 1, "nothing but the echo");
+    let answer = NopOut {
+        immediate: true,
+        itt: NO_TAG,
+        ttt: question.ttt,
+        cmd_sn: session.cmd_sn,
+        exp_stat_sn: stat_sn + 1,
+        ..NopOut::default()
+    };
+    session.first.send(&answer.with([])).unwrap();
+    let (Response::Tmf(reply), _) = next(&mut second) else { panic!("no answer") };
+    assert_eq!((reply.itt, reply.response), (9, 0));
+    let stat_sn = echo(&mut session.first, session.cmd_sn, stat_sn + 1);
+    acknowledge(&mut second, session.cmd_sn, reply.stat_sn + 1);
+    // With that the rest follows.
+    assert_eq!(status(&mut session.first, 2), (0, stat_sn + 1));
+    assert_eq!(status(&mut session.first, 3), (0, stat_sn + 2));
+}
+
+/// The unit attention for a reset by somebody else is fenced on a session with several connections.
+#[test]
+fn a_unit_attention_for_an_abort_is_fenced() {
+    let world = World::start(setup(0));
+    let mut session = Session::begin(&world, Offer::usual());
+    let (mut second, outcome) = world.wire(&session.config.joining(session.tsih, 2));
+    let second_sn = outcome.exp_stat_sn.0;
+    let mut other = world.client("b");
+    let ready = session.command(1, &crate::connections::ready());
+    session.first.send(&ready).unwrap();
+    let (0, before) = status(&mut session.first, 1) else { panic!() };
+    assert_eq!(other.task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap(), 0);
+    let asked = ScsiCommand { exp_stat_sn: second_sn, ..crate::connections::ready() };
+    let asked = session.command(2, &asked);
+    second.send(&asked).unwrap();
+    acknowledge(&mut session.first, session.cmd_sn, before + 1);
+    let (Response::Scsi(end), data) = next(&mut second) else { panic!("no status") };
+    assert_eq!((end.itt, end.stat_sn), (2, second_sn));
+    assert_eq!((data[4], data[14], data[15]), (0x6, 0x29, 0x03));
+    let ready = session.command(3, &crate::connections::ready());
+    session.first.send(&ready).unwrap();
+    acknowledge(&mut second, session.cmd_sn, second_sn + 1);
+    assert_eq!(ends(&mut session.first, 3), 0);
 }

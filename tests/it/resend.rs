@@ -104,7 +104,7 @@ fn a_read_that_is_under_way_begins_anew() {
 #[test]
 fn data_that_are_sent_again_leave_memory_to_others() {
     const BLOCKS: u16 = 32 * 1024;
-    let world = World::start(Setup { pool_bytes: 6 << 20, disks: vec![(BLOCKS.into(), 512)], ..setup(1) });
+    let world = World::start(Setup { pool_bytes: 10 << 20, disks: vec![(BLOCKS.into(), 512)], ..setup(1) });
     let wide = Offer { error_recovery_level: Some(1), ..Offer::usual() };
     let mut session = Session::begin(&world, wide);
     assert_eq!(session.first_params.error_recovery_level, 1);

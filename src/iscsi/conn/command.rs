@@ -172,11 +172,10 @@ impl Conn {
     pub fn settle(&mut self, key: Key, cx: &mut Cx<'_>) -> bool {
         let Some(task) = cx.tasks.get(key) else { return false };
         let Some(outcome) = task.outcome else { return false };
-        if task.ios > 0
-            || task.is_asked
-            || task.is_owed_data()
-            || matches!(task.phase, Phase::Early | Phase::Answered)
-        {
+        if !task.is_ready_to_end() || matches!(task.phase, Phase::Early | Phase::Answered) {
+            return false;
+        }
+        if task.phase != Phase::Swallowing && !cx.session.may_answer(task.passage) {
             return false;
         }
         if task.phase == Phase::Swallowing {

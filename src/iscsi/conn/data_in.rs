@@ -56,8 +56,9 @@ impl Conn {
         task.queued_bytes += bytes;
         task.data_sn = data_sn.plus(data_in_pdus(&self.params, offset, bytes));
         let is_last = is_final && task.queued_bytes >= task.moves_bytes;
-        // What may have to be sent again has its status in a PDU of its own.
-        let status = (!self.retains).then_some((Status::Good.code(), task.residual));
+        // What may have to be sent again has its status in a PDU of its own, and so has what waits for a fence.
+        let is_apart = self.retains || !cx.session.may_answer(task.passage);
+        let status = (!is_apart).then_some((Status::Good.code(), task.residual));
         let last = is_last.then_some(status);
         let segment_bytes_max = self.params.send_segment_bytes_max;
         let item = TxItem::DataIn {
@@ -71,7 +72,7 @@ impl Conn {
             keeps: task.keeps(),
         };
         self.push(item, cx);
-        if is_last && self.retains {
+        if is_last && is_apart {
             self.decide(key, Outcome::GOOD, cx);
             self.settle(key, cx);
         } else if is_last {

@@ -158,6 +158,8 @@ pub struct Conn {
     life: Life,
     /// What was answered is kept until it is acknowledged.
     retains: bool,
+    /// ExpStatSN, where the session has several connections.
+    acknowledged: Sn,
     /// The logout that was answered was for recovery.
     is_recovery: bool,
     /// Immediate commands that have not ended.
@@ -190,6 +192,7 @@ impl Conn {
             tx,
             life: Life::Open,
             retains: setup.retains,
+            acknowledged: setup.stat_sn,
             is_recovery: false,
             immediate_count: 0,
             tmfs: ArrayVec::new(),
@@ -273,7 +276,8 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
-                if self.retains && self.is_own_stat_sn(&bhs) {
+                if (self.retains || !cx.session.is_single()) && self.is_own_stat_sn(&bhs) {
+                    self.acknowledged = bhs.exp_stat_sn();
                     self.acknowledge(bhs.exp_stat_sn(), cx);
                 }
                 let payload = self.begin(&bhs, cx)?;
@@ -369,6 +373,12 @@ impl Conn {
     /// Copies what is lent to data that were not sent, so that it can go back.
     pub fn keep_lent(&mut self, tx: &mut Slab<Queued>, solicited: &Pool) {
         self.tx.keep_lent(tx, solicited);
+    }
+
+    /// Whether the initiator has said that it has all that it was told here, or nothing more is said here. To be asked where the
+    /// session has several connections.
+    pub fn is_acknowledged(&self) -> bool {
+        !self.is_sending() || self.tx.is_empty() && self.acknowledged == self.tx.stat_sn()
     }
 
     /// Whether something waits to be sent.

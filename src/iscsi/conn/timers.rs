@@ -119,11 +119,22 @@ impl Conn {
         let is_silent = timers.ask_ns > 0 && is_over(Some(timers.heard_at), timers.ask_ns);
         if is_silent && timers.asked_at.is_none() && self.life == Life::Open {
             self.timers.asked_at = Some(now);
-            self.timers.nop_count = self.timers.nop_count.wrapping_add(1) & 0x7fff_ffff;
-            let nop = NopIn { lun: [0; 8], itt: TAG_NONE, ttt: self.timers.nop_count };
-            self.push_control(nop.encode(), None, StatSn::Show, cx);
+            self.ask(cx);
         }
         Ok(())
+    }
+
+    /// Asks for a NOP-Out, which acknowledges what was sent (RFC 7143 §4.2.2.3.3), where that is not acknowledged.
+    pub fn ask_acknowledgement(&mut self, cx: &mut Cx<'_>) {
+        if !self.is_acknowledged() {
+            self.ask(cx);
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Cx<'_>) {
+        self.timers.nop_count = self.timers.nop_count.wrapping_add(1) & 0x7fff_ffff;
+        let nop = NopIn { lun: [0; 8], itt: TAG_NONE, ttt: self.timers.nop_count };
+        self.push_control(nop.encode(), None, StatSn::Show, cx);
     }
 
     /// Since when the task that has waited longest has waited for data. Aborted ones do not count: their initiator may have

@@ -2,6 +2,7 @@
 
 use super::Session;
 use crate::iscsi::sn::Sn;
+use crate::iscsi::task::{Passage, Phase, Task, Tasks};
 use crate::limits;
 use crate::slab::Key;
 
@@ -29,6 +30,31 @@ impl Session {
     /// Whether all commands before this one have come, or are on no connection: of one alone nothing that was lost comes any more.
     pub fn has_all_before(&self, cmd_sn: Sn) -> bool {
         self.is_single() || !self.window.expected().is_before(cmd_sn)
+    }
+
+    /// From now on answers of commands wait. Whether they did not do so before.
+    pub fn raise_fence(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_fenced, true)
+    }
+
+    /// Answers of commands wait no more.
+    pub fn lower_fence(&mut self) {
+        self.is_fenced = false;
+    }
+
+    /// Whether the answer of this task may leave.
+    pub(in crate::iscsi) fn may_answer(&self, passage: Passage) -> bool {
+        match passage {
+            Passage::Common => !self.is_fenced,
+            Passage::Waits => false,
+            Passage::Free => true,
+        }
+    }
+
+    /// The next task whose answer has waited for nothing but the fence.
+    pub fn next_held(&self, tasks: &Tasks) -> Option<Key> {
+        let is_held = |task: &Task| task.phase == Phase::Running && task.is_ready_to_end();
+        tasks.find(&self.tasks, |task| is_held(task) && self.may_answer(task.passage))
     }
 
     /// ExpCmdSN, where control has to be told anew.

@@ -41,7 +41,7 @@ impl Extended {
             }
         }
         let more = more.unwrap_or_default();
-        if !is_whole(first, more.len()) {
+        if !segments.is_empty() || !is_whole(first, more.len()) {
             return Err(Malformed);
         }
         let mut tail = [0; 16];
@@ -107,6 +107,15 @@ mod tests {
         let mut short = FIRST;
         short[7] = 8;
         assert!(Extended::read(short, &[]).is_ok(), "all of them");
+    }
+
+    #[test]
+    fn one_that_is_cut_anywhere() {
+        let segments = [0, 17, 1, 0, 0, 0, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 1, 0, 5, 2, 0, 0, 0, 2, 0];
+        for bytes in (0..segments.len()).filter(|bytes| *bytes != 20) {
+            assert_eq!(Extended::read(FIRST, &segments[..bytes]), Err(Malformed), "{bytes} bytes");
+        }
+        assert!(Extended::read(FIRST, &segments[..20]).is_ok());
     }
 
     #[test]
