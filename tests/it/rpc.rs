@@ -9,6 +9,7 @@ mod isns;
 mod keep;
 mod objects;
 mod protection;
+mod sg;
 mod targets;
 mod units;
 mod wire;
