@@ -101,6 +101,6 @@ const BLKSECTGET: u32 = 0x1267;
 fn ask(file: &File, question: u32) -> Option<c_int> {
     let mut answer: c_int = 0;
     // SAFETY: the descriptor is open while the file is borrowed; a generic SCSI device answers both questions with an `int`.
-    let result = unsafe { libc::ioctl(file.as_raw_fd(), question.into(), &raw mut answer) };
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::Ioctl::from(question), &raw mut answer) };
     (result >= 0).then_some(answer)
 }
