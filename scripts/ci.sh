@@ -20,7 +20,7 @@ FULL=("${ALL[@]}" mutants fuzz)
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=600 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -105,8 +105,10 @@ stage_rpc() { # SPDK's own clients, spdk-rpc and spdk-cli, drive the JSON-RPC so
 }
 
 stage_conformance() { # libiscsi's suite against lunette, compared with conformance.toml, and tgt beside it
+  local runs=8
+  [[ $CI_LEVEL != all ]] || runs=3
   release_binary; host_packages
-  checks python3 scripts/conformance.py --out "$OUT/conformance"
+  checks python3 scripts/conformance.py --runs "$runs" --out "$OUT/conformance"
 }
 
 stage_idle() { # CPU, memory and wake-up of a target that has nothing to do
@@ -155,6 +157,8 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   count 1 0 0
   ROUNDS=$rounds OUT=$OUT/disks checks scripts/lab/labs/target.sh disks
   OUT=$OUT/multipath checks scripts/lab/labs/target.sh multipath
+  OUT=$OUT/cut checks scripts/lab/labs/target.sh cut
+  OUT=$OUT/fight checks scripts/lab/labs/target.sh fight
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 

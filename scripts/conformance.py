@@ -8,11 +8,11 @@ settings meet in two of them: a RAM disk or a file, blocks of 512 or 4096 bytes,
 (one way or mutual), InitialR2T, immediate data. Of the first three, which is what --runs 3 asks for, each has most of it.
 Tests that ask for more find it, so that they do not skip: WRITE_PROTECTED ones the disk with SWP set by iscsi-swp, LARGE_BLOCKS ones a RAM
 disk at LUN 1 that says it has larger physical blocks, where LUN 0 is a RAM disk, REMOVABLE ones a disk of the same kind whose medium
-comes out at LUN 2, SLOW ones a slow disk at LUN 3. Every test runs by itself under a time limit.
+comes out at LUN 2, SLOW ones a slow disk at LUN 3, MULTIPATH ones two paths in any run. Every test runs by itself under a time limit.
 
 What it ends with must be exactly what conformance.toml says: a test listed there under [skip] or [fail], or for some runs under
 [SECTION.skip] or [SECTION.fail], must end so and have a reason; any other must pass. Sections of a run are parts of its name (file-512+chap: file,
-file-512, chap) and the whole. A listed test that passes, a name that the tool does not have, and another number of tests are failures
+file-512, chap) and the whole. Under `either` is what passes or not by an accident of the tool's, which its reason has to name. A listed test that passes, a name that the tool does not have, and another number of tests are failures
 too; a timeout or a crash cannot be listed. --record rewrites the file from this run, which must be of all eight, and keeps the reasons; what is
 new in it says UNEXPLAINED, which fails until somebody writes why. tgt is only there to compare with. Results land in DIR:
 table.md, *.tsv, *.log.
@@ -41,10 +41,12 @@ LARGE_BLOCKS = ("CompareAndWrite.InvalidDataOutSize", "WriteSame10.InvalidDataOu
 # These find a disk at LUN 3 that is slow enough for them, and so many seconds: they look once a minute for what they wait for.
 SLOW = {"Sanitize.Reset": 100}
 SLOW_MIB = 8
+MULTIPATH = "MultipathIO."
 REMOVABLE = ("NoMedia.", "PreventAllow.", "StartStopUnit.Simple", "StartStopUnit.NoLoej")
 UNEXPLAINED = "UNEXPLAINED"
 # A listed failure whose reason begins so may end in a crash of the tool as well: tgt's does, too.
 TOOL_IS_WRONG = "the tool is wrong"
+KINDS = ("skip", "fail", "either")
 HEAD = """\
 # What libiscsi's iscsi-test-cu is expected to end with on lunette's disks where that is not a pass, and why: on all of
 # them, then what only some of them end with. scripts/conformance.py compares exactly: a listed test that starts to pass is
@@ -119,7 +121,8 @@ class Disk(Target):
             lun = 1
         login = f"{CHAP[0]}%{CHAP[1]}@" if self.chap else ""
         query = f"?target_user={CHAP[2]}&target_password={CHAP[3]}" if self.chap == "mutual" else ""
-        return [self.url(lun, portal, login, query) for portal in range(1 if self.one_path else 2)]
+        paths = 1 if self.one_path and not test.startswith(MULTIPATH) else 2
+        return [self.url(lun, portal, login, query) for portal in range(paths)]
 
 
 class Elsewhere(Target):
@@ -238,10 +241,11 @@ def sections(run):
 
 
 def listed(expected, run):
-    """{name: (result, reason)} of what is listed for this run, and the names that are listed twice for it."""
+    """{name: (result, reason)} of what is listed for this run, and the names that are listed twice for it. What is listed as
+    `either` passes or fails, by an accident of the tool's."""
     found, twice = {}, []
     for part in (expected, *(expected.get(section, {}) for section in sections(run))):
-        for kind in ("skip", "fail"):
+        for kind in KINDS:
             for name, reason in part.get(kind, {}).items():
                 if name in found:
                     twice.append(name)
@@ -260,8 +264,10 @@ def compare(disk, results, expected, is_part=False):
     right = 0
     for name, (result, _, why) in results.items():
         want, reason = exceptions.get(name, ("pass", None))
-        if result == "crash" and want == "fail" and reason.startswith(TOOL_IS_WRONG):
-            result = "fail"
+        if want != "pass" and reason.startswith(TOOL_IS_WRONG):
+            result = "fail" if result == "crash" else result
+            if want == "either" and result in ("pass", "fail"):
+                want = result
         if result != want:
             wrong.append(f"{name}: {result} where {want} is expected{': ' + why if why else ''}")
         elif reason is not None and (not reason.strip() or UNEXPLAINED in reason):
@@ -279,9 +285,11 @@ def record(results, expected):
         known, _ = listed(expected, run)
         for name, (result, _, why) in of.items():
             kind, reason = known.get(name, ("", ""))
+            if kind == "either":
+                result = kind
             if result == "crash" and kind == "fail" and reason.startswith(TOOL_IS_WRONG):
                 result = "fail"
-            if result in ("skip", "fail"):
+            if result in KINDS:
                 reason = reason if kind == result else f"{UNEXPLAINED}: {why}"
                 exceptions.setdefault((result, name, reason), set()).add(run)
     about = {"": set(results)}
@@ -297,10 +305,10 @@ def record(results, expected):
                 left = left - runs
     # What a lab ran with --at is kept as it is.
     for section, of in expected.items():
-        if isinstance(of, dict) and section not in ("skip", "fail") and section not in about:
+        if isinstance(of, dict) and section not in KINDS and section not in about:
             tables.update({(section, kind): reasons for kind, reasons in of.items()})
     text = HEAD + f"tests = {max(len(of) for of in results.values())}\n"
-    for section, kind in sorted(tables, key=lambda key: (key[0], key[1] != "skip")):
+    for section, kind in sorted(tables, key=lambda key: (key[0], KINDS.index(key[1]))):
         prefix = f'"{section}".' if "+" in section else section and f"{section}."
         text += f"\n[{prefix}{kind}]\n"
         for name, reason in tables[section, kind].items():
@@ -388,6 +396,10 @@ def self_test():
                                "x-1": ran | {"B.b": ran["A.a"]}}, {}))["x-1+one+two"], {"skip": {"B.b": f"{UNEXPLAINED}: [SKIPPED] x"}}),
         ("each two settings meet", sorted(set(ways(RUNS.values(), 2).values())), [2]),
         ("each setting is in the first three, immediate data apart", len(ways(list(RUNS.values())[:3], 1)), 13),
+        ("either as it falls", [wrongs(ran | {"A.a": (result, 0, "")}, good | {"either": {"A.a": f"{TOOL_IS_WRONG}: it races"}})
+                                for result in ("pass", "fail", "crash", "skip", "timeout")], [0, 0, 0, 1, 1]),
+        ("either, but whose fault is it?", wrongs(ran, good | {"either": {"A.a": "it races"}}), 1),
+        ("record keeps either", tomllib.loads(record({"d": ran}, good | {"either": {"A.a": TOOL_IS_WRONG}}))["either"], {"A.a": TOOL_IS_WRONG}),
         ("record quotes", tomllib.loads(record({"d": quoted}, {}))["fail"], {"A.a": f'{UNEXPLAINED}: say "no" \\ then'}),
     ]
     wrong = [(name, got, want) for name, got, want in cases if got != want]

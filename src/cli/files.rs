@@ -15,9 +15,14 @@ use crate::bdev::Bdev as _;
 use crate::bdev::drive::CD_BLOCK_BYTES;
 use crate::bdev::file::{FileDisk, OpenError, Opening, Recipe};
 use crate::bdev::sg::{self, SgDisk};
+use crate::control::disks::{self, Source};
+use crate::control::store::Records;
+use crate::control::thread::SystemRandom;
 
 /// All of them together get so long to open: longer than a predecessor gets to leave.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So long a file system gets to say what is there.
+pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 /// A command of a device that is passed through may take so long.
 const SG_TIMEOUT_MS: u32 = 60_000;
 
@@ -34,8 +39,12 @@ pub(super) enum Served {
     Sg(Arc<SgDisk>, sg::Recipe),
 }
 
-/// Opens what the switches ask for. `taken`: names that other disks have.
-pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<Served>, Failed> {
+/// Opens what the switches ask for. `taken`: names that other disks have; `kept`: what the state file holds.
+pub(super) fn open(
+    args: &Serve,
+    taken: BTreeSet<String>,
+    kept: Option<&Records>,
+) -> Result<Vec<Served>, Failed> {
     let mut taken = taken;
     let mut opening = Vec::new();
     for path in &args.paths {
@@ -44,15 +53,22 @@ pub(super) fn open(args: &Serve, taken: BTreeSet<String>) -> Result<Vec<Served>,
             continue;
         }
         let is_disc = is_disc(args, path);
+        let name = free_name(path, &mut taken);
+        let path = std::path::absolute(path)
+            .map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?;
+        let uuid = kept.and_then(|kept| {
+            let source = Source::look(&path, LOOK_PATIENCE);
+            let is_made = source.own.is_none() && args.size.is_some();
+            disks::uuid_of(kept, &name, &source, is_made, SystemRandom::uuid())
+        });
         let made_of = Recipe {
-            name: free_name(path, &mut taken),
-            path: std::path::absolute(path)
-                .map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?,
+            name,
+            path,
             create_bytes: args.size,
             block_bytes: if is_disc { Some(CD_BLOCK_BYTES) } else { args.block_size },
             cache: args.cache.into(),
             read_only: args.read_only || is_disc,
-            uuid: None,
+            uuid,
         };
         let disk = FileDisk::new(made_of.clone());
         let disk = Arc::new(disk.map_err(|error| Failed::usage(format!("--size: {error}")))?);

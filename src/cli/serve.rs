@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -19,9 +19,11 @@ use crate::bdev::malloc::{self, Malloc};
 use crate::bdev::null::Null;
 use crate::control::access::{InitiatorGroup, NameRule};
 use crate::control::auth::{Auth, AuthGroup, Chap};
+use crate::control::disks::Source;
 use crate::control::error::ChangeError;
 use crate::control::portals::{Portal, PortalGroup};
 use crate::control::registry::BdevSpec;
+use crate::control::store::Records;
 use crate::control::targets::NewTarget;
 use crate::control::thread::{Daemon, Options, SystemRandom};
 use crate::control::{Control, options};
@@ -41,7 +43,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     let management = Management::prepare(args)?;
     let state = state::open(args)?;
     #[cfg_attr(not(feature = "spdk"), expect(unused_mut, reason = "SPDK has more"))]
-    let mut disks = disks(args)?;
+    let mut disks = disks(args, state.as_ref().map(|state| &state.records))?;
     #[cfg(feature = "spdk")]
     let mut attached = super::spdk::start(args)?.map(|(attached, bdevs)| {
         disks.extend(bdevs);
@@ -181,28 +183,36 @@ pub(super) struct Product {
     pub(super) product: String,
     pub(super) recipe: String,
     pub(super) kind: DeviceKind,
+    /// The file that it is made of, if it is one.
+    pub(super) path: Option<PathBuf>,
 }
 
 fn register<N: Net>(control: &mut Control<N>, disk: Product) -> Result<(), ChangeError> {
-    let Product { bdev, product, recipe, kind } = disk;
+    let Product { bdev, product, recipe, kind, path } = disk;
+    let name = bdev.info().name;
     let bdev = Arc::new(Counted::new(bdev));
-    control.register_bdev_as(BdevSpec { bdev, product, recipe, bases: Vec::new() }, kind)
+    control.register_bdev_as(BdevSpec { bdev, product, recipe, bases: Vec::new() }, kind)?;
+    if let Some(path) = path {
+        control.keep_disk(&name, Source::look(&path, files::LOOK_PATIENCE));
+    }
+    Ok(())
 }
 
 /// The disks asked for.
-fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
+fn disks(args: &Serve, kept: Option<&Records>) -> Result<Vec<Product>, Failed> {
     let demo = Disk { name: "demo".to_owned(), blocks: 512 * 1024, block_bytes: 512 };
     let asked_for = args.mallocs.iter().chain(&args.nulls);
     let names: BTreeSet<String> = asked_for.map(|disk| disk.name.clone()).collect();
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
     let kind = DeviceKind::Disk;
-    for served in files::open(args, names)? {
+    for served in files::open(args, names, kept)? {
         let File { disk, made_of } = match served {
             Served::File(file) => file,
             Served::Sg(device, made_of) => {
                 let recipe = recipes::sg(&made_of, &device);
-                disks.push(Product { bdev: device, product: "SCSI device".to_owned(), recipe, kind });
+                let product = "SCSI device".to_owned();
+                disks.push(Product { bdev: device, product, recipe, kind, path: None });
                 continue;
             }
         };
@@ -212,11 +222,13 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
             let bdev = Drive::new(drive, Some(disk));
             let recipe = recipes::cdrom(&bdev.info(), Some(&made_of.path));
             let kind = DeviceKind::CdRom;
-            disks.push(Product { bdev: Arc::new(bdev), product: "CD-ROM".to_owned(), recipe, kind });
+            let path = Some(made_of.path);
+            disks.push(Product { bdev: Arc::new(bdev), product: "CD-ROM".to_owned(), recipe, kind, path });
             continue;
         }
         let recipe = recipes::file(&disk.info(), &made_of, FileKind::Aio);
-        disks.push(Product { bdev: disk, product: "AIO disk".to_owned(), recipe, kind });
+        let path = Some(made_of.path);
+        disks.push(Product { bdev: disk, product: "AIO disk".to_owned(), recipe, kind, path });
     }
     for disk in demo.into_iter().chain(&args.mallocs) {
         let recipe = malloc::Recipe {
@@ -231,12 +243,24 @@ fn disks(args: &Serve) -> Result<Vec<Product>, Failed> {
         let bdev = Malloc::new(recipe)
             .map_err(|error| Failed::failure(format!("no memory for the RAM disk {}: {error}", disk.name)))?;
         let recipe = recipes::malloc(&bdev.info(), disk.blocks);
-        disks.push(Product { bdev: Arc::new(bdev), product: "RAM disk".to_owned(), recipe, kind });
+        disks.push(Product {
+            bdev: Arc::new(bdev),
+            product: "RAM disk".to_owned(),
+            recipe,
+            kind,
+            path: None,
+        });
     }
     for Disk { name, blocks, block_bytes } in args.nulls.iter().cloned() {
         let bdev = Null::new(name, blocks, block_bytes, SystemRandom::uuid());
         let recipe = recipes::null(&bdev.info());
-        disks.push(Product { bdev: Arc::new(bdev), product: "null disk".to_owned(), recipe, kind });
+        disks.push(Product {
+            bdev: Arc::new(bdev),
+            product: "null disk".to_owned(),
+            recipe,
+            kind,
+            path: None,
+        });
     }
     Ok(disks)
 }

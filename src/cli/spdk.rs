@@ -34,7 +34,13 @@ pub(super) fn start(args: &Serve) -> Result<Option<(Attached, Vec<Product>)>, Fa
     let product = |disk: Arc<_>| {
         let product = crate::bdev::spdk::SpdkDisk::product(&disk).to_owned();
         // What makes it again is in SPDK's file, not in lunette's.
-        Product { bdev: disk as Arc<dyn Bdev>, product, recipe: String::new(), kind: DeviceKind::Disk }
+        Product {
+            bdev: disk as Arc<dyn Bdev>,
+            product,
+            recipe: String::new(),
+            kind: DeviceKind::Disk,
+            path: None,
+        }
     };
     let products = disks.into_iter().map(product).collect();
     Ok(Some((Attached { _spdk: spdk, notices: Some(notices) }, products)))

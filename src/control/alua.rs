@@ -1,5 +1,10 @@
 //! Access states of logical units at target port groups: changed by the operator and by SET TARGET PORT GROUPS, saved, then
 //! put in force by a barrier that waits for the IO of a group that loses the medium.
+//!
+//! Of a unit whose medium was not found yet it is not known under which key its record is: what is said of it meanwhile is kept
+//! ([`Early`]) and saved when the medium comes.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
@@ -8,17 +13,59 @@ use super::done::Done;
 use super::error::{ChangeError, What};
 use super::keeper::Then;
 use super::pending::ChangeId;
-use super::saving::{AfterSave, small};
+use super::saving::{AfterSave, NO_ROOM, small};
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket};
-use crate::scsi::Outcome;
 use crate::scsi::alua::{self, AccessState, Alua, Cause, Group};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{LunNumber, UnitView};
+use crate::scsi::{Outcome, Status};
 
 /// The kind of record that access states have.
 const RECORD: &str = "alua";
+
+/// One thing that is changed.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Group(Group),
+    Explicit(bool),
+}
+
+impl Turn {
+    fn over(self, alua: &Alua) -> Alua {
+        match self {
+            Turn::Group(group) => alua.with(&[group]),
+            Turn::Explicit(is_explicit) => alua.with_explicit(is_explicit),
+        }
+    }
+
+    /// Whether nothing is left of the other after this one.
+    fn hides(self, other: Turn) -> bool {
+        match (self, other) {
+            (Turn::Group(new), Turn::Group(old)) => new.number == old.number,
+            (Turn::Explicit(_), Turn::Explicit(_)) => true,
+            _ => false,
+        }
+    }
+}
+
+/// What was said of units before their medium was found, and whether it yields to what was saved.
+#[derive(Debug, Default)]
+pub(super) struct Early(BTreeMap<UnitId, Vec<(Turn, bool)>>);
+
+impl Early {
+    fn add(&mut self, unit: UnitId, turn: Turn, yields: bool) {
+        let turns = self.0.entry(unit).or_default();
+        turns.retain(|(old, _)| !turn.hides(*old));
+        turns.push((turn, yields));
+    }
+
+    /// The unit is gone.
+    pub(super) fn forget(&mut self, unit: UnitId) {
+        self.0.remove(&unit);
+    }
+}
 
 /// Who wants a change.
 #[derive(Debug)]
@@ -39,15 +86,26 @@ pub(super) struct Shifting {
     by: By,
 }
 
+/// Which LUNs of a target are meant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Luns {
+    /// All, those of maps included.
+    All,
+    /// The one of this number, of those that everybody finds.
+    Number(LunNumber),
+    /// What this bdev is served as, whatever its numbers are.
+    Bdev(String),
+}
+
 /// What an operator wants at a target port.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccessChange {
     /// The target.
     pub target: String,
-    /// The portal group, by tag: its port is a target port group of its own.
+    /// A portal group, by tag: meant is the target port group that its port is in.
     pub portal_group: u16,
-    /// One of the target's LUNs; all where none is given.
-    pub lun: Option<LunNumber>,
+    /// Which of the target's LUNs.
+    pub luns: Luns,
     /// The state from now on.
     pub state: AccessState,
     /// PREF from now on; as it is where none is given.
@@ -57,43 +115,79 @@ pub struct AccessChange {
 }
 
 impl<N: Net> Control<N> {
-    /// Changes the access state of LUNs by one of a target's ports. `done` when it is saved and in force and no IO that it
-    /// forbids is left in a device.
+    /// Changes the access state of LUNs by one of a target's target port groups. `done` when it is saved and in force and no
+    /// IO that it forbids is left in a device.
     ///
     /// # Errors
-    /// No such target, portal group or LUN.
+    /// No such target, portal group or LUN; no room to save it.
     pub fn set_access_state(&mut self, change: &AccessChange, done: Done) -> Result<(), ChangeError> {
         self.pending.check_room()?;
         let target = self.catalog.targets.find(&change.target)?;
         let tag = change.portal_group;
         let port = target.port(tag).ok_or_else(|| ChangeError::missing(What::PortalGroup, tag))?;
         let number = port.port_group;
-        let is_meant = |mapped: LunNumber| change.lun.is_none_or(|lun| lun == mapped);
-        let mut units: Vec<UnitId> = port
-            .mappings
-            .iter()
-            .filter(|mapping| is_meant(mapping.number))
-            .map(|mapping| mapping.unit)
-            .collect();
+        let mut units: Vec<UnitId> = match &change.luns {
+            Luns::All => target.units().collect(),
+            Luns::Number(lun) => {
+                let mapped = target.mappings.iter().filter(|mapping| mapping.number == *lun);
+                mapped.map(|mapping| mapping.unit).collect()
+            }
+            Luns::Bdev(bdev) => {
+                let unit = self.catalog.registry.find(bdev)?.unit;
+                unit.into_iter().filter(|unit| target.maps_unit(*unit)).collect()
+            }
+        };
         units.sort_unstable();
         units.dedup();
-        if let (Some(lun), true) = (change.lun, units.is_empty()) {
-            return Err(ChangeError::missing(What::Lun, lun.0));
+        match &change.luns {
+            Luns::Number(lun) if units.is_empty() => return Err(ChangeError::missing(What::Lun, lun.0)),
+            Luns::Bdev(bdev) if units.is_empty() => {
+                return Err(ChangeError::missing(What::Lun, format!("of bdev {bdev}")));
+            }
+            _ => {}
         }
-        let id = self.pending.begin(done);
+        let mut turns = Vec::new();
         for unit in units {
-            let was = self.intended(unit);
-            let old = was.group(number);
+            let old = self.intended(unit).group(number);
             let is_preferred = change.is_preferred.unwrap_or(old.is_preferred);
             let group = Group { number, state: change.state, is_preferred, cause: Cause::Implicit };
             let is_stale = change.is_initial && self.was_found(unit);
             if (old.state, old.is_preferred) != (group.state, group.is_preferred) && !is_stale {
-                self.pending.add_part(id);
-                self.shift(unit, was.with(&[group]), By::Operator(id));
+                turns.push((unit, Turn::Group(group)));
             }
+        }
+        self.turn_all(&turns, change.is_initial, done)
+    }
+
+    /// Changes units, each in one thing. With `is_initial` what was saved of one whose medium is not known yet counts.
+    fn turn_all(
+        &mut self,
+        turns: &[(UnitId, Turn)],
+        is_initial: bool,
+        done: Done,
+    ) -> Result<(), ChangeError> {
+        let next = |(unit, turn): &(UnitId, Turn)| (*unit, turn.over(&self.intended(*unit)));
+        let next: Vec<(UnitId, Alua)> = turns.iter().map(next).collect();
+        for (unit, alua) in &next {
+            self.check_fits(self.record_key(RECORD, *unit).as_deref(), Some(&record(alua)))?;
+        }
+        let id = self.pending.begin(done);
+        for (unit, turn) in turns {
+            self.say_early(*unit, *turn, is_initial);
+        }
+        for (unit, alua) in next {
+            self.pending.add_part(id);
+            self.shift(unit, alua, By::Operator(id));
         }
         self.part_done(id, true);
         Ok(())
+    }
+
+    /// Where the medium is not known yet, a change is to be saved later.
+    fn say_early(&mut self, unit: UnitId, turn: Turn, is_initial: bool) {
+        if self.store.is_there() && self.record_key(RECORD, unit).is_none() {
+            self.early.add(unit, turn, is_initial);
+        }
     }
 
     /// The logical units, each with its bdev's name.
@@ -116,15 +210,10 @@ impl<N: Net> Control<N> {
         self.pending.check_room()?;
         let entry = self.catalog.registry.find(bdev)?;
         let unit = entry.unit.ok_or_else(|| ChangeError::missing(What::Lun, format!("of bdev {bdev}")))?;
-        let id = self.pending.begin(done);
-        let was = self.intended(unit);
         let is_stale = is_initial && self.was_found(unit);
-        if was.is_explicit() != is_explicit && !is_stale {
-            self.pending.add_part(id);
-            self.shift(unit, was.with_explicit(is_explicit), By::Operator(id));
-        }
-        self.part_done(id, true);
-        Ok(())
+        let is_other = self.intended(unit).is_explicit() != is_explicit;
+        let turn = (is_other && !is_stale).then_some((unit, Turn::Explicit(is_explicit)));
+        self.turn_all(turn.as_slice(), is_initial, done)
     }
 
     /// SET TARGET PORT GROUPS (SPC-5 §6.46). It is answered exactly once: here, or when it is in force.
@@ -148,13 +237,28 @@ impl<N: Net> Control<N> {
         if changed.is_empty() {
             return Ok(Some(Outcome::GOOD));
         }
+        if self.keeper.is_full() {
+            return Ok(Some(Outcome::of(Status::Busy)));
+        }
+        let alua = was.with(&changed);
+        let key = self.record_key(RECORD, ask.unit);
+        self.check_fits(key.as_deref(), Some(&record(&alua))).map_err(|_| NO_ROOM)?;
+        for group in changed {
+            self.say_early(ask.unit, Turn::Group(group), false);
+        }
         let by = By::Command { reactor: ask.reactor, ticket: ask.ticket, session: ask.session };
-        self.shift(ask.unit, was.with(&changed), by);
+        self.shift(ask.unit, alua, by);
         Ok(None)
     }
 
     /// Ports are gone, and their numbers may be given to others: what was said of them is forgotten.
     pub(super) fn forget_groups(&mut self, is_known: impl Fn(u16) -> bool) {
+        for turns in self.early.0.values_mut() {
+            turns.retain(|(turn, _)| match turn {
+                Turn::Group(group) => is_known(group.number),
+                Turn::Explicit(_) => true,
+            });
+        }
         let units: Vec<UnitId> = self.catalog.registry.views().map(|view| view.id).collect();
         for unit in units {
             let was = self.intended(unit);
@@ -176,10 +280,11 @@ impl<N: Net> Control<N> {
     }
 
     fn shift(&mut self, unit: UnitId, alua: Alua, by: By) {
+        // What was taken back is said too: else an old file of calls would count again.
         let record = record(&alua);
         let shifting = Shifting { unit, alua, by };
         let key = self.record_key(RECORD, unit);
-        self.save(key.as_deref(), record, AfterSave::Access(Box::new(shifting)));
+        self.save(key.as_deref(), Some(record), AfterSave::Access(Box::new(shifting)));
     }
 
     /// A change is saved, or cannot be: then it does not happen.
@@ -211,17 +316,23 @@ impl<N: Net> Control<N> {
         self.record_key(RECORD, unit).is_some_and(|key| self.store.was_found(&key))
     }
 
-    fn alua_record(&self, unit: UnitId) -> Option<&Value> {
-        self.store.get(&self.record_key(RECORD, unit)?)
-    }
-
-    /// As it was saved.
-    pub(super) fn saved_alua(&self, unit: UnitId) -> Alua {
-        self.alua_record(unit).map(read).unwrap_or_default()
+    /// As it was saved under this key, with what was said before that was known.
+    pub(super) fn recalled_alua(&mut self, unit: UnitId, uuid: &str) -> Alua {
+        let key = format!("{RECORD}/{uuid}");
+        let saved = self.store.get(&key).map(read).unwrap_or_default();
+        let is_found = self.store.was_found(&key);
+        let turns = self.early.0.remove(&unit).unwrap_or_default();
+        let turns = turns.into_iter().filter(|(_, yields)| !(*yields && is_found));
+        let alua = turns.fold(saved.clone(), |alua, (turn, _)| turn.over(&alua));
+        let record = Some(record(&alua));
+        if alua != saved && self.store.fits(&key, record.as_ref()) {
+            self.store.set(&key, record);
+        }
+        alua
     }
 }
 
-fn record(alua: &Alua) -> Option<Value> {
+fn record(alua: &Alua) -> Value {
     let group = |group: &Group| {
         json!({
             "group": group.number,
@@ -230,9 +341,7 @@ fn record(alua: &Alua) -> Option<Value> {
             "explicit": group.cause == Cause::Explicit,
         })
     };
-    (*alua != Alua::default()).then(|| {
-        json!({ "explicit": alua.is_explicit(), "groups": alua.groups().iter().map(group).collect::<Vec<_>>() })
-    })
+    json!({ "explicit": alua.is_explicit(), "groups": alua.groups().iter().map(group).collect::<Vec<_>>() })
 }
 
 /// What it does not understand is as by default.

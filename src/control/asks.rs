@@ -117,8 +117,7 @@ impl<N: Net> Control<N> {
             return Some(Outcome::of(Status::Busy));
         }
         if settings.identifying != before.identifying {
-            self.save_identifying(ask, settings.identifying);
-            return None;
+            return self.save_identifying(ask, settings.identifying).err().map(Outcome::check);
         }
         let settings = Settings { clock: settings.clock, ..old.settings.clone() };
         let view = UnitView { settings, ..UnitView::clone(old) };

@@ -69,6 +69,7 @@ impl<N: Net> Control<N> {
     pub fn reread_bdev(&mut self, name: &str, done: Done) -> Result<(), ChangeError> {
         self.pending.check_room()?;
         for name in self.catalog.registry.with_users(name)? {
+            self.keep_found(&name);
             self.recall_identity(&name);
         }
         let registry = &self.catalog.registry;
@@ -95,6 +96,7 @@ impl<N: Net> Control<N> {
         let names = self.catalog.registry.leave(name)?;
         let id = self.pending.begin(done);
         for name in names {
+            self.let_go_of_disk(&name);
             match self.bdev(&name).and_then(|entry| entry.unit) {
                 Some(unit) => self.remove_unit(unit, id),
                 None => {
@@ -123,6 +125,7 @@ impl<N: Net> Control<N> {
     /// A reactor has let go of a unit that was removed.
     pub(super) fn released(&mut self, unit: UnitId, reactor: ReactorId) {
         let Some(id) = self.pending.released(unit, reactor) else { return };
+        self.early.forget(unit);
         let name = self.catalog.registry.entry_of(unit).map(|entry| entry.name.clone());
         let bdev = name.and_then(|name| self.catalog.registry.remove(&name));
         bdev.into_iter().for_each(|bdev| self.pending.add_bdev(id, bdev));

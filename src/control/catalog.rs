@@ -3,20 +3,21 @@
 //! A relative target port identifier names a target's port (its name and a portal group) and is unique across targets
 //! (SPC-5 §7.8.6.7).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod targets;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub(super) use self::targets::{KnownPort, Targets};
 use super::access::{InitiatorGroups, Verdict, Who};
 use super::auth::AuthGroups;
-use super::error::{ChangeError, What};
+use super::error::ChangeError;
 use super::options::Options;
 use super::portals::PortalGroups;
 use super::registry::Registry;
 use super::targets::{NewTarget, OwnLun, Redirect, Target, TargetInfo};
 use crate::id::UnitId;
 use crate::iscsi::login::{Access, Refusal, TargetAccess, Which, iscsi_name};
-use crate::limits::TARGETS_MAX;
 use crate::scsi::view::{Mapping, TargetView};
 
 /// Everything that is served.
@@ -30,143 +31,8 @@ pub(super) struct Catalog {
     pub(super) options: Options,
 }
 
-/// The targets, in the order they came.
-#[derive(Debug, Default)]
-pub(super) struct Targets {
-    all: Vec<Target>,
-    relative_port_last: u16,
-    /// Which identifier a port has or had, by target and portal group: it gets it again.
-    known_ports: BTreeMap<(String, u16), u16>,
-    /// That has changed.
-    is_moved: bool,
-}
-
 /// Who has sessions: whether there is one with a target (by name) at a portal group.
 pub(super) type IsUsed<'a> = &'a dyn Fn(&str, u16) -> bool;
-
-impl Targets {
-    /// A target of this name; also one that is being deleted.
-    pub(super) fn get(&self, name: &str) -> Option<&Target> {
-        self.all.iter().find(|target| target.name == name)
-    }
-
-    /// The target port with this relative target port identifier.
-    pub(super) fn port(&self, relative_port: u16) -> Option<&Arc<TargetView>> {
-        self.all.iter().flat_map(|target| &target.ports).find(|view| view.relative_port == relative_port)
-    }
-
-    /// A target that can be changed.
-    pub(super) fn find(&mut self, name: &str) -> Result<&mut Target, ChangeError> {
-        let folded = name.to_lowercase();
-        match self.all.iter_mut().find(|target| target.name == folded) {
-            None => Err(ChangeError::missing(What::Target, name)),
-            Some(target) if target.is_leaving => Err(ChangeError::leaving(What::Target, name)),
-            Some(target) => Ok(target),
-        }
-    }
-
-    /// Whether there is room for a target of this name.
-    fn check_room(&self, name: &str) -> Result<(), ChangeError> {
-        match self.get(name) {
-            Some(target) if target.is_leaving => Err(ChangeError::leaving(What::Target, name)),
-            Some(_) => Err(ChangeError::exists(What::Target, name)),
-            None if self.all.len() >= TARGETS_MAX => {
-                Err(ChangeError::TooMany { what: What::Target, most: TARGETS_MAX })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// The lowest number that no target has.
-    fn free_id(&self) -> u32 {
-        (0..).find(|id| self.all.iter().all(|target| target.id != *id)).unwrap_or(u32::MAX)
-    }
-
-    /// Forgets a target that has left.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.all.retain(|target| target.name != name);
-        self.known_ports.retain(|(target, _), _| target != name);
-        self.is_moved = true;
-    }
-
-    /// Target, portal group and relative target port identifier of ports as they were.
-    pub(super) fn remember_ports(&mut self, ports: impl Iterator<Item = (String, u16, u16)>) {
-        self.known_ports = ports.map(|(target, tag, port)| ((target, tag), port)).collect();
-    }
-
-    /// The same, of all that are known, where that has changed since it was asked for last.
-    pub(super) fn moved_ports(&mut self) -> Option<impl Iterator<Item = (&str, u16, u16)>> {
-        let known = self.known_ports.iter().map(|((target, tag), &port)| (target.as_str(), *tag, port));
-        std::mem::take(&mut self.is_moved).then_some(known)
-    }
-
-    /// Whether a LUN leads to a unit.
-    pub(super) fn is_mapped(&self, unit: UnitId) -> bool {
-        self.all.iter().any(|target| target.maps_unit(unit))
-    }
-
-    /// Changes every target; returns the names of those that `change` says it has changed.
-    fn change(&mut self, mut change: impl FnMut(&mut Target) -> bool) -> Vec<String> {
-        let changed = self.all.iter_mut().filter_map(|target| change(target).then(|| target.name.clone()));
-        changed.collect()
-    }
-
-    /// The relative target port identifiers in use.
-    fn relative_ports(&self) -> BTreeSet<u16> {
-        self.all.iter().flat_map(|target| &target.ports).map(|view| view.relative_port).collect()
-    }
-
-    /// Whether a new target's ports can have these identifiers.
-    fn check_relative_ports(&self, wanted: &[(u16, u16)]) -> Result<(), ChangeError> {
-        let mut ports = self.relative_ports();
-        match wanted.iter().find(|(_, port)| *port == 0 || !ports.insert(*port)) {
-            Some(&(_, port)) => Err(ChangeError::RelativePort(port)),
-            None => Ok(()),
-        }
-    }
-
-    /// `wanted` are identifiers for ports that are new, by portal group.
-    fn refresh(
-        &mut self,
-        name: &str,
-        portals: &PortalGroups,
-        is_used: IsUsed<'_>,
-        wanted: &[(u16, u16)],
-    ) -> Vec<Arc<TargetView>> {
-        let mut ports = self.relative_ports();
-        ports.extend(wanted.iter().map(|(_, port)| *port));
-        let (last, known, is_moved) =
-            (&mut self.relative_port_last, &mut self.known_ports, &mut self.is_moved);
-        let Some(target) = self.all.iter_mut().find(|target| target.name == name) else { return Vec::new() };
-        let next = |tag| {
-            let place = (name.to_owned(), tag);
-            let port = if let Some(&(_, port)) = wanted.iter().find(|(wanted, _)| *wanted == tag) {
-                port
-            } else if let Some(&port) = known.get(&place).filter(|port| ports.insert(**port)) {
-                port
-            } else {
-                free_port(last, &mut ports, known)
-            };
-            *is_moved |= known.insert(place, port) != Some(port);
-            port
-        };
-        target.refresh(portals, |tag| is_used(name, tag), next)
-    }
-}
-
-/// An identifier that no port has; one that none ever had, if there is such a one.
-fn free_port(last: &mut u16, ports: &mut BTreeSet<u16>, known: &BTreeMap<(String, u16), u16>) -> u16 {
-    let former: BTreeSet<u16> = known.values().copied().collect();
-    // It ends: there are fewer ports than identifiers (limits.rs).
-    for attempt in 0_u32.. {
-        *last = last.checked_add(1).unwrap_or(1);
-        let is_spared = attempt < u32::from(u16::MAX) && former.contains(last);
-        if !is_spared && ports.insert(*last) {
-            break;
-        }
-    }
-    *last
-}
 
 impl Catalog {
     /// Nothing is served.
@@ -195,7 +61,7 @@ impl Catalog {
     pub(super) fn create_target(&mut self, spec: &NewTarget) -> Result<String, ChangeError> {
         let name = self.whole_name(&spec.name)?;
         self.targets.check_room(&name)?;
-        self.targets.check_relative_ports(&spec.relative_ports)?;
+        self.targets.check_relative_ports(&name, &spec.relative_ports)?;
         let mut target = Target::new(spec, name.clone(), self.targets.free_id())?;
         target.add_maps(&spec.maps, &self.portals, &self.initiators)?;
         for (bdev, number) in &spec.luns {
@@ -278,6 +144,12 @@ impl Catalog {
                 .tags()
                 .into_iter()
                 .filter_map(|tag| Some((tag, target.port(tag)?.relative_port)))
+                .collect(),
+            port_groups: target
+                .tags()
+                .into_iter()
+                .filter_map(|tag| target.port(tag).filter(|view| view.port_group != view.relative_port))
+                .map(|view| (view.portal_group, view.port_group))
                 .collect(),
             redirects: &target.redirects,
             histogram: target.histogram.as_deref(),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::keeper::Then;
-use super::saving::AfterSave;
+use super::saving::{AfterSave, NO_ROOM};
 use crate::id::{NexusId, ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToReactor};
@@ -59,6 +59,10 @@ impl<N: Net> Control<N> {
         let Some(view) = self.catalog.registry.view(ask.unit) else {
             return Some(Outcome::check(Sense::NO_SUCH_UNIT));
         };
+        // One that goes begins nothing more.
+        if self.catalog.registry.entry_of(ask.unit).is_none_or(|entry| entry.is_leaving) {
+            return Some(Outcome::check(Sense::NO_SUCH_UNIT));
+        }
         let decision = match Chore::decide(&ask.cdb, &ask.parameters, view) {
             Ok(decision) => decision,
             Err(sense) => return Some(Outcome::check(sense)),
@@ -95,17 +99,19 @@ impl<N: Net> Control<N> {
                 let Some(nexus) = self.sessions.nexus_of(ask.session) else {
                     return Some(Outcome::of(Status::TaskAborted));
                 };
+                // A process that ends meanwhile leaves it unfinished, and its successor has to know.
+                let key = self.record_key(SANITIZE, ask.unit).filter(|_| chore.is_sanitize());
+                let record = Some(json!({ "may_exit": chore.may_exit() }));
+                if self.check_fits(key.as_deref(), record.as_ref()).is_err() {
+                    return refuse(NO_ROOM);
+                }
                 let chore = Arc::new(chore);
                 let asker = Some((ask.reactor, ask.ticket));
                 let begun = Begun { chore: Arc::clone(&chore), nexus, asker, is_at_work: false, former };
                 self.chores.units.insert(ask.unit, Phase::Begun(begun));
-                match self.record_key(SANITIZE, ask.unit) {
-                    // A process that ends meanwhile leaves it unfinished, and its successor has to know.
-                    Some(key) if chore.is_sanitize() => {
-                        let record = json!({ "may_exit": chore.may_exit() });
-                        self.save(Some(&key), Some(record), AfterSave::Sanitize(ask.unit));
-                    }
-                    _ => self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit)),
+                match key {
+                    Some(key) => self.save(Some(&key), record, AfterSave::Sanitize(ask.unit)),
+                    None => self.show_chore(ask.unit, Some(chore), false, Then::BeginChore(ask.unit)),
                 }
                 None
             }

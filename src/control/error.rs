@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::limits::{RECORDS_MAX, STATE_BYTES_MAX};
+
 /// Why a change is refused. Each says what is wrong and, where it is not plain, what to do.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChangeError {
@@ -55,6 +57,29 @@ pub enum ChangeError {
     /// The state file cannot be written.
     #[error("it cannot be saved, and so was not done: the log says why")]
     NotSaved,
+    /// The state file has no room for it.
+    #[error(
+        "the state file is full: it would have more than {RECORDS_MAX} records or {} MiB; lunette_forget_disk takes out what is \
+         kept of disks that are gone",
+        STATE_BYTES_MAX >> 20
+    )]
+    StateFull,
+    /// It is in force, but not everywhere yet.
+    #[error(
+        "it is in force, but a device keeps IO that it was given before: until that has come back, something may still land"
+    )]
+    Unsettled,
+    /// A number that a target port group cannot have.
+    #[error(
+        "{0} cannot be a target port group of this target: it is 0, or a port or group of another target has it"
+    )]
+    PortGroup(u16),
+    /// What is kept of a disk that is there.
+    #[error("bdev {name} is there: delete it first")]
+    InUse {
+        /// Its name.
+        name: String,
+    },
     /// It is being deleted.
     #[error("{what} {name} is being deleted: try again when that is done")]
     Leaving {
@@ -193,6 +218,8 @@ impl ChangeError {
 /// What an error is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
+    /// What the state file keeps of a disk.
+    Record,
     /// A map of LUNs.
     LunMap,
     /// A block device.
@@ -224,6 +251,7 @@ pub enum What {
 impl std::fmt::Display for What {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            What::Record => "record",
             What::LunMap => "map of LUNs",
             What::Bdev => "bdev",
             What::Target => "target",

@@ -84,7 +84,10 @@ impl<N: Net> Control<N> {
     pub fn delete_initiator_group(&mut self, tag: u32) -> Result<(), ChangeError> {
         self.catalog.initiators.delete(tag)?;
         let changed = self.catalog.drop_initiators(tag, &is_used(&self.sessions));
-        self.republish(changed);
+        // Who was let in by it finds everybody's LUNs from now on.
+        let (own, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(|view| view.lun_map == Some(tag));
+        self.publish(own, &[], None);
+        self.republish(others);
         Ok(())
     }
 

@@ -98,14 +98,12 @@ impl Chosen {
         }
     }
 
-    fn record(&self) -> Option<Value> {
-        (*self != Chosen::default()).then(|| {
-            json!({
-                "vendor": self.vendor, "product": self.product, "revision": self.revision, "serial": self.serial,
-                "naa": self.naa.as_deref().map(hex),
-                "eui64": self.eui64.as_ref().map(|eui64| hex(eui64)),
-                "t10": self.t10,
-            })
+    fn record(&self) -> Value {
+        json!({
+            "vendor": self.vendor, "product": self.product, "revision": self.revision, "serial": self.serial,
+            "naa": self.naa.as_deref().map(hex),
+            "eui64": self.eui64.as_ref().map(|eui64| hex(eui64)),
+            "t10": self.t10,
         })
     }
 
@@ -157,7 +155,7 @@ impl<N: Net> Control<N> {
     /// `is_initial` a choice that was saved since stays.
     ///
     /// # Errors
-    /// No such bdev, something that cannot be said, a name that another unit has.
+    /// No such bdev, something that cannot be said, a name that another unit has, no room to save it.
     pub fn set_identity(
         &mut self,
         bdev: &str,
@@ -167,29 +165,40 @@ impl<N: Net> Control<N> {
     ) -> Result<(), ChangeError> {
         self.pending.check_room()?;
         chosen.check()?;
-        let registry = &self.catalog.registry;
-        let entry = registry.find(bdev)?;
+        let entry = self.catalog.registry.find(bdev)?;
         if chosen != Chosen::default() && entry.spec.bdev.info().passes.is_some() {
             let why = "it is passed through, and says itself who it is";
             return Err(ChangeError::Identity { name: "bdev", why });
         }
         let bdev = entry.name.clone();
-        let others = registry.identities().filter(|(name, _)| *name != bdev);
-        if let Some((other, what)) =
-            others.filter_map(|(name, identity)| Some((name, chosen.same(&identity)?))).next()
-        {
-            return Err(ChangeError::SameName { bdev, other: other.to_owned(), what });
-        }
-        let key = registry.uuid_of_bdev(&bdev).map(|uuid| identity_key(&uuid));
+        self.check_names(&bdev, &chosen)?;
+        let key = self.catalog.registry.uuid_of_bdev(&bdev).map(|uuid| identity_key(&uuid));
+        let saved = key.as_ref().and_then(|key| self.store.get(key));
+        // What was taken back is said too: else an old file of calls would count again.
+        let record = (saved.is_some() || chosen != Chosen::default()).then(|| chosen.record());
+        self.check_fits(key.as_deref(), record.as_ref())?;
         let change = self.pending.begin(done);
         if is_initial && key.as_ref().is_some_and(|key| self.store.was_found(key)) {
             self.part_done(change, true);
             return Ok(());
         }
-        let record = chosen.record();
+        // Of a medium that is not known yet it is saved when that is.
+        let is_early = self.store.is_there() && key.is_none();
+        self.catalog.registry.set_unsaved(&bdev, is_early.then_some(is_initial));
         let choosing = Choosing { bdev, chosen, change };
         self.save(key.as_deref(), record, AfterSave::Identity(Box::new(choosing)));
         Ok(())
+    }
+
+    /// Whether no other unit has a name that is chosen.
+    fn check_names(&self, bdev: &str, chosen: &Chosen) -> Result<(), ChangeError> {
+        let mut others = self.catalog.registry.identities().filter(|(name, _)| *name != bdev);
+        match others.find_map(|(name, identity)| Some((name, chosen.same(&identity)?))) {
+            Some((other, what)) => {
+                Err(ChangeError::SameName { bdev: bdev.to_owned(), other: other.to_owned(), what })
+            }
+            None => Ok(()),
+        }
     }
 
     /// What is chosen of a bdev's identity.
@@ -210,14 +219,31 @@ impl<N: Net> Control<N> {
         self.part_done(change, true);
     }
 
-    /// Takes what was chosen of a bdev's identity from the state file, once its medium is known.
+    /// Takes what was chosen of a bdev's identity from the state file, once its medium is known; what was chosen before that
+    /// is saved.
     pub(super) fn recall_identity(&mut self, bdev: &str) {
         let Some(uuid) = self.catalog.registry.uuid_of_bdev(bdev) else { return };
-        let record = self.store.get(&identity_key(&uuid));
-        if let Some(chosen) = record.and_then(Chosen::read) {
-            // It is to be shown yet.
-            let _ = self.catalog.registry.choose(bdev, chosen);
+        let key = identity_key(&uuid);
+        let saved = self.store.get(&key).and_then(Chosen::read);
+        let Some(entry) = self.catalog.registry.get(bdev) else { return };
+        match (saved, entry.unsaved) {
+            (Some(saved), None | Some(true)) => {
+                if let Err(error) = self.check_names(bdev, &saved) {
+                    tracing::error!(%error, "what was chosen of its identity does not count any more: choose another");
+                } else {
+                    // It is to be shown yet.
+                    let _ = self.catalog.registry.choose(bdev, saved);
+                }
+            }
+            (_, Some(_)) => {
+                let record = Some(entry.chosen.record());
+                if self.store.fits(&key, record.as_ref()) {
+                    self.store.set(&key, record);
+                }
+            }
+            (None, None) => {}
         }
+        self.catalog.registry.set_unsaved(bdev, None);
     }
 }
 
@@ -274,8 +300,8 @@ mod tests {
             eui64: Some([0, 1, 2, 3, 4, 5, 6, 7]),
             t10: Some("a b".to_owned()),
         };
-        assert_eq!(Chosen::read(&chosen.record().unwrap()), Some(chosen));
-        assert_eq!(Chosen::default().record(), None);
+        assert_eq!(Chosen::read(&chosen.record()), Some(chosen));
+        assert_eq!(Chosen::read(&Chosen::default().record()), Some(Chosen::default()));
         assert_eq!(Chosen::read(&json!({ "naa": "00" })), None);
     }
 }

@@ -17,6 +17,7 @@ mod changes;
 mod chores;
 pub mod connections;
 mod desk;
+pub mod disks;
 pub mod done;
 mod entrance;
 pub mod error;
@@ -122,6 +123,7 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    early: alua::Early,
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
     watched: space::Watched,
@@ -151,6 +153,7 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            early: alua::Early::default(),
             exchanges: BTreeSet::new(),
             watched: space::Watched::default(),
             entrances: Slab::new(conns),

@@ -8,6 +8,7 @@ mod units;
 use std::sync::Arc;
 
 use self::units::Slot;
+use super::disks::Source;
 use super::error::{ChangeError, What};
 use super::identity::Chosen;
 use super::unit;
@@ -43,6 +44,10 @@ pub struct Entry {
     pub is_leaving: bool,
     /// What the operator has chosen of its unit's identity.
     pub chosen: Chosen,
+    /// That could not be saved, as it is not known which medium it is; and whether it yields to what was.
+    pub(super) unsaved: Option<bool>,
+    /// The file that it is to be made of, while that was not found.
+    pub(super) source: Option<Source>,
     /// What kind of device initiators see.
     pub kind: DeviceKind,
     /// Stands for the UUID of a medium that has not been found yet.
@@ -57,7 +62,7 @@ impl Entry {
 }
 
 /// No UUID (RFC 9562 §5.9).
-const NIL: [u8; 16] = [0; 16];
+pub(super) const NIL: [u8; 16] = [0; 16];
 
 /// The block devices and the logical units made of them.
 #[derive(Debug, Default)]
@@ -147,6 +152,8 @@ impl Registry {
             unit: None,
             is_leaving: false,
             chosen,
+            unsaved: None,
+            source: None,
             kind,
             stand_in,
         });
@@ -157,6 +164,20 @@ impl Registry {
     pub(super) fn set_kind(&mut self, name: &str, kind: DeviceKind) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.kind = kind;
+        }
+    }
+
+    /// Which file a bdev is to be made of that was not found yet.
+    pub(super) fn set_source(&mut self, name: &str, source: Option<Source>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
+            entry.source = source;
+        }
+    }
+
+    /// What is chosen of a bdev's identity is to be saved when its medium is known, or not.
+    pub(super) fn set_unsaved(&mut self, name: &str, unsaved: Option<bool>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
+            entry.unsaved = unsaved;
         }
     }
 

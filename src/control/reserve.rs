@@ -152,7 +152,7 @@ impl<N: Net> Control<N> {
         let record = self.reservations_record(next);
         let was_saved = self.reservations_record(old.permits.state());
         let key = self.record_key(RESERVATIONS, ask.unit).filter(|_| record != was_saved);
-        if key.as_ref().is_some_and(|key| !self.store.has_room(key)) {
+        if key.as_ref().is_some_and(|key| !self.store.fits(key, record.as_ref())) {
             return Err(Outcome::check(Sense::NO_REGISTRATION_RESOURCES));
         }
         let in_flight = InFlight {

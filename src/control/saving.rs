@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::Control;
 use super::alua::Shifting;
+use super::catalog::KnownPort;
+use super::error::ChangeError;
 use super::identity::{Choosing, hex};
 use super::keeper::Then;
 use super::reserve::Decided;
@@ -19,7 +21,7 @@ use crate::reactor::message::{Ask, TaskTicket, ToReactor};
 use crate::scsi::Outcome;
 use crate::scsi::report::identifying::Identifying;
 use crate::scsi::reserve::{InitiatorPort, Nexus, Permits, Saved, State, Type};
-use crate::scsi::sense::Sense;
+use crate::scsi::sense::{Sense, SenseKey};
 use crate::scsi::view::{Settings, UnitView};
 use crate::time::Tick;
 
@@ -50,11 +52,14 @@ pub(super) struct Written {
     session: SessionId,
 }
 
+/// INSUFFICIENT RESOURCES: the state file is full.
+pub(super) const NO_ROOM: Sense = Sense::new(SenseKey::IllegalRequest, 0x55, 0x03);
 /// The kind of record that reservations have.
 pub(super) const RESERVATIONS: &str = "reservations";
 /// That of what SET IDENTIFYING INFORMATION has written.
 const IDENTIFYING: &str = "identifying";
-/// The record of all ports: relative target port identifiers by target and portal group.
+/// The record of all ports: relative target port identifiers by target and portal group, and the target port group where
+/// that is another.
 const PORTS: &str = "ports";
 
 impl<N: Net> Control<N> {
@@ -74,15 +79,22 @@ impl<N: Net> Control<N> {
 
     /// What time does to the state file, and what has changed since without anybody waiting for it.
     pub(super) fn serve_store(&mut self, now: Tick) {
-        let ports = self
-            .catalog
-            .targets
-            .moved_ports()
-            .map(|ports| ports.map(|(target, tag, port)| (json!([target, tag, port]), port)).unzip());
+        let ports =
+            self.catalog.targets.moved_ports().map(|ports| {
+                ports.map(|(target, tag, known)| (record_port(target, tag, known), known)).unzip()
+            });
         if let Some((records, known)) = ports {
-            let (records, known): (Vec<Value>, BTreeSet<u16>) = (records, known);
-            self.store.set(PORTS, Some(Value::Array(records)));
-            self.forget_groups(|number| known.contains(&number));
+            let (records, known): (Vec<Value>, Vec<KnownPort>) = (records, known);
+            let record = Some(Value::Array(records));
+            if self.store.fits(PORTS, record.as_ref()) {
+                self.store.set(PORTS, record);
+            } else {
+                tracing::error!(
+                    "the state file is full: target ports may have other identifiers after a restart"
+                );
+            }
+            let groups: BTreeSet<u16> = known.iter().map(KnownPort::group).collect();
+            self.forget_groups(|number| groups.contains(&number));
         }
         for (then, is_saved) in self.store.expire(now) {
             self.after_save(then, is_saved);
@@ -97,6 +109,14 @@ impl<N: Net> Control<N> {
         };
         if let Some(then) = then {
             self.after_save(then, true);
+        }
+    }
+
+    /// Whether a record can be as it is to be; where there is no key nothing is saved.
+    pub(super) fn check_fits(&self, key: Option<&str>, value: Option<&Value>) -> Result<(), ChangeError> {
+        match key {
+            Some(key) if !self.store.fits(key, value) => Err(ChangeError::StateFull),
+            _ => Ok(()),
         }
     }
 
@@ -138,9 +158,10 @@ impl<N: Net> Control<N> {
         if !self.store.is_there() {
             return view;
         }
-        let Some(key) = self.record_key(RESERVATIONS, view.id) else {
+        let Some(uuid) = self.catalog.registry.uuid_of(view.id) else {
             return UnitView { permits: Permits::unknown(), ..view };
         };
+        let key = format!("{RESERVATIONS}/{uuid}");
         let saved = self.store.get(&key).cloned();
         let state = saved.map(|record| {
             read_reservations(&record, &mut |nexus| self.sessions.know(nexus)).and_then(State::restored)
@@ -156,16 +177,21 @@ impl<N: Net> Control<N> {
         let settings = Settings { identifying: self.intended_identifying(&view), ..view.settings.clone() };
         let permits = Permits::new(Arc::new(state));
         let medium = self.saved_medium(view.id, view.medium);
-        UnitView { permits, alua: self.saved_alua(view.id), settings, medium, ..view }
+        UnitView { permits, alua: self.recalled_alua(view.id, &uuid), settings, medium, ..view }
     }
 
     /// SET IDENTIFYING INFORMATION (SPC-5 §6.43): saved, then shown, then answered.
-    pub(super) fn save_identifying(&mut self, ask: &Ask, identifying: Identifying) {
+    ///
+    /// # Errors
+    /// It cannot be saved.
+    pub(super) fn save_identifying(&mut self, ask: &Ask, identifying: Identifying) -> Result<(), Sense> {
         let Ask { unit, reactor, ticket, session, .. } = *ask;
         let record = record_identifying(&identifying);
         let written = Written { unit, identifying, reactor, ticket, session };
         let key = self.record_key(IDENTIFYING, unit);
+        self.check_fits(key.as_deref(), record.as_ref()).map_err(|_| NO_ROOM)?;
         self.save(key.as_deref(), record, AfterSave::Identifying(Box::new(written)));
+        Ok(())
     }
 
     fn written(&mut self, written: Written, is_saved: bool) {
@@ -222,10 +248,21 @@ fn read_identifying(record: &Value) -> Identifying {
     Identifying { unit: bytes("unit"), text: bytes("text") }
 }
 
-/// Target, portal group and relative target port identifier.
-fn read_port(record: &Value) -> Option<(String, u16, u16)> {
-    let [target, tag, port] = record.as_array()?.as_slice() else { return None };
-    Some((target.as_str()?.to_owned(), small(tag)?, small(port)?))
+fn record_port(target: &str, tag: u16, known: KnownPort) -> Value {
+    match known.group {
+        None => json!([target, tag, known.port]),
+        Some(group) => json!([target, tag, known.port, group]),
+    }
+}
+
+/// The opposite: target, portal group, and what is known of the port.
+fn read_port(record: &Value) -> Option<(String, u16, KnownPort)> {
+    let (target, tag, port, group) = match record.as_array()?.as_slice() {
+        [target, tag, port] => (target, tag, port, None),
+        [target, tag, port, group] => (target, tag, port, Some(small(group)?)),
+        _ => return None,
+    };
+    Some((target.as_str()?.to_owned(), small(tag)?, KnownPort { port: small(port)?, group }))
 }
 
 pub(super) fn small(value: &Value) -> Option<u16> {

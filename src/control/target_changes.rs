@@ -1,5 +1,6 @@
 //! Targets and their LUNs, as an operator changes them while sessions run.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,12 +10,13 @@ use super::done::Done;
 use super::error::{ChangeError, What};
 use super::pending::ChangeId;
 use super::sessions::State;
-use super::targets::{NewTarget, TargetInfo};
+use super::targets::{NewTarget, Target, TargetInfo};
 use crate::histogram::Histogram;
-use crate::id::SessionId;
+use crate::id::{SessionId, UnitId};
 use crate::limits::{DELETE_NS, DELETE_SECONDS, TARGET_LUNS_MAX};
 use crate::net::Net;
-use crate::reactor::message::{EndReason, ToReactor};
+use crate::reactor::message::{Change, EndReason, ToReactor};
+use crate::scsi::attention::Ua;
 use crate::scsi::view::{LunNumber, Mapping};
 use crate::time::{SECOND_NS, Tick};
 
@@ -179,6 +181,51 @@ impl<N: Net> Control<N> {
         let target = self.catalog.targets.find(target)?;
         target.port_auths.retain(|(tag, _)| *tag != portal_group);
         target.port_auths.extend(auth.map(|auth| (portal_group, auth)));
+        Ok(())
+    }
+
+    /// Puts the port that a target has at a portal group into a target port group, with others of the target that have that
+    /// number, or makes it one of its own again. Initiators are told; `done` when no IO is left in a device that came by it
+    /// where its states now forbid that.
+    ///
+    /// # Errors
+    /// No such target or portal group, a number that a port or group of another target has.
+    pub fn set_port_group(
+        &mut self,
+        target: &str,
+        portal_group: u16,
+        port_group: Option<u16>,
+        done: Done,
+    ) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
+        let name = self.catalog.targets.find(target)?.name.clone();
+        let group = |control: &Self| {
+            let port = control.catalog.targets.get(&name).and_then(|target| target.port(portal_group));
+            port.map(|view| view.port_group).unwrap_or_default()
+        };
+        let old = group(self);
+        self.catalog.targets.set_port_group(&name, portal_group, port_group)?;
+        let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        let new = group(self);
+        let is_lost = |unit: &UnitId| {
+            let alua = self.catalog.registry.view(*unit).map(|view| &view.alua);
+            alua.is_some_and(|alua| alua.group(old).state.is_active() && !alua.group(new).state.is_active())
+        };
+        let units = self.catalog.targets.get(&name).into_iter().flat_map(Target::units);
+        let lost: BTreeSet<UnitId> = units.filter(is_lost).collect();
+        let lost: Arc<[UnitId]> = lost.into_iter().collect();
+        let id = self.pending.begin(done);
+        for view in changed {
+            if view.portal_group == portal_group {
+                // VPD 83h names the group.
+                let attention = Some(Ua::InquiryChanged);
+                let (target, drained) = (Arc::clone(&view), Arc::clone(&lost));
+                self.change(Change::Target { target, attention, drained }, Some(id));
+            }
+            let attention = Some(Ua::AccessChanged);
+            self.change(Change::Target { target: view, attention, drained: Arc::new([]) }, Some(id));
+        }
+        self.part_done(id, true);
         Ok(())
     }
 

@@ -82,10 +82,28 @@ pub struct TargetInfo<'a> {
     pub queue_depth: u32,
     /// Tag of a portal group and relative target port identifier of the port there.
     pub relative_ports: Vec<(u16, u16)>,
+    /// Tag of a portal group and target port group of the port there, where that is not one of its own.
+    pub port_groups: Vec<(u16, u16)>,
     /// Where logins by a portal group are sent instead.
     pub redirects: &'a [Redirect],
     /// How long commands take is counted here.
     pub histogram: Option<&'a Histogram>,
+}
+
+impl TargetInfo<'_> {
+    /// Whether a LUN leads to a bdev, be it everybody's or of a map.
+    pub fn leads_to(&self, bdev: &str) -> bool {
+        let own = self.lun_maps.iter().flat_map(|(_, luns)| luns).map(|lun| lun.bdev);
+        self.luns.iter().map(|(_, name)| *name).chain(own).any(|name| name == bdev)
+    }
+
+    /// The ports: tag of the portal group, relative target port identifier and target port group of each.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, u16, u16)> {
+        self.relative_ports.iter().map(|&(tag, port)| {
+            let group = self.port_groups.iter().find(|(at, _)| *at == tag).map_or(port, |(_, group)| *group);
+            (tag, port, group)
+        })
+    }
 }
 
 /// Where logins by a portal group are sent instead.
@@ -231,13 +249,15 @@ impl Target {
         said.next()
     }
 
-    /// Has the initiators of a group find these LUNs, or everybody's again. Returns units that they find no more.
+    /// Has the initiators of a group find these LUNs, or everybody's again. Returns units that they find no more, or may not
+    /// write any more.
     pub(super) fn set_lun_map(
         &mut self,
         initiators: u32,
         mappings: Option<Vec<Mapping>>,
     ) -> Result<Vec<UnitId>, ChangeError> {
         let index = self.lun_maps.iter().position(|(tag, _)| *tag == initiators);
+        // Where there was none, nobody was let in by it.
         let old = index.map(|index| self.lun_maps.remove(index).1).unwrap_or_default();
         if let Some(mut mappings) = mappings {
             if self.lun_maps.len() >= TARGET_LUN_MAPS_MAX {
@@ -246,8 +266,16 @@ impl Target {
             mappings.sort_unstable_by_key(|mapping| mapping.number);
             self.lun_maps.push((initiators, mappings));
         }
-        let lost = old.into_iter().map(|mapping| mapping.unit);
-        Ok(lost.filter(|unit| !self.maps_unit(*unit)).collect())
+        let new = self.luns(Some(initiators));
+        let is_kept = |old: &Mapping| {
+            let same = |new: &Mapping| (new.number, new.unit) == (old.number, old.unit);
+            new.iter().any(|new| same(new) && (old.read_only || !new.read_only))
+        };
+        let mut lost: Vec<UnitId> =
+            old.into_iter().filter(|old| !is_kept(old)).map(|mapping| mapping.unit).collect();
+        lost.sort_unstable();
+        lost.dedup();
+        Ok(lost)
     }
 
     /// Drops the pairs of which a group is gone. Whether there were any.

@@ -80,6 +80,8 @@ mod tests {
             alias: String::new(),
             relative_port: 1,
             ports: vec![1],
+            port_groups: vec![1],
+            portal_groups: vec![1],
             histogram: None,
             port_group: 1,
             portal_group: 65535,

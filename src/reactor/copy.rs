@@ -68,6 +68,10 @@ impl<N: Net> Reactor<N> {
                 }
                 Step::Read { side, lba, blocks } => (side, Op::Read { lba, blocks }),
                 Step::Write { side, lba, blocks } => (side, Op::Write { lba, blocks, fua: false }),
+                Step::Copy { side, from, lba, blocks } => {
+                    let op = Op::Copy { from, lba, blocks, fua: false };
+                    return self.submit_at((conn, key), side, op, None, now);
+                }
             };
             let buf = match scratch.take() {
                 Some(buf) => buf,

@@ -28,6 +28,7 @@ impl<N: Net> Reactor<N> {
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
             Request::Resend(task) => self.resend(conn, task, now),
+            Request::ReadAnew(task) => self.read_anew(conn, task, now),
             Request::LogOut(other) => self.log_out(conn, other, now),
             Request::CloseOthers => self.close_others(conn, now),
             Request::Flush => {

@@ -61,7 +61,8 @@ impl<N: Net> Reactor<N> {
         let Some(link) = self.conns.get_mut(conn) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if offset != task.queued_bytes && !planted!(self, PiecesOutOfOrder) {
-            task.parked = Some((offset, data));
+            // For a connection that is gone nothing is kept.
+            task.parked = (!link.conn.is_lost()).then_some((offset, data));
             return;
         }
         let parked = task.parked.take();
@@ -155,13 +156,15 @@ impl<N: Net> Reactor<N> {
         while let Some(key) = at {
             let Some(task) = self.tables.tasks.get(key) else { break };
             at = self.tables.tasks.next(key);
-            if task.conn != conn || task.phase != Phase::Running {
+            if task.conn != conn {
                 continue;
             }
-            if task.plan.reads().is_some() {
+            if task.phase == Phase::Running && task.plan.reads().is_some() {
                 self.advance_read(conn, key, now);
-            } else if task.takes_in {
+            } else if task.phase == Phase::Running && task.takes_in {
                 self.advance_pass(conn, key, now);
+            } else if task.phase == Phase::Answered && task.again.is_some() {
+                self.resend(conn, key, now);
             }
         }
         if at.is_some()

@@ -174,6 +174,7 @@ pub(super) fn bdev_fault(error: &ChangeError) -> Fault {
         ChangeError::Leaving { .. }
         | ChangeError::Mapped(_)
         | ChangeError::Prevented(_)
+        | ChangeError::InUse { .. }
         | ChangeError::Exchanged(_) => Errno::BUSY,
         ChangeError::NotRemovable(_) | ChangeError::NotServed(_) => Errno::OPNOTSUPP,
         ChangeError::Claimed { .. } => Errno::PERM,

@@ -247,9 +247,13 @@ pub struct TargetView {
     pub alias: String,
     /// Relative target port identifier, unique across all targets (SPC-5 §7.8.6.7).
     pub relative_port: u16,
-    /// Those of all ports of the target, ascending; each leads to all of its LUNs and is a target port group of its own.
+    /// Those of all ports of the target, ascending; each leads to all of its LUNs.
     pub ports: Vec<u16>,
-    /// Asymmetric access target port group (SPC-5 §7.8.6.8).
+    /// The target port group of each of them.
+    pub port_groups: Vec<u16>,
+    /// The iSCSI portal group tag of each of them.
+    pub portal_groups: Vec<u16>,
+    /// Asymmetric access target port group of this port (SPC-5 §7.8.6.8).
     pub port_group: u16,
     /// iSCSI target portal group tag.
     pub portal_group: u16,

@@ -6,7 +6,7 @@ use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
 use lunette::scsi::buffers::Buffers;
-use lunette::scsi::cdb::Cdb;
+use lunette::scsi::cdb::{Cdb, VARIABLE_LENGTH};
 use lunette::scsi::copy::Results;
 use lunette::scsi::report::Facts;
 use lunette::scsi::reserve::Permits;
@@ -69,14 +69,21 @@ pub(super) fn one(data: &[u8]) {
         attentions.push(source.pick(&all));
     }
     while !source.is_empty() {
-        let mut bytes: [u8; 16] = source.array();
+        let mut bytes: [u8; 32] = source.array();
         let usage = Table::of(unit.kind).of_opcode(bytes[0]);
         if let (true, Some(row)) = (source.below(4) != 0, usage.get(source.below(usage.len().max(1)))) {
             // Past the reserved bits.
             bytes.iter_mut().zip(row.usage).for_each(|(byte, usage)| *byte &= usage);
-            bytes[1] = row.action.unwrap_or(bytes[1]);
+            match row.action {
+                // ADDITIONAL CDB LENGTH and SERVICE ACTION.
+                Some(action) if bytes[0] == VARIABLE_LENGTH => {
+                    bytes[7..10].copy_from_slice(&[0x18, 0, action])
+                }
+                Some(action) => bytes[1] = action,
+                None => {}
+            }
         }
-        command(&Cdb::new(bytes), &place, &mut attentions, source.word() as usize);
+        command(&Cdb { bytes }, &place, &mut attentions, source.word() as usize);
     }
 }
 

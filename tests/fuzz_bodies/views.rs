@@ -19,6 +19,8 @@ pub(super) fn target() -> TargetView {
         alias: "a disk".to_owned(),
         relative_port: 1,
         ports: vec![1],
+        port_groups: vec![1],
+        portal_groups: vec![1],
         histogram: None,
         port_group: 1,
         portal_group: 1,

@@ -90,6 +90,12 @@ fn vmware_clones_a_disk() {
     // Within a datastore.
     assert!(is_good(&mut client, xcopy(from, from, 100, 8000, 600)));
     holds(&mut client, 0, 8000, &pattern(7, 100, 600, 512));
+    // The device does that by itself: nothing is read.
+    world.disks[0].order(Kind::Read, Fault::Fail(IoError::Medium { lba: None }), 1);
+    assert!(is_good(&mut client, xcopy(from, from, 100, 9000, 5000)));
+    let refused = client.run(xcopy(from, from, 100, 101, 8)).unwrap();
+    assert_eq!(sense(&refused), (0xa, 0x0d, 0x01), "what overlaps is read and written");
+    holds(&mut client, 0, 9000, &pattern(7, 100, 5000, 512));
 
     let refused = client.run(xcopy(from, [0x3f; 8], 0, 0, 8)).unwrap();
     assert_eq!(sense(&refused), (0xa, 0x08, 0x04), "no such disk");

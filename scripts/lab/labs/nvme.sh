@@ -47,15 +47,15 @@ obey() { # what the guest asks for, each thing once: the guest says so when it i
   done
 }
 
-conform() { # PORT, END: libiscsi's suite at the first namespace, once the guest serves it
+conform() { # PORT, SECOND, END: libiscsi's suite at the first namespace, by two portals, once the guest serves it
   until grep -q 'serving the host$' "$work/said"; do sleep 0.5; done
   "$lab/../../conformance.py" --out "${OUT:-$work}/conformance" \
-    --at "nvme-512=iscsi://127.0.0.1:$1/iqn.2026-11.io.lunette:nvme/0" >"$work/conformed" 2>&1 || true
-  : >"/dev/tcp/127.0.0.1/$2"
+    --at "nvme-512=iscsi://127.0.0.1:$1/iqn.2026-11.io.lunette:nvme/0,iscsi://127.0.0.1:$2/iqn.2026-11.io.lunette:nvme/0" >"$work/conformed" 2>&1 || true
+  : >"/dev/tcp/127.0.0.1/$3"
 }
 
 in_guest() { # WORLD
-  local world=$1 rc=0 port end options=() watchers=() drive iommu=() kargs=hugepages=160 devices=()
+  local world=$1 rc=0 port second end options=() watchers=() drive iommu=() kargs=hugepages=160 devices=()
   case $world in
     iommu*) iommu=(-device "intel-iommu,intremap=on,aw-bits=${world#iommu}") kargs+=" intel_iommu=on iommu=nopt" ;;
     bare) ;;
@@ -85,9 +85,9 @@ in_guest() { # WORLD
   obey stall release & watchers+=($!)
   children+=("${watchers[@]}")
   if [[ -n ${CONFORM:-} ]]; then
-    read -r port end <<<"$(free_ports 2)"
-    options=(-p "$port:3260" -p "$end:3259" -e CONFORM=1)
-    conform "$port" "$end" & children+=($!)
+    read -r port second end <<<"$(free_ports 3)"
+    options=(-p "$port:3260" -p "$second:3261" -p "$end:3259" -e CONFORM=1)
+    conform "$port" "$second" "$end" & children+=($!)
   fi
   "$lab/../run-guest.sh" "${options[@]}" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
     -e CALLS="${CALLS:-1000}" -e ROUNDS="${ROUNDS:-3}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 -e FOURTH=0000:00:13.0 -e FIFTH=0000:00:13.1 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |

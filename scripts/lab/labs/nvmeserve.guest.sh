@@ -26,8 +26,11 @@ rpc bdev_null_create '{"name":"null","num_blocks":262144,"block_size":512}' >/de
 serve "$IQN" An1 An2 Bn1 null
 
 if [[ -n ${CONFORM:-} ]]; then
+  rpc iscsi_create_portal_group '{"tag":2,"portals":[{"host":"0.0.0.0","port":"3261"}]}' >/dev/null &&
+    rpc iscsi_target_node_add_pg_ig_maps "{\"name\":\"$IQN\",\"pg_ig_maps\":[{\"pg_tag\":2,\"ig_tag\":1}]}" >/dev/null || die "no second path"
   step "serving the host"
   socat -u TCP-LISTEN:3259,reuseaddr /dev/null
+  rpc iscsi_delete_portal_group '{"tag":2}' >/dev/null || die "the second path stays"
 fi
 
 start_iscsid

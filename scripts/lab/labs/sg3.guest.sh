@@ -147,6 +147,28 @@ try "sg_modes: the cache is off" 0 '^ 00 +[08]8 12 00' -- sg_modes -p 8 "$file"
 echo "write back" >"$cache"
 [[ $(<"$cache") = "write back" ]] && ok "and on" || bad "cache_type is $(<"$cache")"
 
+# --- thin provisioning: what there is, a threshold, the end of it
+try "sg_vpd: threshold sets" 0 'Threshold exponent: 11' -- sg_vpd -p lbpv "$file"
+try "sg_logs: resources of the file" 0 'Available LBA mapping' 'Used LBA mapping' 'Scope: dedicated' -- sg_logs -p 0xc "$file"
+try "sg_logs: a RAM disk cannot tell" $ILLEGAL -- sg_logs -p 0xc "$ram"
+threshold=5c,02,00,1c,00,00,00,00,00,00,00,00,00,00,00,00,00,01,00,00,00,00,00,00,81,02,00,00,00,00,00,01
+mark
+check "sg_wr_mode: a threshold of 1 MiB used" sg_wr_mode -p 0x1c,2 -c "$threshold" "$file"
+try "sg_modes: it is set" 0 '81 02 00 00 00 00 00 01' -- sg_modes -p 0x1c,2 "$file"
+dd if=/dev/urandom of="$file" bs=1M seek=8 count=4 oflag=direct status=none
+kernel_says "the kernel is warned" 'thin provisioning soft threshold' sg_turs "$file"
+mkdir -p /tmp/small; mount -t tmpfs -o size=8m none /tmp/small || die "no tmpfs"
+rpc bdev_aio_create '{"name":"full","filename":"/tmp/small/full.img","lunette_create_size":67108864,"block_size":512}' >/dev/null || die "no full"
+serve "$IQN.full" full
+discover "$PORTAL" >/dev/null || die discovery
+login "$IQN.full" "$PORTAL" >/dev/null || die login
+full=/dev/$(wait_disk "$IQN.full") || die "no full disk"
+try "a file system that is full" 1 'No space left on device' -- dd if=/dev/urandom of="$full" bs=1M count=32 oflag=direct
+check "what was written can be read" dd if="$full" of=/dev/null bs=1M count=7 iflag=direct status=none
+check "some of it is given back" blkdiscard -o 0 -l 4194304 "$full"
+check "and used again" dd if=/dev/urandom of="$full" bs=1M seek=16 count=3 oflag=direct status=none
+logout "$IQN.full" "$PORTAL" >/dev/null || bad logout
+
 # --- reservations: a second session with a name of its own
 iscsiadm -m iface -I second -o new >/dev/null && iscsiadm -m iface -I second -o update -n iface.initiatorname -v iqn.2004-10.com.example:second >/dev/null &&
   iscsiadm -m iface -I second -o update -n iface.transport_name -v tcp >/dev/null &&

@@ -7,6 +7,8 @@
 #   cdrom   a CD-ROM drive (mounted, locked, ejected, its disc changed) and a removable disk
 #   pass    a disk and a tape of the kernel's scsi_debug, passed through
 #   protect a RAM disk with protection information, type 1
+#   cut     the link to lunette is cut under IO for 10 s, for 30 s, and for longer than the initiator waits
+#   fight   two initiators take a disk from each other by reservations, lunette being killed meanwhile
 #   fio     the jobs of bench/fio, for function only
 # Variables: LUNETTE, the binary; ROUNDS of coming and going (3); OUT, a folder for the guest's output.
 set -euo pipefail
@@ -14,7 +16,7 @@ set -euo pipefail
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
-cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$work/share/"
+cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$lab/ledger.py" "$lab/fight.py" "$work/share/"
 
 in_guest() { # LAB
   local rc=0

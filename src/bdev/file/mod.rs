@@ -32,6 +32,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
+pub use self::open::{Own, own};
 pub(in crate::bdev) use self::open::{machine_uuid, uuid_of};
 pub use self::refusal::OpenError;
 pub use self::reopen::Left;

@@ -30,6 +30,16 @@ pub(super) struct Habits {
     pub(super) direct: bool,
 }
 
+/// What a medium is by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Own {
+    /// Made of the machine, the device and the inode: another file may have had it before, and it may have another one after
+    /// a restart, where the file system numbers its devices as they come.
+    pub uuid: [u8; 16],
+    /// When a file was made: seconds and nanoseconds, where the file system knows.
+    pub born: Option<(i64, u32)>,
+}
+
 /// An open file or block device. It stays open, and locked, as long as this lives.
 pub(super) struct Medium {
     pub(super) fd: OwnedFd,
@@ -175,6 +185,14 @@ impl fmt::Debug for Medium {
 
 fn system(path: &Path, what: &'static str, source: io::Error) -> OpenError {
     OpenError::System { path: path.to_owned(), what, source }
+}
+
+/// What a file or block device is, whatever it is called, without opening it; none where it is not there. May block.
+pub fn own(path: &Path) -> Option<Own> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&fd).ok()?;
+    let is_device = file_type(&stat) == FileType::BlockDevice;
+    Some(Own { uuid: uuid(&stat, is_device), born: if is_device { None } else { born(&fd) } })
 }
 
 fn born(fd: &OwnedFd) -> Option<(i64, u32)> {

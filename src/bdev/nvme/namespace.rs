@@ -81,8 +81,7 @@ fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
         compare: is_plain && knows(controller, oncs::COMPARE),
         copy: is_plain && namespace.copy_blocks_max > 0 && knows(controller, oncs::COPY),
         write_uncorrectable: knows(controller, oncs::WRITE_UNCORRECTABLE),
-        // AWUPF is not asked for.
-        atomic_write_blocks: 0,
+        atomic_write_blocks: atomic_write_blocks(namespace, controller),
     }
 }
 
@@ -125,6 +124,17 @@ fn compare_and_write_blocks(namespace: &Namespace, controller: Option<&About>) -
     let atomic = namespace.atomic_blocks.map_or(about.identity.compare_write_blocks, |(_, _, both)| both);
     let moved = bytes_max(namespace, controller) / namespace.block_bytes as usize;
     atomic.min(u32::try_from(moved).unwrap_or(u32::MAX))
+}
+
+/// The most blocks that one write command stores as a whole or not at all, whatever becomes of the power (NAWUPF or AWUPF): as many
+/// as one command moves, as an IO that is cut into several is not one. 0 where that is one block, which is nothing to offer, or where
+/// it depends on where the write begins.
+fn atomic_write_blocks(namespace: &Namespace, controller: Option<&About>) -> u32 {
+    let Some(about) = controller.filter(|_| !namespace.has_atomic_boundary) else { return 0 };
+    let at_power_failure =
+        namespace.atomic_blocks.map_or(about.identity.atomic_blocks.1, |(_, blocks, _)| blocks);
+    let blocks = at_power_failure.min(blocks_of(bytes_max(namespace, controller), namespace));
+    if blocks > 1 { blocks } else { 0 }
 }
 
 /// Where blocks have protection information the controller makes it, and checks and strips it.

@@ -5,6 +5,7 @@ use crate::bdev::Bdev;
 use crate::bdev::null::Null;
 use crate::control::access::{InitiatorGroup, NameRule, Netmask};
 use crate::control::auth::Auth;
+use crate::control::error::What;
 use crate::control::portals::{Portal, PortalGroup};
 use crate::control::registry::BdevSpec;
 use crate::net::kernel::KernelNet;

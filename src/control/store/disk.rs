@@ -92,7 +92,7 @@ impl Opened {
         told: impl FnMut(u64, io::Result<()>) + Send + 'static,
     ) -> io::Result<(Records, Box<dyn Saver>)> {
         let Opened { records, folder, name, lock } = self;
-        let saver = thread::start(Box::new(folder), name, told, lock)?;
+        let saver = thread::start(Box::new(folder), name, file::lines(&records), told, lock)?;
         Ok((records, Box::new(saver)))
     }
 }

@@ -1,12 +1,18 @@
 //! The text of the state file: a line that says what it is, with the CRC32C of the rest, then a JSON object with a record a
 //! line.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use super::Records;
+use crate::limits::STATE_BYTES_MAX;
 
 /// What every file begins with; the CRC32C follows, eight digits.
 const HEAD: &str = "lunette-state 1 crc32c ";
 /// A file that is longer is none of ours.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
+const _: () = assert!((STATE_BYTES_MAX as u64) < FILE_BYTES_MAX, "what is written is read back");
 
 /// Why a file is not taken.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -22,12 +28,31 @@ pub enum Damaged {
     Records(String),
 }
 
+/// Records by key, each as its line.
+pub type Lines = BTreeMap<String, String>;
+
+/// A record's line.
+pub fn line(key: &str, value: &Value) -> String {
+    format!("{}: {value}", Value::from(key))
+}
+
+/// The lines of records.
+pub fn lines(records: &Records) -> Lines {
+    records.iter().map(|(key, value)| (key.clone(), line(key, value))).collect()
+}
+
+/// How long the file is that has records with this many bytes of lines.
+pub const fn text_bytes(count: usize, lines_bytes: usize) -> usize {
+    // A line each for the head and what the records stand in, and what parts them.
+    HEAD.len() + 8 + "\n{\n}\n".len() + lines_bytes + count * ",\n".len()
+}
+
 /// The file with these records.
-pub fn text(records: &Records) -> Vec<u8> {
+pub fn text(lines: &Lines) -> Vec<u8> {
     let mut body = String::from("{");
-    for (index, (key, value)) in records.iter().enumerate() {
+    for (index, line) in lines.values().enumerate() {
         body.push_str(if index == 0 { "\n" } else { ",\n" });
-        body.push_str(&format!("{}: {value}", serde_json::Value::from(key.as_str())));
+        body.push_str(line);
     }
     body.push_str("\n}\n");
     format!("{HEAD}{:08x}\n{body}", checksum(body.as_bytes())).into_bytes()

@@ -1,10 +1,12 @@
 //! What must survive the process, and a power loss: one file of records, each a JSON value under a key
-//! (`reservations/UUID`, `alua/UUID`, `identity/UUID`, `identifying/UUID`, `sanitize/UUID`, `ports`).
+//! (`reservations/UUID`, `alua/UUID`, `identity/UUID`, `identifying/UUID`, `sanitize/UUID`, `disk/BDEV`, `ports`).
 //!
 //! Control changes records in memory and says what follows when they are durable; a thread of the store's own
-//! ([`thread`]) writes the whole file, atomically ([`folder::save`]). One write is in flight; what changes meanwhile goes
-//! into the next. A write that fails, or that takes too long, takes back what was waited for, tells who waits, and is tried
-//! again until the file says what the records say.
+//! ([`thread`]) is told what has changed and writes the whole file, atomically ([`folder::save`]). One write is in flight;
+//! what changes meanwhile goes into the next. A write that fails, or that takes too long, takes back what was waited for,
+//! tells who waits, and is tried again until the file says what the records say.
+//!
+//! The file never grows beyond what can be read back: who wants to add to it asks [`Store::fits`] first.
 //!
 //! Not here: what records mean. Not a database: the file is small and written whole.
 
@@ -20,7 +22,8 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
-use crate::limits::{RECORDS_MAX, SAVE_NS, SAVE_RETRY_NS};
+use self::file::Lines;
+use crate::limits::{RECORDS_MAX, SAVE_NS, SAVE_RETRY_NS, STATE_BYTES_MAX};
 use crate::time::Tick;
 
 /// Records by key.
@@ -28,8 +31,25 @@ pub type Records = BTreeMap<String, Value>;
 
 /// Where the file is written, elsewhere: it must not block. [`Store::saved`] is to follow for each.
 pub trait Saver: Send + Debug {
-    /// Makes `text` the file's content, durably.
-    fn save(&mut self, revision: u64, text: Vec<u8>);
+    /// Makes the file say what it was to say before with these changes, durably. One that could not be written counts
+    /// for the next.
+    fn save(&mut self, revision: u64, changes: Changes);
+}
+
+/// Lines of records that have changed, by key; none of records that are gone.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Changes(pub Vec<(String, Option<String>)>);
+
+impl Changes {
+    /// Makes them.
+    pub fn apply(self, lines: &mut Lines) {
+        for (key, line) in self.0 {
+            match line {
+                Some(line) => lines.insert(key, line),
+                None => lines.remove(&key),
+            };
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +67,12 @@ struct Waiter<T> {
 #[derive(Debug)]
 pub struct Store<T> {
     records: Records,
+    /// Of their lines.
+    lines_bytes: usize,
+    /// The file has at most so many.
+    bytes_max: usize,
+    /// Keys of records that the saver was not told as they are.
+    untold: BTreeSet<String>,
     /// Keys of the records that there were at first.
     found: BTreeSet<String>,
     saver: Option<Box<dyn Saver>>,
@@ -66,6 +92,9 @@ impl<T> Default for Store<T> {
     fn default() -> Store<T> {
         Store {
             records: Records::new(),
+            lines_bytes: 0,
+            bytes_max: STATE_BYTES_MAX,
+            untold: BTreeSet::new(),
             found: BTreeSet::new(),
             saver: None,
             revision: 0,
@@ -81,7 +110,14 @@ impl<T> Store<T> {
     /// With the records that were found.
     pub fn new(records: Records, saver: Box<dyn Saver>) -> Store<T> {
         let found = records.keys().cloned().collect();
-        Store { records, found, saver: Some(saver), ..Store::default() }
+        let lines_bytes = records.iter().map(|(key, value)| file::line(key, value).len()).sum();
+        Store { records, lines_bytes, found, saver: Some(saver), ..Store::default() }
+    }
+
+    /// The file has at most so many bytes.
+    #[cfg(test)]
+    pub fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
     }
 
     /// Whether there is a place to save anything.
@@ -104,9 +140,16 @@ impl<T> Store<T> {
         &self.records
     }
 
-    /// Whether a record of this key can be made or changed.
-    pub fn has_room(&self, key: &str) -> bool {
-        self.records.len() < RECORDS_MAX || self.records.contains_key(key)
+    /// Whether the file can say this of a record. It can always say less.
+    pub fn fits(&self, key: &str, value: Option<&Value>) -> bool {
+        let (Some(value), true) = (value, self.is_there()) else { return true };
+        let old = self.records.get(key);
+        let new_bytes = file::line(key, value).len();
+        let old_bytes = old.map_or(0, |old| file::line(key, old).len());
+        let count = self.records.len() + usize::from(old.is_none());
+        let is_more = old.is_none() || new_bytes > old_bytes;
+        let bytes = file::text_bytes(count, self.lines_bytes - old_bytes + new_bytes);
+        !is_more || (count <= RECORDS_MAX && bytes <= self.bytes_max)
     }
 
     /// Changes a record, or removes it. It will be saved; nobody waits.
@@ -172,22 +215,27 @@ impl<T> Store<T> {
         if self.records.get(key) == value.as_ref() {
             return None;
         }
+        Some(self.replace(key, value))
+    }
+
+    fn replace(&mut self, key: &str, value: Option<Value>) -> Option<Value> {
         self.revision += 1;
-        Some(match value {
+        self.untold.insert(key.to_owned());
+        let new_bytes = value.as_ref().map_or(0, |value| file::line(key, value).len());
+        let old = match value {
             Some(value) => self.records.insert(key.to_owned(), value),
             None => self.records.remove(key),
-        })
+        };
+        let old_bytes = old.as_ref().map_or(0, |old| file::line(key, old).len());
+        self.lines_bytes = self.lines_bytes - old_bytes + new_bytes;
+        old
     }
 
     /// Nobody waits any longer: what they changed is as it was. What was written of it, perhaps, is written over.
     fn fail(&mut self) -> Vec<(T, bool)> {
         let mut failed = Vec::new();
         for Waiter { key, before, then, .. } in std::mem::take(&mut self.waiting).into_iter().rev() {
-            self.revision += 1;
-            match before {
-                Some(before) => self.records.insert(key, before),
-                None => self.records.remove(&key),
-            };
+            self.replace(&key, before);
             failed.push((then, false));
         }
         failed.reverse();
@@ -201,7 +249,12 @@ impl<T> Store<T> {
         }
         if let Some(saver) = &mut self.saver {
             self.saving = Some(self.revision);
-            saver.save(self.revision, file::text(&self.records));
+            let untold = std::mem::take(&mut self.untold).into_iter();
+            let changes = untold.map(|key| {
+                let line = self.records.get(&key).map(|value| file::line(&key, value));
+                (key, line)
+            });
+            saver.save(self.revision, Changes(changes.collect()));
         }
     }
 }

@@ -7,29 +7,41 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::file::{self, Damaged};
-use super::{Records, Saver, Store};
-use crate::limits::{SAVE_NS, SAVE_RETRY_NS};
+use super::file::{self, Damaged, Lines};
+use super::{Changes, Records, Saver, Store};
+use crate::limits::{RECORDS_MAX, SAVE_NS, SAVE_RETRY_NS};
 use crate::time::Tick;
 
-/// A revision and its text.
-type Order = (u64, Vec<u8>);
+/// What the file is to say, and what is to be written of it.
+#[derive(Debug, Default)]
+struct Orders {
+    lines: Lines,
+    /// Revisions and their texts.
+    texts: Vec<(u64, Vec<u8>)>,
+}
 
 /// Keeps what it is to write.
 #[derive(Clone, Debug, Default)]
-struct Slow(Arc<Mutex<Vec<Order>>>);
+struct Slow(Arc<Mutex<Orders>>);
 
 impl Slow {
+    fn holding(records: &Records) -> Slow {
+        Slow(Arc::new(Mutex::new(Orders { lines: file::lines(records), texts: Vec::new() })))
+    }
+
     fn take(&self) -> Option<(u64, Records)> {
-        let mut orders = self.0.lock().unwrap();
-        assert!(orders.len() < 2, "one write at a time");
-        orders.pop().map(|(revision, text)| (revision, file::records(&text).unwrap()))
+        let texts = &mut self.0.lock().unwrap().texts;
+        assert!(texts.len() < 2, "one write at a time");
+        texts.pop().map(|(revision, text)| (revision, file::records(&text).unwrap()))
     }
 }
 
 impl Saver for Slow {
-    fn save(&mut self, revision: u64, text: Vec<u8>) {
-        self.0.lock().unwrap().push((revision, text));
+    fn save(&mut self, revision: u64, changes: Changes) {
+        let mut orders = self.0.lock().unwrap();
+        changes.apply(&mut orders.lines);
+        let text = file::text(&orders.lines);
+        orders.texts.push((revision, text));
     }
 }
 
@@ -50,17 +62,18 @@ fn the_file_is_this_text() {
         ("ports".to_owned(), json!({ "iqn.a:\"b\",1": 7 })),
         ("reservations/x".to_owned(), json!([1, "\u{e9}\n"])),
     ]);
-    let text = file::text(&records);
+    let text = file::text(&file::lines(&records));
     let body = "{\n\"ports\": {\"iqn.a:\\\"b\\\",1\":7},\n\"reservations/x\": [1,\"é\\n\"]\n}\n";
     let expected = format!("lunette-state 1 crc32c {:08x}\n{body}", 0xfa51_429b_u32);
     assert_eq!(String::from_utf8(text.clone()).unwrap(), expected);
-    assert_eq!(file::records(&text), Ok(records));
-    assert_eq!(file::records(&file::text(&Records::new())), Ok(Records::new()));
+    assert_eq!(file::records(&text).as_ref(), Ok(&records));
+    assert_eq!(file::records(&file::text(&Lines::new())), Ok(Records::new()));
+    assert_eq!(file::text_bytes(2, file::lines(&records).values().map(String::len).sum()), text.len() + 1);
 }
 
 #[test]
 fn no_change_of_a_byte_goes_unseen() {
-    let text = file::text(&Records::from([("a".to_owned(), json!({ "b": [1, 2] }))]));
+    let text = file::text(&file::lines(&Records::from([("a".to_owned(), json!({ "b": [1, 2] }))])));
     for at in 0..text.len() {
         for bit in 0..8 {
             let mut changed = text.clone();
@@ -144,4 +157,30 @@ fn without_a_place_nothing_is_saved_and_nobody_waits() {
     assert!(!store.is_there());
     assert_eq!(store.get("a"), one(1).as_ref());
     assert_eq!(store.deadline(), None);
+}
+
+#[test]
+fn a_file_that_could_not_be_read_back_is_not_written() {
+    let (mut store, disk) = store();
+    store.limit(1000);
+    assert!(store.fits("a", one(1).as_ref()));
+    let long = |bytes: usize| Some(Value::from("x".repeat(bytes)));
+    // Head, braces, the line's key and quotes.
+    let rest = file::text_bytes(1, r#""a": """#.len());
+    let most = 1000 - rest;
+    assert!(store.fits("a", long(most).as_ref()) && !store.fits("a", long(most + 1).as_ref()));
+    assert_eq!(store.set_then("a", long(most), 1, NOW), None);
+    let (revision, records) = disk.take().unwrap();
+    assert_eq!(store.saved(revision, true, NOW), [(1, true)]);
+    assert!(file::text(&file::lines(&records)).len() <= 1000);
+    assert!(!store.fits("b", one(1).as_ref()) && store.fits("a", one(1).as_ref()) && store.fits("b", None));
+    // What is taken back makes room again.
+    assert_eq!(store.set_then("a", None, 2, NOW), None);
+    assert!(store.fits("b", one(1).as_ref()));
+    let (revision, _) = disk.take().unwrap();
+    assert_eq!(store.saved(revision, false, NOW), [(2, false)]);
+    assert!(!store.fits("b", one(1).as_ref()));
+    let many: Records = (0..RECORDS_MAX).map(|number| (number.to_string(), Value::Null)).collect();
+    let store: Store<u8> = Store::new(many, Box::new(disk));
+    assert!(!store.fits("one more", one(1).as_ref()) && store.fits("7", one(1).as_ref()));
 }

@@ -6,27 +6,30 @@ use std::io;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use super::Saver;
+use super::file::{self, Lines};
 use super::folder::{Folder, save};
+use super::{Changes, Saver};
 
 /// A thread that writes a state file. Dropped, it first writes what it was given.
 #[derive(Debug)]
 pub struct Writer {
-    orders: Option<mpsc::Sender<(u64, Vec<u8>)>>,
+    orders: Option<mpsc::Sender<(u64, Changes)>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Starts it. `told` is called on it after each write; `lock` is given up at its end.
+/// Starts it; `lines` is what the file holds. `told` is called on it after each write; `lock` is given up at its end.
 pub(super) fn start(
     mut folder: Box<dyn Folder>,
     name: String,
+    mut lines: Lines,
     mut told: impl FnMut(u64, io::Result<()>) + Send + 'static,
     lock: File,
 ) -> io::Result<Writer> {
-    let (orders, ordered) = mpsc::channel::<(u64, Vec<u8>)>();
+    let (orders, ordered) = mpsc::channel::<(u64, Changes)>();
     let write = move || {
-        for (revision, text) in ordered {
-            told(revision, save(&mut *folder, &name, &text));
+        for (revision, changes) in ordered {
+            changes.apply(&mut lines);
+            told(revision, save(&mut *folder, &name, &file::text(&lines)));
         }
         drop(lock);
     };
@@ -35,10 +38,10 @@ pub(super) fn start(
 }
 
 impl Saver for Writer {
-    fn save(&mut self, revision: u64, text: Vec<u8>) {
+    fn save(&mut self, revision: u64, changes: Changes) {
         if let Some(orders) = &self.orders {
             // It ends with us only.
-            let _ = orders.send((revision, text));
+            let _ = orders.send((revision, changes));
         }
     }
 }

@@ -1,49 +1,53 @@
 //! The views of a target that reactors read, and what is told of it to who asks for targets.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::Target;
 use crate::control::access::{InitiatorGroups, Verdict, Who};
+use crate::control::catalog::KnownPort;
 use crate::control::portals::{PortalGroup, PortalGroups};
 use crate::scsi::view::TargetView;
 
 impl Target {
-    /// Makes the views anew. `relative_port` names a port that is new, by its portal group; those that no portal group leads to any more go
-    /// unless `is_used`. Returns the views that sessions may know and that have changed.
+    /// Makes the views anew. `known` are the ports that there are to be, by portal group: those that one leads to, and those
+    /// that sessions came by. Returns the views that sessions may know and that have changed.
     pub(in crate::control) fn refresh(
         &mut self,
         portals: &PortalGroups,
-        is_used: impl Fn(u16) -> bool,
-        mut relative_port: impl FnMut(u16) -> u16,
+        known: &BTreeMap<u16, KnownPort>,
     ) -> Vec<Arc<TargetView>> {
         let tags = self.tags();
-        self.ports.retain(|view| tags.contains(&view.portal_group) || is_used(view.portal_group));
+        self.ports.retain(|view| known.contains_key(&view.portal_group));
         self.redirects.retain(|redirect| tags.contains(&redirect.portal_group));
         self.port_auths.retain(|(tag, _)| portals.get(*tag).is_some());
         let told = told(&tags, portals);
-        let known: BTreeSet<u16> = self.ports.iter().map(|view| view.portal_group).collect();
-        let made: Vec<(u16, u16)> =
-            tags.iter().filter(|tag| !known.contains(tag)).map(|&tag| (tag, relative_port(tag))).collect();
-        let known = self.ports.iter().map(|view| (view.portal_group, view.relative_port));
-        let known: BTreeSet<(u16, u16)> = known.chain(made).collect();
-        let mut ports: Vec<u16> = known.iter().map(|(_, port)| *port).collect();
-        ports.sort_unstable();
+        let mut ascending: Vec<(&u16, &KnownPort)> = known.iter().collect();
+        ascending.sort_unstable_by_key(|(_, known)| known.port);
+        let ports: Vec<u16> = ascending.iter().map(|(_, known)| known.port).collect();
+        let port_groups: Vec<u16> = ascending.iter().map(|(_, known)| known.group()).collect();
+        let portal_groups: Vec<u16> = ascending.iter().map(|(tag, _)| **tag).collect();
         let maps: Vec<Option<u32>> =
             std::iter::once(None).chain(self.lun_maps.iter().map(|(tag, _)| Some(*tag))).collect();
         let mut changed = Vec::new();
         let mut views = std::mem::take(&mut self.ports);
         for view in &mut views {
+            let Some(group) = known.get(&view.portal_group).map(KnownPort::group) else { continue };
             let mappings = self.luns(view.lun_map);
             let is_as_it_was = view.mappings == *mappings
                 && view.portals == told
-                && view.ports == ports
+                && (&view.ports, &view.port_groups, &view.portal_groups)
+                    == (&ports, &port_groups, &portal_groups)
+                && view.port_group == group
                 && view.histogram == self.histogram;
             if !is_as_it_was {
                 let new = TargetView {
                     portals: told.clone(),
                     ports: ports.clone(),
+                    port_groups: port_groups.clone(),
+                    portal_groups: portal_groups.clone(),
+                    port_group: group,
                     mappings: mappings.to_vec(),
                     histogram: self.histogram.clone(),
                     ..TargetView::clone(view)
@@ -56,21 +60,24 @@ impl Target {
         let is_there =
             |tag, lun_map| self.ports.iter().any(|view| view.portal_group == tag && view.lun_map == lun_map);
         // In the order of the portal groups as they were mapped.
-        let order = tags.iter().filter_map(|tag| known.iter().find(|(known, _)| known == tag));
+        let order = tags.iter().filter_map(|&tag| Some((tag, *known.get(&tag)?)));
         let mut new = Vec::new();
-        for &(portal_group, relative_port) in order {
+        for (portal_group, known) in order {
             for &lun_map in maps.iter().filter(|&&lun_map| !is_there(portal_group, lun_map)) {
-                new.push((portal_group, relative_port, lun_map, self.luns(lun_map).to_vec()));
+                new.push((portal_group, known, lun_map, self.luns(lun_map).to_vec()));
             }
         }
-        for (portal_group, relative_port, lun_map, mappings) in new {
+        for (portal_group, known, lun_map, mappings) in new {
             self.ports.push(Arc::new(TargetView {
                 name: self.name.clone(),
                 alias: self.alias.clone(),
-                relative_port,
+                relative_port: known.port,
                 ports: ports.clone(),
-                // A port is a group of its own: what is told of one says nothing of another (SPC-5 §5.8).
-                port_group: relative_port,
+                port_groups: port_groups.clone(),
+                portal_groups: portal_groups.clone(),
+                // A port is a group of its own unless it was put into another: what is told of one says nothing of another
+                // (SPC-5 §5.8).
+                port_group: known.group(),
                 portal_group,
                 lun_map,
                 portals: told.clone(),

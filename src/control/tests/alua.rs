@@ -8,7 +8,7 @@ use super::acknowledge;
 use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::keeping;
 use super::world::{TARGET, World, bdev};
-use crate::control::alua::AccessChange;
+use crate::control::alua::{AccessChange, Luns};
 use crate::control::done::{Done, Outcome as Ended};
 use crate::control::error::ChangeError;
 use crate::control::identity::{Chosen, bytes};
@@ -32,7 +32,7 @@ fn to(state: AccessState) -> AccessChange {
     AccessChange {
         target: TARGET.to_owned(),
         portal_group: 1,
-        lun: None,
+        luns: Luns::All,
         state,
         is_preferred: None,
         is_initial: false,
@@ -116,7 +116,7 @@ fn a_state_that_cannot_be_saved_is_not_taken() {
     silent(&world);
     for (change, missing) in [
         (AccessChange { portal_group: 9, ..to(AccessState::Standby) }, "there is no portal group 9"),
-        (AccessChange { lun: Some(LunNumber(3)), ..to(AccessState::Standby) }, "there is no LUN 3"),
+        (AccessChange { luns: Luns::Number(LunNumber(3)), ..to(AccessState::Standby) }, "there is no LUN 3"),
     ] {
         let error = world.control.set_access_state(&change, Done::nobody()).unwrap_err();
         assert_eq!(error.to_string(), missing);
@@ -216,8 +216,24 @@ fn an_identity_is_chosen_saved_and_told() {
     world.control.set_identity("disk0", wrong, false, Done::nobody()).unwrap_err();
     // Nothing chosen is what the disk brings.
     world.control.set_identity("disk0", Chosen::default(), false, Done::nobody()).unwrap();
-    assert_eq!(disk.write(&mut world).get(IDENTITY), None);
+    let records = disk.write(&mut world);
     assert_eq!(shown(&mut world).0.identity.serial, "01".repeat(16));
+    // That it was taken back counts for a file of calls that has it still.
+    let (mut world, ..) = keeping(records);
+    world.control.set_identity("disk0", naa("5001405000000002"), true, Done::nobody()).unwrap();
+    world.turn();
+    assert_eq!(world.control.catalog.registry.view(UnitId(0)).unwrap().identity.serial, "01".repeat(16));
+}
+
+#[test]
+fn a_name_that_another_disk_has_by_now_is_not_recalled() {
+    let saved = json!({ "naa": "5001405000000001", "serial": "saved" });
+    let second = "identity/02020202-0202-0202-0202-020202020202";
+    let (mut world, ..) = keeping(Records::from([(second.to_owned(), saved)]));
+    world.control.set_identity("disk0", naa("5001405000000001"), false, Done::nobody()).unwrap();
+    world.control.saved(2, true, world.now());
+    world.control.register_bdev(bdev(1)).unwrap();
+    assert_eq!(world.control.identity_of("disk1"), Some(&Chosen::default()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod alua;
 mod asks;
 mod chores;
 mod objects;
+mod paths;
 mod reserve;
 mod saving;
 mod space;

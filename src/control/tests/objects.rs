@@ -217,10 +217,10 @@ fn a_portal_group_leads_to_what_is_mapped_to_it() {
 
 /// A disk whose medium comes later.
 #[derive(Debug)]
-struct Late(&'static str, Arc<AtomicU64>);
+pub(super) struct Late(&'static str, Arc<AtomicU64>);
 
 impl Late {
-    fn spec(name: &'static str, blocks: &Arc<AtomicU64>, bases: &[&str]) -> BdevSpec {
+    pub(super) fn spec(name: &'static str, blocks: &Arc<AtomicU64>, bases: &[&str]) -> BdevSpec {
         BdevSpec {
             bdev: Arc::new(Late(name, Arc::clone(blocks))),
             product: name.to_owned(),

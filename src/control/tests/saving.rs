@@ -6,29 +6,49 @@ use serde_json::{Value, json};
 
 use super::reserve::{BOB, Peer, REGISTER, RESERVE, answer, in_force, log_in, silent, ticket};
 use super::world::{ALICE, TARGET, World, portal_group, target};
-use crate::control::store::{Records, Saver, file};
+use crate::control::alua::{AccessChange, Luns};
+use crate::control::done::Done;
+use crate::control::error::ChangeError;
+use crate::control::identity::Chosen;
+use crate::control::store::file::{self, Lines};
+use crate::control::store::{Changes, Records, Saver};
 use crate::id::{NexusId, ReactorId, UnitId};
 use crate::limits::SAVE_NS;
 use crate::reactor::message::{Ask, ToControl, ToReactor};
+use crate::scsi::alua::AccessState;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::reserve::{Class, In};
-use crate::scsi::sense::Sense;
+use crate::scsi::sense::{Sense, SenseKey};
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Status};
 
+/// What a file is to say, and what is to be written of it.
+#[derive(Debug, Default)]
+struct Orders {
+    lines: Lines,
+    revisions: Vec<(u64, Records)>,
+}
+
 /// A disk that writes when the test says so.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slow(Arc<Mutex<Vec<(u64, Records)>>>);
+pub(super) struct Slow(Arc<Mutex<Orders>>);
 
 impl Saver for Slow {
-    fn save(&mut self, revision: u64, text: Vec<u8>) {
-        self.0.lock().unwrap().push((revision, file::records(&text).unwrap()));
+    fn save(&mut self, revision: u64, changes: Changes) {
+        let mut orders = self.0.lock().unwrap();
+        changes.apply(&mut orders.lines);
+        let records = file::records(&file::text(&orders.lines)).unwrap();
+        orders.revisions.push((revision, records));
     }
 }
 
 impl Slow {
+    fn holding(records: &Records) -> Slow {
+        Slow(Arc::new(Mutex::new(Orders { lines: file::lines(records), revisions: Vec::new() })))
+    }
+
     pub(super) fn ordered(&self) -> Option<(u64, Records)> {
-        self.0.lock().unwrap().pop()
+        self.0.lock().unwrap().revisions.pop()
     }
 
     /// Cannot write.
@@ -56,7 +76,7 @@ impl Slow {
 
 /// Alice at the first reactor, Bob at the second; the ports are written down.
 pub(super) fn keeping(records: Records) -> (World, Slow, Peer, Peer) {
-    let slow = Slow::default();
+    let slow = Slow::holding(&records);
     let mut world = World::keeping(records, Box::new(slow.clone()));
     let (alice, bob) = (log_in(&mut world, ALICE, 0).0, log_in(&mut world, BOB, 1).0);
     if let Some((revision, _)) = slow.ordered() {
@@ -190,6 +210,55 @@ fn it_is_in_force_again_from_the_first_moment_of_the_next_life() {
     let records = disk.write(&mut world);
     assert_eq!(records[RECORD]["registrations"].as_array().unwrap().len(), 1);
     assert_eq!(records[RECORD]["reservation"], Value::Null);
+}
+
+#[test]
+fn what_the_file_has_no_room_for_is_refused() {
+    let (mut world, disk, alice, _) = keeping(Records::new());
+    world.control.set_alua_explicit("disk0", true, false, Done::nobody()).unwrap();
+    disk.write(&mut world);
+    for reactor in [0, 1] {
+        super::acknowledge(&mut world, reactor, true);
+    }
+    world.control.store.limit(0);
+    let change = AccessChange {
+        target: TARGET.to_owned(),
+        portal_group: 1,
+        luns: Luns::All,
+        state: AccessState::Standby,
+        is_preferred: None,
+        is_initial: false,
+    };
+    let refused = world.control.set_access_state(&change, Done::nobody());
+    assert_eq!(refused, Err(ChangeError::StateFull));
+    let chosen = Chosen { serial: Some("7".to_owned()), ..Chosen::default() };
+    let refused = world.control.set_identity("disk0", chosen, false, Done::nobody()).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the state file is full: it would have more than 16384 records or 128 MiB; lunette_forget_disk takes out what is kept of \
+         disks that are gone"
+    );
+    let full = Outcome::check(Sense::new(SenseKey::IllegalRequest, 0x55, 0x03));
+    for (cdb, list) in [
+        // SET TARGET PORT GROUPS, SET IDENTIFYING INFORMATION.
+        ([0xa4, 0x0a, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0], &[0, 0, 0, 0, 2, 0, 0, 1][..]),
+        ([0xa4, 0x06, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0], b"one"),
+        // SANITIZE, OVERWRITE with a pattern of one byte.
+        ([0x48, 0x01, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0], &[1, 0, 0, 1, 0xaa]),
+    ] {
+        world.tell(ToControl::Ask(Box::new(Ask {
+            reactor: ReactorId(alice.reactor),
+            ticket: ticket(1),
+            session: alice.session,
+            unit: UnitId(0),
+            cdb: Cdb::new(cdb),
+            parameters: list.into(),
+        })));
+        assert_eq!(answer(&world, alice), (1, full), "{cdb:02x?}");
+    }
+    out(&mut world, alice, REGISTER, [0, 7], APTPL, &[]);
+    assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::NO_REGISTRATION_RESOURCES)));
+    silent(&world);
 }
 
 #[test]

@@ -160,8 +160,14 @@ impl Conn {
                 self.push_inline(item, cx);
             }
             None => {
-                let response =
-                    ScsiResponse { itt, response: 0, status, exp_data_sn: Sn(0), residual: Residual::None };
+                let response = ScsiResponse {
+                    itt,
+                    response: 0,
+                    status,
+                    snack_tag: 0,
+                    exp_data_sn: Sn(0),
+                    residual: Residual::None,
+                };
                 self.push_inline(
                     TxItem::Response { response, sense: None, told: None, keeps: Keeps::Place },
                     cx,

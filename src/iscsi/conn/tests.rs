@@ -43,6 +43,8 @@ macro_rules! cx {
     };
 }
 
+mod told;
+
 fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {
     let mut slices = Slices::new();
     batch.slices(tx, &mut slices);
@@ -58,6 +60,8 @@ impl World {
             alias: String::new(),
             relative_port: 1,
             ports: vec![1],
+            port_groups: vec![1],
+            portal_groups: vec![1],
             histogram: None,
             port_group: 1,
             portal_group: 1,

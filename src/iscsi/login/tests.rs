@@ -59,6 +59,8 @@ fn disk() -> TargetView {
         alias: "a disk".into(),
         relative_port: 1,
         ports: vec![1],
+        port_groups: vec![1],
+        portal_groups: vec![1],
         histogram: None,
         port_group: 1,
         portal_group: 7,

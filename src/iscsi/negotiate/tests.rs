@@ -160,6 +160,8 @@ fn full_feature_phase() {
         alias: String::new(),
         relative_port: 1,
         ports: vec![1],
+        port_groups: vec![1],
+        portal_groups: vec![1],
         histogram: None,
         port_group: 1,
         portal_group: 1,

@@ -150,6 +150,12 @@ const SETTERS: &[Setter] = &[
         back: || object! {},
     },
     Setter {
+        method: "lunette_target_node_set_port_group",
+        key: &["name", "pg_tag"],
+        of: Some(Family::Target),
+        back: || object! {},
+    },
+    Setter {
         method: "lunette_target_node_set_portal_group_auth",
         key: &["name", "pg_tag"],
         of: Some(Family::Target),
@@ -157,7 +163,7 @@ const SETTERS: &[Setter] = &[
     },
     Setter {
         method: "lunette_target_node_set_alua_state",
-        key: &["name", "pg_tag", "lun_id"],
+        key: &["name", "pg_tag", "lun_id", "bdev_name"],
         of: Some(Family::Target),
         back: || object! { "state": "active_optimized", "preferred": false },
     },

@@ -6,7 +6,7 @@
 
 mod wire;
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,7 +27,7 @@ const REFRESH: Duration = Duration::from_secs(100);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A server that could not be reached is tried again after so long.
 const RETRY: Duration = Duration::from_secs(10);
-/// Connecting, sending and the answer each take no longer.
+/// Connecting takes no longer, nor do a message and its answer together.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Where it is registered, if at all.
@@ -190,12 +190,12 @@ fn tell(
         Some(known) if !is_due && there(known.local)? == known.entity => return Ok(None),
         _ => {}
     }
-    let mut stream = connect(server)?;
+    let stream = connect(server)?;
     let local = stream.local_addr().map_err(|error| error.to_string())?;
     let entity = there(local)?;
     let gone = known.filter(|_| entity.nodes.is_empty()).map(|known| known.entity.deregistration(1));
     match gone.unwrap_or_else(|| entity.registration(PERIOD_SECONDS, 1)) {
-        Some(message) => exchange(&mut stream, &message, 1)?,
+        Some(message) => exchange(&stream, &message, 1)?,
         None if entity.nodes.is_empty() => {}
         None => return Err("too many targets and portals for one iSNS message".to_owned()),
     }
@@ -204,20 +204,50 @@ fn tell(
 
 fn deregister(known: &Registered) -> Result<(), String> {
     let Some(message) = known.entity.deregistration(2) else { return Ok(()) };
-    exchange(&mut connect(known.server)?, &message, 2)
+    exchange(&connect(known.server)?, &message, 2)
 }
 
 fn connect(server: SocketAddr) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect_timeout(&server, PATIENCE).and_then(|stream| {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(stream)
-    });
-    stream.map_err(|error| error.to_string())
+    TcpStream::connect_timeout(&server, PATIENCE).map_err(|error| error.to_string())
+}
+
+/// A connection until some moment, however little comes at a time.
+struct Until<'a> {
+    stream: &'a TcpStream,
+    end: Instant,
+}
+
+impl Until<'_> {
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+    }
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(self.left()?))?;
+        self.stream.read(bytes)
+    }
+}
+
+impl Write for Until<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(self.left()?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// One message, and whether the answer says that all is well.
-fn exchange(stream: &mut TcpStream, message: &[u8], transaction: u16) -> Result<(), String> {
+fn exchange(stream: &TcpStream, message: &[u8], transaction: u16) -> Result<(), String> {
+    exchange_until(Until { stream, end: Instant::now() + PATIENCE }, message, transaction)
+}
+
+fn exchange_until(mut stream: Until<'_>, message: &[u8], transaction: u16) -> Result<(), String> {
     let mut head = [0; HEAD_BYTES];
     let mut payload = Vec::new();
     stream
@@ -246,4 +276,29 @@ fn entity(control: &Control<KernelNet>, name: String, local: SocketAddr) -> Enti
         }
     }
     Entity { name, nodes }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server that sends a byte now and then would never let a wait for a byte end.
+    #[test]
+    fn a_server_that_drips_is_not_waited_for_longer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = std::thread::spawn({
+            let address = listener.local_addr().unwrap();
+            move || TcpStream::connect(address).unwrap()
+        });
+        let (stream, mut server) = (listener.accept().unwrap().0, server.join().unwrap());
+        let dripping = std::thread::spawn(move || while server.write_all(&[0]).is_ok() {});
+        // There is always something to read, and the time is over.
+        let over = Until { stream: &stream, end: Instant::now() };
+        let error = exchange_until(over, b"message", 1).unwrap_err();
+        assert_eq!(error, io::Error::from(io::ErrorKind::TimedOut).to_string());
+        drop(stream);
+        dripping.join().unwrap();
+    }
 }

@@ -12,6 +12,7 @@ use super::memory::Name;
 use super::{Method, Outcome, method};
 use crate::bdev::Bdev as _;
 use crate::bdev::file::{Cache, FileDisk, Left, OpenError, Recipe};
+use crate::control::disks::Source;
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Device, Made, no_bdev};
 use crate::rpc::fault::Fault;
@@ -62,7 +63,7 @@ params! {
         readonly: bool = false,
         /// SPDK's: unmapping frees space. Here it does wherever the file system can.
         fallocate: Ignored,
-        /// What names the medium to initiators; made of the machine, the device and the inode unless given.
+        /// What names the medium to initiators; found out once and kept in the state file unless given.
         uuid: Option<Uuid>,
         /// SPDK's: how IO is submitted.
         nowait: Ignored,
@@ -84,7 +85,7 @@ params! {
         filename: PathBuf,
         /// Bytes of a block: 512, 1024, 2048 or 4096; 512 for files and a block device's own unless given.
         block_size: u32 = 0,
-        /// What names the medium to initiators; made of the machine, the device and the inode unless given.
+        /// What names the medium to initiators; found out once and kept in the state file unless given.
         uuid: Option<Uuid>,
         /// Where no such file is, one of so many bytes is made.
         lunette_create_size: Option<u64>,
@@ -124,6 +125,8 @@ fn uring_create(context: &Context, params: UringCreate) -> Outcome {
     create(context, FileKind::Uring, params)
 }
 
+/// So long the file system gets to say what is there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(3);
 /// So long a file that is loaded waits for one disk to open: longer than a predecessor gets to leave it.
 pub(super) const LOAD_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -138,6 +141,15 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     let is_removable = params.lunette_removable;
     // Before the file is opened, and perhaps made.
     context.check_free(&params.name)?;
+    let uuid = match params.uuid {
+        Some(Uuid(uuid)) => Some(uuid),
+        None => {
+            let source = Source::look(&params.filename, LOOK_PATIENCE);
+            let is_made = source.own.is_none() && params.lunette_create_size.is_some();
+            let (name, Uuid(fresh)) = (params.name.clone(), Uuid::random());
+            context.control(move |control, _| control.kept_uuid(&name, &source, is_made, fresh))?
+        }
+    };
     let made_of = Recipe {
         name: params.name,
         path: params.filename,
@@ -145,7 +157,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         block_bytes: (params.block_size != 0).then_some(params.block_size),
         cache: if params.lunette_write_through { Cache::WriteThrough } else { Cache::WriteBack },
         read_only: params.readonly,
-        uuid: params.uuid.map(|Uuid(uuid)| uuid),
+        uuid,
     };
     let disk = Arc::new(FileDisk::new(made_of.clone()).map_err(|error| fault(&error))?);
     // A device that hangs as the daemon starts must not keep the others from being served.
@@ -170,7 +182,10 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         bdev: disk,
         bases: Vec::new(),
     };
-    context.register(made).map(Json::from)
+    let name = context.register(made)?;
+    let (bdev, source) = (name.clone(), Source::look(&made_of.path, LOOK_PATIENCE));
+    context.control(move |control, _| control.keep_disk(&bdev, source))?;
+    Ok(Json::from(name))
 }
 
 /// SPDK passes on the errno of open(2).

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use super::{Method, Outcome, method};
+use crate::control::disks::KeptDisk;
 use crate::rpc::apply;
 use crate::rpc::config::{self, Plan};
 use crate::rpc::context::Context;
+use crate::rpc::devices::bdev_fault;
 use crate::rpc::difference;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
+use crate::rpc::types::Uuid;
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -27,6 +30,21 @@ pub(super) const METHODS: &[Method] = &[
         "Writes them to a file, of which there is a whole one at any time, on stable storage when this is answered."
     ),
     method!(
+        "lunette_get_kept_disks",
+        Runtime,
+        Nothing,
+        get_kept_disks,
+        "Lists the disks that the state file keeps something of, those included that are gone."
+    ),
+    method!(
+        "lunette_forget_disk",
+        Runtime,
+        ForgetDisk,
+        forget_disk,
+        "Takes out of the state file what is kept of a disk that is gone: reservations, access states, identity, and which UUID its \
+         file had."
+    ),
+    method!(
         "lunette_apply_config",
         Runtime,
         ApplyConfig,
@@ -34,6 +52,33 @@ pub(super) const METHODS: &[Method] = &[
         "Makes everything what a file of calls says, by the calls that differ: all of them or, where one fails, none. What the file leaves out of a thing stays as it is. Gives back the calls, without secrets. Sessions of targets that are not deleted stay."
     ),
 ];
+
+fn get_kept_disks(context: &Context, _: Nothing) -> Outcome {
+    let describe = |disk: KeptDisk| {
+        let bdev = |(name, path): (String, String)| object! { "name": name, "filename": path };
+        object! {
+            "uuid": disk.uuid,
+            "present": disk.is_there,
+            "bdevs": disk.bdevs.into_iter().map(bdev).collect::<Json>(),
+            "kept": disk.kinds.into_iter().map(Json::from).collect::<Json>(),
+        }
+    };
+    context.control(move |control, _| control.kept_disks().into_iter().map(describe).collect::<Json>())
+}
+
+params! {
+    /// Of `lunette_forget_disk`.
+    pub(super) struct ForgetDisk {
+        /// Its UUID, as `lunette_get_kept_disks` tells it.
+        uuid: Uuid,
+    }
+}
+
+fn forget_disk(context: &Context, params: ForgetDisk) -> Outcome {
+    let Uuid(uuid) = params.uuid;
+    let forgotten = context.control(move |control, _| control.forget_disk(uuid))?;
+    forgotten.map(|()| Json::Bool(true)).map_err(|error| bdev_fault(&error))
+}
 
 fn get_config(context: &Context, _: Nothing) -> Outcome {
     config::all(context)

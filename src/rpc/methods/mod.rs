@@ -16,6 +16,7 @@ mod medium;
 mod memory;
 mod nvme;
 pub(super) mod options;
+mod path;
 pub(super) mod portal;
 mod sg;
 mod spdk;
@@ -108,6 +109,7 @@ const FAMILIES: &[&[Method]] = &[
     initiator::METHODS,
     auth::METHODS,
     target::METHODS,
+    path::METHODS,
     unit::METHODS,
     histogram::METHODS,
     connection::METHODS,

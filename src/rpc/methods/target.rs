@@ -1,11 +1,8 @@
 //! Target nodes: what initiators log in to, and the LUNs they find there.
 
-use std::net::SocketAddr;
-
 use rustix::io::Errno;
 
-use super::portal::{self, Host, Port};
-use super::{Method, Outcome, histogram, iscsi_fault, method};
+use super::{Method, Outcome, histogram, iscsi_fault, method, path, unit};
 use crate::control::auth::{Auth, Chap};
 use crate::control::error::ChangeError;
 use crate::control::targets::{self, LUN_MAX, NewTarget, TargetInfo};
@@ -68,29 +65,6 @@ pub(super) const METHODS: &[Method] = &[
         "Has the initiators of a group find other LUNs at a target than everybody does: other numbers, fewer, more, or for reading \
          only. The whole map is replaced; without luns they find everybody's again. Initiators that are logged in are told; \
          whose LUNs an initiator finds is decided when it logs in, by the group that lets it in."
-    ),
-    method!(
-        "lunette_target_node_set_portal_group_auth",
-        Runtime,
-        SetPortAuth,
-        set_port_auth,
-        "Changes what initiators have to prove that come to a target by a portal group; without switches and chap_group it is \
-         what iscsi_target_node_set_auth says."
-    ),
-    method!(
-        "iscsi_target_node_set_redirect",
-        Runtime,
-        SetRedirect,
-        set_redirect,
-        "Tells initiators that come to a target by a portal group to log in at another portal instead, as long as this is set; \
-         without redirect_host and redirect_port they are served again. Sessions stay, discovery goes on."
-    ),
-    method!(
-        "iscsi_target_node_request_logout",
-        Runtime,
-        RequestLogout,
-        request_logout,
-        "Asks a target's initiators to log out: for moving them elsewhere. Who does not stays."
     ),
     method!(
         "scsi_get_devices",
@@ -203,7 +177,7 @@ fn pairs(maps: Vec<MapParams>) -> Vec<(u16, u32)> {
     maps.into_iter().map(|map| (map.pg_tag, map.ig_tag)).collect()
 }
 
-fn answer<T>(result: Result<T, ChangeError>) -> Outcome {
+pub(super) fn answer<T>(result: Result<T, ChangeError>) -> Outcome {
     result.map(|_| Json::Bool(true)).map_err(|error| iscsi_fault(&error))
 }
 
@@ -255,7 +229,7 @@ params! {
 
 fn remove_lun(context: &Context, params: RemoveLun) -> Outcome {
     let RemoveLun { name, lun_id } = params;
-    answer(
+    unit::answer(
         context
             .control_and_wait(move |control, _, done| control.remove_lun(&name, LunNumber(lun_id), done))?,
     )
@@ -305,35 +279,6 @@ fn set_auth(context: &Context, params: SetAuth) -> Outcome {
 }
 
 params! {
-    /// Of `iscsi_target_node_set_redirect`.
-    pub(super) struct SetRedirect {
-        /// The target.
-        name: String,
-        /// A public portal group that leads to it.
-        pg_tag: u16,
-        /// Where to go: an address.
-        redirect_host: Option<Host>,
-        /// And its port.
-        redirect_port: Option<Port>,
-        /// The initiator may remember it: the target has moved for good.
-        lunette_permanent: bool = false,
-    }
-}
-
-fn set_redirect(context: &Context, params: SetRedirect) -> Outcome {
-    let to = match (params.redirect_host, params.redirect_port) {
-        (Some(host), Some(port)) => Some(SocketAddr::new(host.0, port.0)),
-        (None, None) => None,
-        _ => return Err(Fault::params("redirect_host and redirect_port are given together or not at all")),
-    };
-    let is_permanent = params.lunette_permanent;
-    answer(
-        context
-            .control(move |control, _| control.set_redirect(&params.name, params.pg_tag, to, is_permanent))?,
-    )
-}
-
-params! {
     /// A LUN that the initiators of a group find.
     pub(super) struct OwnLun {
         /// Its bdev.
@@ -364,49 +309,9 @@ fn set_lun_map(context: &Context, params: SetLunMap) -> Outcome {
     }
     let own = |lun: OwnLun| (lun.bdev_name, LunNumber(lun.lun_id), lun.read_only);
     let luns: Option<Vec<_>> = luns.map(|luns| luns.into_iter().map(own).collect());
-    answer(context.control_and_wait(move |control, _, done| {
+    unit::answer(context.control_and_wait(move |control, _, done| {
         control.set_lun_map(&name, ig_tag, luns.as_deref(), done)
     })?)
-}
-
-params! {
-    /// Of `lunette_target_node_set_portal_group_auth`.
-    pub(super) struct SetPortAuth {
-        /// The target.
-        name: String,
-        /// A portal group that leads to it.
-        pg_tag: u16,
-        /// CHAP is not done.
-        disable_chap: bool = false,
-        /// CHAP has to be done.
-        require_chap: bool = false,
-        /// The target has to prove itself too.
-        mutual_chap: bool = false,
-        /// The authentication group whose secrets count; 0 is none.
-        chap_group: u32 = 0,
-    }
-}
-
-fn set_port_auth(context: &Context, params: SetPortAuth) -> Outcome {
-    let chap = Chap::from_switches(params.disable_chap, params.require_chap, params.mutual_chap)
-        .map_err(|error| iscsi_fault(&error))?;
-    let auth = Auth { chap, group: params.chap_group };
-    let auth = (auth != Auth::default()).then_some(auth);
-    answer(context.control(move |control, _| control.set_port_auth(&params.name, params.pg_tag, auth))?)
-}
-
-params! {
-    /// Of `iscsi_target_node_request_logout`.
-    pub(super) struct RequestLogout {
-        /// The target.
-        name: String,
-        /// Only sessions that came by this portal group; all where none is given.
-        pg_tag: Option<u16>,
-    }
-}
-
-fn request_logout(context: &Context, params: RequestLogout) -> Outcome {
-    answer(context.control(move |control, _| control.ask_logout(&params.name, params.pg_tag))?)
 }
 
 fn get_target_nodes(context: &Context, _: Nothing) -> Outcome {
@@ -427,18 +332,6 @@ pub(in crate::rpc) fn calls(target: &TargetInfo<'_>) -> Vec<(&'static str, Json)
     params.push("lunette_ports", target.relative_ports.iter().map(port).collect::<Json>());
     let mut calls = vec![("iscsi_create_target_node", params)];
     calls.extend(target.histogram.map(|_| histogram::call(target.name)));
-    calls.extend(target.redirects.iter().map(|redirect| {
-        let mut params = object! {
-            "name": target.name,
-            "pg_tag": redirect.portal_group,
-            "redirect_host": portal::host(redirect.to.ip()),
-            "redirect_port": redirect.to.port().to_string(),
-        };
-        if redirect.is_permanent {
-            params.push("lunette_permanent", true);
-        }
-        ("iscsi_target_node_set_redirect", params)
-    }));
     calls.extend(target.lun_maps.iter().map(|(tag, luns)| {
         let lun = |lun: &targets::OwnLun<'_>| {
             object! { "bdev_name": lun.bdev, "lun_id": lun.number.0, "read_only": lun.read_only }
@@ -446,18 +339,7 @@ pub(in crate::rpc) fn calls(target: &TargetInfo<'_>) -> Vec<(&'static str, Json)
         let luns: Json = luns.iter().map(lun).collect();
         ("lunette_target_node_set_lun_map", object! { "name": target.name, "ig_tag": *tag, "luns": luns })
     }));
-    calls.extend(target.port_auths.iter().map(|(tag, auth)| {
-        let (disable_chap, require_chap, mutual_chap) = auth.chap.switches();
-        let params = object! {
-            "name": target.name,
-            "pg_tag": *tag,
-            "disable_chap": disable_chap,
-            "require_chap": require_chap,
-            "mutual_chap": mutual_chap,
-            "chap_group": auth.group,
-        };
-        ("lunette_target_node_set_portal_group_auth", params)
-    }));
+    calls.extend(path::calls(target));
     calls
 }
 

@@ -2,7 +2,9 @@
 
 use super::{Method, Outcome, iscsi_fault, method};
 use crate::control::Control;
-use crate::control::alua::AccessChange;
+use crate::control::alua::{AccessChange, Luns};
+use crate::control::done;
+use crate::control::error::ChangeError;
 use crate::control::identity::{self, Chosen, hex};
 use crate::net::kernel::KernelNet;
 use crate::rpc::context::Context;
@@ -42,8 +44,9 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         SetState,
         set_state,
-        "Changes the access state of LUNs by one of a target's portal groups, each of which is a target port group. \
-         Answered when it is saved and in force, initiators have been told, and no device has IO that it forbids."
+        "Changes the access state of LUNs by the target port group that one of a target's portal groups is in. \
+         Answered when it is saved and in force, initiators have been told, and no device has IO that it forbids; \
+         with an error where a device keeps such IO for too long, the state being in force all the same."
     ),
 ];
 
@@ -108,11 +111,12 @@ fn set_identity(context: &Context, params: SetIdentity) -> Outcome {
     })?)
 }
 
-/// Something that had to be saved.
-fn answer(ended: Result<crate::control::done::Outcome, crate::control::error::ChangeError>) -> Outcome {
+/// Something that had to be saved, and that devices had to let go of IO for.
+pub(super) fn answer(ended: Result<done::Outcome, ChangeError>) -> Outcome {
     match ended {
-        Ok(outcome) if outcome.is_saved => Ok(Json::Bool(true)),
-        Ok(_) => Err(Fault::internal(crate::control::error::ChangeError::NotSaved)),
+        Ok(outcome) if !outcome.is_saved => Err(Fault::internal(ChangeError::NotSaved)),
+        Ok(outcome) if !outcome.is_clean => Err(Fault::internal(ChangeError::Unsettled)),
+        Ok(_) => Ok(Json::Bool(true)),
         Err(error) => Err(iscsi_fault(&error)),
     }
 }
@@ -166,18 +170,26 @@ params! {
         pg_tag: u16,
         /// The state from now on.
         state: State,
-        /// One LUN of the target; all where none is given.
+        /// One LUN of the target, by its number; all where none is given.
         lun_id: Option<u16>,
+        /// One LUN of the target, by its bdev: those of maps of LUNs can be named so too.
+        bdev_name: Option<String>,
         /// Whether initiators are to prefer this way; as it was where it is not given.
         preferred: Option<bool>,
     }
 }
 
 fn set_state(context: &Context, params: SetState) -> Outcome {
+    let luns = match (params.lun_id, params.bdev_name) {
+        (None, None) => Luns::All,
+        (Some(lun), None) => Luns::Number(LunNumber(lun)),
+        (None, Some(bdev)) => Luns::Bdev(bdev),
+        (Some(_), Some(_)) => return Err(Fault::params("lun_id or bdev_name is given, not both")),
+    };
     let change = AccessChange {
         target: params.name,
         portal_group: params.pg_tag,
-        lun: params.lun_id.map(LunNumber),
+        luns,
         state: params.state.into(),
         is_preferred: params.preferred,
         is_initial: context.is_loading(),
@@ -211,17 +223,16 @@ fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {
     }
     let mut ports = Vec::new();
     for target in control.targets() {
-        for &(tag, port) in &target.relative_ports {
-            if target.luns.iter().any(|(_, name)| *name == bdev) {
-                let group = view.alua.group(port);
-                ports.push(object! {
-                    "target": target.name,
-                    "pg_tag": tag,
-                    "relative_port": port,
-                    "state": group.state.name(),
-                    "preferred": group.is_preferred,
-                });
-            }
+        for (tag, port, group) in target.ports().filter(|_| target.leads_to(bdev)) {
+            let group = view.alua.group(group);
+            ports.push(object! {
+                "target": target.name,
+                "pg_tag": tag,
+                "relative_port": port,
+                "port_group": group.number,
+                "state": group.state.name(),
+                "preferred": group.is_preferred,
+            });
         }
     }
     shown.push("explicit_alua", view.alua.is_explicit());
@@ -278,23 +289,45 @@ pub(in crate::rpc) fn access_calls(control: &Control<KernelNet>) -> Vec<Json> {
             let params = object! { "name": bdev, "explicit": true };
             calls.push(object! { "method": "lunette_bdev_set_alua", "params": params });
         }
-        for target in control.targets() {
-            let lun = target.luns.iter().find(|(_, name)| *name == bdev).map(|(number, _)| *number);
-            for (&(tag, port), number) in target.relative_ports.iter().zip(lun.into_iter().cycle()) {
-                let group = view.alua.group(port);
-                if group.state == AccessState::default() && !group.is_preferred {
+        for target in control.targets().filter(|target| target.leads_to(bdev)) {
+            let mut told = Vec::new();
+            for (tag, _, number) in target.ports() {
+                let group = view.alua.group(number);
+                let is_default = group.state == AccessState::default() && !group.is_preferred;
+                if is_default || told.contains(&number) {
                     continue;
                 }
-                let params = object! {
-                    "name": target.name,
-                    "pg_tag": tag,
-                    "state": group.state.name(),
-                    "lun_id": number.0,
-                    "preferred": group.is_preferred,
-                };
+                told.push(number);
+                let mut params = object! { "name": target.name, "pg_tag": tag, "state": group.state.name() };
+                match target.luns.iter().find(|(_, name)| *name == bdev) {
+                    Some((lun, _)) => params.push("lun_id", lun.0),
+                    None => params.push("bdev_name", bdev),
+                }
+                params.push("preferred", group.is_preferred);
                 calls.push(object! { "method": "lunette_target_node_set_alua_state", "params": params });
             }
         }
     }
     calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_what_was_not_done() {
+        let ended = |is_clean, is_saved| {
+            answer(Ok(done::Outcome { is_clean, is_saved, bdevs: Vec::new() })).map_err(|fault| fault.text())
+        };
+        assert_eq!(ended(true, true), Ok(Json::Bool(true)));
+        for (is_clean, is_saved, words) in [
+            (false, true, "it is in force, but a device keeps IO"),
+            (true, false, "it cannot be saved, and so was not done"),
+            (false, false, "it cannot be saved, and so was not done"),
+        ] {
+            let text = ended(is_clean, is_saved).unwrap_err();
+            assert!(text.contains(words), "{text}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ pub(in crate::scsi) use results::{Told, plan_results, third_party_copy};
 
 use std::sync::Arc;
 
+use crate::bdev::{Op, ZERO_BYTES_MAX};
 use crate::id::UnitId;
 use crate::limits::PIECE_BYTES_MAX;
 use crate::scsi::cdb::Cdb;
@@ -34,6 +35,10 @@ pub(in crate::scsi) const DESCRIPTORS_BYTES_MAX: u32 = CSCDS_MAX as u32 * 32 + S
 
 /// Memory that a copy works with.
 pub const BUFFER_BYTES: usize = PIECE_BYTES_MAX as usize;
+
+/// What a device is to copy by itself at once: a device that is memory does so before anything else is done.
+pub const OFFLOADED_BYTES_MAX: u32 = 1024 * 1024;
+const _: () = assert!(OFFLOADED_BYTES_MAX <= ZERO_BYTES_MAX);
 
 /// SERVICE ACTION of EXTENDED COPY(LID1).
 pub(in crate::scsi) const LID1: u8 = 0x00;
@@ -81,6 +86,17 @@ pub enum Step {
         /// How many; at most a piece.
         blocks: u32,
     },
+    /// To have the device copy blocks by itself.
+    Copy {
+        /// Where, both.
+        side: Side,
+        /// First block of those that are read.
+        from: u64,
+        /// First block of those that are written; none is one of the others.
+        lba: u64,
+        /// How many; at most [`OFFLOADED_BYTES_MAX`].
+        blocks: u32,
+    },
     /// Nothing: the copy is over.
     Done,
 }
@@ -90,6 +106,17 @@ enum Stage {
     Load,
     Read,
     Write,
+    Copy,
+}
+
+impl Stage {
+    /// What one step does, at most.
+    const fn bytes_max(self) -> u32 {
+        match self {
+            Stage::Copy => OFFLOADED_BYTES_MAX,
+            Stage::Load | Stage::Read | Stage::Write => PIECE_BYTES_MAX,
+        }
+    }
 }
 
 /// A copy at work.
@@ -152,17 +179,17 @@ impl Run {
         let Some(segment) = &self.now else {
             return if self.segments < self.list.segment_count { Step::Load } else { Step::Done };
         };
-        let bytes = (segment.bytes - self.done_bytes).min(PIECE_BYTES_MAX);
-        let (side, lba) = match self.stage {
-            Stage::Load => return Step::Load,
-            Stage::Read => (segment.source, segment.source_lba),
-            Stage::Write => (segment.destination, segment.destination_lba),
+        let bytes = (segment.bytes - self.done_bytes).min(self.stage.bytes_max());
+        let at = |side: Side, lba| {
+            (side, lba + u64::from(self.done_bytes / side.block_bytes), bytes / side.block_bytes)
         };
-        let lba = lba + u64::from(self.done_bytes / side.block_bytes);
-        let blocks = bytes / side.block_bytes;
-        match self.stage {
-            Stage::Write => Step::Write { side, lba, blocks },
-            _ => Step::Read { side, lba, blocks },
+        let (from, to) =
+            (at(segment.source, segment.source_lba), at(segment.destination, segment.destination_lba));
+        match (self.stage, from, to) {
+            (Stage::Load, ..) => Step::Load,
+            (Stage::Read, (side, lba, blocks), _) => Step::Read { side, lba, blocks },
+            (Stage::Write, _, (side, lba, blocks)) => Step::Write { side, lba, blocks },
+            (Stage::Copy, (_, from, _), (side, lba, blocks)) => Step::Copy { side, from, lba, blocks },
         }
     }
 
@@ -184,7 +211,9 @@ impl Run {
         };
         check(segment.source, segment.source_lba, Access::Read)?;
         check(segment.destination, segment.destination_lba, Access::Write)?;
-        self.stage = Stage::Read;
+        let unit = find(segment.destination, place, units).map(|unit| unit.view);
+        self.stage =
+            if unit.is_some_and(|view| segment.is_left_to(view)) { Stage::Copy } else { Stage::Read };
         if segment.bytes > 0 {
             self.now = Some(segment);
         } else {
@@ -200,15 +229,30 @@ impl Run {
             self.stage = Stage::Write;
             return;
         }
-        let bytes = (segment.bytes - self.done_bytes).min(PIECE_BYTES_MAX);
+        let bytes = (segment.bytes - self.done_bytes).min(self.stage.bytes_max());
         self.done_bytes += bytes;
         self.moved_bytes += u64::from(bytes);
-        self.stage = Stage::Read;
+        if self.stage == Stage::Write {
+            self.stage = Stage::Read;
+        }
         if self.done_bytes == segment.bytes {
             self.now = None;
             self.done_bytes = 0;
             self.segments += 1;
         }
+    }
+}
+
+impl Segment {
+    /// Whether the device does it by itself: both sides are of this unit, which can, and have no block in common. Protection
+    /// information goes with its block, and says which that is.
+    fn is_left_to(&self, destination: &UnitView) -> bool {
+        let (from, lba) = (self.source_lba, self.destination_lba);
+        let op = Op::Copy { from, lba, blocks: self.bytes / destination.block_bytes, fua: false };
+        self.source.unit == destination.id
+            && destination.offloads.copy
+            && destination.protection.is_none()
+            && !op.overlaps()
     }
 }
 

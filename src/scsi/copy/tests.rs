@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::{Copy, Results, Run, Side, Step};
+use crate::bdev::Offloads;
+use crate::bdev::protection::Protection;
 use crate::id::{NexusId, UnitId};
 use crate::scsi::buffers::Buffers;
 use crate::scsi::report::{self, Facts};
@@ -121,6 +123,39 @@ fn as_vmware_sends_it() {
     let want: Vec<_> = (0..4).flat_map(|at| [read(0x100 + at * 512), write(0x1000 + at * 512)]).collect();
     assert_eq!(world.steps(0, &list), Ok(want));
     assert_eq!(world.begin(0, &list).unwrap().list_id(), None);
+}
+
+#[test]
+fn a_device_that_can_copies_within_itself() {
+    let world = |view: fn(&mut UnitView)| {
+        let mut world = World::new();
+        let mut unit = UnitView {
+            offloads: Offloads { copy: true, ..Offloads::default() },
+            ..UnitView::clone(world.units[3].as_ref().unwrap())
+        };
+        view(&mut unit);
+        world.units[3] = Some(Arc::new(unit));
+        world
+    };
+    let can = world(|_| ());
+    let within = |from, to, blocks| {
+        lid1(0, 3, &[cscd(NAA, 512), cscd(OTHER_NAA, 4096)], &[segment(2, 0, 0, blocks, from, to)])
+    };
+    let copy = |from, lba, blocks| Step::Copy { side: SMALL, from, lba, blocks };
+    // As much at once as it is left to do: 1 MiB.
+    assert_eq!(
+        can.steps(0, &within(0x10, 0x1000, 2049)),
+        Ok(vec![copy(0x10, 0x1000, 2048), copy(0x810, 0x1800, 1)])
+    );
+    assert_eq!(can.steps(0, &within(8, 0, 8)), Ok(vec![copy(8, 0, 8)]), "they touch");
+    let step = |list: &[u8], world: &World| world.steps(0, list).unwrap()[0];
+    let read = |lba, blocks| Step::Read { side: SMALL, lba, blocks };
+    assert_eq!(step(&within(7, 0, 8), &can), read(7, 8), "they overlap");
+    assert_eq!(step(&within(8, 0, 8), &World::new()), read(8, 8), "it cannot");
+    let protected = world(|view| view.protection = Some(Protection::Type1));
+    assert_eq!(step(&within(8, 0, 8), &protected), read(8, 8), "the reference tags would be wrong");
+    let across = lid1(0, 3, &[cscd(NAA, 512), cscd(OTHER_NAA, 4096)], &[segment(0, 0, 1, 8, 16, 2)]);
+    assert_eq!(step(&across, &can), read(16, 8));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! REPORT TARGET PORT GROUPS (SPC-5 §6.37).
 //!
-//! Told are the groups of the SCSI device that is asked, which is the target (RFC 7143 §4.4.1): each of its ports is one. Ports
-//! of other targets that lead to the same logical unit have groups of their own, which are told to those who ask there.
+//! Told are the groups of the SCSI device that is asked, which is the target (RFC 7143 §4.4.1): each of its ports is in one,
+//! alone unless the operator has put several together. Ports of other targets that lead to the same logical unit are in
+//! groups of their own, which are told to those who ask there.
 
 use crate::scsi::cdb::Cdb;
 use crate::scsi::report::writer::Writer;
@@ -29,10 +30,15 @@ pub(super) fn fill(is_extended: bool, target: &TargetView, unit: &UnitView, writ
         // FORMAT TYPE 001b. IMPLICIT TRANSITION TIME 0: not told, as it is the operator's.
         writer.put(&[0x10, 0, 0, 0]);
     }
-    for port in &target.ports {
-        // A port is a group of its own, under the same number (`TargetView::port_group`).
-        let [high, low] = port.to_be_bytes();
-        let group = unit.alua.group(*port);
+    let groups = &target.port_groups;
+    for (index, &number) in
+        groups.iter().enumerate().filter(|&(index, number)| !groups[..index].contains(number))
+    {
+        // As the ports are: a group stands where its first port does.
+        let [high, low] = number.to_be_bytes();
+        let group = unit.alua.group(number);
+        let members = target.ports.iter().zip(groups).skip(index).filter(|&(_, other)| *other == number);
+        let count = members.clone().count();
         writer.put(&[
             u8::from(group.is_preferred) << 7 | group.state.code(),
             SUPPORTED,
@@ -41,12 +47,13 @@ pub(super) fn fill(is_extended: bool, target: &TargetView, unit: &UnitView, writ
             0,
             group.cause.code(),
             0,
-            1, // TARGET PORT COUNT.
-            0,
-            0,
-            high,
-            low,
+            // TARGET PORT COUNT: a target has fewer ports than that.
+            u8::try_from(count).unwrap_or(u8::MAX),
         ]);
+        for (port, _) in members {
+            let [high, low] = port.to_be_bytes();
+            writer.put(&[0, 0, high, low]);
+        }
     }
     writer.length_32(0, 4);
 }

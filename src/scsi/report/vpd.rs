@@ -15,17 +15,23 @@ const SUPPORTED: u8 = 0x00;
 const IDENTIFICATION: u8 = 0x83;
 
 /// Each page's code and what follows its four-byte header; ascending.
-static PAGES: [(u8, Body); 9] = [
+static PAGES: [(u8, Body); 10] = [
     (SUPPORTED, supported),
     (0x80, serial_number),
     (IDENTIFICATION, identification),
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
+    (0x88, scsi_ports),
     (0x8f, |unit, _, writer| copy::third_party_copy(unit, writer)),
     (0xb0, block_limits),
     (0xb1, block_characteristics),
     (0xb2, |unit, _, writer| provisioning::vpd(unit, writer)),
 ];
+
+/// ASSOCIATION of a designator: the target port. PIV: the protocol identifier means something.
+const TARGET_PORT: u8 = 0x90;
+/// PROTOCOL IDENTIFIER 5h, iSCSI, and CODE SET 3h, UTF-8.
+const ISCSI_UTF8: u8 = 0x53;
 
 /// Unit serial number, at most.
 const SERIAL_BYTES_MAX: usize = 64;
@@ -67,13 +73,11 @@ fn serial_number(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
 /// Device identification: designators of the logical unit, of the target port it is asked through and of the target device.
 fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
     const LOGICAL_UNIT: u8 = 0x00;
-    const TARGET_PORT: u8 = 0x90; // PIV: the protocol identifier means something.
     const TARGET_DEVICE: u8 = 0xa0;
     const BINARY: u8 = 0x01;
     const ASCII: u8 = 0x02;
     // PROTOCOL IDENTIFIER 5h, iSCSI, with the code set.
     const ISCSI_BINARY: u8 = 0x51;
-    const ISCSI_UTF8: u8 = 0x53;
 
     let identity = &unit.identity;
     designator(writer, BINARY, LOGICAL_UNIT | 0x3, &[&identity.naa]);
@@ -96,17 +100,35 @@ fn identification(unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>)
     let port_group = target.port_group.to_be_bytes();
     designator(writer, ISCSI_BINARY, TARGET_PORT | 0x5, &[&[0, 0], &port_group]);
 
-    let name = target.name.as_bytes();
-    let name = &name[..name.len().min(NAME_BYTES_MAX)];
-    // RFC 7143 §4.4.1: name, `,t,0x`, portal group tag. SPC-5: ended by a NUL, padded to a multiple of four.
-    let port_tail = port_tail(target.portal_group);
-    designator(
-        writer,
-        ISCSI_UTF8,
-        TARGET_PORT | 0x8,
-        &[name, &port_tail, padding(name.len() + port_tail.len())],
-    );
+    port_name(target, target.portal_group, writer);
+    let name = device_name(target);
     designator(writer, ISCSI_UTF8, TARGET_DEVICE | 0x8, &[name, padding(name.len())]);
+}
+
+fn device_name(target: &TargetView) -> &[u8] {
+    let name = target.name.as_bytes();
+    &name[..name.len().min(NAME_BYTES_MAX)]
+}
+
+/// The SCSI name string of the target's port at a portal group.
+fn port_name(target: &TargetView, portal_group: u16, writer: &mut Writer<'_>) {
+    let name = device_name(target);
+    // RFC 7143 §4.4.1: name, `,t,0x`, portal group tag. SPC-5: ended by a NUL, padded to a multiple of four.
+    let port_tail = port_tail(portal_group);
+    let padding = padding(name.len() + port_tail.len());
+    designator(writer, ISCSI_UTF8, TARGET_PORT | 0x8, &[name, &port_tail, padding]);
+}
+
+/// SCSI ports (SPC-5 §7.8.15): those of the target, whoever asks by whichever of them. None is an initiator's.
+fn scsi_ports(_: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
+    for (port, portal_group) in target.ports.iter().zip(&target.portal_groups) {
+        let [high, low] = port.to_be_bytes();
+        // RELATIVE PORT IDENTIFIER; no INITIATOR PORT TRANSPORTID; TARGET PORT DESCRIPTORS LENGTH, below.
+        writer.put(&[0, 0, high, low, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let start = writer.length();
+        port_name(target, *portal_group, writer);
+        writer.length_16(start - 2, start);
+    }
 }
 
 /// One designation descriptor; `parts` follow one another.

@@ -1,10 +1,10 @@
 //! Asymmetric access (SPC-5 §5.18): what is said of it, and what is served in each state.
 
-use super::{answered, cdb, planned, refused, target, unit};
+use super::{answered, answered_at, cdb, planned, refused, target, unit};
 use crate::id::NexusId;
 use crate::scsi::alua::{AccessState, Alua, Cause, Group, requested};
 use crate::scsi::sense::{Sense, SenseKey};
-use crate::scsi::view::{LunNumber, UnitView};
+use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::scsi::{Access, Extent, Outcome, Place, Plan, Status, recheck};
 
 /// The group of the port that [`target`] is asked through.
@@ -33,6 +33,19 @@ fn groups_are_told_with_state_preference_and_cause() {
     ]
     .concat();
     assert_eq!(told, [&[0, 0, 0, 24][..], &want].concat());
+}
+
+#[test]
+fn ports_of_one_group_are_told_together() {
+    let target = TargetView { ports: vec![1, 2, 0x0304], port_groups: vec![7, 0x0506, 7], ..target() };
+    let unit = UnitView { alua: Alua::new(false, vec![group(7, AccessState::Standby)]), ..unit() };
+    let told = answered_at(&target, &[0xa3, 0x0a, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0], Some(&unit), None);
+    let want = [
+        &[0, 0, 0, 28][..],
+        &[0x02, 0x8f, 0, 7, 0, 2, 0, 2, 0, 0, 0, 1, 0, 0, 0x03, 0x04],
+        &[0x00, 0x8f, 0x05, 0x06, 0, 0, 0, 1, 0, 0, 0, 2],
+    ];
+    assert_eq!(told, want.concat());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod admission;
 mod alua;
 mod chores;
+mod long;
 mod modes;
 mod opcodes;
 mod parameters;
@@ -49,6 +50,8 @@ pub(in crate::scsi) fn target() -> TargetView {
         alias: String::new(),
         relative_port: 0x0102,
         ports: vec![0x0102, 0x0203],
+        port_groups: vec![0x0102, 0x0203],
+        portal_groups: vec![0x0a1b, 2],
         histogram: None,
         port_group: 0x0304,
         portal_group: 0x0a1b,
@@ -60,9 +63,9 @@ pub(in crate::scsi) fn target() -> TargetView {
 
 /// A CDB, padded as in the header.
 pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
-    let mut padded = [0; 16];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    Cdb::new(padded)
+    let mut padded = Cdb::new([0; 16]);
+    padded.bytes[..bytes.len()].copy_from_slice(bytes);
+    padded
 }
 
 /// The plan for `bytes` at `unit`.
@@ -94,13 +97,18 @@ pub(in crate::scsi) fn answered(
     unit: Option<&UnitView>,
     attentions: Option<&mut Attentions>,
 ) -> Vec<u8> {
-    let target = target();
-    let place = Place {
-        nexus: NexusId(1),
-        target: &target,
-        number: LunNumber(0),
-        unit: unit.map(|unit| (unit, false)),
-    };
+    answered_at(&target(), bytes, unit, attentions)
+}
+
+/// The same at this target.
+pub(in crate::scsi) fn answered_at(
+    target: &TargetView,
+    bytes: &[u8],
+    unit: Option<&UnitView>,
+    attentions: Option<&mut Attentions>,
+) -> Vec<u8> {
+    let place =
+        Place { nexus: NexusId(1), target, number: LunNumber(0), unit: unit.map(|unit| (unit, false)) };
     let Plan::Report(report) = plan(&cdb(bytes), &place) else {
         panic!("{bytes:02x?} makes no report");
     };

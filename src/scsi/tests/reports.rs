@@ -56,8 +56,11 @@ fn inquiry_nowhere() {
 
 #[test]
 fn supported_pages() {
-    assert_eq!(page(0x00, &unit()), [0, 0, 0, 9, 0x00, 0x80, 0x83, 0x86, 0x87, 0x8f, 0xb0, 0xb1, 0xb2]);
-    assert_eq!(answered(&[0x12, 1, 0, 0, 6, 0], Some(&unit()), None), [0, 0, 0, 9, 0x00, 0x80]);
+    assert_eq!(
+        page(0x00, &unit()),
+        [0, 0, 0, 10, 0x00, 0x80, 0x83, 0x86, 0x87, 0x88, 0x8f, 0xb0, 0xb1, 0xb2]
+    );
+    assert_eq!(answered(&[0x12, 1, 0, 0, 6, 0], Some(&unit()), None), [0, 0, 0, 10, 0x00, 0x80]);
 }
 
 #[test]
@@ -103,6 +106,16 @@ fn the_longest_identification_fits() {
     assert_eq!(length, 4 + 592);
     assert_eq!(out[128..132], [0x53, 0x98, 0x00, 236]);
     assert_eq!(out[368..372], [0x53, 0xa8, 0x00, 224]);
+}
+
+#[test]
+fn every_port_of_the_target() {
+    let mut want = vec![0x00, 0x88, 0x00, 104];
+    want.extend([0, 0, 0x01, 0x02, 0, 0, 0, 0, 0, 0, 0, 40, 0x53, 0x98, 0, 36]);
+    want.extend(b"iqn.2026-11.example:disk,t,0x0a1b\0\0\0");
+    want.extend([0, 0, 0x02, 0x03, 0, 0, 0, 0, 0, 0, 0, 40, 0x53, 0x98, 0, 36]);
+    want.extend(b"iqn.2026-11.example:disk,t,0x0002\0\0\0");
+    assert_eq!(page(0x88, &unit()), want);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 
 use lunette::buf::Hugepages;
 use lunette::control::options;
+use lunette::control::store::disk;
 use lunette::control::thread::{Daemon, Options, Remote};
 use lunette::reactor::{Idle, Planted};
 use lunette::rpc::config::Plan;
@@ -67,18 +68,29 @@ impl Managed {
 
     /// One that makes a file's calls first, or what is wrong with them.
     pub(super) fn try_start(folder: Folder, plan: Option<Plan>) -> Result<Managed, String> {
-        Managed::try_start_as(folder, plan, false)
+        Managed::try_start_as(folder, plan, false, false)
     }
 
     /// One that saves what calls change.
     pub(super) fn keeping(folder: Folder, plan: Plan) -> Managed {
-        Managed::try_start_as(folder, Some(plan), true).unwrap()
+        Managed::try_start_as(folder, Some(plan), true, false).unwrap()
     }
 
-    fn try_start_as(folder: Folder, plan: Option<Plan>, keeps: bool) -> Result<Managed, String> {
+    /// One that has a state file.
+    pub(super) fn with_state(folder: Folder, plan: Plan) -> Managed {
+        Managed::try_start_as(folder, Some(plan), false, true).unwrap()
+    }
+
+    fn try_start_as(
+        folder: Folder,
+        plan: Option<Plan>,
+        keeps: bool,
+        has_state: bool,
+    ) -> Result<Managed, String> {
         let (started, is_started) = mpsc::sync_channel(1);
+        let state = has_state.then(|| disk::open(&folder.path("state")).unwrap());
         let thread = std::thread::spawn(move || {
-            let daemon = Daemon::start(Options {
+            let mut daemon = Daemon::start(Options {
                 planted: Planted::default(),
                 cores: vec![0],
                 idle: Idle::Park,
@@ -87,6 +99,7 @@ impl Managed {
                 iscsi: options::Options::default(),
             })
             .unwrap();
+            state.into_iter().for_each(|state| daemon.keep_state(state).unwrap());
             started.send(daemon.remote()).unwrap();
             daemon.run()
         });

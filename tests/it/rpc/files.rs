@@ -49,6 +49,54 @@ fn a_file_is_made_grown_and_kept() {
     assert_eq!(daemon.ok("bdev_uring_create", &params("u", &file, "")), "u");
 }
 
+/// The same content in another file of this name: another inode, and made later.
+fn replace(file: &std::path::Path) {
+    let copy = file.with_extension("copy");
+    std::fs::copy(file, &copy).unwrap();
+    std::fs::rename(copy, file).unwrap();
+}
+
+#[test]
+fn a_disk_stays_the_disk_that_it_was_and_another_file_does_not_become_it() {
+    let daemon = Managed::with_state(Folder::new(), Plan::default());
+    let file = daemon.folder.path("disk.img");
+    let uuid = |daemon: &Managed| daemon.ok("bdev_get_bdevs", r#"{"name":"aio0"}"#)[0]["uuid"].clone();
+    daemon.ok("bdev_aio_create", &params("aio0", &file, r#","lunette_create_size":1048576"#));
+    let first = uuid(&daemon);
+    assert_eq!(first.as_str().unwrap().as_bytes()[14], b'4', "one that nobody has had: {first}");
+    daemon.ok("lunette_bdev_set_identity", r#"{"name":"aio0","serial":"0815"}"#);
+    let folder = daemon.stop();
+    // Restored from a copy, or on a file system that numbers its devices as they come.
+    replace(&file);
+    let call = format!(r#"{{"method":"bdev_aio_create","params":{}}}"#, params("aio0", &file, ""));
+    let text = format!(r#"{{"subsystems":[{{"subsystem":"bdev","config":[{call}]}}]}}"#);
+    let daemon = Managed::with_state(folder, Plan::parse(&text).unwrap());
+    assert_eq!(uuid(&daemon), first);
+    let forget = format!(r#"{{"uuid":{first}}}"#);
+    let there = daemon.refused("lunette_forget_disk", &forget);
+    assert_eq!(there, (-16, "Device or resource busy: bdev aio0 is there: delete it first".to_owned()));
+    // Deleted and made again it is the same still, as long as its file is.
+    let again = || {
+        daemon.ok("bdev_aio_delete", r#"{"name":"aio0"}"#);
+        daemon.ok("bdev_aio_create", &params("aio0", &file, ""));
+        uuid(&daemon)
+    };
+    assert_eq!(again(), first);
+    daemon.ok("bdev_aio_delete", r#"{"name":"aio0"}"#);
+    replace(&file);
+    daemon.ok("bdev_aio_create", &params("aio0", &file, ""));
+    let second = uuid(&daemon);
+    assert_ne!(second, first);
+    assert_eq!(again(), second);
+    let kept = daemon.ok("lunette_get_kept_disks", "{}");
+    let gone = json!({ "uuid": first, "present": false, "bdevs": [], "kept": ["identity"] });
+    let there = json!({ "uuid": second, "present": true, "bdevs": [{ "name": "aio0", "filename": file }], "kept": [] });
+    assert_eq!(kept, json!([there, gone]));
+    assert_eq!(daemon.ok("lunette_forget_disk", &forget), true);
+    let nothing = format!("No such device: there is no record of a disk {}", first.as_str().unwrap());
+    assert_eq!(daemon.refused("lunette_forget_disk", &forget), (-19, nothing));
+}
+
 #[test]
 fn a_file_that_is_missing_at_the_start_comes_up_when_it_is_there() {
     let daemon = Managed::start();

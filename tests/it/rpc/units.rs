@@ -137,7 +137,7 @@ fn what_was_chosen_is_shown_and_saved() {
     daemon.ok("lunette_target_node_set_alua_state", &state);
     daemon.ok("lunette_bdev_set_alua", r#"{"name":"M0","explicit":true}"#);
     let shown = daemon.ok("lunette_get_logical_units", "{}");
-    let port = |tag: u8, state: &str| json!({"target": TARGET, "pg_tag": tag, "relative_port": tag, "state": state, "preferred": tag == 2});
+    let port = |tag: u8, state: &str| json!({"target": TARGET, "pg_tag": tag, "relative_port": tag, "port_group": tag, "state": state, "preferred": tag == 2});
     assert_eq!(
         shown,
         json!([{
@@ -152,6 +152,51 @@ fn what_was_chosen_is_shown_and_saved() {
     let plan = Plan::read(&folder.path("config.json")).unwrap();
     let daemon = Managed::try_start(folder, Some(plan)).unwrap();
     assert_eq!(daemon.ok("lunette_get_logical_units", "{}"), shown);
+}
+
+#[test]
+fn ports_of_one_group_fail_over_together() {
+    let daemon = Managed::start();
+    let [first, second] = build(&daemon);
+    let (mut a, mut b) = (login(&first), login(&second));
+    let method = "lunette_target_node_set_port_group";
+    let into = |tag: u8, group: &str| format!(r#"{{"name":"{TARGET}","pg_tag":{tag},"port_group":{group}}}"#);
+    assert_eq!(daemon.ok(method, &into(2, "1")), true);
+    assert_eq!(sense(&a.run(test_unit_ready(0)).unwrap()), ACCESS_CHANGED);
+    let mut told = [0, 1].map(|_| sense(&b.run(test_unit_ready(0)).unwrap()));
+    told.sort_unstable();
+    assert_eq!(told, [ACCESS_CHANGED, (6, 0x3f, 0x03)]);
+    let together = |state: u8, cause: u8| vec![state, 0x8f, 0, 1, 0, cause, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+    assert_eq!((groups(&mut a), groups(&mut b)), (together(0, 0), together(0, 0)));
+    // VPD 83h: the port is the second still, its group the first.
+    let names = b.run(Command::read(0, cdb::inquiry_vpd(0x83, 252), 252)).unwrap().data;
+    for designator in [[0x51, 0x94, 0, 4, 0, 0, 0, 2], [0x51, 0x95, 0, 4, 0, 0, 0, 1]] {
+        assert!(names.windows(8).any(|bytes| bytes == designator), "{names:02x?}");
+    }
+    daemon.ok("lunette_target_node_set_alua_state", &set_state(2, "standby"));
+    for client in [&mut a, &mut b] {
+        assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), ACCESS_CHANGED);
+        assert_eq!(sense(&client.run(read(0, 8)).unwrap()), STANDBY);
+    }
+    drop((a, b));
+    daemon.ok("lunette_save_config", "{}");
+    let folder = daemon.stop();
+    let plan = Plan::read(&folder.path("config.json")).unwrap();
+    let daemon = Managed::try_start(folder, Some(plan)).unwrap();
+    let [first, _] = addresses(&daemon);
+    let mut client = login_as(&first, "a");
+    // Power is on; and then the path is in standby.
+    client.run(test_unit_ready(0)).unwrap();
+    assert_eq!(groups(&mut client), together(2, 2));
+    daemon.ok(method, &format!(r#"{{"name":"{TARGET}","pg_tag":2}}"#));
+    let apart = [0x02, 0x8f, 0, 1, 0, 2, 0, 1, 0, 0, 0, 1, 0x00, 0x8f, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2];
+    assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), ACCESS_CHANGED);
+    assert_eq!(groups(&mut client), apart);
+    let refused = daemon.refused(method, &into(2, "0")).1;
+    assert_eq!(
+        refused,
+        "Invalid parameters: 0 cannot be a target port group of this target: it is 0, or a port or group of another target has it"
+    );
 }
 
 /// The LUNs that REPORT LUNS tells, of one byte each.

@@ -44,6 +44,7 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
     page[525] = u8::from(config.has_write_cache);
     // AWUN, AWUPF, ACWU.
     put(&mut page, 526, &7u16.to_le_bytes());
+    put(&mut page, 528, &config.power_fail_atomics.to_le_bytes());
     put(&mut page, 532, &7u16.to_le_bytes());
     // OCFS: descriptor format 0.
     page[534] = u8::from(config.oncs & oncs::COPY != 0);
@@ -76,6 +77,7 @@ pub(super) fn namespace(config: &Config, medium: &Medium) -> Page {
     page[24] = 1 | 1 << 4;
     page[33] = 1;
     put(&mut page, 68, &7u16.to_le_bytes());
+    put(&mut page, 44, &config.power_fail_boundary.to_le_bytes());
     let (range_max, copy_max, ranges) = config.copy_max;
     put(&mut page, 74, &range_max.to_le_bytes());
     put(&mut page, 76, &copy_max.to_le_bytes());

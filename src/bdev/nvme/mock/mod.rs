@@ -62,6 +62,10 @@ pub(crate) struct Config {
     pub(crate) has_write_cache: bool,
     /// Compare and write can be fused.
     pub(crate) can_fuse: bool,
+    /// AWUPF, as Identify tells it: one less than the blocks that a write stores as a whole at a power failure.
+    pub(crate) power_fail_atomics: u16,
+    /// NABSPF, likewise: where that ends.
+    pub(crate) power_fail_boundary: u16,
     /// It takes DOORBELL BUFFER CONFIG.
     pub(crate) has_shadow_doorbells: bool,
     /// There is no IOMMU: mappings are in pieces of 2 MiB, and taking one back stops nobody.
@@ -90,6 +94,8 @@ impl Default for Config {
             copy_max: (8, 16, 3),
             has_write_cache: true,
             can_fuse: true,
+            power_fail_atomics: 0,
+            power_fail_boundary: 0,
             has_shadow_doorbells: false,
             is_scattered: false,
             is_immediate: false,

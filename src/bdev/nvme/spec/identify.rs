@@ -119,6 +119,8 @@ pub(crate) struct Namespace {
     pub(crate) is_shared: bool,
     /// NAWUN, NAWUPF, NACWU where they are told, in blocks.
     pub(crate) atomic_blocks: Option<(u32, u32, u32)>,
+    /// A write that crosses a certain boundary is not atomic at a power failure: NABSPF is not 0.
+    pub(crate) has_atomic_boundary: bool,
     /// One COPY of one range covers so many blocks: the lesser of MSSRL and MCL; 0 where they are not told.
     pub(crate) copy_blocks_max: u32,
     /// EUI-64 and NGUID, all zeroes where there is none.
@@ -284,6 +286,7 @@ impl Namespace {
             unmap_granularity_blocks: if features & 1 << 4 != 0 { atomic(68) } else { 1 },
             is_shared: page[30] & 1 != 0,
             atomic_blocks: has_atomics.then(|| (atomic(34), atomic(36), atomic(38))),
+            has_atomic_boundary: u16_at(page, 44) != 0,
             copy_blocks_max: u32::from(u16_at(page, 74)).min(u32_at(page, 76)),
             nguid: page[104..120].try_into().unwrap_or_default(),
             eui64: page[120..128].try_into().unwrap_or_default(),

@@ -39,7 +39,7 @@ impl World {
             return Err(format!("{found:?} is none of {:?}", self.may_be));
         }
         self.may_be = vec![found.clone()];
-        let slow = Slow::default();
+        let slow = Slow::holding(&found);
         let mut store = Store::new(found, Box::new(slow.clone()));
         self.disk.folder.fuel = self.rng.below(40);
         let mut now = NOW;
@@ -69,7 +69,7 @@ impl World {
     fn write(&mut self, slow: &Slow, store: &mut Store<()>, now: Tick) -> bool {
         let Some((revision, records)) = slow.take() else { return false };
         self.may_be.push(records.clone());
-        let saved = save(&mut self.disk, NAME, &file::text(&records));
+        let saved = save(&mut self.disk, NAME, &file::text(&file::lines(&records)));
         if self.disk.folder.fuel == 0 {
             if saved.is_ok() {
                 self.may_be = vec![records];
