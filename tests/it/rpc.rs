@@ -10,6 +10,7 @@ mod isns;
 mod keep;
 mod objects;
 mod protection;
+mod sg;
 mod targets;
 mod units;
 mod wire;

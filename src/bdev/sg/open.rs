@@ -4,7 +4,7 @@
 use std::ffi::c_int;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,13 +58,17 @@ pub(super) struct Sg(pub(super) PathBuf);
 
 impl OpensFirst for Sg {
     fn open_first(&self) -> Result<(Arc<dyn Door>, u32), OpenError> {
-        let file = open(&self.0).map_err(|source| match source.kind() {
+        let system = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => OpenError::Missing(self.0.clone()),
             _ => OpenError::System { path: self.0.clone(), source },
-        })?;
-        // Other devices know some of its calls too. Only version 3 and later has this interface.
-        let is_sg = file.metadata().is_ok_and(|metadata| is_sg(&metadata));
-        if !is_sg || ask(&file, SG_GET_VERSION_NUM).is_none_or(|version| version < 30_000) {
+        };
+        // Before it is opened: to other devices that alone may mean something.
+        if !is_sg(&std::fs::metadata(&self.0).map_err(system)?) {
+            return Err(OpenError::NotSg(self.0.clone()));
+        }
+        let file = open(&self.0).map_err(system)?;
+        // Only version 3 and later has this interface.
+        if ask(&file, SG_GET_VERSION_NUM).is_none_or(|version| version < 30_000) {
             return Err(OpenError::NotSg(self.0.clone()));
         }
         let bytes = ask(&file, BLKSECTGET).and_then(|bytes| u32::try_from(bytes).ok());
@@ -96,10 +100,7 @@ const BLKSECTGET: u32 = 0x1267;
 /// What a question that is answered with a number is answered.
 fn ask(file: &File, question: u32) -> Option<c_int> {
     let mut answer: c_int = 0;
-    // SAFETY: the descriptor is open while it is borrowed; both questions are answered by an `int`, to nothing else.
-    let result = unsafe {
-        let fd: BorrowedFd<'_> = std::os::fd::AsFd::as_fd(file);
-        libc::ioctl(fd.as_raw_fd(), question.into(), &raw mut answer)
-    };
+    // SAFETY: the descriptor is open while the file is borrowed; a generic SCSI device answers both questions with an `int`.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::Ioctl::from(question), &raw mut answer) };
     (result >= 0).then_some(answer)
 }
