@@ -44,8 +44,9 @@ class Spdk(Disk):
         with open(ready) as f:
             self.portals = f.read().split()
 
-    def url_for(self, test):
-        return self.url(lun=LARGE if test in LARGE_BLOCKS else 0)
+    def urls_for(self, test):
+        # Its second path is a second session.
+        return [self.url(lun=LARGE if test in LARGE_BLOCKS else 0)] * 2
 
     def config(self):
         """What SPDK's own programs would be given."""
