@@ -164,11 +164,12 @@ pub const BATCH_PDUS: usize = 128;
 pub const BATCH_BYTES: usize = 1024 * 1024;
 const _: () = assert!(3 * BATCH_PDUS <= 1024);
 
-/// Additional header segments of one PDU, at most: an extended CDB of 260 bytes is not served yet.
-pub const AHS_BYTES_MAX: usize = 64;
+/// Additional header segments of one PDU, at most: the rest of a CDB of 260 bytes, the longest that there are, and a length to read.
+pub const AHS_BYTES_MAX: usize = 256;
 /// Answers to NOP-Out, Text and the like, and Rejects, that may wait to be sent on one connection.
 pub const CONTROL_REPLIES_MAX: u32 = 64;
-/// Bytes of such answers, echoes and texts, on one connection; what asks for more has its data dropped and is rejected (06h).
+/// Bytes of such answers, echoes and texts, on one connection; what asks for more has its data dropped and is rejected
+/// (06h; a text 0Ah).
 pub const CONTROL_BYTES_MAX: u64 = 512 * 1024;
 /// Data queued on one connection beyond which no further piece of a READ is asked of a device.
 pub const TX_UNSENT_BYTES_MAX: u64 = 1024 * 1024;

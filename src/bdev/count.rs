@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
 
+use super::pass::{Flow, Told};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
 use crate::bdev::space::Space;
 use crate::buf::Lent;
@@ -230,25 +231,36 @@ impl Channel for CountedChannel {
         let (tag, op) = (io.tag, io.op);
         self.inner.submit(io, now)?;
         let kind = match op {
-            Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => 0,
+            Op::Read { .. }
+            | Op::ReadProtected { .. }
+            | Op::Verify { .. }
+            | Op::Compare { .. }
+            | Op::Pass { flow: Flow::In, .. } => 0,
             Op::Write { .. }
             | Op::WriteZeroes { .. }
             | Op::CompareAndWrite { .. }
             | Op::Copy { .. }
             | Op::WriteProtected { .. }
-            | Op::WriteUncorrectable { .. } => 1,
+            | Op::WriteUncorrectable { .. }
+            | Op::Pass { flow: Flow::Out, .. } => 1,
             Op::Unmap { .. } => 2,
-            Op::Flush => KINDS,
+            // Of a passed command without data nothing is counted.
+            Op::Flush | Op::Pass { flow: Flow::None, .. } => KINDS,
         };
         if let Some(began) = self.began.get_mut(tag.index as usize) {
             *began = now.since_ns(Tick::ZERO) << KIND_BITS | kind as u64;
         }
-        match op.extent() {
-            Some((_, blocks)) => {
+        match (op.extent(), op) {
+            (Some((_, blocks)), _) => {
                 self.add(3 * kind, 1);
                 self.add(3 * kind + 1, u64::from(blocks) * self.block_bytes);
             }
-            None => self.add(FLUSHES, 1),
+            (None, Op::Pass { bytes, .. }) if kind < KINDS => {
+                self.add(3 * kind, 1);
+                self.add(3 * kind + 1, u64::from(bytes));
+            }
+            (None, Op::Pass { .. }) => {}
+            (None, _) => self.add(FLUSHES, 1),
         }
         Ok(())
     }
@@ -295,6 +307,10 @@ impl Channel for CountedChannel {
         if errors > 0 {
             self.add(ERRORS, errors);
         }
+    }
+
+    fn told(&mut self, tag: Key, sense: &mut [u8]) -> Option<Told> {
+        self.inner.told(tag, sense)
     }
 
     fn cancel(&mut self, tag: Key) {

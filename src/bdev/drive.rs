@@ -78,6 +78,7 @@ impl Bdev for Drive {
             unmap: medium.as_ref().and_then(|medium| medium.unmap),
             offloads: medium.map_or(Offloads::default(), |medium| medium.offloads),
             protection: None,
+            passes: None,
         }
     }
 

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use super::pass::{Flow, Told};
 use super::queue::{DoneQueue, IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
 use crate::bdev::space::Space;
@@ -73,6 +74,8 @@ impl Rule {
             | Op::Copy { .. }
             | Op::WriteProtected { .. }
             | Op::WriteUncorrectable { .. } => Kind::Write,
+            Op::Pass { flow: Flow::In, .. } => Kind::Read,
+            Op::Pass { .. } => Kind::Write,
             Op::Flush => Kind::Flush,
             Op::Unmap { .. } => Kind::Unmap,
             Op::WriteZeroes { .. } => Kind::WriteZeroes,
@@ -343,6 +346,10 @@ impl Channel for FaultyChannel {
         let before = out.len();
         self.failed.poll(out, max);
         self.inner.poll(out, max - (out.len() - before), now);
+    }
+
+    fn told(&mut self, tag: Key, sense: &mut [u8]) -> Option<Told> {
+        self.inner.told(tag, sense)
     }
 
     fn cancel(&mut self, tag: Key) {

@@ -155,6 +155,7 @@ impl Bdev for Malloc {
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             offloads: OFFLOADS,
             protection: self.shared.protected.as_ref().map(|protected| protected.kind),
+            passes: None,
         }
     }
 
@@ -322,7 +323,9 @@ impl Shared {
 
 impl Perform for Shared {
     fn perform(&self, op: Op, mut data: Option<&mut [u8]>) -> Result<(), IoError> {
-        let Some((lba, blocks)) = op.extent() else { return Ok(()) };
+        let Some((lba, blocks)) = op.extent() else {
+            return if op == Op::Flush { Ok(()) } else { Err(IoError::Unsupported) };
+        };
         let extent = self.extent(lba, blocks)?;
         let (start, bytes) = (extent.start, extent.len());
         let with_tuples = bytes + blocks as usize * TUPLE;
@@ -370,6 +373,7 @@ impl Perform for Shared {
             Op::CompareAndWrite { .. }
             | Op::Verify { .. }
             | Op::WriteUncorrectable { .. }
+            | Op::Pass { .. }
             | Op::ReadProtected { .. }
             | Op::WriteProtected { .. } => {
                 return Err(IoError::Unsupported);

@@ -25,8 +25,10 @@ mod instant;
 pub mod malloc;
 pub mod null;
 pub mod nvme;
+pub mod pass;
 pub mod protection;
 mod queue;
+pub mod sg;
 pub mod space;
 #[cfg(feature = "spdk")]
 pub mod spdk;
@@ -39,6 +41,7 @@ use std::fmt::Debug;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::bdev::pass::{Flow, Passes, Told};
 use crate::bdev::protection::{Checks, Protection};
 use crate::bdev::space::Space;
 use crate::buf::{Buf, Lent};
@@ -75,6 +78,8 @@ pub struct Info {
     pub offloads: Offloads,
     /// The protection information that it keeps with each block, for [`Op::ReadProtected`] and [`Op::WriteProtected`].
     pub protection: Option<Protection>,
+    /// It takes SCSI commands as they are, and nothing else: [`Op::Pass`].
+    pub passes: Option<Passes>,
 }
 
 /// What a device does by itself; what it does not is done by reading and writing.
@@ -106,6 +111,8 @@ impl Offloads {
             Op::WriteUncorrectable { .. } => self.write_uncorrectable,
             // See `Info::protection`.
             Op::ReadProtected { .. } | Op::WriteProtected { .. } => false,
+            // See `Info::passes`.
+            Op::Pass { .. } => false,
             Op::Read { .. } | Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => {
                 true
             }
@@ -263,10 +270,20 @@ pub enum Op {
         /// How many; at least 1.
         blocks: u32,
     },
+    /// Carry out a SCSI command as it is ([`Info::passes`]). It ends well where the device has ended it, however:
+    /// [`Channel::told`].
+    Pass {
+        /// The CDB.
+        cdb: [u8; 16],
+        /// Which way the buffer's data go.
+        flow: Flow,
+        /// How many: of the buffer, from its first on.
+        bytes: u32,
+    },
 }
 
 impl Op {
-    /// The first block and how many: none for a flush, which is about all of them. Of a copy those that are written.
+    /// The first block and how many: none for a flush, which is about all of them, and what only the device knows. Of a copy those that are written.
     pub const fn extent(self) -> Option<(u64, u32)> {
         match self {
             Op::Read { lba, blocks }
@@ -280,7 +297,7 @@ impl Op {
             | Op::WriteUncorrectable { lba, blocks }
             | Op::ReadProtected { lba, blocks, .. }
             | Op::WriteProtected { lba, blocks, .. } => Some((lba, blocks)),
-            Op::Flush => None,
+            Op::Flush | Op::Pass { .. } => None,
         }
     }
 
@@ -434,6 +451,11 @@ pub trait Channel: Debug {
     fn kick(&mut self);
     /// Appends finished IOs while `out` has spare capacity and fewer than `max` were appended.
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick);
+    /// How an [`Op::Pass`] that has ended well was ended; its sense data go into `sense`. To be asked once for each, as it is
+    /// kept until then.
+    fn told(&mut self, _tag: Key, _sense: &mut [u8]) -> Option<Told> {
+        None
+    }
     /// Asks for an early end. A hint: the `Done` comes in any case.
     fn cancel(&mut self, tag: Key);
     /// Makes sure that nothing in flight can reach the medium any more, where the device can.

@@ -39,6 +39,7 @@ impl Null {
             // Nothing of a write is ever there.
             offloads: Offloads { atomic_write_blocks: u32::MAX, ..Offloads::default() },
             protection: None,
+            passes: None,
         };
         Null { shared: Arc::new(Shared { info, blocks: AtomicU64::new(blocks) }) }
     }
@@ -61,7 +62,9 @@ impl Bdev for Null {
 
 impl Perform for Shared {
     fn perform(&self, op: Op, data: Option<&mut [u8]>) -> Result<(), IoError> {
-        let Some((lba, blocks)) = op.extent() else { return Ok(()) };
+        let Some((lba, blocks)) = op.extent() else {
+            return if op == Op::Flush { Ok(()) } else { Err(IoError::Unsupported) };
+        };
         let size = self.blocks.load(Ordering::Relaxed);
         let bytes = extent_bytes(lba, blocks, self.info.block_bytes, size)?.len();
         match op {

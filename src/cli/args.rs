@@ -76,7 +76,7 @@ impl From<CacheArg> for Cache {
 /// `lunette serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
-    /// Files or block devices to serve; LUNs count from 0; a .iso file is the disc in a CD-ROM drive
+    /// Files or block devices to serve; LUNs count from 0; a .iso file is the disc in a CD-ROM drive; /dev/sgN is passed through
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Make each PATH that is not there: a sparse file of this size, as 10G

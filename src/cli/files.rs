@@ -13,7 +13,8 @@ use super::Failed;
 use super::args::Serve;
 use crate::bdev::Bdev as _;
 use crate::bdev::drive::CD_BLOCK_BYTES;
-use crate::bdev::file::{FileDisk, OpenError, Recipe};
+use crate::bdev::file::{FileDisk, OpenError, Opening, Recipe};
+use crate::bdev::sg::{self, SgDisk};
 use crate::control::disks::{self, Source};
 use crate::control::store::Records;
 use crate::control::thread::SystemRandom;
@@ -22,6 +23,8 @@ use crate::control::thread::SystemRandom;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So long a file system gets to say what is there.
 pub(super) const LOOK_PATIENCE: Duration = Duration::from_secs(3);
+/// A command of a device that is passed through may take so long.
+const SG_TIMEOUT_MS: u32 = 60_000;
 
 /// A disk, and what it is made of.
 pub(super) struct File {
@@ -29,15 +32,26 @@ pub(super) struct File {
     pub(super) made_of: Recipe,
 }
 
+/// What a path leads to.
+pub(super) enum Served {
+    File(File),
+    /// A SCSI device that is passed through.
+    Sg(Arc<SgDisk>, sg::Recipe),
+}
+
 /// Opens what the switches ask for. `taken`: names that other disks have; `kept`: what the state file holds.
 pub(super) fn open(
     args: &Serve,
     taken: BTreeSet<String>,
     kept: Option<&Records>,
-) -> Result<Vec<File>, Failed> {
+) -> Result<Vec<Served>, Failed> {
     let mut taken = taken;
     let mut opening = Vec::new();
     for path in &args.paths {
+        if sg::is_generic(path) {
+            opening.push(find(args, path, &mut taken)?);
+            continue;
+        }
         let is_disc = is_disc(args, path);
         let name = free_name(path, &mut taken);
         let path = std::path::absolute(path)
@@ -58,10 +72,14 @@ pub(super) fn open(
         };
         let disk = FileDisk::new(made_of.clone());
         let disk = Arc::new(disk.map_err(|error| Failed::usage(format!("--size: {error}")))?);
-        opening.push((disk.open_aside().map_err(Failed::failure)?, File { disk, made_of }));
+        opening.push(Opened::File(disk.open_aside().map_err(Failed::failure)?, File { disk, made_of }));
     }
     let until = Instant::now() + PATIENCE;
-    let opened = opening.into_iter().map(|(opening, file)| {
+    let opened = opening.into_iter().map(|opened| {
+        let (opening, file) = match opened {
+            Opened::File(opening, file) => (opening, file),
+            Opened::Sg(device, recipe) => return Ok(Served::Sg(device, recipe)),
+        };
         match opening.wait(until.saturating_duration_since(Instant::now())) {
             None => {
                 tracing::warn!(path = %file.made_of.path.display(), "opening it takes long: its LUN is not ready until that is done");
@@ -69,9 +87,33 @@ pub(super) fn open(
             Some(Ok(())) => remark(&file),
             Some(Err(error)) => return Err(Failed::failure(explain(&error))),
         }
-        Ok(file)
+        Ok(Served::File(file))
     });
     opened.collect()
+}
+
+/// What is being opened.
+enum Opened {
+    File(Opening, File),
+    Sg(Arc<SgDisk>, sg::Recipe),
+}
+
+/// Finds a SCSI device that is passed through, which takes as long as it takes to answer.
+fn find(args: &Serve, path: &Path, taken: &mut BTreeSet<String>) -> Result<Opened, Failed> {
+    let recipe = sg::Recipe {
+        name: free_name(path, taken),
+        path: std::path::absolute(path)
+            .map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?,
+        read_only: args.read_only,
+        timeout_ms: SG_TIMEOUT_MS,
+        uuid: None,
+    };
+    let device = Arc::new(SgDisk::new(recipe.clone()));
+    device.find().map_err(Failed::failure)?;
+    if let Some(about) = device.about() {
+        tracing::info!(path = %path.display(), device = %about, "passed through");
+    }
+    Ok(Opened::Sg(device, recipe))
 }
 
 /// Whether a file is shown as the disc in a CD-ROM drive: by its name, unless a size or a block size says that it is a disk.

@@ -20,6 +20,8 @@ mod serve;
 #[cfg(feature = "spdk")]
 mod spdk;
 mod state;
+pub mod status;
+mod table;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -50,12 +52,20 @@ enum Command {
     Serve(Box<args::Serve>),
     /// Call a running daemon by its JSON-RPC socket.
     Rpc(rpc::Rpc),
+    /// Show on one screen what a running daemon serves, and what is wrong.
+    Status(status::Look),
+    /// List who is logged in.
+    Sessions(status::Look),
+    /// End sessions.
+    Kick(status::Kick),
     /// Have a running daemon serve what a file says: all of it or nothing.
     Apply(apply::Apply),
     /// Look at the last versions of a configuration, or go back to one.
     Config(config::Config),
     /// Look at NVMe controllers.
     Nvme(nvme::Nvme),
+    /// Make a CHAP secret out of random bits.
+    ChapSecret(secrets::ChapSecret),
 }
 
 /// Why a command ends early. Its text says what to do.
@@ -92,9 +102,13 @@ pub fn run() -> ExitCode {
     let (name, result) = match Cli::parse().command {
         Command::Serve(args) => ("serve", serve::serve(&args)),
         Command::Rpc(args) => ("rpc", rpc::rpc(&args)),
+        Command::Status(args) => ("status", status::status(&args)),
+        Command::Sessions(args) => ("sessions", status::list_sessions(&args)),
+        Command::Kick(args) => ("kick", status::kick(&args)),
         Command::Apply(args) => ("apply", apply::apply(&args)),
         Command::Config(args) => ("config", config::config(&args)),
         Command::Nvme(args) => ("nvme", nvme::nvme(&args)),
+        Command::ChapSecret(args) => ("chap-secret", secrets::make(args)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

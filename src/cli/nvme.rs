@@ -3,10 +3,9 @@
 mod perf;
 mod probe;
 
-use std::fmt::Write as _;
-
 use clap::{Args, Subcommand};
 
+use super::table::table;
 use super::{Failed, nvme_discover, print};
 use crate::bdev::nvme::pci::list::{self, Listed};
 use crate::rpc::json::Json;
@@ -38,7 +37,7 @@ enum What {
 pub(super) fn nvme(args: &Nvme) -> Result<(), Failed> {
     let text = match &args.what {
         What::List { json: true } => json(&list::controllers()),
-        What::List { json: false } => table(&list::controllers()),
+        What::List { json: false } => text(&list::controllers()),
         What::Probe(probe) => probe::probe(probe)?,
         What::Perf(perf) => perf::perf(perf)?,
         What::Discover(discover) => nvme_discover::discover(discover)?,
@@ -46,13 +45,12 @@ pub(super) fn nvme(args: &Nvme) -> Result<(), Failed> {
     print(&text)
 }
 
-fn table(controllers: &[Listed]) -> String {
+fn text(controllers: &[Listed]) -> String {
     if controllers.is_empty() {
         return "no NVMe controllers on PCIe\n".to_owned();
     }
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let header =
-        ["ADDRESS", "PCI ID", "DRIVER", "IOMMU", "MODEL", "SERIAL", "DISKS", "IN USE"].map(str::to_owned);
+    let header = ["ADDRESS", "PCI ID", "DRIVER", "IOMMU", "MODEL", "SERIAL", "DISKS", "IN USE"];
     let rows = controllers.iter().map(|one| {
         [
             one.address.to_string(),
@@ -65,18 +63,7 @@ fn table(controllers: &[Listed]) -> String {
             if one.uses.is_empty() { "no".to_owned() } else { one.uses.join(", ") },
         ]
     });
-    let rows: Vec<[String; 8]> = std::iter::once(header).chain(rows).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    table(header, rows)
 }
 
 fn json(controllers: &[Listed]) -> String {
@@ -134,14 +121,14 @@ mod tests {
     #[test]
     fn a_table_for_people() {
         assert_eq!(
-            table(&listed()),
+            text(&listed()),
             "\
 ADDRESS       PCI ID     DRIVER    IOMMU  MODEL   SERIAL  DISKS            IN USE
 0000:01:00.0  1b36:0010  nvme      -      A Disk  S1      nvme0n1 nvme0n2  nvme0n1 is mounted at /
 0000:03:00.0  1b36:0010  vfio-pci  17     -       -       -                no
 "
         );
-        assert_eq!(table(&[]), "no NVMe controllers on PCIe\n");
+        assert_eq!(text(&[]), "no NVMe controllers on PCIe\n");
     }
 
     #[test]

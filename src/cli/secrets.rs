@@ -5,8 +5,11 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use clap::Args;
+
 use super::Failed;
 use super::args::Serve;
+use crate::control::identity::hex;
 use crate::iscsi::chap::{Account, Credential, Secret};
 
 /// RFC 7143 §9.2.1: at least 96 bits.
@@ -15,6 +18,32 @@ const SECRET_BYTES_MIN: usize = 12;
 const SECRET_BYTES_COMMON_MAX: usize = 16;
 /// What RFC 7143 §12.1.3 lets a CHAP value be, in bytes, and far more than anybody needs.
 const SECRET_BYTES_MAX: usize = 1024;
+
+/// `lunette chap-secret`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct ChapSecret {
+    /// 16 characters, of 96 random bits: all that Windows initiators take. Without it 32, of 128 (RFC 7143 §9.2.1)
+    #[arg(long)]
+    short: bool,
+}
+
+/// Prints a secret that nobody has had before.
+pub(super) fn make(args: ChapSecret) -> Result<(), Failed> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(Failed::failure)?;
+    super::print(&format!("{}\n", written(args, random)))
+}
+
+/// The secret that these bits make.
+fn written(args: ChapSecret, random: [u8; 16]) -> String {
+    /// Six bits each, none of which means anything to a shell or in a file of settings.
+    const LETTERS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._";
+    if args.short {
+        random.iter().map(|byte| char::from(LETTERS[usize::from(byte & 63)])).collect()
+    } else {
+        hex(&random)
+    }
+}
 
 /// The CHAP account that the switches ask for, if any.
 pub(super) fn account(args: &Serve) -> Result<Option<Account>, Failed> {
@@ -117,6 +146,18 @@ mod tests {
             read(&Temporary::new("two", b"1234567890\n\n", 0o600), true),
             Ok(b"1234567890\n".to_vec())
         );
+    }
+
+    #[test]
+    fn made_ones_have_all_of_their_bits() {
+        let random = [0, 1, 9, 10, 35, 36, 61, 62, 63, 64, 127, 128, 0xaa, 0xf0, 0xfe, 0xff];
+        let long = written(ChapSecret { short: false }, random);
+        assert_eq!(long, "0001090a23243d3e3f407f80aaf0feff");
+        assert_eq!(written(ChapSecret { short: true }, random), "019azAZ._0_0GM._");
+        for secret in [written(ChapSecret { short: true }, random), long] {
+            let file = Temporary::new("made", format!("{secret}\n").as_bytes(), 0o600);
+            assert_eq!(read(&file, false), Ok(secret.into_bytes()), "serve takes it");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::args::Serve;
 use super::disk::Disk;
-use super::files::{self, File};
+use super::files::{self, File, Served};
 use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, print, secrets, state};
 use crate::bdev::Bdev;
@@ -206,7 +206,16 @@ fn disks(args: &Serve, kept: Option<&Records>) -> Result<Vec<Product>, Failed> {
     let demo = (args.demo && args.paths.is_empty() && names.is_empty()).then_some(&demo);
     let mut disks: Vec<Product> = Vec::new();
     let kind = DeviceKind::Disk;
-    for File { disk, made_of } in files::open(args, names, kept)? {
+    for served in files::open(args, names, kept)? {
+        let File { disk, made_of } = match served {
+            Served::File(file) => file,
+            Served::Sg(device, made_of) => {
+                let recipe = recipes::sg(&made_of, &device);
+                let product = "SCSI device".to_owned();
+                disks.push(Product { bdev: device, product, recipe, kind, path: None });
+                continue;
+            }
+        };
         if files::is_disc(args, &made_of.path) {
             let uuid = disk.info().uuid;
             let drive = drive::Recipe { name: made_of.name, uuid, block_bytes: drive::CD_BLOCK_BYTES };

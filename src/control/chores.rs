@@ -59,6 +59,10 @@ impl<N: Net> Control<N> {
         let Some(view) = self.catalog.registry.view(ask.unit) else {
             return Some(Outcome::check(Sense::NO_SUCH_UNIT));
         };
+        // One that goes begins nothing more.
+        if self.catalog.registry.entry_of(ask.unit).is_none_or(|entry| entry.is_leaving) {
+            return Some(Outcome::check(Sense::NO_SUCH_UNIT));
+        }
         let decision = match Chore::decide(&ask.cdb, &ask.parameters, view) {
             Ok(decision) => decision,
             Err(sense) => return Some(Outcome::check(sense)),

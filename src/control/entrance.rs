@@ -69,6 +69,8 @@ pub(super) struct Entrance<S> {
     pub(super) grant: Option<Grant>,
     /// As told by the initiator of a discovery session; a login knows its own.
     pub(super) discoverer: String,
+    /// The ISID of a discovery session.
+    pub(super) isid: [u8; 6],
     ending: Option<Ending>,
     is_readable: bool,
     is_writable: bool,
@@ -85,6 +87,7 @@ impl<S: Copy> Entrance<S> {
             deadline: now.after_ns(LOGIN_NS),
             grant: None,
             discoverer: String::new(),
+            isid: [0; 6],
             ending: None,
             is_readable: true,
             is_writable: true,
@@ -94,6 +97,7 @@ impl<S: Copy> Entrance<S> {
     /// It goes on as a discovery session.
     pub(super) fn discover(&mut self, established: Established, desk: &mut Desk<'_>, now: Tick) {
         self.discoverer.clone_from(&established.initiator);
+        self.isid = established.isid;
         self.stage = Stage::Discovery(Discovery::new(established));
         self.ending = None;
         self.deadline = now.after_ns(DISCOVERY_IDLE_NS);
@@ -113,6 +117,13 @@ impl<S: Copy> Entrance<S> {
 
     pub(super) fn is_discovery(&self) -> bool {
         matches!(self.stage, Stage::Discovery(_))
+    }
+
+    /// Whether it is the discovery session that one more of this initiator port at this place takes the place of (RFC 7143 §7.4.2.1).
+    pub(super) fn is_reinstated_by(&self, established: &Established, origin: &Origin) -> bool {
+        self.is_discovery()
+            && (&self.discoverer, self.isid) == (&established.initiator, established.isid)
+            && self.origin.local == origin.local
     }
 
     pub(super) fn readiness(&mut self, readiness: Readiness) {

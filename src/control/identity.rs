@@ -165,7 +165,12 @@ impl<N: Net> Control<N> {
     ) -> Result<(), ChangeError> {
         self.pending.check_room()?;
         chosen.check()?;
-        let bdev = self.catalog.registry.find(bdev)?.name.clone();
+        let entry = self.catalog.registry.find(bdev)?;
+        if chosen != Chosen::default() && entry.spec.bdev.info().passes.is_some() {
+            let why = "it is passed through, and says itself who it is";
+            return Err(ChangeError::Identity { name: "bdev", why });
+        }
+        let bdev = entry.name.clone();
         self.check_names(&bdev, &chosen)?;
         let key = self.catalog.registry.uuid_of_bdev(&bdev).map(|uuid| identity_key(&uuid));
         let saved = key.as_ref().and_then(|key| self.store.get(key));

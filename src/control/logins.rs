@@ -107,6 +107,12 @@ impl<N: Net> Control<N> {
     }
 
     fn discover(&mut self, key: Key, established: Established, now: Tick) {
+        let Some(origin) = self.entrances.get_mut(key).map(|entrance| entrance.origin) else { return };
+        let is_old = |entrance: &Entrance<_>| entrance.is_reinstated_by(&established, &origin);
+        let old = self.entrances.iter().find(|(_, entrance)| is_old(entrance)).map(|(key, _)| key);
+        if let Some(old) = old {
+            self.close_entrance(old, &Cause::Superseded, now);
+        }
         let discoveries = self.entrances.iter().filter(|(_, entrance)| entrance.is_discovery()).count();
         if discoveries >= DISCOVERIES_MAX as usize {
             self.evict(Entrance::is_discovery, now);

@@ -175,7 +175,9 @@ impl<N: Net> Control<N> {
     fn removable(&self, name: &str) -> Result<(String, Option<UnitId>), ChangeError> {
         let entry = self.catalog.registry.get(name).ok_or_else(|| ChangeError::missing(What::Bdev, name))?;
         match entry.kind {
-            DeviceKind::Disk => Err(ChangeError::NotRemovable(entry.name.clone())),
+            DeviceKind::Disk | DeviceKind::Passed { .. } => {
+                Err(ChangeError::NotRemovable(entry.name.clone()))
+            }
             DeviceKind::RemovableDisk | DeviceKind::CdRom => Ok((entry.name.clone(), entry.unit)),
         }
     }

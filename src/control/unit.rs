@@ -44,7 +44,7 @@ pub(super) fn view(
             (0, _) => Medium::NotReady,
             _ => Medium::Ready,
         },
-        kind,
+        kind: info.passes.map_or(kind, |passes| DeviceKind::Passed { is_blocks: passes.is_blocks }),
         ..UnitView::new(id, info.blocks, info.block_bytes, identity)
     }
 }
@@ -99,6 +99,7 @@ mod tests {
             unmap: None,
             offloads: crate::bdev::Offloads::default(),
             protection: None,
+            passes: None,
         }
     }
 

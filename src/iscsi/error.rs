@@ -36,8 +36,8 @@ pub enum RejectReason {
     InvalidDataAck,
     /// 09h.
     InvalidField,
-    /// 0Ch.
-    WaitingForLogout,
+    /// 0Ah.
+    NoTransferTag,
 }
 
 impl RejectReason {
@@ -51,7 +51,7 @@ impl RejectReason {
             RejectReason::TooManyImmediate => 0x06,
             RejectReason::InvalidDataAck => 0x08,
             RejectReason::InvalidField => 0x09,
-            RejectReason::WaitingForLogout => 0x0c,
+            RejectReason::NoTransferTag => 0x0a,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::iscsi::task::{Phase, Task, TaskList, Tasks};
 use crate::iscsi::window::{Place as SnPlace, Window};
 use crate::limits;
 use crate::scsi::attention::{Attentions, Ua};
+use crate::scsi::table::reports_attention;
 use crate::scsi::view::TargetView;
 use crate::slab::{Key, Slab};
 
@@ -69,6 +70,10 @@ pub struct Session {
     queued_count: u32,
     /// ORDERED tasks that have not ended.
     ordered_count: u32,
+    /// Of the tasks that others have aborted, a device may have one still.
+    has_aborted: bool,
+    /// Task management functions that have not been answered.
+    pub(in crate::iscsi) tmf_count: usize,
 }
 
 impl Session {
@@ -89,6 +94,8 @@ impl Session {
             told_cmd_sn: setup.exp_cmd_sn,
             queued_count: 0,
             ordered_count: 0,
+            has_aborted: false,
+            tmf_count: 0,
         };
         setup.owed.into_iter().for_each(|(unit, ua)| session.attend(unit, ua));
         session
@@ -222,6 +229,7 @@ impl Session {
         if self.queued_count == 0 || self.gate_count > 0 {
             return None;
         }
+        self.has_aborted &= tasks.find(&self.tasks, Task::is_told_later).is_some();
         let mut at = self.tasks.first();
         while let Some(key) = at {
             if tasks.get(key)?.phase == Phase::Queued && self.may_run(key, tasks) {
@@ -239,6 +247,9 @@ impl Session {
             return false;
         }
         let Some(task) = tasks.get(key) else { return false };
+        if self.has_aborted && self.would_overtake(task, tasks) {
+            return false;
+        }
         if self.ordered_count == 0 || task.attribute == HEAD_OF_QUEUE {
             return true;
         }
@@ -255,6 +266,20 @@ impl Session {
             at = tasks.next(older);
         }
         true
+    }
+
+    /// RFC 7143 §4.2.3.6: whether this would report the unit attention for an abort before the commands that it aborted are
+    /// answered.
+    fn would_overtake(&self, task: &Task, tasks: &Tasks) -> bool {
+        let index = task.number.and_then(|number| self.target.mapping(number)).map(|(index, _)| index);
+        let owes = index.and_then(|index| self.attentions.get(index)).is_some_and(|owed| !owed.is_empty());
+        let is_of_unit = |other: &Task| other.unit == task.unit && other.is_told_later();
+        owes && reports_attention(&task.cdb) && tasks.find(&self.tasks, is_of_unit).is_some()
+    }
+
+    /// A task is to be answered with TASK ABORTED once no device has any of it.
+    pub(in crate::iscsi) fn note_aborted(&mut self) {
+        self.has_aborted = true;
     }
 
     /// Commands wait until [`Session::open_gate`] has been called as often.

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::scsi::copy::rod::{self, TokenId};
 use crate::scsi::view::LunNumber;
 use crate::scsi::work::Run;
-use crate::scsi::{Plan, cdb::Cdb, copy};
+use crate::scsi::{Plan, Status, cdb::Cdb, copy};
 
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -105,6 +105,8 @@ pub struct Again {
     pub end: u32,
     /// The SNACK, should it have to be rejected.
     pub asked: Bhs,
+    /// Its SNACK Tag, where it is an R-Data SNACK: the response follows once more.
+    pub snack_tag: Option<u32>,
 }
 
 /// R2Ts outstanding, oldest first. Their data come in this order (DataSequenceInOrder=Yes).
@@ -183,6 +185,8 @@ pub struct Task {
     pub moves_bytes: u32,
     /// The difference.
     pub residual: Residual,
+    /// Of a command that is passed on: its data go to the initiator.
+    pub takes_in: bool,
 
     /// WRITE: unsolicited Data-Out PDUs are still to come, the next with this DataSN.
     pub unsolicited: Option<Sn>,
@@ -216,6 +220,8 @@ pub struct Task {
 
     /// A command that is worked off in steps: what is being done now.
     pub job: Option<Job>,
+    /// A command that is passed on: room for the device's sense data and their length before them, later these.
+    pub told: Option<Buf>,
 
     /// The duty to end it.
     pub obligation: Obligation,
@@ -231,6 +237,10 @@ pub struct Task {
     pub watched_at: Option<u64>,
     /// READ: data that are to be sent again.
     pub again: Option<Again>,
+    /// READ: the SNACK Tag of the last R-Data SNACK; 0 where there was none.
+    pub snack_tag: u32,
+    /// A device keeps an IO of it beyond all deadlines: nobody waits for its end any more.
+    pub is_given_up: bool,
     /// IOs submitted before this one are of an earlier go, and mean nothing any more.
     pub restarted_at: u64,
     links: Links,
@@ -261,6 +271,7 @@ impl Task {
             expected_bytes: 0,
             moves_bytes: 0,
             residual: Residual::None,
+            takes_in: false,
             unsolicited: None,
             arrived_bytes: 0,
             asked_bytes: 0,
@@ -276,6 +287,7 @@ impl Task {
             parked: None,
             data_sn: Sn(0),
             job: None,
+            told: None,
             obligation: Obligation::new(),
             ios: 0,
             is_asked: false,
@@ -283,6 +295,8 @@ impl Task {
             is_damaged: false,
             watched_at: None,
             again: None,
+            snack_tag: 0,
+            is_given_up: false,
             restarted_at: 0,
             links: Links::default(),
         }
@@ -293,9 +307,23 @@ impl Task {
         if self.is_immediate { Keeps::Control } else { Keeps::Place }
     }
 
+    /// Whether others have aborted it, and it is answered when a device gives it back.
+    pub fn is_told_later(&self) -> bool {
+        let is_aborted = self.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+        self.phase == Phase::Running && is_aborted && self.ios > 0 && !self.is_given_up
+    }
+
     /// Whether nothing more comes of it: it was answered or aborted.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Answered | Phase::Swallowing)
+    }
+
+    /// Its connection is gone: no buffer is kept for it. What has come of its open piece is to come anew.
+    pub fn drop_buffers(&mut self) {
+        self.parked = None;
+        if let Some(piece) = self.piece.take() {
+            (self.arrived_bytes, self.asked_bytes) = (piece.start, piece.start);
+        }
     }
 
     /// Whether it was aborted, and awaits nothing but data.

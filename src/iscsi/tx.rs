@@ -13,7 +13,7 @@ use std::io::IoSlice;
 use arrayvec::ArrayVec;
 
 pub use pdu::{data_in_pdus, data_sn_at, offset_of};
-pub use retained::{Kept, Retained};
+pub use retained::{Kept, Retained, SCSI_RESPONSE};
 
 use crate::buf::{Buf, Lent, Pool};
 use crate::iscsi::params::Params;
@@ -58,6 +58,8 @@ pub enum TxItem {
         response: ScsiResponse,
         /// Its sense data, and whether in descriptor format.
         sense: Option<(Sense, bool)>,
+        /// Else its whole data segment: a device's own sense data, behind their length.
+        told: Option<Buf>,
         /// What its command keeps until it is sent.
         keeps: Keeps,
     },
@@ -246,7 +248,7 @@ impl Queued {
         match &self.item {
             TxItem::Pdu { data, .. } => data.as_ref().map_or(0, |data| data.len()),
             TxItem::DataIn { data, .. } => data.len(),
-            TxItem::Response { .. } => 0,
+            TxItem::Response { told, .. } => told.as_ref().map_or(0, |told| told.len()),
         }
     }
 
@@ -254,8 +256,10 @@ impl Queued {
     fn slice(&self, from: usize, bytes: usize) -> Option<IoSlice<'_>> {
         let buf = match &self.item {
             TxItem::DataIn { data: Data::Lent(lent), .. } => return Some(lent.slice(from, bytes)),
-            TxItem::DataIn { data: Data::Own(buf), .. } | TxItem::Pdu { data: Some(buf), .. } => buf,
-            TxItem::Pdu { data: None, .. } | TxItem::Response { .. } => return None,
+            TxItem::DataIn { data: Data::Own(buf), .. }
+            | TxItem::Pdu { data: Some(buf), .. }
+            | TxItem::Response { told: Some(buf), .. } => buf,
+            TxItem::Pdu { data: None, .. } | TxItem::Response { told: None, .. } => return None,
         };
         buf.get(from..from + bytes).map(IoSlice::new)
     }
@@ -320,6 +324,20 @@ impl TxQueue {
     /// What is kept.
     pub fn retained(&self) -> Option<&Retained> {
         self.retained.as_deref()
+    }
+
+    /// The response to a command once more, with this SNACK Tag; none where it was not sent, or no buffer is free for it.
+    pub fn tagged(&mut self, itt: u32, snack_tag: u32, exp_data_sn: Sn, pool: &Pool) -> Option<TxItem> {
+        let retained = self.retained.as_deref_mut()?;
+        let stat_sn = retained.tag(itt, snack_tag, exp_data_sn)?;
+        retained.again(stat_sn, pool)
+    }
+
+    /// The connection is gone: gives back the buffers of what is kept.
+    pub fn drop_retained_data(&mut self) {
+        if let Some(retained) = &mut self.retained {
+            self.control_bytes -= retained.drop_data();
+        }
     }
 
     /// The oldest PDU that was sent and that `exp_stat_sn` acknowledges, or that is one too many, taken out.

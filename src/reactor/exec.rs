@@ -28,6 +28,7 @@ impl<N: Net> Reactor<N> {
             Request::Settle(task) => self.settle(conn, task, now),
             Request::Tmf(call) => self.tmf(conn, &call, now),
             Request::Resend(task) => self.resend(conn, task, now),
+            Request::ReadAnew(task) => self.read_anew(conn, task, now),
             Request::LogOut(other) => self.log_out(conn, other, now),
             Request::CloseOthers => self.close_others(conn, now),
             Request::Flush => {
@@ -83,6 +84,7 @@ impl<N: Net> Reactor<N> {
                 self.activate(conn);
                 self.run_queued(conn, now);
             }
+            Plan::Pass { .. } => self.advance_pass(conn, key, now),
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) | Plan::Write(_) | Plan::Work(_) | Plan::Protected(_)
                 if moves_bytes == 0 && (plan.is_in_blocks() || plan.reads().is_some()) =>
@@ -169,6 +171,7 @@ impl<N: Net> Reactor<N> {
         if record.is_lost {
             self.found(record.unit);
         }
+        let told = if let Op::Pass { .. } = record.op { self.ask_told(&record, key) } else { None };
         let Some(task) = self.tables.tasks.get_mut(record.task) else {
             if record.is_chore {
                 self.chore_io_ended(record.unit, data, result);
@@ -199,6 +202,9 @@ impl<N: Net> Reactor<N> {
                 Outcome::check(Sense::of_failure(error, record.op)),
                 now,
             );
+        }
+        if let Op::Pass { .. } = record.op {
+            return self.pass_came(&record, data, told, now);
         }
         if task.job.is_some() {
             return self.io_finished(record.conn, record.task, data, now);

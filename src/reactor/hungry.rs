@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use crate::iscsi::task::Phase;
 use crate::net::Net;
 use crate::reactor::turn::Reactor;
+use crate::scsi::Plan;
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -98,6 +99,8 @@ impl<N: Net> Reactor<N> {
             let (key, conn) = (waiting.task, task.conn);
             if task.phase == Phase::Answered {
                 self.resend(conn, key, now);
+            } else if let Plan::Pass { .. } = task.plan {
+                self.advance_pass(conn, key, now);
             } else if task.plan.reads().is_some() {
                 self.advance_read(conn, key, now);
             } else if task.job.is_some() {

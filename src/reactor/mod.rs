@@ -22,6 +22,7 @@ mod hungry;
 mod inbox;
 mod lending;
 pub mod message;
+mod pass;
 mod planted;
 pub mod port;
 mod recover;

@@ -47,10 +47,14 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let watched_at = task.watched_at;
+        let Some(link) = self.conns.get_mut(conn) else { return };
         if again.at >= again.end {
-            if let Some(task) = self.tables.tasks.get_mut(key) {
-                task.again = None;
-            }
+            link.conn.sent_again(key, &mut self.tables.cx(link.conn.session_key(), now));
+            return self.activate(conn);
+        }
+        if link.conn.is_clogged() {
+            // As with data that are sent for the first time: `unstall` goes on.
+            link.has_stalled_reads = true;
             return;
         }
         let block_bytes = self.tables.view(id).map(|view| view.block_bytes);
@@ -100,6 +104,13 @@ impl<N: Net> Reactor<N> {
             self.activate(conn);
         }
         self.resend(conn, key, now);
+    }
+
+    /// A READ that has not been answered is to be sent from its beginning (RFC 7143 §11.16.3).
+    pub(super) fn read_anew(&mut self, conn: Key, key: Key, now: Tick) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        link.conn.begin_anew(key, self.serial + 1, &mut self.tables.cx(link.conn.session_key(), now));
+        self.advance_read(conn, key, now);
     }
 
     fn cannot_resend(&mut self, conn: Key, key: Key, now: Tick) {

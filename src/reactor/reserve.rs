@@ -1,5 +1,6 @@
 //! A reactor's part in a change of reservations (SPC-5 §5.14): control decides, each reactor fences.
 
+use crate::bdev::Op;
 use crate::id::{BarrierId, NexusId, ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Reserve, Retired, TaskTicket, ToControl};
@@ -56,9 +57,8 @@ impl<N: Net> Reactor<N> {
             }
             // A copy is aborted with the unit that it was asked of, wherever it writes; where it writes leave is needed.
             let is_aborted = io.of == unit && aborts.contains(&io.nexus);
-            let may_stay = io.unit != unit
-                || io.op.extent().is_none()
-                || permits.allows(io.nexus, access(&io.op).class());
+            let may_stay =
+                io.unit != unit || io.op == Op::Flush || permits.allows(io.nexus, access(&io.op).class());
             io.is_forbidden |= is_aborted || !may_stay;
             if is_aborted
                 && let Some(channel) =

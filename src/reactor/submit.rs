@@ -1,5 +1,6 @@
 //! IOs on their way into a unit's channel: checked once more, handed over, or parked where there is no room.
 
+use crate::bdev::pass::Flow;
 use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
 use crate::id::UnitId;
@@ -189,6 +190,7 @@ impl<N: Net> Reactor<N> {
                     && checked == Err(Outcome::of(Status::ReservationConflict));
                 if is_overlooked { Ok(()) } else { checked }
             }
+            None if matches!(record.op, Op::Pass { .. }) => scsi::pass::recheck(&task.cdb, &place),
             None if place.unit.is_none() => Err(Outcome::check(Sense::NO_SUCH_UNIT)),
             None => Ok(()),
         }
@@ -207,9 +209,15 @@ impl<N: Net> Reactor<N> {
     }
 }
 
-/// What an IO that has an extent wants of the medium.
+/// What an IO wants of the medium that is no flush.
 pub(super) fn access(op: &Op) -> Access {
-    let reads =
-        matches!(op, Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. });
+    let reads = matches!(
+        op,
+        Op::Read { .. }
+            | Op::ReadProtected { .. }
+            | Op::Verify { .. }
+            | Op::Compare { .. }
+            | Op::Pass { flow: Flow::In, .. }
+    );
     if reads { Access::Read } else { Access::Write }
 }

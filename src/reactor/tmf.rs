@@ -12,8 +12,28 @@ use crate::slab::Key;
 use crate::time::Tick;
 
 impl<N: Net> Reactor<N> {
-    /// Carries a function out, or asks control to where it concerns other sessions.
+    /// Carries a function out when the commands that it covers have come.
     pub(super) fn tmf(&mut self, conn: Key, call: &TmfCall, now: Tick) {
+        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        let is_complete = self.tables.sessions[session].has_all_before(call.cmd_sn);
+        if is_complete || !call.function.is_of_many() {
+            return self.act(conn, call, now);
+        }
+        // RFC 7143 §4.2.3.3: they are on their way on other connections.
+        let what = What::Missing { session: self.tables.sessions[session].id(), before: call.cmd_sn };
+        self.drain_for(what, Then::Act { conn, call: *call }, now);
+    }
+
+    /// Whether some request of the session that is no command, and is not over, has this tag.
+    fn is_no_command(&self, session: Key, itt: u32) -> bool {
+        let conns = self.tables.sessions[session].conns().iter();
+        conns.filter_map(|conn| self.conns.get(*conn)).any(|link| link.conn.is_no_command(itt))
+    }
+
+    /// Carries a function out, or asks control to where it concerns other sessions.
+    pub(super) fn act(&mut self, conn: Key, call: &TmfCall, now: Tick) {
+        let Some(session_key) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        let is_no_command = self.is_no_command(session_key, call.referenced_itt);
         let Some(link) = self.conns.get_mut(conn) else { return };
         let session = link.conn.session();
         let ticket = TmfTicket { conn, itt: call.itt };
@@ -23,6 +43,8 @@ impl<N: Net> Reactor<N> {
             .and_then(|number| self.tables.sessions[link.conn.session_key()].target().mapping(number))
             .map(|(_, mapping)| (mapping.number, mapping.unit));
         let reply = match (call.function, unit) {
+            // RFC 7143 §11.5.1.
+            (TmfFunction::AbortTask | TmfFunction::TaskReassign, _) if is_no_command => TmfReply::Rejected,
             (TmfFunction::AbortTask, _) => {
                 match link.conn.referenced(call, &mut self.tables.cx(link.conn.session_key(), now)) {
                     Ok(task) => {

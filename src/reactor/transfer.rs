@@ -1,6 +1,7 @@
 //! READ and WRITE, piece by piece.
 
 use crate::bdev::Op;
+use crate::bdev::pass::Flow;
 use crate::buf::Buf;
 use crate::iscsi::conn::Solicit;
 use crate::iscsi::task::{Outcome, Phase, Task};
@@ -60,7 +61,8 @@ impl<N: Net> Reactor<N> {
         let Some(link) = self.conns.get_mut(conn) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if offset != task.queued_bytes && !planted!(self, PiecesOutOfOrder) {
-            task.parked = Some((offset, data));
+            // For a connection that is gone nothing is kept.
+            task.parked = (!link.conn.is_lost()).then_some((offset, data));
             return;
         }
         let parked = task.parked.take();
@@ -128,6 +130,7 @@ impl<N: Net> Reactor<N> {
         let (extent, checks, unit) = match (task.plan, task.unit) {
             (Plan::Write(extent), Some(unit)) => (extent, None, unit),
             (Plan::Protected(Protected { extent, checks, .. }), Some(unit)) => (extent, Some(checks), unit),
+            (Plan::Pass { .. }, _) => return self.submit_pass(conn, key, Flow::Out, buf, start, now),
             _ => return self.data_came(conn, key, Some(buf), start, now),
         };
         let plan = task.plan;
@@ -153,8 +156,15 @@ impl<N: Net> Reactor<N> {
         while let Some(key) = at {
             let Some(task) = self.tables.tasks.get(key) else { break };
             at = self.tables.tasks.next(key);
-            if task.conn == conn && task.phase == Phase::Running && task.plan.reads().is_some() {
+            if task.conn != conn {
+                continue;
+            }
+            if task.phase == Phase::Running && task.plan.reads().is_some() {
                 self.advance_read(conn, key, now);
+            } else if task.phase == Phase::Running && task.takes_in {
+                self.advance_pass(conn, key, now);
+            } else if task.phase == Phase::Answered && task.again.is_some() {
+                self.resend(conn, key, now);
             }
         }
         if at.is_some()

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
+use crate::bdev::pass::Flow;
 use crate::bdev::{Fence, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
-use crate::iscsi::conn::{TmfFunction, TmfReply};
+use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
+use crate::iscsi::sn::Sn;
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::message::{CloseCause, EndReason, Event, HoldId, HoldRange, TmfTicket, ToControl};
@@ -35,6 +37,8 @@ pub(super) enum What {
     Forbidden { unit: UnitId },
     /// Those that touch a hold's range; it keeps newer ones away.
     Range(HoldRange),
+    /// None; commands of a session that have not come.
+    Missing { session: SessionId, before: Sn },
 }
 
 impl What {
@@ -49,6 +53,7 @@ impl What {
             What::Commands { units, before } => io.serial < *before && units.contains(&io.of),
             What::Forbidden { unit } => io.is_forbidden && [io.unit, io.of].contains(unit),
             What::Range(range) => range.meets(io),
+            What::Missing { .. } => false,
         }
     }
 }
@@ -66,6 +71,8 @@ pub(super) enum Then {
     Ungate(SessionId),
     /// A hold is in force here.
     HoldApplied(HoldId),
+    /// A task management function is carried out.
+    Act { conn: Key, call: TmfCall },
 }
 
 /// Something that waits.
@@ -125,10 +132,14 @@ impl<N: Net> Reactor<N> {
                 // In order: what was asked first is answered first.
                 let waiting = self.waits.remove(index);
                 // A hold that is refused leaves nobody in the belief that something is over.
-                if !is_clean && !matches!(waiting.then, Then::HoldApplied(_)) {
+                let is_lost = !is_clean && !matches!(waiting.then, Then::HoldApplied(_));
+                if is_lost {
                     self.lose(&waiting.what);
                 }
                 self.carry_on(waiting.then, is_clean, now);
+                if is_lost {
+                    self.run_all_queued(now);
+                }
             } else {
                 index += 1;
             }
@@ -141,7 +152,13 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.tables.ios.used() {
             let Some(key) = self.tables.ios.key_at(index) else { continue };
             let Some(io) = self.tables.ios.get(key) else { continue };
-            if io.parked.is_some() || io.is_lost || !what.covers(io) || !changes_medium(&io.op) {
+            if io.parked.is_some() || io.is_lost || !what.covers(io) {
+                continue;
+            }
+            if let Some(task) = self.tables.tasks.get_mut(io.task) {
+                task.is_given_up = true;
+            }
+            if !changes_medium(&io.op) {
                 continue;
             }
             let unit = io.unit;
@@ -151,6 +168,15 @@ impl<N: Net> Reactor<N> {
             }
             if is_first {
                 self.tell(ToControl::Unsettled { unit, reactor: self.id, is_so: true });
+            }
+        }
+    }
+
+    /// Runs commands that waited for an IO which was given up.
+    fn run_all_queued(&mut self, now: Tick) {
+        for index in 0..self.tables.sessions.used() {
+            if let Some(session) = self.tables.sessions.key_at(index) {
+                self.run_queued_of(session, now);
             }
         }
     }
@@ -169,6 +195,12 @@ impl<N: Net> Reactor<N> {
     /// Whether a wait is over, and whether everything came back.
     fn is_over(&mut self, index: usize, now: Tick) -> Option<bool> {
         let waiting = &self.waits[index];
+        if let What::Missing { session, before } = waiting.what {
+            // Bounded, as what is on a connection that is broken may never come.
+            let session = self.tables.sessions.find(session);
+            let has_come = session.is_none_or(|key| self.tables.sessions[key].has_all_before(before));
+            return (has_come || now >= waiting.swallow_until).then_some(true);
+        }
         let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
         let is_in_any = self.tables.ios.iter().any(|(_, io)| is_in_device(io));
         // A command that control may yet carry out counts too: nothing of it happens after the answer.
@@ -265,6 +297,7 @@ impl<N: Net> Reactor<N> {
             Then::Drained(session) => self.tell(ToControl::SessionDrained { session }),
             Then::HoldApplied(id) => self.hold_applied(id, is_clean),
             Then::Ungate(session) => self.open_gate(session, now),
+            Then::Act { conn, call } => self.act(conn, &call, now),
         }
     }
 
@@ -294,6 +327,7 @@ fn changes_medium(op: &Op) -> bool {
         | Op::Copy { .. }
         | Op::WriteProtected { .. }
         | Op::WriteUncorrectable { .. } => true,
+        Op::Pass { flow, .. } => *flow != Flow::In,
         Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } | Op::Flush => {
             false
         }

@@ -6,6 +6,7 @@ use super::json::{Json, object};
 use crate::bdev::Info;
 use crate::bdev::file::{self, Cache};
 use crate::bdev::protection::{Protection, TUPLE_BYTES};
+use crate::bdev::sg::{self, SgDisk};
 use crate::control::registry::uuid_text;
 use crate::scsi::view::DeviceKind;
 
@@ -20,10 +21,13 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("bdev_error_create", "Error Injection Disk"),
     ("bdev_passthru_create", "passthru"),
     (CDROM, "CD-ROM"),
+    (SG, "SCSI device"),
 ];
 
 /// The call that makes a CD-ROM drive.
 pub(super) const CDROM: &str = "lunette_cdrom_create";
+/// The call that passes a SCSI device through.
+pub(super) const SG: &str = "lunette_sg_create";
 /// The parameter that makes a disk's medium come out.
 const REMOVABLE: &str = "lunette_removable";
 
@@ -144,6 +148,20 @@ pub fn cdrom(info: &Info, disc: Option<&Path>) -> String {
         params.push("uuid", uuid_text(&info.uuid));
     }
     recipe(CDROM, params)
+}
+
+/// Of a SCSI device that is passed through.
+pub fn sg(made_of: &sg::Recipe, device: &SgDisk) -> String {
+    let mut params = object! {
+        "name": &made_of.name,
+        "filename": made_of.path.to_string_lossy().into_owned(),
+        "readonly": made_of.read_only,
+        "timeout_s": made_of.timeout_ms / 1000,
+    };
+    if let Some(uuid) = device.about().map(|about| about.uuid).or(made_of.uuid) {
+        params.push("uuid", uuid_text(&uuid));
+    }
+    recipe(SG, params)
 }
 
 /// Of a null disk.

@@ -1,18 +1,37 @@
-//! The command descriptor block: sixteen bytes and total accessors.
+//! The command descriptor block: up to 32 bytes and total accessors.
 //!
 //! Which bytes mean what is known to the planning functions; which bits may be set at all, to `table`.
 
-/// A CDB as it stands in the Basic Header Segment: shorter ones are padded with bytes that nobody reads.
+/// OPERATION CODE of CDBs that say their length themselves, and have a SERVICE ACTION of two bytes (SPC-5 §4.2.3.3).
+pub const VARIABLE_LENGTH: u8 = 0x7f;
+
+/// A CDB: shorter ones are padded with bytes that nobody reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cdb {
     /// As received.
-    pub bytes: [u8; 16],
+    pub bytes: [u8; 32],
 }
 
 impl Cdb {
     /// From the 16 bytes of the header.
     pub const fn new(bytes: [u8; 16]) -> Self {
-        Cdb { bytes }
+        Cdb::extended(bytes, [0; 16])
+    }
+
+    /// From those and what is behind them.
+    pub const fn extended(bytes: [u8; 16], more: [u8; 16]) -> Self {
+        let mut whole = [0; 32];
+        let (head, tail) = whole.split_at_mut(16);
+        head.copy_from_slice(&bytes);
+        tail.copy_from_slice(&more);
+        Cdb { bytes: whole }
+    }
+
+    /// The first 16 bytes, and those behind them.
+    pub const fn halves(&self) -> [u128; 2] {
+        let [a @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = self.bytes;
+        let [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, b @ ..] = self.bytes;
+        [u128::from_be_bytes(a), u128::from_be_bytes(b)]
     }
 
     /// OPERATION CODE.
@@ -20,7 +39,7 @@ impl Cdb {
         self.bytes[0]
     }
 
-    /// SERVICE ACTION, where the operation code has one.
+    /// SERVICE ACTION, where the operation code has one; not of [`VARIABLE_LENGTH`].
     pub const fn service_action(&self) -> u8 {
         self.bytes[1] & 0x1f
     }
@@ -65,8 +84,18 @@ mod tests {
         assert_eq!(cdb.be16(7), 0x0708);
         assert_eq!(cdb.be32(12), 0x0c0d_0e0f);
         assert_eq!(cdb.be64(2), 0x0203_0405_0607_0809);
-        assert_eq!(cdb.be32(13), 0);
-        assert_eq!(cdb.byte(16), 0);
+        assert_eq!(cdb.be32(29), 0);
+        assert_eq!(cdb.byte(32), 0);
+        assert_eq!(cdb.be64(25), 0);
         assert_eq!(cdb.be64(usize::MAX), 0);
+    }
+
+    #[test]
+    fn long_ones_go_on_behind_sixteen_bytes() {
+        let cdb = Cdb::extended([1; 16], [2; 16]);
+        assert_eq!(cdb.be64(12), 0x0101_0101_0202_0202);
+        assert_eq!(cdb.be32(28), 0x0202_0202);
+        let [head, tail] = cdb.halves();
+        assert_eq!((head.to_be_bytes(), tail.to_be_bytes()), ([1; 16], [2; 16]));
     }
 }

@@ -8,7 +8,7 @@ use crate::scsi::{Access, Extent, Plan, Served, Status};
 /// Data of one READ or WRITE, at most: MAXIMUM TRANSFER LENGTH of VPD B0h is this in blocks.
 pub const TRANSFER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
-/// FUA in byte 1 of the 10, 12 and 16 byte CDBs.
+/// FUA in byte 1 of the 10, 12 and 16 byte CDBs, and in byte 10 of those of 32 bytes.
 const FUA: u8 = 0x08;
 
 /// The medium can be reached.
@@ -63,6 +63,10 @@ pub(super) fn read_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     transfer(extent_16(cdb), 10, Access::Read, unit)
 }
 
+pub(super) fn read_32(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_32(cdb), 28, Access::Read, unit)
+}
+
 pub(super) fn write_6(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     transfer(extent_6(cdb), 4, Access::Write, unit)
 }
@@ -77,6 +81,10 @@ pub(super) fn write_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
 
 pub(super) fn write_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     transfer(extent_16(cdb), 10, Access::Write, unit)
+}
+
+pub(super) fn write_32(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    transfer(extent_32(cdb), 28, Access::Write, unit)
 }
 
 pub(super) fn synchronize_cache_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
@@ -137,4 +145,8 @@ pub(super) fn extent_12(cdb: &Cdb) -> Extent {
 
 pub(super) fn extent_16(cdb: &Cdb) -> Extent {
     Extent { lba: cdb.be64(2), blocks: cdb.be32(10), fua: cdb.byte(1) & FUA != 0 }
+}
+
+pub(super) fn extent_32(cdb: &Cdb) -> Extent {
+    Extent { lba: cdb.be64(12), blocks: cdb.be32(28), fua: cdb.byte(10) & FUA != 0 }
 }

@@ -27,6 +27,7 @@ pub mod copy;
 mod lun;
 mod medium;
 mod mmc;
+pub mod pass;
 pub mod power;
 pub mod protect;
 pub mod provisioning;
@@ -71,6 +72,8 @@ pub enum Status {
     TaskSetFull,
     /// 40h.
     TaskAborted,
+    /// What a device has said to whom its commands are passed on.
+    Told(u8),
 }
 
 impl Status {
@@ -84,6 +87,7 @@ impl Status {
             Status::ReservationConflict => 0x18,
             Status::TaskSetFull => 0x28,
             Status::TaskAborted => 0x40,
+            Status::Told(code) => code,
         }
     }
 }
@@ -146,6 +150,11 @@ pub enum Plan {
     Keep(buffers::Write),
     /// Copy blocks from LUN to LUN.
     Copy(copy::Copy),
+    /// The device carries it out, as it came.
+    Pass {
+        /// So many bytes of blocks, where it is a READ or WRITE of such: it may be done in pieces.
+        cut_bytes: Option<u32>,
+    },
     /// Control decides, given the CDB and so many bytes of parameter list.
     Ask {
         /// PARAMETER LIST LENGTH.
@@ -162,6 +171,8 @@ pub enum Transfer {
     In(u64),
     /// From the initiator, so many.
     Out(u64),
+    /// As the initiator says: the CDB is not for us to know.
+    Expected,
 }
 
 /// Which nexus and logical unit a command is for.
@@ -200,6 +211,7 @@ impl Plan {
             Plan::Keep(write) => out(u64::from(write.bytes())),
             Plan::Copy(copy) => out(u64::from(copy.bytes())),
             Plan::Ask { parameter_bytes } => out(u64::from(*parameter_bytes)),
+            Plan::Pass { .. } => Transfer::Expected,
         }
     }
 
@@ -211,6 +223,7 @@ impl Plan {
     pub fn check_expected(&self, expected_bytes: u32, place: &Place<'_>) -> Result<(), Sense> {
         let block_bytes = place.unit.map_or(0, |(view, _)| view.block_bytes);
         match self {
+            Plan::Pass { cut_bytes } => pass::check_expected(*cut_bytes, expected_bytes),
             Plan::Work(work)
                 if work.has_halves() && work.data_bytes(block_bytes) != u64::from(expected_bytes) =>
             {
@@ -375,6 +388,9 @@ impl<'a> Served<'a> {
 
 fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
     let unit = Served::at(place);
+    if let Some(unit) = unit.filter(|unit| pass::is_passed(*unit) && !pass::is_ours(cdb)) {
+        return pass::plan(cdb, place, unit);
+    }
     // SAM-5 §4.7: at a LUN that leads nowhere only three commands are served, whatever else is wrong.
     let table = Table::of(unit.map_or(DeviceKind::Disk, |unit| unit.view.kind));
     let row = table.find(cdb).map_err(|sense| if unit.is_some() { sense } else { Sense::NO_SUCH_UNIT })?;

@@ -43,10 +43,10 @@ pub(super) fn is_carried_by(row: &Row, unit: &UnitView) -> bool {
 
 /// The CDB without the field, and the field.
 pub(super) fn split(cdb: &Cdb) -> (Cdb, u8) {
-    let mut bytes = cdb.bytes;
-    let field = bytes[1] >> 5;
-    bytes[1] &= !FIELD;
-    (Cdb::new(bytes), field)
+    let mut cdb = *cdb;
+    let field = cdb.bytes[1] >> 5;
+    cdb.bytes[1] &= !FIELD;
+    (cdb, field)
 }
 
 /// What a command does, its field being this.

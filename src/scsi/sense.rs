@@ -1,5 +1,6 @@
 //! Sense data (SPC-5 §4.4): what a CHECK CONDITION says, and the names of all that are used.
 
+use crate::bdev::pass::Flow;
 use crate::bdev::{IoError, Op};
 use crate::limits::SENSE_BYTES_MAX;
 
@@ -318,9 +319,11 @@ const _: () = assert!(SENSE_BYTES_MAX >= FIXED_BYTES && SENSE_BYTES_MAX >= 8 + 1
 /// What a bad medium means to each operation.
 const fn medium_error(op: Op) -> Sense {
     match op {
-        Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => {
-            Sense::READ_ERROR
-        }
+        Op::Read { .. }
+        | Op::ReadProtected { .. }
+        | Op::Verify { .. }
+        | Op::Compare { .. }
+        | Op::Pass { flow: Flow::In, .. } => Sense::READ_ERROR,
         Op::Write { .. }
         | Op::Flush
         | Op::Unmap { .. }
@@ -328,7 +331,8 @@ const fn medium_error(op: Op) -> Sense {
         | Op::CompareAndWrite { .. }
         | Op::Copy { .. }
         | Op::WriteProtected { .. }
-        | Op::WriteUncorrectable { .. } => Sense::WRITE_ERROR,
+        | Op::WriteUncorrectable { .. }
+        | Op::Pass { .. } => Sense::WRITE_ERROR,
     }
 }
 

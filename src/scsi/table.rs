@@ -5,7 +5,7 @@
 
 use std::fmt::{Debug, Formatter};
 
-use crate::scsi::cdb::Cdb;
+use crate::scsi::cdb::{Cdb, VARIABLE_LENGTH};
 use crate::scsi::report::{
     capacity, defects, diagnostic, functions, identifying, inquiry, lba_status, log, luns, mode, opcodes,
     port_groups, request_sense, reservations, timestamp,
@@ -41,8 +41,8 @@ pub struct Row {
     /// CDB USAGE DATA (SPC-5), as long as the CDB: bits that are evaluated, after the operation code itself; a
     /// service action stands as its value.
     pub usage: &'static [u8],
-    /// The bits, left-aligned to the CDB's first byte, that must be zero.
-    reserved: u128,
+    /// The bits, left-aligned to the CDB's first and 17th byte, that must be zero.
+    reserved: [u128; 2],
     run: Run,
     /// Whether a unit has it; none where all have.
     only: Option<fn(&UnitView) -> bool>,
@@ -89,7 +89,8 @@ impl Table {
     /// That of this kind of device.
     pub const fn of(kind: DeviceKind) -> &'static Table {
         match kind {
-            DeviceKind::Disk | DeviceKind::RemovableDisk => &DISK,
+            // Of what is passed on those that are not.
+            DeviceKind::Disk | DeviceKind::RemovableDisk | DeviceKind::Passed { .. } => &DISK,
             DeviceKind::CdRom => &mmc::TABLE,
         }
     }
@@ -113,7 +114,13 @@ impl Table {
         if first.action.is_none() {
             return Ok(first);
         }
-        rows.iter().find(|row| row.action == Some(cdb.service_action())).ok_or(UNKNOWN_ACTION)
+        let action = match cdb.opcode() {
+            // None that is served has a higher byte.
+            VARIABLE_LENGTH => u8::try_from(cdb.be16(8)).ok(),
+            _ => Some(cdb.service_action()),
+        };
+        let row = rows.iter().find(|row| row.action == action);
+        row.ok_or(unknown_action(cdb.opcode()))
     }
 
     /// All rows of one operation code: none, one, or one per service action.
@@ -123,8 +130,17 @@ impl Table {
     }
 }
 
+/// Whether a command reports a unit attention (SAM-5 §5.14): all but three do.
+pub fn reports_attention(cdb: &Cdb) -> bool {
+    const REQUEST_SENSE: u8 = 0x03;
+    const INQUIRY: u8 = 0x12;
+    !matches!(cdb.opcode(), REQUEST_SENSE | INQUIRY | REPORT_LUNS)
+}
+
 /// SPC-5: the field at fault is SERVICE ACTION.
-const UNKNOWN_ACTION: Sense = Sense::invalid_bit(1, 4);
+const fn unknown_action(opcode: u8) -> Sense {
+    if opcode == VARIABLE_LENGTH { Sense::invalid_byte(8) } else { Sense::invalid_bit(1, 4) }
+}
 
 impl Row {
     /// Length of the CDB in bytes.
@@ -149,7 +165,7 @@ impl Row {
 
     /// The unit does not have it: INVALID COMMAND OPERATION CODE, or a pointer to SERVICE ACTION.
     pub(super) fn not_served(&self) -> Sense {
-        if self.action.is_some() { UNKNOWN_ACTION } else { Sense::INVALID_OPCODE }
+        if self.action.is_some() { unknown_action(self.opcode) } else { Sense::INVALID_OPCODE }
     }
 
     pub(super) fn run(&self) -> Run {
@@ -158,9 +174,16 @@ impl Row {
 
     /// Refuses a reserved bit: the first of them, in the order of the bytes, bit 7 first.
     pub fn check(&self, cdb: &Cdb) -> Result<(), Sense> {
-        let wrong = u128::from_be_bytes(cdb.bytes) & self.reserved;
-        let Some(position) = first_bit(wrong) else { return Ok(()) };
-        Err(Sense::invalid_bit(position / 8, 7 - position % 8))
+        if self.opcode == VARIABLE_LENGTH && cdb.byte(7) != ADDITIONAL_BYTES {
+            return Err(Sense::invalid_byte(7));
+        }
+        for (half, first) in cdb.halves().into_iter().zip(self.reserved).zip([0, 16]) {
+            let (bits, reserved) = half;
+            if let Some(position) = first_bit(bits & reserved) {
+                return Err(Sense::invalid_bit(first + position / 8, 7 - position % 8));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -171,6 +194,18 @@ fn first_bit(bits: u128) -> Option<u8> {
     }
     u8::try_from(bits.leading_zeros()).ok()
 }
+
+/// ADDITIONAL CDB LENGTH of a CDB of 32 bytes.
+const ADDITIONAL_BYTES: u8 = 0x18;
+/// EXPECTED INITIAL LOGICAL BLOCK REFERENCE TAG, EXPECTED LOGICAL BLOCK APPLICATION TAG and its mask: where there is no protection
+/// information of type 2 nothing is checked against them.
+const TAGS: [(usize, u8); 8] =
+    [(20, 0xff), (21, 0xff), (22, 0xff), (23, 0xff), (24, 0xff), (25, 0xff), (26, 0xff), (27, 0xff)];
+/// The same, and what is ignored in 16 bytes.
+const LONG_TAGS: [(usize, u8); 9] = {
+    let [a, b, c, d, e, f, g, h] = TAGS;
+    [(10, 0x06), a, b, c, d, e, f, g, h]
+};
 
 /// Bits of byte 1 that were the LUN of a 6-byte CDB: obsolete.
 const LUN: (usize, u8) = (1, 0xe0);
@@ -188,7 +223,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 79] = {
+static ROWS: [Row; 84] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -282,6 +317,11 @@ static ROWS: [Row; 79] = {
             &[0x5f, 0x06, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
         action("PERSISTENT RESERVE OUT, REGISTER AND MOVE", C::Persistent, Out,
             &[0x5f, 0x07, 0xff, 0, 0, 0xff, 0xff, 0xff, 0xff, 0], &[], Unit(reserve::plan)),
+        long("READ(32)", C::Read, In, &const { usage_32(0x09, 0x18) }, &LONG_TAGS, Unit(medium::read_32)),
+        long("VERIFY(32)", C::Read, Out, &const { usage_32(0x0a, 0x16) }, &TAGS, Unit(work::verify_32)),
+        long("WRITE(32)", C::Write, Out, &const { usage_32(0x0b, 0x18) }, &LONG_TAGS, Unit(medium::write_32)),
+        long("WRITE AND VERIFY(32)", C::Write, Out, &const { usage_32(0x0c, 0x16) }, &TAGS, Unit(work::write_and_verify_32)),
+        long("WRITE SAME(32)", C::Write, Out, &const { usage_32(0x0d, 0x09) }, &LONG_TAGS, Unit(work::write_same_32)),
         action("EXTENDED COPY(LID1)", C::Write, Out,
             &[0x83, copy::LID1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
         action("EXTENDED COPY(LID4)", C::Write, Out,
@@ -395,7 +435,7 @@ pub(super) const fn row(
     ignored: &[(usize, u8)],
     run: Run,
 ) -> Row {
-    let reserved = reserved(usage, ignored, 0);
+    let reserved = reserved(usage, usage.len() - 1, ignored, 0);
     Row { opcode: usage[0], action: None, name, class, direction, usage, reserved, run, only: None }
 }
 
@@ -408,7 +448,7 @@ pub(super) const fn action(
     ignored: &[(usize, u8)],
     run: Run,
 ) -> Row {
-    let reserved = reserved(usage, ignored, 0x1f);
+    let reserved = reserved(usage, usage.len() - 1, ignored, 0x1f);
     Row {
         opcode: usage[0],
         action: Some(usage[1] & 0x1f),
@@ -422,22 +462,63 @@ pub(super) const fn action(
     }
 }
 
-/// The bits that no one uses, and none of those that are ignored. `second` is used in byte 1 beside the usage data.
-const fn reserved(usage: &[u8], ignored: &[(usize, u8)], second: u8) -> u128 {
-    let mut meant = [0xff; 16];
+/// CDB USAGE DATA of a READ(32) and the like: of byte 10 these bits are evaluated.
+const fn usage_32(action: u8, flags: u8) -> [u8; 32] {
+    let mut usage = [0xff; 32];
+    let (head, _) = usage.split_at_mut(12);
+    head.copy_from_slice(&[VARIABLE_LENGTH, 0, 0, 0, 0, 0, 0x3f, ADDITIONAL_BYTES, 0, action, flags, 0]);
+    let (_, tags) = usage.split_at_mut(20);
+    let (tags, _) = tags.split_at_mut(8);
+    tags.copy_from_slice(&[0; 8]);
+    usage
+}
+
+/// A row of [`VARIABLE_LENGTH`], of 32 bytes: not where blocks have protection information, as all of them would carry the tags of
+/// type 2.
+const fn long(
+    name: &'static str,
+    class: Class,
+    direction: Direction,
+    usage: &'static [u8; 32],
+    ignored: &[(usize, u8)],
+    run: Run,
+) -> Row {
+    let reserved = reserved(usage, 1, ignored, 0);
+    Row {
+        opcode: VARIABLE_LENGTH,
+        action: Some(usage[9]),
+        name,
+        class,
+        direction,
+        usage,
+        reserved,
+        run,
+        only: Some(has_no_protection),
+    }
+}
+
+fn has_no_protection(unit: &UnitView) -> bool {
+    unit.protection.is_none()
+}
+
+/// The bits that no one uses, and none of those that are ignored. `second` is used in byte 1 beside the usage data;
+/// CONTROL is byte `control`.
+const fn reserved(usage: &[u8], control: usize, ignored: &[(usize, u8)], second: u8) -> [u128; 2] {
+    let mut meant = [0xff; 32];
     let mut at = 1;
     while at < usage.len() {
         meant[at] = usage[at];
         at += 1;
     }
     meant[1] |= second;
-    // SAM-5 §5.2: CONTROL is the last byte. Bits 7 and 6 are vendor-specific, 1 and 0 obsolete; NACA (bit 2) is refused.
-    meant[usage.len() - 1] = 0xc3;
+    // SAM-5 §5.2: bits 7 and 6 of CONTROL are vendor-specific, 1 and 0 obsolete; NACA (bit 2) is refused.
+    meant[control] = 0xc3;
     let mut at = 0;
     while at < ignored.len() {
         let (byte, bits) = ignored[at];
         meant[byte] |= bits;
         at += 1;
     }
-    !u128::from_be_bytes(meant)
+    let [head, tail] = Cdb { bytes: meant }.halves();
+    [!head, !tail]
 }

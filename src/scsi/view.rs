@@ -49,20 +49,26 @@ pub enum DeviceKind {
     RemovableDisk,
     /// A CD or DVD drive (MMC-6), its disc an image.
     CdRom,
+    /// A device of the target's host that its commands are passed on to, whatever it is.
+    Passed {
+        /// Its READs and WRITEs count blocks.
+        is_blocks: bool,
+    },
 }
 
 impl DeviceKind {
     /// PERIPHERAL DEVICE TYPE (SPC-5 §6.7.2).
     pub const fn device_type(self) -> u8 {
         match self {
-            DeviceKind::Disk | DeviceKind::RemovableDisk => 0x00,
+            // It says so itself; what it does not is a disk to reservations.
+            DeviceKind::Disk | DeviceKind::RemovableDisk | DeviceKind::Passed { .. } => 0x00,
             DeviceKind::CdRom => 0x05,
         }
     }
 
     /// RMB: the medium can be taken out.
     pub const fn is_removable(self) -> bool {
-        !matches!(self, DeviceKind::Disk)
+        matches!(self, DeviceKind::RemovableDisk | DeviceKind::CdRom)
     }
 }
 

@@ -281,6 +281,7 @@ impl Shared {
             | Op::Compare { .. }
             | Op::Copy { .. }
             | Op::WriteUncorrectable { .. }
+            | Op::Pass { .. }
             | Op::ReadProtected { .. }
             | Op::WriteProtected { .. } => {}
             Op::Flush if fails => {}
@@ -371,6 +372,7 @@ impl Bdev for Disk {
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             offloads: Offloads::default(),
             protection: None,
+            passes: None,
         }
     }
 

@@ -6,7 +6,7 @@ use lunette::id::NexusId;
 use lunette::limits::PARAMETER_BYTES_MAX;
 use lunette::scsi::attention::{Attentions, Ua};
 use lunette::scsi::buffers::Buffers;
-use lunette::scsi::cdb::Cdb;
+use lunette::scsi::cdb::{Cdb, VARIABLE_LENGTH};
 use lunette::scsi::copy::Results;
 use lunette::scsi::report::Facts;
 use lunette::scsi::reserve::Permits;
@@ -45,7 +45,12 @@ pub(super) fn one(data: &[u8]) {
             Medium::Empty,
         ]),
         protection: source.pick(&[None, None, Some(Protection::Type1), Some(Protection::Type3)]),
-        kind: source.pick(&[DeviceKind::Disk, DeviceKind::RemovableDisk, DeviceKind::CdRom]),
+        kind: source.pick(&[
+            DeviceKind::Disk,
+            DeviceKind::RemovableDisk,
+            DeviceKind::CdRom,
+            DeviceKind::Passed { is_blocks: true },
+        ]),
         ..views::unit()
     };
     let number =
@@ -64,21 +69,28 @@ pub(super) fn one(data: &[u8]) {
         attentions.push(source.pick(&all));
     }
     while !source.is_empty() {
-        let mut bytes: [u8; 16] = source.array();
+        let mut bytes: [u8; 32] = source.array();
         let usage = Table::of(unit.kind).of_opcode(bytes[0]);
         if let (true, Some(row)) = (source.below(4) != 0, usage.get(source.below(usage.len().max(1)))) {
             // Past the reserved bits.
             bytes.iter_mut().zip(row.usage).for_each(|(byte, usage)| *byte &= usage);
-            bytes[1] = row.action.unwrap_or(bytes[1]);
+            match row.action {
+                // ADDITIONAL CDB LENGTH and SERVICE ACTION.
+                Some(action) if bytes[0] == VARIABLE_LENGTH => {
+                    bytes[7..10].copy_from_slice(&[0x18, 0, action])
+                }
+                Some(action) => bytes[1] = action,
+                None => {}
+            }
         }
-        command(&Cdb::new(bytes), &place, &mut attentions, source.word() as usize);
+        command(&Cdb { bytes }, &place, &mut attentions, source.word() as usize);
     }
 }
 
 fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usize) {
     let planned = plan(cdb, place);
     let moves = match planned.transfer(place) {
-        Transfer::None => 0,
+        Transfer::None | Transfer::Expected => 0,
         Transfer::In(bytes) | Transfer::Out(bytes) => bytes,
     };
     assert!(moves <= u64::from(TRANSFER_BYTES_MAX), "{cdb:02x?} moves {moves} bytes");
@@ -115,6 +127,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 let _ = report::mode::select(cdb, &list, unit);
             }
         }
+        Plan::Pass { cut_bytes } => assert!(cut_bytes.is_none_or(|bytes| bytes % 512 == 0), "{cdb:02x?}"),
         Plan::End(_) | Plan::Flush | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {}
     }
 }

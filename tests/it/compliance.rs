@@ -257,6 +257,21 @@ fn discovery_sessions_at_two_portals_leave_each_other_alone() {
     both[0].send_targets("All").unwrap();
 }
 
+/// RFC 7143 §7.4.2.1.
+#[test]
+fn a_discovery_session_takes_the_place_of_that_of_the_same_port() {
+    let world = World::start(Setup::default());
+    let discovery = Config::discovery("iqn.2026-11.io.example:a");
+    let beside = Config { isid: [0x80, 0, 0, 0, 0, 9], ..discovery.clone() };
+    let mut beside = Client::connect(world.address(), beside).unwrap();
+    let mut old = Client::connect(world.address(), discovery.clone()).unwrap();
+    old.send_targets("All").unwrap();
+    let mut new = Client::connect(world.address(), discovery).unwrap();
+    old.wait_closed(SOON).unwrap();
+    new.send_targets("All").unwrap();
+    beside.send_targets("All").unwrap();
+}
+
 #[test]
 fn what_a_node_is_made_of_changes_nothing() {
     let world = World::start(Setup::default());
@@ -298,12 +313,17 @@ fn a_reset_waits_for_what_a_device_has_of_another_session() {
     other.ping(b"").unwrap();
     assert_eq!(world.disks[0].faults.left(rule), 0, "the device has it");
     let reset = client.session().task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap();
-    for client in [&mut client, &mut other] {
-        until("a unit attention says that the reset has reached a reactor", || {
-            let end = client.run(test_unit_ready(0)).unwrap();
-            !end.is_good() && sense(&end) == (0x6, 0x29, 0x03)
-        });
-    }
+    until("a unit attention says that the reset has reached a reactor", || {
+        let end = client.run(test_unit_ready(0)).unwrap();
+        !end.is_good() && sense(&end) == (0x6, 0x29, 0x03)
+    });
+    until("it has reached the other: what would report it waits for the answer to what was aborted", || {
+        let asked = other.session().command(test_unit_ready(0)).unwrap();
+        other.ping(b"").unwrap();
+        let waits = other.session().is_sent(asked);
+        assert!(waits || other.completion(asked).unwrap().is_good());
+        waits
+    });
     client.ping(b"").unwrap();
     assert_eq!(client.next_event(), None);
     world.disks[0].faults.release(rule);
@@ -347,7 +367,7 @@ fn a_command_whose_snack_is_rejected_ends_with_the_condition_for_that() {
     let (_world, mut session) = recovering(1);
     let wire = &mut session.first;
     let r2t = solicited(wire, &write_10(session.cmd_sn, 1));
-    // R-Data, which is not served.
+    // R-Data, which a WRITE has none of.
     let snack = Snack { kind: 3, itt: 2, ttt: 7, ..Snack::default() }.with([]);
     wire.send(&snack).unwrap();
     let (Response::Reject(reject), refused) = next(wire) else { panic!("no Reject") };

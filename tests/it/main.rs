@@ -1,11 +1,13 @@
 //! The integration tests, one binary: a module per subject.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod allegiance;
 mod compliance;
 mod connections;
 mod copy;
 mod data;
 mod docs;
+mod extended;
 mod fencing;
 mod file;
 #[path = "../fuzz_bodies/mod.rs"]
@@ -18,8 +20,10 @@ mod kill;
 mod login;
 mod modes;
 mod objects;
+mod pass;
 mod recovery;
 mod removable;
+mod resend;
 mod reserve;
 mod rfc7144;
 mod rpc;

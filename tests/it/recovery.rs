@@ -14,7 +14,7 @@ use lunette_initiator::{Config, Offer};
 use crate::connections::{Session, next, ready};
 use crate::harness::{Setup, World, pattern};
 
-fn setup(level: u8) -> Setup {
+pub(crate) fn setup(level: u8) -> Setup {
     let offer = Limits {
         connections_max: 4,
         error_recovery_level: level,
@@ -26,7 +26,7 @@ fn setup(level: u8) -> Setup {
 }
 
 /// Small segments, so that commands take several; digests, so that data can be spoilt.
-fn offer(level: u32) -> Offer {
+pub(crate) fn offer(level: u32) -> Offer {
     Offer {
         error_recovery_level: Some(level),
         default_time2wait_s: Some(0),
@@ -38,18 +38,18 @@ fn offer(level: u32) -> Offer {
     }
 }
 
-fn begin(world: &World, level: u32) -> Session {
+pub(crate) fn begin(world: &World, level: u32) -> Session {
     let session = Session::begin(world, offer(level));
     assert_eq!(session.first_params.error_recovery_level, level);
     session
 }
 
-fn snack(kind: u8, itt: u32, begin: u32, run: u32) -> Pdu {
+pub(crate) fn snack(kind: u8, itt: u32, begin: u32, run: u32) -> Pdu {
     Snack { kind, itt, ttt: NO_TAG, begin, run, ..Snack::default() }.with([])
 }
 
 /// The Data-In PDUs that come next, and the response behind them.
-fn read_all(wire: &mut Wire, itt: u32) -> (Vec<Pdu>, ScsiResponse) {
+pub(crate) fn read_all(wire: &mut Wire, itt: u32) -> (Vec<Pdu>, ScsiResponse) {
     let mut pdus = Vec::new();
     loop {
         let pdu = wire.receive().unwrap().expect("a PDU");
@@ -65,12 +65,12 @@ fn read_all(wire: &mut Wire, itt: u32) -> (Vec<Pdu>, ScsiResponse) {
 }
 
 /// The PDU without what may differ when it is sent again: ExpCmdSN and MaxCmdSN.
-fn replica(mut pdu: Pdu) -> (Bhs, Vec<u8>) {
+pub(crate) fn replica(mut pdu: Pdu) -> (Bhs, Vec<u8>) {
     pdu.bhs.0[28..36].fill(0);
     (pdu.bhs, pdu.data)
 }
 
-fn rejected(wire: &mut Wire, reason: u8, refused: &Pdu) {
+pub(crate) fn rejected(wire: &mut Wire, reason: u8, refused: &Pdu) {
     let (Response::Reject(Reject { reason: found, .. }), data) = next(wire) else { panic!("no Reject") };
     assert_eq!((found, &data[..]), (reason, &refused.bhs.0[..]));
 }
@@ -113,7 +113,7 @@ fn data_that_were_lost_are_sent_again_as_they_were() {
 }
 
 /// Sends a WRITE's command and what it is asked for, until it ends.
-fn send_write(wire: &mut Wire, write: &Pdu) {
+pub(crate) fn send_write(wire: &mut Wire, write: &Pdu) {
     wire.send(write).unwrap();
     let (Response::Scsi(ScsiResponse { status: 0, .. }), _) = next(wire) else { panic!("the WRITE") };
 }
@@ -159,7 +159,8 @@ fn statuses_that_were_lost_are_sent_again() {
     let never = snack(1, NO_TAG, stat_sn(&answers[2]).wrapping_add(9), 1);
     wire.send(&never).unwrap();
     rejected(wire, 0x04, &never);
-    for (kind, reason) in [(2, 0x08), (3, 0x03)] {
+    // A DataACK that no Data-In asked for; R-Data without a tag.
+    for (kind, reason) in [(2, 0x08), (3, 0x09)] {
         let refused = snack(kind, NO_TAG, 0, 0);
         wire.send(&refused).unwrap();
         rejected(wire, reason, &refused);
@@ -167,7 +168,7 @@ fn statuses_that_were_lost_are_sent_again() {
 }
 
 /// A WRITE of 8 blocks whose data are asked for; the R2T.
-fn write_by_r2t(session: &mut Session, itt: u32) -> R2t {
+pub(crate) fn write_by_r2t(session: &mut Session, itt: u32) -> R2t {
     let command = ScsiCommand {
         write: true,
         expected_bytes: 4096,
@@ -180,7 +181,7 @@ fn write_by_r2t(session: &mut Session, itt: u32) -> R2t {
     r2t
 }
 
-fn data_out(r2t: &R2t, data_sn: u32, last: bool, seed: u32) -> Pdu {
+pub(crate) fn data_out(r2t: &R2t, data_sn: u32, last: bool, seed: u32) -> Pdu {
     let offset = data_sn * 1024 + r2t.offset_bytes;
     let header = DataOut {
         final_bit: last,
@@ -271,7 +272,7 @@ fn a_command_whose_immediate_data_were_spoilt_is_sent_again() {
     assert!(pdus[0].data == pattern(3, 0, 2, 512));
 }
 
-fn reassign(itt: u32, cmd_sn: u32, exp_data_sn: u32) -> Pdu {
+pub(crate) fn reassign(itt: u32, cmd_sn: u32, exp_data_sn: u32) -> Pdu {
     let tmf = TmfRequest {
         immediate: true,
         function: 8,
@@ -284,7 +285,7 @@ fn reassign(itt: u32, cmd_sn: u32, exp_data_sn: u32) -> Pdu {
     tmf.with([])
 }
 
-fn answered(wire: &mut Wire) -> u8 {
+pub(crate) fn answered(wire: &mut Wire) -> u8 {
     let (Response::Tmf(TmfResponse { itt: 0x7777, response, .. }), _) = next(wire) else { panic!() };
     response
 }
@@ -326,9 +327,9 @@ fn commands_of_a_lost_connection_are_taken_over() {
     second.send(&reassign(1, cmd_sn, 1)).unwrap();
     assert_eq!(answered(&mut second), 0);
     let (Response::R2t(again), _) = next(&mut second) else { panic!("no R2T") };
-    assert_eq!((again.r2t_sn, again.offset_bytes, again.desired_bytes), (1, 1024, 3072));
-    for data_sn in 0..3 {
-        second.send(&data_out(&again, data_sn, data_sn == 2, 1)).unwrap();
+    assert_eq!((again.r2t_sn, again.offset_bytes, again.desired_bytes), (1, 0, 4096), "nothing was kept");
+    for data_sn in 0..4 {
+        second.send(&data_out(&again, data_sn, data_sn == 3, 1)).unwrap();
     }
     let (Response::Scsi(ScsiResponse { itt: 1, status: 0, .. }), _) = next(&mut second) else { panic!() };
     second.send(&reassign(1, cmd_sn, 0)).unwrap();

@@ -315,9 +315,13 @@ fn nothing_of_a_fenced_node_lands() {
     b.ping(b"").unwrap();
     // That it is in force is seen before it is answered: A can do nothing any more.
     until("the new state", || keys(&mut b) == [B]);
-    until("a conflict", || {
-        let end = slow.run(write(2, 0, 8)).unwrap();
-        end.status == status::RESERVATION_CONFLICT
+    let mut asked = 0;
+    until("a command that waits until it can be told why", || {
+        asked = slow.session().command(write(2, 0, 8)).unwrap();
+        slow.ping(b"").unwrap();
+        let waits = slow.session().is_sent(asked);
+        assert!(waits || slow.completion(asked).unwrap().is_good());
+        waits
     });
     b.ping(b"").unwrap();
     assert!(b.session().is_sent(preempt), "the device still has WRITEs of the preempted nexus");
@@ -329,6 +333,8 @@ fn nothing_of_a_fenced_node_lands() {
     for itt in writes {
         assert_eq!(slow.completion(itt).unwrap().status, status::TASK_ABORTED);
     }
+    assert_eq!(slow.completion(asked).unwrap().status, status::CHECK_CONDITION);
+    assert_eq!(slow.run(write(2, 0, 8)).unwrap().status, status::RESERVATION_CONFLICT);
     // Nor do data that come after all.
     let data = DataOut { final_bit: true, itt: 3, ttt: r2t.ttt, ..DataOut::default() };
     a.send(&data.with(pattern(1, 0, 8, 512))).unwrap();

@@ -3,8 +3,10 @@
 //! `LUNETTE_SIM_SEEDS` says how many seeds, `LUNETTE_SIM_SEED` tells the story of one.
 
 mod bugs;
+mod calm;
 mod cells;
 mod chaos;
+mod copies;
 mod lost;
 mod nvme;
 mod oracle;
@@ -13,6 +15,7 @@ mod scarce;
 mod session;
 mod several;
 mod views;
+mod what;
 mod world;
 
 use std::time::Instant;

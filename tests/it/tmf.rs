@@ -244,16 +244,30 @@ fn a_reset_is_answered_only_when_every_device_is_done() {
     let reset = client.session().task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap();
     client.ping(b"").unwrap();
     // A unit attention says that the reset has reached a reactor.
-    for client in [&mut client, &mut other] {
-        until("a unit attention", || {
-            let end = client.run(test_unit_ready(0)).unwrap();
-            !end.is_good() && sense(&end) == (0x6, 0x29, 0x03)
-        });
-    }
+    until("a unit attention", || {
+        let end = client.run(test_unit_ready(0)).unwrap();
+        !end.is_good() && sense(&end) == (0x6, 0x29, 0x03)
+    });
+    // RFC 7143 §4.2.3.6: what would report it elsewhere waits for the answers to what was aborted there.
+    let mut asked = 0;
+    until("a command that waits", || {
+        asked = other.session().command(test_unit_ready(0)).unwrap();
+        other.ping(b"").unwrap();
+        let waits = other.session().is_sent(asked);
+        assert!(waits || other.completion(asked).unwrap().is_good());
+        waits
+    });
+    assert!(other.run(Command::read(0, cdb::inquiry(36), 36)).unwrap().is_good(), "this reports none");
     assert!(other.session().is_sent(theirs), "TASK ABORTED is not said while the device has it");
     assert_silent(&mut client);
     world.disks[0].faults.release(rule);
-    assert_eq!(other.completion(theirs).unwrap().status, status::TASK_ABORTED);
+    let mut ends = Vec::new();
+    while ends.len() < 2 {
+        if let Some(Event::Completed(end)) = other.wait_event(SOON).unwrap() {
+            ends.push((end.itt, end.status));
+        }
+    }
+    assert_eq!(ends, [(theirs, status::TASK_ABORTED), (asked, status::CHECK_CONDITION)]);
     assert!(matches!(client.completion(mine), Err(SocketError::Aborted)));
     assert_eq!(client.wait_event(SOON).unwrap(), Some(Event::TmfResponse { itt: reset, response: COMPLETE }));
 }

@@ -32,8 +32,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
 
 pub use self::aside::Opening;
-pub(in crate::bdev) use self::open::machine_uuid;
 pub use self::open::{Own, own};
+pub(in crate::bdev) use self::open::{machine_uuid, uuid_of};
 pub use self::refusal::OpenError;
 pub use self::reopen::Left;
 
@@ -195,6 +195,7 @@ impl Bdev for FileDisk {
             unmap,
             offloads: Offloads::default(),
             protection: None,
+            passes: None,
         }
     }
 

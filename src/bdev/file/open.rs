@@ -363,7 +363,7 @@ fn machine() -> String {
 }
 
 /// RFC 9562 §5.8: version 8, made as we like.
-fn uuid_of(machine: &str, medium: &str) -> [u8; 16] {
+pub(in crate::bdev) fn uuid_of(machine: &str, medium: &str) -> [u8; 16] {
     let hash = Sha256::new().chain_update("lunette disk\0").chain_update(machine).chain_update("\0");
     let hash = hash.chain_update(medium).finalize();
     let mut uuid = [0; 16];

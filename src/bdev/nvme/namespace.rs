@@ -168,6 +168,7 @@ impl Bdev for NvmeBdev {
             unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
             offloads: offloads(&namespace, controller),
             protection: None,
+            passes: None,
         }
     }
 

@@ -232,6 +232,7 @@ unsafe fn facts(bdev: *mut spdk::spdk_bdev) -> Facts {
             .then(|| Unmap { granularity_blocks: granularity_blocks.max(1), reads_zeroes: false }),
         offloads: Offloads::default(),
         protection: None,
+        passes: None,
     };
     let obstacle = if !matches!(block_bytes, 512 | 1024 | 2048 | 4096) {
         Some("its blocks do not have 512, 1024, 2048 or 4096 bytes")

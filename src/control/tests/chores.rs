@@ -6,6 +6,7 @@ use super::acknowledge;
 use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::{Slow, keeping};
 use super::world::World;
+use crate::control::done::Done;
 use crate::control::store::Records;
 use crate::id::{ReactorId, UnitId};
 use crate::reactor::message::{Ask, Change, ToControl, ToReactor};
@@ -111,6 +112,33 @@ fn who_is_aborted_or_shut_out_before_it_begins_has_none() {
     slow.write(&mut world);
     assert_eq!(answer(&world, alice), (1, Outcome::of(Status::ReservationConflict)));
     silent(&world);
+}
+
+#[test]
+fn a_unit_that_goes_answers_who_waits_and_begins_nothing_more() {
+    let (mut world, slow, alice, _) = begun(0x00);
+    world.control.unregister_bdev("disk0", Done::nobody()).unwrap();
+    assert_eq!(answered(&world, alice), Outcome::check(Sense::NO_SUCH_UNIT));
+    sanitize(&mut world, alice, 0x00);
+    assert_eq!(answered(&world, alice), Outcome::check(Sense::NO_SUCH_UNIT));
+    assert!(slow.write(&mut world).contains_key(SANITIZE), "what had begun is known in the next life");
+
+    let (mut world, _, alice, _) = keeping(Records::new());
+    world.control.unregister_bdev("disk0", Done::nobody()).unwrap();
+    sanitize(&mut world, alice, 0x00);
+    assert_eq!(answered(&world, alice), Outcome::check(Sense::NO_SUCH_UNIT));
+    assert_eq!(world.control.store.get(SANITIZE), None, "nothing has");
+}
+
+/// What the reactor of `peer` is told of its command, among whatever else it is told.
+fn answered(world: &World, peer: Peer) -> Outcome {
+    loop {
+        match world.reactors[usize::from(peer.reactor)].receive() {
+            Some(ToReactor::Answered { outcome, .. }) => return outcome,
+            Some(_) => {}
+            None => panic!("no answer"),
+        }
+    }
 }
 
 #[test]

@@ -145,6 +145,7 @@ impl Bdev for Disk {
             unmap: None,
             offloads: Offloads::default(),
             protection: None,
+            passes: None,
         }
     }
 

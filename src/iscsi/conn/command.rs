@@ -8,9 +8,9 @@ use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Piece, Task};
 use crate::iscsi::tx::{Keeps, TxItem};
 use crate::iscsi::window::Place as SnPlace;
-use crate::iscsi::wire::{Bhs, Residual, ScsiCommand, ScsiResponse};
+use crate::iscsi::wire::{Bhs, Extended, Malformed, Residual, ScsiCommand, ScsiResponse};
 use crate::limits;
-use crate::scsi::cdb::Cdb;
+use crate::scsi::cdb::{Cdb, VARIABLE_LENGTH};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::LunNumber;
 use crate::scsi::{self, Status, Transfer};
@@ -21,6 +21,7 @@ impl Conn {
     pub(super) fn begin_command(
         &mut self,
         command: &ScsiCommand,
+        bhs: &Bhs,
         bytes: usize,
         cx: &mut Cx<'_>,
     ) -> Result<Payload, Fatal> {
@@ -35,7 +36,7 @@ impl Conn {
         {
             return drop(Then::Ignore);
         }
-        let task = self.task(command, bytes, cx);
+        let task = self.task(command, bhs, cx);
         let place = if task.piece.is_some() { task.moves_bytes as usize } else { 0 };
         let is_immediate = task.is_immediate;
         let Some(key) = cx.session.add(task, cx.tasks) else {
@@ -48,8 +49,9 @@ impl Conn {
 
     /// Judges a command by its header.
     #[inline(always)]
-    fn task(&mut self, command: &ScsiCommand, immediate_bytes: usize, cx: &mut Cx<'_>) -> Task {
-        let cdb = Cdb::new(command.cdb);
+    fn task(&mut self, command: &ScsiCommand, bhs: &Bhs, cx: &mut Cx<'_>) -> Task {
+        let immediate_bytes = bhs.data_bytes() as usize;
+        let (cdb, is_understood) = self.cdb(command, bhs);
         let number = LunNumber::decode(&command.lun);
         let place = cx.session.place(number, cx.units);
         let plan = scsi::plan(&cdb, &place);
@@ -68,7 +70,7 @@ impl Conn {
         }
         let unsolicited_ok = self.unsolicited_is_allowed(command, immediate_bytes);
         let is_agreed = plan.check_expected(command.expected_bytes, &place);
-        match is_agreed.and_then(|()| agree(transfer, command)) {
+        match is_understood.and(is_agreed).and_then(|()| agree(transfer, command)) {
             Ok((moves, residual)) => {
                 task.moves_bytes = moves;
                 task.residual = residual;
@@ -78,7 +80,9 @@ impl Conn {
         if !unsolicited_ok {
             task.outcome = Some(Outcome::check(Sense::UNEXPECTED_UNSOLICITED_DATA));
         }
-        if let Transfer::Out(_) = transfer {
+        let is_passed = transfer == Transfer::Expected;
+        task.takes_in = is_passed && command.read && task.moves_bytes > 0;
+        if matches!(transfer, Transfer::Out(_)) || is_passed && !task.takes_in {
             if plan.is_in_blocks() {
                 task.moves_bytes -= task.moves_bytes % block_bytes;
             }
@@ -91,6 +95,26 @@ impl Conn {
             }
         }
         task
+    }
+
+    /// The CDB, and whether the header is one of a command that could be carried out.
+    #[inline(always)]
+    fn cdb(&self, command: &ScsiCommand, bhs: &Bhs) -> (Cdb, Result<(), Sense>) {
+        let plain = Cdb::new(command.cdb);
+        if bhs.ahs_bytes() == 0 && plain.opcode() != VARIABLE_LENGTH {
+            return (plain, Ok(()));
+        }
+        match self.extended(bhs) {
+            Ok(Extended { cdb, is_bidirectional: false }) => (cdb, Ok(())),
+            // There are no commands here whose data go both ways.
+            Ok(Extended { cdb, .. }) => (cdb, Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT)),
+            Err(Malformed) => (plain, Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT)),
+        }
+    }
+
+    #[cold]
+    fn extended(&self, bhs: &Bhs) -> Result<Extended, Malformed> {
+        Extended::read(ScsiCommand::parse(bhs).cdb, self.deframer.segments(bhs))
     }
 
     /// RFC 7143 §13.10, §13.11, §13.14: immediate and other unsolicited data only as negotiated.
@@ -134,6 +158,10 @@ impl Conn {
             task.outcome = Some(Outcome::check(Sense::CRC_ERROR));
             self.reject(bhs, RejectReason::DataDigest, cx).ok();
         }
+        if bhs.ahs_bytes() > 0 && self.extended(bhs).is_err() {
+            // RFC 7143 §11.17.1: beside the Reject there is a response, as its task is there.
+            self.reject(bhs, RejectReason::InvalidField, cx).ok();
+        }
         if is_immediate {
             return cx.session.queue(key, cx.tasks).map(Request::Run);
         }
@@ -152,7 +180,7 @@ impl Conn {
             return false;
         }
         if task.phase == Phase::Swallowing {
-            self.forget(key, cx);
+            self.forget_aborted(key, cx);
         } else {
             self.answer(key, outcome, cx);
             self.over(key, cx);
@@ -175,8 +203,9 @@ impl Conn {
             }
             return;
         }
+        let told = task.told.take().filter(|_| matches!(outcome.status, Status::Told(_)));
         let keeps = if is_first { task.keeps() } else { Keeps::Control };
-        let residual = if outcome.status == Status::Good {
+        let residual = if matches!(outcome.status, Status::Good | Status::Told(_)) {
             task.residual
         } else {
             // Nothing, or not all, was moved.
@@ -190,13 +219,15 @@ impl Conn {
             itt: task.itt,
             response: 0,
             status: outcome.status.code(),
-            exp_data_sn: task.data_sn,
+            snack_tag: task.snack_tag,
+            // R2Ts have counted there as well.
+            exp_data_sn: if task.queued_bytes > 0 { task.data_sn } else { Sn(0) },
             residual,
         };
         let is_descriptor =
             cx.session.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
-        self.push(TxItem::Response { response, sense, keeps }, cx);
+        self.push(TxItem::Response { response, sense, told, keeps }, cx);
     }
 }
 
@@ -208,6 +239,12 @@ impl Conn {
 fn agree(transfer: Transfer, command: &ScsiCommand) -> Result<(u32, Residual), Sense> {
     let expected = command.expected_bytes;
     let (wanted, is_direction_right) = match transfer {
+        // Both ways at once is no command of the drivers below.
+        Transfer::Expected if command.read && command.write => {
+            return Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
+        }
+        Transfer::Expected if command.read || command.write => return Ok((expected, Residual::None)),
+        Transfer::Expected => (0, true),
         Transfer::None => (0, true),
         Transfer::In(bytes) => (bytes, command.read && !command.write),
         Transfer::Out(bytes) => (bytes, command.write && !command.read),

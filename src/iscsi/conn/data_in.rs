@@ -34,6 +34,16 @@ impl Conn {
 
     /// The next bytes of a READ's data, in order. The last ones end the task with GOOD.
     pub fn data_in(&mut self, key: Key, data: Buf, cx: &mut Cx<'_>) {
+        self.queue_data(key, data, true, cx);
+    }
+
+    /// The last bytes of a command's data; a status that is not GOOD follows.
+    pub fn data_before_status(&mut self, key: Key, data: Buf, cx: &mut Cx<'_>) {
+        self.queue_data(key, data, false, cx);
+    }
+
+    #[inline(always)]
+    fn queue_data(&mut self, key: Key, data: Buf, is_final: bool, cx: &mut Cx<'_>) {
         let is_sending = self.is_sending();
         let Some(task) = cx.tasks.get_mut(key) else { return };
         if !is_sending {
@@ -45,7 +55,7 @@ impl Conn {
         let data_sn = task.data_sn;
         task.queued_bytes += bytes;
         task.data_sn = data_sn.plus(data_in_pdus(&self.params, offset, bytes));
-        let is_last = task.queued_bytes >= task.moves_bytes;
+        let is_last = is_final && task.queued_bytes >= task.moves_bytes;
         // What may have to be sent again has its status in a PDU of its own.
         let status = (!self.retains).then_some((Status::Good.code(), task.residual));
         let last = is_last.then_some(status);

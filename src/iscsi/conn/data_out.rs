@@ -56,7 +56,9 @@ impl Conn {
             _ => first_burst_bytes.min(task.expected_bytes),
         };
         let fits = end.checked_sub(task.arrived_bytes).is_some_and(|room| length <= room);
-        let is_in_order = data.data_sn == expected_sn && data.offset == task.arrived_bytes;
+        // RFC 7143 §4.2.5.3, §11.7.4: where there is a target transfer tag, the LUN is the command's.
+        let is_of_lun = data.ttt == TAG_NONE || data.lun == task.lun;
+        let is_in_order = is_of_lun && data.data_sn == expected_sn && data.offset == task.arrived_bytes;
         if recovers && (task.is_damaged || !is_in_order) {
             // RFC 7143 §7.9: what is missing was lost; all from there on is asked for again when nothing is outstanding.
             task.is_damaged = true;
@@ -176,7 +178,10 @@ impl Conn {
     /// Asks for a WRITE's next data, as far as its open piece and MaxOutstandingR2T allow.
     pub fn solicit(&mut self, key: Key, cx: &mut Cx<'_>) -> Solicit {
         loop {
-            let Some(task) = cx.tasks.get_mut(key) else { return Solicit::Asked };
+            let Some(task) = cx.tasks.get_mut(key).filter(|_| self.is_sending()) else {
+                // Or nobody can be asked: who takes it over asks.
+                return Solicit::Asked;
+            };
             let is_done = task.asked_bytes >= task.moves_bytes && task.piece.is_none();
             if task.unsolicited.is_some() || task.outcome.is_some() || is_done {
                 return Solicit::Asked;

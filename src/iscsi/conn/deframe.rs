@@ -213,6 +213,12 @@ impl Deframer {
         Ok(Some(bhs))
     }
 
+    /// The additional header segments of the header that was last complete, which is this one.
+    pub(super) fn segments(&self, bhs: &Bhs) -> &[u8] {
+        let segments = self.header[BHS_BYTES..].get(..bhs.ahs_bytes());
+        segments.unwrap_or_default()
+    }
+
     fn collect(&mut self, upto: usize, input: &mut &[u8]) {
         let bytes = upto.saturating_sub(self.have).min(input.len());
         self.header[self.have..self.have + bytes].copy_from_slice(&input[..bytes]);

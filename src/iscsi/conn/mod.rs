@@ -20,6 +20,8 @@ mod tmf;
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 pub use data_out::Solicit;
 pub use reassign::GoOn;
 pub use short::Short;
@@ -35,7 +37,7 @@ use crate::iscsi::session::Session;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Tasks};
 use crate::iscsi::tx::{Batch, Queued, StatSn, TxItem, TxQueue};
-use crate::iscsi::wire::{Bhs, Reject, Request as Pdu};
+use crate::iscsi::wire::{Bhs, NopIn, Reject, Request as Pdu, TAG_NONE};
 use crate::limits;
 use crate::scsi::attention::Ua;
 use crate::scsi::view::UnitView;
@@ -80,6 +82,8 @@ pub enum Request {
     Tmf(TmfCall),
     /// Data of a READ are to be sent again.
     Resend(Key),
+    /// A READ is to be read and sent from its beginning.
+    ReadAnew(Key),
     /// Another connection of the session is to be closed; then [`Conn::logged_out_other`].
     LogOut(OtherLogout),
     /// The session was logged out here: its other connections are to be closed.
@@ -158,8 +162,8 @@ pub struct Conn {
     is_recovery: bool,
     /// Immediate commands that have not ended.
     immediate_count: u32,
-    /// Task management functions that have not been answered.
-    tmf_count: u32,
+    /// Initiator task tags of task management functions that have not been answered.
+    tmfs: ArrayVec<u32, { limits::TMFS_MAX as usize }>,
     is_logged_out: bool,
     /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
     has_made_room: bool,
@@ -188,7 +192,7 @@ impl Conn {
             retains: setup.retains,
             is_recovery: false,
             immediate_count: 0,
-            tmf_count: 0,
+            tmfs: ArrayVec::new(),
             is_logged_out: false,
             has_made_room: false,
             rejected: None,
@@ -301,7 +305,7 @@ impl Conn {
         let bytes = bhs.data_bytes() as usize;
         let drop = |then| Payload::new(To::Drop, 0, 0, bytes, then);
         match Pdu::parse(bhs) {
-            Pdu::ScsiCommand(command) => self.begin_command(&command, bytes, cx),
+            Pdu::ScsiCommand(command) => self.begin_command(&command, bhs, bytes, cx),
             Pdu::DataOut(data) => self.begin_data_out(&data, bytes, cx),
             Pdu::NopOut(_) | Pdu::Text(_) if !self.may_echo(bhs) => Ok(drop(Then::Handle)),
             Pdu::NopOut(_) | Pdu::Text(_) if bytes > 0 => match cx.unsolicited.take(bytes) {
@@ -429,6 +433,7 @@ impl Conn {
         // Their answers are not on their way any more: the session's other connections have their places.
         let unsent = self.tx.clear(cx.tx);
         cx.session.window.end(unsent);
+        cx.session.tmf_count -= self.tmfs.len();
     }
 
     /// Gives up the tasks of this connection without an answer.
@@ -460,6 +465,19 @@ impl Conn {
             }
         }
         cx.session.forget(key, cx.tasks);
+    }
+
+    /// An aborted task awaits nothing any more. Where it kept its place until now, nobody else may have a reason to say that it is
+    /// free.
+    fn forget_aborted(&mut self, key: Key, cx: &mut Cx<'_>) {
+        let max_cmd_sn = cx.session.window.max_after(0);
+        self.forget(key, cx);
+        let is_told = self.has_output() || cx.session.tmf_count > 0 || !self.is_sending();
+        if !is_told && cx.session.window.max_after(0) != max_cmd_sn {
+            // RFC 7143 §11.4.11.
+            let nop = NopIn { lun: [0; 8], itt: TAG_NONE, ttt: TAG_NONE };
+            self.push_control(nop.encode(), None, StatSn::Show, cx);
+        }
     }
 
     /// A task has been answered: it is over, and forgotten unless it is kept until the answer is acknowledged.

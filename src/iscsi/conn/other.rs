@@ -18,8 +18,15 @@ pub(super) struct TextExchange {
     input: Option<(Buf, usize)>,
     /// What is left to be sent: the buffer, and from where.
     output: Option<(Buf, usize)>,
-    /// The initiator was given the tag to go on with.
-    is_open: bool,
+    /// The initiator was given the tag to go on with: its own tag for it.
+    open: Option<u32>,
+}
+
+impl TextExchange {
+    /// Whether it goes on under this initiator task tag.
+    pub(super) fn is_of(&self, itt: u32) -> bool {
+        self.open == Some(itt)
+    }
 }
 
 /// Logout responses (RFC 7143 §11.15.1).
@@ -74,13 +81,13 @@ impl Conn {
         }
         let bytes: &[u8] = match &data {
             To::Buf(buf) => buf,
-            _ if bhs.data_bytes() > 0 => return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx),
+            _ if bhs.data_bytes() > 0 => return self.refuse_text(bhs, RejectReason::NoTransferTag, cx),
             _ => &[],
         };
         if text.ttt == TAG_NONE {
             // A new exchange ends the one before.
             self.text = TextExchange::default();
-        } else if text.ttt != TEXT_TTT || !self.text.is_open {
+        } else if text.ttt != TEXT_TTT || self.text.open.is_none() {
             return self.refuse_text(bhs, RejectReason::ProtocolError, cx);
         }
         if text.is_continued && text.is_final {
@@ -95,7 +102,7 @@ impl Conn {
                 None => cx.unsolicited.take(limits::TEXT_BYTES_MAX).map(|buf| (buf, 0)),
             };
             let Some((mut buf, have)) = input else {
-                return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx);
+                return self.refuse_text(bhs, RejectReason::NoTransferTag, cx);
             };
             let Some(room) = buf.get_mut(have..have + bytes.len()) else {
                 return self.refuse_text(bhs, RejectReason::ProtocolError, cx);
@@ -104,7 +111,7 @@ impl Conn {
             let have = have + bytes.len();
             if text.is_continued {
                 self.text.input = Some((buf, have));
-                self.text.is_open = true;
+                self.text.open = Some(text.itt);
                 let answer = TextResponse {
                     is_final: false,
                     is_continued: false,
@@ -140,7 +147,7 @@ impl Conn {
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
         let Some(mut out) = cx.solicited.take(limits::TEXT_BYTES_MAX) else {
-            return self.refuse_text(bhs, RejectReason::TooManyImmediate, cx);
+            return self.refuse_text(bhs, RejectReason::NoTransferTag, cx);
         };
         match negotiate::answer_in_full_feature(request, cx.session.target(), &mut self.params, &mut out) {
             Ok(bytes) => out.truncate(bytes),
@@ -157,7 +164,7 @@ impl Conn {
         let bytes = left.min(self.params.send_segment_bytes_max as usize);
         let is_all = bytes == left;
         let is_final = is_all && text.is_final;
-        self.text.is_open = !is_final;
+        self.text.open = (!is_final).then_some(text.itt);
         let answer = TextResponse {
             is_final,
             is_continued: !is_all,

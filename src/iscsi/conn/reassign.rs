@@ -1,8 +1,8 @@
 //! Connection recovery (RFC 7143 §7.2.2, §7.5, §11.14): a connection that is lost at error recovery level 2 keeps its commands for
 //! a while, and TASK REASSIGN takes them over to another one.
 //!
-//! What a command has had is not kept: a READ begins again where the initiator says, a WRITE asks again for what is missing,
-//! and what is over is answered anew.
+//! What a command has had is not kept: a READ begins again where the initiator says, a WRITE asks again for what was not handed
+//! to the device, and what is over is answered anew. So a connection that is lost keeps no buffers.
 
 use super::deframe::Deframer;
 use super::{Conn, Cx, Life, TmfReply};
@@ -67,7 +67,14 @@ impl Conn {
         let unsent = self.tx.clear(cx.tx);
         // Their answers are not on their way any more.
         cx.session.window.end(unsent);
-        self.tmf_count = 0;
+        let mut at = cx.session.tasks.first();
+        while let Some(key) = at {
+            at = cx.tasks.next(key);
+            if let Some(task) = cx.tasks.get_mut(key).filter(|task| task.conn == self.key) {
+                task.drop_buffers();
+            }
+        }
+        self.tx.drop_retained_data();
     }
 
     /// The connection, which is lost, is logged out; the initiator has had of it what `exp_stat_sn` says. From now on its
@@ -109,7 +116,12 @@ impl Conn {
         }
         let found =
             cx.tasks.find(&cx.session.tasks, |task| task.itt == itt && task.phase != Phase::Swallowing);
-        found.ok_or(TmfReply::NoTask)
+        let key = found.ok_or(TmfReply::NoTask)?;
+        match cx.tasks.get(key) {
+            // What its device said is not kept, and to ask once more is to do it once more.
+            Some(task) if matches!(task.plan, Plan::Pass { .. }) => Err(TmfReply::ReassignNotSupported),
+            _ => Ok(key),
+        }
     }
 
     /// Gives a task away. The length of the data segments it was sent in.
@@ -182,7 +194,8 @@ impl Conn {
                 GoOn::Run
             }
             _ if was_answered => GoOn::Answer,
-            _ if was_owed => GoOn::Write,
+            Plan::Report(_) => GoOn::Wait,
+            _ if was_owed || task.asked_bytes < task.moves_bytes => GoOn::Write,
             _ => GoOn::Wait,
         };
         if go_on == GoOn::Answer && task.outcome.is_none() {

@@ -160,9 +160,18 @@ impl Conn {
                 self.push_inline(item, cx);
             }
             None => {
-                let response =
-                    ScsiResponse { itt, response: 0, status, exp_data_sn: Sn(0), residual: Residual::None };
-                self.push_inline(TxItem::Response { response, sense: None, keeps: Keeps::Place }, cx);
+                let response = ScsiResponse {
+                    itt,
+                    response: 0,
+                    status,
+                    snack_tag: 0,
+                    exp_data_sn: Sn(0),
+                    residual: Residual::None,
+                };
+                self.push_inline(
+                    TxItem::Response { response, sense: None, told: None, keeps: Keeps::Place },
+                    cx,
+                );
             }
         }
     }

@@ -1,28 +1,26 @@
 //! SNACK and acknowledgement (RFC 7143 §7.8, §11.16): what was sent is sent again, at error recovery levels above 0.
 //!
 //! Numbered PDUs are kept until ExpStatSN acknowledges them. Data are not: those of a READ are read again by the reactor, if
-//! nothing has written there since; those of other commands, and resegmentation (R-Data), are refused. No Data-In asks for
+//! nothing has written there since, in other segments with R-Data; those of other commands are refused. No Data-In asks for
 //! acknowledgement, so a DataACK is none.
 
 use super::{Conn, Cx, Request};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Again, Outcome, Phase};
-use crate::iscsi::tx::{Kept, StatSn, TxItem, offset_of};
-use crate::iscsi::wire::{Bhs, R2t, Request as Pdu, Snack};
+use crate::iscsi::tx::{Kept, SCSI_RESPONSE, StatSn, TxItem, data_sn_at, offset_of};
+use crate::iscsi::wire::{Bhs, R2t, Request as Pdu, Snack, TAG_NONE};
 use crate::limits;
 use crate::scsi::protect::Protected;
 use crate::scsi::sense::Sense;
 use crate::scsi::{Access, Plan};
 use crate::slab::Key;
 
-/// Opcode of the SCSI Response PDU.
-const SCSI_RESPONSE: u8 = 0x21;
-
 /// Types of SNACK.
 const DATA_OR_R2T: u8 = 0;
 const STATUS: u8 = 1;
 const DATA_ACK: u8 = 2;
+const R_DATA: u8 = 3;
 
 impl Conn {
     /// Whether a request's ExpStatSN is about this connection: in a Logout it is about the one that is to be closed (RFC 7143
@@ -88,6 +86,7 @@ impl Conn {
             DATA_OR_R2T => self.snack_data(snack, bhs, cx),
             STATUS => self.snack_status(snack, bhs, cx),
             DATA_ACK => self.reject(bhs, RejectReason::InvalidDataAck, cx).map(|()| None),
+            R_DATA => self.snack_r_data(snack, bhs, cx),
             _ => self.refuse_snack(snack.itt, bhs, cx),
         }
     }
@@ -118,12 +117,15 @@ impl Conn {
         Ok(None)
     }
 
+    /// The command of this connection that a SNACK names, where something may have been sent for it.
+    fn named_by_snack(&self, itt: u32, cx: &Cx<'_>) -> Option<Key> {
+        cx.tasks.find(&cx.session.tasks, |task| {
+            task.conn == self.key && task.itt == itt && matches!(task.phase, Phase::Running | Phase::Answered)
+        })
+    }
+
     fn snack_data(&mut self, snack: &Snack, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
-        let found = cx.tasks.find(&cx.session.tasks, |task| {
-            task.conn == self.key
-                && task.itt == snack.itt
-                && matches!(task.phase, Phase::Running | Phase::Answered)
-        });
+        let found = self.named_by_snack(snack.itt, cx);
         let Some((key, task)) = found.and_then(|key| Some((key, cx.tasks.get_mut(key)?))) else {
             return self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None);
         };
@@ -136,7 +138,7 @@ impl Conn {
                 if at == end || last > sent && snack.count > 0 {
                     return self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None);
                 }
-                let again = task.again.get_or_insert(Again { at, end, asked: *bhs });
+                let again = task.again.get_or_insert(Again { at, end, asked: *bhs, snack_tag: None });
                 (again.at, again.end) = (again.at.min(at), again.end.max(end));
                 // While it is read for the first time, this waits until all of it has been sent.
                 Ok((task.phase == Phase::Answered).then_some(Request::Resend(key)))
@@ -144,8 +146,9 @@ impl Conn {
             Plan::Write(_)
             | Plan::Work(_)
             | Plan::Ask { .. }
+            | Plan::Pass { .. }
             | Plan::Protected(Protected { access: Access::Write, .. })
-                if task.phase == Phase::Running =>
+                if task.phase == Phase::Running && !task.takes_in =>
             {
                 let (lun, itt) = (task.lun, task.itt);
                 let is_asked = |sn: Sn| (snack.first..last).contains(&sn.0);
@@ -166,6 +169,58 @@ impl Conn {
                 Ok(None)
             }
             _ => self.refuse_snack(snack.itt, bhs, cx),
+        }
+    }
+
+    /// RFC 7143 §11.16.3: all data of a READ once more, numbered from 0 and in segments of the present length, and its response,
+    /// with the SNACK Tag and under the StatSN that it has if it was sent already.
+    fn snack_r_data(&mut self, snack: &Snack, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
+        if matches!(snack.ttt, 0 | TAG_NONE) || snack.first != 0 || snack.count != 0 {
+            return self.reject(bhs, RejectReason::InvalidField, cx).map(|()| None);
+        }
+        let found = self.named_by_snack(snack.itt, cx);
+        let Some((key, task)) = found.and_then(|key| Some((key, cx.tasks.get_mut(key)?))) else {
+            return self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None);
+        };
+        if !matches!(task.plan, Plan::Read(_)) || task.moves_bytes > limits::RESEND_BYTES_MAX {
+            return self.refuse_snack(snack.itt, bhs, cx);
+        }
+        if task.phase == Phase::Running {
+            task.snack_tag = snack.ttt;
+            task.again = None;
+            return Ok(task.outcome.is_none().then_some(Request::ReadAnew(key)));
+        }
+        if !self.tx.retained().is_some_and(|retained| retained.has_response_to(snack.itt)) {
+            // Its response waits to be sent; the SNACK may come again behind it.
+            return self.reject(bhs, RejectReason::SnackReject, cx).map(|()| None);
+        }
+        task.snack_tag = snack.ttt;
+        // What a command that failed had sent is gone through as well.
+        let end = task.queued_bytes;
+        task.again = Some(Again { at: 0, end, asked: *bhs, snack_tag: Some(snack.ttt) });
+        Ok(Some(Request::Resend(key)))
+    }
+
+    /// A READ that is under way begins anew. `serial`: that of its next IO.
+    pub fn begin_anew(&mut self, key: Key, serial: u64, cx: &mut Cx<'_>) {
+        if let Some(task) = cx.tasks.get_mut(key) {
+            (task.read_bytes, task.queued_bytes, task.data_sn) = (0, 0, Sn(0));
+            task.parked = None;
+            task.restarted_at = serial;
+        }
+    }
+
+    /// All that was to be sent again of a READ has been queued.
+    pub fn sent_again(&mut self, key: Key, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get_mut(key) else { return };
+        let Some(again) = task.again.take() else { return };
+        let Some(snack_tag) = again.snack_tag else { return };
+        task.data_sn = Sn(data_sn_at(&self.params, task.queued_bytes));
+        match self.tx.tagged(task.itt, snack_tag, task.data_sn, cx.solicited) {
+            Some(item) => self.push(item, cx),
+            None => {
+                self.reject(&again.asked, RejectReason::SnackReject, cx).ok();
+            }
         }
     }
 

@@ -43,6 +43,8 @@ macro_rules! cx {
     };
 }
 
+mod told;
+
 fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {
     let mut slices = Slices::new();
     batch.slices(tx, &mut slices);

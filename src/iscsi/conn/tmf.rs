@@ -8,7 +8,6 @@ use crate::iscsi::task::{Outcome, Phase, Task};
 use crate::iscsi::tx::StatSn;
 use crate::iscsi::window::Place as SnPlace;
 use crate::iscsi::wire::{Bhs, TmfRequest, TmfResponse};
-use crate::limits;
 use crate::scsi::Status;
 use crate::scsi::view::LunNumber;
 use crate::slab::Key;
@@ -62,6 +61,18 @@ impl TmfFunction {
             12 => TmfFunction::QueryAsyncEvent,
             other => TmfFunction::Unknown(other),
         }
+    }
+
+    /// Whether it covers commands that it does not name (RFC 7143 §4.2.3.3).
+    pub const fn is_of_many(self) -> bool {
+        matches!(
+            self,
+            TmfFunction::AbortTaskSet
+                | TmfFunction::ClearTaskSet
+                | TmfFunction::LogicalUnitReset
+                | TmfFunction::TargetWarmReset
+                | TmfFunction::TargetColdReset
+        )
     }
 
     /// The code on the wire.
@@ -153,11 +164,11 @@ impl Conn {
         if !cx.session.take_cmd_sn(request.immediate, request.cmd_sn, cx.tasks) {
             return Ok(None);
         }
-        if self.tmf_count >= limits::TMFS_MAX {
+        if self.tmfs.try_push(request.itt).is_err() {
             self.reject(bhs, RejectReason::TooManyImmediate, cx)?;
             return Ok(None);
         }
-        self.tmf_count += 1;
+        cx.session.tmf_count += 1;
         Ok(Some(Request::Tmf(TmfCall {
             itt: request.itt,
             function: TmfFunction::from_code(request.function),
@@ -172,7 +183,10 @@ impl Conn {
 
     /// Answers a request.
     pub fn tmf_reply(&mut self, itt: u32, reply: TmfReply, cx: &mut Cx<'_>) {
-        self.tmf_count = self.tmf_count.saturating_sub(1);
+        if let Some(index) = self.tmfs.iter().position(|tag| *tag == itt) {
+            self.tmfs.remove(index);
+            cx.session.tmf_count -= 1;
+        }
         if self.life != Life::Open {
             // RFC 7143 §11.15: nothing follows the Logout Response.
             return;
@@ -180,6 +194,11 @@ impl Conn {
         let information = if let TmfReply::Succeeded(information) = reply { information } else { [0; 3] };
         let bhs = TmfResponse { itt, response: reply.code(), information }.encode();
         self.push_control(bhs, None, StatSn::Consume, cx);
+    }
+
+    /// Whether this is the tag of a request here that is no SCSI command, and has not been answered in full.
+    pub fn is_no_command(&self, itt: u32) -> bool {
+        self.tmfs.contains(&itt) || self.text.is_of(itt)
     }
 
     /// Whether the functions of RFC 7144 may be asked for.
@@ -233,6 +252,9 @@ impl Conn {
         if task.phase == Phase::Early && !task.is_immediate {
             // It has not all come: nothing else takes its CmdSN.
             cx.session.window.take(task.cmd_sn);
+        }
+        if is_told && task.ios > 0 {
+            cx.session.note_aborted();
         }
         cx.session.unqueue(task.phase);
         task.phase = if is_told { Phase::Running } else { Phase::Swallowing };

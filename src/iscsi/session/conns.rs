@@ -26,6 +26,11 @@ impl Session {
         self.conns.len() == 1
     }
 
+    /// Whether all commands before this one have come, or are on no connection: of one alone nothing that was lost comes any more.
+    pub fn has_all_before(&self, cmd_sn: Sn) -> bool {
+        self.is_single() || !self.window.expected().is_before(cmd_sn)
+    }
+
     /// ExpCmdSN, where control has to be told anew.
     pub fn cmd_sn_to_tell(&mut self) -> Option<Sn> {
         let expected = self.window.expected();

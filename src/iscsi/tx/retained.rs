@@ -10,6 +10,9 @@ use crate::iscsi::wire::Bhs;
 use crate::limits;
 use crate::scsi::sense::Sense;
 
+/// Opcode of the SCSI Response PDU.
+pub const SCSI_RESPONSE: u8 = 0x21;
+
 /// One numbered PDU.
 #[derive(Debug)]
 pub struct Kept {
@@ -25,6 +28,10 @@ impl Kept {
     /// How long its data are.
     pub(super) fn data_bytes(&self) -> u64 {
         self.data.as_ref().map_or(0, |data| data.len() as u64)
+    }
+
+    fn is_response_to(&self, itt: u32) -> bool {
+        self.bhs.opcode() == SCSI_RESPONSE && self.bhs.itt() == itt
     }
 }
 
@@ -46,8 +53,8 @@ impl Retained {
             TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
                 Kept { stat_sn, bhs: *bhs, sense: None, data: data.take() }
             }
-            TxItem::Response { response, sense, .. } => {
-                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None }
+            TxItem::Response { response, sense, told, .. } => {
+                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: told.take() }
             }
             TxItem::Pdu { .. } | TxItem::DataIn { .. } => return 0,
         };
@@ -78,6 +85,24 @@ impl Retained {
     /// The StatSN of the oldest.
     pub fn first(&self) -> Option<Sn> {
         self.ring.front().map(|kept| kept.stat_sn)
+    }
+
+    /// The SCSI Response to this command is to be sent once more, with a SNACK Tag, after so many Data-In PDUs: its StatSN.
+    pub fn tag(&mut self, itt: u32, snack_tag: u32, exp_data_sn: Sn) -> Option<Sn> {
+        let kept = self.ring.iter_mut().find(|kept| kept.is_response_to(itt))?;
+        kept.bhs = kept.bhs.tagged(snack_tag, exp_data_sn);
+        Some(kept.stat_sn)
+    }
+
+    /// Whether the response to this command was sent.
+    pub fn has_response_to(&self, itt: u32) -> bool {
+        self.ring.iter().any(|kept| kept.is_response_to(itt))
+    }
+
+    /// The buffers go back: nobody can ask for this any more but for what is in the headers. How many bytes they hold.
+    pub(super) fn drop_data(&mut self) -> u64 {
+        let buffers = self.ring.iter_mut().filter_map(|kept| kept.data.take());
+        buffers.map(|data| data.len() as u64).sum()
     }
 
     /// The one of this StatSN to be sent once more, its data copied; none where there is no such or no buffer for it.

@@ -4,10 +4,12 @@
 //! means is the caller's to judge. A response is made without serial numbers and stamped when its turn to be sent
 //! has come ([`stamp`]).
 
+mod ahs;
 mod digest;
 mod request;
 mod response;
 
+pub use ahs::{Extended, Malformed};
 pub use digest::crc32c;
 pub use request::{
     DataOut, LoginRequest, LogoutRequest, NopOut, Request, ScsiCommand, Snack, TextRequest, TmfRequest,
@@ -70,6 +72,14 @@ impl Bhs {
     #[must_use]
     pub fn numbered(mut self, stat_sn: Sn) -> Bhs {
         self.put(24, stat_sn.0.to_be_bytes());
+        self
+    }
+
+    /// The header of a SCSI Response with this SNACK Tag and ExpDataSN.
+    #[must_use]
+    pub fn tagged(mut self, snack_tag: u32, exp_data_sn: Sn) -> Bhs {
+        self.put(20, snack_tag.to_be_bytes());
+        self.put(36, exp_data_sn.0.to_be_bytes());
         self
     }
 

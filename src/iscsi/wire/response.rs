@@ -61,7 +61,9 @@ pub struct ScsiResponse {
     pub response: u8,
     /// SCSI status code.
     pub status: u8,
-    /// Data-In PDUs sent for the command (R2Ts count with them).
+    /// SNACK Tag of the command's last R-Data SNACK, or 0.
+    pub snack_tag: u32,
+    /// Data-In PDUs sent for the command.
     pub exp_data_sn: Sn,
     /// Residual.
     pub residual: Residual,
@@ -73,6 +75,7 @@ impl ScsiResponse {
         let mut bhs = header(0x21, FINAL | self.residual.flags());
         bhs.put(2, [self.response, self.status]);
         bhs.put(16, self.itt.to_be_bytes());
+        bhs.put(20, self.snack_tag.to_be_bytes());
         bhs.put(36, self.exp_data_sn.0.to_be_bytes());
         bhs.put(44, self.residual.count().to_be_bytes());
         bhs

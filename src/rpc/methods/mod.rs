@@ -18,6 +18,7 @@ mod nvme;
 pub(super) mod options;
 mod path;
 pub(super) mod portal;
+mod sg;
 mod spdk;
 pub(super) mod target;
 pub(super) mod unit;
@@ -101,6 +102,7 @@ const FAMILIES: &[&[Method]] = &[
     file::METHODS,
     nvme::METHODS,
     medium::METHODS,
+    sg::METHODS,
     wrapper::METHODS,
     options::METHODS,
     portal::METHODS,

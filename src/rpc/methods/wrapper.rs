@@ -131,6 +131,10 @@ fn delay_create(context: &Context, params: DelayCreate) -> Outcome {
     let (read_ns, write_ns) = (nanoseconds(params.avg_read_latency)?, nanoseconds(params.avg_write_latency)?);
     let delays = Delays { read_ns, write_ns, flush_ns: write_ns };
     let inner = context.base(&params.base_bdev_name)?;
+    if inner.info().passes.is_some() {
+        let why = format_args!("{}: what is passed through cannot be delayed", params.base_bdev_name);
+        return Err(Fault::errno(Errno::OPNOTSUPP, why));
+    }
     let uuid = params.uuid.unwrap_or_else(Uuid::random);
     let made = Made {
         bdev: named(Arc::new(Delay::new(inner, delays)), &params.name, uuid),

@@ -24,7 +24,7 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::copy::list::{List, Segment};
 use crate::scsi::sense::{Sense, SenseKey};
 use crate::scsi::view::{LunNumber, UnitView};
-use crate::scsi::{Access, Extent, Outcome, Place, Plan, Served, Status, medium};
+use crate::scsi::{Access, Extent, Outcome, Place, Plan, Served, Status, medium, pass};
 
 /// MAXIMUM CSCD DESCRIPTOR COUNT.
 pub(in crate::scsi) const CSCDS_MAX: u16 = 16;
@@ -274,7 +274,9 @@ impl Side {
 fn find<'a>(side: Side, place: &Place<'a>, units: &'a [Option<Arc<UnitView>>]) -> Option<Served<'a>> {
     let (_, mapping) = place.target.mapping(side.number)?;
     let unit = UnitView::find(units, mapping.unit).filter(|view| view.id == side.unit)?;
-    Served::at(&Place { number: side.number, unit: Some((unit, mapping.read_only)), ..*place })
+    let served = Served::at(&Place { number: side.number, unit: Some((unit, mapping.read_only)), ..*place })?;
+    // What commands are passed on to does nothing but those.
+    (!pass::is_passed(served)).then_some(served)
 }
 
 /// What a copy ends with whose IO ended so (SPC-5 §6.6.3.3). That space has run out is told as such.

@@ -3,9 +3,11 @@
 mod admission;
 mod alua;
 mod chores;
+mod long;
 mod modes;
 mod opcodes;
 mod parameters;
+mod passed;
 mod plans;
 mod protected;
 mod provisioning;
@@ -61,9 +63,9 @@ pub(in crate::scsi) fn target() -> TargetView {
 
 /// A CDB, padded as in the header.
 pub(in crate::scsi) fn cdb(bytes: &[u8]) -> Cdb {
-    let mut padded = [0; 16];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    Cdb::new(padded)
+    let mut padded = Cdb::new([0; 16]);
+    padded.bytes[..bytes.len()].copy_from_slice(bytes);
+    padded
 }
 
 /// The plan for `bytes` at `unit`.

@@ -1,6 +1,7 @@
 //! REPORT SUPPORTED OPERATION CODES, byte by byte.
 
 use super::{answered, unit};
+use crate::bdev::protection::Protection;
 use crate::bdev::{Offloads, Unmap};
 use crate::scsi::view::UnitView;
 
@@ -8,7 +9,7 @@ use crate::scsi::view::UnitView;
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x02, 0x68,
+        0, 0, 0x02, 0x90,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
         0x04, 0, 0, 0, 0, 0, 0, 6,
@@ -53,6 +54,11 @@ fn all_operation_codes() {
         0x5f, 0, 0, 5, 0, 1, 0, 10,
         0x5f, 0, 0, 6, 0, 1, 0, 10,
         0x5f, 0, 0, 7, 0, 1, 0, 10,
+        0x7f, 0, 0, 0x09, 0, 1, 0, 32,
+        0x7f, 0, 0, 0x0a, 0, 1, 0, 32,
+        0x7f, 0, 0, 0x0b, 0, 1, 0, 32,
+        0x7f, 0, 0, 0x0c, 0, 1, 0, 32,
+        0x7f, 0, 0, 0x0d, 0, 1, 0, 32,
         0x83, 0, 0, 0x00, 0, 1, 0, 16,
         0x83, 0, 0, 0x01, 0, 1, 0, 16,
         0x83, 0, 0, 0x10, 0, 1, 0, 16,
@@ -94,10 +100,10 @@ fn all_operation_codes() {
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 77 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0x04]);
+    assert_eq!(with_timeouts.len(), 4 + 82 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0x68]);
     assert_eq!(
-        with_timeouts[1224..1244],
+        with_timeouts[1324..1344],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 }
@@ -114,6 +120,10 @@ fn what_a_unit_does_not_have_is_not_told() {
         assert_eq!(ask(opcode, has)[..2], [0, 3]);
         assert_eq!(ask(opcode, has_not)[..2], [0, 1]);
     }
+    let ask_long =
+        |unit: &UnitView| answered(&[0xa3, 0x0c, 2, 0x7f, 0, 9, 0, 0, 0, 4, 0, 0], Some(unit), None);
+    assert_eq!(ask_long(&unit())[..2], [0, 3]);
+    assert_eq!(ask_long(&UnitView { protection: Some(Protection::Type1), ..unit() })[..2], [0, 1]);
 }
 
 #[test]
@@ -126,6 +136,12 @@ fn one_operation_code() {
     assert_eq!(ask(3, 0x28, 0), read);
     let capacity = [0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
     assert_eq!(ask(2, 0x9e, 0x10), capacity);
+    let write_same = [
+        0, 3, 0, 32, 0x7f, 0, 0, 0, 0, 0, 0x3f, 0x18, 0, 0x0d, 0x09, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
+    ];
+    assert_eq!(ask(2, 0x7f, 0x0d), write_same);
+    assert_eq!(ask(3, 0x7f, 0x0d), write_same);
     assert_eq!(ask(3, 0x9e, 0x10), capacity);
     assert_eq!(
         ask(0x82, 0xa3, 0x0c),
@@ -139,6 +155,7 @@ fn one_operation_code() {
     assert_eq!(ask(0x82, 0x9e, 0x13), unsupported);
     assert_eq!(ask(2, 0xff, 0), unsupported);
     assert_eq!(ask(3, 0x28, 1), unsupported);
+    assert_eq!(ask(3, 0x7f, 7), unsupported, "XDWRITEREAD(32)");
     assert_eq!(ask(3, 0x9e, 0), unsupported);
     let wide = [0xa3, 0x0c, 2, 0x9e, 0x01, 0x10, 0, 0, 1, 0, 0, 0];
     assert_eq!(answered(&wide, Some(&unit()), None), unsupported, "a service action of more than a byte");

@@ -82,7 +82,7 @@ fn each_value_of_the_field_checks_its_own() {
         let unit = formatted();
         let place =
             Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
-        assert_eq!(crate::scsi::plain(&cdb(&with(1)).bytes, &place), None);
+        assert_eq!(crate::scsi::plain(cdb(&with(1)).bytes.first_chunk().unwrap(), &place), None);
     }
     assert!(plain_is_served());
 }
@@ -91,7 +91,7 @@ fn plain_is_served() -> bool {
     let (target, unit) = (target(), formatted());
     let place =
         Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&unit, false)) };
-    plain(&cdb(&[0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0]).bytes, &place).is_some()
+    plain(cdb(&[0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0]).bytes.first_chunk().unwrap(), &place).is_some()
 }
 
 #[test]

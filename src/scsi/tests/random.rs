@@ -5,7 +5,7 @@ use crate::id::NexusId;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::buffers::Buffers;
-use crate::scsi::cdb::Cdb;
+use crate::scsi::cdb::{Cdb, VARIABLE_LENGTH};
 use crate::scsi::copy::Results;
 use crate::scsi::report::Facts;
 use crate::scsi::table::{Direction, Table};
@@ -45,6 +45,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
             ..unit()
         },
         UnitView { medium: Medium::Removed, ..unit() },
+        UnitView { kind: DeviceKind::Passed { is_blocks: true }, ..unit() },
         UnitView { kind: DeviceKind::CdRom, block_bytes: 2048, read_only: true, blocks: 400_000, ..unit() },
     ];
     let mut random = Random(1);
@@ -52,15 +53,14 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
     let (mut reports, mut transfers) = (0, 0);
     for round in 0..2000 {
         for opcode in 0..=255 {
-            let mut bytes = [0; 16].map(|_| random.byte());
-            bytes[0] = opcode;
-            let unit = units.get(random.next() as usize % 6).map(|unit| (unit, round % 2 == 0));
+            let mut cdb = Cdb { bytes: [0; 32].map(|_| random.byte()) };
+            cdb.bytes[0] = opcode;
+            let unit = units.get(random.next() as usize % 7).map(|unit| (unit, round % 2 == 0));
             let table = Table::of(unit.map_or(DeviceKind::Disk, |(unit, _)| unit.kind));
             if round % 4 != 0 {
                 // Most get past the reserved bits.
-                make_acceptable(&mut bytes, table, &mut random);
+                make_acceptable(&mut cdb.bytes, table, &mut random);
             }
-            let cdb = Cdb::new(bytes);
             let place = Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit };
             let mut attentions = Attentions::new();
             if random.next().is_multiple_of(4) {
@@ -70,6 +70,9 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
             let direction = table.find(&cdb).ok().map(|row| row.direction);
             match plan.transfer(&place) {
                 Transfer::None => {}
+                Transfer::Expected => {
+                    assert!(unit.is_some_and(|(unit, _)| matches!(unit.kind, DeviceKind::Passed { .. })));
+                }
                 Transfer::In(bytes) => {
                     assert_eq!(direction, Some(Direction::In));
                     assert!(bytes <= u64::from(TRANSFER_BYTES_MAX));
@@ -107,6 +110,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                 | Plan::Keep(_)
                 | Plan::Copy(_)
                 | Plan::Ask { .. }
+                | Plan::Pass { .. }
                 | Plan::Protected(_) => {}
             }
         }
@@ -116,13 +120,16 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
 }
 
 /// Clears the bits that the command's usage data do not have.
-fn make_acceptable(bytes: &mut [u8; 16], table: &Table, random: &mut Random) {
+fn make_acceptable(bytes: &mut [u8; 32], table: &Table, random: &mut Random) {
     let rows = table.of_opcode(bytes[0]);
     let Some(row) = rows.get(random.next() as usize % rows.len().max(1)) else { return };
     for (byte, usage) in bytes.iter_mut().zip(row.usage) {
         *byte &= usage;
     }
-    if let Some(action) = row.action {
-        bytes[1] = action;
+    match row.action {
+        // ADDITIONAL CDB LENGTH and SERVICE ACTION.
+        Some(action) if bytes[0] == VARIABLE_LENGTH => bytes[7..10].copy_from_slice(&[0x18, 0, action]),
+        Some(action) => bytes[1] = action,
+        None => {}
     }
 }

@@ -22,7 +22,7 @@ fn invalid_field(bytes: &[u8], byte: u16, bit: Option<u8>) {
 
 #[test]
 fn unknown_operation_codes() {
-    for opcode in [0x01, 0x0d, 0x42, 0x4c, 0x7f, 0x82, 0x9c, 0xff] {
+    for opcode in [0x01, 0x0d, 0x42, 0x4c, 0x7e, 0x82, 0x9c, 0xff] {
         assert_eq!(codes(refused(&[opcode], &unit())), (0x5, 0x20, 0x00, None));
     }
 }
@@ -31,6 +31,9 @@ fn unknown_operation_codes() {
 fn unknown_service_actions_point_at_the_field() {
     invalid_field(&[0x9e, 0x13], 1, Some(4));
     invalid_field(&[0xa3, 0x0b], 1, Some(4));
+    // XDWRITEREAD(32), and more than a byte.
+    invalid_field(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 7], 8, None);
+    invalid_field(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 1, 9], 8, None);
 }
 
 #[test]

@@ -12,8 +12,8 @@ mod tests;
 
 pub(super) use plan::{
     compare_and_write, diagnostic, orwrite_16, pre_fetch_10, pre_fetch_16, self_test, verify_10, verify_12,
-    verify_16, write_and_verify_10, write_and_verify_12, write_and_verify_16, write_atomic_16, write_same_10,
-    write_same_16,
+    verify_16, verify_32, write_and_verify_10, write_and_verify_12, write_and_verify_16, write_and_verify_32,
+    write_atomic_16, write_same_10, write_same_16, write_same_32,
 };
 pub(super) use unmap::unmap;
 

@@ -4,7 +4,7 @@ use super::{
     Kind, WRITE_SAME_BLOCKS_MAX, Work, can_unmap, compare_and_write_blocks_max, write_atomic_blocks_max,
 };
 use crate::scsi::cdb::Cdb;
-use crate::scsi::medium::{self, extent_10, extent_12, extent_16};
+use crate::scsi::medium::{self, extent_10, extent_12, extent_16, extent_32};
 use crate::scsi::sense::Sense;
 use crate::scsi::{Access, Extent, Plan, Served, Status};
 
@@ -16,36 +16,60 @@ enum ByteCheck {
     OneBlock,
 }
 
-fn byte_check(cdb: &Cdb) -> Result<ByteCheck, Sense> {
-    match cdb.byte(1) >> 1 & 0b11 {
-        0b00 => Ok(ByteCheck::Nothing),
-        0b01 => Ok(ByteCheck::Data),
-        0b11 => Ok(ByteCheck::OneBlock),
-        _ => Err(Sense::invalid_bit(1, 2)),
+/// Where in a CDB the fields are that are not the extent's: byte 1, or byte 10 of 32.
+#[derive(Clone, Copy)]
+struct Fields {
+    /// Of the flags, BYTCHK among them.
+    flags: u8,
+    /// Of the length.
+    length: u8,
+}
+
+const OF_10: Fields = Fields { flags: 1, length: 7 };
+const OF_12: Fields = Fields { flags: 1, length: 6 };
+const OF_16: Fields = Fields { flags: 1, length: 10 };
+const OF_32: Fields = Fields { flags: 10, length: 28 };
+
+impl Fields {
+    fn flags(self, cdb: &Cdb) -> u8 {
+        cdb.byte(usize::from(self.flags))
+    }
+
+    fn byte_check(self, cdb: &Cdb) -> Result<ByteCheck, Sense> {
+        match self.flags(cdb) >> 1 & 0b11 {
+            0b00 => Ok(ByteCheck::Nothing),
+            0b01 => Ok(ByteCheck::Data),
+            0b11 => Ok(ByteCheck::OneBlock),
+            _ => Err(Sense::invalid_bit(self.flags, 2)),
+        }
     }
 }
 
 pub(in crate::scsi) fn verify_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    verify(cdb, extent_10(cdb), 7, unit)
+    verify(cdb, extent_10(cdb), OF_10, unit)
 }
 
 pub(in crate::scsi) fn verify_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    verify(cdb, extent_12(cdb), 6, unit)
+    verify(cdb, extent_12(cdb), OF_12, unit)
 }
 
 pub(in crate::scsi) fn verify_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    verify(cdb, extent_16(cdb), 10, unit)
+    verify(cdb, extent_16(cdb), OF_16, unit)
 }
 
-fn verify(cdb: &Cdb, extent: Extent, length_byte: u8, unit: Served<'_>) -> Result<Plan, Sense> {
-    let kind = match byte_check(cdb)? {
+pub(in crate::scsi) fn verify_32(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    verify(cdb, extent_32(cdb), OF_32, unit)
+}
+
+fn verify(cdb: &Cdb, extent: Extent, fields: Fields, unit: Served<'_>) -> Result<Plan, Sense> {
+    let kind = match fields.byte_check(cdb)? {
         ByteCheck::Nothing => Kind::Verify,
         ByteCheck::Data => Kind::Compare,
         ByteCheck::OneBlock => Kind::CompareEach,
     };
     let extent = Extent { fua: false, ..extent };
     if kind == Kind::Compare {
-        medium::check_transfer(extent, length_byte, Access::Read, unit)?;
+        medium::check_transfer(extent, fields.length, Access::Read, unit)?;
     } else {
         medium::check(extent, Access::Read, unit)?;
     }
@@ -53,25 +77,29 @@ fn verify(cdb: &Cdb, extent: Extent, length_byte: u8, unit: Served<'_>) -> Resul
 }
 
 pub(in crate::scsi) fn write_and_verify_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    write_and_verify(cdb, extent_10(cdb), 7, unit)
+    write_and_verify(cdb, extent_10(cdb), OF_10, unit)
 }
 
 pub(in crate::scsi) fn write_and_verify_12(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    write_and_verify(cdb, extent_12(cdb), 6, unit)
+    write_and_verify(cdb, extent_12(cdb), OF_12, unit)
 }
 
 pub(in crate::scsi) fn write_and_verify_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    write_and_verify(cdb, extent_16(cdb), 10, unit)
+    write_and_verify(cdb, extent_16(cdb), OF_16, unit)
+}
+
+pub(in crate::scsi) fn write_and_verify_32(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_and_verify(cdb, extent_32(cdb), OF_32, unit)
 }
 
 /// The medium is what is verified, so the blocks go to it first: each write is forced.
-fn write_and_verify(cdb: &Cdb, extent: Extent, length_byte: u8, unit: Served<'_>) -> Result<Plan, Sense> {
-    let compares = match byte_check(cdb)? {
+fn write_and_verify(cdb: &Cdb, extent: Extent, fields: Fields, unit: Served<'_>) -> Result<Plan, Sense> {
+    let compares = match fields.byte_check(cdb)? {
         ByteCheck::Nothing => false,
         ByteCheck::Data => true,
-        ByteCheck::OneBlock => return Err(Sense::invalid_bit(1, 2)),
+        ByteCheck::OneBlock => return Err(Sense::invalid_bit(fields.flags, 2)),
     };
-    medium::check_transfer(extent, length_byte, Access::Write, unit)?;
+    medium::check_transfer(extent, fields.length, Access::Write, unit)?;
     Ok(Plan::Work(Work { kind: Kind::WriteVerify { compares }, extent: Extent { fua: true, ..extent } }))
 }
 
@@ -105,27 +133,31 @@ pub(in crate::scsi) fn write_atomic_16(cdb: &Cdb, unit: Served<'_>) -> Result<Pl
 }
 
 pub(in crate::scsi) fn write_same_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    write_same(cdb, extent_10(cdb), 7, true, unit)
+    write_same(cdb, extent_10(cdb), OF_10, true, unit)
 }
 
 pub(in crate::scsi) fn write_same_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
-    write_same(cdb, extent_16(cdb), 10, cdb.byte(1) & 0x01 == 0, unit)
+    write_same(cdb, extent_16(cdb), OF_16, cdb.byte(1) & 0x01 == 0, unit)
+}
+
+pub(in crate::scsi) fn write_same_32(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    write_same(cdb, extent_32(cdb), OF_32, cdb.byte(10) & 0x01 == 0, unit)
 }
 
 fn write_same(
     cdb: &Cdb,
     extent: Extent,
-    length_byte: u8,
+    fields: Fields,
     has_data: bool,
     unit: Served<'_>,
 ) -> Result<Plan, Sense> {
-    let unmap = cdb.byte(1) & 0x08 != 0;
+    let unmap = fields.flags(cdb) & 0x08 != 0;
     if unmap && !can_unmap(unit.view) {
-        return Err(Sense::invalid_bit(1, 3));
+        return Err(Sense::invalid_bit(fields.flags, 3));
     }
     // WSNZ of VPD B0h: no length does not stand for the rest of the medium.
     if extent.blocks == 0 || extent.blocks > WRITE_SAME_BLOCKS_MAX {
-        return Err(Sense::invalid_byte(length_byte));
+        return Err(Sense::invalid_byte(fields.length));
     }
     let extent = Extent { fua: false, ..extent };
     medium::check(extent, Access::Write, unit)?;

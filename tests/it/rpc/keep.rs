@@ -265,3 +265,40 @@ fn sorted(text: &str) -> Vec<&str> {
     parts.sort_unstable();
     parts
 }
+
+#[test]
+fn one_screen_shows_who_is_served_and_sessions_are_ended() {
+    let daemon = Managed::start();
+    let [portal, _] = two_groups(&daemon, false);
+    let session = Client::connect(&portal, Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
+    let socket = daemon.socket().display().to_string();
+    let run = |args: &[&str]| {
+        let output = lunette(&[args, &["-s", &socket]].concat(), "");
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = run(&["status"]);
+    assert_eq!(code, 0);
+    for expected in
+        ["\niqn.2016-06.io.spdk:t  1     1 2            1\n", "\nM0    1 MiB  t/0  ", "\nnothing is wrong\n"]
+    {
+        assert!(text.contains(expected), "{expected:?} in {text}");
+    }
+    let (_, text) = run(&["status", "--json"]);
+    let status: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&status["sessions"], &status["problems"]), (&json!(1), &json!([])));
+    let (_, text) = run(&["sessions"]);
+    assert_eq!(text.lines().count(), 2);
+    assert!(
+        text.lines()
+            .nth(1)
+            .unwrap()
+            .contains("iqn.2026-11.io.example:a  127.0.0.1  iqn.2016-06.io.spdk:t  1 "),
+        "{text}"
+    );
+    assert_eq!(run(&["kick", "iqn.2026-11.io.example:b"]).0, 1);
+    let (code, text) = run(&["kick", "iqn.2026-11.io.example:a"]);
+    assert_eq!(code, 0);
+    assert!(text.contains(" of iqn.2026-11.io.example:a; it may log in again"), "{text}");
+    drop(session);
+    assert_eq!(run(&["sessions"]), (0, "nobody is logged in\n".to_owned()));
+}

@@ -12,7 +12,7 @@ use lunette_initiator::scsi::{Sense, status};
 use lunette_initiator::session::{Attribute, Completion, Function, Tmf};
 
 use super::oracle::stamp;
-use super::session::What;
+use super::what::What;
 use super::world::{DiskOptions, Options, TARGET, World};
 
 /// Where the command is.

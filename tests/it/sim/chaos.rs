@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lunette::bdev::ChannelState;
+use lunette::reactor::Bug;
 use lunette::reactor::message::NopInTimes;
-use lunette::reactor::{Bug, Census};
 use lunette::sim::rng::Rng;
 use lunette::time::{MS_NS, SECOND_NS};
 use lunette_initiator::config::{Config, Offer};
@@ -12,13 +12,13 @@ use lunette_initiator::lun as lun_field;
 use lunette_initiator::session::{Attribute, Function, Tmf};
 
 use super::reserve::{self, Habit};
-use super::session::What;
+use super::what::What;
 use super::world::{DiskOptions, Options, TARGET, World};
 
 /// The session of a client that goes on, and how its connections are made.
 #[derive(Debug)]
-struct Client {
-    session: Option<usize>,
+pub(super) struct Client {
+    pub(super) session: Option<usize>,
     has_digests: bool,
     config: Config,
 }
@@ -26,7 +26,7 @@ struct Client {
 /// A random world.
 pub(super) struct Chaos {
     pub(super) world: World,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
     /// Faults come one in so many steps.
     fault_every: u64,
     /// So few commands outstanding in a session.
@@ -37,6 +37,19 @@ pub(super) struct Chaos {
     pub(super) habit: Habit,
     /// The volatile cache is switched off and on.
     pub(super) selects: bool,
+    /// Blocks are copied, with tokens and without; disks are sanitized.
+    copies: bool,
+    sanitizes: bool,
+}
+
+/// Whether blocks are copied in a seed's world, unless they are reserved.
+pub(super) fn copies(seed: u64) -> bool {
+    seed % 4 == 3
+}
+
+/// Whether disks are sanitized, unless they are reserved.
+pub(super) fn sanitizes(seed: u64) -> bool {
+    seed % 8 == 5
 }
 
 /// Lives through a seed. The hash of all that happened, or what went wrong.
@@ -87,6 +100,9 @@ impl Chaos {
             2 => vec![big, small],
             _ => vec![small, big, small],
         };
+        // The other seeds' stories stay as they are.
+        let (copies, sanitizes) = (copies(seed), sanitizes(seed));
+        let disks = if copies { vec![disks[0]; 2] } else { disks };
         let seconds = |ask, close| NopInTimes { ask_ns: ask * SECOND_NS, close_ns: close * SECOND_NS };
         let options = Options {
             reactors: rng.pick(&[1, 2, 2, 3]),
@@ -108,7 +124,7 @@ impl Chaos {
                 Client { session: None, has_digests, config }
             })
             .collect();
-        let fault_every = rng.pick(&[20, 40, 80]);
+        let fault_every = rng.pick(&[20, 40, 80]) * if copies { 3 } else { 1 };
         let depth = rng.pick(&[3, 8, 20]);
         let hot_blocks = rng.pick(&[2, 6, 24]);
         let laziness = rng.pick(&[1, 3, 20]);
@@ -123,7 +139,8 @@ impl Chaos {
         }
         let (habit, selects) = (Habit::draw(&mut rng), rng.one_in(4));
         world.rng = rng;
-        Chaos { world, clients, fault_every, depth, hot_blocks, laziness, habit, selects }
+        let (copies, sanitizes) = (copies && habit == Habit::Never, sanitizes && habit == Habit::Never);
+        Chaos { world, clients, fault_every, depth, hot_blocks, laziness, habit, selects, copies, sanitizes }
     }
 
     fn live(&mut self) -> Result<(), String> {
@@ -131,7 +148,7 @@ impl Chaos {
         for client in 0..self.clients.len() {
             self.log_in(client);
         }
-        if self.habit != Habit::Never || self.selects {
+        if self.habit != Habit::Never || self.selects || self.copies || self.sanitizes {
             // Many answers are unit attentions, or that it is another's turn.
             steps *= 2;
             self.settle_in()?;
@@ -145,7 +162,7 @@ impl Chaos {
         Ok(())
     }
 
-    fn log_in(&mut self, client: usize) {
+    pub(super) fn log_in(&mut self, client: usize) {
         let capacity = self.world.rng.pick(&[600, 5000, 100_000, 4_000_000]);
         let config = self.clients[client].config.clone();
         let session = self.world.open(client, config, capacity);
@@ -209,6 +226,9 @@ impl Chaos {
         if self.world.rng.one_in(self.fault_every) {
             self.fault();
         }
+        if self.copies && self.world.rng.one_in(30) {
+            self.world.interrupt_copy();
+        }
         Ok(())
     }
 
@@ -255,6 +275,17 @@ impl Chaos {
             }
             _ if self.selects && self.world.rng.one_in(24) => {
                 What::Select { write_cache: self.world.rng.one_in(3) }
+            }
+            _ if self.copies && self.world.rng.one_in(2) => {
+                self.world.draw_copy(unit, lba, blocks, self.hot_blocks)
+            }
+            _ if self.sanitizes && self.world.rng.one_in(12) => {
+                let blocks = u32::try_from(self.world.options.disks[unit].blocks).unwrap_or(0);
+                self.world.rng.pick(&[
+                    What::Sanitize { blocks },
+                    What::Sanitize { blocks },
+                    What::ExitFailure,
+                ])
             }
             0..6 => What::Write { lba, blocks, fua: self.world.rng.one_in(4) },
             6 => What::WriteAndVerify { lba, blocks },
@@ -405,7 +436,7 @@ impl Chaos {
         self.world.note(|| format!("session {} manages {tmf:?}", index + 1), &[23, index as u64]);
     }
 
-    fn look_deeper(&mut self) -> Result<(), String> {
+    pub(super) fn look_deeper(&mut self) -> Result<(), String> {
         for unit in 0..self.world.disks.len() {
             let contents = self.world.disks[unit].after_power_cut();
             self.world.oracle.after_power_cut(unit, &contents)?;
@@ -414,161 +445,5 @@ impl Chaos {
             self.world.sessions.iter().flat_map(|session| session.ops.values()).map(|op| op.start).min();
         self.world.oracle.prune(oldest.unwrap_or(self.world.step));
         Ok(())
-    }
-
-    /// Everything runs, nothing new is asked: until nothing is outstanding (and, `is_empty`, nothing is left).
-    pub(super) fn calm(&mut self, is_empty: bool) -> Result<(), String> {
-        let until = self.world.now.after_ns(200 * SECOND_NS);
-        loop {
-            self.world.restore();
-            let has_moved = self.round()?;
-            if has_moved {
-                continue;
-            }
-            let outstanding: usize = self.world.sessions.iter().map(|session| session.ops.len()).sum();
-            let is_waiting = self.world.sessions.iter().any(|session| {
-                !session.is_over
-                    && !session.login_failed
-                    && (!session.is_logged_in || session.initiator.pending_count() > 0)
-            });
-            let is_quiet = outstanding == 0 && !is_waiting;
-            if is_quiet && (!is_empty || self.is_empty()) {
-                return Ok(());
-            }
-            if self.world.now > until {
-                let ops: Vec<_> = self
-                    .world
-                    .sessions
-                    .iter()
-                    .flat_map(|session| session.ops.iter().map(move |op| (session.id, op)))
-                    .collect();
-                return Err(format!(
-                    "not over: outstanding {ops:?}, waiting {is_waiting}, {:?}, {} buffers, {} sessions",
-                    self.world.census(),
-                    self.world.buffers_out(),
-                    self.world.control.sessions().count()
-                ));
-            }
-            let next = self.world.next_deadline().unwrap_or(until);
-            self.world.now = next.max(self.world.now.after_ns(MS_NS));
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.world.census() == Census::default()
-            && self.world.buffers_out() == 0
-            && self.world.control.sessions().count() == 0
-            && self.world.disks.iter().all(|disk| disk.held_count() == 0)
-    }
-
-    /// Each part of the world once. Whether anything moved.
-    fn round(&mut self) -> Result<bool, String> {
-        let mut has_moved = false;
-        self.world.step += 1;
-        self.world.now = self.world.now.after_ns(10_000);
-        for index in 0..self.world.cores.len() {
-            while self.world.relay_down(index) || self.world.relay_up(index) {
-                has_moved = true;
-            }
-        }
-        self.world.turn_control();
-        for index in 0..self.world.cores.len() {
-            has_moved |= self.world.turn(index)?;
-        }
-        for disk in self.world.disks.clone() {
-            while disk.in_flight_count() > 0 {
-                let which = self.world.rng.index(disk.in_flight_count());
-                disk.end_one(which);
-                has_moved = true;
-            }
-        }
-        self.world.look()?;
-        self.world.step += 1;
-        for index in 0..self.world.sessions.len() {
-            let session = &self.world.sessions[index];
-            if session.is_over {
-                continue;
-            }
-            has_moved |= session.wire.flying_to_target() > 0 || session.wire.has_end_in_flight();
-            session.wire.deliver_to_target(usize::MAX);
-            has_moved |= self.world.pump(index);
-            has_moved |= self.world.deliver(index, usize::MAX)?;
-        }
-        Ok(has_moved)
-    }
-
-    /// Every client logs in once more, is served, and leaves; then nothing is left.
-    fn last_words(&mut self) -> Result<(), String> {
-        for client in 0..self.clients.len() {
-            let is_up = self.clients[client].session.is_some_and(|index| {
-                let session = &self.world.sessions[index];
-                session.is_logged_in
-                    && !session.is_over
-                    && !session.is_logging_out
-                    && !session.initiator.has_ended()
-            });
-            if !is_up {
-                self.log_in(client);
-            }
-        }
-        self.calm(false)?;
-        for unit in 0..self.world.disks.len() {
-            if self.habit != Habit::Never {
-                self.unreserve(unit)?;
-            }
-            for _ in 0..8 {
-                self.ask_all(unit, What::TestUnitReady)?;
-            }
-            for what in
-                [What::Write { lba: 0, blocks: 2, fua: false }, What::Read { lba: 0, blocks: 2 }, What::Sync]
-            {
-                let ended = self.ask_all(unit, what)?;
-                if ended.iter().any(|is_good| !is_good) {
-                    return Err(format!("at the end, {what:?} is not GOOD everywhere"));
-                }
-            }
-        }
-        self.look_deeper()?;
-        for index in 0..self.world.sessions.len() {
-            let session = &mut self.world.sessions[index];
-            if session.is_logged_in && !session.is_over && !session.initiator.has_ended() {
-                session.is_logging_out = session.initiator.logout(0, true).is_ok();
-                self.world.pump(index);
-            } else if !session.is_over {
-                session.wire.end();
-            }
-        }
-        self.calm(true).map_err(|error| format!("after the last logout: {error}"))
-    }
-
-    /// Every client asks the same; who got GOOD?
-    pub(super) fn ask_all(&mut self, unit: usize, what: What) -> Result<Vec<bool>, String> {
-        self.ask_each(unit, |_| what)
-    }
-
-    /// Every client asks something; who got GOOD?
-    pub(super) fn ask_each(
-        &mut self,
-        unit: usize,
-        what: impl Fn(usize) -> What,
-    ) -> Result<Vec<bool>, String> {
-        let mut sessions: Vec<usize> = self.clients.iter().filter_map(|client| client.session).collect();
-        sessions.retain(|index| !self.world.sessions[*index].is_over);
-        for index in &sessions {
-            self.world.sessions[*index].keeps_answers = true;
-            self.world.sessions[*index].ended.clear();
-            let what = what(self.world.sessions[*index].client);
-            self.world
-                .issue(*index, unit, what, Attribute::Simple, false)
-                .ok_or("a session that takes no command")?;
-        }
-        self.calm(false)?;
-        let is_good = |index: &usize| {
-            let ended = self.world.sessions[*index].ended.last();
-            ended.is_some_and(|(_, completion)| {
-                completion.as_ref().is_some_and(|completion| completion.is_good())
-            })
-        };
-        Ok(sessions.iter().map(is_good).collect())
     }
 }

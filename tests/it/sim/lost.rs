@@ -6,7 +6,7 @@ use lunette_initiator::scsi::status;
 
 use super::cells::{At, Cell, Codes, codes};
 use super::reserve::{Out, REGISTER_AND_IGNORE, RESERVE};
-use super::session::What;
+use super::what::What;
 
 const EXCLUSIVE_ACCESS: u8 = 3;
 const KEY: u64 = 2;

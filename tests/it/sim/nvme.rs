@@ -16,7 +16,7 @@ use lunette_initiator::scsi::status;
 use lunette_initiator::session::{Attribute, Completion, Function, Tmf};
 
 use super::cells::{Codes, codes};
-use super::session::What;
+use super::what::What;
 use super::world::{DiskOptions, Options, TARGET, World, lun};
 
 /// The controller's namespace; unit 0 is a disk that never fails.

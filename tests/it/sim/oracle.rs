@@ -12,10 +12,25 @@ use lunette::sim::disk::{Stamp, TORN, ZEROES};
 /// Steps of the world so far.
 pub(super) type Step = u64;
 
+/// What of another block a copy may find.
+#[derive(Debug, Clone)]
+struct Copied {
+    from: (usize, u64),
+    since: Step,
+    /// None: until it is copied.
+    until: Option<Step>,
+    /// What it has found, as far as that can be told.
+    found: Vec<Stamp>,
+}
+
 #[derive(Debug, Clone)]
 struct Version {
     op: u64,
     stamp: Stamp,
+    copied: Option<Copied>,
+    /// It counts only where it has landed: nobody knows how far it went.
+    is_wipe: bool,
+    has_landed: bool,
     start: Step,
     end: Option<Step>,
     superseded_at: Option<Step>,
@@ -24,12 +39,21 @@ struct Version {
     is_durably_superseded: bool,
 }
 
+impl Version {
+    /// Whether it may have made the block so.
+    fn is(&self, stamp: Stamp) -> bool {
+        self.copied.as_ref().map_or(self.stamp == stamp, |copied| copied.found.contains(&stamp))
+    }
+}
+
 /// The blocks of all units.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     blocks: BTreeMap<(usize, u64), Vec<Version>>,
     /// What each block holds, in the order in which writes reached the device.
     media: BTreeMap<(usize, u64), Stamp>,
+    /// The same since the beginning, with the steps.
+    history: BTreeMap<(usize, u64), Vec<(Step, Stamp)>>,
     /// COMPARE AND WRITE: by the block and the stamp it writes, the stamp it must replace.
     swaps: BTreeMap<(usize, u64, Stamp), Stamp>,
 }
@@ -45,6 +69,10 @@ pub(super) enum Content {
     Zero,
     /// Each its own stamp, if the block held this one.
     Instead(Stamp),
+    /// What blocks from there on hold: while it is at work, or what they held between these steps.
+    Copied { from: (usize, u64), held: Option<(Step, Step)> },
+    /// All the same stamp, as far as it goes.
+    Wiped,
 }
 
 /// The stamp that a write gives a block.
@@ -62,6 +90,9 @@ impl Oracle {
         let first = Version {
             op: 0,
             stamp: 0,
+            copied: None,
+            is_wipe: false,
+            has_landed: true,
             start: 0,
             end: Some(0),
             superseded_at: None,
@@ -81,11 +112,21 @@ impl Oracle {
         (op, content): (u64, Content),
         now: Step,
     ) {
-        for lba in lba..lba + u64::from(blocks) {
+        for (at, lba) in (lba..lba + u64::from(blocks)).enumerate() {
             let stamp = match content {
                 Content::Own | Content::Instead(_) => stamp(op, lba),
-                Content::Same => same_stamp(op),
+                Content::Same | Content::Wiped => same_stamp(op),
                 Content::Zero => ZEROES,
+                Content::Copied { .. } => TORN,
+            };
+            let copied = match content {
+                Content::Copied { from: (unit, first), held } => Some(Copied {
+                    from: (unit, first + at as u64),
+                    since: held.map_or(now, |held| held.0),
+                    until: held.map(|held| held.1),
+                    found: Vec::new(),
+                }),
+                _ => None,
             };
             if let Content::Instead(old) = content {
                 self.swaps.insert((unit, lba, stamp), old);
@@ -93,6 +134,9 @@ impl Oracle {
             self.versions(unit, lba).push(Version {
                 op,
                 stamp,
+                copied,
+                is_wipe: content == Content::Wiped,
+                has_landed: false,
                 start: now,
                 end: None,
                 superseded_at: None,
@@ -120,7 +164,9 @@ impl Oracle {
             };
             versions[at].end.get_or_insert(now);
             let start = versions[at].start;
-            if let Some(is_durable) = good {
+            if let Some(is_durable) = good
+                && (versions[at].has_landed || !versions[at].is_wipe)
+            {
                 versions[at].is_good = true;
                 supersede(versions, start, now);
                 if is_durable {
@@ -129,6 +175,26 @@ impl Oracle {
                 }
             }
         }
+    }
+
+    /// A copy has ended in GOOD: each of its blocks has been written.
+    pub(super) fn copied(&mut self, unit: usize, lba: u64, blocks: u32, op: u64) -> Result<(), String> {
+        for lba in lba..lba + u64::from(blocks) {
+            let version = self.versions(unit, lba).iter().find(|version| version.op == op);
+            if let Some(version) = version.filter(|version| !version.has_landed) {
+                return Err(format!(
+                    "unit {unit} block {lba}: a copy is GOOD and has not been there: {version:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a block held this at some time from `since` to `until`.
+    fn held_within(&self, (unit, lba): (usize, u64), stamp: Stamp, since: Step, until: Step) -> bool {
+        let history = self.history.get(&(unit, lba)).map_or(&[][..], Vec::as_slice);
+        let before = history.iter().rev().find(|(step, _)| *step <= since).map_or(0, |(_, stamp)| *stamp);
+        before == stamp || history.iter().any(|(step, held)| (since..=until).contains(step) && *held == stamp)
     }
 
     /// A write of a session that is over can land no more.
@@ -166,7 +232,7 @@ impl Oracle {
         let versions = self.versions(unit, lba);
         // Zeroes may be of several writes: then the oldest that may be there still, as that says least.
         let is_there = |version: &&Version| version.superseded_at.is_none_or(|at| at > start);
-        let mut written = versions.iter().filter(|version| version.stamp == found).peekable();
+        let mut written = versions.iter().filter(|version| version.is(found)).peekable();
         if written.peek().is_none() {
             return Err(format!(
                 "unit {unit} block {lba} read as {found:#x}, which nobody wrote there: {versions:?}"
@@ -180,7 +246,7 @@ impl Oracle {
         supersede(versions, read.start, now);
         for other in versions.iter_mut() {
             // It can land no more, and it is not there.
-            if other.stamp != found && other.end.is_some_and(|end| end < start) {
+            if !other.is(found) && other.end.is_some_and(|end| end < start) {
                 other.superseded_at.get_or_insert(now);
             }
         }
@@ -192,36 +258,59 @@ impl Oracle {
         self.media.get(&(unit, lba)).copied().unwrap_or(0)
     }
 
-    /// A block of a write has reached the medium.
-    pub(super) fn landed(&mut self, unit: usize, lba: u64, stamp: Stamp, now: Step) -> Result<(), String> {
+    /// A block of a write has reached the medium: the ops that may have done so.
+    pub(super) fn landed(
+        &mut self,
+        unit: usize,
+        lba: u64,
+        stamp: Stamp,
+        now: Step,
+    ) -> Result<Vec<u64>, String> {
         if stamp == TORN {
             return Err(format!("unit {unit} block {lba}: the device was given what nobody wrote"));
         }
         let held = self.media.insert((unit, lba), stamp).unwrap_or(0);
-        if let Some(expected) = self.swaps.get(&(unit, lba, stamp))
+        let mut versions = std::mem::take(self.versions(unit, lba));
+        for version in versions.iter_mut().filter(|version| version.end.is_none_or(|end| end >= now)) {
+            let Some(Copied { from, since, until, found }) = &mut version.copied else { continue };
+            if self.held_within(*from, stamp, *since, until.unwrap_or(now)) && !found.contains(&stamp) {
+                found.push(stamp);
+            }
+        }
+        self.history.entry((unit, lba)).or_default().push((now, stamp));
+        // A copy may bring back what a swap has written.
+        let is_copied = versions.iter().any(|version| version.copied.is_some() && version.is(stamp));
+        if let Some(expected) = self.swaps.get(&(unit, lba, stamp)).filter(|_| !is_copied)
             && *expected != held
         {
             return Err(format!(
                 "unit {unit} block {lba}: a COMPARE AND WRITE that found {expected:#x} replaced {held:#x}"
             ));
         }
-        let mut meant = self.versions(unit, lba).iter().filter(|version| version.stamp == stamp).peekable();
-        if meant.peek().is_none() {
+        let mut meant = versions.iter_mut().filter(|version| version.is(stamp)).peekable();
+        let is_meant = meant.peek().is_some();
+        let mut ops = Vec::new();
+        for version in meant.filter(|version| version.end.is_none_or(|end| end >= now)) {
+            version.has_landed = true;
+            ops.push(version.op);
+        }
+        *self.versions(unit, lba) = versions;
+        if !is_meant {
             return Err(format!(
                 "unit {unit} block {lba}: {stamp:#x} was written, not meant for there, or long ended"
             ));
         }
-        if meant.all(|version| version.end.is_some_and(|end| end < now)) {
+        if ops.is_empty() {
             return Err(format!("unit {unit} block {lba}: {stamp:#x} landed at {now}, after its end"));
         }
-        Ok(())
+        Ok(ops)
     }
 
     /// What the unit would hold after a power cut.
     pub(super) fn after_power_cut(&self, unit: usize, contents: &[Stamp]) -> Result<(), String> {
         for (&(_, lba), versions) in self.blocks.range((unit, 0)..=(unit, u64::MAX)) {
             let found = usize::try_from(lba).ok().and_then(|at| contents.get(at)).copied().unwrap_or(TORN);
-            let mut meant = versions.iter().filter(|version| version.stamp == found);
+            let mut meant = versions.iter().filter(|version| version.is(found));
             if meant.all(|version| version.is_durably_superseded) {
                 return Err(format!(
                     "unit {unit} block {lba} after a power cut: {found:#x}, of {versions:?}"

@@ -5,7 +5,7 @@ use lunette_initiator::scsi::cdb;
 use lunette_initiator::{Command, Data};
 
 use super::chaos::Chaos;
-use super::session::What;
+use super::what::What;
 
 const REGISTER: u8 = 0;
 pub(super) const RESERVE: u8 = 1;

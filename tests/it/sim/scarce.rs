@@ -5,7 +5,7 @@ use lunette::reactor::message::NopInTimes;
 use lunette_initiator::scsi::status;
 
 use super::cells::{Cell, codes};
-use super::session::What;
+use super::what::What;
 use super::world::{DiskOptions, Options};
 
 /// As much as one buffer holds.

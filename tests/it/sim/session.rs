@@ -2,103 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use lunette::scsi::reserve::Class;
-use lunette::sim::disk::{Stamp, fill, stamp_of};
+use lunette::sim::disk::stamp_of;
 use lunette::sim::net::Wire;
 use lunette_initiator::config::Config;
-use lunette_initiator::scsi::cdb::{self, Flags};
 use lunette_initiator::scsi::{Sense, sense_key, status};
 use lunette_initiator::session::{Attribute, Completion, Function, Tmf};
-use lunette_initiator::{Command, Data, Event, Initiator, lun as lun_field};
+use lunette_initiator::{Command, Event, Initiator};
 
-use super::oracle::{Content, Step, same_stamp, stamp};
-use super::reserve;
+use super::oracle::{Content, Step};
+use super::what::{What, Written};
 use super::world::World;
-
-/// What a command does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum What {
-    Read {
-        lba: u64,
-        blocks: u32,
-    },
-    Write {
-        lba: u64,
-        blocks: u32,
-        fua: bool,
-    },
-    /// WRITE AND VERIFY, with a comparison.
-    WriteAndVerify {
-        lba: u64,
-        blocks: u32,
-    },
-    /// WRITE SAME of a block that is not zero.
-    Same {
-        lba: u64,
-        blocks: u32,
-    },
-    /// WRITE SAME of zeroes, or UNMAP.
-    Zero {
-        lba: u64,
-        blocks: u32,
-        is_unmap: bool,
-    },
-    /// COMPARE AND WRITE of one block, if it holds `old`.
-    Swap {
-        lba: u64,
-        old: Stamp,
-    },
-    Sync,
-    TestUnitReady,
-    Inquiry,
-    ReportLuns,
-    ReadCapacity,
-    /// PERSISTENT RESERVE OUT.
-    ReserveOut(reserve::Out),
-    /// RESERVE(6) or RELEASE(6).
-    Reserve {
-        is_release: bool,
-    },
-    /// MODE SELECT of WCE.
-    Select {
-        write_cache: bool,
-    },
-}
-
-impl What {
-    /// The blocks it writes, and what.
-    fn writes(self) -> Option<(u64, u32, Content)> {
-        Some(match self {
-            What::Write { lba, blocks, .. } | What::WriteAndVerify { lba, blocks } => {
-                (lba, blocks, Content::Own)
-            }
-            What::Same { lba, blocks } => (lba, blocks, Content::Same),
-            What::Zero { lba, blocks, .. } => (lba, blocks, Content::Zero),
-            What::Swap { lba, old } => (lba, 1, Content::Instead(old)),
-            _ => return None,
-        })
-    }
-
-    /// GOOD says that it is on stable storage.
-    fn is_forced(self) -> bool {
-        matches!(self, What::Write { fua: true, .. } | What::WriteAndVerify { .. })
-    }
-
-    /// GOOD says so too, where the volatile cache is switched off. What gives blocks back is no write.
-    fn is_cached(self) -> bool {
-        matches!(self, What::Write { .. } | What::Same { .. } | What::Swap { .. })
-    }
-
-    /// What reservations make of it.
-    fn class(self) -> Class {
-        match self {
-            What::Read { .. } => Class::Read,
-            What::TestUnitReady | What::ReadCapacity => Class::Status,
-            What::Inquiry | What::ReportLuns | What::ReserveOut(_) | What::Reserve { .. } => Class::Always,
-            _ => Class::Write,
-        }
-    }
-}
 
 /// A command that has not ended.
 #[derive(Debug, Clone, Copy)]
@@ -207,48 +120,7 @@ impl World {
         immediate: bool,
     ) -> Option<u64> {
         let op = self.op_last + 1;
-        let block_bytes = self.options.disks[unit].block_bytes;
-        let lun = lun_field::from_number(u16::try_from(unit).unwrap_or(0));
-        let command = match what {
-            What::Read { lba, blocks } => {
-                Command::read(lun, cdb::read_16(lba, blocks, Flags::default()), blocks * block_bytes)
-            }
-            What::Write { lba, blocks, fua } => {
-                let bytes = stamped(op, lba, blocks, block_bytes);
-                Command::write(lun, cdb::write_16(lba, blocks, Flags { fua, ..Flags::default() }), bytes)
-            }
-            What::WriteAndVerify { lba, blocks } => {
-                let bytes = stamped(op, lba, blocks, block_bytes);
-                Command::write(lun, cdb::write_and_verify_16(lba, blocks, true), bytes)
-            }
-            What::Same { lba, blocks } => {
-                let mut block = vec![0; block_bytes as usize];
-                fill(&mut block, same_stamp(op));
-                Command::write(lun, cdb::write_same_16(lba, blocks, false), block)
-            }
-            What::Zero { lba, blocks, is_unmap: false } => {
-                Command::write(lun, cdb::write_same_16(lba, blocks, true), vec![0; block_bytes as usize])
-            }
-            What::Zero { lba, blocks, is_unmap: true } => {
-                let list = cdb::unmap_list(&[(lba, blocks)]);
-                Command::write(lun, cdb::unmap(u16::try_from(list.len()).unwrap_or(0)), list)
-            }
-            What::Swap { lba, old } => {
-                let mut both = vec![0; 2 * block_bytes as usize];
-                let (compared, written) = both.split_at_mut(block_bytes as usize);
-                fill(compared, old);
-                fill(written, stamp(op, lba));
-                Command::write(lun, cdb::compare_and_write(lba, 1), both)
-            }
-            What::Sync => Command::new(lun, cdb::synchronize_cache_16(0, 0), Data::None),
-            What::TestUnitReady => Command::new(lun, cdb::test_unit_ready(), Data::None),
-            What::Inquiry => Command::read(lun, cdb::inquiry(255), 255),
-            What::ReportLuns => Command::read(lun, cdb::report_luns(0, 4096), 4096),
-            What::ReadCapacity => Command::read(lun, cdb::read_capacity_16(32), 32),
-            What::ReserveOut(out) => out.command(lun),
-            What::Reserve { is_release } => reserve::legacy(lun, is_release),
-            What::Select { write_cache } => select(lun, write_cache),
-        };
+        let command = self.command(op, unit, what);
         let command = Command { attribute, immediate, ..command.tagged(op) };
         let now = self.step;
         let itt = self.sessions[index].initiator.command(command).ok()?;
@@ -256,10 +128,16 @@ impl World {
         self.askers.insert(op, self.sessions[index].client);
         self.has_reserved |= matches!(what, What::ReserveOut(_) | What::Reserve { .. });
         self.has_selected |= matches!(what, What::Select { .. });
-        if let Some((lba, blocks, content)) = what.writes() {
+        let is_chore = matches!(what, What::Sanitize { .. });
+        if is_chore {
+            self.sanitizes.insert(op);
+        }
+        if let Some(Written { unit, lba, blocks, content }) = what.writes(unit) {
             self.oracle.write_begins(unit, lba, blocks, (op, content), now);
             let (client, session) = (self.sessions[index].client, self.sessions[index].id);
-            self.unended[client].insert(op, (session, unit));
+            if !is_chore {
+                self.unended[client].insert(op, (session, unit));
+            }
         }
         self.sessions[index].ops.insert(op, Op { what, unit, start: now, itt });
         self.pump(index);
@@ -396,7 +274,9 @@ impl World {
             // A type that is not the reservation's, or nobody to be preempted.
             (sense_key::ILLEGAL_REQUEST, Some(0x26)) => matches!(op.what, What::ReserveOut(_)),
             (sense_key::MEDIUM_ERROR, _) => self.has_failed,
-            (sense_key::NOT_READY, Some(0x04)) | (sense_key::HARDWARE_ERROR, Some(0x44)) => self.has_lost,
+            (sense_key::NOT_READY, Some(0x04)) => self.has_lost || !self.sanitizes.is_empty(),
+            (sense_key::HARDWARE_ERROR, Some(0x44)) => self.has_lost,
+            _ if op.what.is_copy() && self.may_fail_copy(sense) => true,
             (sense_key::ILLEGAL_REQUEST, Some(0x21)) => self.has_resized,
             (sense_key::ILLEGAL_REQUEST, Some(0x25)) => self.has_removed,
             // Somebody may have written between; whether a swap that is GOOD replaced what it found, the oracle knows.
@@ -410,13 +290,22 @@ impl World {
         if is_good {
             self.good(index, &op)?;
         }
-        let is_written_through = op.what.is_cached() && self.published.is_write_through(op.unit, op.start);
+        let unit = op.what.writes(op.unit).map_or(op.unit, |written| written.unit);
+        let is_written_through = op.what.is_cached() && self.published.is_write_through(unit, op.start);
+        if is_good
+            && let Some(Written { unit, lba, blocks, content: Content::Copied { .. } }) =
+                op.what.writes(op.unit)
+        {
+            self.oracle.copied(unit, lba, blocks, tag)?;
+        }
         self.write_ended(index, tag, op, is_good.then_some(op.what.is_forced() || is_written_through));
         if is_good {
             match op.what {
                 What::Read { lba, blocks } => self.check_read(op, lba, blocks, &completion.data)?,
                 What::Swap { lba, old } => self.oracle.read(op.unit, lba, old, op.start, self.step)?,
                 What::Sync => self.oracle.synced(op.unit, op.start),
+                What::Populate { lba, blocks } => self.populated(index, tag, op, lba, blocks),
+                What::Token(made) => self.token_told(made, &completion.data),
                 _ => {}
             }
         }
@@ -476,8 +365,12 @@ impl World {
     }
 
     fn write_ended(&mut self, index: usize, tag: u64, op: Op, good: Option<bool>) {
-        if let Some((lba, blocks, _)) = op.what.writes() {
-            self.oracle.write_ends(op.unit, lba, blocks, tag, good, self.step);
+        if let Some(Written { unit, lba, blocks, .. }) = op.what.writes(op.unit) {
+            // What is refused, or aborted, may have begun, and goes on.
+            if matches!(op.what, What::Sanitize { .. }) && good.is_none() {
+                return;
+            }
+            self.oracle.write_ends(unit, lba, blocks, tag, good, self.step);
             let client = self.sessions[index].client;
             self.unended[client].remove(&tag);
         }
@@ -522,22 +415,4 @@ impl World {
             self.lose(index);
         }
     }
-}
-
-/// MODE SELECT(6) of the caching page.
-fn select(lun: u64, write_cache: bool) -> Command {
-    let mut list = vec![0; 24];
-    list[4..7].copy_from_slice(&[0x08, 18, if write_cache { 0x04 } else { 0 }]);
-    let mut cdb = [0; 16];
-    cdb[..5].copy_from_slice(&[0x15, 0x10, 0, 0, 24]);
-    Command::write(lun, cdb, list)
-}
-
-/// Blocks with the stamps of a write.
-pub(super) fn stamped(op: u64, lba: u64, blocks: u32, block_bytes: u32) -> Vec<u8> {
-    let mut bytes = vec![0; (blocks * block_bytes) as usize];
-    for (lba, block) in (lba..).zip(bytes.chunks_exact_mut(block_bytes as usize)) {
-        fill(block, stamp(op, lba));
-    }
-    bytes
 }

@@ -19,7 +19,7 @@ use lunette_initiator::scsi::{Sense, cdb};
 use lunette_initiator::{Config, Offer, Serial};
 
 use super::oracle::{Content, Step};
-use super::session::stamped;
+use super::what::stamped;
 use super::world::{DiskOptions, Options, TARGET, World};
 
 const BLOCK_BYTES: u32 = 512;

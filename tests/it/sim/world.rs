@@ -1,10 +1,10 @@
 //! A world: reactors, control, disks and initiators on one thread, with every message and byte under the world's hand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use lunette::bdev::{Bdev, ChannelState};
+use lunette::bdev::{Bdev, ChannelState, Op};
 use lunette::buf::{Class, Pool};
 use lunette::control::access::InitiatorGroup;
 use lunette::control::auth::Auth;
@@ -30,6 +30,7 @@ use lunette::time::Tick;
 use super::oracle::{Oracle, Step};
 use super::session::Session;
 use super::views::Published;
+use super::what::Made;
 
 /// The one target.
 pub(super) const TARGET: &str = "iqn.2026-01.sim:t";
@@ -116,6 +117,13 @@ pub(super) struct World {
     /// The client of each initiator name, and that which asked for each op.
     pub(super) names: BTreeMap<String, usize>,
     pub(super) askers: BTreeMap<u64, usize>,
+    /// Tokens that somebody knows, and what they stand for.
+    pub(super) tokens: Vec<Vec<u8>>,
+    pub(super) made: Vec<Made>,
+    /// Each SANITIZE that was asked for, and the disks that a chore is at work on.
+    pub(super) sanitizes: BTreeSet<u64>,
+    chores: BTreeSet<usize>,
+    removed: BTreeSet<UnitId>,
     hash: u64,
     pub(super) trace: Option<Vec<String>>,
 }
@@ -133,6 +141,8 @@ impl World {
             let (lane, from_control) = channel(1024, no_waker());
             lanes.push(lane);
             let (inbox, receiver) = ports.next().expect("one a reactor");
+            // What control tells first, where it is asked to.
+            assert!(inbox.send(ToReactor::Secret([7; 16])).is_ok(), "a new inbox has room");
             core(ReactorId(id), from_control, (inbox, receiver), peers.clone(), &options)
         });
         let cores = cores.collect();
@@ -191,6 +201,11 @@ impl World {
             published: Published::default(),
             names: BTreeMap::new(),
             askers: BTreeMap::new(),
+            tokens: Vec::new(),
+            made: Vec::new(),
+            sanitizes: BTreeSet::new(),
+            chores: BTreeSet::new(),
+            removed: BTreeSet::new(),
             hash: 0xcbf2_9ce4_8422_2325,
             trace: None,
         }
@@ -265,12 +280,24 @@ impl World {
             for note in disk.take_notes() {
                 match note {
                     Note::Landed { lba, stamp } => {
-                        self.oracle.landed(unit, lba, stamp, self.step)?;
-                        // Whose zeroes they are no stamp tells.
-                        if let Some(client) = self.askers.get(&(stamp >> 16)) {
-                            self.published.may_land(unit, *client)?;
+                        let ops = self.oracle.landed(unit, lba, stamp, self.step)?;
+                        let clients = ops.iter().filter_map(|op| self.askers.get(op));
+                        let mut verdicts = clients.map(|client| self.published.may_land(unit, *client));
+                        // Who it was cannot always be told.
+                        if let Some(Err(error)) = verdicts.next()
+                            && verdicts.all(|verdict| verdict.is_err())
+                        {
+                            return Err(error);
+                        }
+                        if self.chores.contains(&unit) && !ops.iter().any(|op| self.sanitizes.contains(op)) {
+                            return Err(format!(
+                                "unit {unit} block {lba}: {stamp:#x} of {ops:?} landed while it is sanitized"
+                            ));
                         }
                     }
+                    // A chore needs no LUN that leads to its unit.
+                    Note::Beyond { reactor, op }
+                        if self.chores.contains(&unit) && self.is_within(unit, reactor, op) => {}
                     Note::Beyond { reactor, op } => {
                         return Err(format!(
                             "unit {unit}: {op:?} by {reactor:?}, which had acknowledged its end"
@@ -280,6 +307,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a reactor may take the unit to be large enough, be it mapped or not.
+    fn is_within(&self, unit: usize, reactor: ReactorId, op: Op) -> bool {
+        let end = op.extent().map_or(0, |(lba, blocks)| lba + u64::from(blocks));
+        let sizes = &self.cores[usize::from(reactor.0)].sizes;
+        sizes.iter().any(|limit| limit.unit == unit && end <= limit.blocks)
     }
 
     /// Passes one message on to a reactor.
@@ -292,11 +326,22 @@ impl World {
         {
             self.published.answered((id, *asked), self.step);
         }
+        let mut begun = None;
+        if let ToReactor::Chore { unit, .. } = &message
+            && !self.removed.contains(unit)
+            && let Some(&unit) = self.units.get(unit)
+        {
+            self.chores.insert(unit);
+            begun = Some(unit);
+        }
         if let ToReactor::Barrier { id, change } = &message {
             self.published.sent(*id, change, &self.units);
             match change {
                 Change::Unit { view, .. } => {
                     if let Some(&unit) = self.units.get(&view.id) {
+                        if view.chore.is_none() {
+                            self.chores.remove(&unit);
+                        }
                         core.sizes.push(Limit { barrier: Some(*id), unit, blocks: view.blocks });
                     }
                 }
@@ -308,8 +353,10 @@ impl World {
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks });
                     }
                 }
-                Change::RemoveUnit { unit } => {
-                    if let Some(&unit) = self.units.get(unit) {
+                Change::RemoveUnit { unit: gone } => {
+                    if let Some(&unit) = self.units.get(gone) {
+                        self.chores.remove(&unit);
+                        self.removed.insert(*gone);
                         core.mapped.push(Limit { barrier: Some(*id), unit, blocks: 0 });
                     }
                 }
@@ -327,6 +374,9 @@ impl World {
         }
         assert!(core.inbox.send(message).is_ok(), "a reactor's inbox holds what a world can say");
         self.limit(id);
+        if let Some(unit) = begun {
+            self.note(|| format!("unit {unit} is being sanitized"), &[30]);
+        }
         true
     }
 

@@ -187,7 +187,7 @@ impl Part {
                 return None;
             }
             // What a namespace keeps of it, its controller makes and checks.
-            (Op::ReadProtected { .. } | Op::WriteProtected { .. }, _) => return None,
+            (Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. }, _) => return None,
         };
         command.opcode = opcode;
         command.cdw10[2] |= flags;

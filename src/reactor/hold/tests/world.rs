@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// By ITT: status and, of sense data, the key.
     pub(super) ends: BTreeMap<u8, (u8, u8)>,
     /// By ITT: target transfer tag.
-    pub(super) r2ts: BTreeMap<u8, [u8; 4]>,
+    pub(super) r2ts: BTreeMap<u8, [u8; 16]>,
 }
 
 pub(super) struct World {
@@ -131,7 +131,7 @@ impl World {
                     let key = if data_bytes > 0 { pdu[48 + 2 + 2] & 0xf } else { 0 };
                     assert_eq!(session.ends.insert(itt, (pdu[3], key)), None);
                 }
-                0x31 => drop(session.r2ts.insert(itt, [pdu[20], pdu[21], pdu[22], pdu[23]])),
+                0x31 => drop(session.r2ts.insert(itt, pdu[8..24].try_into().unwrap())),
                 0x25 if pdu[1] & 1 != 0 => assert_eq!(session.ends.insert(itt, (pdu[3], 0)), None),
                 0x25 => {}
                 other => panic!("a PDU {other:#04x}"),
@@ -256,8 +256,9 @@ impl World {
     pub(super) fn send_data(&mut self, session: usize, itt: u8) {
         let session = &mut self.sessions[session];
         let mut pdu = [0; 48];
-        (pdu[0], pdu[1], pdu[6], pdu[19]) = (0x05, 0x80, 2, itt);
-        pdu[20..24].copy_from_slice(&session.r2ts.remove(&itt).unwrap());
+        (pdu[0], pdu[1], pdu[6]) = (0x05, 0x80, 2);
+        // LUN and tags.
+        pdu[8..24].copy_from_slice(&session.r2ts.remove(&itt).unwrap());
         session.wire.send(&pdu);
         session.wire.send(&[9; 512]);
         session.wire.deliver_to_target(usize::MAX);

@@ -1,0 +1,159 @@
+//! SCSI commands for devices that take them as they are ([`Op::Pass`](super::Op::Pass)): what is asked, what is told.
+
+/// Such a device.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Passes {
+    /// Its READ and WRITE commands count blocks as SBC's and MMC's do, so that a long one can be done in pieces ([`piece`]).
+    pub is_blocks: bool,
+}
+
+/// Which way the data of a passed command go, as its initiator says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// There are none.
+    None,
+    /// To the initiator.
+    In,
+    /// From the initiator.
+    Out,
+}
+
+/// How a device ended a command: in its own words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// SCSI status.
+    pub status: u8,
+    /// Bytes of the data that were not moved.
+    pub residual_bytes: u32,
+    /// How long its sense data are.
+    pub sense_bytes: usize,
+}
+
+/// A READ or WRITE of more is refused where its commands are passed on.
+pub const CUT_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// The most sense data there are (SPC-5 §4.4.1).
+pub const SENSE_BYTES_MAX: usize = 252;
+
+/// Where a CDB has its blocks.
+struct Layout {
+    lba: (usize, usize),
+    blocks: (usize, usize),
+}
+
+/// READ and WRITE of 6, 10, 12 and 16 bytes (SBC-4 §5.10 to §5.15, §5.40 to §5.44).
+const fn layout(opcode: u8) -> Option<Layout> {
+    match opcode {
+        0x08 | 0x0a => Some(Layout { lba: (1, 3), blocks: (4, 1) }),
+        0x28 | 0x2a => Some(Layout { lba: (2, 4), blocks: (7, 2) }),
+        0xa8 | 0xaa => Some(Layout { lba: (2, 4), blocks: (6, 4) }),
+        0x88 | 0x8a => Some(Layout { lba: (2, 8), blocks: (10, 4) }),
+        _ => None,
+    }
+}
+
+/// Blocks that a READ or WRITE moves, if it is one: its data are as many blocks as they are.
+pub fn blocks(cdb: &[u8; 16]) -> Option<u32> {
+    let [opcode, ..] = *cdb;
+    let blocks = u32::try_from(field(cdb, layout(opcode)?.blocks)).ok()?;
+    // SBC-4 §5.10: in six bytes, 0 stands for 256.
+    Some(if blocks == 0 && opcode & 0xe0 == 0 { 256 } else { blocks })
+}
+
+/// The READ or WRITE of some of the blocks of one: `count` of them, `skip` behind its first. The same in all else.
+pub fn piece(cdb: &[u8; 16], skip: u32, count: u32) -> [u8; 16] {
+    let [opcode, high, ..] = *cdb;
+    let mut piece = *cdb;
+    if let Some(Layout { lba, blocks }) = layout(opcode) {
+        // What does not fit wraps, as the device said no to the first block already, or will.
+        put(&mut piece, lba, field(cdb, lba).wrapping_add(u64::from(skip)));
+        put(&mut piece, blocks, u64::from(count));
+        if opcode & 0xe0 == 0 {
+            // The upper three bits of byte 1 are no address.
+            piece[1] = piece[1] & 0x1f | high & 0xe0;
+        }
+    }
+    piece
+}
+
+/// How many bytes of sixteen are the CDB: its operation code says so (SPC-5 §4.2.5.1). Of a vendor's own nobody knows: ten,
+/// where no more are used.
+pub fn cdb_bytes(cdb: &[u8; 16]) -> u8 {
+    let [opcode, .., a, b, c, d, e, f] = *cdb;
+    match opcode >> 5 {
+        0 => 6,
+        1 | 2 => 10,
+        5 => 12,
+        6 | 7 if [a, b, c, d, e, f] == [0; 6] => 10,
+        _ => 16,
+    }
+}
+
+fn field(cdb: &[u8; 16], (at, bytes): (usize, usize)) -> u64 {
+    cdb.iter().skip(at).take(bytes).fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+fn put(cdb: &mut [u8; 16], (at, bytes): (usize, usize), value: u64) {
+    let value = value.to_be_bytes();
+    let low = value.iter().skip(value.len().saturating_sub(bytes));
+    for (to, byte) in cdb.iter_mut().skip(at).zip(low) {
+        *to = *byte;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cdb(bytes: &[u8]) -> [u8; 16] {
+        let mut cdb = [0; 16];
+        cdb[..bytes.len()].copy_from_slice(bytes);
+        cdb
+    }
+
+    #[test]
+    fn reads_and_writes_are_cut() {
+        for (whole, count, part) in [
+            (cdb(&[0x08, 0xff, 0xff, 0xf0, 0, 7]), 256, cdb(&[0x08, 0xe0, 0x00, 0x00, 9, 7])),
+            (cdb(&[0x0a, 0x00, 0x01, 0x02, 20, 0]), 20, cdb(&[0x0a, 0x00, 0x01, 0x12, 9, 0])),
+            (
+                cdb(&[0x28, 0x08, 1, 2, 3, 0xf4, 5, 0x04, 0x00, 0x80]),
+                1024,
+                cdb(&[0x28, 0x08, 1, 2, 4, 0x04, 5, 0, 9, 0x80]),
+            ),
+            (
+                cdb(&[0xaa, 0, 0, 0, 0, 1, 0, 2, 0, 0, 6, 7]),
+                0x2_0000,
+                cdb(&[0xaa, 0, 0, 0, 0, 0x11, 0, 0, 0, 9, 6, 7]),
+            ),
+            (
+                [0x88, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 1, 1, 2, 3],
+                257,
+                [0x88, 0, 0, 0, 0, 1, 0, 0, 0, 0x0f, 0, 0, 0, 9, 2, 3],
+            ),
+        ] {
+            assert_eq!(blocks(&whole), Some(count), "{whole:02x?}");
+            assert_eq!(piece(&whole, 16, 9), part, "{whole:02x?}");
+        }
+        let other = cdb(&[0x34, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!((blocks(&other), piece(&other, 16, 9)), (None, other));
+    }
+
+    #[test]
+    fn an_operation_code_says_how_long_its_cdb_is() {
+        for (opcode, bytes) in [
+            (0x1f, 6),
+            (0x20, 10),
+            (0x5f, 10),
+            (0x7f, 16),
+            (0x83, 16),
+            (0xa0, 12),
+            (0xbf, 12),
+            (0xc0, 10),
+            (0xff, 10),
+        ] {
+            assert_eq!(cdb_bytes(&cdb(&[opcode])), bytes, "{opcode:02x}");
+        }
+        assert_eq!(cdb_bytes(&[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]), 16);
+    }
+}

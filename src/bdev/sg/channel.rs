@@ -1,0 +1,277 @@
+//! One reactor's way to a passed-through device: an open file of its own, which is polled.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use super::slots::{Answer, Slots, read};
+use super::told;
+use super::worker::Link;
+use super::{FLIGHTS_MAX, Opened, Shared};
+use crate::bdev::pass::{Flow, Told};
+use crate::bdev::queue::DoneQueue;
+use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
+use crate::slab::Key;
+use crate::time::Tick;
+
+#[derive(Debug)]
+pub(super) struct SgChannel {
+    shared: Arc<Shared>,
+    link: Way,
+    slots: Slots,
+    flights: [Flight; FLIGHTS_MAX],
+    /// The file wakes the reactor: while it has commands.
+    is_watched: bool,
+    /// What ended.
+    ended: DoneQueue,
+}
+
+/// The way to the device.
+#[derive(Debug)]
+enum Way {
+    /// It has not been found yet.
+    Absent,
+    /// A file is being opened.
+    Opening(Arc<Link>),
+    Ready {
+        link: Arc<Link>,
+        file: Arc<OwnedFd>,
+    },
+    Gone,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+/// What a slot is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flight {
+    Free,
+    /// The driver has it; so many bytes were moved by the parts before this one, and so many this one moves.
+    Asked {
+        done_bytes: u32,
+        part_bytes: u32,
+    },
+    /// It has ended, and how has not been asked yet.
+    Told {
+        tag: Key,
+        told: Told,
+    },
+}
+
+impl SgChannel {
+    pub(super) fn new(shared: Arc<Shared>) -> SgChannel {
+        let mut channel = SgChannel {
+            shared,
+            link: Way::Absent,
+            slots: Slots::new(FLIGHTS_MAX),
+            flights: [Flight::Free; FLIGHTS_MAX],
+            is_watched: false,
+            ended: DoneQueue::new(),
+        };
+        channel.connect();
+        channel
+    }
+
+    /// Gets a file once the device has been found.
+    fn connect(&mut self) {
+        if let (Way::Absent, Some(opened)) = (&self.link, self.shared.opened.get()) {
+            self.link = match Link::new() {
+                Ok(link) if opened.worker.open(&link) => Way::Opening(link),
+                _ => Way::Gone,
+            };
+        }
+        if let Way::Opening(link) = &self.link
+            && let Some(opened) = link.opened()
+        {
+            self.link = match opened {
+                Ok(file) => Way::Ready { link: Arc::clone(link), file },
+                Err(_) => Way::Gone,
+            };
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.flights.iter().filter(|flight| matches!(flight, Flight::Asked { .. })).count()
+    }
+
+    /// Has the file wake the reactor if and only if something is to come.
+    fn watch(&mut self) {
+        let is_wanted = self.asked() > 0;
+        if let Way::Ready { link, file } = &self.link
+            && is_wanted != self.is_watched
+        {
+            link.watch(file, is_wanted);
+            self.is_watched = is_wanted;
+        }
+    }
+
+    /// Asks the device for a command, or for what is left of it from `done_bytes` on.
+    fn ask(&mut self, slot: usize, done_bytes: u32) {
+        let Some(opened) = self.shared.opened.get() else { return };
+        let Some((Io { op: Op::Pass { cdb, flow, bytes }, .. }, _)) = self.slots.get(slot) else { return };
+        let (cdb, part_bytes) = opened.part(cdb, done_bytes, *bytes);
+        let (flow, timeout_ms) = (*flow, opened.timeout_ms(&cdb, self.shared.timeout_ms));
+        let ask = self.slots.ask(slot, cdb, (flow, done_bytes as usize, part_bytes), timeout_ms);
+        self.flights[slot] = Flight::Asked { done_bytes, part_bytes };
+        let is_sent = match &self.link {
+            Way::Ready { link, file } => opened.worker.ask(link, file, slot, ask),
+            _ => false,
+        };
+        if !is_sent {
+            // Cannot be: the queue holds what all channels have.
+            self.slots.answered(slot);
+            self.end(slot, Err(IoError::Aborted));
+        }
+    }
+
+    /// A command is over.
+    fn end(&mut self, slot: usize, told: Result<Told, IoError>) {
+        let Some(io) = self.slots.take(slot) else { return };
+        self.flights[slot] = match told {
+            Ok(told) => Flight::Told { tag: io.tag, told },
+            Err(_) => Flight::Free,
+        };
+        self.ended.push(Done { tag: io.tag, data: io.data, result: told.map(drop) });
+    }
+
+    fn answered(&mut self, answer: &Answer) {
+        let slot = answer.slot;
+        let Some(&Flight::Asked { done_bytes, part_bytes }) = self.flights.get(slot) else { return };
+        if !self.slots.answered(slot) {
+            return;
+        }
+        let block_bytes = self.shared.opened.get().and_then(Opened::block_bytes);
+        let Some((io, sense)) = self.slots.get(slot) else { return };
+        let Op::Pass { cdb, flow, bytes } = io.op else { return };
+        let told = told::of_answer(answer, sense).map(|told| {
+            let moved = done_bytes + part_bytes.saturating_sub(told.residual_bytes);
+            Told { residual_bytes: bytes.saturating_sub(moved), ..told }
+        });
+        let is_whole = told.is_ok_and(|told| told.status == 0)
+            && answer.residual_bytes == 0
+            && done_bytes + part_bytes < bytes;
+        if is_whole {
+            return self.ask(slot, done_bytes + part_bytes);
+        }
+        if let (Ok(told), Flow::In, Some(data)) = (told, flow, &mut io.data) {
+            let moved = bytes.saturating_sub(told.residual_bytes) as usize;
+            if let Some(data) = data.get_mut(..moved) {
+                told::amend(&cdb, block_bytes, data);
+            }
+        }
+        self.end(slot, told);
+    }
+
+    /// Takes in what has come back.
+    fn collect(&mut self) {
+        while let Way::Ready { link, .. } = &self.link
+            && let Some((slot, errno)) = link.refused()
+        {
+            self.slots.answered(slot);
+            let done_bytes = match self.flights.get(slot) {
+                Some(&Flight::Asked { done_bytes, .. }) => done_bytes,
+                _ => 0,
+            };
+            let Some((io, sense)) = self.slots.get(slot) else { continue };
+            let Op::Pass { bytes, .. } = io.op else { continue };
+            let told = told::of_refusal(errno, sense);
+            let told = told.map(|told| Told { residual_bytes: bytes.saturating_sub(done_bytes), ..told });
+            self.end(slot, told);
+        }
+        // As many as can have come.
+        for _ in 0..self.asked() {
+            let Way::Ready { file, .. } = &self.link else { return };
+            match read(file.as_fd()) {
+                Ok(Some(answer)) => self.answered(&answer),
+                Ok(None) => return,
+                Err(_) => return self.lose(),
+            }
+        }
+    }
+
+    /// Nothing more comes from the file. What the driver has keeps its memory for ever.
+    fn lose(&mut self) {
+        self.link = Way::Gone;
+        for slot in 0..FLIGHTS_MAX {
+            if let Flight::Asked { .. } = self.flights[slot]
+                && let Some(tag) = self.slots.abandon(slot)
+            {
+                self.flights[slot] = Flight::Free;
+                self.ended.push(Done { tag, data: None, result: Err(IoError::Gone) });
+            }
+        }
+    }
+}
+
+impl Channel for SgChannel {
+    fn state(&self) -> ChannelState {
+        match self.link {
+            Way::Absent | Way::Opening(_) => ChannelState::Opening,
+            Way::Ready { .. } => ChannelState::Ready,
+            Way::Gone => ChannelState::Gone,
+        }
+    }
+
+    fn submit(&mut self, io: Io, _now: Tick) -> Result<(), Refused> {
+        self.connect();
+        match self.state() {
+            ChannelState::Opening => return Err(Refused::NotReady(io)),
+            ChannelState::Gone => return Err(Refused::Gone(io)),
+            ChannelState::Ready if self.ended.is_full() => return Err(Refused::Full(io)),
+            ChannelState::Ready => {}
+        }
+        let Op::Pass { .. } = io.op else {
+            self.ended.push(Done { tag: io.tag, data: io.data, result: Err(IoError::Unsupported) });
+            return Ok(());
+        };
+        let Some(slot) = self.flights.iter().position(|flight| *flight == Flight::Free) else {
+            return Err(Refused::Full(io));
+        };
+        self.slots.put(slot, io);
+        self.ask(slot, 0);
+        self.watch();
+        Ok(())
+    }
+
+    fn told(&mut self, tag: Key, sense: &mut [u8]) -> Option<Told> {
+        let is_it = |flight: &Flight| matches!(flight, Flight::Told { tag: of, .. } if *of == tag);
+        let slot = self.flights.iter().position(is_it)?;
+        let Flight::Told { told, .. } = std::mem::replace(&mut self.flights[slot], Flight::Free) else {
+            return None;
+        };
+        let sense_bytes = told.sense_bytes.min(sense.len());
+        sense[..sense_bytes].copy_from_slice(&self.slots.sense(slot)[..sense_bytes]);
+        Some(Told { sense_bytes, ..told })
+    }
+
+    fn kick(&mut self) {}
+
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
+        self.connect();
+        self.collect();
+        self.watch();
+        self.ended.poll(out, max);
+    }
+
+    /// The driver has no way to take one command back.
+    fn cancel(&mut self, _tag: Key) {}
+
+    fn fence(&mut self) -> Fence {
+        Fence::Cannot
+    }
+
+    fn wake(&self) -> Wake {
+        match &self.link {
+            _ if !self.ended.is_empty() => Wake::MustPoll,
+            Way::Ready { link, .. } if self.asked() > 0 => Wake::Fd(link.fd()),
+            _ => Wake::Idle,
+        }
+    }
+
+    fn in_flight(&self) -> u32 {
+        u32::try_from(self.asked()).unwrap_or(u32::MAX) + self.ended.len()
+    }
+}

@@ -1,0 +1,187 @@
+//! SCSI devices of this host, passed through: what the kernel calls `/dev/sgN`.
+//!
+//! Commands go to the device as they came and its data, status and sense data come back as they are ([`Op::Pass`]); it can do
+//! nothing else. The driver's asynchronous interface is used: written to by a helper thread, as that may sleep, and polled
+//! by reactors, each of which has an open file, and with it a queue of commands, of its own.
+//!
+//! Nothing is emulated here, with one exception: how much the device takes at once is told as the lesser of what it and the
+//! way to it can do ([`told`]). READ and WRITE of more than the host adapter moves at once are done in parts.
+//!
+//! [`Op::Pass`]: super::Op::Pass
+
+mod channel;
+mod identify;
+mod open;
+mod slots;
+mod told;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+pub use self::identify::About;
+pub use self::open::{OpenError, is_generic};
+
+use self::channel::SgChannel;
+use self::open::Sg;
+use self::worker::{Door, Worker};
+use super::pass::{self, Passes};
+use super::{Bdev, Channel, Info, Offloads};
+use crate::id::ReactorId;
+
+/// Commands of one open file: the driver takes no more.
+const FLIGHTS_MAX: usize = 16;
+/// What takes long may take four hours.
+const LONG_MS: u32 = 4 * 60 * 60 * 1000;
+
+/// What to pass through.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recipe {
+    /// The operator's name for it.
+    pub name: String,
+    /// The device.
+    pub path: PathBuf,
+    /// Only commands that are known to change nothing are passed on.
+    pub read_only: bool,
+    /// How long a command may take that neither moves nor erases a medium.
+    pub timeout_ms: u32,
+    /// What it said of itself when it was served first: another one that has its path by now is not served in its stead.
+    pub uuid: Option<[u8; 16]>,
+}
+
+/// A device that is passed through. Until it was found by [`Bdev::probe`] it has no blocks, and its channels are opening.
+#[derive(Debug)]
+pub struct SgDisk {
+    recipe: Recipe,
+    shared: Arc<Shared>,
+    door: Arc<dyn OpensFirst>,
+}
+
+/// What its channels share.
+#[derive(Debug)]
+struct Shared {
+    timeout_ms: u32,
+    opened: OnceLock<Opened>,
+}
+
+/// A device that was found.
+#[derive(Debug)]
+struct Opened {
+    about: About,
+    /// What the host adapter moves by one command.
+    part_bytes_max: u32,
+    worker: Worker,
+}
+
+/// Opens the device when it is not known yet which one it is.
+trait OpensFirst: Send + Sync + std::fmt::Debug {
+    /// What opens the very same again, and what the host adapter moves at once.
+    fn open_first(&self) -> Result<(Arc<dyn Door>, u32), OpenError>;
+}
+
+impl SgDisk {
+    /// A device that is not open yet. It touches nothing.
+    pub fn new(recipe: Recipe) -> SgDisk {
+        let door = Arc::new(Sg(recipe.path.clone()));
+        SgDisk::behind(recipe, door)
+    }
+
+    fn behind(recipe: Recipe, door: Arc<dyn OpensFirst>) -> SgDisk {
+        let shared = Arc::new(Shared { timeout_ms: recipe.timeout_ms, opened: OnceLock::new() });
+        SgDisk { recipe, shared, door }
+    }
+
+    /// Finds the device, where that was not done. It may block: for helper threads.
+    ///
+    /// # Errors
+    /// It is not there, another one is, or it is none that can be passed through.
+    pub fn find(&self) -> Result<(), OpenError> {
+        if self.shared.opened.get().is_some() {
+            return Ok(());
+        }
+        let (door, part_bytes_max) = self.door.open_first()?;
+        let system = |source| OpenError::System { path: self.recipe.path.clone(), source };
+        let about = door
+            .open()
+            .and_then(|file| identify::identify(std::os::fd::AsFd::as_fd(&file)))
+            .map_err(system)?;
+        if self.recipe.uuid.is_some_and(|uuid| uuid != about.uuid) {
+            return Err(OpenError::Another { path: self.recipe.path.clone(), product: about.product });
+        }
+        let worker = Worker::start(&self.recipe.name, door).map_err(system)?;
+        // Two at once find the same.
+        let _ = self.shared.opened.set(Opened { about, part_bytes_max, worker });
+        Ok(())
+    }
+
+    /// What is known of it, once it was found.
+    pub fn about(&self) -> Option<&About> {
+        self.shared.opened.get().map(|opened| &opened.about)
+    }
+}
+
+impl Opened {
+    /// Bytes of a block, where there are blocks that a unit can have.
+    fn block_bytes(&self) -> Option<u32> {
+        let is_fit = |bytes: &u32| matches!(bytes, 512 | 1024 | 2048 | 4096);
+        self.about.capacity.map(|(_, block_bytes)| block_bytes).filter(is_fit)
+    }
+
+    /// What the device is asked for behind `done_bytes` of a command of `bytes`: all that is left, unless it can be cut and has to.
+    fn part(&self, cdb: &[u8; 16], done_bytes: u32, bytes: u32) -> ([u8; 16], u32) {
+        let left = bytes - done_bytes;
+        let whole = (*cdb, left);
+        let Some(block_bytes) = self.block_bytes() else { return whole };
+        let blocks_max = self.part_bytes_max / block_bytes;
+        let is_agreed = pass::blocks(cdb)
+            .and_then(|blocks| blocks.checked_mul(block_bytes))
+            .is_some_and(|of_blocks| of_blocks == bytes);
+        if !is_agreed || bytes <= self.part_bytes_max || blocks_max == 0 {
+            return whole;
+        }
+        let blocks = (left / block_bytes).min(blocks_max);
+        (pass::piece(cdb, done_bytes / block_bytes, blocks), blocks * block_bytes)
+    }
+
+    fn timeout_ms(&self, cdb: &[u8; 16], usual_ms: u32) -> u32 {
+        if told::takes_long(cdb) { LONG_MS.max(usual_ms) } else { usual_ms }
+    }
+}
+
+impl Bdev for SgDisk {
+    fn info(&self) -> Info {
+        let opened = self.shared.opened.get();
+        let block_bytes = opened.and_then(Opened::block_bytes);
+        let blocks = opened.map_or(0, |opened| match (block_bytes, opened.about.capacity) {
+            (Some(_), Some((blocks, _))) => blocks.max(1),
+            // It is there, and nobody asks it for blocks.
+            _ => 1,
+        });
+        Info {
+            name: self.recipe.name.clone(),
+            blocks,
+            block_bytes: block_bytes.unwrap_or(512),
+            physical_block_bytes: block_bytes.unwrap_or(512),
+            read_only: self.recipe.read_only,
+            write_cache: false,
+            rotational: false,
+            uuid: opened.map_or(self.recipe.uuid.unwrap_or_default(), |opened| opened.about.uuid),
+            unmap: None,
+            offloads: Offloads::default(),
+            protection: None,
+            passes: Some(Passes { is_blocks: block_bytes.is_some() }),
+        }
+    }
+
+    fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
+        Box::new(SgChannel::new(Arc::clone(&self.shared)))
+    }
+
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.find()?)
+    }
+}

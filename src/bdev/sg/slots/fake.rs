@@ -1,0 +1,137 @@
+//! The driver and a device behind it, for tests: the other end of a socket that stands for the open file. Headers are messages,
+//! so the calls are the very ones that a real file is used by.
+#![expect(unsafe_code, reason = "plays the kernel, which follows the addresses in headers")]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::{FROM_DEVICE, HEADER_BYTES, Header, TO_DEVICE};
+use crate::bdev::pass::SENSE_BYTES_MAX;
+use crate::bdev::sg::worker::Door;
+use crate::bdev::sg::{OpenError, OpensFirst};
+
+/// A command as the driver gets it.
+pub(in crate::bdev::sg) struct Command<'a> {
+    /// As long as is said.
+    pub(in crate::bdev::sg) cdb: &'a [u8],
+    /// Its data go to the device.
+    pub(in crate::bdev::sg) is_out: bool,
+    pub(in crate::bdev::sg) data: &'a mut [u8],
+    pub(in crate::bdev::sg) timeout_ms: u32,
+}
+
+/// What becomes of a command.
+pub(in crate::bdev::sg) enum Reply {
+    Ended {
+        status: u8,
+        host: u16,
+        sense: Vec<u8>,
+        /// Bytes of data that were not moved.
+        residual: usize,
+    },
+    /// The next one is answered first.
+    Later,
+    /// It goes well, and the device is pulled out then.
+    Last,
+    /// The device is pulled out.
+    Gone,
+}
+
+impl Reply {
+    pub(in crate::bdev::sg) const GOOD: Reply =
+        Reply::Ended { status: 0, host: 0, sense: Vec::new(), residual: 0 };
+}
+
+type Device = dyn Fn(Command<'_>) -> Reply + Send + Sync;
+
+/// It.
+pub(in crate::bdev::sg) struct Fake {
+    device: Arc<Device>,
+    part_bytes_max: u32,
+}
+
+impl Fake {
+    pub(in crate::bdev::sg) fn new(
+        part_bytes_max: u32,
+        device: impl Fn(Command<'_>) -> Reply + Send + Sync + 'static,
+    ) -> Arc<Fake> {
+        Arc::new(Fake { device: Arc::new(device), part_bytes_max })
+    }
+}
+
+impl std::fmt::Debug for Fake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fake")
+    }
+}
+
+impl OpensFirst for Fake {
+    fn open_first(&self) -> Result<(Arc<dyn Door>, u32), OpenError> {
+        Ok((Arc::new(Behind(Arc::clone(&self.device))), self.part_bytes_max))
+    }
+}
+
+struct Behind(Arc<Device>);
+
+impl Door for Behind {
+    fn open(&self) -> io::Result<OwnedFd> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let device = Arc::clone(&self.0);
+        std::thread::spawn(move || serve(&theirs, &*device));
+        Ok(ours)
+    }
+}
+
+/// Until the file is closed or the device gone.
+fn serve(file: &OwnedFd, device: &Device) {
+    let mut later = None;
+    loop {
+        let mut bytes = [0_u8; HEADER_BYTES];
+        if rustix::io::read(file, &mut bytes) != Ok(HEADER_BYTES) {
+            return;
+        }
+        // SAFETY: what was written were the bytes of a header.
+        let mut header: Header = unsafe { std::mem::transmute(bytes) };
+        let data = header.dxfer_len as usize;
+        let data = match header.dxferp.is_null() {
+            true => &mut [],
+            // SAFETY: who wrote it keeps the memory until it is answered, and does not touch it.
+            false => unsafe { std::slice::from_raw_parts_mut(header.dxferp.cast(), data) },
+        };
+        // SAFETY: as above.
+        let cdb = unsafe { std::slice::from_raw_parts(header.cmdp, header.cmd_len.into()) };
+        assert_eq!(header.dxfer_len == 0, !matches!(header.dxfer_direction, TO_DEVICE | FROM_DEVICE));
+        assert_eq!(usize::from(header.mx_sb_len), SENSE_BYTES_MAX);
+        let is_out = header.dxfer_direction == TO_DEVICE;
+        match device(Command { cdb, is_out, data, timeout_ms: header.timeout }) {
+            Reply::Gone => return,
+            Reply::Last => return answer(file, header),
+            Reply::Later => later = Some(header),
+            Reply::Ended { status, host, sense, residual } => {
+                // SAFETY: as above.
+                let place = unsafe { std::slice::from_raw_parts_mut(header.sbp, SENSE_BYTES_MAX) };
+                place[..sense.len()].copy_from_slice(&sense);
+                header.status = status;
+                header.host_status = host;
+                header.sb_len_wr = u8::try_from(sense.len()).unwrap();
+                header.resid = i32::try_from(residual).unwrap();
+                answer(file, header);
+                if let Some(header) = later.take() {
+                    answer(file, header);
+                }
+            }
+        }
+    }
+}
+
+fn answer(file: &OwnedFd, header: Header) {
+    // SAFETY: the header is as long as is said.
+    let written = unsafe { libc::write(file.as_fd().as_raw_fd(), (&raw const header).cast(), HEADER_BYTES) };
+    // Else who asked is gone.
+    let _ = usize::try_from(written);
+}

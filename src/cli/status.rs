@@ -1,0 +1,384 @@
+//! `lunette status`, `sessions` and `kick`: what a running daemon serves, to whom, and whether all is well.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::rpc::{SOCKET, call};
+use super::table::table;
+use super::{Failed, print};
+use crate::rpc::json::{Json, object};
+
+/// `lunette status` and `lunette sessions`.
+#[derive(Clone, Debug, Args)]
+pub struct Look {
+    /// The daemon's socket
+    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lunette kick`.
+#[derive(Clone, Debug, Args)]
+pub struct Kick {
+    /// The daemon's socket
+    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
+    pub socket: PathBuf,
+    /// A session's number, as 'lunette sessions' shows it, or an initiator's name: all of its sessions
+    #[arg(value_name = "SESSION|INITIATOR")]
+    pub who: String,
+}
+
+fn array(json: Json) -> Vec<Json> {
+    match json {
+        Json::Array(elements) => elements,
+        _ => Vec::new(),
+    }
+}
+
+fn list(socket: &Path, method: &str) -> Result<Vec<Json>, Failed> {
+    call(socket, method, &Json::Null).map(array)
+}
+
+fn member(json: &Json, name: &str) -> Json {
+    json.member(name).cloned().unwrap_or(Json::Null)
+}
+
+/// A string's text, nothing of null, else the value.
+fn text(json: &Json, name: &str) -> String {
+    match json.member(name) {
+        None | Some(Json::Null) => String::new(),
+        Some(Json::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn number(json: &Json, name: &str) -> u64 {
+    match json.member(name) {
+        Some(Json::Unsigned(number)) => *number,
+        _ => 0,
+    }
+}
+
+/// Bytes as people say them.
+fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let (mut unit, mut whole) = (0, bytes);
+    while whole >= 1024 && unit + 1 < units.len() {
+        (unit, whole) = (unit + 1, whole / 1024);
+    }
+    let unit_bytes = 1u64 << (10 * unit);
+    let tenths = bytes % unit_bytes / (unit_bytes / 10).max(1);
+    let is_whole = bytes.is_multiple_of(unit_bytes);
+    if is_whole {
+        format!("{whole} {}", units[unit])
+    } else {
+        format!("{whole}.{} {}", tenths.min(9), units[unit])
+    }
+}
+
+/// What was asked of the daemon.
+struct Seen {
+    version: Json,
+    targets: Vec<Json>,
+    bdevs: Vec<Json>,
+    counts: Vec<Json>,
+    connections: Vec<Json>,
+}
+
+impl Seen {
+    fn ask(socket: &Path) -> Result<Seen, Failed> {
+        Ok(Seen {
+            version: call(socket, "spdk_get_version", &Json::Null)?,
+            targets: list(socket, "iscsi_get_target_nodes")?,
+            bdevs: list(socket, "bdev_get_bdevs")?,
+            counts: array(member(&call(socket, "bdev_get_iostat", &Json::Null)?, "bdevs")),
+            connections: list(socket, "iscsi_get_connections")?,
+        })
+    }
+
+    fn sessions_of(&self, target: &str) -> usize {
+        sessions(&self.connections).iter().filter(|session| text(session, "target_name") == target).count()
+    }
+
+    fn counts_of(&self, bdev: &str) -> Json {
+        self.counts.iter().find(|counts| text(counts, "name") == bdev).cloned().unwrap_or(Json::Null)
+    }
+
+    /// Where a bdev is a LUN, as `TARGET/NUMBER`.
+    fn luns_of(&self, bdev: &str) -> Vec<String> {
+        let luns = |target: &Json| -> Vec<String> {
+            let name = text(target, "name");
+            let luns = array(member(target, "luns")).into_iter();
+            let luns = luns.filter(|lun| text(lun, "bdev_name") == bdev);
+            luns.map(|lun| format!("{}/{}", short(&name), number(&lun, "lun_id"))).collect()
+        };
+        self.targets.iter().flat_map(luns).collect()
+    }
+
+    /// What is not well, in words.
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for bdev in &self.bdevs {
+            let name = text(bdev, "name");
+            let errors = errors(&self.counts_of(&name));
+            if errors > 0 {
+                problems.push(format!(
+                    "{name}: {errors} IOs failed since they were counted (bdev_reset_iostat counts anew)"
+                ));
+            }
+            if self.luns_of(&name).is_empty() && member(bdev, "claimed") != Json::Bool(true) {
+                problems.push(format!("{name}: nobody can reach it, it is no LUN of a target"));
+            }
+        }
+        for target in self.targets.iter().filter(|target| array(member(target, "pg_ig_maps")).is_empty()) {
+            problems.push(format!("{}: nobody can log in, it has no portal group", text(target, "name")));
+        }
+        problems
+    }
+}
+
+/// The part of a target's name that tells it from others.
+fn short(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(_, short)| short)
+}
+
+fn errors(counts: &Json) -> u64 {
+    counts.member("io_error").map_or(0, |errors| number(errors, "IO_ERROR"))
+}
+
+/// Sessions with how many connections they have, in the order of their first.
+fn sessions(connections: &[Json]) -> Vec<Json> {
+    let mut sessions: Vec<Json> = Vec::new();
+    for connection in connections.iter().filter(|connection| member(connection, "session") != Json::Null) {
+        let id = member(connection, "session");
+        match sessions.iter_mut().find(|session| member(session, "session") == id) {
+            Some(session) => {
+                let more = number(session, "connections") + 1;
+                if let Some(connections) = session.member_mut("connections") {
+                    *connections = more.into();
+                }
+            }
+            None => sessions.push(object! {
+                "session": id,
+                "initiator_name": member(connection, "initiator_name"),
+                "initiator_addr": member(connection, "initiator_addr"),
+                "target_name": member(connection, "target_name"),
+                "pg_tag": member(connection, "pg_tag"),
+                "connections": 1u64,
+                "thread_name": member(connection, "thread_name"),
+            }),
+        }
+    }
+    sessions
+}
+
+fn pretty(json: &Json) -> String {
+    let mut text = String::new();
+    json.write_pretty(&mut text);
+    text.push('\n');
+    text
+}
+
+/// One screen.
+pub(super) fn status(args: &Look) -> Result<(), Failed> {
+    let seen = Seen::ask(&args.socket)?;
+    print(&if args.json { pretty(&status_json(&seen)) } else { status_text(&seen) })
+}
+
+fn status_json(seen: &Seen) -> Json {
+    let target = |target: &Json| {
+        object! { "name": member(target, "name"), "luns": member(target, "luns"),
+        "sessions": seen.sessions_of(&text(target, "name")) as u64 }
+    };
+    let disk = |bdev: &Json| {
+        let name = text(bdev, "name");
+        let counts = seen.counts_of(&name);
+        let bytes = number(bdev, "num_blocks").saturating_mul(number(bdev, "block_size"));
+        object! { "name": &name, "bytes": bytes, "luns": seen.luns_of(&name), "reads": number(&counts, "num_read_ops"),
+        "writes": number(&counts, "num_write_ops"), "errors": errors(&counts) }
+    };
+    object! {
+        "version": member(&seen.version, "version"),
+        "targets": seen.targets.iter().map(target).collect::<Json>(),
+        "disks": seen.bdevs.iter().map(disk).collect::<Json>(),
+        "sessions": sessions(&seen.connections).len() as u64,
+        "problems": seen.problems(),
+    }
+}
+
+fn status_text(seen: &Seen) -> String {
+    let mut out = format!("{}\n", text(&seen.version, "version"));
+    if !seen.targets.is_empty() {
+        out.push('\n');
+        out.push_str(&table(
+            ["TARGET", "LUNS", "PORTAL GROUPS", "SESSIONS"],
+            seen.targets.iter().map(|target| {
+                let name = text(target, "name");
+                let mut groups: Vec<_> =
+                    array(member(target, "pg_ig_maps")).iter().map(|map| text(map, "pg_tag")).collect();
+                groups.dedup();
+                let luns = array(member(target, "luns")).len().to_string();
+                let sessions = seen.sessions_of(&name).to_string();
+                [name, luns, groups.join(" "), sessions]
+            }),
+        ));
+    }
+    if !seen.bdevs.is_empty() {
+        out.push('\n');
+        out.push_str(&table(
+            ["DISK", "SIZE", "LUN", "READS", "READ", "WRITES", "WRITTEN", "ERRORS"],
+            seen.bdevs.iter().map(|bdev| {
+                let name = text(bdev, "name");
+                let counts = seen.counts_of(&name);
+                let bytes = number(bdev, "num_blocks").saturating_mul(number(bdev, "block_size"));
+                let count = |member: &str| number(&counts, member).to_string();
+                let moved = |member: &str| size(number(&counts, member));
+                let luns = seen.luns_of(&name);
+                [
+                    name,
+                    size(bytes),
+                    if luns.is_empty() { "-".to_owned() } else { luns.join(" ") },
+                    count("num_read_ops"),
+                    moved("bytes_read"),
+                    count("num_write_ops"),
+                    moved("bytes_written"),
+                    errors(&counts).to_string(),
+                ]
+            }),
+        ));
+    }
+    let problems = seen.problems();
+    out.push('\n');
+    if problems.is_empty() {
+        out.push_str("nothing is wrong\n");
+    }
+    for problem in problems {
+        out.push_str(&format!("! {problem}\n"));
+    }
+    out
+}
+
+/// Who is logged in.
+pub(super) fn list_sessions(args: &Look) -> Result<(), Failed> {
+    let sessions = sessions(&list(&args.socket, "iscsi_get_connections")?);
+    if args.json {
+        return print(&pretty(&Json::Array(sessions)));
+    }
+    if sessions.is_empty() {
+        return print("nobody is logged in\n");
+    }
+    let names = [
+        "session",
+        "initiator_name",
+        "initiator_addr",
+        "target_name",
+        "pg_tag",
+        "connections",
+        "thread_name",
+    ];
+    let rows = sessions.iter().map(|session| {
+        names.map(|name| match text(session, name) {
+            discovery if discovery.is_empty() && name == "target_name" => "(discovery)".to_owned(),
+            text => text,
+        })
+    });
+    print(&table(["SESSION", "INITIATOR", "FROM", "TARGET", "PORTAL GROUP", "CONNECTIONS", "REACTOR"], rows))
+}
+
+/// Ends sessions.
+pub(super) fn kick(args: &Kick) -> Result<(), Failed> {
+    let sessions = sessions(&list(&args.socket, "iscsi_get_connections")?);
+    let is_meant =
+        |session: &&Json| text(session, "session") == args.who || text(session, "initiator_name") == args.who;
+    let meant: Vec<&Json> = sessions.iter().filter(is_meant).collect();
+    if meant.is_empty() {
+        return Err(Failed::failure(format!(
+            "{}: no session has this number, and no initiator that is logged in this name; 'lunette sessions' lists them",
+            args.who
+        )));
+    }
+    for session in meant {
+        let params = object! { "session": member(session, "session") };
+        call(&args.socket, "lunette_end_session", &params)?;
+        let (id, initiator) = (text(session, "session"), text(session, "initiator_name"));
+        print(&format!(
+            "ended session {id} of {initiator}; it may log in again unless its initiator group keeps it out\n"
+        ))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_as_people_say_them() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (512, "512 B"),
+            (1024, "1 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 30, "1 GiB"),
+            ((1 << 40) + (1 << 39), "1.5 TiB"),
+            (u64::MAX, "16383.9 PiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+
+    fn seen() -> Seen {
+        let parse = |text: &str| array(Json::parse(text).unwrap());
+        Seen {
+            version: object! { "version": "lunette v0" },
+            targets: parse(
+                r#"[{"name":"iqn.2016-06.io.spdk:t","luns":[{"lun_id":4,"bdev_name":"A"}],"pg_ig_maps":[{"pg_tag":1,"ig_tag":1}]},
+                    {"name":"iqn.2016-06.io.spdk:u","luns":[],"pg_ig_maps":[]}]"#,
+            ),
+            bdevs: parse(
+                r#"[{"name":"A","num_blocks":2048,"block_size":512},
+                    {"name":"B","num_blocks":8,"block_size":512}]"#,
+            ),
+            counts: parse(
+                r#"[{"name":"A","num_read_ops":3,"bytes_read":1536,"num_write_ops":1,"bytes_written":4096,"io_error":{"IO_ERROR":2}}]"#,
+            ),
+            connections: parse(
+                r#"[{"session":1,"target_name":"iqn.2016-06.io.spdk:t","initiator_name":"a"},
+                    {"session":1,"target_name":"iqn.2016-06.io.spdk:t","initiator_name":"a"},
+                    {"session":null,"target_name":"","initiator_name":""}]"#,
+            ),
+        }
+    }
+
+    #[test]
+    fn one_screen_says_what_is_served_and_what_is_wrong() {
+        assert_eq!(
+            status_text(&seen()),
+            "\
+lunette v0
+
+TARGET                 LUNS  PORTAL GROUPS  SESSIONS
+iqn.2016-06.io.spdk:t  1     1              1
+iqn.2016-06.io.spdk:u  0                    0
+
+DISK  SIZE   LUN  READS  READ     WRITES  WRITTEN  ERRORS
+A     1 MiB  t/4  3      1.5 KiB  1       4 KiB    2
+B     4 KiB  -    0      0 B      0       0 B      0
+
+! A: 2 IOs failed since they were counted (bdev_reset_iostat counts anew)
+! B: nobody can reach it, it is no LUN of a target
+! iqn.2016-06.io.spdk:u: nobody can log in, it has no portal group
+"
+        );
+    }
+
+    #[test]
+    fn connections_of_a_session_are_counted() {
+        let sessions = sessions(&seen().connections);
+        assert_eq!(sessions.len(), 1);
+        assert_eq!(number(&sessions[0], "connections"), 2);
+    }
+}

@@ -1,0 +1,106 @@
+//! Commands for a device that takes them as they are: who may have which carried out, and how much they move.
+//!
+//! The device decides what a command means. Ours are REPORT LUNS and all reservations: it sees one host, however many
+//! initiators there are, so it could not tell them apart.
+
+use crate::bdev::pass;
+use crate::id::NexusId;
+use crate::limits::PIECE_BYTES_MAX;
+use crate::scsi::cdb::Cdb;
+use crate::scsi::reserve::Class;
+use crate::scsi::sense::Sense;
+use crate::scsi::table::{REPORT_LUNS, Table};
+use crate::scsi::view::{DeviceKind, Medium};
+use crate::scsi::{Outcome, Place, Plan, Served, Status, medium};
+
+/// A CDB of more than sixteen bytes (SPC-5 §4.2.3.3).
+const VARIABLE_LENGTH: u8 = 0x7f;
+
+/// Whether it is served here, and not by the device: REPORT LUNS, RESERVE, RELEASE, PERSISTENT RESERVE IN and OUT.
+pub(super) fn is_ours(cdb: &Cdb) -> bool {
+    matches!(cdb.opcode(), REPORT_LUNS | 0x16 | 0x17 | 0x56 | 0x57 | 0x5e | 0x5f)
+}
+
+/// Whether the unit is such a device.
+pub(super) fn is_passed(unit: Served<'_>) -> bool {
+    matches!(unit.view.kind, DeviceKind::Passed { .. })
+}
+
+/// The sixteen bytes that a device gets; whatever is behind them is no part of a CDB that is passed on ([`plan`]).
+pub fn head(cdb: &Cdb) -> [u8; 16] {
+    cdb.bytes.first_chunk().copied().unwrap_or_default()
+}
+
+/// The command goes to the device.
+pub(super) fn plan(cdb: &Cdb, place: &Place<'_>, unit: Served<'_>) -> Result<Plan, Sense> {
+    if cdb.opcode() == VARIABLE_LENGTH {
+        return Err(Sense::INVALID_OPCODE);
+    }
+    match check(cdb, place.nexus, place.target.port_group, unit) {
+        Ok(()) => Ok(Plan::Pass { cut_bytes: cut_bytes(cdb, unit) }),
+        Err(Outcome { sense: Some(sense), .. }) => Err(sense),
+        Err(Outcome { status, sense: None }) => Ok(Plan::End(status)),
+    }
+}
+
+/// The same, immediately before the device gets it.
+///
+/// # Errors
+/// How the command ends.
+pub fn recheck(cdb: &Cdb, place: &Place<'_>) -> Result<(), Outcome> {
+    let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
+    check(cdb, place.nexus, place.target.port_group, unit)
+}
+
+fn check(cdb: &Cdb, nexus: NexusId, port_group: u16, unit: Served<'_>) -> Result<(), Outcome> {
+    let class = class(cdb);
+    if class != Class::Always || unit.view.medium != Medium::Unsettled {
+        medium::ready(unit).map_err(Outcome::check)?;
+    }
+    if class != Class::Always {
+        unit.view.alua.check(port_group, cdb).map_err(Outcome::check)?;
+    }
+    if !unit.view.permits.allows(nexus, class) {
+        return Err(Outcome::of(Status::ReservationConflict));
+    }
+    if unit.read_only && class == Class::Write {
+        return Err(Outcome::check(Sense::WRITE_PROTECTED));
+    }
+    Ok(())
+}
+
+/// What reservations and write protection make of it: what disks make of it, and of what these do not know that it changes
+/// something.
+fn class(cdb: &Cdb) -> Class {
+    Table::of(DeviceKind::Disk).find(cdb).map_or(Class::Write, |row| row.class.of(cdb))
+}
+
+/// The bytes of a READ or WRITE that can be done in pieces.
+fn cut_bytes(cdb: &Cdb, unit: Served<'_>) -> Option<u32> {
+    match unit.view.kind {
+        DeviceKind::Passed { is_blocks: true } => {
+            pass::blocks(&head(cdb))?.checked_mul(unit.view.block_bytes)
+        }
+        _ => None,
+    }
+}
+
+/// Whether so much can be moved, as the initiator expects it.
+pub(super) fn check_expected(cut_bytes: Option<u32>, expected_bytes: u32) -> Result<(), Sense> {
+    if expected_bytes <= PIECE_BYTES_MAX {
+        return Ok(());
+    }
+    match cut_bytes {
+        Some(bytes) if bytes != expected_bytes => Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT),
+        Some(bytes) if bytes <= pass::CUT_BYTES_MAX => Ok(()),
+        _ => Err(Sense::INVALID_FIELD),
+    }
+}
+
+/// The CDB of the part of a command's data that begins at `offset`: the whole one, where it has only one part.
+pub fn part(cdb: &Cdb, moves_bytes: u32, offset: u32, bytes: u32, block_bytes: u32) -> [u8; 16] {
+    if bytes == moves_bytes {
+        return head(cdb);
+    }
+    pass::piece(&head(cdb), offset / block_bytes, bytes / block_bytes)
+}
