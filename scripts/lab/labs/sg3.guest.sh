@@ -152,11 +152,11 @@ try "sg_vpd: threshold sets" 0 'Threshold exponent: 11' -- sg_vpd -p lbpv "$file
 try "sg_logs: resources of the file" 0 'Available LBA mapping' 'Used LBA mapping' 'Scope: dedicated' -- sg_logs -p 0xc "$file"
 try "sg_logs: a RAM disk cannot tell" $ILLEGAL -- sg_logs -p 0xc "$ram"
 threshold=5c,02,00,1c,00,00,00,00,00,00,00,00,00,00,00,00,00,01,00,00,00,00,00,00,81,02,00,00,00,00,00,01
+dd if=/dev/urandom of="$file" bs=1M seek=8 count=4 oflag=direct conv=fsync status=none
 mark
 check "sg_wr_mode: a threshold of 1 MiB used" sg_wr_mode -p 0x1c,2 -c "$threshold" "$file"
+kernel_says "the kernel is warned, as it is met" 'thin provisioning soft threshold' sg_turs "$file"
 try "sg_modes: it is set" 0 '81 02 00 00 00 00 00 01' -- sg_modes -p 0x1c,2 "$file"
-dd if=/dev/urandom of="$file" bs=1M seek=8 count=4 oflag=direct status=none
-kernel_says "the kernel is warned" 'thin provisioning soft threshold' sg_turs "$file"
 mkdir -p /tmp/small; mount -t tmpfs -o size=8m none /tmp/small || die "no tmpfs"
 rpc bdev_aio_create '{"name":"full","filename":"/tmp/small/full.img","lunette_create_size":67108864,"block_size":512}' >/dev/null || die "no full"
 serve "$IQN.full" full
