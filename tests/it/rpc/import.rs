@@ -32,7 +32,7 @@ fn fixture(name: &str, folder: &Path) -> Value {
             if let Some(file) = params["filename"].as_str() {
                 params["filename"] = folder.join(&file[1..]).to_string_lossy().into_owned().into();
             }
-            for portal in params["portals"].as_array_mut().into_iter().flatten() {
+            for portal in params.get_mut("portals").and_then(Value::as_array_mut).into_iter().flatten() {
                 let host = if portal["host"].as_str().unwrap().contains(':') { "[::1]" } else { "127.0.0.1" };
                 *portal = serde_json::json!({ "host": host, "port": "0" });
             }
