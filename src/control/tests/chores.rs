@@ -121,7 +121,6 @@ fn a_unit_that_goes_answers_who_waits_and_begins_nothing_more() {
     assert_eq!(answered(&world, alice), Outcome::check(Sense::NO_SUCH_UNIT));
     sanitize(&mut world, alice, 0x00);
     assert_eq!(answered(&world, alice), Outcome::check(Sense::NO_SUCH_UNIT));
-    silent(&world);
     assert!(world.control.store.get(SANITIZE).is_some(), "what had begun is known in the next life");
 
     let (mut world, _, alice, _) = keeping(Records::new());
