@@ -58,8 +58,15 @@ pub enum TxItem {
         response: ScsiResponse,
         /// Its sense data, and whether in descriptor format.
         sense: Option<(Sense, bool)>,
-        /// Else its whole data segment: a device's own sense data, behind their length.
-        told: Option<Buf>,
+        /// What its command keeps until it is sent.
+        keeps: Keeps,
+    },
+    /// A SCSI Response with sense data of a device's own.
+    Told {
+        /// What its header says.
+        response: ScsiResponse,
+        /// Its data segment: they, behind their length; none once it has been sent and is kept.
+        data: Option<Buf>,
         /// What its command keeps until it is sent.
         keeps: Keeps,
     },
@@ -218,6 +225,7 @@ impl Queued {
             self.item,
             TxItem::Pdu { is_control: true, .. }
                 | TxItem::Response { keeps: Keeps::Control | Keeps::Part, .. }
+                | TxItem::Told { keeps: Keeps::Control | Keeps::Part, .. }
                 | TxItem::DataIn { keeps: Keeps::Control | Keeps::Part, .. }
         )
     }
@@ -225,7 +233,7 @@ impl Queued {
     /// Whether a command has its place in the window until this has been sent.
     fn keeps_place(&self) -> bool {
         match &self.item {
-            TxItem::Response { keeps, .. } => *keeps == Keeps::Place,
+            TxItem::Response { keeps, .. } | TxItem::Told { keeps, .. } => *keeps == Keeps::Place,
             TxItem::DataIn { keeps, last, .. } => *keeps == Keeps::Place && last.flatten().is_some(),
             TxItem::Pdu { .. } => false,
         }
@@ -246,9 +254,11 @@ impl Queued {
     /// How long its data are.
     fn data_bytes(&self) -> usize {
         match &self.item {
-            TxItem::Pdu { data, .. } => data.as_ref().map_or(0, |data| data.len()),
+            TxItem::Pdu { data, .. } | TxItem::Told { data, .. } => {
+                data.as_ref().map_or(0, |data| data.len())
+            }
             TxItem::DataIn { data, .. } => data.len(),
-            TxItem::Response { told, .. } => told.as_ref().map_or(0, |told| told.len()),
+            TxItem::Response { .. } => 0,
         }
     }
 
@@ -258,8 +268,10 @@ impl Queued {
             TxItem::DataIn { data: Data::Lent(lent), .. } => return Some(lent.slice(from, bytes)),
             TxItem::DataIn { data: Data::Own(buf), .. }
             | TxItem::Pdu { data: Some(buf), .. }
-            | TxItem::Response { told: Some(buf), .. } => buf,
-            TxItem::Pdu { data: None, .. } | TxItem::Response { told: None, .. } => return None,
+            | TxItem::Told { data: Some(buf), .. } => buf,
+            TxItem::Pdu { data: None, .. } | TxItem::Told { data: None, .. } | TxItem::Response { .. } => {
+                return None;
+            }
         };
         buf.get(from..from + bytes).map(IoSlice::new)
     }

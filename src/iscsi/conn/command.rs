@@ -223,10 +223,13 @@ impl Conn {
             exp_data_sn: if task.queued_bytes > 0 { task.data_sn } else { Sn(0) },
             residual,
         };
+        if told.is_some() {
+            return self.push(TxItem::Told { response, data: told, keeps }, cx);
+        }
         let is_descriptor =
             cx.session.place(task.number, cx.units).unit.is_some_and(|(view, _)| view.modes.descriptor_sense);
         let sense = outcome.sense.map(|sense| (sense, is_descriptor));
-        self.push(TxItem::Response { response, sense, told, keeps }, cx);
+        self.push(TxItem::Response { response, sense, keeps }, cx);
     }
 }
 

@@ -168,10 +168,7 @@ impl Conn {
                     exp_data_sn: Sn(0),
                     residual: Residual::None,
                 };
-                self.push_inline(
-                    TxItem::Response { response, sense: None, told: None, keeps: Keeps::Place },
-                    cx,
-                );
+                self.push_inline(TxItem::Response { response, sense: None, keeps: Keeps::Place }, cx);
             }
         }
     }

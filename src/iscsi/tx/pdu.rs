@@ -140,15 +140,19 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             pdu.put_header(*bhs, data.len(), shown, stamps(freed));
             pdu.put_data(key, 0, data.len(), data, params);
         }
-        TxItem::Response { response, sense, told, keeps } => {
+        TxItem::Told { response, data, keeps } => {
+            pdu.frees = *keeps == Keeps::Place;
+            pdu.after.stat_sn = before.stat_sn.plus(1);
+            let stamps = stamps(freed + u32::from(pdu.frees));
+            let data = data.as_deref().unwrap_or(&[]);
+            pdu.put_header(response.encode(), data.len(), Some(before.stat_sn), stamps);
+            pdu.put_data(key, 0, data.len(), data, params);
+        }
+        TxItem::Response { response, sense, keeps } => {
             pdu.frees = *keeps == Keeps::Place;
             pdu.after.stat_sn = before.stat_sn.plus(1);
             // The answer itself says that there is room for another command.
             let stamps = stamps(freed + u32::from(pdu.frees));
-            if let Some(told) = told {
-                pdu.put_header(response.encode(), told.len(), Some(before.stat_sn), stamps);
-                return pdu.put_data(key, 0, told.len(), told, params);
-            }
             let Some((sense, is_descriptor)) = sense else {
                 return pdu.put_header(response.encode(), 0, Some(before.stat_sn), stamps);
             };

@@ -53,8 +53,11 @@ impl Retained {
             TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
                 Kept { stat_sn, bhs: *bhs, sense: None, data: data.take() }
             }
-            TxItem::Response { response, sense, told, .. } => {
-                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: told.take() }
+            TxItem::Response { response, sense, .. } => {
+                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None }
+            }
+            TxItem::Told { response, data, .. } => {
+                Kept { stat_sn, bhs: response.encode(), sense: None, data: data.take() }
             }
             TxItem::Pdu { .. } | TxItem::DataIn { .. } => return 0,
         };
