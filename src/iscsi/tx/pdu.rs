@@ -140,26 +140,25 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
             pdu.put_header(*bhs, data.len(), shown, stamps(freed));
             pdu.put_data(key, 0, data.len(), data, params);
         }
-        TxItem::Told { response, data, keeps } => {
-            pdu.frees = *keeps == Keeps::Place;
-            pdu.after.stat_sn = before.stat_sn.plus(1);
-            let stamps = stamps(freed + u32::from(pdu.frees));
-            let data = data.as_deref().unwrap_or(&[]);
-            pdu.put_header(response.encode(), data.len(), Some(before.stat_sn), stamps);
-            pdu.put_data(key, 0, data.len(), data, params);
-        }
-        TxItem::Response { response, sense, keeps } => {
+        TxItem::Response { response, keeps, .. } | TxItem::Told { response, keeps, .. } => {
             pdu.frees = *keeps == Keeps::Place;
             pdu.after.stat_sn = before.stat_sn.plus(1);
             // The answer itself says that there is room for another command.
             let stamps = stamps(freed + u32::from(pdu.frees));
-            let Some((sense, is_descriptor)) = sense else {
-                return pdu.put_header(response.encode(), 0, Some(before.stat_sn), stamps);
-            };
-            let mut bytes = [0; limits::SENSE_BYTES_MAX];
-            let count = sense.encode(*is_descriptor, &mut bytes);
-            pdu.put_header(response.encode(), count + 2, Some(before.stat_sn), stamps);
-            pdu.put_sense(&bytes[..count], params);
+            let (bhs, stat_sn) = (response.encode(), Some(before.stat_sn));
+            match item {
+                TxItem::Told { data: Some(data), .. } => {
+                    pdu.put_header(bhs, data.len(), stat_sn, stamps);
+                    pdu.put_data(key, 0, data.len(), data, params);
+                }
+                TxItem::Response { sense: Some((sense, is_descriptor)), .. } => {
+                    let mut bytes = [0; limits::SENSE_BYTES_MAX];
+                    let count = sense.encode(*is_descriptor, &mut bytes);
+                    pdu.put_header(bhs, count + 2, stat_sn, stamps);
+                    pdu.put_sense(&bytes[..count], params);
+                }
+                _ => pdu.put_header(bhs, 0, stat_sn, stamps),
+            }
         }
         TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps } => {
             let whole = to_u32(data.len());
