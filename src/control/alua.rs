@@ -2,7 +2,7 @@
 //! put in force by a barrier that waits for the IO of a group that loses the medium.
 //!
 //! Of a unit whose medium was not found yet it is not known under which key its record is: what is said of it meanwhile is kept
-//! ([`Early`]) and saved when the medium comes.
+//! (`Early`) and saved when the medium comes.
 
 use std::collections::BTreeMap;
 

@@ -26,7 +26,7 @@ pub(super) fn is_passed(unit: Served<'_>) -> bool {
     matches!(unit.view.kind, DeviceKind::Passed { .. })
 }
 
-/// The sixteen bytes that a device gets; whatever is behind them is no part of a CDB that is passed on ([`plan`]).
+/// The sixteen bytes that a device gets; whatever is behind them is no part of a CDB that is passed on (`plan`).
 pub fn head(cdb: &Cdb) -> [u8; 16] {
     cdb.bytes.first_chunk().copied().unwrap_or_default()
 }

@@ -5,7 +5,7 @@
 //! by reactors, each of which has an open file, and with it a queue of commands, of its own.
 //!
 //! Nothing is emulated here, with one exception: how much the device takes at once is told as the lesser of what it and the
-//! way to it can do ([`told`]). READ and WRITE of more than the host adapter moves at once are done in parts.
+//! way to it can do (`told`). READ and WRITE of more than the host adapter moves at once are done in parts.
 //!
 //! [`Op::Pass`]: super::Op::Pass
 
