@@ -60,18 +60,33 @@ pub fn blocks(cdb: &[u8; 16]) -> Option<u32> {
     Some(if blocks == 0 && opcode & 0xe0 == 0 { 256 } else { blocks })
 }
 
-/// The READ or WRITE of some of the blocks of one: `count` of them, `skip` behind its first. The same in all else.
+/// The READ or WRITE of some of the blocks of one: `count` of them, `skip` behind its first. The same in all else; but where a CDB of
+/// its length cannot name the first, it is one of sixteen bytes (RELADR aside, which is obsolete).
 pub fn piece(cdb: &[u8; 16], skip: u32, count: u32) -> [u8; 16] {
     let [opcode, high, ..] = *cdb;
     let mut piece = *cdb;
-    if let Some(Layout { lba, blocks }) = layout(opcode) {
-        // What does not fit wraps, as the device said no to the first block already, or will.
-        put(&mut piece, lba, field(cdb, lba).wrapping_add(u64::from(skip)));
-        put(&mut piece, blocks, u64::from(count));
-        if opcode & 0xe0 == 0 {
-            // The upper three bits of byte 1 are no address.
-            piece[1] = piece[1] & 0x1f | high & 0xe0;
-        }
+    let Some(Layout { lba, blocks }) = layout(opcode) else { return piece };
+    let is_six = opcode & 0xe0 == 0;
+    let (bits, mask) = if is_six { (21, 0x1f_ffff) } else { (8 * lba.1, u64::MAX) };
+    // Beyond 64 bits it stays where no device has a block.
+    let first = (field(cdb, lba) & mask).saturating_add(u64::from(skip));
+    if bits < 64 && first >> bits != 0 {
+        let (flags, group, control) = match opcode {
+            0x08 | 0x0a => (0, 0, cdb[5]),
+            0x28 | 0x2a => (high & 0xfe, cdb[6] & 0x3f, cdb[9]),
+            _ => (high & 0xfe, cdb[10] & 0x3f, cdb[11]),
+        };
+        let opcode = if opcode & 2 == 0 { 0x88 } else { 0x8a };
+        let mut long = [opcode, flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, group, control];
+        put(&mut long, (2, 8), first);
+        put(&mut long, (10, 4), u64::from(count));
+        return long;
+    }
+    put(&mut piece, lba, first);
+    put(&mut piece, blocks, u64::from(count));
+    if is_six {
+        // The upper three bits of byte 1 are no address.
+        piece[1] = piece[1] & 0x1f | high & 0xe0;
     }
     piece
 }
@@ -114,7 +129,22 @@ mod tests {
     #[test]
     fn reads_and_writes_are_cut() {
         for (whole, count, part) in [
-            (cdb(&[0x08, 0xff, 0xff, 0xf0, 0, 7]), 256, cdb(&[0x08, 0xe0, 0x00, 0x00, 9, 7])),
+            // Never another block than was meant, wherever fields end.
+            (
+                cdb(&[0x08, 0xff, 0xff, 0xf0, 0, 7]),
+                256,
+                [0x88, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 9, 0, 7],
+            ),
+            (
+                cdb(&[0x2a, 0x08, 0xff, 0xff, 0xff, 0xf8, 5, 0, 32, 7]),
+                32,
+                [0x8a, 0x08, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0, 9, 5, 7],
+            ),
+            (
+                [0x8a, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xf8, 0, 0, 0, 32, 0, 0],
+                32,
+                [0x8a, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 9, 0, 0],
+            ),
             (cdb(&[0x0a, 0x00, 0x01, 0x02, 20, 0]), 20, cdb(&[0x0a, 0x00, 0x01, 0x12, 9, 0])),
             (
                 cdb(&[0x28, 0x08, 1, 2, 3, 0xf4, 5, 0x04, 0x00, 0x80]),

@@ -103,6 +103,8 @@ impl<N: Net> Control<N> {
     /// # Errors
     /// As those of [`Control::load_bdev`].
     pub fn end_exchange(&mut self, name: &str, is_loaded: bool, done: Done) -> Result<(), ChangeError> {
+        // Its bdev may be gone by now.
+        self.exchanges.remove(name);
         let (name, unit) = self.removable(name)?;
         self.exchanges.remove(&name);
         if !is_loaded {

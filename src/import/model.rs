@@ -302,7 +302,15 @@ impl Model {
         match path.and_then(|path| self.disk_of(path)) {
             Some(known) => {
                 self.names.remove(&disk.name);
-                let name = &self.disks[known].name;
+                let name = self.disks[known].name.clone();
+                if disk.is_read_only != self.disks[known].is_read_only {
+                    report.cannot(
+                        place,
+                        format_args!("{name}: for reading only at one LUN, so from now on at all"),
+                    );
+                }
+                self.disks[known].is_read_only |= disk.is_read_only;
+                self.disks[known].is_write_through |= disk.is_write_through;
                 report.changed(
                     place,
                     format_args!("it is the disk {name} once more: both LUNs show the identity of the first"),

@@ -339,7 +339,7 @@ impl Task {
 
     /// Its connection is gone: no buffer is kept for it. What has come of its open piece is to come anew.
     pub fn drop_buffers(&mut self) {
-        self.parked = None;
+        (self.parked, self.told) = (None, None);
         if let Some(piece) = self.piece.take() {
             (self.arrived_bytes, self.asked_bytes) = (piece.start, piece.start);
         }

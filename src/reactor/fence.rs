@@ -92,7 +92,10 @@ impl<N: Net> Reactor<N> {
 
     /// Whether all that was said on a connection has been acknowledged; of one that is gone nothing more comes.
     pub(super) fn has_acknowledged_on(&self, conn: Key) -> bool {
-        self.conns.get(conn).is_none_or(|link| link.conn.is_acknowledged())
+        // On one connection alone the order in which it is told is fence enough; nor is it counted there.
+        self.conns
+            .get(conn)
+            .is_none_or(|link| link.conn.is_acknowledged() || !self.has_several(link.conn.session_key()))
     }
 
     fn ask_acknowledgement(&mut self, conn: Key, now: Tick) {

@@ -30,6 +30,13 @@ impl<N: Net> Reactor<N> {
         let Some(unit) = task.unit else {
             return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
         };
+        if task.takes_in && (task.ios > 0 || task.read_bytes >= task.moves_bytes && task.moves_bytes > 0) {
+            return;
+        }
+        if task.takes_in && task.moves_bytes > 0 && link.conn.is_clogged() {
+            link.has_stalled_reads = true;
+            return;
+        }
         // Before anything else is taken: where the device has said how it ended there must be room for that.
         if task.told.is_none() {
             task.told = self.tables.solicited.take(LENGTH_BYTES + SENSE_BYTES_MAX);
@@ -44,16 +51,13 @@ impl<N: Net> Reactor<N> {
         if !task.takes_in {
             return self.advance_write(conn, key, now);
         }
-        let (offset, left) = (task.read_bytes, task.moves_bytes - task.read_bytes);
-        if left == 0 || task.ios > 0 {
-            return;
-        }
-        if link.conn.is_clogged() {
-            link.has_stalled_reads = true;
-            return;
-        }
-        let bytes = left.min(limits::PIECE_BYTES_MAX);
-        let Some(buf) = self.tables.solicited.take(bytes as usize) else { return self.go_hungry(key) };
+        let offset = task.read_bytes;
+        let bytes = (task.moves_bytes - offset).min(limits::PIECE_BYTES_MAX);
+        let Some(buf) = self.tables.solicited.take(bytes as usize) else {
+            // Who waits for a buffer holds none.
+            task.told = None;
+            return self.go_hungry(key);
+        };
         task.read_bytes += bytes;
         self.submit_pass(conn, key, Flow::In, buf, offset, now);
     }

@@ -6,7 +6,7 @@
 iqn=iqn.2026-11.io.lunette:paths
 disk=$(drive labflaky) state=/out/state config=/out/config.json
 state_of() { # PG_TAG -> its access state
-  rpc lunette_get_logical_units | tr -d ' \n' | grep -oE "\"pg_tag\":$1,\"relative_port\":[0-9]+,\"state\":\"[a-z_]+\"" | grep -oE '[a-z_]+"$' | tr -d '"'
+  rpc lunette_get_logical_units | tr -d ' \n' | grep -oE "\"pg_tag\":$1,\"relative_port\":[0-9]+,\"port_group\":[0-9]+,\"state\":\"[a-z_]+\"" | grep -oE '[a-z_]+"$' | tr -d '"'
 }
 is_state() { [[ $(state_of "$1") = "$2" ]]; } # PG_TAG STATE
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE

@@ -22,6 +22,10 @@ pub(super) struct AuthGroup {
     pub(super) accounts: Vec<Account>,
     pub(super) names: Vec<String>,
     pub(super) addresses: Vec<String>,
+    /// A name was said that could not be read.
+    pub(super) is_name_lost: bool,
+    /// The same of an address.
+    pub(super) is_address_lost: bool,
 }
 
 impl AuthGroup {
@@ -46,10 +50,12 @@ impl AuthGroup {
             "initiator-portal" => match netmask(node.word(1)) {
                 Some(netmask) => self.addresses.push(netmask),
                 None => {
-                    report.cannot(&node.place, format_args!("initiator-portal {}: no address", node.word(1)))
+                    self.is_address_lost = true;
+                    report.cannot(&node.place, format_args!("initiator-portal {}: no address", node.word(1)));
                 }
             },
             "initiator-name" => {
+                self.is_name_lost = true;
                 report.cannot(&node.place, format_args!("initiator-name {}: no name", node.word(1)))
             }
             _ => return false,
@@ -70,7 +76,11 @@ impl AuthGroup {
 
     /// ctld lets in who fits both lists, each if there is one.
     pub(super) fn access(&self) -> Vec<Access> {
-        if self.kind == Kind::Deny {
+        let is_lost = |is_lost: bool, rest: &[String]| is_lost && rest.is_empty();
+        // A rule that could not be read lets nobody in, not everybody.
+        let is_closed =
+            is_lost(self.is_name_lost, &self.names) || is_lost(self.is_address_lost, &self.addresses);
+        if self.kind == Kind::Deny || is_closed {
             return Vec::new();
         }
         let mut access = Access::any();

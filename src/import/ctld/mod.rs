@@ -209,12 +209,8 @@ impl Reader<'_> {
         };
         target.access = group.access();
         target.auth = if group.kind == Kind::Accounts { group.auth() } else { Auth::Open };
-        if group.kind == Kind::Accounts
-            && group.accounts.is_empty()
-            && group.names.is_empty()
-            && group.addresses.is_empty()
-        {
-            // Nobody is in it.
+        if group.kind == Kind::Accounts && group.accounts.is_empty() {
+            // ctld lets nobody in where neither auth-type nor an account is said, nor by CHAP without accounts.
             target.access.clear();
         }
         if target.access.is_empty() {

@@ -138,7 +138,7 @@ fn write_target(
         Some(object! { "index": lun.number, "storage_object": path })
     };
     let luns: Vec<Json> = target.luns.iter().filter_map(lun).collect();
-    let mut everybody = false;
+    let (mut everybody, mut is_protected) = (false, false);
     let mut acls = Vec::new();
     for access in &target.access {
         if !is_any(&access.netmasks) || access.initiators.iter().any(|rule| rule.contains(['*', '?', '!'])) {
@@ -150,11 +150,28 @@ fn write_target(
                 ),
             );
         } else if is_any(&access.initiators) {
-            everybody = true;
+            let own = access.luns.as_ref().unwrap_or(&target.luns);
+            let is_targets =
+                |lun: &Lun| target.luns.iter().any(|base| (base.number, base.disk) == (lun.number, lun.disk));
+            if own.len() == target.luns.len() && own.iter().all(is_targets) {
+                everybody = true;
+                // LIO has it for all LUNs at once.
+                is_protected |= own.iter().any(|lun| lun.is_read_only || model.disks[lun.disk].is_read_only);
+            } else {
+                report.cannot(
+                    place,
+                    format_args!(
+                        "target {name}: LUNs of their own for everybody; nobody without an ACL may come"
+                    ),
+                );
+            }
         } else {
             let own = access.luns.as_ref().unwrap_or(&target.luns);
             acls.extend(
-                access.initiators.iter().filter_map(|initiator| acl(initiator, own, target, place, report)),
+                access
+                    .initiators
+                    .iter()
+                    .filter_map(|initiator| acl(initiator, own, target, model, place, report)),
             );
         }
     }
@@ -164,7 +181,7 @@ fn write_target(
         "attributes": object! {
             "authentication": u32::from(target.auth != Auth::Open),
             "generate_node_acls": u32::from(everybody),
-            "demo_mode_write_protect": 0_u32,
+            "demo_mode_write_protect": u32::from(is_protected),
             "cache_dynamic_acls": u32::from(everybody),
         },
         "parameters": object! {
@@ -195,14 +212,22 @@ fn write_target(
 }
 
 /// An ACL with the LUNs that an initiator finds.
-fn acl(initiator: &str, own: &[Lun], target: &Target, place: &Place, report: &mut Report) -> Option<Json> {
+fn acl(
+    initiator: &str,
+    own: &[Lun],
+    target: &Target,
+    model: &Model,
+    place: &Place,
+    report: &mut Report,
+) -> Option<Json> {
     let mapped = |lun: &Lun| {
         // A LUN of the target leads to the same disk.
         let base = target.luns.iter().find(|base| base.disk == lun.disk);
         if base.is_none() {
             report.cannot(place, format_args!("{initiator}: its LUN {} is none of the target's", lun.number));
         }
-        Some(object! { "index": lun.number, "tpg_lun": base?.number, "write_protect": lun.is_read_only })
+        let is_protected = lun.is_read_only || model.disks[lun.disk].is_read_only;
+        Some(object! { "index": lun.number, "tpg_lun": base?.number, "write_protect": is_protected })
     };
     let mapped: Vec<Json> = own.iter().filter_map(mapped).collect();
     Some(object! { "node_wwn": initiator, "mapped_luns": mapped })

@@ -62,6 +62,15 @@ impl Rules {
             }
             *file = Some((start.clone(), lines(&source.text, &start)));
         }
+        if rules.allow.is_none()
+            && rules.deny.is_none()
+            && let Some(first) = sources.first()
+        {
+            report.changed(
+                &Place::new(&first.name, 0),
+                "neither initiators.allow nor initiators.deny was named: everybody may come; name those that there are",
+            );
+        }
         rules
     }
 
@@ -193,6 +202,14 @@ fn admitted(rule: &Rule, report: &mut Report) -> Vec<Access> {
 
 /// Everybody but those of a list.
 fn others(rule: &Rule, report: &mut Report) -> Vec<Access> {
+    let is_lost = |item: &String| item != "ALL" && netmask(item).is_none() && glob(item).is_none();
+    if rule.items.iter().any(is_lost) {
+        report.cannot(
+            &rule.place,
+            "initiators.deny has what cannot be said; but for initiators.allow nobody may come",
+        );
+        return Vec::new();
+    }
     let (names, addresses) = parted(rule, report);
     if addresses.iter().any(|address| address == "ANY") {
         return Vec::new();

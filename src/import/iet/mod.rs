@@ -54,13 +54,13 @@ pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report)
 /// A user and a secret.
 type Credential = (String, String);
 
-fn auth(incoming: Vec<Credential>, outgoing: Option<Credential>) -> Option<Auth> {
+fn auth(incoming: Vec<Option<Credential>>, outgoing: Option<Credential>) -> Option<Auth> {
     // Without an account of an initiator's ietd asks for no proof, and gives none.
     if incoming.is_empty() {
         return None;
     }
     let mut accounts: Vec<Account> = Vec::new();
-    for (user, secret) in incoming {
+    for (user, secret) in incoming.into_iter().flatten() {
         if accounts.iter().all(|known| known.user != user) {
             accounts.push(Account { user, secret, target: outgoing.clone() });
         }
@@ -75,7 +75,8 @@ struct Stanza {
     /// ietd counts from 1.
     tid: u32,
     target: Target,
-    incoming: Vec<Credential>,
+    /// What could be read of each that was said.
+    incoming: Vec<Option<Credential>>,
     outgoing: Option<Credential>,
 }
 
@@ -83,7 +84,8 @@ struct Stanza {
 struct Reader<'a> {
     model: &'a mut Model,
     report: &'a mut Report,
-    incoming: Vec<Credential>,
+    /// What could be read of each that was said.
+    incoming: Vec<Option<Credential>>,
     outgoing: Option<Credential>,
     targets: Vec<Stanza>,
 }
@@ -122,7 +124,7 @@ impl Reader<'_> {
 
     fn global(&mut self, key: &str, value: &str, place: &Place) {
         match key.to_ascii_lowercase().as_str() {
-            "incominguser" => self.incoming.extend(credential(value, place, self.report)),
+            "incominguser" => self.incoming.push(credential(value, place, self.report)),
             "outgoinguser" => self.outgoing = credential(value, place, self.report),
             "isnsserver" => match text::address(value, ISNS_PORT) {
                 Some(server) => self.model.options.isns = Some(SocketAddr::new(server.ip(), ISNS_PORT)),
@@ -154,7 +156,7 @@ impl Stanza {
             _ => report.cannot(place, format_args!("{name} {value}: all targets have the same")),
         };
         match key.to_ascii_lowercase().as_str() {
-            "incominguser" => self.incoming.extend(credential(value, place, report)),
+            "incominguser" => self.incoming.push(credential(value, place, report)),
             "outgoinguser" => self.outgoing = credential(value, place, report),
             "alias" => value.clone_into(&mut self.target.alias),
             "lun" => self.lun(value, place, model, report),

@@ -8,7 +8,7 @@ use super::braces::{self, Node};
 use super::model::{
     Access, Account, Auth, Backing, Disk, FIRST_GROUP, Lun, Model, PortalGroup, Target, lun_number,
 };
-use super::report::{ImportError, Report};
+use super::report::{ImportError, Place, Report};
 use super::source::Source;
 use super::text::{self, PORT, is_initiator_rule, number, truth, words};
 use super::{keys, settle};
@@ -148,8 +148,10 @@ impl Reader<'_> {
             match node.key() {
                 "TARGET" => self.target(node),
                 "enabled" | "open_state" | "trace_level" | "iSNSEntityTargetName" | "link_local" => {}
-                "IncomingUser" | "IncomingUser1" | "IncomingUser2" => incoming.extend(credential(&value)),
-                "OutgoingUser" => outgoing = credential(&value),
+                "IncomingUser" | "IncomingUser1" | "IncomingUser2" => {
+                    incoming.push(self.credential(&value, place));
+                }
+                "OutgoingUser" => outgoing = self.credential(&value, place),
                 "internal_portal" => {
                     self.report.changed(place, "internal_portal: every portal serves every session")
                 }
@@ -190,8 +192,10 @@ impl Reader<'_> {
                     ),
                 },
                 "alias" => target.alias = value,
-                "IncomingUser" | "IncomingUser1" | "IncomingUser2" => incoming.extend(credential(&value)),
-                "OutgoingUser" => outgoing = credential(&value),
+                "IncomingUser" | "IncomingUser1" | "IncomingUser2" => {
+                    incoming.push(self.credential(&value, place));
+                }
+                "OutgoingUser" => outgoing = self.credential(&value, place),
                 "LUN" => target.luns.extend(self.lun(option)),
                 "GROUP" => groups.push(option),
                 "QueuedCommands" => {
@@ -236,6 +240,19 @@ impl Reader<'_> {
             format_args!("target {name}: {}, {} groups", settle::numbers(&target), target.access.len()),
         );
         self.model.targets.push(target);
+    }
+
+    fn credential(&mut self, value: &str, place: &Place) -> Option<(String, String)> {
+        match words(value).as_deref() {
+            Some([user, secret, ..]) => Some((user.clone(), secret.clone())),
+            _ => {
+                self.report.cannot(
+                    place,
+                    "an account is a user and a secret; it was left out, and CHAP is asked for all the same",
+                );
+                None
+            }
+        }
     }
 
     fn portal_group(&mut self, portals: Vec<std::net::SocketAddr>) -> u16 {
@@ -343,16 +360,10 @@ impl Reader<'_> {
     }
 }
 
-fn credential(value: &str) -> Option<(String, String)> {
-    match words(value).as_deref() {
-        Some([user, secret, ..]) => Some((user.clone(), secret.clone())),
-        _ => None,
-    }
-}
-
-fn auth(incoming: Vec<(String, String)>, outgoing: Option<(String, String)>) -> Auth {
+/// CHAP was asked for, whichever of its accounts could be read.
+fn auth(incoming: Vec<Option<(String, String)>>, outgoing: Option<(String, String)>) -> Auth {
     let mut accounts: Vec<Account> = Vec::new();
-    for (user, secret) in incoming {
+    for (user, secret) in incoming.into_iter().flatten() {
         if accounts.iter().all(|known| known.user != user) {
             accounts.push(Account { user, secret, target: outgoing.clone() });
         }

@@ -78,7 +78,7 @@ fn globals_of(globals: &[&Node], model: &mut Model, report: &mut Report) {
                 report.cannot(place, "iSNSAccessControl: who may come is said by initiator groups");
             }
             "iSNSAccessControl" => {}
-            "incomingdiscoveryuser" => incoming.extend(account(value, place, report)),
+            "incomingdiscoveryuser" => incoming.push(account(value, place, report)),
             "outgoingdiscoveryuser" => outgoing = account(value, place, report),
             _ => report.cannot(place, format_args!("{key}: not known")),
         }
@@ -102,9 +102,9 @@ fn account(value: &str, place: &Place, report: &mut Report) -> Option<(String, S
 }
 
 /// Every initiator's account goes with the one of the target.
-pub(super) fn chap(incoming: Vec<(String, String)>, outgoing: Option<(String, String)>) -> Auth {
+pub(super) fn chap(incoming: Vec<Option<(String, String)>>, outgoing: Option<(String, String)>) -> Auth {
     let mut accounts: Vec<Account> = Vec::new();
-    for (user, secret) in incoming {
+    for (user, secret) in incoming.into_iter().flatten() {
         if accounts.iter().all(|known| known.user != user) {
             accounts.push(Account { user, secret, target: outgoing.clone() });
         }
@@ -132,7 +132,7 @@ fn target(node: &Node, tid: u64, default_driver: &str, model: &mut Model, report
         let Node { place, key, value, .. } = option;
         match key.as_str() {
             "backing-store" | "direct-store" | "driver" | "controller_tid" | "allow-in-use" => {}
-            "incominguser" => incoming.extend(account(value, place, report)),
+            "incominguser" => incoming.push(account(value, place, report)),
             "outgoinguser" if outgoing.is_some() => report.cannot(place, "outgoinguser: the first counts"),
             "outgoinguser" => outgoing = account(value, place, report),
             "initiator-address" => {

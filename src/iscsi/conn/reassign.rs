@@ -58,7 +58,10 @@ impl Conn {
         {
             if let Some(task) = cx.tasks.get_mut(key) {
                 task.obligation.meet(End::Discarded);
-                cx.session.window.give_back(task.cmd_sn);
+                // An immediate one has none of its own.
+                if !task.is_immediate {
+                    cx.session.window.give_back(task.cmd_sn);
+                }
             }
             self.forget(key, cx);
         }

@@ -61,9 +61,8 @@ fn is_whole(first: [u8; 16], more_bytes: usize) -> bool {
     match opcode {
         // ADDITIONAL CDB LENGTH counts what is behind itself.
         VARIABLE_LENGTH => 16 + more_bytes >= 8 + usize::from(additional_bytes),
-        // RFC 7143 §11.2.2.3: not with CDBs of fewer than 17 bytes, and SPC-5 §4.2.5.1 says which those are.
-        0x00..=0x5f | 0x80..=0xbf => more_bytes == 0,
-        _ => true,
+        // RFC 7143 §11.2.2.3: not with CDBs of fewer than 17 bytes; longer ones of others nobody serves, nor passes on.
+        _ => more_bytes == 0,
     }
 }
 

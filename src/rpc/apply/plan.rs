@@ -106,6 +106,8 @@ fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
 #[derive(Default)]
 struct Steps {
     create: Vec<Step>,
+    /// What goes before the way to it does.
+    unset: Vec<Step>,
     change: Vec<Step>,
     set: Vec<Step>,
     delete: Vec<Step>,
@@ -161,7 +163,8 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
         // It goes with its thing, or stays to be said in the file.
         if !old.things.iter().any(|thing| goes(thing) && setting.is_of(thing)) {
             let call = setting.setter.back(setting.params);
-            steps.set.push(Step { call, back: Some(vec![setting.call()]) });
+            let stage = if setting.setter.needs_way { &mut steps.unset } else { &mut steps.set };
+            stage.push(Step { call, back: Some(vec![setting.call()]) });
         }
     }
     for thing in old.things.iter().rev().filter(|thing| goes(thing)) {
@@ -173,9 +176,9 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
             steps.delete.push(Step { call: thing.delete(), back: Some(back) });
         }
     }
-    let Steps { create, change, set, delete, delete_disks, problems } = steps;
+    let Steps { create, unset, change, set, delete, delete_disks, problems } = steps;
     if problems.is_empty() {
-        Ok([create, change, set, delete, delete_disks].into_iter().flatten().collect())
+        Ok([create, unset, change, set, delete, delete_disks].into_iter().flatten().collect())
     } else {
         Err(problems)
     }

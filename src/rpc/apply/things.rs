@@ -89,6 +89,8 @@ pub(super) struct Setter {
     pub(super) key: &'static [&'static str],
     /// What the first of them names.
     pub(super) of: Option<Family>,
+    /// It can be set as long as its portal group, or its LUN, leads to the target.
+    pub(super) needs_way: bool,
     /// The other parameters that set it back.
     back: fn() -> Json,
 }
@@ -112,66 +114,82 @@ impl Setter {
 }
 
 const SETTERS: &[Setter] = &[
-    Setter { method: "bdev_nvme_set_hotplug", key: &[], of: None, back: || object! { "enable": false } },
-    Setter { method: "lunette_isns_set_server", key: &[], of: None, back: || object! {} },
+    Setter {
+        method: "bdev_nvme_set_hotplug",
+        key: &[],
+        of: None,
+        needs_way: false,
+        back: || object! { "enable": false },
+    },
+    Setter { method: "lunette_isns_set_server", key: &[], of: None, needs_way: false, back: || object! {} },
     Setter {
         method: "lunette_bdev_set_identity",
         key: &["name"],
         of: Some(Family::Bdev),
+        needs_way: false,
         back: || object! {},
     },
     Setter {
         method: "lunette_bdev_set_alua",
         key: &["name"],
         of: Some(Family::Bdev),
+        needs_way: false,
         back: || object! { "explicit": false },
     },
     Setter {
         method: "iscsi_portal_group_set_auth",
         key: &["tag"],
         of: Some(Family::PortalGroup),
+        needs_way: false,
         back: || object! {},
     },
     Setter {
         method: "iscsi_enable_histogram",
         key: &["name"],
         of: Some(Family::Target),
+        needs_way: false,
         back: || object! { "enable": false },
     },
     Setter {
         method: "iscsi_target_node_set_redirect",
         key: &["name", "pg_tag"],
         of: Some(Family::Target),
+        needs_way: true,
         back: || object! {},
     },
     Setter {
         method: "lunette_target_node_set_lun_map",
         key: &["name", "ig_tag"],
         of: Some(Family::Target),
+        needs_way: false,
         back: || object! {},
     },
     Setter {
         method: "lunette_target_node_set_port_group",
         key: &["name", "pg_tag"],
         of: Some(Family::Target),
+        needs_way: true,
         back: || object! {},
     },
     Setter {
         method: "lunette_target_node_set_port_group",
         key: &["name", "pg_tag"],
         of: Some(Family::Target),
+        needs_way: true,
         back: || object! {},
     },
     Setter {
         method: "lunette_target_node_set_portal_group_auth",
         key: &["name", "pg_tag"],
         of: Some(Family::Target),
+        needs_way: false,
         back: || object! {},
     },
     Setter {
         method: "lunette_target_node_set_alua_state",
         key: &["name", "pg_tag", "lun_id", "bdev_name"],
         of: Some(Family::Target),
+        needs_way: true,
         back: || object! { "state": "active_optimized", "preferred": false },
     },
 ];
