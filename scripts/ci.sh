@@ -13,14 +13,14 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc counters sim hostile clients rpc conformance vm sg3 durability nvme idle spdk)
+ALL=("${QUICK[@]}" no_alloc counters sim hostile clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
 FULL=("${ALL[@]}" mutants fuzz)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [package]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -36,13 +36,14 @@ stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-de
 
 stage_scripts() { # the scripts themselves: they parse, and what judges others can be shown to say no
   local file
-  for file in .ci/run scripts/*.sh scripts/rpc/*.sh scripts/lab/*.sh scripts/lab/guest/* scripts/lab/labs/*.sh; do bash -n "$file"; done
+  for file in .ci/run scripts/*.sh scripts/rpc/*.sh scripts/lab/*.sh scripts/lab/guest/* scripts/lab/labs/*.sh packaging/debian/{postinst,prerm,postrm} packaging/kubernetes/*.sh; do bash -n "$file"; done
   python3 -c 'import ast, sys
 for name in sys.argv[1:]: ast.parse(open(name).read(), name)' scripts/*.py scripts/lab/*.py scripts/lab/labs/*.py
   checks python3 scripts/conformance.py --self-test
   checks python3 scripts/counters.py --self-test
   checks python3 scripts/compliance.py --self-test
   checks python3 scripts/mutate.py --self-test
+  checks python3 scripts/book.py --self-test
   checks python3 scripts/compliance.py
 }
 
@@ -92,9 +93,10 @@ stage_fuzz() { # 10 million executions of every target, as many targets at once 
   ((failed == 0 && passed > 0))
 }
 
-stage_clients() { # iscsi-ls, iscsi-inq, qemu-img and their like
+stage_clients() { # iscsi-ls, iscsi-inq, qemu-img and their like; the commands as they are typed
   release_binary; host_packages
   checks python3 scripts/clients.py
+  checks python3 scripts/cli.py
 }
 
 stage_rpc() { # SPDK's own clients, spdk-rpc and spdk-cli, drive the JSON-RPC socket
@@ -102,6 +104,16 @@ stage_rpc() { # SPDK's own clients, spdk-rpc and spdk-cli, drive the JSON-RPC so
   release_binary; host_packages
   [[ -x $venv/bin/spdk-cli ]] || { python3 -m venv "$venv" && "$venv/bin/pip" install -q spdk==26.9 configshell-fb==2.0.3; }
   checks python3 scripts/spdk_rpc.py --bin "$venv/bin"
+}
+
+stage_sight() { # what is shown: Prometheus at the metrics, Chromium at the status page, whose pictures are for looking at
+  release_binary; host_packages; packages prometheus chromium
+  checks python3 scripts/sight.py --out "$OUT/sight"
+}
+
+stage_recorder() { # recordings as Wireshark reads them, events, doctor, top in tmux
+  release_binary; host_packages; packages tshark tmux
+  checks python3 scripts/recorder.py
 }
 
 stage_conformance() { # libiscsi's suite against lunette, compared with conformance.toml, and tgt beside it
@@ -160,6 +172,19 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   OUT=$OUT/cut checks scripts/lab/labs/target.sh cut
   OUT=$OUT/fight checks scripts/lab/labs/target.sh fight
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
+}
+
+stage_package() { # what is installed: the .deb by lintian and in a guest with systemd, the unit, the static program and its container
+  packages lintian dpkg-dev python3-yaml binutils
+  release_binary; host_packages
+  BINARY=target/release/lunette PROFILE=release scripts/package.sh deb static
+  checks python3 scripts/package.py
+  BINARY=target/release/lunette OUT=$OUT/package checks scripts/lab/labs/package.sh
+}
+
+stage_book() { # docs/: its links, and every command in it that can be run here
+  release_binary; host_packages
+  checks python3 scripts/book.py
 }
 
 stage_sg3() { # sg3_utils, a CD-ROM drive, and devices passed through, at the Linux kernel's initiator

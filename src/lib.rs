@@ -4,6 +4,7 @@
 
 pub mod bdev;
 pub mod buf;
+pub mod capture;
 pub mod cli;
 pub mod control;
 pub mod histogram;
@@ -11,7 +12,11 @@ pub mod id;
 pub mod import;
 pub mod iscsi;
 pub mod limits;
+pub mod meter;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod net;
+pub mod qos;
 pub mod reactor;
 pub mod rpc;
 pub mod scsi;

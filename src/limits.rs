@@ -27,8 +27,12 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 pub const SESSIONS_MAX: usize = 4096;
 /// Nexuses remembered after their sessions, so that a new session is told of I_T NEXUS LOSS.
 pub const KNOWN_NEXUSES_MAX: usize = 8192;
+/// Initiators at targets of which sums are kept for themselves; those of all others are added up.
+pub const LEDGER_MAX: usize = 1024;
 /// Unit attentions that a nexus without a session is owed, at all its logical units together.
 pub const OWED_MAX: usize = 64;
+/// What happened to bdevs: so much of it is kept for those who ask.
+pub const NOTICES_MAX: usize = 1024;
 /// Targets.
 pub const TARGETS_MAX: usize = 1024;
 /// Pairs of portal group and initiator group of one target.
@@ -43,6 +47,8 @@ pub const PORTAL_GROUPS_MAX: usize = 256;
 pub const PORTALS_MAX: usize = 256;
 /// Initiator groups.
 pub const INITIATOR_GROUPS_MAX: usize = 1024;
+/// Patterns of initiators whose IO is limited.
+pub const INITIATOR_LIMITS_MAX: usize = 1024;
 /// Names in one initiator group, and netmasks in one.
 pub const INITIATORS_MAX: usize = 256;
 /// A name or pattern in an initiator group, in bytes: an iSCSI name and a bit.
@@ -99,6 +105,8 @@ pub const BACKLOG_RETRY_NS: u64 = crate::time::MS_NS;
 pub const DRAIN_SECONDS: u16 = 10;
 /// After the drain reactors have so long to give everything back.
 pub const STOP_NS: u64 = 6 * SECOND_NS;
+/// Facts that are kept for who listens to them.
+pub const FACTS_MAX: usize = 1024;
 /// Log lines a minute that peers can cause: of one kind, and of all kinds with the summary of what was left out.
 pub const LOG_LINES_PER_KIND: usize = 6;
 /// See [`LOG_LINES_PER_KIND`].
@@ -138,6 +146,12 @@ pub const WINDOW_MAX: u32 = 128;
 pub const IMMEDIATE_MAX: u32 = 4;
 /// R2Ts outstanding per task, at most (MaxOutstandingR2T is negotiated down to it).
 pub const R2TS_MAX: usize = 8;
+/// A command that would wait longer for its turn under a ceiling (`bdev_set_qos_limit`) is answered TASK SET FULL: initiators
+/// give up what takes longer than 30 s, most of them.
+pub const PACED_NS: u64 = 10 * SECOND_NS;
+/// Data that came along with a session's commands which wait so, at most; what comes with more is dropped and answered TASK SET
+/// FULL. It is what a queue of 32 has with a FirstBurstLength of 64 KiB.
+pub const PACED_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Device IOs in flight per command, at most.
 pub const PLAN_IOS: u8 = 2;
 
@@ -157,6 +171,17 @@ pub const RETAINED_MAX: usize = WINDOW_MAX as usize;
 pub const RESEND_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Writes to a unit that are remembered, so that data are not sent again which have changed since.
 pub const WATCHED_WRITES: usize = 256;
+
+/// PDUs whose headers a connection's flight recorder has: 64 bytes each.
+pub const RECORDED_PDUS: usize = 128;
+/// Connections whose recordings a reactor copies in one turn.
+pub const RECORDINGS_MAX: usize = 64;
+/// Slow commands that a reactor tells of in one turn, and in one second; others are counted.
+pub const SLOW_IOS_A_TURN: usize = 16;
+/// See [`SLOW_IOS_A_TURN`].
+pub const SLOW_IOS_A_SECOND: u32 = 64;
+/// Commands that a reactor tells of when it is asked for those in flight.
+pub const COMMANDS_TOLD_MAX: usize = 1024;
 
 /// PDUs of one vectored send: three slices each, and Linux takes 1024.
 pub const BATCH_PDUS: usize = 128;
@@ -214,6 +239,8 @@ pub const READY_MAX: usize = 256;
 pub const MESSAGES_PER_TURN: usize = 16;
 /// Messages that may wait for a reactor or for control.
 pub const MAILBOX: usize = 1024;
+/// Commands that a reactor lets go on in one turn whose time under a ceiling has come.
+pub const PACED_PER_TURN: usize = 256;
 /// Completions a reactor takes from one channel in one turn.
 pub const DONES_PER_POLL: usize = 256;
 /// Deadlines are looked at so often while there is work.
@@ -248,6 +275,8 @@ pub const POOL_BYTES_MIN: usize = 8 * 1024 * 1024;
 
 /// Versions of the configuration that are kept.
 pub const CONFIG_VERSIONS_MAX: usize = 20;
+/// Bytes of a configuration file: far more than as many of everything as there may be.
+pub const CONFIG_BYTES_MAX: u64 = 256 << 20;
 /// Connections of the JSON-RPC socket; more are turned away.
 pub const RPC_CONNS_MAX: usize = 64;
 /// Bytes of one JSON-RPC request or batch.

@@ -4,7 +4,7 @@
 //! is taken; an error, and how long it took, when it ends.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam_utils::CachePadded;
@@ -13,14 +13,17 @@ use super::pass::{Flow, Told};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
 use crate::bdev::space::Space;
 use crate::buf::Lent;
+use crate::histogram::Histogram;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
+use crate::meter::{self, Count, Spread};
 use crate::slab::Key;
 use crate::time::Tick;
 
 /// Kinds of IO whose time is taken: reads, writes, unmaps.
 const KINDS: usize = 3;
-/// How much is summed up: of each kind the number, the bytes and the nanoseconds; flushes; errors.
+/// How much is summed up: of each kind the number, the bytes and the nanoseconds; flushes; errors. In a cell the number is of those
+/// that were done as they were asked for, as [`Counters::given`] has the others.
 const SUMS: usize = 3 * KINDS + 2;
 const FLUSHES: usize = 3 * KINDS;
 const ERRORS: usize = FLUSHES + 1;
@@ -40,6 +43,34 @@ pub struct Counts {
     pub errors: u64,
 }
 
+/// What one reactor has asked of a device since its channel was first opened, whatever was forgotten since.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Figures {
+    /// Reads.
+    pub reads: Figure,
+    /// Writes, those of zeroes included.
+    pub writes: Figure,
+    /// Unmaps.
+    pub unmaps: Figure,
+    /// Flushes.
+    pub flushes: u64,
+    /// IOs that ended in an error.
+    pub errors: u64,
+    /// IOs that the device has now.
+    pub in_flight: u64,
+}
+
+/// What was asked of one kind, and how long it took.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Figure {
+    /// How often.
+    pub ios: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// How long it took, of those that have ended; what a device did as it was asked took no time.
+    pub times: Spread,
+}
+
 /// What was asked of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Tally {
@@ -55,6 +86,48 @@ pub struct Tally {
     pub min_ns: u64,
 }
 
+/// The IOs whose times are counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Timed {
+    /// Reads, writes and unmaps.
+    All,
+    /// Reads.
+    Reads,
+    /// Writes, those of zeroes included.
+    Writes,
+    /// Unmaps.
+    Unmaps,
+}
+
+impl Timed {
+    /// A bit for each kind.
+    const fn bits(self) -> u8 {
+        match self {
+            Timed::All => 0b111,
+            Timed::Reads => 0b001,
+            Timed::Writes => 0b010,
+            Timed::Unmaps => 0b100,
+        }
+    }
+
+    fn of_bits(bits: u8) -> Option<Timed> {
+        [Timed::All, Timed::Reads, Timed::Writes, Timed::Unmaps]
+            .into_iter()
+            .find(|timed| timed.bits() == bits)
+    }
+}
+
+/// How long IOs took, while somebody wants to know.
+#[derive(Debug, Default)]
+struct Times {
+    /// A bit for each kind that is counted: 0 while nobody wants to know.
+    kinds: AtomicU8,
+    /// Made when it is first wanted.
+    histogram: OnceLock<Histogram>,
+    /// What it had when it was wanted the last time.
+    before: OnceLock<Box<[AtomicU64]>>,
+}
+
 /// A device that counts.
 #[derive(Debug)]
 pub struct Counted {
@@ -64,6 +137,7 @@ pub struct Counted {
     forgotten: [AtomicU64; SUMS],
     /// How often the longest and shortest were forgotten: each reactor begins anew when it sees that.
     epoch: Arc<AtomicU64>,
+    times: Arc<Times>,
 }
 
 /// One reactor's counters.
@@ -75,13 +149,41 @@ struct Counters {
     /// The longest and the shortest of each kind, in nanoseconds, and the epoch that they are of.
     extremes: [[AtomicU64; 2]; KINDS],
     epoch: AtomicU64,
+    /// How often the device was given an IO of each kind, and at last of any other, that it did not do at once.
+    given: [Count; KINDS + 1],
+    /// How many of those have ended.
+    ended: Count,
+    /// How long those of each kind took.
+    times: [meter::Times; KINDS],
+}
+
+impl Counters {
+    fn figures(&self) -> Figures {
+        let sum = |index: usize| self.sums[index].load(Ordering::Relaxed);
+        // Before the others: no more can have ended than were given.
+        let ended = self.ended.get();
+        let given = self.given.each_ref().map(Count::get);
+        let kind = |kind: usize| {
+            let instant = sum(3 * kind);
+            let times = self.times[kind].spread().with_instant(instant);
+            Figure { ios: instant + given[kind], bytes: sum(3 * kind + 1), times }
+        };
+        Figures {
+            reads: kind(0),
+            writes: kind(1),
+            unmaps: kind(2),
+            flushes: sum(FLUSHES),
+            errors: sum(ERRORS),
+            in_flight: given.iter().sum::<u64>().saturating_sub(ended),
+        }
+    }
 }
 
 impl Counted {
     /// Counts what is asked of `inner` from now on.
     pub fn new(inner: Arc<dyn Bdev>) -> Counted {
         let cells = (0..REACTORS_MAX).map(|_| OnceLock::new()).collect();
-        Counted { inner, cells, forgotten: Default::default(), epoch: Arc::default() }
+        Counted { inner, cells, forgotten: Default::default(), epoch: Arc::default(), times: Arc::default() }
     }
 
     fn sums(&self) -> [u64; SUMS] {
@@ -89,6 +191,9 @@ impl Counted {
         for cell in self.cells.iter().filter_map(OnceLock::get) {
             for (sum, count) in sums.iter_mut().zip(&cell.sums) {
                 *sum += count.load(Ordering::Relaxed);
+            }
+            for (sum, given) in sums.iter_mut().step_by(3).zip(&cell.given[..KINDS]) {
+                *sum += given.get();
             }
         }
         sums
@@ -120,7 +225,12 @@ impl Bdev for Counted {
         let block_bytes = u64::from(self.info().block_bytes);
         // Zeroes of the system's: what is never written takes no memory.
         let began = vec![0; IOS_MAX as usize].into_boxed_slice();
-        Box::new(CountedChannel { inner, cell, epoch: Arc::clone(&self.epoch), began, block_bytes })
+        let (epoch, times) = (Arc::clone(&self.epoch), Arc::clone(&self.times));
+        Box::new(CountedChannel { inner, reactor, cell, epoch, times, began, block_bytes })
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.inner.is_awaited()
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -153,6 +263,39 @@ impl Bdev for Counted {
         Some(Counts { reads: kind(0), writes: kind(1), unmaps: kind(2), flushes, errors })
     }
 
+    fn figures(&self) -> Vec<(ReactorId, Figures)> {
+        let cells = (0u16..).zip(&self.cells);
+        cells.filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?.figures()))).collect()
+    }
+
+    fn open_channels(&self) -> Vec<(ReactorId, usize)> {
+        let cells =
+            (0u16..).zip(&self.cells).filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?)));
+        // Each channel has a share in its cell, and so has this.
+        let counts = cells.map(|(reactor, cell)| (reactor, Arc::strong_count(cell) - 1));
+        counts.filter(|&(_, count)| count > 0).collect()
+    }
+
+    fn time(&self, timed: Option<Timed>, reactors: usize) {
+        let times = &self.times;
+        if let (Some(_), 0) = (timed, times.kinds.load(Ordering::Relaxed)) {
+            let sums = times.histogram.get_or_init(|| Histogram::new(reactors)).sums();
+            let before = times.before.get_or_init(|| sums.iter().map(|_| AtomicU64::new(0)).collect());
+            before.iter().zip(sums).for_each(|(before, sum)| before.store(sum, Ordering::Relaxed));
+        }
+        times.kinds.store(timed.map_or(0, Timed::bits), Ordering::Release);
+    }
+
+    fn times(&self) -> Option<(Timed, Vec<u64>)> {
+        let timed = Timed::of_bits(self.times.kinds.load(Ordering::Relaxed))?;
+        let (sums, before) = (self.times.histogram.get()?.sums(), self.times.before.get()?);
+        let since = sums
+            .into_iter()
+            .zip(before)
+            .map(|(sum, before)| sum.wrapping_sub(before.load(Ordering::Relaxed)));
+        Some((timed, since.collect()))
+    }
+
     fn forget_counts(&self) {
         for (forgotten, sum) in self.forgotten.iter().zip(self.sums()) {
             forgotten.store(sum, Ordering::Relaxed);
@@ -168,8 +311,10 @@ impl Bdev for Counted {
 #[derive(Debug)]
 struct CountedChannel {
     inner: Box<dyn Channel>,
+    reactor: ReactorId,
     cell: Arc<Cell>,
     epoch: Arc<AtomicU64>,
+    times: Arc<Times>,
     /// By the index of its tag: when an IO was taken, in nanoseconds, and in the lowest bits of which kind it is; the kind
     /// [`KINDS`] is none of them.
     began: Box<[u64]>,
@@ -189,13 +334,14 @@ impl CountedChannel {
 
     /// Takes the time of an IO that has ended.
     fn ended(&self, tag: Key, now: Tick) {
+        self.cell.ended.add(1);
         let Some(&began) = self.began.get(tag.index as usize) else { return };
         let kind = usize::try_from(began & ((1 << KIND_BITS) - 1)).unwrap_or(KINDS);
-        if kind >= KINDS {
-            return;
-        }
+        let Some(times) = self.cell.times.get(kind) else { return };
+        let took = now.since_ns(Tick::from_ns(began >> KIND_BITS));
+        times.add(took);
         // At least 1, so that 0 says that there was none.
-        self.lasted(kind, now.since_ns(Tick::from_ns(began >> KIND_BITS)).max(1));
+        self.lasted(kind, took.max(1));
     }
 
     /// An IO of this kind that was asked for and has ended.
@@ -218,6 +364,19 @@ impl CountedChannel {
         }
         if shortest.load(Ordering::Relaxed).wrapping_sub(1) >= took {
             shortest.store(took, Ordering::Relaxed);
+        }
+        let kinds = self.times.kinds.load(Ordering::Acquire);
+        if kinds != 0 {
+            self.count_time(kinds, kind, took);
+        }
+    }
+
+    #[cold]
+    fn count_time(&self, kinds: u8, kind: usize, took: u64) {
+        if kinds >> kind & 1 == 1
+            && let Some(histogram) = self.times.histogram.get()
+        {
+            histogram.count(self.reactor, took);
         }
     }
 }
@@ -250,13 +409,12 @@ impl Channel for CountedChannel {
         if let Some(began) = self.began.get_mut(tag.index as usize) {
             *began = now.since_ns(Tick::ZERO) << KIND_BITS | kind as u64;
         }
+        self.cell.given[kind].add(1);
         match (op.extent(), op) {
             (Some((_, blocks)), _) => {
-                self.add(3 * kind, 1);
                 self.add(3 * kind + 1, u64::from(blocks) * self.block_bytes);
             }
             (None, Op::Pass { bytes, .. }) if kind < KINDS => {
-                self.add(3 * kind, 1);
                 self.add(3 * kind + 1, u64::from(bytes));
             }
             (None, Op::Pass { .. }) => {}
@@ -394,6 +552,12 @@ mod tests {
             errors: 1,
         };
         assert_eq!(disk.counts(), Some(expected));
+        let figures = disk.figures();
+        let in_flight: Vec<(u16, u64)> =
+            figures.iter().map(|(id, figures)| (id.0, figures.in_flight)).collect();
+        assert_eq!(in_flight, [(0, 0), (1, 0)]);
+        let reads = figures[1].1.reads;
+        assert_eq!((reads.ios, reads.bytes, reads.times.total_ns, reads.times.count()), (1, 8192, 80, 1));
         disk.forget_extremes();
         let forgotten = disk.counts().unwrap();
         assert_eq!((forgotten.reads, forgotten.errors), (tally(16384, 180, 0, 0), 1));
@@ -406,5 +570,36 @@ mod tests {
         assert_eq!(disk.counts().unwrap().reads, reads);
         disk.forget_counts();
         assert_eq!(disk.counts(), Some(Counts::default()));
+    }
+
+    #[test]
+    fn times_are_counted_while_somebody_wants_to_know() {
+        let disk = Counted::new(Arc::new(Null::new("Null0".to_owned(), 100, 512, [7; 16])));
+        let mut channels = [disk.open(ReactorId(0)), disk.open(ReactorId(1)), disk.open(ReactorId(1))];
+        assert_eq!(disk.open_channels(), [(ReactorId(0), 1), (ReactorId(1), 2)]);
+        let mut unmap = |channel: usize, took: u64| {
+            let op = Op::Unmap { lba: 0, blocks: 1 };
+            let io = Io { tag: Key { index: 0, generation: 0 }, op, data: None };
+            channels[channel].submit(io, Tick::from_ns(1000)).unwrap();
+            channels[channel].poll(&mut Vec::with_capacity(1), 1, Tick::from_ns(1000 + took));
+        };
+        unmap(0, 5);
+        assert_eq!(disk.times(), None);
+        disk.time(Some(Timed::All), 2);
+        [(0, 5), (1, 5), (2, 300)].into_iter().for_each(|(channel, took)| unmap(channel, took));
+        let (timed, sums) = disk.times().unwrap();
+        // Of 300 as `histogram` shows.
+        assert_eq!((timed, sums[5], sums[278], sums.iter().sum::<u64>()), (Timed::All, 2, 1, 3));
+        disk.time(Some(Timed::Reads), 2);
+        unmap(0, 5);
+        assert_eq!(disk.times().map(|(timed, sums)| (timed, sums[5])), Some((Timed::Reads, 2)));
+        disk.time(None, 2);
+        assert_eq!(disk.times(), None);
+        disk.time(Some(Timed::Unmaps), 2);
+        unmap(1, 7);
+        let (timed, sums) = disk.times().unwrap();
+        assert_eq!((timed, sums[7], sums.iter().sum::<u64>()), (Timed::Unmaps, 1, 1));
+        drop(channels);
+        assert_eq!(disk.open_channels(), []);
     }
 }

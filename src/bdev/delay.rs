@@ -42,6 +42,10 @@ impl Bdev for Delay {
         self.inner.info()
     }
 
+    fn is_awaited(&self) -> bool {
+        self.inner.is_awaited()
+    }
+
     fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.inner.probe()
     }

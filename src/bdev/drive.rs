@@ -4,6 +4,7 @@
 //! next use, when nothing of the old one is left in it; the old medium is closed by whoever changes it next, never by a
 //! reactor.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -80,6 +81,16 @@ impl Bdev for Drive {
             protection: None,
             passes: None,
         }
+    }
+
+    /// A medium that was put in and has not been found yet.
+    fn is_awaited(&self) -> bool {
+        self.0.slot().medium.as_ref().is_some_and(|medium| medium.is_awaited())
+    }
+
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let medium = self.0.slot().medium.clone();
+        medium.map_or(Ok(()), |medium| medium.probe())
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

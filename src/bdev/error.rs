@@ -211,6 +211,10 @@ impl Bdev for Faulty {
         self.inner.info()
     }
 
+    fn is_awaited(&self) -> bool {
+        self.inner.is_awaited()
+    }
+
     fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         self.inner.probe()
     }

@@ -28,10 +28,12 @@ pub mod nvme;
 pub mod pass;
 pub mod protection;
 mod queue;
+pub mod raid;
 pub mod sg;
 pub mod space;
 #[cfg(feature = "spdk")]
 pub mod spdk;
+pub mod split;
 
 #[cfg(any(test, feature = "sim"))]
 pub mod contract;
@@ -136,6 +138,10 @@ pub trait Bdev: Send + Sync + Debug {
     /// A channel for `reactor`, made on the reactor's own thread. It returns at once, perhaps still
     /// [`ChannelState::Opening`].
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel>;
+    /// Whether it has a medium that was not found yet: [`Bdev::probe`] is worth a try.
+    fn is_awaited(&self) -> bool {
+        self.info().blocks == 0
+    }
     /// Looks at the medium: opens it where that was not done, or reads its size anew; [`Bdev::info`] tells what came of
     /// it. An error says what to do. It may block for as long as the device likes: for helper threads only.
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -154,6 +160,20 @@ pub trait Bdev: Send + Sync + Debug {
     }
     /// What was asked of it; none where nobody counts ([`count`]).
     fn counts(&self) -> Option<count::Counts> {
+        None
+    }
+    /// What each reactor has asked of it, of those that ever did; nothing where nobody counts.
+    fn figures(&self) -> Vec<(ReactorId, count::Figures)> {
+        Vec::new()
+    }
+    /// Which reactors have channels to it now, and how many each; nothing where nobody counts.
+    fn open_channels(&self) -> Vec<(ReactorId, usize)> {
+        Vec::new()
+    }
+    /// Begins to count how long IOs of this kind take, on so many reactors, or ends it; nothing happens where nobody counts.
+    fn time(&self, _timed: Option<count::Timed>, _reactors: usize) {}
+    /// Of what kind they are and how many took how long, in the buckets of [`crate::histogram`], while that is counted.
+    fn times(&self) -> Option<(count::Timed, Vec<u64>)> {
         None
     }
     /// Begins to count anew.
@@ -447,7 +467,8 @@ pub trait Channel: Debug {
     fn store(&mut self, _lba: u64, _data: &[u8], _fua: bool, _now: Tick) -> bool {
         false
     }
-    /// Tells the device of all that was submitted (doorbells): once a turn.
+    /// Tells the device of all that was submitted (doorbells): once a turn; and when the unit's size is another, or its medium is
+    /// away, so that what is gone is let go of.
     fn kick(&mut self);
     /// Appends finished IOs while `out` has spare capacity and fewer than `max` were appended.
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick);

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
 
 use super::memory::{Chunk, Cutter, MapFailed, Memory, Pages, Region};
@@ -39,6 +39,8 @@ pub struct Pool {
 /// The free buffers of one class. Invariants: `free` never holds more than `class.count`, for which it has room, and never less
 /// than `aside`.
 struct Shelf {
+    /// Its place among the shelves.
+    number: u32,
     class: Class,
     free: RefCell<Vec<Chunk>>,
     /// So many of them only [`Pool::take_aside`] gives.
@@ -51,19 +53,20 @@ impl Pool {
     /// Cuts `memory` into the buffers of `classes`, which come in ascending size. Nothing is allocated after this.
     ///
     /// # Panics
-    /// Where the classes do not ascend, are not multiples of 4096, or need more than `memory` has
+    /// Where the classes do not ascend, are not multiples of 4096, are of 4 GiB, or need more than `memory` has
     /// ([`Pool::bytes_needed`]).
     pub fn new(memory: Memory, classes: &[Class]) -> Pool {
         assert!(classes.is_sorted_by(|a, b| a.bytes < b.bytes), "classes ascend");
         let mut cutter = Cutter::new(memory);
-        let shelf = |class: &Class| {
+        let shelf = |(number, class): (u32, &Class)| {
             assert!(class.bytes > 0, "a buffer has bytes");
             assert!(class.bytes.is_multiple_of(ALIGNMENT_BYTES), "a class is a multiple of 4096");
+            assert!(u32::try_from(class.bytes).is_ok(), "a buffer has less than 4 GiB");
             let cut = |_| cutter.cut(class.bytes).expect("memory is at least Pool::bytes_needed");
             let free = RefCell::new((0..class.count).map(cut).collect());
-            Shelf { class: *class, free, aside: Cell::new(0), kept: Cell::new(0) }
+            Shelf { number, class: *class, free, aside: Cell::new(0), kept: Cell::new(0) }
         };
-        Pool { shelves: classes.iter().map(shelf).collect() }
+        Pool { shelves: (0..).zip(classes).map(shelf).collect() }
     }
 
     /// A pool in ordinary memory of its own.
@@ -81,9 +84,8 @@ impl Pool {
     #[must_use]
     pub fn take(&self, bytes: usize) -> Option<Buf> {
         let fitting = self.fitting(bytes)?;
-        let mut candidates = self.shelves.iter().enumerate().skip(fitting).take(2);
-        let (shelf, chunk) =
-            candidates.find_map(|(index, shelf)| Some((index, shelf.pop(shelf.kept.get())?)))?;
+        let mut candidates = self.shelves.iter().skip(fitting).take(2);
+        let (shelf, chunk) = candidates.find_map(|shelf| Some((shelf, shelf.pop(shelf.kept.get())?)))?;
         Some(self.buf(shelf, chunk, bytes))
     }
 
@@ -100,13 +102,13 @@ impl Pool {
     #[must_use]
     pub fn take_kept(&self, bytes: usize) -> Option<Buf> {
         let fitting = self.fitting(bytes)?;
-        let mut candidates = self.shelves.iter().enumerate().skip(fitting);
-        let (shelf, chunk) = candidates.find_map(|(index, shelf)| Some((index, shelf.pop(0)?)))?;
+        let mut candidates = self.shelves.iter().skip(fitting);
+        let (shelf, chunk) = candidates.find_map(|shelf| Some((shelf, shelf.pop(0)?)))?;
         Some(self.buf(shelf, chunk, bytes))
     }
 
-    fn buf(&self, shelf: usize, chunk: Chunk, bytes: usize) -> Buf {
-        Buf { chunk: Some(chunk), len: bytes, shelf, pool: self.clone() }
+    fn buf(&self, shelf: &Shelf, chunk: Chunk, bytes: usize) -> Buf {
+        Buf { chunk: Some(chunk), skip: 0, len: bytes, shelf: shelf.number, pool: self.clone() }
     }
 
     /// Sets a buffer of the smallest class that `bytes` fit aside, until [`Pool::end_aside`]. Whether there is one.
@@ -122,10 +124,9 @@ impl Pool {
     /// A buffer as [`Pool::take`] gives it, of those that were set aside.
     #[must_use]
     pub fn take_aside(&self, bytes: usize) -> Option<Buf> {
-        let index = self.fitting(bytes)?;
-        let shelf = self.shelves.get(index)?;
+        let shelf = self.shelves.get(self.fitting(bytes)?)?;
         shelf.aside.set(shelf.aside.get().checked_sub(1)?);
-        Some(self.buf(index, shelf.pop(0)?, bytes))
+        Some(self.buf(shelf, shelf.pop(0)?, bytes))
     }
 
     /// Nothing is set aside any more.
@@ -180,10 +181,12 @@ impl Shelf {
 
 /// A buffer with one owner; it goes back to its pool when dropped. It reads as exactly the bytes asked for.
 pub struct Buf {
-    /// Invariant: present until drop, at least `len` long.
+    /// Invariant: present until drop, at least `skip` and `len` together long.
     chunk: Option<Chunk>,
+    /// Bytes before those that it reads as.
+    skip: u32,
     len: usize,
-    shelf: usize,
+    shelf: u32,
     pool: Pool,
 }
 
@@ -203,6 +206,20 @@ impl Buf {
         self.chunk.as_ref().map(Chunk::region)
     }
 
+    /// Which part of its memory it reads as.
+    pub fn window(&self) -> Range<usize> {
+        let skip = self.skip as usize;
+        skip..skip + self.len
+    }
+
+    /// It reads as this part of its memory from now on, as far as it has that.
+    pub fn show(&mut self, window: Range<usize>) {
+        let bytes = self.capacity();
+        self.skip = u32::try_from(window.start.min(bytes)).unwrap_or(u32::MAX);
+        let skip = self.skip as usize;
+        self.len = window.end.clamp(skip, bytes) - skip;
+    }
+
     /// Shortens it to `bytes`; no effect where it is not longer.
     pub fn truncate(&mut self, bytes: usize) {
         self.len = self.len.min(bytes);
@@ -214,7 +231,7 @@ impl Deref for Buf {
 
     fn deref(&self) -> &[u8] {
         match &self.chunk {
-            Some(chunk) => &chunk.slice()[..self.len],
+            Some(chunk) => &chunk.slice()[self.skip as usize..][..self.len],
             None => &[],
         }
     }
@@ -223,7 +240,7 @@ impl Deref for Buf {
 impl DerefMut for Buf {
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.chunk {
-            Some(chunk) => &mut chunk.slice_mut()[..self.len],
+            Some(chunk) => &mut chunk.slice_mut()[self.skip as usize..][..self.len],
             None => &mut [],
         }
     }
@@ -232,7 +249,7 @@ impl DerefMut for Buf {
 impl Drop for Buf {
     fn drop(&mut self) {
         if let Some(chunk) = self.chunk.take() {
-            self.pool.shelves[self.shelf].free.borrow_mut().push(chunk);
+            self.pool.shelves[self.shelf as usize].free.borrow_mut().push(chunk);
         }
     }
 }
@@ -247,6 +264,23 @@ impl fmt::Debug for Buf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_can_be_shown_and_the_whole_again() {
+        let pool = Pool::ordinary(&[Class { bytes: 8192, count: 1 }]).unwrap();
+        let mut buf = pool.take(6000).unwrap();
+        buf.fill(1);
+        let (whole, address) = (buf.window(), buf.address());
+        buf.show(512..1024);
+        buf.fill(2);
+        assert_eq!((buf.len(), buf.address(), buf.window()), (512, address + 512, 512..1024));
+        buf.show(whole);
+        assert_eq!((buf.len(), buf[511], buf[512], buf[1023], buf[1024]), (6000, 1, 2, 2, 1));
+        buf.show(8000..9000);
+        assert_eq!(buf.len(), 192);
+        buf.show(9000..9001);
+        assert_eq!(buf.len(), 0);
+    }
 
     fn pool() -> Pool {
         let classes = [4096, 16384, 65536].map(|bytes| Class { bytes, count: 1 });

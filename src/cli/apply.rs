@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::rpc::{self, SOCKET};
+use super::rpc;
+use super::socket::SocketArg;
 use super::{Failed, print};
 use crate::rpc::config::Plan;
 use crate::rpc::difference;
@@ -12,16 +13,23 @@ use crate::rpc::json::{Json, object};
 
 /// `lunette apply`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lunette apply new.json --dry-run                   what would change
+  lunette apply new.json                             all of it, or nothing")]
 pub struct Apply {
     /// What the daemon is to serve: calls, as lunette_save_config writes them
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The daemon's socket
-    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
-    pub socket: PathBuf,
+    /// Which daemon.
+    #[command(flatten)]
+    pub socket: SocketArg,
     /// Only say which calls it takes
     #[arg(long)]
     pub dry_run: bool,
+    /// The calls as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Applies it.
@@ -30,11 +38,16 @@ pub(super) fn apply(args: &Apply) -> Result<(), Failed> {
     // With its place, before anybody is asked.
     Plan::read(&path).map_err(Failed::failure)?;
     let params = object! { "filename": path.display().to_string(), "dry_run": args.dry_run };
-    let result = rpc::call(&args.socket, "lunette_apply_config", &params)?;
+    let result = rpc::call(&args.socket.path()?, "lunette_apply_config", &params)?;
     let Json::Array(calls) = &result else {
         return Err(Failed::failure(format!("the answer is no list: {result}")));
     };
     let mut out = String::new();
+    if args.json {
+        result.write_pretty(&mut out);
+        out.push('\n');
+        return print(&out);
+    }
     for call in calls {
         let method = call.member("method").and_then(Json::text).unwrap_or_default();
         out.push_str(&difference::line((method, call.member("params").unwrap_or(&Json::Null))));

@@ -9,9 +9,10 @@ use super::disk::{self, Disk};
 use crate::bdev::file::Cache;
 use crate::buf::Hugepages;
 use crate::reactor::Idle;
+use crate::rpc::door::Door;
 
 /// The port that IANA gave to iSCSI.
-const PORT: u16 = 3260;
+pub(super) const PORT: u16 = 3260;
 
 /// `--idle`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -75,6 +76,13 @@ impl From<CacheArg> for Cache {
 
 /// `lunette serve`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lunette serve                                      waits for 'lunette share'
+  lunette serve disk.img                             a file, or a block device, on 127.0.0.1:3260
+  lunette serve --size 10G new.img --portal 192.0.2.10 --initiator 'iqn.1993-08.org.debian:01:*'
+  lunette serve -m 0,1 --idle spin --malloc fast:1G  a RAM disk, on two cores that do nothing else
+  lunette serve --config /etc/lunette/config.json    what was shared before")]
 pub struct Serve {
     /// Files or block devices to serve; LUNs count from 0; a .iso file is the disc in a CD-ROM drive; /dev/sgN is passed through
     #[arg(value_name = "PATH")]
@@ -114,12 +122,16 @@ pub struct Serve {
     /// What to log: off, error, warn, info, debug, trace; or json: info, one JSON object a line
     #[arg(long, default_value = "info", value_name = "LEVEL")]
     pub log: String,
-    /// Take SPDK's JSON-RPC calls at this UNIX socket; `lunette rpc` sends them
+    /// Take SPDK's JSON-RPC calls at this UNIX socket; `lunette share`, `rpc` and the others send them
+    /// [default: $LUNETTE_SOCKET, else /run/lunette/rpc.sock for root, $XDG_RUNTIME_DIR/lunette.sock for others]
     #[arg(short = 'r', long, value_name = "PATH")]
     pub rpc_socket: Option<PathBuf>,
     /// Serve what this file says: calls that were saved by lunette_save_config or spdk-rpc save_config
     #[arg(short = 'c', long, alias = "json", value_name = "FILE", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub config: Option<PathBuf>,
+    /// Make --config FILE where it is not there: a configuration with nothing in it, which others cannot read
+    #[arg(long, requires = "config")]
+    pub create_config: bool,
     /// Leave --config FILE as it is: what calls change is gone at the next start. Else every change is saved there before it
     /// is answered; 'lunette config' shows the last versions
     #[arg(long, requires = "config")]
@@ -129,11 +141,15 @@ pub struct Serve {
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
     /// Serve nothing until framework_start_init is called: options can be set before
-    #[arg(short = 'w', long, requires = "rpc_socket", conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
+    #[arg(short = 'w', long, conflicts_with_all = ["demo", "paths", "mallocs", "nulls"])]
     pub wait_for_rpc: bool,
     /// Drive NVMe disks that no IOMMU keeps within their memory: a broken disk can then overwrite any memory of the machine
     #[arg(long)]
     pub unsafe_noiommu: bool,
+    /// Take some of the calls at another UNIX socket: PATH,read-only (nothing changes, no secrets) or PATH,methods=A+B; with
+    /// ,uid=N+M from these users too. Repeatable
+    #[arg(long, value_name = "PATH[,...]")]
+    pub rpc_also: Vec<Door>,
     /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; its LUNs come after those of PATHs
     #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
     pub mallocs: Vec<Disk>,
@@ -172,9 +188,21 @@ pub struct Serve {
     /// Who may log in: an initiator's name, '*' and '?' stand for anything. Repeatable [default: everybody]
     #[arg(long = "initiator", value_name = "GLOB")]
     pub initiators: Vec<String>,
+    /// Show figures for Prometheus (/metrics) and a status page (/) here by HTTP, to everybody who reaches it, for reading
+    /// only; port 0 lets the system choose
+    #[cfg(feature = "metrics")]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<SocketAddr>,
     /// Written once it serves: the portals, one a line
     #[arg(long, value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+    /// Log commands that take so many milliseconds, with the stage in which the time went; 0: none
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=86_400_000))]
+    pub slow_io: Option<u64>,
+    /// When something goes wrong on a connection, write the headers of its last PDUs into this folder, as pcapng files for
+    /// Wireshark; the last 16 stay
+    #[arg(long, value_name = "DIR")]
+    pub record_dir: Option<PathBuf>,
     /// Ask a silent initiator after so long whether it is there, give it up after twice that; 0 never
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub nop_in: u32,
@@ -226,6 +254,15 @@ impl Serve {
         } else {
             self.portals.clone()
         }
+    }
+
+    /// Nothing is served but what calls make.
+    pub fn is_commanded_only(&self) -> bool {
+        let serves = self.demo || self.config.is_some();
+        let disks = self.paths.len() + self.mallocs.len() + self.nulls.len();
+        #[cfg(feature = "spdk")]
+        let disks = disks + usize::from(self.spdk_json.is_some());
+        self.wait_for_rpc || (!serves && disks == 0)
     }
 
     /// Targets and LUNs come from a file or by calls, whatever disks there are.

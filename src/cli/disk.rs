@@ -78,8 +78,43 @@ pub(super) fn block(text: &str) -> Result<u32, DiskError> {
     bytes.ok_or_else(|| DiskError::FileBlock(text.to_owned()))
 }
 
+/// A size, or how much more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Amount {
+    /// This many bytes.
+    Whole(u64),
+    /// This many more.
+    More(u64),
+}
+
+impl Amount {
+    /// The size that something gets which has `before`.
+    ///
+    /// # Errors
+    /// There is no such size.
+    pub fn of(self, before: u64) -> Result<u64, DiskError> {
+        match self {
+            Amount::Whole(bytes) => Ok(bytes),
+            Amount::More(bytes) => {
+                before.checked_add(bytes).ok_or_else(|| DiskError::Size(format!("{before} and {bytes} more")))
+            }
+        }
+    }
+}
+
+impl FromStr for Amount {
+    type Err = DiskError;
+
+    fn from_str(text: &str) -> Result<Amount, DiskError> {
+        match text.strip_prefix('+') {
+            Some(more) => size(more).map(Amount::More),
+            None => size(text).map(Amount::Whole),
+        }
+    }
+}
+
 /// `4096`, `64K`, `256M`, `256MiB`, `1G`, `2T`: all powers of 1024.
-fn size_bytes(text: &str) -> Option<u64> {
+pub(super) fn size_bytes(text: &str) -> Option<u64> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
     let unit = unit.to_ascii_lowercase();
@@ -121,6 +156,16 @@ mod tests {
         ] {
             assert_eq!(size_bytes(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn amounts() {
+        let of = |text: &str, before| text.parse::<Amount>().and_then(|amount| amount.of(before));
+        assert_eq!((of("2G", 7), of("+1K", 7)), (Ok(2_147_483_648), Ok(1031)));
+        for wrong in ["0", "+0", "-1G", "++1G", "+", ""] {
+            assert!(of(wrong, 7).is_err(), "{wrong}");
+        }
+        assert!(of("+1", u64::MAX).is_err());
     }
 
     #[test]

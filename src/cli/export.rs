@@ -31,6 +31,9 @@ impl From<ToArg> for export::To {
 
 /// `lunette export`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lunette rpc lunette_get_config > config.json && lunette export --to lio config.json > saveconfig.json")]
 pub struct Export {
     /// lunette's configuration, as lunette_save_config writes it
     #[arg(value_name = "FILE")]

@@ -118,12 +118,16 @@ fn find(args: &Serve, path: &Path, taken: &mut BTreeSet<String>) -> Result<Opene
 
 /// Whether a file is shown as the disc in a CD-ROM drive: by its name, unless a size or a block size says that it is a disk.
 pub(super) fn is_disc(args: &Serve, path: &Path) -> bool {
-    let is_image = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("iso"));
-    is_image && args.size.is_none() && args.block_size.is_none()
+    is_image(path) && args.size.is_none() && args.block_size.is_none()
+}
+
+/// Whether a file's name says that it is the image of a disc.
+pub(super) fn is_image(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("iso"))
 }
 
 /// The file's own name, with a number where another disk has that.
-fn free_name(path: &Path, taken: &mut BTreeSet<String>) -> String {
+pub(super) fn free_name(path: &Path, taken: &mut BTreeSet<String>) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let plain: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' }).collect();
@@ -147,6 +151,11 @@ fn remark(file: &File) {
     if rest > 0 {
         tracing::warn!(%path, "its size is no multiple of the block: its last {rest} bytes are not served");
     }
+}
+
+/// What to do about a file that is not there.
+pub(super) fn missing(path: &Path) -> String {
+    explain(&OpenError::Missing(path.to_owned()))
 }
 
 /// An error in the words of the command line.

@@ -50,6 +50,11 @@ impl FromArg {
 
 /// `lunette import`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lunette import /etc/tgt/targets.conf > config.json
+  lunette import --from iet /etc/iet/ietd.conf /etc/iet/initiators.allow > config.json
+  lunette check config.json && lunette serve --config config.json")]
 pub struct Import {
     /// The configuration's files, all of them at once
     #[arg(required = true, value_name = "FILE")]

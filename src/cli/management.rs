@@ -1,12 +1,15 @@
 //! What `serve` does for `--config`, `--rpc-socket` and `--wait-for-rpc`: the file's calls are made once the daemon runs,
 //! then it is ready; or one fails, and the daemon stops before anybody was served.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Failed;
 use super::args::Serve;
+use super::socket::{self, Wanted};
 use crate::control::thread::Remote;
 use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
@@ -20,8 +23,9 @@ pub(super) struct Management {
     /// The file, by its real name.
     config_file: Option<PathBuf>,
     keeps: Option<Taken>,
-    socket: Option<Socket>,
+    sockets: Vec<Socket>,
     waits: bool,
+    record_dir: Option<PathBuf>,
 }
 
 /// A daemon under management; [`Managed::end`] once it has stopped.
@@ -34,25 +38,32 @@ pub(super) struct Managed {
 #[derive(Debug)]
 enum Progress {
     Starting,
-    Serving { _server: Option<Server> },
+    Serving { _servers: Vec<Server> },
     Failed(Failed),
 }
 
 impl Management {
     /// Reads and binds.
     pub(super) fn prepare(args: &Serve) -> Result<Option<Management>, Failed> {
-        if args.config.is_none() && args.rpc_socket.is_none() {
+        if let Some(path) = args.config.as_deref().filter(|_| args.create_config) {
+            create(path)
+                .map_err(|error| Failed::failure(format!("--create-config {}: {error}", path.display())))?;
+        }
+        let sockets = bind(args)?;
+        if args.config.is_none() && sockets.is_empty() && args.record_dir.is_none() {
             return Ok(None);
         }
-        let plan = args.config.as_deref().map(Plan::read).transpose().map_err(Failed::failure)?;
-        let socket = args.rpc_socket.as_deref().map(Socket::bind).transpose().map_err(Failed::failure)?;
         let config_file = args.config.as_deref().map(std::fs::canonicalize).transpose();
         let config_file = config_file.map_err(|error| Failed::failure(format!("--config: {error}")))?;
+        // Before it is read: a daemon that ends, or a rollback, may be writing it.
         let keeps = match &config_file {
-            Some(path) if socket.is_some() && !args.no_save => take(path)?,
+            Some(path) if !sockets.is_empty() && !args.no_save => take(path)?,
             _ => None,
         };
-        Ok(Some(Management { plan, config_file, keeps, socket, waits: args.wait_for_rpc }))
+        let plan = args.config.as_deref().map(Plan::read).transpose().map_err(Failed::failure)?;
+        let record_dir = args.record_dir.as_deref().map(std::path::absolute).transpose();
+        let record_dir = record_dir.map_err(Failed::failure)?;
+        Ok(Some(Management { plan, config_file, keeps, sockets, waits: args.wait_for_rpc, record_dir }))
     }
 
     /// Makes the calls on a thread of its own, then runs `ready`.
@@ -77,8 +88,8 @@ impl Management {
         let control = control.clone();
         let thread = std::thread::Builder::new().name("start".to_owned());
         let run = move || {
-            let reached = match self.run(context).and_then(|server| ready().map(|()| server)) {
-                Ok(server) => Progress::Serving { _server: server },
+            let reached = match self.run(context).and_then(|servers| ready().map(|()| servers)) {
+                Ok(servers) => Progress::Serving { _servers: servers },
                 Err(failed) => Progress::Failed(failed),
             };
             if matches!(reached, Progress::Failed(_)) {
@@ -90,11 +101,61 @@ impl Management {
         Ok(managed)
     }
 
-    fn run(self, context: Arc<Context>) -> Result<Option<Server>, Failed> {
+    fn run(self, context: Arc<Context>) -> Result<Vec<Server>, Failed> {
         let plan = self.plan.unwrap_or_default();
         plan.run(&context, !self.waits).map_err(|text| Failed::failure(format!("--config: {text}")))?;
-        let serve = |socket: Socket| socket.serve(context).map_err(Failed::failure);
-        self.socket.map(serve).transpose()
+        if let Some(folder) = self.record_dir {
+            context
+                .record_to(folder)
+                .map_err(|fault| Failed::usage(format!("--record-dir: {}", fault.text())))?;
+        }
+        let serve = |socket: Socket| socket.serve(Arc::clone(&context)).map_err(Failed::failure);
+        self.sockets.into_iter().map(serve).collect()
+    }
+}
+
+/// Makes a configuration with nothing in it, unless there is one. It will hold CHAP secrets.
+fn create(path: &Path) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    let unfinished = PathBuf::from(unfinished);
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(b"{\"subsystems\":[]}\n")?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)
+}
+
+/// Every socket there is to be.
+fn bind(args: &Serve) -> Result<Vec<Socket>, Failed> {
+    let further = args.rpc_also.iter().cloned().map(|door| Socket::bind_as(door).map_err(Failed::failure));
+    bind_first(args).transpose().into_iter().chain(further).collect()
+}
+
+/// The socket for everything, if there is to be one. Where nobody named it and nobody needs it, it may be missing.
+fn bind_first(args: &Serve) -> Result<Option<Socket>, Failed> {
+    let usual = match args.rpc_socket.clone().map_or_else(socket::wanted, Wanted::Named) {
+        Wanted::Named(path) => return Socket::bind(&path).map(Some).map_err(Failed::failure),
+        Wanted::Usual(path) => {
+            let made = socket::make_folder(&path);
+            made.map_err(|error| format!("{}: {error}", path.display()))
+                .and_then(|()| Socket::bind(&path).map_err(|error| error.to_string()))
+        }
+        Wanted::Nowhere => Err("LUNETTE_SOCKET is set to nothing".to_owned()),
+    };
+    match usual {
+        Ok(socket) => Ok(Some(socket)),
+        Err(why) if args.is_commanded_only() => {
+            Err(Failed::failure(format!("{why}; --rpc-socket PATH names another socket")))
+        }
+        Err(why) => {
+            tracing::info!(
+                "no calls are taken (share, status): {why}; --rpc-socket PATH names another socket"
+            );
+            Ok(None)
+        }
     }
 }
 
@@ -113,6 +174,12 @@ fn take(path: &Path) -> Result<Option<Taken>, Failed> {
 }
 
 impl Managed {
+    /// What its calls work on.
+    #[cfg(feature = "metrics")]
+    pub(super) fn context(&self) -> Arc<Context> {
+        Arc::clone(&self.context)
+    }
+
     /// Takes the socket away and gives NVMe controllers back. Says why the daemon was stopped, if it did so itself.
     pub(super) fn end(self) -> Result<(), Failed> {
         self.context.detach_all();

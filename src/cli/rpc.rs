@@ -2,23 +2,29 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
+use super::socket::SocketArg;
 use super::{Failed, print};
 use crate::rpc::envelope::Stream;
 use crate::rpc::json::Json;
 
-/// Where SPDK's clients look too.
+/// Where SPDK's clients look.
 pub const SOCKET: &str = "/var/tmp/spdk.sock";
 
 /// `lunette rpc`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lunette rpc rpc_get_methods
+  lunette rpc bdev_get_iostat '{\"name\":\"disk.img\"}'
+  lunette rpc lunette_get_config > config.json")]
 pub struct Rpc {
-    /// The daemon's socket
-    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
-    pub socket: PathBuf,
+    /// Which daemon.
+    #[command(flatten)]
+    pub socket: SocketArg,
     /// What to call; rpc_get_methods lists what there is
     pub method: String,
     /// Its parameters, a JSON object; - reads them from standard input
@@ -40,7 +46,7 @@ pub(super) fn rpc(args: &Rpc) -> Result<(), Failed> {
         Some(text) => params(text)?,
     };
     let mut out = String::new();
-    match call(&args.socket, &args.method, &params)? {
+    match call(&args.socket.path()?, &args.method, &params)? {
         // A name is wanted as it is, by scripts.
         Json::String(text) => out.push_str(&text),
         result => result.write_pretty(&mut out),
@@ -80,8 +86,8 @@ fn params(text: &str) -> Result<Json, Failed> {
 
 /// Sends a request and takes its answer.
 fn exchange(socket: &Path, request: &str) -> Result<String, Failed> {
-    let failed = |error: io::Error| Failed::failure(format!("{}: {error}{}", socket.display(), hint(&error)));
-    let mut stream = UnixStream::connect(socket).map_err(failed)?;
+    let failed = |error: io::Error| Failed::failure(format!("{}: {error}", socket.display()));
+    let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let (mut values, mut chunk) = (Stream::answers(), vec![0; 64 * 1024]);
     loop {
@@ -100,15 +106,16 @@ fn exchange(socket: &Path, request: &str) -> Result<String, Failed> {
     }
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
+fn unreachable(socket: &Path, error: &io::Error) -> Failed {
+    let hint = match error.kind() {
         io::ErrorKind::NotFound => {
-            "; no daemon has made this socket: start one with 'lunette serve --rpc-socket PATH', or name another with -s"
+            "; no daemon has made this socket: start one with 'lunette serve', or name another with -s"
         }
         io::ErrorKind::ConnectionRefused => "; the daemon that made this socket is gone: start it again",
         io::ErrorKind::PermissionDenied => "; only who runs the daemon may command it: try as that user",
         _ => "",
-    }
+    };
+    Failed::NoDaemon(format!("{}: {error}{hint}", socket.display()))
 }
 
 fn refusal(method: &str, error: &Json) -> String {

@@ -29,9 +29,14 @@ pub(super) struct ChapSecret {
 
 /// Prints a secret that nobody has had before.
 pub(super) fn make(args: ChapSecret) -> Result<(), Failed> {
+    super::print(&format!("{}\n", random(args.short)?))
+}
+
+/// A secret that nobody has had before.
+pub(super) fn random(short: bool) -> Result<String, Failed> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(Failed::failure)?;
-    super::print(&format!("{}\n", written(args, random)))
+    Ok(written(ChapSecret { short }, random))
 }
 
 /// The secret that these bits make.
@@ -65,6 +70,11 @@ fn credential(
     is_weak_fine: bool,
 ) -> Result<Option<Credential>, Failed> {
     let (Some(user), Some(file)) = (user, file) else { return Ok(None) };
+    Ok(Some(Credential { name: user.to_owned(), secret: from_file(file, is_weak_fine)? }))
+}
+
+/// A file's secret, if nobody guesses it.
+pub(super) fn from_file(file: &Path, is_weak_fine: bool) -> Result<Secret, Failed> {
     let secret = secret(file).map_err(|text| Failed::failure(format!("{}: {text}", file.display())))?;
     match secret.0.len() {
         0 => return Err(Failed::failure(format!("{}: it is empty", file.display()))),
@@ -79,7 +89,7 @@ fn credential(
         }
         _ => {}
     }
-    Ok(Some(Credential { name: user.to_owned(), secret }))
+    Ok(secret)
 }
 
 /// The file's content without one newline at its end.
@@ -132,6 +142,7 @@ mod tests {
         match credential(Some("user"), Some(&file.0), is_weak_fine) {
             Ok(credential) => Ok(credential.unwrap().secret.0),
             Err(Failed::Usage(text) | Failed::Failure(text)) => Err(text),
+            Err(other) => panic!("{other:?}"),
         }
     }
 

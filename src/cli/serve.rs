@@ -11,7 +11,7 @@ use super::args::Serve;
 use super::disk::Disk;
 use super::files::{self, File, Served};
 use super::management::{Managed, Management};
-use super::{Failed, cores, hints, log, planted, print, secrets, state};
+use super::{Failed, cores, hints, log, planted, print, secrets, service, state};
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
 use crate::bdev::drive::{self, Drive};
@@ -25,15 +25,17 @@ use crate::control::portals::{Portal, PortalGroup};
 use crate::control::registry::BdevSpec;
 use crate::control::store::Records;
 use crate::control::targets::NewTarget;
-use crate::control::thread::{Daemon, Options, SystemRandom};
+use crate::control::thread::{Daemon, Options, Remote, SystemRandom};
 use crate::control::{Control, options};
 use crate::iscsi::chap::Account;
 use crate::limits::{POOL_BYTES, POOL_BYTES_MIN};
+#[cfg(feature = "metrics")]
+use crate::metrics::server::{Bound, Lookout, Server};
 use crate::net::Net;
 use crate::reactor::message::NopInTimes;
 use crate::rpc::recipes::{self, FileKind};
 use crate::scsi::view::DeviceKind;
-use crate::time::SECOND_NS;
+use crate::time::{MS_NS, SECOND_NS};
 
 const MIB: usize = 1024 * 1024;
 
@@ -73,6 +75,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         .map(|portal| Ok(Portal::listen(portal.address)?.advertised_as(portal.advertised)))
         .collect::<Result<Vec<_>, ChangeError>>();
     let portals = portals.map_err(Failed::failure)?;
+    #[cfg(feature = "metrics")]
+    let metrics = args.metrics.map(Bound::bind).transpose().map_err(Failed::failure)?;
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
@@ -92,6 +96,9 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     if let Some(state) = state {
         daemon.keep_state(state).map_err(Failed::failure)?;
     }
+    if let Some(ms) = args.slow_io {
+        daemon.control().set_slow_io((ms > 0).then_some(ms * MS_NS));
+    }
     let luns = disks.len();
     if args.is_mapped_elsewhere() {
         disks.into_iter().try_for_each(|disk| register(daemon.control(), disk)).map_err(Failed::usage)?;
@@ -99,6 +106,11 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         let target = share(daemon.control(), args, Share { disks, portals, account, auth });
         let target = target.map_err(Failed::usage)?;
         announce(args, &daemon.portals(), &target, luns)?;
+    } else {
+        print(&format!(
+            "lunette {} serves nothing yet: 'lunette share PATH' or 'lunette share 1G' shares a disk\n",
+            super::VERSION
+        ))?;
     }
     #[cfg(feature = "spdk")]
     if let Some(attached) = &mut attached {
@@ -106,17 +118,23 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     }
     let managed = match management {
         None => {
-            ready(args, &daemon.portals())?;
+            ready(args, &daemon.portals(), &daemon.remote())?;
             None
         }
         Some(management) => {
             let (remote, owned) = (daemon.remote(), args.clone());
-            let is_ready =
-                move || ready(&owned, &remote.call(|control, _| portals_of(control)).unwrap_or_default());
+            let is_ready = move || {
+                let portals = remote.call(|control, _| portals_of(control)).unwrap_or_default();
+                ready(&owned, &portals, &remote)
+            };
             Some(management.start(&daemon.remote(), args, log.level(), is_ready)?)
         }
     };
+    #[cfg(feature = "metrics")]
+    let shown = metrics.map(|bound| show(bound, &daemon, managed.as_ref())).transpose()?;
     let is_clean = daemon.run();
+    #[cfg(feature = "metrics")]
+    drop(shown);
     // Nobody has its disks any more.
     #[cfg(feature = "spdk")]
     drop(attached);
@@ -127,6 +145,14 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     tracing::info!("stopped");
     drop(log);
     Ok(())
+}
+
+/// Shows what the daemon does.
+#[cfg(feature = "metrics")]
+fn show(bound: Bound, daemon: &Daemon, managed: Option<&Managed>) -> Result<Server, Failed> {
+    tracing::info!("metrics and the status page are at http://{}/", bound.address());
+    let source = Lookout::new(daemon.remote(), managed.map(Managed::context));
+    bound.serve(source).map_err(|error| Failed::failure(format!("--metrics: {error}")))
 }
 
 /// The tag of each group that the command line makes.
@@ -325,10 +351,12 @@ fn portals_of<N: Net>(control: &Control<N>) -> Vec<SocketAddr> {
 }
 
 /// Tells who waits that everything is served.
-fn ready(args: &Serve, portals: &[SocketAddr]) -> Result<(), Failed> {
-    let Some(path) = &args.ready_file else { return Ok(()) };
-    write_ready_file(path, portals)
-        .map_err(|error| Failed::failure(format!("--ready-file {}: {error}", path.display())))
+fn ready(args: &Serve, portals: &[SocketAddr], control: &Remote) -> Result<(), Failed> {
+    if let Some(path) = &args.ready_file {
+        write_ready_file(path, portals)
+            .map_err(|error| Failed::failure(format!("--ready-file {}: {error}", path.display())))?;
+    }
+    service::ready(control)
 }
 
 /// Whole or not at all: who waits for it reads it as soon as it is there.

@@ -1,10 +1,12 @@
 //! `lunette status`, `sessions` and `kick`: what a running daemon serves, to whom, and whether all is well.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
-use super::rpc::{SOCKET, call};
+use super::limits;
+use super::rpc::call;
+use super::socket::SocketArg;
 use super::table::table;
 use super::{Failed, print};
 use crate::rpc::json::{Json, object};
@@ -12,9 +14,9 @@ use crate::rpc::json::{Json, object};
 /// `lunette status` and `lunette sessions`.
 #[derive(Clone, Debug, Args)]
 pub struct Look {
-    /// The daemon's socket
-    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
-    pub socket: PathBuf,
+    /// Which daemon.
+    #[command(flatten)]
+    pub socket: SocketArg,
     /// As JSON
     #[arg(long)]
     pub json: bool,
@@ -22,32 +24,39 @@ pub struct Look {
 
 /// `lunette kick`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lunette kick 7                                     the session that 'lunette sessions' shows as 7
+  lunette kick iqn.1993-08.org.debian:01:abc         all sessions of an initiator")]
 pub struct Kick {
-    /// The daemon's socket
-    #[arg(short, long, value_name = "PATH", default_value = SOCKET)]
-    pub socket: PathBuf,
+    /// Which daemon.
+    #[command(flatten)]
+    pub socket: SocketArg,
     /// A session's number, as 'lunette sessions' shows it, or an initiator's name: all of its sessions
     #[arg(value_name = "SESSION|INITIATOR")]
     pub who: String,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
-fn array(json: Json) -> Vec<Json> {
+pub(super) fn array(json: Json) -> Vec<Json> {
     match json {
         Json::Array(elements) => elements,
         _ => Vec::new(),
     }
 }
 
-fn list(socket: &Path, method: &str) -> Result<Vec<Json>, Failed> {
+pub(super) fn list(socket: &Path, method: &str) -> Result<Vec<Json>, Failed> {
     call(socket, method, &Json::Null).map(array)
 }
 
-fn member(json: &Json, name: &str) -> Json {
+pub(super) fn member(json: &Json, name: &str) -> Json {
     json.member(name).cloned().unwrap_or(Json::Null)
 }
 
 /// A string's text, nothing of null, else the value.
-fn text(json: &Json, name: &str) -> String {
+pub(super) fn text(json: &Json, name: &str) -> String {
     match json.member(name) {
         None | Some(Json::Null) => String::new(),
         Some(Json::String(text)) => text.clone(),
@@ -55,7 +64,7 @@ fn text(json: &Json, name: &str) -> String {
     }
 }
 
-fn number(json: &Json, name: &str) -> u64 {
+pub(super) fn number(json: &Json, name: &str) -> u64 {
     match json.member(name) {
         Some(Json::Unsigned(number)) => *number,
         _ => 0,
@@ -63,7 +72,7 @@ fn number(json: &Json, name: &str) -> u64 {
 }
 
 /// Bytes as people say them.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let (mut unit, mut whole) = (0, bytes);
     while whole >= 1024 && unit + 1 < units.len() {
@@ -86,6 +95,8 @@ struct Seen {
     bdevs: Vec<Json>,
     counts: Vec<Json>,
     connections: Vec<Json>,
+    limited: Vec<Json>,
+    units: Vec<Json>,
 }
 
 impl Seen {
@@ -96,7 +107,19 @@ impl Seen {
             bdevs: list(socket, "bdev_get_bdevs")?,
             counts: array(member(&call(socket, "bdev_get_iostat", &Json::Null)?, "bdevs")),
             connections: list(socket, "iscsi_get_connections")?,
+            limited: list(socket, "lunette_get_initiator_qos_limits")?,
+            units: list(socket, "lunette_get_logical_units")?,
         })
+    }
+
+    /// Who has limits, and which: bdevs first.
+    fn limits(&self) -> Vec<[String; 2]> {
+        let bdevs = self.bdevs.iter().map(|bdev| {
+            let (ceilings, beyond) = (member(bdev, "assigned_rate_limits"), member(bdev, "lunette_qos"));
+            [text(bdev, "name"), limits::words(&[&ceilings, &beyond])]
+        });
+        let initiators = self.limited.iter().map(|rule| [text(rule, "initiator"), limits::words(&[rule])]);
+        bdevs.chain(initiators).filter(|[_, limits]| !limits.is_empty()).collect()
     }
 
     fn sessions_of(&self, target: &str) -> usize {
@@ -129,9 +152,32 @@ impl Seen {
                     "{name}: {errors} IOs failed since they were counted (bdev_reset_iostat counts anew)"
                 ));
             }
+            let is_ready = number(bdev, "num_blocks") > 0 || bdev.member("lunette_removable").is_some();
+            if !is_ready {
+                problems.push(format!(
+                    "{name}: not ready, its file or device is missing; it comes up when that does"
+                ));
+            }
             if self.luns_of(&name).is_empty() && member(bdev, "claimed") != Json::Bool(true) {
                 problems.push(format!("{name}: nobody can reach it, it is no LUN of a target"));
             }
+        }
+        for unit in &self.units {
+            let Some(busy) = unit.member("busy") else { continue };
+            problems.push(format!(
+                "{}: busy with {}, {} % done: nobody reads or writes until then",
+                text(unit, "bdev_name"),
+                text(busy, "with"),
+                number(busy, "percent")
+            ));
+        }
+        for target in
+            self.targets.iter().filter(|target| member(target, "lunette_draining") == Json::Bool(true))
+        {
+            problems.push(format!(
+                "{}: nobody new can log in, it is drained ('lunette drain --undo {0}' ends that)",
+                text(target, "name")
+            ));
         }
         for target in self.targets.iter().filter(|target| array(member(target, "pg_ig_maps")).is_empty()) {
             problems.push(format!("{}: nobody can log in, it has no portal group", text(target, "name")));
@@ -141,7 +187,7 @@ impl Seen {
 }
 
 /// The part of a target's name that tells it from others.
-fn short(name: &str) -> &str {
+pub(super) fn short(name: &str) -> &str {
     name.split_once(':').map_or(name, |(_, short)| short)
 }
 
@@ -150,7 +196,7 @@ fn errors(counts: &Json) -> u64 {
 }
 
 /// Sessions with how many connections they have, in the order of their first.
-fn sessions(connections: &[Json]) -> Vec<Json> {
+pub(super) fn sessions(connections: &[Json]) -> Vec<Json> {
     let mut sessions: Vec<Json> = Vec::new();
     for connection in connections.iter().filter(|connection| member(connection, "session") != Json::Null) {
         let id = member(connection, "session");
@@ -175,7 +221,7 @@ fn sessions(connections: &[Json]) -> Vec<Json> {
     sessions
 }
 
-fn pretty(json: &Json) -> String {
+pub(super) fn pretty(json: &Json) -> String {
     let mut text = String::new();
     json.write_pretty(&mut text);
     text.push('\n');
@@ -184,7 +230,7 @@ fn pretty(json: &Json) -> String {
 
 /// One screen.
 pub(super) fn status(args: &Look) -> Result<(), Failed> {
-    let seen = Seen::ask(&args.socket)?;
+    let seen = Seen::ask(&args.socket.path()?)?;
     print(&if args.json { pretty(&status_json(&seen)) } else { status_text(&seen) })
 }
 
@@ -205,6 +251,7 @@ fn status_json(seen: &Seen) -> Json {
         "targets": seen.targets.iter().map(target).collect::<Json>(),
         "disks": seen.bdevs.iter().map(disk).collect::<Json>(),
         "sessions": sessions(&seen.connections).len() as u64,
+        "limits": seen.limits().into_iter().map(|[name, limits]| object! { "name": name, "limits": limits }).collect::<Json>(),
         "problems": seen.problems(),
     }
 }
@@ -250,6 +297,11 @@ fn status_text(seen: &Seen) -> String {
             }),
         ));
     }
+    let limits = seen.limits();
+    if !limits.is_empty() {
+        out.push('\n');
+        out.push_str(&table(["LIMITED", "TO"], limits));
+    }
     let problems = seen.problems();
     out.push('\n');
     if problems.is_empty() {
@@ -263,7 +315,7 @@ fn status_text(seen: &Seen) -> String {
 
 /// Who is logged in.
 pub(super) fn list_sessions(args: &Look) -> Result<(), Failed> {
-    let sessions = sessions(&list(&args.socket, "iscsi_get_connections")?);
+    let sessions = sessions(&list(&args.socket.path()?, "iscsi_get_connections")?);
     if args.json {
         return print(&pretty(&Json::Array(sessions)));
     }
@@ -290,7 +342,8 @@ pub(super) fn list_sessions(args: &Look) -> Result<(), Failed> {
 
 /// Ends sessions.
 pub(super) fn kick(args: &Kick) -> Result<(), Failed> {
-    let sessions = sessions(&list(&args.socket, "iscsi_get_connections")?);
+    let socket = args.socket.path()?;
+    let sessions = sessions(&list(&socket, "iscsi_get_connections")?);
     let is_meant =
         |session: &&Json| text(session, "session") == args.who || text(session, "initiator_name") == args.who;
     let meant: Vec<&Json> = sessions.iter().filter(is_meant).collect();
@@ -300,85 +353,22 @@ pub(super) fn kick(args: &Kick) -> Result<(), Failed> {
             args.who
         )));
     }
-    for session in meant {
+    for session in &meant {
         let params = object! { "session": member(session, "session") };
-        call(&args.socket, "lunette_end_session", &params)?;
+        call(&socket, "lunette_end_session", &params)?;
+        if args.json {
+            continue;
+        }
         let (id, initiator) = (text(session, "session"), text(session, "initiator_name"));
         print(&format!(
             "ended session {id} of {initiator}; it may log in again unless its initiator group keeps it out\n"
         ))?;
     }
-    Ok(())
+    match args.json {
+        true => print(&pretty(&meant.into_iter().cloned().collect::<Json>())),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_as_people_say_them() {
-        for (bytes, expected) in [
-            (0, "0 B"),
-            (512, "512 B"),
-            (1024, "1 KiB"),
-            (1536, "1.5 KiB"),
-            (1 << 30, "1 GiB"),
-            ((1 << 40) + (1 << 39), "1.5 TiB"),
-            (u64::MAX, "16383.9 PiB"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
-    }
-
-    fn seen() -> Seen {
-        let parse = |text: &str| array(Json::parse(text).unwrap());
-        Seen {
-            version: object! { "version": "lunette v0" },
-            targets: parse(
-                r#"[{"name":"iqn.2016-06.io.spdk:t","luns":[{"lun_id":4,"bdev_name":"A"}],"pg_ig_maps":[{"pg_tag":1,"ig_tag":1}]},
-                    {"name":"iqn.2016-06.io.spdk:u","luns":[],"pg_ig_maps":[]}]"#,
-            ),
-            bdevs: parse(
-                r#"[{"name":"A","num_blocks":2048,"block_size":512},
-                    {"name":"B","num_blocks":8,"block_size":512}]"#,
-            ),
-            counts: parse(
-                r#"[{"name":"A","num_read_ops":3,"bytes_read":1536,"num_write_ops":1,"bytes_written":4096,"io_error":{"IO_ERROR":2}}]"#,
-            ),
-            connections: parse(
-                r#"[{"session":1,"target_name":"iqn.2016-06.io.spdk:t","initiator_name":"a"},
-                    {"session":1,"target_name":"iqn.2016-06.io.spdk:t","initiator_name":"a"},
-                    {"session":null,"target_name":"","initiator_name":""}]"#,
-            ),
-        }
-    }
-
-    #[test]
-    fn one_screen_says_what_is_served_and_what_is_wrong() {
-        assert_eq!(
-            status_text(&seen()),
-            "\
-lunette v0
-
-TARGET                 LUNS  PORTAL GROUPS  SESSIONS
-iqn.2016-06.io.spdk:t  1     1              1
-iqn.2016-06.io.spdk:u  0                    0
-
-DISK  SIZE   LUN  READS  READ     WRITES  WRITTEN  ERRORS
-A     1 MiB  t/4  3      1.5 KiB  1       4 KiB    2
-B     4 KiB  -    0      0 B      0       0 B      0
-
-! A: 2 IOs failed since they were counted (bdev_reset_iostat counts anew)
-! B: nobody can reach it, it is no LUN of a target
-! iqn.2016-06.io.spdk:u: nobody can log in, it has no portal group
-"
-        );
-    }
-
-    #[test]
-    fn connections_of_a_session_are_counted() {
-        let sessions = sessions(&seen().connections);
-        assert_eq!(sessions.len(), 1);
-        assert_eq!(number(&sessions[0], "connections"), 2);
-    }
-}
+mod tests;

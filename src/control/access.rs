@@ -17,30 +17,33 @@ impl NameGlob {
 
     /// Whether the whole of `name` (lower case) fits.
     pub fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut p, mut n) = (0, 0);
-        // Where the last `*` was and how much of the name it stands for: all that has to be gone back to.
-        let mut star = None;
-        while n < name.len() {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    star = Some((p, n));
-                    p += 1;
-                }
-                Some(&byte) if byte == b'?' || byte == name[n] => {
-                    p += 1;
-                    n += 1;
-                }
-                _ => {
-                    let Some((at, taken)) = star else { return false };
-                    star = Some((at, taken + 1));
-                    p = at + 1;
-                    n = taken + 1;
-                }
+        fits(self.0.as_bytes(), name.as_bytes())
+    }
+}
+
+/// Whether the whole of a name fits a pattern with `*` and `?`. No more is looked at than the product of both lengths.
+pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Where the last `*` was and how much of the name it stands for: all that has to be gone back to.
+    let mut star = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, n));
+                p += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => {
+                let Some((at, taken)) = star else { return false };
+                star = Some((at, taken + 1));
+                (p, n) = (at + 1, taken + 1);
             }
         }
-        pattern[p..].iter().all(|&byte| byte == b'*')
     }
+    pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
 /// An entry of an initiator group: who may come, or may not.

@@ -24,6 +24,7 @@ impl<N: Net> Control<N> {
         let name = spec.bdev.info().name;
         self.catalog.registry.register(spec, stand_in, |unit| targets.is_mapped(unit))?;
         self.recall_identity(&name);
+        self.log.fact("bdev_registered", vec![("bdev", name.into())], self.now);
         Ok(())
     }
 
@@ -41,6 +42,13 @@ impl<N: Net> Control<N> {
     /// The block device of this name, or whose UUID this is in its usual form.
     pub fn bdev(&self, name: &str) -> Option<&Entry> {
         self.catalog.registry.get(name)
+    }
+
+    /// Whether a LUN leads to this block device, or another is made of it.
+    pub fn is_bdev_used(&self, name: &str) -> bool {
+        let Some(entry) = self.catalog.registry.get(name) else { return false };
+        let is_mapped = entry.unit.is_some_and(|unit| self.catalog.targets.is_mapped(unit));
+        is_mapped || self.catalog.registry.check_unclaimed(entry).is_err()
     }
 
     /// How many reactors serve.
@@ -71,6 +79,7 @@ impl<N: Net> Control<N> {
         for name in self.catalog.registry.with_users(name)? {
             self.keep_found(&name);
             self.recall_identity(&name);
+            self.catalog.registry.look_at_size(&name);
         }
         let registry = &self.catalog.registry;
         let units = registry.with_users(name)?.into_iter().filter_map(|name| registry.get(&name)?.unit);
@@ -97,6 +106,7 @@ impl<N: Net> Control<N> {
         let id = self.pending.begin(done);
         for name in names {
             self.let_go_of_disk(&name);
+            self.log.fact("bdev_unregistered", vec![("bdev", name.as_str().into())], self.now);
             match self.bdev(&name).and_then(|entry| entry.unit) {
                 Some(unit) => self.remove_unit(unit, id),
                 None => {

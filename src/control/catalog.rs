@@ -152,6 +152,7 @@ impl Catalog {
                 .map(|view| (view.portal_group, view.port_group))
                 .collect(),
             redirects: &target.redirects,
+            is_draining: target.is_draining,
             histogram: target.histogram.as_deref(),
         }
     }
@@ -173,6 +174,8 @@ impl Catalog {
         match target.verdict(tag, who, &self.initiators) {
             None => Err(Refusal::NotFound),
             Some(Verdict::Deny) => Err(Refusal::Forbidden),
+            // RFC 7143 §11.13.5: 0301h, initiators try again later.
+            Some(Verdict::Admit) if target.is_draining => Err(Refusal::ServiceUnavailable),
             // RFC 7143 §11.13.5. Told after the first request and so before CHAP, but only to those who may come.
             Some(Verdict::Admit) if let Some(to) = target.redirect(tag) => {
                 let Redirect { to, is_permanent, .. } = to;

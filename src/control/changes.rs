@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Control;
+use super::done::Done;
 use super::error::ChangeError;
 use super::keeper::Then;
 use super::pending::{After, ChangeId};
@@ -41,6 +42,13 @@ impl<N: Net> Control<N> {
         let attention = attention(&old, &view);
         let is_drained = takes_away(&old, &view);
         Ok(self.barrier(Change::Unit { view, attention, except, is_drained }, then))
+    }
+
+    /// Changes nothing: `done` is called when every reactor has taken a turn.
+    pub fn await_turns(&mut self, done: Done) {
+        let id = self.pending.begin(done);
+        self.change(Change::Nothing, Some(id));
+        self.part_done(id, true);
     }
 
     /// Ends a session; its initiator may log in again.

@@ -9,6 +9,7 @@
 //! What is kept of a disk (reservations, access states, identity) has its UUID as a key. Disks of before this was kept have
 //! the UUID that they had: nothing of theirs is lost.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::mpsc;
@@ -134,6 +135,19 @@ pub fn uuid_of(
     all(records).any(|(_, kept)| kept.has(own.uuid)).then_some(fresh)
 }
 
+/// Records of deleted disks that are forgotten when the state file is full.
+const FORGOTTEN_AT_ONCE: usize = 1024;
+
+/// The records of deleted disks, those first whose disk has no other record: as long as it has, they say which file that is of.
+fn forgettable(records: &Records) -> Vec<String> {
+    let others = records.keys().filter(|key| !key.starts_with(DISK));
+    let needed: BTreeSet<&str> = others.filter_map(|key| key.split_once('/')).map(|(_, uuid)| uuid).collect();
+    let deleted = all(records).filter(|(_, kept)| kept.is_deleted);
+    let (last, first): (Vec<_>, Vec<_>) =
+        deleted.partition(|(_, kept)| needed.contains(uuid_text(&kept.uuid).as_str()));
+    first.into_iter().chain(last).map(|(name, _)| key(name)).collect()
+}
+
 /// What is kept of one disk, for lists.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeptDisk {
@@ -184,6 +198,9 @@ impl<N: Net> Control<N> {
         }
         let kept = Kept { source, uuid, is_deleted: false };
         let record = Some(kept.record());
+        if !self.store.fits(&key(bdev), record.as_ref()) {
+            self.forget_deleted();
+        }
         if self.store.fits(&key(bdev), record.as_ref()) {
             self.store.set(&key(bdev), record);
         } else {
@@ -196,6 +213,14 @@ impl<N: Net> Control<N> {
         former.iter().for_each(|key| self.store.set(key, None));
     }
 
+    /// Makes room: of disks that were deleted nobody needs to know any more, first of those that nothing else is kept of.
+    fn forget_deleted(&mut self) {
+        let keys: Vec<String> =
+            forgettable(self.store.records()).into_iter().take(FORGOTTEN_AT_ONCE).collect();
+        tracing::info!(disks = keys.len(), "the state file is full: deleted disks are forgotten");
+        keys.iter().for_each(|key| self.store.set(key, None));
+    }
+
     /// A bdev was deleted: what comes under its name later is another disk, unless it is the same file.
     pub(super) fn let_go_of_disk(&mut self, bdev: &str) {
         if let Some(kept) = self.store.get(&key(bdev)).and_then(Kept::read) {
@@ -205,16 +230,14 @@ impl<N: Net> Control<N> {
 
     /// The disks that something is kept of.
     pub fn kept_disks(&self) -> Vec<KeptDisk> {
+        let entries = self.catalog.registry.iter();
+        let there: BTreeSet<String> = entries.map(|entry| uuid_text(&entry.spec.bdev.info().uuid)).collect();
         let mut disks: Vec<KeptDisk> = Vec::new();
+        let mut known: BTreeMap<String, usize> = BTreeMap::new();
         let mut disk = |uuid: &str, change: &mut dyn FnMut(&mut KeptDisk)| {
-            let index = disks.iter().position(|disk| disk.uuid == uuid).unwrap_or_else(|| {
-                let is_there = self.catalog.registry.get(uuid).is_some();
-                disks.push(KeptDisk {
-                    uuid: uuid.to_owned(),
-                    bdevs: Vec::new(),
-                    kinds: Vec::new(),
-                    is_there,
-                });
+            let index = *known.entry(uuid.to_owned()).or_insert_with(|| {
+                let (bdevs, kinds) = (Vec::new(), Vec::new());
+                disks.push(KeptDisk { uuid: uuid.to_owned(), bdevs, kinds, is_there: there.contains(uuid) });
                 disks.len() - 1
             });
             change(&mut disks[index]);

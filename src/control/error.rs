@@ -238,6 +238,8 @@ pub enum What {
     InitiatorGroup,
     /// An initiator in a group.
     Initiator,
+    /// A pattern of initiators whose IO is limited.
+    InitiatorLimit,
     /// A netmask in a group.
     Netmask,
     /// An authentication group.
@@ -261,6 +263,7 @@ impl std::fmt::Display for What {
             What::Portal => "portal",
             What::InitiatorGroup => "initiator group",
             What::Initiator => "initiator",
+            What::InitiatorLimit => "pattern of initiators with limits",
             What::Netmask => "netmask",
             What::AuthGroup => "auth group",
             What::User => "user",

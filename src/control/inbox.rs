@@ -4,6 +4,7 @@ use super::entrance::Cause;
 use super::keeper::{Finished, Then};
 use super::{Control, Stopping};
 use crate::id::{ReactorId, SessionId, UnitId};
+use crate::iscsi::slow::SlowIo;
 use crate::limits::{DRAIN_SECONDS, STOP_NS, TO_CONTROL_MAX};
 use crate::net::Net;
 use crate::reactor::message::{
@@ -57,15 +58,31 @@ impl<N: Net> Control<N> {
             }
             ToControl::ChoreEnded { unit, is_done, .. } => self.chore_done(unit, is_done),
             // Told together with the end of the session, which comes next.
-            ToControl::Event(Event::Closed { session, cause }) => self.sessions.closing(session, cause),
+            ToControl::Event(event @ Event::Closed { session, cause }) => {
+                self.tally.event(&event);
+                self.sessions.closing(session, cause);
+            }
+            ToControl::Looked(question) => question.answered(),
+            ToControl::Recorded { reactor, recording, why } => self.handed_out(reactor, recording, why, now),
             ToControl::Event(event) => {
+                self.tally.event(&event);
                 let session = match event {
-                    Event::Rejected { session, .. } | Event::Tmf { session, .. } => {
-                        self.sessions.get(session)
-                    }
+                    Event::Rejected { session, .. }
+                    | Event::Tmf { session, .. }
+                    | Event::Slow(SlowIo { session, .. }) => self.sessions.get(session),
                     Event::Closed { .. } | Event::DeviceError { .. } | Event::Lost { .. } => None,
                 };
-                self.log.event(event, session, now);
+                let unit = match event {
+                    Event::DeviceError { unit, .. } => Some(unit),
+                    Event::Slow(slow) => slow.unit,
+                    Event::Rejected { .. }
+                    | Event::Tmf { .. }
+                    | Event::Closed { .. }
+                    | Event::Lost { .. } => None,
+                };
+                let entry = unit.and_then(|unit| self.catalog.registry.entry_of(unit));
+                let bdev = entry.map(|entry| entry.name.as_str());
+                self.log.event(event, session, bdev, now);
             }
             // What it held is dropped: it is not the last.
             ToControl::UnitReleased { unit, reactor, bdev: _ } => self.released(unit, reactor),

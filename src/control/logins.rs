@@ -37,6 +37,7 @@ impl<N: Net> Control<N> {
             && !self.evict(|entrance| matches!(entrance.stage, Stage::Login(_)), now)
         {
             // All of them have logged in and wait for their predecessors: that is over soon.
+            self.tally.turned_away();
             self.log.evicted(origin.peer, None, now);
             return;
         }
@@ -50,12 +51,13 @@ impl<N: Net> Control<N> {
                 let inserted = self.entrances.insert(entrance);
                 debug_assert_eq!(inserted.ok(), Some(key));
             }
-            Err(error) => self.log.login_closed(origin.peer, None, &error, now),
+            Err(error) => self.turned_away(origin.peer, &error, now),
         }
     }
 
     /// A connection had to be closed before it was taken in, for want of something of the system's.
     pub fn turned_away(&mut self, peer: std::net::SocketAddr, error: &std::io::Error, now: Tick) {
+        self.tally.turned_away();
         self.log.login_closed(peer, None, error, now);
     }
 
@@ -128,6 +130,7 @@ impl<N: Net> Control<N> {
             grant: &mut grant,
         };
         entrance.discover(established, &mut desk, now);
+        self.tally.logged_in("discovery");
         self.is_busy = true;
     }
 
@@ -155,8 +158,11 @@ impl<N: Net> Control<N> {
         let Some(admission) = self.sessions.admit(session) else { return };
         let Some(entrance) = self.entrances.remove(key) else { return };
         let Stage::Waiting(established) = entrance.stage else { return };
+        self.tally.logged_in("normal");
+        let mut pace = None;
         if let Some(session) = self.sessions.get(session) {
             self.log.session_up(admission.session, session, &established.proof, now);
+            pace = self.allowances.pace_of(&session.nexus.initiator);
         }
         let adopt = Adopt {
             handle: self.net.release(entrance.sock),
@@ -172,6 +178,8 @@ impl<N: Net> Control<N> {
             owed: admission.owed,
             is_gated: admission.is_gated,
             nop_in: self.catalog.options.nop_in,
+            meter: admission.meter,
+            pace,
         };
         self.outbox.send(admission.reactor, ToReactor::Adopt(Box::new(adopt)));
         self.forget_nexuses();
@@ -213,6 +221,9 @@ impl<N: Net> Control<N> {
             Some(Grant::Connection(session, _)) => self.sessions.withdraw_join(session, key),
             Some(Grant::Discovery(tsih)) => self.sessions.release_tsih(tsih),
             None => {}
+        }
+        if !entrance.is_discovery() {
+            self.tally.login_ended(cause);
         }
         let (peer, initiator) = (entrance.origin.peer, entrance.initiator());
         match cause {

@@ -22,12 +22,15 @@ pub mod done;
 mod entrance;
 pub mod error;
 mod events;
+pub mod feed;
 mod groups;
 pub mod identity;
 mod inbox;
 pub mod keeper;
 mod logins;
+pub mod looks;
 pub mod nexuses;
+pub mod notices;
 pub mod options;
 mod outbox;
 mod pace;
@@ -35,12 +38,14 @@ pub mod pending;
 pub mod placement;
 pub mod portals;
 mod probe;
+mod qos;
 pub mod registry;
 mod reserve;
 mod saving;
 pub mod sessions;
 mod space;
 pub mod store;
+pub mod tally;
 mod target_changes;
 pub mod targets;
 pub mod thread;
@@ -50,18 +55,23 @@ mod unit;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc;
 
 use self::catalog::Catalog;
 use self::entrance::Entrance;
 use self::events::Log;
 use self::keeper::Keeper;
+use self::looks::HandedOut;
 use self::options::Options;
 use self::outbox::Outbox;
 use self::pending::Pending;
 use self::saving::AfterSave;
 use self::sessions::{Sessions, Step};
 use self::store::Store;
+use self::tally::Tally;
 use crate::limits::{BACKLOG_RETRY_NS, DISCOVERIES_MAX, LOGIN_TURN_BYTES, LOGINS_MAX};
+use crate::meter::ReactorMeter;
 use crate::net::{Net, Readiness, Wait};
 use crate::reactor::message::{ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender};
@@ -129,7 +139,15 @@ pub struct Control<N: Net> {
     watched: space::Watched,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
+    tally: Tally,
+    /// Of each reactor, in their order.
+    meters: Vec<Arc<ReactorMeter>>,
+    /// Where recordings go that reactors hand out.
+    recordings: Option<mpsc::Sender<HandedOut>>,
+    /// Commands that take so long are told.
+    slow_ns: Option<u64>,
     pending: Pending,
+    allowances: qos::Allowances,
     random: Box<dyn Random>,
     stopping: Option<Stopping>,
     /// Something was left for the next turn.
@@ -158,7 +176,12 @@ impl<N: Net> Control<N> {
             watched: space::Watched::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
+            tally: Tally::default(),
+            meters: Vec::new(),
+            recordings: None,
+            slow_ns: None,
             pending: Pending::default(),
+            allowances: qos::Allowances::default(),
             random: config.random,
             stopping: None,
             is_busy: false,
@@ -225,6 +248,21 @@ impl<N: Net> Control<N> {
     /// The network, to register descriptors that shall end a wait.
     pub fn net(&mut self) -> &mut N {
         &mut self.net
+    }
+
+    /// Where its reactors count what they do, in their order.
+    pub fn set_meters(&mut self, meters: Vec<Arc<ReactorMeter>>) {
+        self.meters = meters;
+    }
+
+    /// The same; nothing in a world that did not say.
+    pub fn meters(&self) -> &[Arc<ReactorMeter>] {
+        &self.meters
+    }
+
+    /// How often what the log tells of has happened.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Who has a session.

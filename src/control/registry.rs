@@ -11,10 +11,12 @@ use self::units::Slot;
 use super::disks::Source;
 use super::error::{ChangeError, What};
 use super::identity::Chosen;
+use super::notices::{self, Notices};
 use super::unit;
 use crate::bdev::{Bdev, Info};
 use crate::id::UnitId;
 use crate::limits::BDEVS_MAX;
+use crate::qos::{Limits, Pace};
 use crate::scsi::view::{DeviceKind, Identity, UnitView};
 
 /// A block device to be had.
@@ -50,11 +52,20 @@ pub struct Entry {
     pub(super) source: Option<Source>,
     /// What kind of device initiators see.
     pub kind: DeviceKind,
+    /// How much may be asked of its unit, where that has limits.
+    pub pace: Option<Arc<Pace>>,
     /// Stands for the UUID of a medium that has not been found yet.
     stand_in: [u8; 16],
+    /// The size that was told last.
+    seen_blocks: u64,
 }
 
 impl Entry {
+    /// How much may be asked of its unit.
+    pub fn limits(&self) -> Limits {
+        self.pace.as_ref().map_or(Limits::NONE, |pace| *pace.limits())
+    }
+
     fn identity(&self, info: &Info) -> Identity {
         let uuid = if info.uuid == NIL { self.stand_in } else { info.uuid };
         self.chosen.over(unit::identity(&Info { uuid, ..info.clone() }, &self.spec.product))
@@ -71,6 +82,8 @@ pub(super) struct Registry {
     slots: Vec<Slot>,
     /// Units that no reactor knows yet.
     made: Vec<UnitId>,
+    /// What happened to them.
+    pub(super) notices: Notices,
 }
 
 impl Registry {
@@ -137,15 +150,22 @@ impl Registry {
         if self.entries.len() >= BDEVS_MAX {
             return Err(ChangeError::TooMany { what: What::Bdev, most: BDEVS_MAX });
         }
-        for base in &mut spec.bases {
+        let mut bases = std::mem::take(&mut spec.bases);
+        for base in &mut bases {
             let entry = self.find(base)?;
-            self.check_unclaimed(entry)?;
+            // What one call makes of a bdev shares it.
+            let is_shared = |user: &Entry| !spec.recipe.is_empty() && user.spec.recipe == spec.recipe;
+            if !self.user(&entry.name).is_some_and(is_shared) {
+                self.check_unclaimed(entry)?;
+            }
             if entry.unit.is_some_and(&is_mapped) {
                 return Err(ChangeError::Mapped(entry.name.clone()));
             }
             base.clone_from(&entry.name);
         }
+        spec.bases = bases;
         let (kind, chosen) = (DeviceKind::Disk, Chosen::default());
+        self.notices.push(notices::What::Registered, &info.name);
         self.entries.push(Entry {
             name: info.name,
             spec,
@@ -155,7 +175,9 @@ impl Registry {
             unsaved: None,
             source: None,
             kind,
+            pace: None,
             stand_in,
+            seen_blocks: info.blocks,
         });
         Ok(())
     }
@@ -213,6 +235,19 @@ impl Registry {
         Some(UnitView { identity, ..UnitView::clone(self.view(id)?) })
     }
 
+    /// Says how much may be asked of a bdev's unit. What is shown of that from now on, if there is one.
+    pub(super) fn set_limits(&mut self, name: &str, limits: Limits) -> Result<Option<UnitView>, ChangeError> {
+        let name = self.find(name)?.name.clone();
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) else { return Ok(None) };
+        if entry.limits() == limits {
+            return Ok(None);
+        }
+        entry.pace = (!limits.is_none()).then(|| Arc::new(Pace::new(limits)));
+        let (unit, pace) = (entry.unit, entry.pace.clone());
+        let view = unit.and_then(|unit| self.view(unit));
+        Ok(view.map(|view| UnitView { pace, ..UnitView::clone(view) }))
+    }
+
     /// The name of a bdev and of all that are made of it, what is made of others after those.
     pub(super) fn with_users(&self, name: &str) -> Result<Vec<String>, ChangeError> {
         let mut names = vec![self.find(name)?.name.clone()];
@@ -229,9 +264,7 @@ impl Registry {
 
     /// The bdevs whose medium has not been found yet.
     pub(super) fn absent(&self) -> impl Iterator<Item = &Entry> {
-        // A drive without a disc waits for none to appear.
-        let waits = |entry: &&Entry| !entry.is_leaving && entry.kind != DeviceKind::CdRom;
-        self.entries.iter().filter(waits).filter(|entry| entry.spec.bdev.info().blocks == 0)
+        self.entries.iter().filter(|entry| !entry.is_leaving && entry.spec.bdev.is_awaited())
     }
 
     /// Marks a bdev and all that are made of it as leaving; returns their names, what is made of others first.
@@ -244,10 +277,20 @@ impl Registry {
         Ok(names)
     }
 
+    /// Tells of it where a bdev has another size than it had.
+    pub(super) fn look_at_size(&mut self, name: &str) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) else { return };
+        let blocks = entry.spec.bdev.info().blocks;
+        if std::mem::replace(&mut entry.seen_blocks, blocks) != blocks {
+            self.notices.push(notices::What::Resized, name);
+        }
+    }
+
     /// Forgets a bdev, and its unit, which no reactor may have any more. Returns the device.
     pub(super) fn remove(&mut self, name: &str) -> Option<Arc<dyn Bdev>> {
         let index = self.entries.iter().position(|entry| entry.name == name)?;
         let entry = self.entries.remove(index);
+        self.notices.push(notices::What::Unregistered, &entry.name);
         if let Some(slot) = entry.unit.and_then(|id| self.slots.get_mut(id.index())) {
             slot.vacate();
         }

@@ -13,10 +13,13 @@
 //! that one (RFC 7143 §6.3.4). Its reactor ends the session when the last connection is gone, at error recovery level 2 after
 //! the time for which it retains it.
 
+mod ledger;
 mod links;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
+pub use self::ledger::{Ledger, Pairing};
 pub use self::links::Link;
 use super::Origin;
 use super::nexuses::Nexuses;
@@ -24,6 +27,7 @@ use super::placement::{Load, place};
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::login::{Joined, Refusal};
 use crate::limits::SESSIONS_MAX;
+use crate::meter::SessionMeter;
 use crate::reactor::message::{CloseCause, EndReason};
 use crate::scsi::attention::Ua;
 use crate::slab::Key;
@@ -78,6 +82,8 @@ pub struct Session {
     pub state: State,
     /// Why its connection was closed, once its reactor has said so.
     pub cause: Option<CloseCause>,
+    /// Where its reactor counts what it does.
+    pub meter: Arc<SessionMeter>,
 }
 
 /// Something control has to do.
@@ -108,6 +114,8 @@ pub struct Admission {
     pub attention: Ua,
     /// What else arose while its nexus had no session.
     pub owed: Vec<(UnitId, Ua)>,
+    /// Where it counts what it does.
+    pub meter: Arc<SessionMeter>,
 }
 
 /// The table.
@@ -123,6 +131,7 @@ pub struct Sessions {
     reactor_count: usize,
     count_max: usize,
     nexuses: Nexuses,
+    ledger: Ledger,
     steps: VecDeque<Step>,
 }
 
@@ -138,6 +147,7 @@ impl Sessions {
             reactor_count: reactor_count.max(1),
             count_max: count_max.min(SESSIONS_MAX),
             nexuses: Nexuses::default(),
+            ledger: Ledger::default(),
             steps: VecDeque::new(),
         }
     }
@@ -168,7 +178,18 @@ impl Sessions {
         let state = State::Entering(conn);
         self.all.insert(
             id,
-            Session { nexus, tsih, lun_map: None, links, origin, first, reactor, state, cause: None },
+            Session {
+                nexus,
+                tsih,
+                lun_map: None,
+                links,
+                origin,
+                first,
+                reactor,
+                state,
+                cause: None,
+                meter: Arc::default(),
+            },
         );
         Ok((id, tsih))
     }
@@ -202,8 +223,15 @@ impl Sessions {
         let attention = if arrival.has_come { Ua::NexusLoss } else { Ua::PowerOnOrReset };
         let session = self.all.get_mut(&id)?;
         session.state = State::Live { is_gated };
-        let reactor = session.reactor;
-        Some(Admission { reactor, session: id, nexus: arrival.id, is_gated, attention, owed: arrival.owed })
+        Some(Admission {
+            reactor: session.reactor,
+            session: id,
+            nexus: arrival.id,
+            is_gated,
+            attention,
+            owed: arrival.owed,
+            meter: Arc::clone(&session.meter),
+        })
     }
 
     /// The session's connection broke before it was adopted.
@@ -358,6 +386,7 @@ impl Sessions {
 
     fn remove(&mut self, id: SessionId) -> Option<Session> {
         let session = self.all.remove(&id)?;
+        self.ledger.close(&session);
         if !matches!(session.state, State::Draining) {
             self.tsihs.remove(&session.tsih);
         }

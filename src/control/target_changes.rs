@@ -27,6 +27,9 @@ impl<N: Net> Control<N> {
     /// A name that is none or is taken, LUNs given twice or without a bdev, groups that are not there, too many.
     pub fn create_target(&mut self, target: &NewTarget) -> Result<String, ChangeError> {
         let created = self.catalog.create_target(target);
+        if let Ok(name) = &created {
+            self.log.fact("target_created", vec![("target", name.as_str().into())], self.now);
+        }
         self.tell_made();
         created
     }
@@ -41,6 +44,7 @@ impl<N: Net> Control<N> {
         let target = self.catalog.targets.find(name)?;
         target.is_leaving = true;
         let name = target.name.clone();
+        self.log.fact("target_deleted", vec![("target", name.as_str().into())], now);
         let id = self.pending.begin(done);
         for session in self.sessions.of_target(&name) {
             self.see_off(session, id);
@@ -68,6 +72,16 @@ impl<N: Net> Control<N> {
             }
         }
         Ok(())
+    }
+
+    /// Keeps initiators from logging in to a target for now and asks those who are logged in to log out, or lets them in again.
+    /// Who does not log out stays.
+    ///
+    /// # Errors
+    /// No such target.
+    pub fn drain_target(&mut self, target: &str, is_draining: bool) -> Result<(), ChangeError> {
+        self.catalog.targets.find(target)?.is_draining = is_draining;
+        if is_draining { self.ask_logout(target, None) } else { Ok(()) }
     }
 
     fn see_off(&mut self, session: SessionId, id: ChangeId) {
@@ -99,6 +113,12 @@ impl<N: Net> Control<N> {
         let unit = self.catalog.registry.unit_of(bdev)?;
         found.map(number, unit);
         let name = found.name.clone();
+        let fields = vec![
+            ("target", name.as_str().into()),
+            ("lun", u64::from(number.0).into()),
+            ("bdev", bdev.into()),
+        ];
+        self.log.fact("lun_added", fields, self.now);
         self.tell_made();
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
         self.publish(changed, &[], None);
@@ -114,6 +134,8 @@ impl<N: Net> Control<N> {
         let target = self.catalog.targets.find(target)?;
         let unit = target.unmap(number)?;
         let name = target.name.clone();
+        let fields = vec![("target", name.as_str().into()), ("lun", u64::from(number.0).into())];
+        self.log.fact("lun_removed", fields, self.now);
         let id = self.pending.begin(done);
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
         self.publish(changed, &[unit], Some(id));

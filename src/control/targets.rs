@@ -86,6 +86,8 @@ pub struct TargetInfo<'a> {
     pub port_groups: Vec<(u16, u16)>,
     /// Where logins by a portal group are sent instead.
     pub redirects: &'a [Redirect],
+    /// Nobody new gets in for now.
+    pub is_draining: bool,
     /// How long commands take is counted here.
     pub histogram: Option<&'a Histogram>,
 }
@@ -144,6 +146,8 @@ pub(super) struct Target {
     pub(super) histogram: Option<Arc<Histogram>>,
     /// It is being deleted: nobody new gets in.
     pub(super) is_leaving: bool,
+    /// Nobody new gets in for now.
+    pub(super) is_draining: bool,
 }
 
 impl Target {
@@ -168,6 +172,7 @@ impl Target {
             redirects: Vec::new(),
             histogram: None,
             is_leaving: false,
+            is_draining: false,
         })
     }
 

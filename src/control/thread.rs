@@ -135,6 +135,11 @@ impl Remote {
         self.order(Box::new(|daemon, now| daemon.drain(now)));
     }
 
+    /// Sends to `told` when the daemon begins to stop, and hangs up when it has stopped.
+    pub fn tell_drain(&self, told: mpsc::Sender<()>) {
+        self.order(Box::new(move |daemon, _| daemon.told_of_drain.push(told)));
+    }
+
     fn order(&self, order: Order) {
         // A daemon that has stopped drops it.
         let _ = self.orders.send(order);
@@ -173,6 +178,7 @@ pub struct Daemon {
     reactors: Vec<Running>,
     remote: Remote,
     orders: mpsc::Receiver<Order>,
+    told_of_drain: Vec<mpsc::Sender<()>>,
     prober: Prober,
     surveyor: Surveyor,
     epoch: Instant,
@@ -231,6 +237,7 @@ impl Daemon {
             random: Box::new(SystemRandom),
             options: options.iscsi,
         });
+        control.set_meters(reactors.iter().map(|reactor| Arc::clone(&reactor.meter)).collect());
         let mut secret = [0; 16];
         SystemRandom.fill(&mut secret);
         control.share_secret(secret);
@@ -248,6 +255,7 @@ impl Daemon {
             reactors,
             remote,
             orders,
+            told_of_drain: Vec::new(),
             prober: Prober::default(),
             surveyor: Surveyor::default(),
             epoch,
@@ -378,6 +386,10 @@ impl Daemon {
 
     fn drain(&mut self, now: Tick) {
         self.control.drain(now);
+        for told in &self.told_of_drain {
+            // Who wanted to know may have gone.
+            let _ = told.send(());
+        }
     }
 
     fn accept(&mut self, now: Tick) {

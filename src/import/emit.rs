@@ -223,7 +223,8 @@ fn target_calls(target: &Target, model: &Model, groups: &mut Groups) -> Vec<Json
         .portal_groups
         .iter()
         .flat_map(|(pg_tag, _)| {
-            access.iter().map(move |(ig_tag, _)| object! { "pg_tag": *pg_tag, "ig_tag": *ig_tag })
+            let may_come = access.iter().filter(move |(_, access)| access.may_come_by(*pg_tag));
+            may_come.map(move |(ig_tag, _)| object! { "pg_tag": *pg_tag, "ig_tag": *ig_tag })
         })
         .collect();
     let lun = |lun: &Lun| object! { "bdev_name": &model.disks[lun.disk].name, "lun_id": lun.number };

@@ -45,6 +45,58 @@ impl Section {
     }
 }
 
+/// Words that istgt takes however they are written, as its manual writes them.
+const WORDS: &[&str] = &[
+    "ALL",
+    "Auth",
+    "AuthFile",
+    "AuthGroup",
+    "AuthMethod",
+    "BlockLength",
+    "Comment",
+    "DiscoveryAuthGroup",
+    "DiscoveryAuthMethod",
+    "Global",
+    "InitiatorGroup",
+    "InitiatorName",
+    "LogFacility",
+    "LogFile",
+    "LogicalUnit",
+    "Mapping",
+    "MaxConnections",
+    "MaxR2T",
+    "MaxSessions",
+    "MediaDirectory",
+    "Netmask",
+    "NodeBase",
+    "NopInInterval",
+    "Option",
+    "PidFile",
+    "Portal",
+    "PortalGroup",
+    "QueueDepth",
+    "ReadOnly",
+    "Removable",
+    "Storage",
+    "TargetAlias",
+    "TargetName",
+    "Timeout",
+    "UnitControl",
+    "UnitInquiry",
+    "UnitOnline",
+    "UnitType",
+    "UseDigest",
+];
+
+/// Writes a word as usual.
+fn usual(word: &mut String) {
+    if let Some(known) = WORDS.iter().find(|known| known.eq_ignore_ascii_case(word)) {
+        (*known).clone_into(word);
+    } else if word.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("lun")) {
+        word.replace_range(..3, "LUN");
+    }
+}
+
 /// Reads files.
 ///
 /// # Errors
@@ -94,13 +146,20 @@ fn read(source: &Source, sections: &mut Vec<Section>) -> Result<(), ImportError>
         if let Some(name) = text.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
             let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
             let (kind, digits) = name.split_at(name.len() - digits);
-            let number = number(digits).unwrap_or(0);
-            sections.push(Section { place, kind: kind.to_owned(), number, lines: Vec::new() });
+            let (mut kind, number) = (kind.to_owned(), number(digits).unwrap_or(0));
+            usual(&mut kind);
+            sections.push(Section { place, kind, number, lines: Vec::new() });
             continue;
         }
-        let Some(words) = words(&text) else {
+        let Some(mut words) = words(&text) else {
             return Err(ImportError::new(&place, "a quote is not closed"));
         };
+        if let [key, rest @ ..] = words.as_mut_slice() {
+            usual(key);
+            // What follows is a word of istgt's only there; elsewhere it is a name.
+            let has_word = key.starts_with("LUN") || matches!(key.as_str(), "InitiatorName" | "Netmask");
+            rest.iter_mut().take(1).filter(|_| has_word).for_each(usual);
+        }
         match sections.last_mut() {
             Some(section) => section.lines.push(Line { place, words }),
             None => return Err(ImportError::new(&place, "it does not begin with a section")),
@@ -205,7 +264,7 @@ impl Reader<'_> {
     }
 
     fn initiator_group(&mut self, section: &Section) {
-        let mut access = Access { initiators: Vec::new(), netmasks: Vec::new(), luns: None };
+        let mut access = Access { initiators: Vec::new(), netmasks: Vec::new(), luns: None, ways: None };
         for line in &section.lines {
             let (place, value) = (&line.place, line.word(1));
             match line.word(0) {
@@ -281,23 +340,20 @@ impl Reader<'_> {
     fn mapping(&mut self, line: &Line, target: &mut Target) {
         let (portals, initiators) = (tag(line.word(1)), tag(line.word(2)));
         let group = portals.and_then(|tag| u16::try_from(tag).ok());
-        let access = initiators.and_then(|tag| self.initiators.get(&tag)).cloned();
+        let found = initiators.and_then(|tag| self.initiators.get(&tag)).cloned();
         let is_there = |tag: &u16| self.model.portal_groups.iter().any(|group| group.tag == *tag);
-        let (Some(tag), Some(access)) = (group.filter(is_there), access) else {
+        let (Some(tag), Some(access)) = (group.filter(is_there), found) else {
             return self.report.cannot(&line.place, "Mapping: there is no such portal or initiator group");
         };
         if target.portal_groups.iter().all(|(known, _)| *known != tag) {
             target.portal_groups.push((tag, None));
         }
-        if !target.access.contains(&access) {
-            target.access.push(access);
-        }
-        // Every portal group with every initiator group is what a target has here.
-        if target.portal_groups.len() > 1 && target.access.len() > 1 {
-            self.report.changed(
-                &line.place,
-                "Mapping: initiators of each group may come by each of the portal groups",
-            );
+        // Each initiator group has its own portal groups.
+        let is_same =
+            |known: &&mut Access| known.initiators == access.initiators && known.netmasks == access.netmasks;
+        match target.access.iter_mut().find(is_same) {
+            Some(known) => known.ways.get_or_insert_default().push(tag),
+            None => target.access.push(Access { ways: Some(vec![tag]), ..access }),
         }
     }
 

@@ -152,12 +152,19 @@ pub(super) struct Access {
     pub(super) netmasks: Vec<String>,
     /// LUNs of their own.
     pub(super) luns: Option<Vec<Lun>>,
+    /// The portal groups by which they may come; any that leads to the target where it is not said.
+    pub(super) ways: Option<Vec<u16>>,
 }
 
 impl Access {
     /// Everybody.
     pub(super) fn any() -> Access {
-        Access { initiators: vec!["ANY".to_owned()], netmasks: vec!["ANY".to_owned()], luns: None }
+        Access {
+            initiators: vec!["ANY".to_owned()],
+            netmasks: vec!["ANY".to_owned()],
+            luns: None,
+            ways: None,
+        }
     }
 
     /// These names, from anywhere.
@@ -168,6 +175,21 @@ impl Access {
     /// Any name, from these addresses.
     pub(super) fn addresses(netmasks: Vec<String>) -> Access {
         Access { netmasks, ..Access::any() }
+    }
+
+    /// Who is in either list; nobody where both are empty.
+    pub(super) fn of_lists(names: Vec<String>, addresses: Vec<String>) -> Vec<Access> {
+        if addresses.iter().any(|address| address == "ANY") {
+            return vec![Access::any()];
+        }
+        let names = (!names.is_empty()).then(|| Access::names(names));
+        let addresses = (!addresses.is_empty()).then(|| Access::addresses(addresses));
+        names.into_iter().chain(addresses).collect()
+    }
+
+    /// Whether they may come by a portal group.
+    pub(super) fn may_come_by(&self, tag: u16) -> bool {
+        self.ways.as_ref().is_none_or(|ways| ways.contains(&tag))
     }
 }
 

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use crate::control::access::fits;
+
 /// A file, at most.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Files that one pattern stands for, at most.
@@ -77,30 +79,6 @@ impl Files for Disk {
         found.sort();
         Ok(found)
     }
-}
-
-/// Whether the whole of a name fits a pattern with `*` and `?`.
-pub fn fits(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n, mut star) = (0, 0, None);
-    while n < name.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, n));
-                p += 1;
-            }
-            Some(&byte) if byte == b'?' || byte == name[n] => {
-                p += 1;
-                n += 1;
-            }
-            // The last star takes one byte more: no more than the product of both lengths is looked at.
-            _ => {
-                let Some((at, taken)) = star else { return false };
-                star = Some((at, taken + 1));
-                (p, n) = (at + 1, taken + 1);
-            }
-        }
-    }
-    pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
 #[cfg(test)]

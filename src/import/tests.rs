@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::source::{Files, Source, fits};
+use super::source::{Files, Source};
 use super::{Format, import};
+use crate::control::access::fits;
 use crate::rpc::config::Plan;
 
 /// Files of a test.
@@ -99,6 +100,51 @@ fn what_is_written_is_a_file_of_calls_that_can_be_made() {
         let text = std::fs::read_to_string(folder.join("config.json")).unwrap();
         Plan::parse(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     }
+}
+
+/// The parameters of the calls of this method that a text becomes.
+fn calls(format: Format, text: &str, method: &str) -> Vec<String> {
+    let source = [Source { name: "f".to_owned(), text: text.to_owned() }];
+    let imported = import(format, &source, &Folder::default(), &[]).unwrap();
+    let plan = Plan::parse(&imported.config.to_string()).unwrap();
+    plan.calls().filter(|(called, _)| *called == method).map(|(_, params)| params.to_string()).collect()
+}
+
+#[test]
+fn istgts_words_are_its_own_however_they_are_written_and_its_groups_go_in_pairs() {
+    let text = "[global]\nnodebase iqn.2026-11.io.example\n[PORTALGROUP1]\nportal a 192.0.2.1:3260\n\
+        [PortalGroup2]\nPortal b 192.0.2.2:3260\n[initiatorgroup1]\ninitiatorname all\nNETMASK 192.0.2.0/24\n\
+        [InitiatorGroup2]\nInitiatorName iqn.2026-11.io.example:a\nNetmask ALL\n\
+        [logicalunit1]\ntargetname lun1\nmapping PortalGroup1 InitiatorGroup1\nMapping PortalGroup2 InitiatorGroup2\n\
+        lun0 storage /srv/a 1MB\n";
+    let targets = calls(Format::Istgt, text, "iscsi_create_target_node");
+    assert_eq!(targets.len(), 1);
+    assert!(targets[0].contains(r#""name":"iqn.2026-11.io.example:lun1""#), "{targets:?}");
+    assert!(
+        targets[0].contains(r#""pg_ig_maps":[{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":2}]"#),
+        "{targets:?}"
+    );
+    assert!(targets[0].contains(r#""luns":[{"bdev_name":"#), "{targets:?}");
+}
+
+#[test]
+fn lio_asks_for_chap_unless_it_is_said() {
+    let text = |attributes: &str, acl: &str| {
+        format!(
+            r#"{{"fabric_modules":[],"storage_objects":[],"targets":[{{"fabric":"iscsi","wwn":"iqn.2026-11.io.example:t","tpgs":[
+                {{"tag":1,"enable":true,"attributes":{{{attributes}}},"portals":[{{"ip_address":"192.0.2.1","port":3260}}],"luns":[],
+                "node_acls":[{{"node_wwn":"iqn.2026-11.io.example:a","attributes":{{{acl}}},"mapped_luns":[]}}]}}]}}]}}"#
+        )
+    };
+    let is_required = |attributes: &str, acl: &str| {
+        let targets = calls(Format::Lio, &text(attributes, acl), "iscsi_create_target_node");
+        targets[0].contains(r#""require_chap":true"#)
+    };
+    assert!(is_required("", ""));
+    assert!(is_required("", r#""authentication":-1"#));
+    assert!(!is_required(r#""authentication":0"#, r#""authentication":-1"#));
+    assert!(is_required(r#""authentication":0"#, r#""authentication":1"#), "of one, so of all");
+    assert!(is_required(r#""authentication":1"#, r#""authentication":0"#));
 }
 
 /// A generator whose numbers follow from its seed.

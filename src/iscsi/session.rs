@@ -4,6 +4,7 @@
 //! LUNs. What belongs to one connection alone (bytes, StatSN, timers) is [`crate::iscsi::conn`]. Nothing here sends.
 
 mod conns;
+mod pause;
 mod place;
 mod tasks;
 
@@ -12,15 +13,20 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use self::pause::Paused;
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Phase, Task, TaskList, Tasks};
 use crate::iscsi::window::{Place as SnPlace, Window};
 use crate::limits;
+use crate::meter::{SessionMeter, Stages};
+use crate::qos::Pace;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::table::reports_attention;
 use crate::scsi::view::TargetView;
+use crate::scsi::{Access, Plan};
 use crate::slab::{Key, Slab};
+use crate::time::Tick;
 
 /// Task attribute ORDERED (RFC 7143 §11.3.1).
 pub(in crate::iscsi) const ORDERED: u8 = 2;
@@ -46,6 +52,12 @@ pub struct SessionSetup {
     pub owed: Vec<(UnitId, Ua)>,
     /// Commands wait until [`Session::open_gate`].
     pub is_gated: bool,
+    /// Where it counts what it does.
+    pub meter: Arc<SessionMeter>,
+    /// Where its reactor counts how long that takes.
+    pub stages: Arc<Stages>,
+    /// What its initiator may ask for, where that has limits.
+    pub pace: Option<Arc<Pace>>,
 }
 
 /// The session.
@@ -66,6 +78,8 @@ pub struct Session {
     gate_count: u32,
     /// ExpCmdSN when control was last told.
     told_cmd_sn: Sn,
+    /// Commands that have come.
+    arrivals: u64,
     /// Tasks in [`Phase::Queued`].
     queued_count: u32,
     /// ORDERED tasks that have not ended.
@@ -76,6 +90,9 @@ pub struct Session {
     pub(in crate::iscsi) tmf_count: usize,
     /// A response is fenced (RFC 7143 §4.2.2.3): answers of commands wait.
     is_fenced: bool,
+    meter: Arc<SessionMeter>,
+    stages: Arc<Stages>,
+    paused: Paused,
 }
 
 impl Session {
@@ -94,13 +111,19 @@ impl Session {
             conns: ArrayVec::new(),
             gate_count: u32::from(setup.is_gated),
             told_cmd_sn: setup.exp_cmd_sn,
+            arrivals: 0,
             queued_count: 0,
             ordered_count: 0,
             has_aborted: false,
             tmf_count: 0,
             is_fenced: false,
+            meter: setup.meter,
+            stages: setup.stages,
+            paused: Paused::new(setup.pace),
         };
-        setup.owed.into_iter().for_each(|(unit, ua)| session.attend(unit, ua));
+        for (unit, ua) in setup.owed {
+            session.attend(unit, ua);
+        }
         session
     }
 
@@ -120,8 +143,8 @@ impl Session {
     }
 
     /// What is left when it is over, to be freed by whom it came from.
-    pub fn into_target(self) -> Arc<TargetView> {
-        self.target
+    pub fn into_parts(self) -> (Arc<TargetView>, Option<Arc<Pace>>) {
+        (self.target, self.paused.into_pace())
     }
 
     /// Its tasks, oldest first.
@@ -131,15 +154,57 @@ impl Session {
 
     /// Whether a command whose CmdSN is due has to wait for nothing of this session.
     pub(in crate::iscsi) fn is_free(&self) -> bool {
-        self.gate_count == 0 && self.ordered_count == 0
+        self.gate_count == 0 && self.ordered_count == 0 && self.paused.pace().is_none()
     }
 
-    /// A command has ended with an answer, so many nanoseconds after it came.
-    #[inline(always)]
-    pub(in crate::iscsi) fn count(&self, ns: u64) {
+    /// A command has ended with an answer.
+    pub(in crate::iscsi) fn count(&self, task: &Task, now: Tick) {
+        let took_ns = now.since_ns(task.came_at);
         if let Some(histogram) = &self.target.histogram {
-            histogram.count(self.reactor, ns);
+            histogram.count(self.reactor, took_ns);
         }
+        let (meter, stages) = (&self.meter, &self.stages);
+        match task.plan {
+            plan if plan.reads().is_some() => meter.read(u64::from(task.queued_bytes)),
+            Plan::Write(_) | Plan::Protected(_) => meter.wrote(u64::from(task.submitted_bytes)),
+            _ => meter.did(),
+        }
+        meter.took(took_ns);
+        if let Some(outcome) = &task.outcome {
+            meter.ended(outcome);
+        }
+        let ran_at = task.ran_at.unwrap_or(now);
+        stages.queue.add(ran_at.since_ns(task.came_at));
+        if let (Some(submitted_at), Some(done_at)) = (task.submitted_at, task.done_at) {
+            stages.receive.add(submitted_at.since_ns(ran_at));
+            stages.device.add(done_at.since_ns(submitted_at));
+            stages.send.add(now.since_ns(done_at));
+        }
+    }
+
+    /// A command has taken the short way, and so no time.
+    #[inline(always)]
+    pub(in crate::iscsi) fn count_short(&self, access: Access, bytes: usize) {
+        if let Some(histogram) = &self.target.histogram {
+            histogram.count(self.reactor, 0);
+        }
+        let bytes = bytes as u64;
+        match access {
+            Access::Read => self.meter.read(bytes),
+            Access::Write => self.meter.wrote(bytes),
+        }
+    }
+
+    /// How many commands have come.
+    pub(in crate::iscsi) fn arrivals(&self) -> u64 {
+        self.arrivals
+    }
+
+    /// One more comes: which one it is.
+    #[inline(always)]
+    pub(in crate::iscsi) fn arrive(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.arrivals
     }
 
     /// Adds a task that has arrived; none where the table is full.
@@ -302,7 +367,7 @@ impl Session {
             // Its CmdSN is taken: whoever comes next finds no task and goes on.
             Phase::Early => self.window.begin(),
             Phase::Queued => self.queued_count -= 1,
-            Phase::Running | Phase::Answered | Phase::Swallowing => {}
+            Phase::Paced | Phase::Running | Phase::Answered | Phase::Swallowing => {}
         }
     }
 
@@ -360,7 +425,11 @@ impl Session {
     #[inline(always)]
     pub(in crate::iscsi) fn grow_window(&mut self, spare_window: &mut u32) {
         let size = self.window.size();
-        if self.window.unanswered() * 2 > size && size < limits::WINDOW_MAX && *spare_window >= size {
+        if self.window.unanswered() * 2 > size
+            && size < limits::WINDOW_MAX
+            && *spare_window >= size
+            && self.may_widen()
+        {
             *spare_window -= size;
             self.window.grow();
         }

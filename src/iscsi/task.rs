@@ -1,8 +1,9 @@
 //! Tasks: SCSI commands from acceptance to their end, in one table per reactor, linked by session in CmdSN order.
 
 use crate::buf::Buf;
-use crate::id::UnitId;
+use crate::id::{SessionId, UnitId};
 use crate::iscsi::obligation::{End, Obligation};
+use crate::iscsi::slow::SlowLog;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::tx::Keeps;
 use crate::iscsi::wire::{Bhs, Residual};
@@ -24,6 +25,8 @@ pub enum Phase {
     Early,
     /// Its turn has not come: the session is gated, or an ORDERED task stands before it.
     Queued,
+    /// Its turn has come, but for a ceiling of its logical unit's or its initiator's.
+    Paced,
     /// Started: data are on their way, or the device has it.
     Running,
     /// Answered, and kept until the answer is acknowledged: at error recovery levels above 0.
@@ -219,6 +222,14 @@ pub struct Task {
     pub data_at: Tick,
     /// When it came.
     pub came_at: Tick,
+    /// When its turn came.
+    pub ran_at: Option<Tick>,
+    /// When a device was first given something of it.
+    pub submitted_at: Option<Tick>,
+    /// When a device last gave something back.
+    pub done_at: Option<Tick>,
+    /// Counts the session's commands in the order in which they came.
+    pub arrival: u64,
 
     /// READ: bytes asked of the device.
     pub read_bytes: u32,
@@ -250,6 +261,8 @@ pub struct Task {
     pub again: Option<Again>,
     /// READ: the SNACK Tag of the last R-Data SNACK; 0 where there was none.
     pub snack_tag: u32,
+    /// It has had its turn under the ceilings that count it.
+    pub is_booked: bool,
     /// What a fence is to its answer.
     pub passage: Passage,
     /// A device keeps an IO of it beyond all deadlines: nobody waits for its end any more.
@@ -295,6 +308,10 @@ impl Task {
             is_waiting_for_buffer: false,
             data_at: now,
             came_at: now,
+            ran_at: None,
+            submitted_at: None,
+            done_at: None,
+            arrival: 0,
             read_bytes: 0,
             queued_bytes: 0,
             parked: None,
@@ -309,6 +326,7 @@ impl Task {
             watched_at: None,
             again: None,
             snack_tag: 0,
+            is_booked: false,
             passage: Passage::Common,
             is_given_up: false,
             restarted_at: 0,
@@ -385,6 +403,8 @@ impl TaskList {
 #[derive(Debug)]
 pub struct Tasks {
     slab: Slab<Task>,
+    /// Those that took too long.
+    pub slow: SlowLog,
 }
 
 impl Drop for Tasks {
@@ -403,7 +423,7 @@ impl Drop for Tasks {
 impl Tasks {
     /// An empty table for at most `capacity` tasks.
     pub fn new(capacity: u32) -> Tasks {
-        Tasks { slab: Slab::new(capacity) }
+        Tasks { slab: Slab::new(capacity), slow: SlowLog::new() }
     }
 
     /// Makes room for `count` more tasks. Allocates.
@@ -419,6 +439,14 @@ impl Tasks {
     /// The task, unless it has ended.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Task> {
         self.slab.get_mut(key)
+    }
+
+    /// A task ends: notes it, where it took too long.
+    #[inline(always)]
+    pub(in crate::iscsi) fn ends(&mut self, session: SessionId, key: Key, now: Tick) {
+        if let Some(task) = self.slab.get(key) {
+            self.slow.ends(session, task, now);
+        }
     }
 
     /// The present tenant of a slot.

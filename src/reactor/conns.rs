@@ -1,5 +1,7 @@
 //! The beginning and the end of connections and sessions.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 
 use crate::id::SessionId;
@@ -7,6 +9,7 @@ use crate::iscsi::conn::{Conn, ConnSetup, OtherLogout};
 use crate::iscsi::session::{Session, SessionSetup};
 use crate::limits;
 use crate::net::Net;
+use crate::reactor::look::Why;
 use crate::reactor::message::{Adopt, CloseCause, Event, Join, Retired, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::turn::{Link, Reactor, cause};
@@ -37,6 +40,9 @@ impl<N: Net> Reactor<N> {
             attention: adopt.attention,
             owed: adopt.owed,
             is_gated: adopt.is_gated && !planted!(self, GhostWrite),
+            meter: adopt.meter,
+            stages: Arc::clone(&self.meter.stages),
+            pace: adopt.pace,
         }));
         let Ok(session_key) = began else {
             // Cannot be: there is room for as many sessions as connections, and control knows how many those are.
@@ -192,6 +198,10 @@ impl<N: Net> Reactor<N> {
         if self.suspend(key, cause, now) {
             return;
         }
+        self.leave_pace_of(key);
+        if cause.is_trouble() {
+            self.hand_out(key, Why::Closed(cause));
+        }
         let Some(mut link) = self.conns.remove(key) else { return };
         if link.conn.retains() {
             self.tables.let_go();
@@ -228,7 +238,9 @@ impl<N: Net> Reactor<N> {
         let session = over.id();
         self.tables.spare_window += over.grown_by();
         self.tell(ToControl::SessionEnded { session, is_logout });
-        self.tell(ToControl::Retired(Retired::Target(over.into_target())));
+        let (target, pace) = over.into_parts();
+        self.tell(ToControl::Retired(Retired::Target(target)));
+        self.retire_pace(pace);
         let what = What::Session { session, unit: None, before: self.serial + 1 };
         self.wait_for(what, Then::Drained(session), now);
     }

@@ -43,14 +43,15 @@ impl<N: Net> Reactor<N> {
 
     /// A command's turn has come.
     pub(super) fn run(&mut self, conn: Key, key: Key, now: Tick) {
-        let Some(link) = self.conns.get_mut(conn) else { return };
+        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        task.ran_at.get_or_insert(now);
         if task.outcome.is_some() {
             return self.settle(conn, key, now);
         }
-        let session = link.conn.session_key();
         let (place, attentions) =
             self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
+        let has_ceiling = place.unit.is_some_and(|(view, _)| view.pace.is_some());
         let plan = scsi::admit(task.plan, &task.cdb, &place, attentions);
         task.plan = plan;
         let has_told_luns = task.cdb.opcode() == table::REPORT_LUNS && matches!(plan, Plan::Report(_))
@@ -60,10 +61,14 @@ impl<N: Net> Reactor<N> {
         if has_told_luns {
             self.tables.sessions[session].luns_told();
         }
+        if (has_ceiling || self.tables.sessions[session].pace().is_some()) && self.is_paced(conn, key, now) {
+            return;
+        }
         match plan {
             Plan::End(status) => self.end(conn, key, Outcome::of(status), now),
             Plan::Refuse(sense) => self.end(conn, key, Outcome::check(sense), now),
             Plan::Report(report) => {
+                let Some(link) = self.conns.get_mut(conn) else { return };
                 let bytes = report.bytes_max() as usize;
                 let Some(mut out) = self.tables.solicited.take(bytes.max(1)) else {
                     return self.end(conn, key, Outcome::of(Status::Busy), now);
@@ -181,6 +186,7 @@ impl<N: Net> Reactor<N> {
             return;
         };
         task.ios -= 1;
+        task.done_at = Some(now);
         // Another connection may have taken it over.
         if !planted!(self, AllegianceForgotten) {
             record.conn = task.conn;

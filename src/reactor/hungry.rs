@@ -44,7 +44,8 @@ impl Hungry {
         self.at_work.retain(|waiting| wanted(waiting.task));
     }
 
-    fn len(&self) -> usize {
+    /// How many tasks wait.
+    pub(super) fn len(&self) -> usize {
         self.others.len() + self.at_work.len()
     }
 

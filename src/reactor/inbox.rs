@@ -13,6 +13,7 @@ use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Unit};
 use crate::reactor::wait::{Then, What};
 use crate::scsi::attention::Ua;
+use crate::scsi::view::LunNumber;
 use crate::slab::Key;
 use crate::time::{SECOND_NS, Tick};
 
@@ -47,12 +48,16 @@ impl<N: Net> Reactor<N> {
                 }
             }
             ToReactor::OpenGate { session } => self.open_gate(session, now),
+            ToReactor::Pace { session, pace } => self.repace_session(session, pace, now),
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
             ToReactor::Answered { asked, outcome, is_flushed } => {
                 self.answered(asked, outcome, is_flushed, now);
             }
             ToReactor::Secret(secret) => self.mint = Mint::new(secret),
             ToReactor::Chore { unit, chore } => self.begin_chore(unit, chore),
+            ToReactor::Look(question) => self.look(question, now),
+            ToReactor::Spare(recorder) => self.spare = Some(recorder),
+            ToReactor::SlowIo { threshold_ns } => self.tables.tasks.slow.set_threshold(threshold_ns),
             ToReactor::Drain { seconds } => {
                 self.stopping = Some(now.after_ns(u64::from(seconds) * SECOND_NS));
                 for index in 0..self.conn_slots() {
@@ -76,12 +81,15 @@ impl<N: Net> Reactor<N> {
     }
 
     /// Queues a unit attention for every session that maps the unit, perhaps except one.
-    fn attend(&mut self, unit: UnitId, attention: Ua, except: Option<SessionId>) {
+    fn attend(&mut self, unit: UnitId, attention: Ua, except: Option<SessionId>, now: Tick) {
         for index in 0..self.tables.sessions.used() {
             if let Some(key) = self.tables.sessions.key_at(index)
                 && except != Some(self.tables.sessions[key].id())
             {
-                self.tables.sessions[key].attend(unit, attention);
+                let number = self.tables.sessions[key].attend(unit, attention);
+                if let Some(number) = number {
+                    self.announce(key, number, attention, now);
+                }
             }
         }
     }
@@ -109,7 +117,7 @@ impl<N: Net> Reactor<N> {
             Change::Reset { units, attention } => {
                 self.reset(&units, now);
                 if !planted!(self, AttentionAfterReply) {
-                    units.iter().for_each(|unit| self.attend(*unit, attention, None));
+                    units.iter().for_each(|unit| self.attend(*unit, attention, None, now));
                 }
                 self.wait_for(What::Commands { units, before }, Then::Acknowledge(id), now);
             }
@@ -122,17 +130,27 @@ impl<N: Net> Reactor<N> {
                     .view(unit)
                     .is_none_or(|old| (old.blocks, old.medium) != (view.blocks, view.medium));
                 // Not of a unit that was removed, which has no view any more.
+                let is_repaced = self.tables.view(unit).is_some_and(|old| old.pace != view.pace);
+                let waiting = if is_repaced { self.unbook_unit(unit) } else { Vec::new() };
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && slot.as_ref().is_some_and(|old| old.id == unit)
                     && let Some(old) = slot.replace(view)
                 {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
+                self.run_anew(&waiting, now);
                 if let Some(attention) = attention {
-                    self.attend(unit, attention, except);
+                    self.attend(unit, attention, except, now);
                 }
                 if is_changed {
                     self.holds.watches.change(unit, 0, u64::MAX);
+                    // Its channel lets go of a device that is gone: nobody may use it for a long time.
+                    if let Some(unit) = unit::of(&mut self.units, unit)
+                        && let Some(channel) = &mut unit.channel
+                    {
+                        channel.kick();
+                        unit.watched = None;
+                    }
                 }
                 if is_drained {
                     self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
@@ -150,8 +168,13 @@ impl<N: Net> Reactor<N> {
                     if old.name == new.name
                         && (old.portal_group, old.lun_map) == (new.portal_group, new.lun_map)
                     {
+                        let news = attention.filter(|ua| !session.owes(*ua));
                         let old = session.retarget(std::sync::Arc::clone(&target), attention);
                         self.tell(ToControl::Retired(Retired::Target(old)));
+                        if let Some(ua) = news {
+                            let first = target.mappings.first().map_or(LunNumber(0), |first| first.number);
+                            self.announce(key, first, ua, now);
+                        }
                     }
                 }
                 if drained.is_empty() {
@@ -161,6 +184,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Change::RemoveUnit { unit } => {
+                let waiting = self.unbook_unit(unit);
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && slot.as_ref().is_some_and(|view| view.id == unit)
                     && let Some(old) = slot.take()
@@ -174,6 +198,7 @@ impl<N: Net> Reactor<N> {
                 // What waits for room in it, or for a hold, finds it gone.
                 self.resubmit(unit, now);
                 self.retry_held(unit, now);
+                self.run_anew(&waiting, now);
                 self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
                 self.let_unit_go(unit);
             }

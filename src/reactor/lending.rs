@@ -73,14 +73,14 @@ impl<N: Net> Reactor<N> {
     /// As [`Reactor::shorts`], but ends also before a WRITE to blocks that are lent: tells which.
     fn carry_out(&mut self, conn: Key, input: &mut &[u8], now: Tick) -> Option<(UnitId, Extent)> {
         let drops_fua = planted!(self, FuaDropped);
-        let Reactor { id, conns, tables, units, lending, .. } = self;
+        let Reactor { id, conns, tables, units, lending, meter, .. } = self;
         let link = conns.get_mut(conn)?;
         let may_borrow = lending.is_open && link.is_writable && !link.conn.params().data_digest;
         let mut cx = tables.cx(link.conn.session_key(), now);
         if !link.conn.may_go_short(cx.session) {
             return None;
         }
-        let (mut any, mut in_the_way) = (false, None);
+        let (mut done, mut in_the_way) = (0, None);
         while let Some(short) = link.conn.short(cx.session, input, cx.units) {
             let (unit, extent) = (short.unit, short.extent);
             let Some(slot) = unit::of(units, unit).filter(|slot| !slot.needs_room()) else { break };
@@ -123,9 +123,10 @@ impl<N: Net> Reactor<N> {
             };
             link.conn.answer_short(&short, data, &mut cx);
             *input = short.rest;
-            any = true;
+            done += 1;
         }
-        if any {
+        if done > 0 {
+            meter.short.add(done);
             link.conn.went_short(now);
             self.activate(conn);
         }

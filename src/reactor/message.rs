@@ -3,20 +3,27 @@
 //! Everything here may be allocated and dropped by control only: a reactor that is done with something that owns
 //! memory sends it back ([`ToControl::Retired`]).
 
+mod peer;
+
 use std::sync::Arc;
+
+pub use peer::{HoldId, HoldRange, PeerMessage, Purpose, Watch};
 
 use crate::bdev::Bdev;
 use crate::id::{BarrierId, NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::params::Params;
+use crate::iscsi::recorder::Recorder;
+use crate::iscsi::slow::SlowIo;
 use crate::iscsi::sn::Sn;
+use crate::meter::SessionMeter;
+use crate::qos::Pace;
+use crate::reactor::look::{Question, Recording, Why};
 use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::chore::Chore;
-use crate::scsi::copy::rod::TokenId;
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
-use crate::time::Tick;
 
 /// A connection that has logged in, on its way to its session's reactor.
 #[derive(Debug)]
@@ -48,6 +55,10 @@ pub struct Adopt<H> {
     pub is_gated: bool,
     /// Nanoseconds of silence before a NOP-In asks, and before the connection is given up; 0: never.
     pub nop_in: NopInTimes,
+    /// Where the session counts what it does. Control keeps it until the session is drained: it is not freed here.
+    pub meter: Arc<SessionMeter>,
+    /// What the initiator may ask for, where that has limits.
+    pub pace: Option<Arc<Pace>>,
 }
 
 /// A further connection of a session that its reactor has, or had a moment ago: then it is closed.
@@ -133,6 +144,13 @@ pub enum ToReactor<H> {
         /// The session that waits.
         session: SessionId,
     },
+    /// A session's initiator may ask for something else from now on.
+    Pace {
+        /// Which session.
+        session: SessionId,
+        /// What, where that has limits.
+        pace: Option<Arc<Pace>>,
+    },
     /// A task management function that went through control has ended.
     TmfEnded {
         /// The task management task, as asked.
@@ -159,6 +177,16 @@ pub enum ToReactor<H> {
         /// What is to be done.
         chore: Arc<Chore>,
     },
+    /// Tell what an operator wants to know. Answered by [`ToControl::Looked`].
+    Look(Box<Question>),
+    /// Hand out what a connection has recorded when something goes wrong on it, once, for this empty recorder: by
+    /// [`ToControl::Recorded`].
+    Spare(Recorder),
+    /// From now on commands that take so many nanoseconds are slow ([`Event::Slow`]).
+    SlowIo {
+        /// `u64::MAX`: none is.
+        threshold_ns: u64,
+    },
     /// Ask every session to log out (Async Message, event 1), then stop when they are gone or at the deadline.
     Drain {
         /// Seconds the initiators get, as told to them.
@@ -168,107 +196,6 @@ pub enum ToReactor<H> {
     Stop,
     /// From another reactor.
     Peer(PeerMessage),
-}
-
-/// A hold, for the life of the process.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HoldId {
-    /// The reactor whose command asked for it.
-    pub owner: ReactorId,
-    /// Its record there.
-    pub key: Key,
-}
-
-/// What a hold covers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct HoldRange {
-    /// The logical unit.
-    pub unit: UnitId,
-    /// First block.
-    pub lba: u64,
-    /// How many.
-    pub blocks: u32,
-}
-
-/// What else a hold does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Purpose {
-    /// Nothing.
-    Alone,
-    /// The range is watched from then on, for a token.
-    Watch(Watch),
-    /// Every reactor says whether a token is whole there.
-    Look(TokenId),
-}
-
-/// A range that a token stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Watch {
-    /// The token.
-    pub token: TokenId,
-    /// Where in it the range begins.
-    pub offset_blocks: u64,
-    /// How long.
-    pub until: Tick,
-}
-
-/// Reactor to reactor, never by way of control.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PeerMessage {
-    /// To the unit's home: a command wants a hold.
-    HoldAsk {
-        /// Its name.
-        hold: HoldId,
-        /// What it covers.
-        range: HoldRange,
-        /// What else it does.
-        purpose: Purpose,
-    },
-    /// From the home to every reactor: from now on give no device an IO of others in the range, and say when none has one
-    /// any more.
-    HoldApply {
-        /// Its name.
-        hold: HoldId,
-        /// What it covers.
-        range: HoldRange,
-        /// What else it does.
-        purpose: Purpose,
-    },
-    /// To the home, in answer to that.
-    HoldApplied {
-        /// Which.
-        hold: HoldId,
-        /// Who.
-        reactor: ReactorId,
-        /// Whether all IOs came back; else a device kept one beyond the deadline, and the hold is refused.
-        is_clean: bool,
-        /// Whether the token that it is about is whole there.
-        is_whole: bool,
-    },
-    /// From the home to the owner: all reactors have applied it.
-    HoldGranted {
-        /// Which.
-        hold: HoldId,
-        /// Whether all say that the token is whole.
-        is_whole: bool,
-    },
-    /// From the owner to the home: it is over, or not wanted any more.
-    HoldRelease {
-        /// Which.
-        hold: HoldId,
-    },
-    /// From the home to all who know of it, the owner last: it is over. Not granted before, it is refused by this.
-    HoldDrop {
-        /// Which.
-        hold: HoldId,
-    },
-    /// This reactor has stopped. It applies no holds any more, and those it was home to are forgotten.
-    Left {
-        /// Who.
-        reactor: ReactorId,
-        /// Whether its devices have given everything back.
-        is_clean: bool,
-    },
 }
 
 /// Where the answer of a task management function belongs.
@@ -467,6 +394,17 @@ pub enum ToControl {
         /// What it held of it, to be dropped.
         bdev: Arc<dyn Bdev>,
     },
+    /// A question is answered.
+    Looked(Box<Question>),
+    /// Something has gone wrong on a connection, and this is what it has recorded. Sent once for each [`ToReactor::Spare`].
+    Recorded {
+        /// Who.
+        reactor: ReactorId,
+        /// What it is.
+        recording: Recording,
+        /// What has gone wrong.
+        why: Why,
+    },
     /// Something an operator may want to know.
     Event(Event),
     /// Memory that control gave and shall free.
@@ -496,6 +434,8 @@ pub enum Retired {
     Unit(Arc<UnitView>),
     /// A replaced view.
     Target(Arc<TargetView>),
+    /// What an initiator was allowed.
+    Pace(Arc<Pace>),
 }
 
 /// Session-scale facts for the log; plain data.
@@ -531,6 +471,8 @@ pub enum Event {
         /// What went wrong.
         error: crate::bdev::IoError,
     },
+    /// A command took too long.
+    Slow(SlowIo),
     /// So many events were dropped because the ring was full.
     Lost {
         /// How many.

@@ -12,6 +12,7 @@
     )
 )]
 
+mod announce;
 mod atomics;
 mod chore;
 mod conns;
@@ -22,7 +23,10 @@ mod hold;
 mod hungry;
 mod inbox;
 mod lending;
+pub mod look;
+mod measure;
 pub mod message;
+mod pace;
 mod pass;
 mod planted;
 pub mod port;

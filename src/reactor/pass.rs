@@ -12,7 +12,7 @@ use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit;
 use crate::scsi::sense::Sense;
-use crate::scsi::{self, Status};
+use crate::scsi::{self, Plan, Status};
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -37,19 +37,16 @@ impl<N: Net> Reactor<N> {
             link.has_stalled_reads = true;
             return;
         }
-        // Before anything else is taken: where the device has said how it ended there must be room for that.
-        if task.told.is_none() {
-            task.told = self.tables.solicited.take(LENGTH_BYTES + SENSE_BYTES_MAX);
+        if task.moves_bytes > 0 && !task.takes_in {
+            return self.advance_write(conn, key, now);
         }
-        if task.told.is_none() {
+        if !self.has_room_for_told(key) {
             return self.go_hungry(key);
         }
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if task.moves_bytes == 0 {
             let op = Op::Pass { cdb: scsi::pass::head(&task.cdb), flow: Flow::None, bytes: 0 };
             return self.submit(conn, key, unit, op, None, 0, 0, now);
-        }
-        if !task.takes_in {
-            return self.advance_write(conn, key, now);
         }
         let offset = task.read_bytes;
         let bytes = (task.moves_bytes - offset).min(limits::PIECE_BYTES_MAX);
@@ -60,6 +57,17 @@ impl<N: Net> Reactor<N> {
         };
         task.read_bytes += bytes;
         self.submit_pass(conn, key, Flow::In, buf, offset, now);
+    }
+
+    /// Sees to it that what the device will say of a command has its place, before anything else is taken for it. Whether it is so; of
+    /// a command that is not passed on it always is.
+    pub(super) fn has_room_for_told(&mut self, key: Key) -> bool {
+        let Some(task) = self.tables.tasks.get_mut(key) else { return true };
+        if task.told.is_none() && task.outcome.is_none() && matches!(task.plan, Plan::Pass { .. }) {
+            task.told = self.tables.solicited.take(LENGTH_BYTES + SENSE_BYTES_MAX);
+            return task.told.is_some();
+        }
+        true
     }
 
     /// Has the device carry out the part of a command whose data are `buf`, from `offset` of the command's on.
@@ -74,11 +82,12 @@ impl<N: Net> Reactor<N> {
         self.submit(conn, key, unit, op, Some(buf), offset, bytes, now);
     }
 
-    /// How the device has ended a part of a command, with its sense data in the task. Asked in any case, so that the channel
-    /// can forget it.
+    /// How the device has ended a part of a command, with its sense data in the task, if it is the first that has failed. Asked in any
+    /// case, so that the channel can forget it.
     pub(super) fn ask_told(&mut self, record: &InFlight, tag: Key) -> Option<Told> {
         let channel = unit::of(&mut self.units, record.unit)?.channel.as_mut()?;
-        let told = self.tables.tasks.get_mut(record.task).and_then(|task| task.told.as_deref_mut());
+        let task = self.tables.tasks.get_mut(record.task).filter(|task| task.outcome.is_none());
+        let told = task.and_then(|task| task.told.as_deref_mut());
         channel.told(tag, told.and_then(|told| told.get_mut(LENGTH_BYTES..)).unwrap_or(&mut []))
     }
 
@@ -105,8 +114,6 @@ impl<N: Net> Reactor<N> {
             data.truncate(moved as usize);
             data
         });
-        // RFC 7143 §11.4.7.2: CHECK CONDITION comes with sense data. A device that does not say why has failed.
-        let is_mute = told.status == Status::CheckCondition.code() && told.sense_bytes == 0;
         if !is_good {
             match &mut task.told {
                 Some(sense) if told.sense_bytes > 0 => {
@@ -116,6 +123,8 @@ impl<N: Net> Reactor<N> {
                 }
                 sense => *sense = None,
             }
+            // RFC 7143 §11.4.7.2: CHECK CONDITION comes with sense data. A device that does not say why has failed.
+            let is_mute = told.status == Status::CheckCondition.code() && task.told.is_none();
             if let Some(data) = data {
                 link.conn.data_before_status(key, data, &mut self.tables.cx(session, now));
                 self.activate(conn);

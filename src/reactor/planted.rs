@@ -56,6 +56,10 @@ pub enum Bug {
     ChoreNotDrained,
     /// The last buffer may be taken by one who will need another.
     NoBufferKept,
+    /// Commands begin as they come, whatever their logical unit's or initiator's ceiling.
+    CeilingIgnored,
+    /// What a command that was aborted has booked under a ceiling is not given back.
+    BookingKept,
     /// What a device had of a READ when it began anew on another connection counts as read.
     RestartOverlooked,
 }
@@ -92,6 +96,8 @@ pub struct Census {
     pub items: usize,
     /// Device IOs, in flight or waiting for room.
     pub ios: usize,
+    /// Commands that wait for their turn under a ceiling.
+    pub paced: usize,
     /// Functions, barriers, session ends and holds that wait for devices.
     pub waits: usize,
     /// Holds: asked for, in force, and in a home's list.
@@ -107,6 +113,7 @@ impl<N: crate::net::Net> crate::reactor::turn::Reactor<N> {
             tasks: self.tables.tasks.len(),
             items: self.tables.tx.len(),
             ios: self.tables.ios.len(),
+            paced: self.paced.len(),
             waits: self.waits.len(),
             holds: self.holds.count(),
         }

@@ -171,11 +171,13 @@ impl<N: Net> Reactor<N> {
 
     /// Sends what a connection has queued, as far as its socket takes it.
     pub(super) fn transmit(&mut self, key: Key, now: Tick) {
+        let mut has_tried = false;
         loop {
             let Some(link) = self.conns.get_mut(key) else { return };
             if !link.is_writable || !link.conn.has_output() {
                 break;
             }
+            has_tried = true;
             let session = link.conn.session_key();
             link.conn.fill(&mut self.batch, &self.tables.tx, &self.tables.sessions[session]);
             let outcome = {
@@ -203,6 +205,12 @@ impl<N: Net> Reactor<N> {
             }
         }
         let Some(link) = self.conns.get_mut(key) else { return };
+        if link.conn.has_output() {
+            link.blocked_at.get_or_insert(now);
+        } else if has_tried {
+            let since = link.blocked_at.take().unwrap_or(now);
+            self.meter.socket.add(now.since_ns(since));
+        }
         if !planted!(self, LentNotKept) {
             link.conn.keep_lent(&mut self.tables.tx, &self.tables.solicited);
         }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::buf::{Class, Hugepages, MapFailed, Memory, Pages, Pool};
 use crate::id::ReactorId;
 use crate::limits;
+use crate::meter::ReactorMeter;
 use crate::net::kernel::KernelNet;
 use crate::net::wake::WakeFd;
 use crate::net::{Net, Wait};
@@ -84,6 +86,8 @@ pub struct Running {
     pub thread: JoinHandle<()>,
     /// What its buffers are made of.
     pub pages: Pages,
+    /// Where it counts what it does.
+    pub meter: Arc<ReactorMeter>,
 }
 
 /// Starts a reactor. Its buffers are mapped before this returns.
@@ -118,13 +122,13 @@ pub fn spawn(recipe: Recipe) -> Result<Running, SpawnError> {
             sizes: Sizes::default(),
             planted: recipe.planted,
         });
-        drop(ready.send(Ok(())));
+        drop(ready.send(Ok(Arc::clone(reactor.meter()))));
         run(reactor, recipe.idle, &recipe.wake, recipe.epoch);
     };
     let thread = std::thread::Builder::new().name(format!("reactor-{}", id.0)).spawn(run).map_err(os)?;
     let gone = || io::Error::other("its thread ended at once");
-    is_ready.recv().unwrap_or_else(|_| Err(gone())).map_err(os)?;
-    Ok(Running { thread, pages })
+    let meter = is_ready.recv().unwrap_or_else(|_| Err(gone())).map_err(os)?;
+    Ok(Running { thread, pages, meter })
 }
 
 fn network(wake: &WakeFd) -> io::Result<KernelNet> {
@@ -136,11 +140,18 @@ fn network(wake: &WakeFd) -> io::Result<KernelNet> {
 /// Turns until the reactor has stopped.
 fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instant) {
     let now = || Tick::from_ns(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    let meter = Arc::clone(reactor.meter());
     let mut worked_at = now();
+    // The beginning of the last turn, if there was something to do: it ended when the next begins.
+    let mut began = None;
     while !reactor.is_stopped() {
         let at = now();
+        if let Some(began) = began.take() {
+            meter.turns.add(at.since_ns(began));
+        }
         if reactor.turn(at) {
             worked_at = at;
+            began = Some(at);
             continue;
         }
         // The turn that says so may have had nothing else to do: no message would end a wait any more.
@@ -156,6 +167,7 @@ fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instan
         if wait == Wait::Poll {
             std::hint::spin_loop();
         } else {
+            meter.waits.add(1);
             reactor.wait(wait);
             wake.drain();
         }

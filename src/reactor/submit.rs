@@ -70,6 +70,7 @@ impl<N: Net> Reactor<N> {
         };
         if let Some(task) = self.tables.tasks.get_mut(task) {
             task.ios += 1;
+            task.submitted_at.get_or_insert(now);
         }
         self.enter(unit, key, now);
     }

@@ -2,7 +2,9 @@
 
 use crate::id::UnitId;
 use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
+use crate::iscsi::task::Phase;
 use crate::net::Net;
+use crate::reactor::look::Why;
 use crate::reactor::message::{TaskTicket, TmfAsk, TmfTicket, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
@@ -34,10 +36,13 @@ impl<N: Net> Reactor<N> {
     pub(super) fn act(&mut self, conn: Key, call: &TmfCall, now: Tick) {
         let Some(session_key) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
         let is_no_command = self.is_no_command(session_key, call.referenced_itt);
+        let function = call.function.code();
+        if call.function.aborts() {
+            self.hand_out(conn, Why::Aborted { function });
+        }
         let Some(link) = self.conns.get_mut(conn) else { return };
         let session = link.conn.session();
         let ticket = TmfTicket { conn, itt: call.itt };
-        let function = call.function.code();
         let unit = call
             .number
             .and_then(|number| self.tables.sessions[link.conn.session_key()].target().mapping(number))
@@ -116,9 +121,7 @@ impl<N: Net> Reactor<N> {
     /// the reset of a barrier all the same is told.
     fn abort_older(&mut self, conn: Key, number: Option<LunNumber>, call: &TmfCall, now: Tick) {
         let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
-        while let Some(task) =
-            self.tables.sessions[session].next_of_own(number, call.cmd_sn, &self.tables.tasks)
-        {
+        while let Some(task) = self.tables.sessions[session].next_of_own(number, call, &self.tables.tasks) {
             self.abort(task, false, now);
         }
         // Only now: a command that waited behind one of those must not start before it is given up itself.
@@ -146,6 +149,10 @@ impl<N: Net> Reactor<N> {
     pub(super) fn give_up(&mut self, key: Key, is_told: bool, now: Tick) {
         let Some(task) = self.tables.tasks.get(key) else { return };
         let conn = task.conn;
+        if task.phase == Phase::Paced {
+            self.leave_pace(key);
+        }
+        let Some(task) = self.tables.tasks.get(key) else { return };
         if task.is_asked
             && let Some(unit) = task.unit
         {

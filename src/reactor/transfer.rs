@@ -86,6 +86,9 @@ impl<N: Net> Reactor<N> {
 
     /// Moves a WRITE on: hands a full piece to the device, takes a buffer for the next, asks for its data.
     pub(super) fn advance_write(&mut self, conn: Key, key: Key, now: Tick) {
+        if !self.has_room_for_told(key) {
+            return self.go_hungry(key);
+        }
         if planted!(self, PartialWrite)
             && self
                 .tables
@@ -110,7 +113,13 @@ impl<N: Net> Reactor<N> {
                     if cx.tasks.get(key).is_none_or(is_busy) {
                         break;
                     }
-                    let Some(buf) = cx.solicited.take(bytes) else { return self.go_hungry(key) };
+                    let Some(buf) = cx.solicited.take(bytes) else {
+                        if let Some(task) = cx.tasks.get_mut(key).filter(|task| task.ios == 0) {
+                            // Who waits for a buffer holds none.
+                            task.told = None;
+                        }
+                        return self.go_hungry(key);
+                    };
                     link.conn.give_buffer(key, buf, &mut cx);
                 }
                 Solicit::PieceFull => {

@@ -1,20 +1,24 @@
 //! The reactor and its turn.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use crate::bdev::{Done, Wake};
 use crate::buf::{Buf, Pool};
 use crate::id::{ReactorId, UnitId};
 use crate::iscsi::conn::Conn;
 use crate::iscsi::error::Fatal;
+use crate::iscsi::recorder::Recorder;
 use crate::iscsi::tx::Batch;
 use crate::limits;
+use crate::meter::ReactorMeter;
 use crate::net::{Net, Readiness, Wait};
 use crate::reactor::chore::AtWork;
 use crate::reactor::hold::Holds;
 use crate::reactor::hungry::Hungry;
 use crate::reactor::lending::Lending;
 use crate::reactor::message::{CloseCause, Event, ToControl, ToReactor};
+use crate::reactor::pace::Paced;
 use crate::reactor::planted::Planted;
 use crate::reactor::port::{Receiver, Sender};
 use crate::reactor::tables::{Sizes, Tables};
@@ -37,6 +41,8 @@ pub(super) struct Link<S> {
     pub(super) is_active: bool,
     /// A READ waits until less is queued to be sent.
     pub(super) has_stalled_reads: bool,
+    /// Since then its socket has not taken all that is there for it.
+    pub(super) blocked_at: Option<Tick>,
     /// The beginning of a command whose rest comes with the next receive.
     pub(super) cut: Option<Buf>,
     /// What it has received and was sent since it is being served, and whether that was much the last time.
@@ -92,6 +98,8 @@ pub struct Reactor<N: Net> {
     pub(super) waits: Vec<Waiting>,
     /// Tasks that wait for a buffer.
     pub(super) hungry: Hungry,
+    /// Tasks that wait for their turn under a ceiling.
+    pub(super) paced: Paced,
     pub(super) serial: u64,
     pub(super) stopping: Option<Tick>,
     /// The last flush is under way, and given up at this moment.
@@ -108,8 +116,12 @@ pub struct Reactor<N: Net> {
     pub(super) mint: Mint,
     /// What became of copies.
     pub(super) copies: Results,
+    /// What it has done.
+    pub(super) meter: Arc<ReactorMeter>,
     /// What WRITE BUFFER has written.
     pub(super) buffers: Buffers,
+    /// For the recording of the next connection on which something goes wrong.
+    pub(super) spare: Option<Recorder>,
     #[cfg_attr(not(feature = "sim"), expect(dead_code, reason = "only the simulator plants bugs"))]
     pub(super) planted: Planted,
 }
@@ -145,6 +157,7 @@ impl<N: Net> Reactor<N> {
             heavy: VecDeque::with_capacity(conns),
             waits: Vec::with_capacity(limits::WAITS + Holds::waits_max(reactors)),
             hungry: Hungry::new(sizes.spare_window as usize),
+            paced: Paced::new(sizes.spare_window as usize),
             serial: 0,
             stopping: None,
             last_flush: None,
@@ -158,7 +171,9 @@ impl<N: Net> Reactor<N> {
             chores: Vec::new(),
             mint: Mint::default(),
             copies: Results::default(),
+            meter: Arc::default(),
             buffers: Buffers::default(),
+            spare: None,
             planted: setup.planted,
         }
     }
@@ -166,6 +181,7 @@ impl<N: Net> Reactor<N> {
     /// One turn. Whether it did anything.
     pub fn turn(&mut self, now: Tick) -> bool {
         let mut worked = self.messages(now);
+        worked |= self.run_paced(now);
         worked |= self.readiness();
         worked |= self.serve(now);
         worked |= self.serve_heavy(now);
@@ -177,6 +193,7 @@ impl<N: Net> Reactor<N> {
         // Last, as all of the above give buffers back, and a reactor that waits in the kernel feeds nobody.
         self.feed(now);
         self.kick();
+        self.tell_slow();
         self.flush_backlog();
         worked
     }
@@ -300,6 +317,7 @@ impl<N: Net> Reactor<N> {
             }
         }
         self.next_scan = earliest.max(now.after_ns(limits::TIMER_GRAIN_NS));
+        self.measure();
     }
 
     /// How long the reactor may wait in the kernel: not at all while anything is to be done.
@@ -316,6 +334,9 @@ impl<N: Net> Reactor<N> {
             deadline = deadline.min(waiting.look_at);
         }
         if let Some(at) = self.holds.look_at(&self.tables.tasks) {
+            deadline = deadline.min(at);
+        }
+        if let Some(at) = self.paced.next() {
             deadline = deadline.min(at);
         }
         if let Some(at) = self.stopping {
@@ -382,6 +403,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Tells of commands that took too long.
+    fn tell_slow(&mut self) {
+        if !self.tables.tasks.slow.is_empty() {
+            for slow in self.tables.tasks.slow.take() {
+                self.event(Event::Slow(slow));
+            }
+        }
+    }
+
     fn flush_backlog(&mut self) {
         while let Some(message) = self.backlog.pop_front() {
             if let Err(message) = self.to_control.send(message) {
@@ -407,6 +437,7 @@ impl<S> Link<S> {
             is_writable: true,
             is_active: false,
             has_stalled_reads: false,
+            blocked_at: None,
             cut: None,
             served_bytes: 0,
             is_heavy: false,

@@ -10,6 +10,7 @@ use crate::bdev::{Fence, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
 use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
 use crate::iscsi::sn::Sn;
+use crate::iscsi::task::Tasks;
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::message::{CloseCause, EndReason, Event, HoldId, HoldRange, TmfTicket, ToControl};
@@ -59,6 +60,13 @@ impl What {
             What::Range(range) => range.meets(io),
             What::Missing { .. } | What::Acknowledged { .. } | What::AcknowledgedOn { .. } => false,
         }
+    }
+
+    /// The same; but what a session has given up is all that its functions wait for, not what has come behind them.
+    fn awaits(&self, io: &InFlight, tasks: &Tasks) -> bool {
+        let is_spared =
+            matches!(self, What::Session { .. }) && tasks.get(io.task).is_some_and(|task| !task.is_over());
+        !is_spared && self.covers(io)
     }
 }
 
@@ -110,7 +118,7 @@ impl<N: Net> Reactor<N> {
     /// Asks for the early end of IOs, and waits for them.
     pub(super) fn wait_for(&mut self, what: What, then: Then, now: Tick) {
         for (key, io) in self.tables.ios.iter() {
-            if what.covers(io)
+            if what.awaits(io, &self.tables.tasks)
                 && io.parked.is_none()
                 && let Some(channel) =
                     unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
@@ -143,12 +151,17 @@ impl<N: Net> Reactor<N> {
                 let waiting = self.waits.remove(index);
                 // A hold that is refused leaves nobody in the belief that something is over.
                 let is_lost = !is_clean && !matches!(waiting.then, Then::HoldApplied(_));
+                // Who waits for a fence and was passed by while another one was up comes before those behind it.
+                let may_lower = matches!(waiting.then, Then::LowerFence(_) | Then::EndFenced { .. });
                 if is_lost {
                     self.lose(&waiting.what);
                 }
                 self.carry_on(waiting.then, is_clean, now);
                 if is_lost {
                     self.run_all_queued(now);
+                }
+                if may_lower {
+                    index = 0;
                 }
             } else {
                 index += 1;
@@ -162,7 +175,7 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.tables.ios.used() {
             let Some(key) = self.tables.ios.key_at(index) else { continue };
             let Some(io) = self.tables.ios.get(key) else { continue };
-            if io.parked.is_some() || io.is_lost || !what.covers(io) {
+            if io.parked.is_some() || io.is_lost || !what.awaits(io, &self.tables.tasks) {
                 continue;
             }
             if let Some(task) = self.tables.tasks.get_mut(io.task) {
@@ -219,7 +232,7 @@ impl<N: Net> Reactor<N> {
             self.waits[index].look_at = waiting.deadline;
             return (is_late || self.has_acknowledged_on(conn)).then_some(true);
         }
-        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
+        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.awaits(io, &self.tables.tasks);
         let is_in_any = self.tables.ios.iter().any(|(_, io)| is_in_device(io));
         // A command that control may yet carry out counts too: nothing of it happens after the answer.
         let is_asked = match (&waiting.what, waiting.then) {
@@ -235,7 +248,7 @@ impl<N: Net> Reactor<N> {
         };
         let is_pending = !planted!(self, ReplyBeforeDrain) && (is_in_any || is_asked);
         let waiting = &self.waits[index];
-        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.covers(io);
+        let is_in_device = |io: &InFlight| io.parked.is_none() && waiting.what.awaits(io, &self.tables.tasks);
         if !is_pending {
             return (!self.is_owed_data(index, now)).then_some(true);
         }

@@ -3,6 +3,7 @@
 //! [`plan`] says which calls lead there and what takes each of them back; here they are made. Deleting disks comes last:
 //! it cannot be taken back, and what is left to do after a failure there is said.
 
+mod auth;
 mod plan;
 mod things;
 

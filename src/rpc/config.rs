@@ -4,19 +4,25 @@
 //! succeeded: an error anywhere serves nothing. What is saved and loaded is saved again byte by byte.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::context::Context;
 use super::fault::Fault;
 use super::json::{Json, object};
-use super::methods::{self, When, auth, initiator, options, portal, target, unit};
-use super::recipes::Recipe;
+use super::methods::{self, When, auth, initiator, options, portal, qos, target, times, unit};
+use super::recipes::{NVME, Recipe};
+use super::secrets::Sealed;
 use crate::control::Control;
+use crate::control::auth::AuthGroup;
 use crate::control::portals::PortalGroup;
+use crate::limits::CONFIG_BYTES_MAX;
 use crate::net::kernel::KernelNet;
+use crate::time::MS_NS;
 
 /// What SPDK's tools look for, each with those it depends on, which stand before it. The state is in two of them.
 pub const SUBSYSTEMS: &[(&str, &[&str])] = &[
@@ -33,21 +39,38 @@ pub const SUBSYSTEMS: &[(&str, &[&str])] = &[
 /// Calls of what threads of their own do.
 #[derive(Clone)]
 struct Own {
+    /// NVMe controllers, also those that are missing.
+    controllers: Vec<Json>,
     hotplug: Option<Json>,
     isns: Option<Json>,
+    recordings: Option<Json>,
+    /// Where secrets are.
+    sealed: Arc<Sealed>,
+}
+
+impl Own {
+    fn of(context: &Context) -> Own {
+        Own {
+            controllers: context.controllers().iter().filter_map(|attached| attached.call()).collect(),
+            hotplug: context.nvme.hotplug.call(),
+            isns: context.isns.call(),
+            recordings: context.recordings.call(),
+            sealed: Arc::clone(&context.sealed),
+        }
+    }
 }
 
 /// The calls that rebuild a subsystem; none where there is no such.
 pub(super) fn of(context: &Context, name: &str) -> Result<Option<Json>, Fault> {
     let Some((name, _)) = SUBSYSTEMS.iter().find(|(known, _)| *known == name) else { return Ok(None) };
-    let own = Own { hotplug: context.nvme.hotplug.call(), isns: context.isns.call() };
+    let own = Own::of(context);
     context.control(move |control, _| calls(control, name, own)).map(Some)
 }
 
 /// The calls that rebuild everything.
 pub(super) fn all(context: &Context) -> Result<Json, Fault> {
     // In one turn of control's, so that the parts belong together.
-    let own = Own { hotplug: context.nvme.hotplug.call(), isns: context.isns.call() };
+    let own = Own::of(context);
     let subsystems = context.control(move |control, _| {
         let one = |(name, _): &(&'static str, _)| {
             object! { "subsystem": *name, "config": calls(control, name, own.clone()) }
@@ -67,8 +90,8 @@ pub(super) fn text(context: &Context) -> Result<String, Fault> {
 
 fn calls(control: &Control<KernelNet>, subsystem: &str, own: Own) -> Json {
     match subsystem {
-        "bdev" => bdev_calls(control, own.hotplug),
-        "iscsi" => iscsi_calls(control, own.isns),
+        "bdev" => bdev_calls(control, own),
+        "iscsi" => iscsi_calls(control, own),
         _ => Json::Array(Vec::new()),
     }
 }
@@ -77,20 +100,31 @@ fn call(method: &str, params: Json) -> Json {
     object! { "method": method, "params": params }
 }
 
-fn bdev_calls(control: &Control<KernelNet>, hotplug: Option<Json>) -> Json {
+fn bdev_calls(control: &Control<KernelNet>, own: Own) -> Json {
     let mut recipes: Vec<&str> = Vec::new();
     for entry in control.bdevs() {
-        // A controller's namespaces have the call in common that attaches it.
+        // Parts of a disk have the call in common that makes them.
         if !recipes.contains(&entry.spec.recipe.as_str()) {
             recipes.push(&entry.spec.recipe);
         }
     }
-    let recipes = recipes.into_iter().filter_map(|recipe| Recipe::parse(recipe).into_call());
+    let recipes = recipes.into_iter().map(Recipe::parse);
+    // A controller's call is its own, and makes all of its disks.
+    let recipes = recipes.filter(|recipe| recipe.method() != NVME).filter_map(Recipe::into_call);
     let identities = control.bdevs().filter_map(|entry| unit::identity_call(&entry.name, &entry.chosen));
-    recipes.chain(hotplug).chain([object! { "method": "bdev_wait_for_examine" }]).chain(identities).collect()
+    let histograms = control.bdevs().filter_map(times::call);
+    own.controllers
+        .into_iter()
+        .chain(recipes)
+        .chain(own.hotplug)
+        .chain(histograms)
+        .chain([object! { "method": "bdev_wait_for_examine" }])
+        .chain(identities)
+        .chain(qos::bdev_calls(control))
+        .collect()
 }
 
-fn iscsi_calls(control: &Control<KernelNet>, isns: Option<Json>) -> Json {
+fn iscsi_calls(control: &Control<KernelNet>, own: Own) -> Json {
     let options = [call("iscsi_set_options", options::describe(control.options()))];
     let portals = control.portal_groups().map(|group| {
         let mut params = portal::describe(group);
@@ -103,17 +137,24 @@ fn iscsi_calls(control: &Control<KernelNet>, isns: Option<Json>) -> Json {
     let initiators = initiators.map(|params| call("iscsi_create_initiator_group", params));
     let targets = control.targets().flat_map(|target| target::calls(&target));
     let targets = targets.map(|(method, params)| call(method, params));
-    let auth = control.auth_groups().map(|group| call("iscsi_create_auth_group", auth::describe(group)));
+    let describe = |group: &AuthGroup| auth::describe(group, &own.sealed);
+    let auth = control.auth_groups().map(|group| call("iscsi_create_auth_group", describe(group)));
     let portal_auth = control.portal_groups().filter_map(portal_auth_call);
+    let slow_io = control
+        .slow_io()
+        .map(|ns| call("lunette_slow_io_set_options", object! { "threshold_ms": ns / MS_NS }));
     options
         .into_iter()
         .chain(portals)
         .chain(initiators)
+        .chain(qos::initiator_calls(control))
         .chain(targets)
         .chain(auth)
         .chain(portal_auth)
         .chain(unit::access_calls(control))
-        .chain(isns)
+        .chain(own.isns)
+        .chain(slow_io)
+        .chain(own.recordings)
         .collect()
 }
 
@@ -141,7 +182,25 @@ struct Step {
     when: When,
 }
 
+/// Calls that make bdevs of others.
+const OF_OTHERS: &[&str] = &[
+    "bdev_delay_create",
+    "bdev_error_create",
+    "bdev_passthru_create",
+    "bdev_raid_create",
+    "bdev_split_create",
+];
+
 impl Step {
+    /// Whether it failed for want of a bdev that may come later in the file.
+    fn may_wait(&self, fault: &Fault) -> bool {
+        fault.code == -Errno::NODEV.raw_os_error() && OF_OTHERS.contains(&self.method.as_str())
+    }
+
+    fn makes_bdev(&self) -> bool {
+        self.method.starts_with("bdev_") || self.method.starts_with("lunette_")
+    }
+
     fn failed(&self, fault: &Fault) -> String {
         format!("{}: {}: {}", self.place, self.method, fault.text())
     }
@@ -159,7 +218,7 @@ impl Plan {
     /// # Errors
     /// What is wrong and where, for people.
     pub fn read(path: &Path) -> Result<Plan, String> {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         Plan::parse(&text).map_err(|error| format!("{}: {error}", path.display()))
     }
 
@@ -213,11 +272,43 @@ impl Plan {
     }
 }
 
-fn make(steps: Vec<Step>, context: &Context) -> Result<(), String> {
-    for step in steps {
-        methods::call(context, &step.method, step.params.clone()).map_err(|fault| step.failed(&fault))?;
+/// A file's text, which has a bound: a device would never end.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let most = CONFIG_BYTES_MAX + 1;
+    if File::open(path)?.take(most).read_to_string(&mut text)? as u64 == most {
+        let what = format!("it has more than {} MiB", CONFIG_BYTES_MAX >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
     }
-    Ok(())
+    Ok(text)
+}
+
+fn make(steps: Vec<Step>, context: &Context) -> Result<(), String> {
+    let call = |step: &Step| methods::call(context, &step.method, step.params.clone());
+    // SPDK saves bdevs that are made of others before those.
+    let mut waiting: Vec<(Step, Fault)> = Vec::new();
+    for step in steps {
+        match call(&step) {
+            Err(fault) if step.may_wait(&fault) => {
+                waiting.push((step, fault));
+                continue;
+            }
+            made => made.map_err(|fault| step.failed(&fault))?,
+        };
+        // What was waited for may be there now, and what is made of that then.
+        let mut is_any_made = step.makes_bdev();
+        while is_any_made && !waiting.is_empty() {
+            is_any_made = false;
+            for (step, fault) in std::mem::take(&mut waiting) {
+                match call(&step) {
+                    Ok(_) => is_any_made = true,
+                    Err(again) if step.may_wait(&again) => waiting.push((step, fault)),
+                    Err(fault) => return Err(step.failed(&fault)),
+                }
+            }
+        }
+    }
+    waiting.first().map_or(Ok(()), |(step, fault)| Err(step.failed(fault)))
 }
 
 fn read_calls(elements: &[Json], place: &str, steps: &mut Vec<Step>) -> Result<(), String> {
@@ -283,6 +374,11 @@ mod tests {
         format!(
             r#"{{"subsystems":[{{"subsystem":"sock","config":null}},{{"subsystem":"bdev","config":[{calls}]}}]}}"#
         )
+    }
+
+    #[test]
+    fn what_never_ends_is_no_file() {
+        assert_eq!(Plan::read(Path::new("/dev/zero")).unwrap_err(), "/dev/zero: it has more than 256 MiB");
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use tracing::level_filters::LevelFilter;
 
+use super::calls::CallBook;
 use super::devices::Devices;
 use super::fault::Fault;
 use super::isns::Registrar;
 use super::keep::Keeper;
 use super::nvme::Controllers;
+use super::recordings::{self, FILES_MAX, Folder, Keep};
+use super::secrets::Sealed;
 use super::versions::Taken;
 use crate::buf::Hugepages;
 use crate::control::Control;
@@ -68,6 +71,9 @@ pub struct Context {
     pub(super) devices: Devices,
     pub(super) nvme: Controllers,
     pub(super) isns: Registrar,
+    pub(super) recordings: Keep,
+    /// Where the secrets of accounts are that were not said.
+    pub(super) sealed: Arc<Sealed>,
     /// Portal groups that are to start when everything else is there; none where they start at once.
     held_portals: Mutex<Option<Vec<u16>>>,
     /// Where `lunette_save_config` writes to unless told.
@@ -81,6 +87,8 @@ pub struct Context {
     /// Devices may be driven that no IOMMU keeps within their memory.
     pub(super) unsafe_noiommu: bool,
     pub(super) log: LogLevel,
+    /// What was called.
+    pub calls: CallBook,
 }
 
 /// What a [`Context`] is made of.
@@ -113,6 +121,8 @@ impl Context {
             devices: Devices::default(),
             nvme: Controllers::default(),
             isns: Registrar::default(),
+            recordings: Keep::default(),
+            sealed: Arc::default(),
             held_portals: Mutex::new(None),
             config_file: parts.config_file,
             keeper: parts.keeps.map(Keeper::new),
@@ -120,6 +130,7 @@ impl Context {
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
+            calls: CallBook::default(),
         })
     }
 
@@ -185,6 +196,14 @@ impl Context {
         self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.begin(self))
     }
 
+    /// A call has settled what it did not say, and what has to be the same at the next start: where data are. A file that is
+    /// being loaded is written at its end; otherwise the call is saved as any.
+    pub(super) fn settled(&self) {
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| self.is_loading()) {
+            keeper.doubt();
+        }
+    }
+
     /// Waits until what `method` has changed will be there after the next start, where changes are kept.
     pub(super) fn keep(&self, method: &str) -> Result<(), Fault> {
         match &self.keeper {
@@ -198,6 +217,15 @@ impl Context {
     pub(super) fn keeps_at(&self, path: &Path) -> bool {
         let keeper = self.keeper.as_ref().filter(|keeper| keeper.file() == path);
         keeper.inspect(|keeper| keeper.doubt()).is_some()
+    }
+
+    /// From now on what a connection has recorded goes into a folder when something goes wrong on it, until the
+    /// daemon stops.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn record_to(&self, folder: PathBuf) -> Result<(), Fault> {
+        recordings::set_for_now(self, Folder { path: folder, files_max: FILES_MAX })
     }
 
     /// Asks the daemon to stop, as SIGTERM does.

@@ -1,15 +1,15 @@
-//! NVMe controllers that come by themselves: a thread looks for those that were handed over and are nobody's.
+//! NVMe controllers that come by themselves: a thread looks for those that are missing, and, where that is wanted, for those that
+//! were handed over and are nobody's.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::context::{Context, lock};
 use super::fault::Fault;
 use super::json::{Json, object};
 use super::methods;
-use super::nvme::Attached;
-use crate::bdev::nvme::controller::shared::Life;
+use super::nvme::{Attached, Reach};
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::pci::list::{self, Place};
 
@@ -17,6 +17,10 @@ use crate::bdev::nvme::pci::list::{self, Place};
 const PERIOD_US: u64 = 100_000;
 const PERIOD_US_MAX: u64 = 10_000_000;
 const PERIOD_US_MIN: u64 = 10_000;
+/// So often it is looked for those that are missing, where nothing else is looked for.
+const MISSED: Duration = Duration::from_secs(1);
+/// So often a network is asked whether its controllers are there.
+const REACH: Duration = Duration::from_secs(5);
 /// A controller that cannot be attached is tried so often: it may have come a moment ago.
 const TRIES: u8 = 3;
 
@@ -32,6 +36,10 @@ struct State {
     /// None: it was never asked for.
     period_us: Option<u64>,
     is_on: bool,
+    /// A controller that was attached is gone.
+    is_missing: bool,
+    /// When it is looked on the network again.
+    next_reach: Option<Instant>,
     has_thread: bool,
     /// The daemon stops.
     is_over: bool,
@@ -44,13 +52,11 @@ struct Candidate {
     place: Place,
     /// It is tried so often yet.
     tries: u8,
-    /// Parameters of the call that attached the one which was there before.
-    params: Option<Json>,
 }
 
 impl Candidate {
     fn new(place: Place) -> Candidate {
-        Candidate { place, tries: TRIES, params: None }
+        Candidate { place, tries: TRIES }
     }
 }
 
@@ -64,8 +70,7 @@ impl Hotplug {
     /// The operator gives this device back: it is not taken again, whatever else comes to its address.
     pub(super) fn leave_alone(&self, place: Option<Place>) {
         if let Some(place) = place {
-            let left_alone = Candidate { tries: 0, ..Candidate::new(place) };
-            lock(&self.state).candidates.insert(place.address, left_alone);
+            lock(&self.state).candidates.insert(place.address, Candidate { place, tries: 0 });
         }
     }
 
@@ -77,27 +82,49 @@ impl Hotplug {
         Some(object! { "method": "bdev_nvme_set_hotplug", "params": params })
     }
 
+    /// A controller is gone: it is looked for.
+    pub(super) fn miss(&self) {
+        lock(&self.state).is_missing = true;
+        self.changed.notify_all();
+    }
+
     /// Waits for the next time to look; false where there is none.
     fn wait(&self) -> bool {
         let state = lock(&self.state);
-        let state = self.changed.wait_while(state, |state| !state.is_over && !state.is_on);
-        let state = state.unwrap_or_else(PoisonError::into_inner);
-        let period = Duration::from_micros(state.period_us.unwrap_or(PERIOD_US));
+        let is_idle = |state: &mut State| !state.is_over && !state.is_on && !state.is_missing;
+        let state = self.changed.wait_while(state, is_idle).unwrap_or_else(PoisonError::into_inner);
+        let period =
+            if state.is_on { Duration::from_micros(state.period_us.unwrap_or(PERIOD_US)) } else { MISSED };
         let waited = self.changed.wait_timeout_while(state, period, |state| !state.is_over);
         !waited.unwrap_or_else(PoisonError::into_inner).0.is_over
+    }
+
+    /// Whether devices are looked for that nobody has told of.
+    fn is_on(&self) -> bool {
+        lock(&self.state).is_on
+    }
+
+    /// Whether it is time to look on the network.
+    fn is_reach_due(&self, now: Instant) -> bool {
+        let mut state = lock(&self.state);
+        let is_due = state.next_reach.is_none_or(|next| next <= now);
+        if is_due {
+            state.next_reach = Some(now + REACH);
+        }
+        is_due
     }
 
     /// Of these devices, which are nobody's, those that are to be tried now.
     fn due(&self, free: &[Place]) -> Vec<Place> {
         let mut state = lock(&self.state);
-        if !state.is_on || state.is_over {
+        if state.is_over {
             return Vec::new();
         }
         let mut due = Vec::new();
         for &place in free {
             let candidate = state.candidates.entry(place.address).or_insert_with(|| Candidate::new(place));
             if candidate.place != place {
-                *candidate = Candidate { params: candidate.params.take(), ..Candidate::new(place) };
+                *candidate = Candidate::new(place);
             }
             if candidate.tries > 0 {
                 candidate.tries -= 1;
@@ -105,17 +132,6 @@ impl Hotplug {
             }
         }
         due
-    }
-
-    /// What comes to this address is attached so.
-    fn remember(&self, address: Address, params: Option<Json>) {
-        if let Some(candidate) = lock(&self.state).candidates.get_mut(&address) {
-            candidate.params = params;
-        }
-    }
-
-    fn remembered(&self, address: Address) -> Option<Json> {
-        lock(&self.state).candidates.get(&address)?.params.clone()
     }
 
     /// It is somebody's.
@@ -131,69 +147,101 @@ pub(super) fn set(context: &Context, is_on: bool, period_us: u64) -> Result<(), 
     let period_us = if period_us == 0 { PERIOD_US } else { period_us };
     state.period_us = Some(period_us.clamp(PERIOD_US_MIN, PERIOD_US_MAX));
     state.is_on = is_on;
-    if is_on && !state.has_thread {
-        let me = context.me();
-        let thread = std::thread::Builder::new().name("nvme-hotplug".to_owned());
-        let run = move || {
-            if let Some(context) = me.upgrade() {
-                context.wait_started();
-            }
-            while let Some(context) = me.upgrade()
-                && context.nvme.hotplug.wait()
-            {
-                look(&context);
-            }
-        };
-        thread.spawn(run).map_err(Fault::internal)?;
-        state.has_thread = true;
-    }
     drop(state);
     hotplug.changed.notify_all();
+    begin(context)
+}
+
+/// Starts the thread that looks, where there is none yet.
+pub(super) fn begin(context: &Context) -> Result<(), Fault> {
+    let mut state = lock(&context.nvme.hotplug.state);
+    if state.has_thread {
+        return Ok(());
+    }
+    let me = context.me();
+    let thread = std::thread::Builder::new().name("nvme-hotplug".to_owned());
+    let run = move || {
+        if let Some(context) = me.upgrade() {
+            context.wait_started();
+        }
+        while let Some(context) = me.upgrade()
+            && context.nvme.hotplug.wait()
+        {
+            look(&context);
+        }
+    };
+    thread.spawn(run).map_err(Fault::internal)?;
+    state.has_thread = true;
     Ok(())
 }
 
 /// Attaches what has come.
 fn look(context: &Context) {
+    let hotplug = &context.nvme.hotplug;
+    // Before it is looked: one that goes meanwhile says so again.
+    lock(&hotplug.state).is_missing = false;
     let controllers = context.controllers();
+    let missing: Vec<&Arc<Attached>> = controllers.iter().filter(|attached| attached.is_gone()).collect();
+    if missing.iter().any(|attached| attached.reach == Reach::Network) && hotplug.is_reach_due(Instant::now())
+    {
+        for before in missing.iter().filter(|attached| attached.reach == Reach::Network) {
+            // Until it is there this is what is expected.
+            if let Err(fault) = again(context, before) {
+                tracing::debug!(controller = before.name(), error = fault.text(), "it is still missing");
+            }
+        }
+    }
+    look_on_bus(context, &controllers);
+    // Also one that is being made quiet yet, which says nothing more.
+    if context.controllers().iter().any(|attached| attached.is_lost()) {
+        lock(&hotplug.state).is_missing = true;
+    }
+}
+
+fn look_on_bus(context: &Context, controllers: &[Arc<Attached>]) {
+    let is_on = context.nvme.hotplug.is_on();
+    let is_missing = |attached: &Arc<Attached>| attached.is_gone() && attached.reach != Reach::Network;
+    if !is_on && !controllers.iter().any(is_missing) {
+        return;
+    }
     let places = context.controller_places();
     let is_free = |place: &Place| {
-        let is_waited_for = |before: &&Arc<Attached>| !is_gone(before);
         let known = places.iter().any(|(_, known)| *known == Some(*place));
-        !known && before(&controllers, place.address).filter(is_waited_for).is_none()
+        !known && before(controllers, place.address).map_or(is_on, |before| before.is_gone())
     };
     let there = list::handed_over(context.unsafe_noiommu);
     let free: Vec<Place> = there.into_iter().filter(is_free).collect();
     for Place { address, .. } in context.nvme.hotplug.due(&free) {
-        if let Err(fault) = take(context, address, before(&controllers, address)) {
-            let (address, error) = (address.to_string(), fault.text());
-            tracing::warn!(address, error, "an NVMe controller has come and cannot be attached");
+        let taken = match before(controllers, address) {
+            Some(before) => again(context, before),
+            None => methods::call(context, "bdev_nvme_attach_controller", new(context, address)).map(drop),
+        };
+        let address_text = address.to_string();
+        match taken {
+            Ok(()) => {
+                context.nvme.hotplug.attached(address);
+                tracing::info!(address = address_text, "an NVMe controller has come and is attached");
+            }
+            Err(fault) => {
+                let error = fault.text();
+                tracing::warn!(
+                    address = address_text,
+                    error,
+                    "an NVMe controller has come and cannot be attached"
+                );
+            }
         }
     }
 }
 
-/// The controller that was at this address.
+/// The controller that was at this address, or is to be.
 fn before(controllers: &[Arc<Attached>], address: Address) -> Option<&Arc<Attached>> {
-    controllers.iter().find(|attached| attached.place.is_some_and(|place| place.address == address))
+    controllers.iter().find(|attached| attached.reach.address() == Some(address))
 }
 
-/// Whether nothing of it is left.
-fn is_gone(attached: &Attached) -> bool {
-    matches!(attached.shared().life(), Life::Gone(_)) && attached.shared().is_over()
-}
-
-/// Attaches the controller at this address, as the one before it was.
-fn take(context: &Context, address: Address, before: Option<&Arc<Attached>>) -> Result<(), Fault> {
-    let hotplug = &context.nvme.hotplug;
-    if let Some(before) = before {
-        let recipe = Json::parse(&before.recipe).ok();
-        hotplug.remember(address, recipe.and_then(|recipe| recipe.member("params").cloned()));
-        context.detach(before.name())?;
-    }
-    let params = hotplug.remembered(address).unwrap_or_else(|| new(context, address));
-    let disks = methods::call(context, "bdev_nvme_attach_controller", params)?;
-    hotplug.attached(address);
-    tracing::info!(disks = disks.to_string(), "an NVMe controller has come and is attached");
-    Ok(())
+/// Attaches a controller that was missing, as it was.
+fn again(context: &Context, before: &Arc<Attached>) -> Result<(), Fault> {
+    context.attach_again(before, methods::nvme::to_attach(context, before.params())?)
 }
 
 /// Of a controller that was never here.
@@ -212,15 +260,9 @@ mod tests {
         Place::new(Address::parse(address).unwrap(), node)
     }
 
-    fn switched_on() -> Hotplug {
-        let hotplug = Hotplug::default();
-        lock(&hotplug.state).is_on = true;
-        hotplug
-    }
-
     #[test]
     fn what_cannot_be_attached_is_tried_three_times() {
-        let hotplug = switched_on();
+        let hotplug = Hotplug::default();
         let (one, two) = (place("0000:01:00.0", 7), place("0000:02:00.0", 8));
         for _ in 0..3 {
             assert_eq!(hotplug.due(&[one]), [one]);
@@ -229,29 +271,15 @@ mod tests {
         assert_eq!(hotplug.due(&[one, two]), [two]);
         let again = place("0000:01:00.0", 9);
         assert_eq!(hotplug.due(&[again]), [again], "it was pulled out and came back");
-        lock(&hotplug.state).is_on = false;
-        assert_eq!(hotplug.due(&[again]), []);
     }
 
     #[test]
     fn what_was_detached_is_left_alone_until_it_is_another() {
-        let hotplug = switched_on();
+        let hotplug = Hotplug::default();
         let one = place("0000:01:00.0", 7);
         hotplug.leave_alone(Some(one));
         assert_eq!(hotplug.due(&[one]), []);
         let another = place("0000:01:00.0", 8);
         assert_eq!(hotplug.due(&[another]), [another]);
-    }
-
-    #[test]
-    fn what_came_back_keeps_its_name_through_every_try() {
-        let hotplug = switched_on();
-        let one = place("0000:01:00.0", 7);
-        assert_eq!(hotplug.due(&[one]), [one]);
-        hotplug.remember(one.address, Some(Json::from("as before")));
-        assert_eq!(hotplug.due(&[one]), [one]);
-        assert_eq!(hotplug.remembered(one.address), Some(Json::from("as before")));
-        hotplug.attached(one.address);
-        assert_eq!(hotplug.remembered(one.address), None);
     }
 }

@@ -6,11 +6,14 @@
 //! [`crate::control::thread::Remote`]; whatever may block happens on the socket's threads.
 
 mod apply;
+pub mod calls;
 pub mod config;
 pub mod context;
 mod devices;
 pub mod difference;
+pub mod door;
 pub mod envelope;
+mod events;
 pub mod fault;
 mod hotplug;
 mod isns;
@@ -21,6 +24,8 @@ mod nvme;
 mod orders;
 pub mod params;
 pub mod recipes;
+mod recordings;
+mod secrets;
 pub mod server;
 mod types;
 pub mod versions;

@@ -1,40 +1,35 @@
-//! NVMe controllers that calls attached: each with the thread that drives it, and one that follows what it says of its
-//! namespaces.
+//! NVMe controllers that calls attached, by name.
+
+mod attached;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
+pub(super) use self::attached::Attached;
+use self::attached::{Events, Seats};
 use super::context::{Context, lock};
 use super::devices::bdev_fault;
 use super::fault::Fault;
-use super::hotplug::Hotplug;
+use super::hotplug::{self, Hotplug};
 use super::json::Json;
-use crate::bdev::count::Counted;
 use crate::bdev::nvme::TimeOuts;
-use crate::bdev::nvme::controller::shared::{Answer, Disk, Event, Options, Order, Query, Severity, Shared};
-use crate::bdev::nvme::namespace::NvmeBdev;
+use crate::bdev::nvme::controller::shared::{Options, Order};
 use crate::bdev::nvme::pci::Groups;
+use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::pci::list::Place;
-use crate::bdev::nvme::thread::Handle;
+use crate::bdev::nvme::seat::Vacancy;
 use crate::bdev::nvme::transport::Transport;
-use crate::control::done::Done;
 use crate::control::error::ChangeError;
-use crate::control::registry::BdevSpec;
-use crate::control::thread::Remote;
 
 /// A controller has so long to come up: longer than any reports as its own limit but a broken one.
 const ATTACH: Duration = Duration::from_secs(60);
-/// A controller that is given back has so long to shut down.
-const DETACH: Duration = Duration::from_secs(30);
-/// A controller has so long to answer a question.
-const QUERY: Duration = Duration::from_secs(15);
-
-/// Numbers of controllers, in this process.
-static NEXT: AtomicU64 = AtomicU64::new(1);
+/// The same where others wait to be served, or to be looked for.
+const ATTACH_ASIDE: Duration = Duration::from_secs(10);
 
 /// The controllers.
 #[derive(Debug, Default)]
@@ -59,12 +54,33 @@ impl Slot {
     fn place(&self) -> Option<Place> {
         match self {
             Slot::Busy(place) => *place,
-            Slot::Attached(attached) => attached.place,
+            Slot::Attached(attached) => attached.reach.place(),
         }
     }
 
     fn attached(self) -> Option<Arc<Attached>> {
         if let Slot::Attached(attached) = self { Some(attached) } else { None }
+    }
+}
+
+/// Where the way to a controller leads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reach {
+    /// A device of this machine's, where there is one at that address.
+    Bus(Address, Option<Place>),
+    /// A network.
+    Network,
+}
+
+impl Reach {
+    /// Its device, where it is one of this machine's.
+    pub(super) fn place(self) -> Option<Place> {
+        if let Reach::Bus(_, place) = self { place } else { None }
+    }
+
+    /// Where on the bus that is, or is to be.
+    pub(super) fn address(self) -> Option<Address> {
+        if let Reach::Bus(address, _) = self { Some(address) } else { None }
     }
 }
 
@@ -84,136 +100,19 @@ impl Drop for Reserved<'_> {
     }
 }
 
-/// A controller.
-#[derive(Debug)]
-pub(super) struct Attached {
-    name: String,
-    number: u64,
-    /// How it is reached, in SPDK's words: trtype, traddr and so on.
-    pub(super) trid: Json,
-    /// Its device, where it is one of this machine's.
-    pub(super) place: Option<Place>,
-    /// The call that attaches it.
-    pub(super) recipe: String,
-    handle: Arc<Handle>,
-    times: TimeOuts,
-    control: Remote,
-    /// Namespaces that are registered as bdevs.
-    served: Mutex<Vec<Arc<Disk>>>,
-}
-
 /// What to attach.
 #[derive(Debug)]
 pub(super) struct ToAttach {
+    pub(super) name: String,
     pub(super) trid: Json,
-    pub(super) place: Option<Place>,
+    pub(super) reach: Reach,
     pub(super) recipe: String,
     pub(super) options: Options,
     pub(super) times: TimeOuts,
-    pub(super) transport: Box<dyn Transport>,
-}
-
-impl Attached {
-    /// What its thread shares.
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        self.handle.shared()
-    }
-
-    /// Asks it; it has so long to answer.
-    pub(super) fn query(&self, query: Query) -> Result<Answer, Fault> {
-        self.handle.query(query, QUERY).map_err(|error| Fault::errno(Errno::IO, error))
-    }
-
-    /// Has its thread do something.
-    pub(super) fn order(&self, order: Order) {
-        self.handle.order(order);
-    }
-
-    /// Its name.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn bdev_name(&self, disk: &Disk) -> String {
-        format!("{}n{}", self.name, disk.nsid)
-    }
-
-    fn serves(&self, disk: &Arc<Disk>) -> bool {
-        lock(&self.served).iter().any(|served| Arc::ptr_eq(served, disk))
-    }
-
-    /// Registers a namespace as a bdev; gives back its name.
-    fn add(&self, disk: &Arc<Disk>) -> Result<String, ChangeError> {
-        let name = self.bdev_name(disk);
-        if self.serves(disk) {
-            return Ok(name);
-        }
-        let handle = Arc::clone(&self.handle);
-        let bdev = NvmeBdev::new(
-            name.clone(),
-            self.number,
-            Arc::clone(self.shared()),
-            Arc::clone(disk),
-            self.times,
-            Arc::new(move |reactor| handle.port(reactor)),
-        );
-        let spec = BdevSpec {
-            bdev: Arc::new(Counted::new(Arc::new(bdev))),
-            product: "NVMe disk".to_owned(),
-            recipe: self.recipe.clone(),
-            bases: Vec::new(),
-        };
-        let registered = self.control.call(move |control, _| control.register_bdev(spec));
-        registered.unwrap_or(Err(ChangeError::Stopping))?;
-        lock(&self.served).push(Arc::clone(disk));
-        Ok(name)
-    }
-
-    /// Takes a namespace's bdev out of service, its LUNs first. Waits until no reactor has it any more.
-    fn remove(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
-        if !self.serves(disk) {
-            return Ok(());
-        }
-        lock(&self.served).retain(|served| !Arc::ptr_eq(served, disk));
-        let name = self.bdev_name(disk);
-        let ended = self.control.call_and_wait(move |control, _, done| control.unregister_bdev(&name, done));
-        ended.unwrap_or(Err(ChangeError::Stopping)).map(drop)
-    }
-
-    /// Initiators are told that the size is another.
-    fn resized(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
-        let name = self.bdev_name(disk);
-        self.control
-            .call(move |control, _| control.reread_bdev(&name, Done::nobody()))
-            .unwrap_or(Err(ChangeError::Stopping))
-    }
-
-    /// Follows what the controller's thread says, until that ends.
-    fn follow(&self, events: &mpsc::Receiver<Event>) {
-        while let Ok(event) = events.recv() {
-            let followed = match &event {
-                Event::Attached(disk) => self.add(disk).map(drop),
-                Event::Resized(disk) => self.resized(disk),
-                Event::Removed(disk) => self.remove(disk),
-                Event::Lost | Event::Recovered | Event::Gone => Ok(()),
-                Event::Said(severity, text) => {
-                    say(&self.name, *severity, text);
-                    Ok(())
-                }
-            };
-            if let Err(error) = followed {
-                tracing::warn!(controller = self.name, %error, "a namespace has changed and cannot be served so");
-            }
-        }
-    }
-}
-
-fn say(controller: &str, severity: Severity, text: &str) {
-    match severity {
-        Severity::Info => tracing::info!(controller, "{text}"),
-        Severity::Warn => tracing::warn!(controller, "{text}"),
-        Severity::Error => tracing::error!(controller, "{text}"),
-    }
+    /// Namespaces whose bdevs are there in any case.
+    pub(super) awaited: Option<Vec<(u32, Vacancy)>>,
+    /// The way to it, or why there is none.
+    pub(super) transport: Result<Box<dyn Transport>, String>,
 }
 
 impl Context {
@@ -237,55 +136,90 @@ impl Context {
         Ok(Reserved { controllers: &self.nvme, name: name.to_owned() })
     }
 
-    /// Attaches a controller and registers its namespaces; gives back their bdevs' names.
-    pub(super) fn attach(&self, reserved: Reserved<'_>, what: ToAttach) -> Result<Vec<String>, Fault> {
-        let name = reserved.name.clone();
-        let (events, follow) = mpsc::channel();
-        let hook = Arc::new(move |event| drop(events.send(event)));
-        let handle = Handle::attach(what.transport, what.options, hook).map_err(Fault::internal)?;
-        let attached = Arc::new(Attached {
-            name: name.clone(),
-            number: NEXT.fetch_add(1, Ordering::Relaxed),
-            trid: what.trid,
-            place: what.place,
-            recipe: what.recipe,
-            handle: Arc::new(handle),
-            times: what.times,
-            control: self.remote(),
-            served: Mutex::new(Vec::new()),
-        });
-        if let Err(why) = attached.handle.wait_attached(ATTACH) {
-            attached.give_back();
-            return Err(Fault::errno(Errno::NODEV, format_args!("{name}: {why}")));
-        }
-        let mut names = Vec::new();
-        for disk in attached.shared().disks() {
-            match attached.add(&disk) {
-                Ok(name) => names.push(name),
-                Err(error) => {
-                    attached.withdraw();
-                    return Err(bdev_fault(&error));
-                }
+    /// Attaches a controller and registers its namespaces; gives back their bdevs' names. Where a file is loaded and the controller
+    /// is missing, the others are served, and it is waited for.
+    pub(super) fn attach(&self, reserved: Reserved<'_>, mut what: ToAttach) -> Result<Vec<String>, Fault> {
+        let is_loading = self.is_loading();
+        let patience = if is_loading { ATTACH_ASIDE } else { ATTACH };
+        let awaited = what.awaited.take();
+        let (attached, events) =
+            Attached::begin(what, self.remote(), Arc::new(Seats::default()), (patience, is_loading))?;
+        let disks = attached.shared().disks();
+        // Of a controller that is missing, and that no file of ours tells of, the usual is taken for granted.
+        let usual = || {
+            if attached.is_gone() {
+                vec![(1, Vacancy { uuid: [0; 16], block_bytes: 512 })]
+            } else {
+                Vec::new()
             }
+        };
+        let awaited = awaited.unwrap_or_else(usual).into_iter();
+        let reserve = |(nsid, vacancy): (u32, Vacancy)| attached.reserve(nsid, vacancy);
+        let served: Result<(), ChangeError> =
+            awaited.map(reserve).chain(disks.iter().map(|disk| attached.add(disk))).collect();
+        if let Err(error) = served {
+            attached.withdraw();
+            return Err(bdev_fault(&error));
         }
-        let follower = Arc::clone(&attached);
-        let thread = std::thread::Builder::new().name(format!("nvme-follow:{name}"));
-        thread.spawn(move || follower.follow(&follow)).map_err(Fault::internal)?;
-        lock(&self.nvme.by_name).insert(name, Slot::Attached(attached));
+        let (names, attached) = (attached.bdevs(), Arc::new(attached));
+        self.follow(&attached, events)?;
+        lock(&self.nvme.by_name).insert(reserved.name.clone(), Slot::Attached(attached));
         drop(reserved);
         Ok(names)
     }
 
-    /// Takes a controller's namespaces out of service and gives it back.
-    pub(super) fn detach(&self, name: &str) -> Result<(), Fault> {
-        let attached = self.controller(name)?;
-        {
-            let mut slots = lock(&self.nvme.by_name);
-            match slots.get_mut(name) {
-                Some(slot @ Slot::Attached(_)) => *slot = Slot::Busy(attached.place),
-                _ => return Err(no_controller(name)),
+    /// Attaches what has come in the stead of a controller that is gone, whose bdevs it gets.
+    pub(super) fn attach_again(&self, before: &Arc<Attached>, what: ToAttach) -> Result<(), Fault> {
+        let seats = Arc::clone(&before.seats);
+        let (attached, events) = Attached::begin(what, self.remote(), seats, (ATTACH_ASIDE, false))?;
+        let attached = Arc::new(attached);
+        let mut slots = lock(&self.nvme.by_name);
+        let slot = slots.get_mut(before.name());
+        let is_awaited =
+            |slot: &&mut Slot| matches!(slot, Slot::Attached(there) if Arc::ptr_eq(there, before));
+        let Some(slot) = slot.filter(is_awaited) else {
+            drop(slots);
+            // It was detached meanwhile.
+            attached.give_back();
+            return Err(no_controller(before.name()));
+        };
+        *slot = Slot::Attached(Arc::clone(&attached));
+        drop(slots);
+        for disk in attached.shared().disks() {
+            if let Err(error) = attached.add(&disk) {
+                tracing::warn!(controller = attached.name(), %error, "a namespace cannot be served");
             }
         }
+        self.follow(&attached, events)
+    }
+
+    /// From now on it is followed, and waited for where it is gone.
+    fn follow(&self, attached: &Arc<Attached>, events: Events) -> Result<(), Fault> {
+        hotplug::begin(self)?;
+        if attached.is_gone() {
+            self.nvme.hotplug.miss();
+        }
+        let (follower, me) = (Arc::clone(attached), self.me());
+        let thread = std::thread::Builder::new().name(format!("nvme-follow:{}", attached.name()));
+        let is_gone = move || {
+            if let Some(context) = me.upgrade() {
+                context.nvme.hotplug.miss();
+            }
+        };
+        thread.spawn(move || follower.follow(&events, is_gone)).map(drop).map_err(Fault::internal)
+    }
+
+    /// Takes a controller's namespaces out of service and gives it back.
+    pub(super) fn detach(&self, name: &str) -> Result<(), Fault> {
+        let attached = {
+            let mut slots = lock(&self.nvme.by_name);
+            let slot = slots.get_mut(name).ok_or_else(|| no_controller(name))?;
+            let place = slot.place();
+            match std::mem::replace(slot, Slot::Busy(place)) {
+                Slot::Attached(attached) => attached,
+                Slot::Busy(_) => return Err(no_controller(name)),
+            }
+        };
         let reserved = Reserved { controllers: &self.nvme, name: name.to_owned() };
         attached.withdraw();
         drop(reserved);
@@ -300,7 +234,7 @@ impl Context {
         let all: Vec<Arc<Attached>> = all.into_values().filter_map(Slot::attached).collect();
         // Side by side, as each may take its time.
         for attached in &all {
-            attached.handle.order(Order::Detach);
+            attached.order(Order::Detach);
         }
         for attached in &all {
             attached.give_back();
@@ -321,25 +255,6 @@ impl Context {
     pub(super) fn controller(&self, name: &str) -> Result<Arc<Attached>, Fault> {
         let slot = lock(&self.nvme.by_name).get(name).cloned();
         slot.and_then(Slot::attached).ok_or_else(|| no_controller(name))
-    }
-}
-
-impl Attached {
-    /// Takes the namespaces out of service, then gives the controller back.
-    fn withdraw(&self) {
-        let served = lock(&self.served).clone();
-        for disk in served {
-            if let Err(error) = self.remove(&disk) {
-                tracing::warn!(controller = self.name, %error, "a namespace could not be taken out of service");
-            }
-        }
-        self.give_back();
-    }
-
-    fn give_back(&self) {
-        if let Err(error) = self.handle.detach(DETACH) {
-            tracing::warn!(controller = self.name, error, "it was not given back");
-        }
     }
 }
 

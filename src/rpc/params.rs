@@ -2,7 +2,7 @@
 //! all come from that declaration.
 
 use super::fault::Fault;
-use super::json::Json;
+use super::json::{Json, object};
 
 /// A parameter, as its method's documentation shows it.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ pub struct Field {
     pub need: Need,
     /// What it does.
     pub doc: &'static str,
+    /// Its JSON schema.
+    pub schema: fn() -> Json,
 }
 
 /// Whether a parameter may be left out.
@@ -67,6 +69,10 @@ impl std::fmt::Display for Wrong {
 pub(super) trait Take: Sized {
     /// What it is, in words.
     fn kind() -> String;
+    /// Its JSON schema (draft 2020-12); by default one that takes anything.
+    fn schema() -> Json {
+        Json::Object(Vec::new())
+    }
     /// Reads it.
     fn take(json: Json) -> Result<Self, Wrong>;
     /// Its value where it is not given, if it may be left out.
@@ -89,10 +95,10 @@ pub(super) trait Params: Sized {
 
 /// Reads a method's parameters; none must be left over.
 pub(super) fn read<P: Params>(json: Json) -> Result<P, Fault> {
-    object(json).map_err(Fault::params)
+    members(json).map_err(Fault::params)
 }
 
-fn object<P: Params>(json: Json) -> Result<P, Wrong> {
+fn members<P: Params>(json: Json) -> Result<P, Wrong> {
     let members = match json {
         Json::Null => Vec::new(),
         // SPDK takes an empty array for no parameters.
@@ -139,6 +145,28 @@ impl Unread {
     }
 }
 
+/// The JSON schema of an object with these members; `is_open`: others are overlooked.
+pub(super) fn schema(fields: &[Field], is_open: bool) -> Json {
+    let property = |field: &Field| {
+        let mut schema = (field.schema)();
+        schema.push("description", field.doc.trim());
+        // Of the defaults only plain values can be said in JSON.
+        if let Need::Default(text) = field.need
+            && let Ok(value) = Json::parse(text)
+        {
+            schema.push("default", value);
+        }
+        (field.name.to_owned(), schema)
+    };
+    let required = fields.iter().filter(|field| field.need == Need::Required);
+    object! {
+        "type": "object",
+        "properties": Json::Object(fields.iter().map(property).collect()),
+        "required": required.map(|field| field.name).collect::<Json>(),
+        "additionalProperties": is_open,
+    }
+}
+
 /// The parameters of a method that has none.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) struct Nothing;
@@ -169,8 +197,12 @@ impl<P: Params> Take for P {
         "an object".to_owned()
     }
 
+    fn schema() -> Json {
+        schema(P::FIELDS, P::IS_OPEN)
+    }
+
     fn take(json: Json) -> Result<P, Wrong> {
-        object(json)
+        members(json)
     }
 }
 
@@ -192,6 +224,7 @@ macro_rules! params {
                 kind: <$type as $crate::rpc::params::Take>::kind,
                 need: $crate::rpc::params::params!(@need $type $(, $default)?),
                 doc: concat!($($doc),+),
+                schema: <$type as $crate::rpc::params::Take>::schema,
             }),*];
 
             fn read(members: &mut $crate::rpc::params::Unread) -> Result<$struct, $crate::rpc::params::Wrong> {

@@ -16,18 +16,26 @@ const PRODUCTS: &[(&str, &str)] = &[
     ("bdev_null_create", "Null disk"),
     ("bdev_aio_create", "AIO disk"),
     ("bdev_uring_create", "URING bdev"),
-    ("bdev_nvme_attach_controller", "NVMe disk"),
+    (NVME, "NVMe disk"),
     ("bdev_delay_create", "delay"),
     ("bdev_error_create", "Error Injection Disk"),
     ("bdev_passthru_create", "passthru"),
+    (SPLIT, "Split Disk"),
+    (RAID, "Raid Volume"),
     (CDROM, "CD-ROM"),
     (SG, "SCSI device"),
 ];
 
+/// The call that makes disks of a controller's namespaces.
+pub(super) const NVME: &str = "bdev_nvme_attach_controller";
 /// The call that makes a CD-ROM drive.
 pub(super) const CDROM: &str = "lunette_cdrom_create";
 /// The call that passes a SCSI device through.
 pub(super) const SG: &str = "lunette_sg_create";
+/// The call that makes an array.
+pub(super) const RAID: &str = "bdev_raid_create";
+/// The call that makes bdevs of the parts of another one.
+pub(super) const SPLIT: &str = "bdev_split_create";
 /// The parameter that makes a disk's medium come out.
 const REMOVABLE: &str = "lunette_removable";
 

@@ -15,15 +15,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags, fchmod};
-use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
+use super::calls::UNKNOWN;
 use super::context::Context;
+use super::door::{self, Door};
 use super::envelope::{Call, Id, Request, Stream, answer};
+use super::events;
 use super::fault::Fault;
+use super::json::Json;
 use super::methods;
 use crate::limits::{RPC_CONNS_MAX, RPC_REQUEST_NS, RPC_SEND_NS};
 
-/// Only who runs the daemon may command it.
+/// Only who runs the daemon may command it, unless its [`Door`] says otherwise.
 const SOCKET_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 128;
@@ -57,17 +61,26 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
-    path: PathBuf,
+    door: Door,
     /// Holds the lock as long as it is open.
     _lock: File,
 }
 
 impl Socket {
-    /// Takes the socket at `path`.
+    /// Takes the socket at `path`, where everything may be called.
     ///
     /// # Errors
     /// A daemon that lives there, or whatever the system has against it.
     pub fn bind(path: &Path) -> Result<Socket, BindError> {
+        Socket::bind_as(Door::open(path.to_owned()))
+    }
+
+    /// Takes a socket.
+    ///
+    /// # Errors
+    /// As [`Socket::bind`].
+    pub fn bind_as(door: Door) -> Result<Socket, BindError> {
+        let path = door.path.as_path();
         let failed = |path: &Path, source| BindError::Io { path: path.to_owned(), source };
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
@@ -83,8 +96,8 @@ impl Socket {
             Ok(_) => std::fs::remove_file(path).map_err(|source| failed(path, source))?,
             Err(_) => {}
         }
-        let listener = listen(path).map_err(|source| failed(path, source))?;
-        Ok(Socket { listener, path: path.to_owned(), _lock: lock })
+        let listener = listen(path, door.mode()).map_err(|source| failed(path, source))?;
+        Ok(Socket { listener, door, _lock: lock })
     }
 
     /// Serves it.
@@ -95,8 +108,9 @@ impl Socket {
         let shared = Arc::new(Shared::default());
         let server = Server { socket: self, shared: Arc::clone(&shared) };
         let listener = server.socket.listener.try_clone()?;
+        let service = Arc::new(Service { context, door: server.socket.door.clone() });
         let thread = std::thread::Builder::new().name("rpc".to_owned());
-        thread.spawn(move || accept(&listener, &context, &shared))?;
+        thread.spawn(move || accept(&listener, &service, &shared))?;
         Ok(server)
     }
 }
@@ -104,9 +118,9 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         // The lock file goes too: who opens it now finds another one, or none, at its path and tries again.
-        let mut lock_path = self.path.as_os_str().to_owned();
+        let mut lock_path = self.door.path.as_os_str().to_owned();
         lock_path.push(".lock");
-        let _ = std::fs::remove_file(&self.path);
+        let _ = std::fs::remove_file(&self.door.path);
         let _ = std::fs::remove_file(lock_path);
     }
 }
@@ -127,6 +141,13 @@ impl Drop for Server {
             let _ = conn.1.shutdown(std::net::Shutdown::Both);
         }
     }
+}
+
+/// What is served, and to whom.
+#[derive(Debug)]
+struct Service {
+    context: Arc<Context>,
+    door: Door,
 }
 
 #[derive(Debug, Default)]
@@ -156,18 +177,22 @@ fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-fn listen(path: &Path) -> io::Result<UnixListener> {
+fn listen(path: &Path, mode: Mode) -> io::Result<UnixListener> {
     let address = SocketAddrUnix::new(path)?;
     let socket: OwnedFd =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     // Before it has a name: nobody else gets in for a moment.
     fchmod(&socket, SOCKET_MODE)?;
     rustix::net::bind(&socket, &address)?;
+    if mode != SOCKET_MODE {
+        // Who they are is asked when they come.
+        rustix::fs::chmod(path, mode)?;
+    }
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
-fn accept(listener: &UnixListener, context: &Arc<Context>, shared: &Arc<Shared>) {
+fn accept(listener: &UnixListener, service: &Arc<Service>, shared: &Arc<Shared>) {
     loop {
         let accepted = listener.accept();
         if shared.is_over.load(Ordering::Relaxed) {
@@ -175,7 +200,7 @@ fn accept(listener: &UnixListener, context: &Arc<Context>, shared: &Arc<Shared>)
         }
         match accepted {
             Ok((stream, _)) => {
-                if let Err(error) = start(stream, context, shared) {
+                if let Err(error) = start(stream, service, shared) {
                     tracing::warn!(%error, "a JSON-RPC client was turned away");
                 }
             }
@@ -189,7 +214,11 @@ fn accept(listener: &UnixListener, context: &Arc<Context>, shared: &Arc<Shared>)
 }
 
 /// Gives a connection its thread.
-fn start(mut stream: UnixStream, context: &Arc<Context>, shared: &Arc<Shared>) -> io::Result<()> {
+fn start(mut stream: UnixStream, service: &Arc<Service>, shared: &Arc<Shared>) -> io::Result<()> {
+    let user = sockopt::socket_peercred(&stream)?.uid.as_raw();
+    if !service.door.admits(user, rustix::process::geteuid().as_raw()) {
+        return Err(io::Error::new(ErrorKind::PermissionDenied, format!("user {user} may not come")));
+    }
     stream.set_write_timeout(Some(Duration::from_nanos(RPC_SEND_NS)))?;
     let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
     let conns = || shared.conns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -202,10 +231,10 @@ fn start(mut stream: UnixStream, context: &Arc<Context>, shared: &Arc<Shared>) -
         return Err(io::Error::other("there are too many"));
     }
     conns().push((number, stream.try_clone()?));
-    let (context, kept) = (Arc::clone(context), Arc::clone(shared));
+    let (service, kept) = (Arc::clone(service), Arc::clone(shared));
     let thread = std::thread::Builder::new().name(format!("rpc-{number}"));
     let spawned = thread.spawn(move || {
-        if let Err(error) = serve(&mut stream, &context) {
+        if let Err(error) = serve(&mut stream, &service) {
             tracing::info!(%error, "a JSON-RPC connection was closed");
         }
         kept.conns.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != number);
@@ -217,7 +246,7 @@ fn start(mut stream: UnixStream, context: &Arc<Context>, shared: &Arc<Shared>) -
 }
 
 /// Serves a connection to its end.
-fn serve(stream: &mut UnixStream, context: &Context) -> io::Result<()> {
+fn serve(stream: &mut UnixStream, service: &Service) -> io::Result<()> {
     let mut values = Stream::requests();
     let mut chunk = vec![0; READ_BYTES];
     // When a request that has begun has to be complete.
@@ -247,9 +276,12 @@ fn serve(stream: &mut UnixStream, context: &Context) -> io::Result<()> {
         let fault = loop {
             match values.next_value() {
                 Ok(None) => break None,
-                Ok(Some(text)) => match handle(&text, context, stream)? {
-                    None => due = None,
-                    Some(fault) => break Some(fault),
+                Ok(Some(text)) => match handle(&text, service, stream)? {
+                    Next::GoOn => due = None,
+                    Next::Tell(subscription) => {
+                        return events::serve(stream, &service.context, &subscription);
+                    }
+                    Next::End(fault) => break Some(fault),
                 },
                 Err(fault) => break Some(fault),
             }
@@ -282,25 +314,42 @@ fn close(stream: &mut UnixStream, fault: Fault) -> io::Result<()> {
     Err(error)
 }
 
-/// Does what a whole value asks for and answers it. Gives back the fault that ends the connection.
-fn handle(text: &str, context: &Context, stream: &mut UnixStream) -> io::Result<Option<Fault>> {
+/// What a connection goes on with.
+enum Next {
+    /// The next value.
+    GoOn,
+    /// What happens, from what the subscription was answered with.
+    Tell(Json),
+    /// Nothing, for this fault.
+    End(Fault),
+}
+
+/// Does what a whole value asks for and answers it.
+fn handle(text: &str, service: &Service, stream: &mut UnixStream) -> io::Result<Next> {
     match Request::parse(text) {
-        Err(fault) if fault.code == Fault::PARSE_ERROR => return Ok(Some(fault)),
+        Err(fault) if fault.code == Fault::PARSE_ERROR => return Ok(Next::End(fault)),
         Err(fault) => send(stream, answer(&Id::default(), Err(fault)), "\n")?,
-        Ok(Request::One(text)) => send(stream, call(text, context).kept(context), "\n")?,
+        Ok(Request::One(text)) => {
+            let mut reply = call(text, service);
+            let subscription = reply.subscription.take();
+            send(stream, reply.kept(&service.context), "\n")?;
+            if let Some(subscription) = subscription {
+                return Ok(Next::Tell(subscription));
+            }
+        }
         Ok(Request::Batch(calls)) => {
             let mut before = "[";
             let mut replies = Vec::new();
             let mut bytes = 0;
             let mut calls = calls.into_iter().peekable();
             while let Some(text) = calls.next() {
-                let reply = call(text, context);
+                let reply = call(text, service);
                 bytes += reply.answer.as_ref().map_or(0, String::len);
                 replies.push(reply);
                 // Changes of many calls are kept at once, but no batch makes an answer that fills memory.
                 if bytes >= READ_BYTES || calls.peek().is_none() {
                     bytes = 0;
-                    for answer in kept(std::mem::take(&mut replies), context) {
+                    for answer in kept(std::mem::take(&mut replies), &service.context) {
                         stream.write_all(before.as_bytes())?;
                         send(stream, Some(answer), "")?;
                         before = ",";
@@ -312,7 +361,7 @@ fn handle(text: &str, context: &Context, stream: &mut UnixStream) -> io::Result<
             }
         }
     }
-    Ok(None)
+    Ok(Next::GoOn)
 }
 
 fn send(stream: &mut UnixStream, answer: Option<String>, end: &str) -> io::Result<()> {
@@ -329,6 +378,8 @@ struct Reply {
     is_ok: bool,
     /// It may have changed the configuration, even where it failed.
     change: Option<String>,
+    /// It asks to be told what happens, and was answered so.
+    subscription: Option<Json>,
 }
 
 impl Reply {
@@ -350,20 +401,34 @@ fn kept(replies: Vec<Reply>, context: &Context) -> Vec<String> {
 }
 
 /// Makes one call.
-fn call(text: &str, context: &Context) -> Reply {
+fn call(text: &str, service: &Service) -> Reply {
     let Call { id, method, params } = match Call::parse(text) {
         Ok(call) => call,
         Err((id, fault)) => {
             let answer = answer(&id, Err(fault));
-            return Reply { id, answer, is_ok: false, change: None };
+            return Reply { id, answer, is_ok: false, change: None, subscription: None };
         }
     };
-    let outcome = methods::call(context, &method, params);
+    let Service { context, door } = service;
+    let began = Instant::now();
+    let is_allowed = door.allows(&method);
+    let outcome = match is_allowed {
+        true => methods::call(context, &method, params),
+        false => Err(Fault {
+            detail: Some("it may not be called at this socket".to_owned()),
+            ..Fault::new(Fault::METHOD_NOT_FOUND, "Method not found")
+        }),
+    };
+    let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    let named = methods::find(&method).map_or(UNKNOWN, |method| method.name);
+    context.calls.enter(named, outcome.is_ok(), took_ns);
+    let outcome = if method == door::LIST { outcome.map(|all| door.listed(all)) } else { outcome };
     if let Err(fault) = &outcome {
         tracing::info!(method, code = fault.code, "JSON-RPC call refused: {}", fault.text());
     }
-    let is_change = methods::find(&method).is_ok_and(|method| !method.is_reading());
+    let subscription = outcome.as_ref().ok().filter(|_| method == events::SUBSCRIBE).cloned();
+    let is_change = is_allowed && methods::find(&method).is_ok_and(|method| !method.is_reading());
     let is_ok = outcome.is_ok();
     let answer = answer(&id, outcome);
-    Reply { id, answer, is_ok, change: is_change.then_some(method) }
+    Reply { id, answer, is_ok, change: is_change.then_some(method), subscription }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::json::Json;
+use super::json::{Json, object};
 use super::params::{Take, Wrong};
 use crate::control::registry::uuid_text;
 use crate::control::thread::SystemRandom;
@@ -10,6 +10,10 @@ use crate::control::thread::SystemRandom;
 impl Take for bool {
     fn kind() -> String {
         "a boolean".to_owned()
+    }
+
+    fn schema() -> Json {
+        object! { "type": "boolean" }
     }
 
     fn take(json: Json) -> Result<bool, Wrong> {
@@ -25,6 +29,10 @@ impl Take for String {
         "a string".to_owned()
     }
 
+    fn schema() -> Json {
+        object! { "type": "string" }
+    }
+
     fn take(json: Json) -> Result<String, Wrong> {
         match json {
             Json::String(value) => Ok(value),
@@ -36,6 +44,10 @@ impl Take for String {
 impl Take for PathBuf {
     fn kind() -> String {
         "a path".to_owned()
+    }
+
+    fn schema() -> Json {
+        object! { "type": "string", "minLength": 1u64 }
     }
 
     fn take(json: Json) -> Result<PathBuf, Wrong> {
@@ -64,6 +76,10 @@ macro_rules! take_whole {
                 format!("a whole number from {} to {}", <$whole>::MIN, <$whole>::MAX)
             }
 
+            fn schema() -> Json {
+                object! { "type": "integer", "minimum": <$whole>::MIN, "maximum": <$whole>::MAX }
+            }
+
             fn take(json: Json) -> Result<$whole, Wrong> {
                 let value = match json {
                     Json::Unsigned(value) => <$whole>::try_from(value).ok(),
@@ -84,6 +100,10 @@ impl<T: Take> Take for Option<T> {
         T::kind()
     }
 
+    fn schema() -> Json {
+        T::schema()
+    }
+
     fn take(json: Json) -> Result<Option<T>, Wrong> {
         T::take(json).map(Some)
     }
@@ -96,6 +116,10 @@ impl<T: Take> Take for Option<T> {
 impl<T: Take> Take for Vec<T> {
     fn kind() -> String {
         format!("an array of: {}", T::kind())
+    }
+
+    fn schema() -> Json {
+        object! { "type": "array", "items": T::schema() }
     }
 
     fn take(json: Json) -> Result<Vec<T>, Wrong> {
@@ -117,6 +141,13 @@ macro_rules! choice {
         impl $crate::rpc::params::Take for $name {
             fn kind() -> String {
                 format!("one of {}", [$($text),+].join(", "))
+            }
+
+            fn schema() -> $crate::rpc::json::Json {
+                $crate::rpc::json::object! {
+                    "type": "string",
+                    "enum": [$($text),+].into_iter().collect::<$crate::rpc::json::Json>(),
+                }
             }
 
             fn take(json: $crate::rpc::json::Json) -> Result<$name, $crate::rpc::params::Wrong> {
@@ -169,6 +200,10 @@ impl Take for Uuid {
         "a UUID".to_owned()
     }
 
+    fn schema() -> Json {
+        object! { "type": "string", "pattern": "^[0-9a-fA-F]{2}(-?[0-9a-fA-F]{2}){15}$" }
+    }
+
     fn take(json: Json) -> Result<Uuid, Wrong> {
         let text = String::take(json)?;
         Uuid::parse(&text).ok_or_else(|| {
@@ -186,6 +221,10 @@ impl Take for Off {
 
     fn kind() -> String {
         "false or 0".to_owned()
+    }
+
+    fn schema() -> Json {
+        object! { "enum": vec![Json::Bool(false), Json::Unsigned(0)] }
     }
 
     fn take(json: Json) -> Result<Off, Wrong> {

@@ -34,6 +34,7 @@ pub mod provisioning;
 pub mod report;
 pub mod reserve;
 pub mod sense;
+pub mod spoken;
 pub mod table;
 pub mod view;
 pub mod work;

@@ -53,7 +53,8 @@ pub fn recheck(cdb: &Cdb, place: &Place<'_>) -> Result<(), Outcome> {
 }
 
 fn check(cdb: &Cdb, nexus: NexusId, port_group: u16, unit: Served<'_>) -> Result<(), Outcome> {
-    let class = class(cdb);
+    let of_disk = of_disk(cdb);
+    let class = if is_like_disk(cdb, unit) { of_disk } else { Class::Write };
     if class != Class::Always || unit.view.medium != Medium::Unsettled {
         medium::ready(unit).map_err(Outcome::check)?;
     }
@@ -63,16 +64,34 @@ fn check(cdb: &Cdb, nexus: NexusId, port_group: u16, unit: Served<'_>) -> Result
     if !unit.view.permits.allows(nexus, class) {
         return Err(Outcome::of(Status::ReservationConflict));
     }
-    if unit.read_only && class == Class::Write {
+    if unit.read_only && of_disk == Class::Write {
         return Err(Outcome::check(Sense::WRITE_PROTECTED));
     }
     Ok(())
 }
 
-/// What reservations and write protection make of it: what disks make of it, and of what these do not know that it changes
-/// something.
-fn class(cdb: &Cdb) -> Class {
+/// What disks make of it, and of what these do not know that it changes something. It decides on write protection.
+fn of_disk(cdb: &Cdb) -> Class {
     Table::of(DeviceKind::Disk).find(cdb).map_or(Class::Write, |row| row.class.of(cdb))
+}
+
+/// Whether reservations make of it what they do at disks. Elsewhere that holds for what is the same for all kinds of devices (SPC-5
+/// §6) only: a tape is moved by what is READ(6) or START STOP UNIT there, under the hands of whoever has reserved it.
+fn is_like_disk(cdb: &Cdb, unit: Served<'_>) -> bool {
+    let is_common = matches!(
+        cdb.opcode(),
+        0x00 // TEST UNIT READY
+            | 0x03 // REQUEST SENSE
+            | 0x12 // INQUIRY
+            | 0x1a // MODE SENSE(6)
+            | 0x1c // RECEIVE DIAGNOSTIC RESULTS
+            | 0x1e // PREVENT ALLOW MEDIUM REMOVAL
+            | 0x3c // READ BUFFER(10)
+            | 0x4d // LOG SENSE
+            | 0x5a // MODE SENSE(10)
+            | 0xa3 // MAINTENANCE IN
+    );
+    is_common || unit.view.kind == DeviceKind::Passed { is_blocks: true }
 }
 
 /// The bytes of a READ or WRITE that can be done in pieces.

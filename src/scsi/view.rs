@@ -9,6 +9,7 @@ use crate::bdev::space::Space;
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
+use crate::qos::Pace;
 use crate::scsi::alua::Alua;
 use crate::scsi::chore::Chore;
 use crate::scsi::provisioning::Thresholds;
@@ -184,6 +185,8 @@ pub struct UnitView {
     pub kind: DeviceKind,
     /// What holds the medium, where it can be taken out.
     pub tray: Tray,
+    /// How much may be asked of it, where that has limits.
+    pub pace: Option<Arc<Pace>>,
 }
 
 impl UnitView {
@@ -210,6 +213,7 @@ impl UnitView {
             chore: None,
             kind: DeviceKind::Disk,
             tray: Tray::default(),
+            pace: None,
         }
     }
 

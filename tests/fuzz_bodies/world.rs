@@ -163,6 +163,8 @@ impl World {
             owed: Vec::new(),
             is_gated: false,
             nop_in: NopInTimes { ask_ns: times(5), close_ns: times(10) },
+            meter: Arc::default(),
+            pace: None,
         };
         self.tell(ToReactor::Adopt(Box::new(adopt)));
         handle
@@ -262,6 +264,8 @@ impl World {
                 ToControl::CmdSn { .. }
                 | ToControl::Event(_)
                 | ToControl::ChoreEnded { .. }
+                | ToControl::Looked(_)
+                | ToControl::Recorded { .. }
                 | ToControl::Retired(_)
                 | ToControl::UnitReleased { .. }
                 | ToControl::Unsettled { .. }

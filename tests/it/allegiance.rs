@@ -228,3 +228,78 @@ fn a_unit_attention_for_an_abort_is_fenced() {
     acknowledge(&mut second, session.cmd_sn, second_sn + 1);
     assert_eq!(ends(&mut session.first, 3), 0);
 }
+
+/// What is immediate and comes while a function waits for commands before it is none of those that it covers.
+#[test]
+fn an_immediate_command_behind_a_function_is_spared() {
+    let world = World::start(setup(0));
+    let mut session = Session::begin(&world, Offer::usual());
+    let (mut second, outcome) = world.wire(&session.config.joining(session.tsih, 2));
+    let rule = world.disks[0].order(Kind::Read, Fault::Hold, 1);
+    let missing = session.command(1, &crate::connections::ready());
+    let cmd_sn = session.cmd_sn;
+    second.send(&tmf(2, 9, 0, cmd_sn)).unwrap();
+    let stat_sn = echo(&mut second, cmd_sn, outcome.exp_stat_sn.0);
+    let immediate = ScsiCommand {
+        immediate: true,
+        final_bit: true,
+        read: true,
+        itt: 5,
+        cmd_sn,
+        exp_stat_sn: stat_sn + 1,
+        expected_bytes: 512,
+        cdb: cdb::read_10(0, 1, cdb::Flags::default()),
+        ..ScsiCommand::default()
+    };
+    second.send(&immediate.with([])).unwrap();
+    assert_eq!(echo(&mut second, cmd_sn, stat_sn + 1), stat_sn + 1, "the device has it");
+    session.first.send(&missing).unwrap();
+    let (0, first_sn) = status(&mut session.first, 1) else { panic!() };
+    acknowledge(&mut session.first, cmd_sn, first_sn + 1);
+    acknowledge(&mut second, cmd_sn, stat_sn + 2);
+    assert_eq!(replied(&mut second, 9), 0, "it does not wait for the device");
+    acknowledge(&mut second, cmd_sn, stat_sn + 3);
+    world.disks[0].faults.release(rule);
+    // With its status, where the fence is down by then.
+    let (Response::DataIn(data), bytes) = next(&mut second) else { panic!("no data") };
+    assert_eq!((data.itt, bytes), (5, vec![0; 512]));
+}
+
+/// While one answer is fenced, others that are to be wait in the order in which they were asked for.
+#[test]
+fn fences_come_one_after_the_other() {
+    let world = World::start(setup(0));
+    let mut session = Session::begin(&world, Offer::usual());
+    let (mut second, outcome) = world.wire(&session.config.joining(session.tsih, 2));
+    let second_sn = outcome.exp_stat_sn.0;
+    let (mut third, outcome) = world.wire(&session.config.joining(session.tsih, 3));
+    let third_sn = outcome.exp_stat_sn.0;
+    let ready = session.command(1, &crate::connections::ready());
+    session.first.send(&ready).unwrap();
+    let (0, before) = status(&mut session.first, 1) else { panic!() };
+    let cmd_sn = session.cmd_sn;
+    let abort = |itt, exp_stat_sn| {
+        TmfRequest { immediate: true, function: 2, itt, cmd_sn, exp_stat_sn, ..TmfRequest::default() }
+            .with([])
+    };
+    second.send(&abort(9, second_sn)).unwrap();
+    let (Response::NopIn(question), _) = next(&mut session.first) else { panic!("no question") };
+    assert_eq!(question.stat_sn, before + 1);
+    third.send(&abort(10, third_sn)).unwrap();
+    assert_eq!(echo(&mut third, cmd_sn, third_sn), third_sn, "the first fence is up");
+    let tell = |wire: &mut Wire, ttt, exp_stat_sn| {
+        let nop = NopOut { immediate: true, itt: NO_TAG, ttt, cmd_sn, exp_stat_sn, ..NopOut::default() };
+        wire.send(&nop.with([])).unwrap();
+    };
+    tell(&mut third, NO_TAG, third_sn + 1);
+    tell(&mut session.first, question.ttt, before + 1);
+    assert_eq!(replied(&mut second, 9), 0);
+    let (Response::NopIn(_), _) = next(&mut second) else { panic!("no question") };
+    // The third function comes with what lowers the first fence.
+    second.send(&abort(11, second_sn + 1)).unwrap();
+    assert_eq!(replied(&mut third, 10), 0);
+    assert_eq!(echo(&mut second, cmd_sn, second_sn + 1), second_sn + 1, "the second fence is up");
+    acknowledge(&mut third, cmd_sn, third_sn + 2);
+    acknowledge(&mut second, cmd_sn, second_sn + 2);
+    assert_eq!(replied(&mut second, 11), 0);
+}

@@ -87,20 +87,86 @@ fn rpc_page() -> String {
 
 #[test]
 fn the_page_of_calls_is_what_the_table_makes() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/rpc.md");
-    let page = rpc_page();
+    is_made("docs/rpc.md", &rpc_page());
+}
+
+#[test]
+fn the_page_of_metrics_is_what_the_table_makes() {
+    is_made("docs/metrics.md", &lunette::metrics::families::page());
+}
+
+/// Every metric that an expression of the dashboard names exists.
+#[test]
+fn the_dashboard_names_metrics_that_there_are() {
+    use lunette::metrics::families::{FAMILIES, Kind};
+    let text = read("docs/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(dashboard["panels"].as_array().unwrap().len() > 10);
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut names: Vec<&str> =
+        text.split(|c: char| !is_of_name(c)).filter(|word| word.starts_with("lunette_")).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names {
+        let is_it = |family: &lunette::metrics::families::Family| match family.kind {
+            Kind::Histogram => {
+                ["_bucket", "_sum", "_count"].iter().any(|end| name.strip_suffix(end) == Some(family.name))
+            }
+            Kind::Counter | Kind::Gauge => name == family.name,
+        };
+        assert!(FAMILIES.iter().any(is_it), "docs/grafana.json: there is no {name}");
+    }
+}
+
+/// A page is what the code makes, which writes it where that is asked for.
+fn is_made(name: &str, page: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &page).unwrap();
+        std::fs::write(&path, page).unwrap();
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     for (there, made) in there.lines().zip(page.lines()) {
-        assert_eq!(there, made, "docs/rpc.md: UPDATE_DOCS=1 cargo test --test it docs:: writes it");
+        assert_eq!(there, made, "{name}: UPDATE_DOCS=1 cargo test --test it docs:: writes it");
     }
     assert_eq!(there, page);
 }
 
+/// The schema that clients are given has the parameters that the page has, and no others.
 #[test]
-fn the_guide_names_every_option_of_serve() {
+fn the_schema_and_the_page_come_from_one_table() {
+    use lunette::rpc::json::Json;
+    use lunette::rpc::methods;
+    let page = read("docs/rpc.md");
+    for method in methods::all() {
+        let heading = format!("## {}", method.name);
+        let section = page.lines().skip_while(|line| *line != heading).skip(1);
+        let rows = section.take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| "));
+        let listed: Vec<&str> = rows.skip(1).filter_map(|row| row.split(" | ").next()).collect();
+        let schema = method.schema();
+        let Some(Json::Object(properties)) = schema.member("properties") else { panic!("{}", method.name) };
+        let required = match schema.member("required") {
+            Some(Json::Array(names)) => names.iter().filter_map(Json::text).collect::<Vec<_>>(),
+            _ => panic!("{}", method.name),
+        };
+        let told: Vec<String> = properties
+            .iter()
+            .map(|(name, _)| {
+                if required.contains(&name.as_str()) { format!("| **{name}**") } else { format!("| {name}") }
+            })
+            .collect();
+        assert_eq!(listed, told, "{}", method.name);
+        for (name, property) in properties {
+            assert!(
+                property.member("description").and_then(Json::text).is_some_and(|text| !text.is_empty()),
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_book_names_every_option_of_serve() {
     let help =
         std::process::Command::new(env!("CARGO_BIN_EXE_lunette")).args(["serve", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -114,9 +180,9 @@ fn the_guide_names_every_option_of_serve() {
     options.sort_unstable();
     options.dedup();
     assert!(options.len() > 15, "{options:?}");
-    let guide = read("docs/guide.md");
-    let named: Vec<&str> = guide.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).collect();
+    let table = read("docs/options.md");
+    let named: Vec<&str> = table.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).collect();
     for option in options.into_iter().filter(|option| *option != "--help") {
-        assert!(named.contains(&option), "docs/guide.md does not name {option}");
+        assert!(named.contains(&option), "docs/options.md does not name {option}");
     }
 }

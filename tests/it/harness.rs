@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lunette::bdev::count::Counted;
 use lunette::bdev::delay::{Delay, Delays};
 use lunette::bdev::error::{Fault, Faults, Faulty, Kind, Rule, RuleId};
 use lunette::bdev::malloc::{Malloc, Recipe};
@@ -128,6 +129,11 @@ impl World {
         self.portals[0]
     }
 
+    /// A way to the daemon.
+    pub(crate) fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
     /// Changes what is served, on control's thread.
     pub(crate) fn control<R: Send + 'static>(
         &self,
@@ -245,7 +251,7 @@ fn serve(setup: Setup) -> (Daemon, Vec<Disk>) {
         .map(|(number, (blocks, block_bytes))| {
             let (medium, faults, bdev) = disk(number, blocks, block_bytes);
             let name = bdev.info().name;
-            let spec = spec(Arc::new(Delay::new(bdev, setup.delays)));
+            let spec = spec(Arc::new(Counted::new(Arc::new(Delay::new(bdev, setup.delays)))));
             control.register_bdev_as(spec, setup.kind).unwrap();
             Disk { name, medium, faults }
         })

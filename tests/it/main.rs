@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod allegiance;
+mod cli;
 mod compliance;
 mod connections;
 mod copy;
@@ -18,6 +19,7 @@ mod harness;
 mod hostile;
 mod kill;
 mod login;
+mod metrics;
 mod modes;
 mod objects;
 mod pass;
@@ -28,6 +30,7 @@ mod reserve;
 mod rfc7144;
 mod rpc;
 mod serve;
+mod service;
 mod session;
 mod sim;
 mod space;

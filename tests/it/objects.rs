@@ -167,6 +167,43 @@ fn the_sessions_of_a_deleted_target_are_asked_to_go_and_ended() {
     assert!(world.client("a").run(read(0, 8)).unwrap().is_good());
 }
 
+/// The SCSI event that comes next (RFC 7143 §11.9.1): its LUN, additional sense code and qualifier.
+fn scsi_event(client: &mut Client) -> (u64, u8, u8) {
+    let event = client.wait_event(SOON).unwrap();
+    let Some(Event::Async(Async { event: 0, lun, .. }, data)) = event else { panic!("{event:?}") };
+    let [asc, ascq] = [data[14], data[15]];
+    assert_eq!(data, [0, 18, 0x70, 0, 6, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq, 0, 0, 0, 0]);
+    (lun, asc, ascq)
+}
+
+#[test]
+fn initiators_without_io_hear_of_luns_and_sizes_once() {
+    let world = World::start(Setup { disks: vec![(4096, 512); 3], ..Setup::default() });
+    world.control(|control| {
+        control.remove_lun(TARGET, LunNumber(1), Done::nobody()).unwrap();
+        control.remove_lun(TARGET, LunNumber(2), Done::nobody()).unwrap();
+    });
+    let mut client = Client::connect(world.address(), config("a")).unwrap();
+    while !client.run(test_unit_ready(0)).unwrap().is_good() {}
+    world.control(|control| control.add_lun(TARGET, "disk1", Some(LunNumber(1)))).unwrap();
+    assert_eq!(scsi_event(&mut client), (0, 0x3f, 0x0e));
+    // It has not looked yet: there is nothing new in that.
+    world.control(|control| control.add_lun(TARGET, "disk2", Some(LunNumber(2)))).unwrap();
+    client.ping(b"").unwrap();
+    assert!(client.next_event().is_none());
+    // The unit attention comes all the same.
+    assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (6, 0x3f, 0x0e));
+    for number in [1, 2] {
+        while !client.run(test_unit_ready(number)).unwrap().is_good() {}
+    }
+    world.disks[1].medium.resize(2048).unwrap();
+    world.control(|control| control.reread_bdev("disk1", Done::nobody())).unwrap();
+    assert_eq!(scsi_event(&mut client), (lun::from_number(1), 0x2a, 0x09));
+    assert_eq!(sense(&client.run(test_unit_ready(1)).unwrap()), (6, 0x2a, 0x09));
+    world.control(|control| control.remove_lun(TARGET, LunNumber(1), Done::nobody())).unwrap();
+    assert_eq!(scsi_event(&mut client), (0, 0x3f, 0x0e));
+}
+
 #[test]
 fn a_bdev_taken_away_under_io_is_let_go_of_when_its_io_is_back() {
     let world = World::start(Setup { disks: vec![(4096, 512); 2], reactors: 2, ..Setup::default() });

@@ -13,10 +13,14 @@ use lunette::control::identity::Chosen;
 use lunette::id::ReactorId;
 use lunette::slab::Key;
 use lunette::time::Tick;
+use lunette_initiator::pdu::NO_TAG;
+use lunette_initiator::pdu::request::{DataOut, ScsiCommand};
+use lunette_initiator::pdu::response::{Response, ScsiResponse};
 use lunette_initiator::scsi::{cdb, status};
 use lunette_initiator::session::{Completion, Function, Residual, Tmf};
 use lunette_initiator::{Client, Command, Config, Data, Offer};
 
+use crate::connections::{Session, is_quiet, next};
 use crate::harness::{Setup, TARGET, World, config, disk, pattern, sense, spec, test_unit_ready, until};
 
 /// How the device ends a command.
@@ -94,7 +98,9 @@ impl Channel for DeviceChannel {
     fn told(&mut self, tag: Key, into: &mut [u8]) -> Option<Told> {
         let at = self.told.iter().position(|(of, ..)| *of == tag)?;
         let (_, told, sense) = self.told.remove(at);
-        into[..sense.len()].copy_from_slice(&sense);
+        // No room, where nobody wants to know.
+        let bytes = sense.len().min(into.len());
+        into[..bytes].copy_from_slice(&sense[..bytes]);
         Some(told)
     }
 
@@ -127,7 +133,15 @@ fn world(
     is_blocks: bool,
     act: impl Fn(&[u8; 16], &mut [u8]) -> End + Send + Sync + 'static,
 ) -> (World, Arc<Shared>) {
-    let world = World::start(Setup { reactors: 2, disks: Vec::new(), ..Setup::default() });
+    world_of(Setup { reactors: 2, ..Setup::default() }, is_blocks, act)
+}
+
+fn world_of(
+    setup: Setup,
+    is_blocks: bool,
+    act: impl Fn(&[u8; 16], &mut [u8]) -> End + Send + Sync + 'static,
+) -> (World, Arc<Shared>) {
+    let world = World::start(Setup { disks: Vec::new(), ..setup });
     let shared = Arc::new(Shared::default());
     let device = Arc::new(Device { act: Box::new(act), is_blocks, shared: Arc::clone(&shared) });
     world.control(|control| {
@@ -342,4 +356,65 @@ fn an_abort_waits_for_the_device() {
     // And so does a reset, which the device hears nothing of.
     assert_eq!(client.task_management(Tmf::new(Function::LogicalUnitReset, 0)).unwrap(), 0);
     assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (6, 0x29, 0x03));
+}
+
+/// The data of a WRITE have come, unasked, while it waits for room for the device's sense data: these come with its status.
+#[test]
+fn a_write_that_waits_for_room_is_told_why_it_failed() {
+    // Three buffers that sense data fit.
+    let setup = Setup { pool_bytes: 128 << 10, ..Setup::default() };
+    let (world, shared) = world_of(setup, false, |cdb, _| match cdb[0] {
+        0x0a => End { status: 2, residual_bytes: 0, sense: vec![0x70, 0, 0x40, 9] },
+        _ => GOOD,
+    });
+    let mut other = login(&world, config("b"));
+    let offer = Offer { initial_r2t: Some(false), immediate_data: Some(true), ..Offer::usual() };
+    let mut session = Session::begin(&world, offer);
+    seen(&shared);
+    shared.is_held.store(true, Ordering::Release);
+    let rewinds =
+        [(); 3].map(|()| other.session().command(Command::new(0, cdb_of(&[0x01]), Data::None)).unwrap());
+    other.ping(b"").unwrap();
+    until("the device has them", || shared.seen.lock().unwrap().len() == 3);
+    let cdb = cdb_of(&[0x0a, 0, 0, 4, 0]);
+    let mut write =
+        session.command(7, &ScsiCommand { write: true, expected_bytes: 1024, cdb, ..ScsiCommand::default() });
+    // F: more comes unasked.
+    write.bhs.0[1] &= 0x7f;
+    session.first.send(&write).unwrap();
+    let data = DataOut { final_bit: true, itt: 7, ttt: NO_TAG, ..DataOut::default() };
+    session.first.send(&data.with([5; 1024])).unwrap();
+    assert!(is_quiet(&mut session.first, session.cmd_sn), "there is no room");
+    shared.is_held.store(false, Ordering::Release);
+    let (Response::Scsi(ScsiResponse { itt: 7, status, .. }), sense) = next(&mut session.first) else {
+        panic!()
+    };
+    assert_eq!((status, &sense[..]), (2, &[0, 4, 0x70, 0, 0x40, 9][..]));
+    for rewind in rewinds {
+        assert!(other.completion(rewind).unwrap().is_good());
+    }
+}
+
+/// Two pieces of a WRITE fail, each in its own way: what is told is what came first.
+#[test]
+fn the_first_failure_is_told() {
+    let (world, shared) = world(true, |cdb, _| End {
+        status: 2,
+        residual_bytes: 0,
+        sense: if cdb[4] == 0 { vec![0x70, 0, 3, 1] } else { vec![0x70, 0, 4, 2, 0, 0] },
+    });
+    let mut client = login(&world, config("a"));
+    seen(&shared);
+    shared.is_held.store(true, Ordering::Release);
+    let write =
+        Command::new(0, cdb_of(&[0x2a, 0, 0, 0, 0, 0, 0, 4, 0]), Data::Out(vec![1; 1024 * 512].into()));
+    let write = client.session().command(write).unwrap();
+    // Its data are asked for meanwhile.
+    until("the device has both", || {
+        client.ping(b"").unwrap();
+        shared.seen.lock().unwrap().len() == 2
+    });
+    shared.is_held.store(false, Ordering::Release);
+    let end = client.completion(write).unwrap();
+    assert_eq!((end.status, &end.sense[..]), (2, &[0x70, 0, 3, 1][..]));
 }

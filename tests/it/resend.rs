@@ -1,7 +1,10 @@
 //! R-Data SNACK (RFC 7143 §11.16.3), and what recovery may hold in memory.
 
+use std::time::Duration;
+
 use lunette::bdev::error::{Fault, Kind};
-use lunette_initiator::pdu::request::{LogoutRequest, ScsiCommand, Snack, TextRequest};
+use lunette::reactor::{Bug, Planted};
+use lunette_initiator::pdu::request::{LogoutRequest, NopOut, ScsiCommand, Snack, TextRequest, TmfRequest};
 use lunette_initiator::pdu::response::{DataIn, LogoutResponse, Response};
 use lunette_initiator::pdu::{NO_TAG, Pdu};
 use lunette_initiator::scsi::{cdb, status};
@@ -9,7 +12,7 @@ use lunette_initiator::socket::Wire;
 use lunette_initiator::{Client, Command, Offer};
 
 use crate::connections::{Session, is_quiet, next};
-use crate::harness::{Setup, World, config, pattern};
+use crate::harness::{SOON, Setup, World, config, pattern, write};
 use crate::recovery::{begin, offer, read_all, rejected, replica, send_write, setup, snack};
 
 fn r_data(itt: u32, tag: u32) -> Pdu {
@@ -98,6 +101,93 @@ fn a_read_that_is_under_way_begins_anew() {
     let (more, response) = read_all(&mut session.first, 2);
     assert_eq!((more.len(), response.status, response.exp_data_sn, response.snack_tag), (0, 0, 4, 5));
     assert!(is_quiet(&mut session.first, session.cmd_sn), "what was read first is nobody's");
+}
+
+/// A READ of three pieces, of which the device has two, begins anew. Whether all of it comes, once and as it is.
+fn is_whole(planted: Planted, patience: Duration) -> bool {
+    const BLOCKS: u16 = 1536;
+    let world = World::start(Setup { planted, ..setup(1) });
+    let mut other = world.client("b");
+    assert!(other.run(write(9, 0, BLOCKS.into())).unwrap().is_good());
+    let wide = Offer { error_recovery_level: Some(1), ..Offer::usual() };
+    let mut session = Session::begin(&world, wide);
+    let rules = [(); 2].map(|()| world.disks[0].order(Kind::Read, Fault::Hold, 1));
+    let read = session.read(2, 0, BLOCKS);
+    let wire = &mut session.first;
+    wire.send(&read).unwrap();
+    assert!(is_quiet(wire, session.cmd_sn), "the device has two pieces");
+    wire.send(&r_data(2, 5)).unwrap();
+    assert!(is_quiet(wire, session.cmd_sn));
+    rules.into_iter().rev().for_each(|rule| world.disks[0].faults.release(rule));
+    wire.set_timeout(patience);
+    let (mut data, mut data_sn) = (Vec::new(), 0);
+    while let Ok(Some(pdu)) = wire.receive() {
+        match Response::decode(&pdu.bhs) {
+            Response::DataIn(place)
+                if (place.data_sn, place.offset_bytes as usize) == (data_sn, data.len()) =>
+            {
+                data_sn += 1;
+                data.extend(pdu.data);
+            }
+            Response::Scsi(end) => {
+                return (end.status, end.snack_tag, end.exp_data_sn) == (0, 5, data_sn)
+                    && data == pattern(9, 0, BLOCKS.into(), 512);
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[test]
+fn pieces_of_before_are_none_of_a_read_that_begins_anew() {
+    assert!(is_whole(Planted::default(), SOON));
+}
+
+/// Were they taken for some, that would be seen.
+#[test]
+fn a_target_that_takes_pieces_of_before_is_found_out() {
+    assert!(!is_whole(Planted::bug(Bug::RestartOverlooked), Duration::from_secs(3)));
+}
+
+/// Its data have been sent, and its status waits for a fence: they come again, and the status has the tag.
+#[test]
+fn a_read_behind_a_fence_begins_anew() {
+    let world = World::start(setup(1));
+    let mut session = begin(&world, 1);
+    let written = session.write(1, 9, 0, 4);
+    send_write(&mut session.first, &written);
+    let (mut second, outcome) = world.wire(&session.config.joining(session.tsih, 2));
+    let abort = TmfRequest {
+        immediate: true,
+        function: 2,
+        itt: 9,
+        cmd_sn: session.cmd_sn,
+        exp_stat_sn: outcome.exp_stat_sn.0,
+        ..TmfRequest::default()
+    };
+    second.send(&abort.with([])).unwrap();
+    // The status of the WRITE has not been acknowledged.
+    let (Response::NopIn(question), _) = next(&mut session.first) else { panic!("no question") };
+    let read = session.read(2, 0, 4);
+    session.first.send(&read).unwrap();
+    for asked in [None, Some(r_data(2, 7))] {
+        asked.iter().for_each(|snack| session.first.send(snack).unwrap());
+        let pdus = [(); 2].map(|()| session.first.receive().unwrap().unwrap());
+        assert_eq!(places(&pdus), [(0, 0, 1024, false), (1, 1024, 1024, true)]);
+        assert!(joined(pdus.to_vec()) == pattern(9, 0, 4, 512));
+    }
+    let answer = |ttt, exp_stat_sn| {
+        let cmd_sn = session.cmd_sn;
+        NopOut { immediate: true, itt: NO_TAG, ttt, cmd_sn, exp_stat_sn, ..NopOut::default() }.with([])
+    };
+    session.first.send(&answer(question.ttt, question.stat_sn)).unwrap();
+    let (Response::Tmf(reply), _) = next(&mut second) else { panic!("no answer") };
+    assert_eq!((reply.itt, reply.response), (9, 0));
+    let (Response::NopIn(question), _) = next(&mut second) else { panic!("no question") };
+    second.send(&answer(question.ttt, question.stat_sn)).unwrap();
+    let (more, response) = read_all(&mut session.first, 2);
+    assert_eq!((more.len(), response.status, response.exp_data_sn, response.snack_tag), (0, 0, 2, 7));
 }
 
 /// An initiator asks for 16 MiB once more and does not read: others have buffers all the same.

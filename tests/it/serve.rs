@@ -61,6 +61,8 @@ impl Drop for Folder {
 fn serve(folder: &Folder, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lunette"));
     command.arg("serve").args(args).args(QUIET).current_dir(&folder.0).stdin(Stdio::null());
+    // Not where a daemon of this machine may be looked for.
+    command.env("LUNETTE_SOCKET", "");
     command
 }
 

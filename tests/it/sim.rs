@@ -4,13 +4,17 @@
 
 mod bugs;
 mod calm;
+mod cell;
 mod cells;
 mod chaos;
 mod copies;
 mod lost;
 mod nvme;
 mod oracle;
+mod paced;
+mod qos;
 mod reserve;
+mod round;
 mod scarce;
 mod session;
 mod several;

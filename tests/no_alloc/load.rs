@@ -309,7 +309,9 @@ impl Load {
         }
         while let Some(event) = session.client.next_event() {
             moved = true;
-            session.in_flight -= 1;
+            if !matches!(event, Event::Async(..)) {
+                session.in_flight -= 1;
+            }
             match event {
                 Event::Completed(completion) => {
                     self.tally.commands += 1;
@@ -330,6 +332,10 @@ impl Load {
                     self.tally.pings += 1;
                 }
                 Event::Aborted { by: Some(_), .. } => self.tally.aborts += 1,
+                // A disk that has grown.
+                Event::Async(message, sense) => {
+                    assert_eq!((message.event, &sense[14..16]), (0, &[0x2a, 0x09][..]), "{sense:?}");
+                }
                 Event::TmfResponse { response, .. } => {
                     // 1: it had ended, in a unit attention.
                     assert!(response <= 1, "TMF response {response}");

@@ -262,6 +262,8 @@ impl World {
             owed: Vec::new(),
             is_gated: false,
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
+            meter: Arc::default(),
+            pace: None,
         };
         self.next_session += 1;
         self.reactors[reactor].0.send(ToReactor::Adopt(Box::new(adopt))).unwrap();

@@ -244,6 +244,8 @@ fn adopt(number: u16, target: Arc<TargetView>, params: Params) -> Adopt<()> {
         owed: Vec::new(),
         is_gated: false,
         nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
+        meter: Arc::default(),
+        pace: None,
     }
 }
 

@@ -87,11 +87,13 @@ lost=$SECONDS
 becomes resetting 20
 becomes failed 30
 ((SECONDS - lost >= 4)) && ok "it was waited for" || bad "it was given up after $((SECONDS - lost)) s"
-try "its disks are gone" 1 'there is no bdev Nn2' -- rpc bdev_get_bdevs '{"name":"Nn2"}'
+is_ready() { rpc bdev_get_bdevs '{"name":"Nn2"}' | grep -qE '"num_blocks": ?[1-9]'; }
+is_ready && bad "its disk is ready" || ok "its disk is not ready"
 wait "$load" && bad "IO went on" || ok "IO ends"
+try "its call stays in the configuration" 0 "\"subnqn\": ?\"$NQN\"" -- rpc lunette_get_config
+try "and its LUN" 0 '"bdev_name": ?"Nn2"' -- rpc lunette_get_config
 nvmet_open "$NQN"
-sleep 3
-is_state failed && ok "it stays so" || bad "it came back by itself"
+until_true 30 is_ready && ok "it comes back by itself" || bad "it comes back by itself"
 check "detached" rpc bdev_nvme_detach_controller '{"name":"N"}'
 try "attached again" 0 Nn1 Nn2 -- attach 5
 logout "$IQN" "$PORTAL" >/dev/null

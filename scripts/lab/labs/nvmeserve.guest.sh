@@ -118,16 +118,18 @@ if [[ $WORLD != bare ]]; then
   until_true 30 is_gone && ok "the kernel has removed it" || bad "the kernel has removed it"
   wait "$load" && bad "IO went on" || ok "IO ends"
   check "others go on" verified 0 8m
-  try "its disks are gone" 1 'there is no bdev Cn1' -- rpc bdev_get_bdevs '{"name":"Cn1"}'
+  is_ready() { rpc bdev_get_bdevs '{"name":"Cn1"}' | grep -qE '"num_blocks": ?[1-9]'; }
+  is_ready && bad "its disk is ready" || ok "its disk is not ready"
+  try "its call stays in the configuration" 0 "\"traddr\": ?\"$third\"" -- rpc lunette_get_config
+  try "and its LUN" 0 '"bdev_name": ?"Cn1"' -- rpc lunette_get_config
 
   step "it comes back"
-  check "bdev_nvme_set_hotplug again" rpc bdev_nvme_set_hotplug '{"enable":true,"period_us":200000}'
   echo "now add it"
   is_back() { [[ -e /sys/bus/pci/devices/$third ]]; }
   until_true 30 is_back && ok "the kernel has it again" || bad "the kernel has it again"
   "$setup" bind "$third" >/dev/null || die "bind $third"
-  has_bdev() { rpc bdev_get_bdevs "{\"name\":\"$1\"}" >/dev/null 2>&1; }
-  until_true 20 has_bdev Cn1 && ok "it is attached under its old name" || bad "it is attached under its old name"
+  until_true 20 is_ready && ok "it is attached by itself, and its disk is ready" || bad "it is attached by itself, and its disk is ready"
+  check "bdev_nvme_set_hotplug again" rpc bdev_nvme_set_hotplug '{"enable":true,"period_us":200000}'
   rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"Cn1\",\"lun_id\":8}" >/dev/null || die "no LUN 8"
   scan
   until_true 20 has_disk 8 || die "no disk at LUN 8"

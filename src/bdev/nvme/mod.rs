@@ -37,6 +37,7 @@ pub(crate) mod port;
 pub(crate) mod queue;
 #[cfg(feature = "sim")]
 pub(crate) mod rig;
+pub(crate) mod seat;
 #[cfg(feature = "sim")]
 pub mod served;
 pub(crate) mod spec;

@@ -1,11 +1,13 @@
-//! A namespace as a block device.
+//! A namespace as a block device: one that is there, or one whose controller is missing for the time being.
 
+use std::error::Error;
 use std::sync::Arc;
 
 use super::channel::NvmeChannel;
 use super::controller::shared::{About, Disk, Shared};
 use super::lane::{Lane, PrInfo, Shape, TimeOuts};
 use super::port::Port;
+use super::seat::{Seat, Vacancy};
 use super::spec::identify::{Namespace, Protection, oncs};
 use super::spec::{PRACT, PRCHK_GUARD, PRCHK_REFERENCE};
 use crate::bdev::{Bdev, Channel, Info, Offloads, Unmap};
@@ -16,32 +18,47 @@ const BYTES_MAX: usize = 1024 * 1024;
 /// The most blocks that one WRITE ZEROES covers (its count has 16 bits).
 const ZEROES_BLOCKS_MAX: u32 = 1 << 16;
 
-/// A namespace.
-pub(crate) struct NvmeBdev {
-    /// What the operator calls it.
-    name: String,
-    /// Which controller of the process's: lanes are found by it.
-    controller: u64,
-    shared: Arc<Shared>,
-    disk: Arc<Disk>,
-    times: TimeOuts,
-    connect: Connect,
-}
+/// A namespace, or the place of one.
+#[derive(Debug)]
+pub(crate) struct NvmeBdev(Arc<Seat>);
 
 /// Makes a lane's port, which the controller's thread serves from then on. Reactors call it.
 pub(crate) type Connect = Arc<dyn Fn(ReactorId) -> Arc<Port> + Send + Sync>;
 
+/// A namespace of a controller that works, or did.
+#[derive(Clone)]
+pub(crate) struct Tenant {
+    /// Which controller of the process's: lanes are found by it.
+    pub(crate) controller: u64,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) disk: Arc<Disk>,
+    pub(crate) times: TimeOuts,
+    pub(crate) connect: Connect,
+}
+
 impl NvmeBdev {
-    /// Of a controller that works, or did: `controller` is its number in the process.
-    pub(crate) fn new(
-        name: String,
-        controller: u64,
-        shared: Arc<Shared>,
-        disk: Arc<Disk>,
-        times: TimeOuts,
-        connect: Connect,
-    ) -> NvmeBdev {
-        NvmeBdev { name, controller, shared, disk, times, connect }
+    /// Of a namespace; `name` is what the operator calls it.
+    pub(crate) fn new(name: String, tenant: Tenant) -> NvmeBdev {
+        let vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
+        NvmeBdev(Arc::new(Seat::new(name, vacancy, Some(tenant))))
+    }
+
+    /// Of one that is not there.
+    pub(crate) fn vacant(name: String, vacancy: Vacancy) -> NvmeBdev {
+        NvmeBdev(Arc::new(Seat::new(name, vacancy, None)))
+    }
+
+    /// Where it is.
+    pub(crate) fn seat(&self) -> &Arc<Seat> {
+        &self.0
+    }
+}
+
+impl Tenant {
+    /// Opens it; none where the lane has no place left, or the namespace is gone.
+    pub(super) fn open(&self, reactor: ReactorId) -> Option<super::channel::Way> {
+        let lane = Lane::of(self.controller, reactor, self.times, || (self.connect)(reactor));
+        super::channel::Way::new(lane, Arc::clone(&self.disk), self.shape())
     }
 
     fn shape(&self) -> Shape {
@@ -57,6 +74,30 @@ impl NvmeBdev {
             uncorrectable_blocks_max: uncorrectable_blocks_max(&namespace, controller.as_deref()),
             copy_blocks_max: namespace.copy_blocks_max,
             protection: protection(&namespace),
+        }
+    }
+
+    /// What it is.
+    pub(super) fn info(&self, name: String) -> Info {
+        let (namespace, controller) = (self.disk.namespace(), self.shared.about());
+        let controller = controller.as_deref();
+        let unmap = Unmap {
+            granularity_blocks: namespace.unmap_granularity_blocks,
+            reads_zeroes: namespace.reads_zeroes,
+        };
+        Info {
+            name,
+            blocks: namespace.blocks,
+            block_bytes: namespace.block_bytes,
+            physical_block_bytes: namespace.block_bytes,
+            read_only: namespace.is_read_only,
+            write_cache: controller.is_some_and(|about| about.identity.has_write_cache),
+            rotational: false,
+            uuid: self.disk.uuid,
+            unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
+            offloads: offloads(&namespace, controller),
+            protection: None,
+            passes: None,
         }
     }
 }
@@ -150,36 +191,18 @@ fn protection(namespace: &Namespace) -> Option<PrInfo> {
 
 impl Bdev for NvmeBdev {
     fn info(&self) -> Info {
-        let (namespace, controller) = (self.disk.namespace(), self.shared.about());
-        let controller = controller.as_deref();
-        let unmap = Unmap {
-            granularity_blocks: namespace.unmap_granularity_blocks,
-            reads_zeroes: namespace.reads_zeroes,
-        };
-        Info {
-            name: self.name.clone(),
-            blocks: namespace.blocks,
-            block_bytes: namespace.block_bytes,
-            physical_block_bytes: namespace.block_bytes,
-            read_only: namespace.is_read_only,
-            write_cache: controller.is_some_and(|about| about.identity.has_write_cache),
-            rotational: false,
-            uuid: self.disk.uuid,
-            unmap: knows(controller, oncs::DATASET_MANAGEMENT).then_some(unmap),
-            offloads: offloads(&namespace, controller),
-            protection: None,
-            passes: None,
-        }
+        self.0.info()
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
-        let lane = Lane::of(self.controller, reactor, self.times, || (self.connect)(reactor));
-        Box::new(NvmeChannel::new(lane, Arc::clone(&self.disk), self.shape()))
+        Box::new(NvmeChannel::new(Arc::clone(&self.0), reactor))
     }
-}
 
-impl std::fmt::Debug for NvmeBdev {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NvmeBdev").field("name", &self.name).field("disk", &self.disk).finish_non_exhaustive()
+    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if self.0.is_vacant() {
+            Err("its controller is missing, or has no such namespace".into())
+        } else {
+            Ok(())
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::controller::Controller;
 use super::controller::shared::Order;
 use super::controller::shared::{Event, Life, Options, Shared};
 use super::mock::Mock;
-use super::namespace::NvmeBdev;
+use super::namespace::{NvmeBdev, Tenant};
 use super::pci::PciTransport;
 use super::port::Port;
 use crate::sim::rng::Rng;
@@ -106,12 +106,13 @@ impl Rig {
         let disk = self.shared.disks().into_iter().find(|disk| disk.nsid == nsid)?;
         let shared = Arc::clone(&self.shared);
         let its = Arc::clone(&self.shared);
-        let connect = move |reactor| {
+        let connect = Arc::new(move |reactor| {
             let port = Arc::new(Port::new(reactor, Arc::new(|| {})));
             its.register(Arc::clone(&port));
             port
-        };
-        Some(NvmeBdev::new(format!("nvme{nsid}"), self.number, shared, disk, TIMES, Arc::new(connect)))
+        });
+        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect };
+        Some(NvmeBdev::new(format!("nvme{nsid}"), tenant))
     }
 }
 

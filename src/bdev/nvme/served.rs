@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::TimeOuts;
 use super::controller::shared::Options;
 use super::mock::{Config, Medium, Mock, Note};
-use super::namespace::NvmeBdev;
+use super::namespace::{NvmeBdev, Tenant};
 use super::pci::PciTransport;
 use super::thread::Handle;
 use crate::bdev::Bdev;
@@ -82,7 +82,8 @@ impl Served {
         let disk = shared.disks().into_iter().next()?;
         let handle = Arc::clone(&self.handle);
         let connect = Arc::new(move |reactor| handle.port(reactor));
-        Some(Arc::new(NvmeBdev::new("nvme".to_owned(), self.number, shared, disk, TIMES, connect)))
+        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect };
+        Some(Arc::new(NvmeBdev::new("nvme".to_owned(), tenant)))
     }
 
     /// What the controller has taken since the last call; from the first call on it is written down.

@@ -34,6 +34,11 @@ impl Handle {
         Ok(Handle { shared, thread: joined.thread().clone() })
     }
 
+    /// Of a controller that could not be reached: why. It has no thread.
+    pub(crate) fn gone(why: String) -> Handle {
+        Handle { shared: Arc::new(Shared::gone(why)), thread: std::thread::current() }
+    }
+
     /// Waits until the controller works, and gives it back where it does not within `patience`. Not for reactors.
     pub(crate) fn wait_attached(&self, patience: Duration) -> Result<(), String> {
         match self.shared.wait(patience, |life| *life != Life::Attaching) {

@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::slots::{Answer, Slots, read};
 use super::told;
 use super::worker::Link;
@@ -16,6 +18,8 @@ use crate::time::Tick;
 #[derive(Debug)]
 pub(super) struct SgChannel {
     shared: Arc<Shared>,
+    /// The device as it was found when the way was last begun.
+    opened: Option<Arc<Opened>>,
     link: Way,
     slots: Slots,
     flights: [Flight; FLIGHTS_MAX],
@@ -65,6 +69,7 @@ impl SgChannel {
     pub(super) fn new(shared: Arc<Shared>) -> SgChannel {
         let mut channel = SgChannel {
             shared,
+            opened: None,
             link: Way::Absent,
             slots: Slots::new(FLIGHTS_MAX),
             flights: [Flight::Free; FLIGHTS_MAX],
@@ -75,11 +80,21 @@ impl SgChannel {
         channel
     }
 
-    /// Gets a file once the device has been found.
+    /// Gets a file once the device has been found, or found again.
     fn connect(&mut self) {
-        if let (Way::Absent, Some(opened)) = (&self.link, self.shared.opened.get()) {
+        if let Way::Ready { .. } = self.link {
+            return;
+        }
+        let is_news = |opened: &Arc<Opened>| self.opened.as_ref().is_none_or(|old| !Arc::ptr_eq(old, opened));
+        if let (Way::Absent | Way::Gone, Some(opened)) =
+            (&self.link, self.shared.latest().filter(|opened| is_news(opened)))
+        {
             self.link = match Link::new() {
-                Ok(link) if opened.worker.open(&link) => Way::Opening(link),
+                Ok(link) if opened.worker.open(&link) => {
+                    self.opened = Some(Arc::clone(opened));
+                    Way::Opening(link)
+                }
+                // Asked for again, as there may be room the next time.
                 _ => Way::Gone,
             };
         }
@@ -88,7 +103,7 @@ impl SgChannel {
         {
             self.link = match opened {
                 Ok(file) => Way::Ready { link: Arc::clone(link), file },
-                Err(_) => Way::Gone,
+                Err(_) => return self.lose(),
             };
         }
     }
@@ -110,7 +125,7 @@ impl SgChannel {
 
     /// Asks the device for a command, or for what is left of it from `done_bytes` on.
     fn ask(&mut self, slot: usize, done_bytes: u32) {
-        let Some(opened) = self.shared.opened.get() else { return };
+        let Some(opened) = &self.opened else { return };
         let Some((Io { op: Op::Pass { cdb, flow, bytes }, .. }, _)) = self.slots.get(slot) else { return };
         let (cdb, part_bytes) = opened.part(cdb, done_bytes, *bytes);
         let (flow, timeout_ms) = (*flow, opened.timeout_ms(&cdb, self.shared.timeout_ms));
@@ -143,7 +158,7 @@ impl SgChannel {
         if !self.slots.answered(slot) {
             return;
         }
-        let block_bytes = self.shared.opened.get().and_then(Opened::block_bytes);
+        let block_bytes = self.opened.as_ref().and_then(|opened| opened.block_bytes());
         let Some((io, sense)) = self.slots.get(slot) else { return };
         let Op::Pass { cdb, flow, bytes } = io.op else { return };
         let told = told::of_answer(answer, sense).map(|told| {
@@ -167,6 +182,7 @@ impl SgChannel {
 
     /// Takes in what has come back.
     fn collect(&mut self) {
+        let mut is_lost = false;
         while let Way::Ready { link, .. } = &self.link
             && let Some((slot, errno)) = link.refused()
         {
@@ -180,6 +196,11 @@ impl SgChannel {
             let told = told::of_refusal(errno, sense);
             let told = told.map(|told| Told { residual_bytes: bytes.saturating_sub(done_bytes), ..told });
             self.end(slot, told);
+            is_lost |= matches!(errno, Errno::NODEV | Errno::NXIO);
+        }
+        if is_lost {
+            // The file stands for what was pulled out.
+            return self.lose();
         }
         // As many as can have come.
         for _ in 0..self.asked() {
@@ -192,9 +213,13 @@ impl SgChannel {
         }
     }
 
-    /// Nothing more comes from the file. What the driver has keeps its memory for ever.
+    /// Nothing more comes from the file. What the driver has keeps its memory for ever. The device is looked for.
     fn lose(&mut self) {
         self.link = Way::Gone;
+        self.is_watched = false;
+        if let Some(opened) = &self.opened {
+            opened.worker.lose();
+        }
         for slot in 0..FLIGHTS_MAX {
             if let Flight::Asked { .. } = self.flights[slot]
                 && let Some(tag) = self.slots.abandon(slot)

@@ -29,14 +29,21 @@ pub struct About {
     pub capacity: Option<(u64, u32)>,
 }
 
+/// PERIPHERAL DEVICE TYPE of a tape.
+pub(super) const TAPE: u8 = 0x01;
+/// Of a CD, DVD or BD drive.
+pub(super) const CD_ROM: u8 = 0x05;
+/// Of a medium changer.
+pub(super) const CHANGER: u8 = 0x08;
+
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.device_type {
             0x00 => "disk",
-            0x01 => "tape",
-            0x05 => "CD-ROM",
+            TAPE => "tape",
+            CD_ROM => "CD-ROM",
             0x07 => "optical disk",
-            0x08 => "medium changer",
+            CHANGER => "medium changer",
             0x0e => "simplified disk",
             _ => "device",
         };
@@ -46,7 +53,7 @@ impl fmt::Display for About {
 
 /// Whether READ and WRITE of this type count blocks.
 pub(super) fn has_blocks(device_type: u8) -> bool {
-    matches!(device_type, 0x00 | 0x05 | 0x07 | 0x0e)
+    matches!(device_type, 0x00 | CD_ROM | 0x07 | 0x0e)
 }
 
 /// What one question may bring.

@@ -4,6 +4,9 @@
 //! nothing else. The driver's asynchronous interface is used: written to by a helper thread, as that may sleep, and polled
 //! by reactors, each of which has an open file, and with it a queue of commands, of its own.
 //!
+//! A device that is pulled out is looked for every second, by the thread of its own; where the very same is at its path again,
+//! channels go on with that (`worker`).
+//!
 //! Nothing is emulated here, with one exception: how much the device takes at once is told as the lesser of what it and the
 //! way to it can do (`told`). READ and WRITE of more than the host adapter moves at once are done in parts.
 //!
@@ -27,6 +30,7 @@ pub use self::identify::About;
 pub use self::open::{OpenError, is_generic};
 
 use self::channel::SgChannel;
+use self::identify::{CD_ROM, CHANGER, TAPE};
 use self::open::Sg;
 use self::worker::{Door, Worker};
 use super::pass::{self, Passes};
@@ -37,6 +41,8 @@ use crate::id::ReactorId;
 const FLIGHTS_MAX: usize = 16;
 /// What takes long may take four hours.
 const LONG_MS: u32 = 4 * 60 * 60 * 1000;
+/// Of a tape or a changer nothing is quick: any command may wait for a rewind, or for a robot that is under way.
+const MECHANICAL_MS: u32 = 15 * 60 * 1000;
 
 /// What to pass through.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -47,7 +53,7 @@ pub struct Recipe {
     pub path: PathBuf,
     /// Only commands that are known to change nothing are passed on.
     pub read_only: bool,
-    /// How long a command may take that neither moves nor erases a medium.
+    /// How long a command may take that neither moves nor erases a medium; at a tape or a changer a quarter of an hour at least.
     pub timeout_ms: u32,
     /// What it said of itself when it was served first: another one that has its path by now is not served in its stead.
     pub uuid: Option<[u8; 16]>,
@@ -58,14 +64,51 @@ pub struct Recipe {
 pub struct SgDisk {
     recipe: Recipe,
     shared: Arc<Shared>,
-    door: Arc<dyn OpensFirst>,
+    finder: Finder,
 }
 
 /// What its channels share.
 #[derive(Debug)]
 struct Shared {
     timeout_ms: u32,
-    opened: OnceLock<Opened>,
+    /// As it was found first.
+    first: OnceLock<Arc<Opened>>,
+}
+
+impl Shared {
+    /// The device as it was found last.
+    fn latest(&self) -> Option<&Arc<Opened>> {
+        let mut latest = self.first.get()?;
+        while let Some(next) = latest.worker.found_again() {
+            latest = next;
+        }
+        Some(latest)
+    }
+}
+
+/// Finds a device.
+#[derive(Clone, Debug)]
+struct Finder {
+    name: String,
+    path: PathBuf,
+    door: Arc<dyn OpensFirst>,
+}
+
+impl Finder {
+    /// The device at the path, if it is this one, where that is known. It may block.
+    fn find(&self, uuid: Option<[u8; 16]>) -> Result<Opened, OpenError> {
+        let (door, part_bytes_max) = self.door.open_first()?;
+        let system = |source| OpenError::System { path: self.path.clone(), source };
+        let about = door
+            .open()
+            .and_then(|file| identify::identify(std::os::fd::AsFd::as_fd(&file)))
+            .map_err(system)?;
+        if uuid.is_some_and(|uuid| uuid != about.uuid) {
+            return Err(OpenError::Another { path: self.path.clone(), product: about.product });
+        }
+        let worker = Worker::start(door, self.clone(), about.uuid).map_err(system)?;
+        Ok(Opened { about, part_bytes_max, worker })
+    }
 }
 
 /// A device that was found.
@@ -91,8 +134,9 @@ impl SgDisk {
     }
 
     fn behind(recipe: Recipe, door: Arc<dyn OpensFirst>) -> SgDisk {
-        let shared = Arc::new(Shared { timeout_ms: recipe.timeout_ms, opened: OnceLock::new() });
-        SgDisk { recipe, shared, door }
+        let shared = Arc::new(Shared { timeout_ms: recipe.timeout_ms, first: OnceLock::new() });
+        let finder = Finder { name: recipe.name.clone(), path: recipe.path.clone(), door };
+        SgDisk { recipe, shared, finder }
     }
 
     /// Finds the device, where that was not done. It may block: for helper threads.
@@ -100,35 +144,29 @@ impl SgDisk {
     /// # Errors
     /// It is not there, another one is, or it is none that can be passed through.
     pub fn find(&self) -> Result<(), OpenError> {
-        if self.shared.opened.get().is_some() {
-            return Ok(());
+        if self.shared.first.get().is_none() {
+            let opened = self.finder.find(self.recipe.uuid)?;
+            // Two at once find the same.
+            let _ = self.shared.first.set(Arc::new(opened));
         }
-        let (door, part_bytes_max) = self.door.open_first()?;
-        let system = |source| OpenError::System { path: self.recipe.path.clone(), source };
-        let about = door
-            .open()
-            .and_then(|file| identify::identify(std::os::fd::AsFd::as_fd(&file)))
-            .map_err(system)?;
-        if self.recipe.uuid.is_some_and(|uuid| uuid != about.uuid) {
-            return Err(OpenError::Another { path: self.recipe.path.clone(), product: about.product });
-        }
-        let worker = Worker::start(&self.recipe.name, door).map_err(system)?;
-        // Two at once find the same.
-        let _ = self.shared.opened.set(Opened { about, part_bytes_max, worker });
         Ok(())
     }
 
     /// What is known of it, once it was found.
     pub fn about(&self) -> Option<&About> {
-        self.shared.opened.get().map(|opened| &opened.about)
+        self.shared.latest().map(|opened| &opened.about)
     }
 }
 
 impl Opened {
-    /// Bytes of a block, where there are blocks that a unit can have.
+    /// Bytes of a block, where there are blocks that a unit can have. Of a drive that was empty when it was found they are the usual
+    /// ones: where its medium has others, a command's data are no such blocks, and it is not cut.
     fn block_bytes(&self) -> Option<u32> {
+        let About { device_type, capacity, .. } = self.about;
+        let usual =
+            identify::has_blocks(device_type).then_some(if device_type == CD_ROM { 2048 } else { 512 });
         let is_fit = |bytes: &u32| matches!(bytes, 512 | 1024 | 2048 | 4096);
-        self.about.capacity.map(|(_, block_bytes)| block_bytes).filter(is_fit)
+        capacity.map_or(usual, |(_, block_bytes)| Some(block_bytes).filter(is_fit))
     }
 
     /// What the device is asked for behind `done_bytes` of a command of `bytes`: all that is left, unless it can be cut and has to.
@@ -148,14 +186,18 @@ impl Opened {
     }
 
     fn timeout_ms(&self, cdb: &[u8; 16], usual_ms: u32) -> u32 {
-        if told::takes_long(cdb) { LONG_MS.max(usual_ms) } else { usual_ms }
+        match self.about.device_type {
+            _ if told::takes_long(cdb) => LONG_MS.max(usual_ms),
+            TAPE | CHANGER => MECHANICAL_MS.max(usual_ms),
+            _ => usual_ms,
+        }
     }
 }
 
 impl Bdev for SgDisk {
     fn info(&self) -> Info {
-        let opened = self.shared.opened.get();
-        let block_bytes = opened.and_then(Opened::block_bytes);
+        let opened = self.shared.latest();
+        let block_bytes = opened.and_then(|opened| opened.block_bytes());
         let blocks = opened.map_or(0, |opened| match (block_bytes, opened.about.capacity) {
             (Some(_), Some((blocks, _))) => blocks.max(1),
             // It is there, and nobody asks it for blocks.

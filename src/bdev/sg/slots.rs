@@ -47,6 +47,34 @@ pub(super) struct Header {
     info: u32,
 }
 
+impl Header {
+    /// One that names no memory.
+    const BLANK: Header = Header {
+        interface_id: INTERFACE,
+        dxfer_direction: 0,
+        cmd_len: 0,
+        mx_sb_len: 0,
+        iovec_count: 0,
+        dxfer_len: 0,
+        dxferp: null_mut(),
+        cmdp: null_mut(),
+        sbp: null_mut(),
+        timeout: 0,
+        flags: 0,
+        pack_id: -1,
+        usr_ptr: null_mut(),
+        status: 0,
+        masked_status: 0,
+        msg_status: 0,
+        sb_len_wr: 0,
+        host_status: 0,
+        driver_status: 0,
+        resid: 0,
+        duration: 0,
+        info: 0,
+    };
+}
+
 const HEADER_BYTES: usize = 88;
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 
@@ -98,30 +126,7 @@ pub(super) struct Answer {
 
 /// A command that is over, if there is one.
 pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<Option<Answer>> {
-    let mut header = Header {
-        interface_id: INTERFACE,
-        dxfer_direction: 0,
-        cmd_len: 0,
-        mx_sb_len: 0,
-        iovec_count: 0,
-        dxfer_len: 0,
-        dxferp: null_mut(),
-        cmdp: null_mut(),
-        sbp: null_mut(),
-        timeout: 0,
-        flags: 0,
-        pack_id: -1,
-        usr_ptr: null_mut(),
-        status: 0,
-        masked_status: 0,
-        msg_status: 0,
-        sb_len_wr: 0,
-        host_status: 0,
-        driver_status: 0,
-        resid: 0,
-        duration: 0,
-        info: 0,
-    };
+    let mut header = Header::BLANK;
     // SAFETY: the header is as long as is said, and any bytes are one. What else the driver writes to is the memory of the
     // command's slot, which nobody else touches.
     let came = unsafe { libc::read(file.as_raw_fd(), (&raw mut header).cast(), HEADER_BYTES) };
@@ -202,7 +207,6 @@ impl Slots {
         slot.is_asked = true;
         slot.own.cdb = cdb;
         let header = Header {
-            interface_id: INTERFACE,
             dxfer_direction: match flow {
                 Flow::None => TO_NOBODY,
                 Flow::In => FROM_DEVICE,
@@ -210,7 +214,6 @@ impl Slots {
             },
             cmd_len: cdb_bytes(&cdb),
             mx_sb_len: u8::try_from(SENSE_BYTES_MAX).unwrap_or(u8::MAX),
-            iovec_count: 0,
             dxfer_len: if flow == Flow::None { 0 } else { bytes },
             dxferp: data,
             cmdp: slot.own.cdb.as_mut_ptr(),
@@ -218,16 +221,7 @@ impl Slots {
             timeout: timeout_ms,
             flags: AT_TAIL,
             pack_id: c_int::try_from(index).unwrap_or(c_int::MAX),
-            usr_ptr: null_mut(),
-            status: 0,
-            masked_status: 0,
-            msg_status: 0,
-            sb_len_wr: 0,
-            host_status: 0,
-            driver_status: 0,
-            resid: 0,
-            duration: 0,
-            info: 0,
+            ..Header::BLANK
         };
         Ask { header }
     }

@@ -1,5 +1,7 @@
 //! A device behind a driver that is played, reached through the calls that a real one is.
 
+mod finding;
+
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -133,59 +135,6 @@ fn wait(fd: i32) {
 }
 
 const GOOD: Told = Told { status: 0, residual_bytes: 0, sense_bytes: 0 };
-
-#[test]
-fn a_device_says_who_it_is() {
-    let fake = Fake::new(1 << 18, |mut command| disk(&mut command).unwrap_or(Reply::GOOD));
-    let sg = SgDisk::behind(recipe(None), fake);
-    assert_eq!((sg.info().blocks, sg.info().passes), (0, Some(Passes { is_blocks: false })));
-    sg.find().unwrap();
-    let about = sg.about().unwrap();
-    assert_eq!(about.to_string(), "ACME Rocket disk 0042 (disk)");
-    assert_eq!((about.capacity, about.is_removable), (Some((1000, 512)), false));
-    let info = sg.info();
-    assert_eq!((info.blocks, info.block_bytes), (1000, 512));
-    assert_eq!(info.passes, Some(Passes { is_blocks: true }));
-    assert_eq!((info.uuid, info.uuid[6] >> 4), (about.uuid, 8));
-}
-
-#[test]
-fn another_device_at_its_path_is_not_served() {
-    let fake = Fake::new(1 << 18, |mut command| disk(&mut command).unwrap_or(Reply::GOOD));
-    let uuid = {
-        let sg = SgDisk::behind(recipe(None), Arc::clone(&fake) as Arc<dyn OpensFirst>);
-        sg.find().unwrap();
-        sg.info().uuid
-    };
-    SgDisk::behind(recipe(Some(uuid)), Arc::clone(&fake) as Arc<dyn OpensFirst>).find().unwrap();
-    let error = SgDisk::behind(recipe(Some([9; 16])), fake).find().unwrap_err();
-    assert!(matches!(error, OpenError::Another { .. }), "{error}");
-}
-
-#[test]
-fn a_tape_has_no_blocks_and_a_unit_attention_is_asked_past() {
-    let attentions = Mutex::new(2);
-    let fake = Fake::new(1 << 18, move |command| {
-        let mut attentions = attentions.lock().unwrap();
-        if command.cdb[1] == 1 && *attentions > 0 {
-            *attentions -= 1;
-            let sense = vec![0x72, 6, 0x29, 0, 0, 0, 0, 0];
-            return Reply::Ended { status: 2, host: 0, sense, residual: command.data.len() };
-        }
-        match command.cdb {
-            [0x12, 0, ..] => {
-                bytes_of(b"\x01\x80\x06\x02\x1f\0\0\0ACME    Reel            0001", command.data)
-            }
-            [0x12, 1, 0x80, ..] => bytes_of(&[1, 0x80, 0, 2, b'7', b'7'], command.data),
-            _ => Reply::Ended { status: 2, host: 0, sense: vec![0x70, 0, 5, 0], residual: 0 },
-        }
-    });
-    let sg = SgDisk::behind(recipe(None), fake);
-    sg.find().unwrap();
-    assert_eq!(sg.about().unwrap().to_string(), "ACME Reel 0001 (tape)");
-    assert_eq!((sg.about().unwrap().is_removable, sg.info().blocks), (true, 1));
-    assert_eq!(sg.info().passes, Some(Passes { is_blocks: false }));
-}
 
 #[test]
 fn data_go_both_ways_as_they_are() {
@@ -343,7 +292,6 @@ fn a_device_that_is_pulled_out_is_gone() {
     assert_eq!((two.tag, two.result), (key(2), Err(IoError::Gone)));
     assert!(two.data.is_none(), "what the driver has is not used again");
     assert_eq!((three.tag, three.result), (key(3), Err(IoError::Gone)));
-    assert_eq!(rig.channel.state(), ChannelState::Gone);
     drop(disk);
 }
 

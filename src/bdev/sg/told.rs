@@ -126,24 +126,33 @@ pub(super) fn takes_long(cdb: &[u8; 16]) -> bool {
         0x01 // REWIND, REZERO
             | 0x04 // FORMAT UNIT
             | 0x07 // INITIALIZE ELEMENT STATUS
+            | 0x0b // SET CAPACITY
             | 0x10 // WRITE FILEMARKS
             | 0x11 // SPACE
+            | 0x13 // VERIFY(6)
             | 0x19 // ERASE
             | 0x1b // START STOP UNIT, LOAD UNLOAD
             | 0x1d // SEND DIAGNOSTIC
             | 0x2b // LOCATE(10)
+            | 0x2f // VERIFY(10)
             | 0x35 // SYNCHRONIZE CACHE(10)
             | 0x37 // INITIALIZE ELEMENT STATUS WITH RANGE
+            | 0x3b // WRITE BUFFER, which loads microcode
             | 0x41 // WRITE SAME(10)
             | 0x48 // SANITIZE
+            | 0x54 // SEND OPC INFORMATION
             | 0x5b // CLOSE TRACK SESSION
             | 0x80 // WRITE FILEMARKS(16)
+            | 0x85 // ATA PASS-THROUGH(16)
+            | 0x8f // VERIFY(16)
             | 0x91 // SYNCHRONIZE CACHE(16), SPACE(16)
             | 0x92 // LOCATE(16)
             | 0x93 // WRITE SAME(16), ERASE(16)
             | 0xa1 // BLANK
             | 0xa5 // MOVE MEDIUM
             | 0xa6 // EXCHANGE MEDIUM
+            | 0xaf // VERIFY(12)
+            | 0xb5 // SECURITY PROTOCOL OUT
     )
 }
 

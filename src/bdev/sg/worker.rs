@@ -3,22 +3,26 @@
 //!
 //! Who asks waits for nothing: answers are read from the file by whoever asked, and what the driver did not take comes
 //! back through a bounded queue with a descriptor that wakes its reactor.
+//!
+//! A device that is gone has left its thread with nothing to do but to look for it. It lets go of its own file first: until all have,
+//! the kernel gives the device's number to no other, and so not to the same that is plugged in again either.
 #![expect(clippy::disallowed_methods, reason = "a helper thread, which waits for work")]
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
-use super::FLIGHTS_MAX;
 use super::slots::Ask;
-use crate::limits::REACTORS_MAX;
+use super::{FLIGHTS_MAX, Finder, Opened};
+use crate::limits::{PROBE_NS, REACTORS_MAX};
 
 /// Opens the device: for the first time, or the very same once more for a channel.
 pub(super) trait Door: Send + Sync {
@@ -94,6 +98,10 @@ const REQUESTS_MAX: usize = REACTORS_MAX * (FLIGHTS_MAX + 1);
 struct Desk {
     requests: ArrayQueue<Request>,
     is_closed: AtomicBool,
+    /// The device is gone.
+    is_lost: AtomicBool,
+    /// It, where it was found once more.
+    found_again: OnceLock<Arc<Opened>>,
 }
 
 /// The thread. It ends when the last of its users is gone.
@@ -103,14 +111,30 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(name: &str, door: Arc<dyn Door>) -> io::Result<Worker> {
-        let desk =
-            Arc::new(Desk { requests: ArrayQueue::new(REQUESTS_MAX), is_closed: AtomicBool::new(false) });
+    /// `finder` and `uuid`: by what the device is found again.
+    pub(super) fn start(door: Arc<dyn Door>, finder: Finder, uuid: [u8; 16]) -> io::Result<Worker> {
+        let desk = Arc::new(Desk {
+            requests: ArrayQueue::new(REQUESTS_MAX),
+            is_closed: AtomicBool::new(false),
+            is_lost: AtomicBool::new(false),
+            found_again: OnceLock::new(),
+        });
         let own = Arc::clone(&desk);
         // The kernel shows 15 characters.
-        let builder = std::thread::Builder::new().name(format!("sg-{name}"));
-        let thread = builder.spawn(move || work(&own, &*door))?.thread().clone();
+        let builder = std::thread::Builder::new().name(format!("sg-{}", finder.name));
+        let thread = builder.spawn(move || work(&own, door, &finder, uuid))?.thread().clone();
         Ok(Worker { desk, thread })
+    }
+
+    /// The device is gone: it is looked for from now on.
+    pub(super) fn lose(&self) {
+        self.desk.is_lost.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+
+    /// The device, where it was gone and is back.
+    pub(super) fn found_again(&self) -> Option<&Arc<Opened>> {
+        self.desk.found_again.get()
     }
 
     /// Asks for a file of the channel's own. Whether there was room to ask.
@@ -143,11 +167,12 @@ impl std::fmt::Debug for Worker {
     }
 }
 
-fn work(desk: &Desk, door: &dyn Door) {
+fn work(desk: &Desk, door: Arc<dyn Door>, finder: &Finder, uuid: [u8; 16]) {
+    let mut door = Some(door);
     loop {
         while let Some(request) = desk.requests.pop() {
             match request {
-                Request::Open(link) => open(&link, door),
+                Request::Open(link) => open(&link, door.as_deref()),
                 Request::Ask { link, file, slot, ask } => {
                     if let Err(error) = ask.write(file.as_fd()) {
                         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -161,12 +186,23 @@ fn work(desk: &Desk, door: &dyn Door) {
         if desk.is_closed.load(Ordering::Acquire) {
             return;
         }
-        std::thread::park();
+        if !desk.is_lost.load(Ordering::Acquire) || desk.found_again.get().is_some() {
+            std::thread::park();
+            continue;
+        }
+        door = None;
+        match finder.find(Some(uuid)) {
+            Ok(opened) => drop(desk.found_again.set(Arc::new(opened))),
+            // Asked for every second, and told by nobody: whoever sends a command hears that it is gone.
+            Err(_) => std::thread::park_timeout(Duration::from_nanos(PROBE_NS)),
+        }
     }
 }
 
-fn open(link: &Link, door: &dyn Door) {
-    let opened = door.open().map(Arc::new).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
+fn open(link: &Link, door: Option<&dyn Door>) {
+    let opened = door.map_or(Err(Errno::NODEV), |door| {
+        door.open().map(Arc::new).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+    });
     // Asked for once.
     let _ = link.opened.push(opened);
     link.ring();

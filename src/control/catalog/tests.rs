@@ -234,6 +234,17 @@ fn private_groups_and_those_that_wait_are_not_told() {
 }
 
 #[test]
+fn while_a_target_is_drained_logins_are_put_off_where_they_may_come_at_all() {
+    let mut catalog = catalog();
+    create(&mut catalog, &spec("iqn.a", &[], &[(1, 2), (2, 1)]));
+    catalog.targets.find("iqn.a").unwrap().is_draining = true;
+    assert_eq!(catalog.admit("iqn.a", 2, ALICE).map(drop), Err(Refusal::ServiceUnavailable));
+    assert_eq!(catalog.admit("iqn.a", 1, BOB).map(drop), Err(Refusal::Forbidden));
+    catalog.targets.find("iqn.a").unwrap().is_draining = false;
+    assert!(catalog.admit("iqn.a", 2, ALICE).is_ok());
+}
+
+#[test]
 fn a_login_is_sent_elsewhere_where_it_may_come_at_all() {
     let mut catalog = catalog();
     add_portals(&mut catalog, PortalGroup { is_private: true, ..portal_group(3, &["192.0.2.3:3260"]) });

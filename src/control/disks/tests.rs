@@ -70,3 +70,14 @@ fn an_inode_that_is_used_again_inherits_nothing() {
     let given = kept(&[("a", source("/a", 3, Some(7)), 1, true)]);
     assert_eq!(uuid(&given, "b", &source("/b", 1, Some(7))), 0xff);
 }
+
+#[test]
+fn what_was_deleted_and_has_no_other_record_is_forgotten_first() {
+    let mut records = kept(&[
+        ("a", source("/a", 1, None), 1, true),
+        ("b", source("/b", 2, None), 2, false),
+        ("c", source("/c", 3, None), 3, true),
+    ]);
+    records.insert("reservations/01010101-0101-0101-0101-010101010101".to_owned(), json!({}));
+    assert_eq!(forgettable(&records), ["disk/c", "disk/a"]);
+}

@@ -77,6 +77,7 @@ impl Registry {
         self.check_uuid(&info)?;
         unit::check(&info)?;
         let (name, identity, kind) = (entry.name.clone(), entry.identity(&info), entry.kind);
+        let pace = entry.pace.clone();
         let index = match self.slots.iter().position(|slot| slot.unit.is_none()) {
             Some(index) => index,
             None => {
@@ -90,7 +91,7 @@ impl Registry {
         let space = self.find(&name)?.spec.bdev.space();
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(UnitView { space, ..unit::view(id, &info, identity, None, kind) });
+        let view = Arc::new(UnitView { space, pace, ..unit::view(id, &info, identity, None, kind) });
         slot.unit = Some(Unit {
             view,
             bdev: name.clone(),
@@ -153,8 +154,8 @@ impl Registry {
         let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
         let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
         let (alua, space) = (old.alua.clone(), entry.spec.bdev.space());
-        let (medium, tray) = (unit.medium(view.medium), unit.tray());
-        Ok(UnitView { permits, alua, settings, chore, medium, tray, space, ..view })
+        let (medium, tray, pace) = (unit.medium(view.medium), unit.tray(), entry.pace.clone());
+        Ok(UnitView { permits, alua, settings, chore, medium, tray, space, pace, ..view })
     }
 
     /// Who prevents that the unit's medium is taken out.

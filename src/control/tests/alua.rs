@@ -23,12 +23,14 @@ use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{LunNumber, UnitView};
 
-fn waiter() -> (Done, mpsc::Receiver<Ended>) {
+/// Somebody who waits for a change, and where he hears of its end.
+pub(super) fn waiter() -> (Done, mpsc::Receiver<Ended>) {
     let (ended, end) = mpsc::sync_channel(1);
     (Done::new(move |outcome| ended.send(outcome).unwrap()), end)
 }
 
-fn to(state: AccessState) -> AccessChange {
+/// A change of all LUNs by portal group 1.
+pub(super) fn to(state: AccessState) -> AccessChange {
     AccessChange {
         target: TARGET.to_owned(),
         portal_group: 1,

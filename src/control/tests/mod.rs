@@ -218,6 +218,18 @@ fn acknowledge(world: &mut World, reactor: u16, is_clean: bool) -> Change {
 }
 
 #[test]
+fn a_sign_of_life_is_one_of_every_reactor() {
+    let mut world = World::new(2);
+    let (all, turned) = std::sync::mpsc::channel();
+    world.control.await_turns(Done::new(move |outcome| all.send(outcome.is_clean).unwrap()));
+    world.turn();
+    assert!(matches!(acknowledge(&mut world, 1, true), Change::Nothing));
+    assert!(turned.try_recv().is_err(), "the other one has not turned");
+    assert!(matches!(acknowledge(&mut world, 0, true), Change::Nothing));
+    assert_eq!(turned.try_recv(), Ok(true));
+}
+
+#[test]
 fn a_unit_reset_is_answered_after_every_reactor() {
     let mut world = World::new(2);
     let (ticket, _) = ask_tmf(&mut world, TmfAsk::UnitReset(LunNumber(5)));

@@ -1,18 +1,19 @@
 //! Access states beyond one port and one map of LUNs: groups of several ports, LUNs in maps only, media that come later.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
 
 use serde_json::json;
 
 use super::acknowledge;
+use super::alua::{to, waiter};
 use super::objects::Late;
 use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::{Slow, keeping};
 use super::world::{TARGET, World, bdev, portal_group};
 use crate::control::alua::{AccessChange, Luns};
 use crate::control::disks::Source;
-use crate::control::done::{Done, Outcome as Ended};
+use crate::control::done::Done;
 use crate::control::error::ChangeError;
 use crate::control::identity::Chosen;
 use crate::control::keeper::Then;
@@ -24,22 +25,6 @@ use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::view::LunNumber;
 use crate::scsi::{Outcome, Status};
-
-fn waiter() -> (Done, mpsc::Receiver<Ended>) {
-    let (ended, end) = mpsc::sync_channel(1);
-    (Done::new(move |outcome| ended.send(outcome).unwrap()), end)
-}
-
-fn to(state: AccessState) -> AccessChange {
-    AccessChange {
-        target: TARGET.to_owned(),
-        portal_group: 1,
-        luns: Luns::All,
-        state,
-        is_preferred: None,
-        is_initial: false,
-    }
-}
 
 /// Writes what there is to write and has both reactors acknowledge all that they are told.
 fn settle(world: &mut World, disk: &Slow) -> Option<Records> {

@@ -27,6 +27,7 @@ pub(super) fn read(subsystems: &[Json], place: &Place, model: &mut Model, report
                 initiators: texts(params, "initiators"),
                 netmasks: texts(params, "netmasks"),
                 luns: None,
+                ways: None,
             };
             (number(params, "tag"), access)
         })
@@ -36,7 +37,17 @@ pub(super) fn read(subsystems: &[Json], place: &Place, model: &mut Model, report
     for call in &calls {
         let params = call.member("params").unwrap_or(&Json::Null);
         match text_of(call, "method") {
-            "iscsi_create_initiator_group" | "iscsi_create_auth_group" | "bdev_wait_for_examine" => {}
+            "iscsi_create_initiator_group" | "bdev_wait_for_examine" => {}
+            "iscsi_create_auth_group" => {
+                for user in list(params, "secrets").iter().filter(|secret| secret.member("secret").is_none())
+                {
+                    let user = text_of(user, "user");
+                    report.cannot(
+                        place,
+                        format_args!("user {user}: the secret is in a file or credential, which is not read; add it there"),
+                    );
+                }
+            }
             "iscsi_create_target_node" | "lunette_target_node_set_lun_map" => {}
             "iscsi_create_portal_group" => model.portal_groups.extend(portal_group(params)),
             "iscsi_set_options" => model.options.discovery = auth(params, &secrets),
@@ -157,7 +168,7 @@ fn accounts(params: &Json) -> Vec<Account> {
         let target = secret.member("muser").map(|_| (text("muser"), text("msecret")));
         Account { user: text("user"), secret: text("secret"), target }
     };
-    list(params, "secrets").iter().map(one).collect()
+    list(params, "secrets").iter().filter(|secret| secret.member("secret").is_some()).map(one).collect()
 }
 
 fn auth(params: &Json, secrets: &BTreeMap<u64, Vec<Account>>) -> Auth {

@@ -84,6 +84,20 @@ fn nobody_is_let_in_who_was_not_before() {
 }
 
 #[test]
+fn where_nobody_has_an_account_tgt_lets_nobody_in() {
+    let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[
+        {"method":"iscsi_create_initiator_group","params":{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}},
+        {"method":"iscsi_create_auth_group","params":{"tag":1,"secrets":[{"user":"a","lunette_secret_file":"/etc/a"}]}},
+        {"method":"iscsi_create_target_node","params":{"name":"iqn.2026-11.io.example:t","alias_name":"","queue_depth":64,
+         "pg_ig_maps":[{"pg_tag":1,"ig_tag":1}],"luns":[],"require_chap":true,"chap_group":1}}]}]}"#;
+    let source = Source { name: "f".to_owned(), text: text.to_owned() };
+    let exported = export(To::Tgt, &source).unwrap();
+    assert!(exported.text.contains("initiator-address 255.255.255.255\n"), "{}", exported.text);
+    assert!(!exported.text.contains("ALL") && !exported.text.contains("incominguser"), "{}", exported.text);
+    assert!(exported.report.to_string().contains("user a: the secret is in a file"), "{}", exported.report);
+}
+
+#[test]
 fn what_is_no_file_of_calls_is_refused() {
     for text in ["", "[]", "{}", "{\"subsystems\":7}"] {
         let source = Source { name: "f".to_owned(), text: text.to_owned() };

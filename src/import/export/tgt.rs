@@ -145,7 +145,12 @@ fn write_accounts(target: &Target, place: &Place, report: &mut Report, out: &mut
 fn write_access(target: &Target, place: &Place, report: &mut Report, out: &mut String) {
     let name = &target.name;
     let (mut names, mut addresses): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
-    for Access { initiators, netmasks, luns } in &target.access {
+    // tgt asks nothing of anybody where there are no accounts.
+    let is_shut = matches!(target.auth, Auth::Chap(_) | Auth::Mutual(_)) && target.auth.accounts().is_empty();
+    if is_shut {
+        report.changed(place, format_args!("target {name}: nobody has an account, so nobody may come"));
+    }
+    for Access { initiators, netmasks, luns, .. } in target.access.iter().filter(|_| !is_shut) {
         let has_denial = initiators.iter().any(|rule| rule.starts_with('!'));
         let has_pattern = initiators.iter().any(|rule| rule.contains(['*', '?']));
         match (is_any(initiators), is_any(netmasks)) {

@@ -187,17 +187,7 @@ fn parted(rule: &Rule, report: &mut Report) -> (Vec<String>, Vec<String>) {
 
 fn admitted(rule: &Rule, report: &mut Report) -> Vec<Access> {
     let (names, addresses) = parted(rule, report);
-    if addresses.iter().any(|address| address == "ANY") {
-        return vec![Access::any()];
-    }
-    let mut access = Vec::new();
-    if !names.is_empty() {
-        access.push(Access::names(names));
-    }
-    if !addresses.is_empty() {
-        access.push(Access::addresses(addresses));
-    }
-    access
+    Access::of_lists(names, addresses)
 }
 
 /// Everybody but those of a list.

@@ -193,7 +193,7 @@ impl Reader<'_> {
     fn initiators(&mut self, tpg: &Json, target: &mut Target, place: &Place) {
         let attribute = |name: &str| tpg.member("attributes").and_then(|attributes| number(attributes, name));
         let is_open = attribute("generate_node_acls") == Some(1);
-        let has_chap = attribute("authentication") == Some(1);
+        let has_chap = self.has_chap(tpg, &target.name, place);
         let everybody = accounts(tpg, "chap_", ["userid", "password", "mutual_userid", "mutual_password"]);
         let everybody = if everybody.is_empty() {
             accounts(tpg, "", ["userid", "password", "mutual_userid", "mutual_password"])
@@ -254,6 +254,23 @@ impl Reader<'_> {
         if has_chap {
             target.auth = Auth::Chap(accounts);
         }
+    }
+
+    /// Whether CHAP has to be done: that is so unless it is said. An ACL may say otherwise for its initiator (-1 is as the others).
+    fn has_chap(&mut self, tpg: &Json, target: &str, place: &Place) -> bool {
+        let attribute = |object: &Json| number(object.member("attributes")?, "authentication");
+        let of_all = attribute(tpg) != Some(0);
+        let own: Vec<u64> = list(tpg, "node_acls").filter_map(attribute).collect();
+        let has_chap = of_all || own.contains(&1);
+        if own.iter().any(|own| (*own == 1) != of_all) {
+            self.report.changed(
+                place,
+                format_args!(
+                    "target {target}: some of its initiators need CHAP and some do not; from now on all do"
+                ),
+            );
+        }
+        has_chap
     }
 
     /// The LUNs that an initiator has.

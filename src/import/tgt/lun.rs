@@ -154,10 +154,15 @@ fn backing(path: &str, said: &Said, place: &Place, report: &mut Report) -> Optio
     match (said.device_type.as_str(), said.bs_type.as_str()) {
         ("" | "disk", "null") => Some(Backing::Null { bytes: NULL_BYTES }),
         ("cd", "" | "rdwr" | "aio" | "mmc") => {
-            Some(Backing::CdRom { path: (!path.starts_with("NONE:")).then_some(path) })
+            let is_loaded = !path.is_empty() && !path.starts_with("NONE:");
+            Some(Backing::CdRom { path: is_loaded.then_some(path) })
         }
         ("" | "disk", "" | "rdwr" | "aio") if path.starts_with("NONE:") => {
             report.cannot(place, "a removable disk without a medium: load one first");
+            None
+        }
+        ("" | "disk", "" | "rdwr" | "aio") if path.is_empty() => {
+            report.cannot(place, "a disk without a backing store; the LUN was left out");
             None
         }
         ("" | "disk", "" | "rdwr" | "aio") => Some(Backing::File { path, create_bytes: None }),

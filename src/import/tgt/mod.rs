@@ -182,15 +182,5 @@ fn from(value: &str, place: &Place, report: &mut Report) -> Option<String> {
 
 /// tgt lets in who fits either list; without any everybody.
 fn access(names: Vec<String>, addresses: Vec<String>, is_open: bool) -> Vec<Access> {
-    if addresses.iter().any(|address| address == "ANY") || is_open && names.is_empty() {
-        return vec![Access::any()];
-    }
-    let mut access = Vec::new();
-    if !names.is_empty() {
-        access.push(Access::names(names));
-    }
-    if !addresses.is_empty() {
-        access.push(Access::addresses(addresses));
-    }
-    access
+    if is_open && names.is_empty() { vec![Access::any()] } else { Access::of_lists(names, addresses) }
 }

@@ -53,12 +53,14 @@ impl Conn {
         let immediate_bytes = bhs.data_bytes() as usize;
         let (cdb, is_understood) = self.cdb(command, bhs);
         let number = LunNumber::decode(&command.lun);
+        let arrival = cx.session.arrive();
         let place = cx.session.place(number, cx.units);
         let plan = scsi::plan(&cdb, &place);
         let transfer = plan.transfer(&place);
         let unit = place.unit.map(|(view, _)| view.id);
         let block_bytes = place.unit.map_or(1, |(view, _)| plan.wire_bytes(view.block_bytes));
         let mut task = Task::new(self.key, command.itt, command.cmd_sn, cdb, plan, cx.now);
+        task.arrival = arrival;
         task.is_immediate = command.immediate;
         task.attribute = command.attribute;
         task.lun = command.lun;
@@ -87,8 +89,9 @@ impl Conn {
                 task.moves_bytes -= task.moves_bytes % block_bytes;
             }
             if task.outcome.is_none() && task.moves_bytes > 0 && (immediate_bytes > 0 || !command.is_final) {
-                let piece_bytes = task.moves_bytes.min(limits::PIECE_BYTES_MAX);
-                match cx.unsolicited.take(piece_bytes as usize) {
+                let piece_bytes = task.moves_bytes.min(limits::PIECE_BYTES_MAX) as usize;
+                let is_laden = cx.session.is_laden(place.unit.map(|(view, _)| view), piece_bytes);
+                match cx.unsolicited.take(piece_bytes).filter(|_| !is_laden) {
                     Some(buf) => task.piece = Some(Piece { buf, start: 0 }),
                     None => task.outcome = Some(Outcome::of(Status::TaskSetFull)),
                 }

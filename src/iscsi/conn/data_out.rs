@@ -135,7 +135,7 @@ impl Conn {
             }
         }
         match task.phase {
-            Phase::Early | Phase::Queued | Phase::Answered => None,
+            Phase::Early | Phase::Queued | Phase::Paced | Phase::Answered => None,
             Phase::Swallowing => (!task.is_owed_data()).then_some(Request::Settle(key)),
             Phase::Running if task.outcome.is_some() => {
                 (!task.is_owed_data()).then_some(Request::Settle(key))
@@ -161,7 +161,7 @@ impl Conn {
         task.is_damaged = false;
         task.asked_bytes = task.arrived_bytes;
         match task.phase {
-            Phase::Early | Phase::Queued | Phase::Answered => None,
+            Phase::Early | Phase::Queued | Phase::Paced | Phase::Answered => None,
             Phase::Swallowing => Some(Request::Settle(key)),
             Phase::Running if task.outcome.is_some() => Some(Request::Settle(key)),
             Phase::Running => Some(Request::Piece(key)),

@@ -219,6 +219,11 @@ impl Deframer {
         segments.unwrap_or_default()
     }
 
+    /// The header that is collected, of which all is there.
+    pub(super) fn begun(&self) -> &[u8; BHS_BYTES] {
+        self.header.first_chunk().unwrap_or(&[0; BHS_BYTES])
+    }
+
     fn collect(&mut self, upto: usize, input: &mut &[u8]) {
         let bytes = upto.saturating_sub(self.have).min(input.len());
         self.header[self.have..self.have + bytes].copy_from_slice(&input[..bytes]);

@@ -33,6 +33,7 @@ use crate::iscsi::conn::deframe::{Deframer, Payload, Then, To};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::obligation::End;
 use crate::iscsi::params::Params;
+use crate::iscsi::recorder::Recorder;
 use crate::iscsi::session::Session;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Phase, Tasks};
@@ -172,6 +173,7 @@ pub struct Conn {
     rejected: Option<RejectReason>,
     text: other::TextExchange,
     timers: timers::Timers,
+    recorder: Recorder,
 }
 
 impl Conn {
@@ -201,6 +203,7 @@ impl Conn {
             rejected: None,
             text: other::TextExchange::default(),
             timers: timers::Timers::new(now, setup.ask_ns, setup.close_ns),
+            recorder: Recorder::new(),
         }
     }
 
@@ -240,6 +243,16 @@ impl Conn {
         self.is_logged_out
     }
 
+    /// The headers of its last PDUs.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// The same, to be exchanged for an empty one.
+    pub fn recorder_mut(&mut self) -> &mut Recorder {
+        &mut self.recorder
+    }
+
     /// Memory that wants the next received bytes first; may be empty. What comes beyond it goes through
     /// [`Conn::advance`].
     pub fn memory<'a>(&'a mut self, tasks: &'a mut Tasks) -> &'a mut [u8] {
@@ -268,7 +281,15 @@ impl Conn {
                 return Ok(None);
             }
             if !self.deframer.in_payload() {
-                let Some(bhs) = self.deframer.header(input, &self.params)? else { return Ok(None) };
+                let bhs = match self.deframer.header(input, &self.params) {
+                    Ok(Some(bhs)) => bhs,
+                    Ok(None) => return Ok(None),
+                    Err(fatal) => {
+                        // What is wrong with it is what one wants to see.
+                        self.recorder.received(self.deframer.begun(), cx.now);
+                        return Err(fatal);
+                    }
+                };
                 let is_full = !self.may_echo(&bhs);
                 if self.tx.control_count() >= limits::CONTROL_REPLIES_MAX || is_full && !self.has_made_room {
                     // The header stays collected; the next call comes by here again.
@@ -276,6 +297,7 @@ impl Conn {
                     return Ok(Some(Request::Flush));
                 }
                 self.has_made_room = false;
+                self.recorder.received(&bhs.0, cx.now);
                 if (self.retains || !cx.session.is_single()) && self.is_own_stat_sn(&bhs) {
                     self.acknowledged = bhs.exp_stat_sn();
                     self.acknowledge(bhs.exp_stat_sn(), cx);
@@ -359,7 +381,7 @@ impl Conn {
         if bytes > 0 {
             self.timers.sent(cx.now);
         }
-        let sent = self.tx.sent(bytes, batch, cx.tx);
+        let sent = self.tx.sent(bytes, batch, cx.tx, &mut self.recorder, cx.now);
         cx.session.window.end(sent.freed);
         if self.retains {
             self.drop_oldest(cx);
@@ -468,11 +490,12 @@ impl Conn {
         debug_assert!(task.conn == self.key, "a task is ended by its own connection");
         if task.phase != Phase::Answered {
             if task.obligation.is_answered() {
-                cx.session.count(cx.now.since_ns(task.came_at));
+                cx.session.count(task, cx.now);
             }
             if task.is_immediate {
                 self.immediate_count -= 1;
             }
+            cx.tasks.ends(self.session, key, cx.now);
         }
         cx.session.forget(key, cx.tasks);
     }
@@ -500,10 +523,11 @@ impl Conn {
         task.parked = None;
         task.job = None;
         cx.session.answered(task);
-        cx.session.count(cx.now.since_ns(task.came_at));
+        cx.session.count(task, cx.now);
         if task.is_immediate {
             self.immediate_count -= 1;
         }
+        cx.tasks.ends(self.session, key, cx.now);
     }
 
     /// Marks how a task will end; the first failure stays.

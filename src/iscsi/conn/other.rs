@@ -10,6 +10,8 @@ use crate::iscsi::wire::{
     AsyncMessage, Bhs, LogoutRequest, LogoutResponse, NopIn, NopOut, TAG_NONE, TextRequest, TextResponse,
 };
 use crate::limits;
+use crate::scsi::sense::Sense;
+use crate::scsi::view::LunNumber;
 
 /// A text negotiation that takes more than one PDU either way; there is one at a time (RFC 7143 §11.10).
 #[derive(Debug, Default)]
@@ -247,5 +249,22 @@ impl Conn {
             let message = AsyncMessage { lun: [0; 8], event: 1, parameters: [0, 0, seconds] };
             self.push_control(message.encode(), None, StatSn::Consume, cx);
         }
+    }
+
+    /// Whether a SCSI event may be told here: it is told only where that takes nobody's place, as a unit attention tells it anyway.
+    pub fn may_tell_event(&self) -> bool {
+        self.life == Life::Open && self.tx.control_count() < limits::CONTROL_REPLIES_MAX / 2
+    }
+
+    /// RFC 7143 §11.9.1, §11.9.4: tells of something that has happened at a LUN (event 0), if there is a buffer for it. Its sense data
+    /// are in fixed format, whatever commands have: those initiators that look at them look at bytes 12 and 13.
+    pub fn tell_event(&mut self, number: LunNumber, sense: Sense, cx: &mut Cx<'_>) {
+        let mut bytes = [0; limits::SENSE_BYTES_MAX];
+        let count = sense.encode(false, &mut bytes);
+        let Some(mut data) = cx.solicited.take(2 + count) else { return };
+        data[..2].copy_from_slice(&[0, count.to_le_bytes()[0]]);
+        data[2..].copy_from_slice(&bytes[..count]);
+        let message = AsyncMessage { lun: number.encode(), event: 0, parameters: [0; 3] };
+        self.push_control(message.encode(), Some(data), StatSn::Consume, cx);
     }
 }

@@ -166,7 +166,7 @@ impl Conn {
                 task.data_sn = exp_data_sn;
             }
         }
-        if task.phase == Phase::Queued {
+        if matches!(task.phase, Phase::Queued | Phase::Paced) {
             return GoOn::Wait;
         }
         let is_failed = task.outcome.is_some_and(|outcome| outcome.status != crate::scsi::Status::Good);

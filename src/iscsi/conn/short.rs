@@ -33,6 +33,8 @@ pub struct Short<'a> {
     pub bytes: usize,
     /// The data to write; nothing with READ.
     pub data: &'a [u8],
+    /// The header.
+    pub header: &'a [u8; BHS_BYTES],
     /// What is behind the command in the input.
     pub rest: &'a [u8],
     itt: u32,
@@ -64,6 +66,9 @@ impl Conn {
         }
         let number = LunNumber::decode(&command.lun)?;
         let (place, view) = session.quiet_place(number, units)?;
+        if view.pace.is_some() {
+            return None;
+        }
         let (mut extent, access) = scsi::plain(header.last_chunk()?, &place)?;
         extent.fua |= view.is_write_through();
         let expected = command.expected_bytes;
@@ -85,7 +90,16 @@ impl Conn {
             }
             _ => return None,
         };
-        Some(Short { unit: view.id, extent, access, bytes: bytes as usize, data, rest, itt: command.itt })
+        Some(Short {
+            unit: view.id,
+            extent,
+            access,
+            bytes: bytes as usize,
+            data,
+            header,
+            rest,
+            itt: command.itt,
+        })
     }
 
     /// Whether `input` is the beginning of a command, and too little of it to tell whether it may go the short way.
@@ -140,9 +154,10 @@ impl Conn {
     /// data digest, a buffer for them is set aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
     #[inline]
     pub fn answer_short(&mut self, short: &Short<'_>, data: Option<Data>, cx: &mut Cx<'_>) {
+        self.recorder.received(short.header, cx.now);
         cx.session.window.take_due();
         cx.session.grow_window(cx.spare_window);
-        cx.session.count(0);
+        cx.session.count_short(short.access, short.bytes);
         let (itt, status) = (short.itt, Status::Good.code());
         // Each is put together in its place in the queue: to copy it there would take until the data of a WRITE, which were stored
         // a moment ago, have all left the processor.

@@ -188,6 +188,10 @@ impl Conn {
         if task.phase == Phase::Running {
             task.snack_tag = snack.ttt;
             task.again = None;
+            if task.outcome == Some(Outcome::GOOD) && task.ios == 0 && task.moves_bytes > 0 {
+                // All has been sent but its status, which waits for a fence.
+                task.outcome = None;
+            }
             return Ok(task.outcome.is_none().then_some(Request::ReadAnew(key)));
         }
         if !self.tx.retained().is_some_and(|retained| retained.has_response_to(snack.itt)) {

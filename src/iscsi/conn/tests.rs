@@ -7,6 +7,7 @@ use crate::buf::{Class, Pool};
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::error::Fatal;
 use crate::iscsi::negotiate::DEFAULTS;
+use crate::iscsi::params::Params;
 use crate::iscsi::session::{Session, SessionSetup};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Outcome, Tasks};
@@ -43,6 +44,7 @@ macro_rules! cx {
     };
 }
 
+mod kept;
 mod told;
 
 fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {
@@ -54,6 +56,11 @@ fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {
 impl World {
     /// A session with a target whose LUN 0 is a disk of 64 blocks.
     fn new() -> World {
+        World::of(false)
+    }
+
+    /// The same, at error recovery level 1 where answers are kept until they are acknowledged (`retains`).
+    fn of(retains: bool) -> World {
         let mapping = Mapping { number: LunNumber(0), unit: UnitId(0), read_only: false };
         let target = TargetView {
             name: "iqn.2026-11.io.example:t".to_owned(),
@@ -85,10 +92,10 @@ impl World {
             session_key: Key { index: 0, generation: 0 },
             session: SessionId(1),
             nexus: NexusId(1),
-            params: DEFAULTS,
+            params: Params { error_recovery_level: u8::from(retains), ..DEFAULTS },
             stat_sn: Sn(100),
             cid: 0,
-            retains: false,
+            retains,
             ask_ns: 0,
             close_ns: 0,
         };
@@ -101,6 +108,9 @@ impl World {
             attention: Ua::PowerOn,
             owed: Vec::new(),
             is_gated: false,
+            meter: Arc::default(),
+            stages: Arc::default(),
+            pace: None,
         };
         let classes = [
             Class { bytes: 4096, count: 8 },

@@ -63,6 +63,11 @@ impl TmfFunction {
         }
     }
 
+    /// Whether it gives up commands.
+    pub const fn aborts(self) -> bool {
+        self.is_of_many() || matches!(self, TmfFunction::AbortTask | TmfFunction::NexusReset)
+    }
+
     /// Whether it covers commands that it does not name (RFC 7143 §4.2.3.3).
     pub const fn is_of_many(self) -> bool {
         matches!(
@@ -110,6 +115,8 @@ pub struct TmfCall {
     pub ref_cmd_sn: Sn,
     /// CmdSN of the function itself: later commands are not its concern.
     pub cmd_sn: Sn,
+    /// How many commands had come before it: of immediate ones, later ones are not its concern either.
+    pub arrival: u64,
     /// ExpDataSN, for TASK REASSIGN.
     pub exp_data_sn: Sn,
     /// The I bit.
@@ -176,6 +183,7 @@ impl Conn {
             referenced_itt: request.referenced_itt,
             ref_cmd_sn: request.ref_cmd_sn,
             cmd_sn: request.cmd_sn,
+            arrival: cx.session.arrivals(),
             exp_data_sn: request.exp_data_sn,
             is_immediate: request.immediate,
         })))

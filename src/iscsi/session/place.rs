@@ -56,13 +56,23 @@ impl Session {
         self.attentions.iter_mut().for_each(|attentions| attentions.clear(Ua::LunsChanged));
     }
 
-    /// Queues a unit attention at every LUN that leads to `unit`.
-    pub fn attend(&mut self, unit: UnitId, ua: Ua) {
+    /// Queues a unit attention at every LUN that leads to `unit`. The first LUN at which it is news.
+    pub fn attend(&mut self, unit: UnitId, ua: Ua) -> Option<LunNumber> {
+        let mut first = None;
         for (mapping, attentions) in self.target.mappings.iter().zip(&mut self.attentions) {
             if mapping.unit == unit {
+                if !attentions.owes(ua) {
+                    first = first.or(Some(mapping.number));
+                }
                 attentions.push(ua);
             }
         }
+        first
+    }
+
+    /// Whether the nexus has yet to be told of this at some LUN.
+    pub fn owes(&self, ua: Ua) -> bool {
+        self.attentions.iter().any(|attentions| attentions.owes(ua))
     }
 
     /// Puts a new view of the target in place and gives the old one back; what is owed at LUNs that stay is kept.

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::id::UnitId;
-use crate::iscsi::sn::Sn;
+use crate::iscsi::conn::TmfCall;
 use crate::iscsi::task::{Phase, Task, Tasks};
 use crate::scsi::Status;
 use crate::scsi::view::LunNumber;
@@ -10,11 +10,15 @@ use crate::slab::Key;
 
 impl Session {
     /// The next task that the nexus itself gives up: at this LUN, whatever that led to when the task came (at any, where
-    /// none is given), and from before `cmd_sn`. It may have been aborted by another nexus: then it is to end in silence,
+    /// none is given), and from before the function. It may have been aborted by another nexus: then it is to end in silence,
     /// not in TASK ABORTED.
-    pub fn next_of_own(&self, number: Option<LunNumber>, cmd_sn: Sn, tasks: &Tasks) -> Option<Key> {
+    pub fn next_of_own(&self, number: Option<LunNumber>, call: &TmfCall, tasks: &Tasks) -> Option<Key> {
         let is_covered = |task: &Task| {
-            let is_older = task.is_immediate || task.cmd_sn.is_before(cmd_sn);
+            let is_older = match task.is_immediate {
+                // Its CmdSN does not tell: it may be the function's as well.
+                true => task.arrival <= call.arrival,
+                false => task.cmd_sn.is_before(call.cmd_sn),
+            };
             is_older && !task.is_over() && (number.is_none() || task.number == number)
         };
         self.waiting_first(is_covered, tasks)

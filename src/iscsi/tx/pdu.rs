@@ -118,6 +118,12 @@ impl Pdu {
         }
     }
 
+    /// The basic header segment.
+    pub(super) fn header(&self) -> &[u8; wire::BHS_BYTES] {
+        const { assert!(wire::BHS_BYTES <= HEAD_BYTES) };
+        self.head.first_chunk().unwrap_or(&[0; wire::BHS_BYTES])
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.head_bytes + self.data.map_or(0, |(_, _, bytes)| bytes as usize) + self.tail_bytes
     }

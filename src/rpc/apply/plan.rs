@@ -2,7 +2,12 @@
 //!
 //! Things are made first and deleted last, disks last of all: until then everything can be taken back. What cannot be
 //! changed in place is refused; deleting a thing and making it again would end sessions, or lose a RAM disk.
+//!
+//! Nobody is let in to what is not as it is to be yet: what takes away and what asks for a proof comes before what lets in, and what
+//! asks for less, or lets others in, comes after that. A new target of which more is to be set is made such that nobody can prove
+//! who he is, until that is set.
 
+use super::auth::{Proof, SET_AUTH, SET_PORT_AUTH, SWITCHES, Shift, closed, switches};
 use super::things::{Family, Kind, Setter, WITHOUT_EFFECT, is_met, text};
 use super::{Call, Step};
 use crate::rpc::config::Plan;
@@ -38,6 +43,26 @@ impl Setting<'_> {
         (self.setter.method.to_owned(), self.params.clone())
     }
 
+    /// Whether it says the same. A call replaces all that was set of a thing, so what it leaves out counts; what is everybody's has
+    /// defaults that a saved file spells out.
+    fn is_as(&self, there: &Setting<'_>) -> bool {
+        let (Json::Object(wanted), Json::Object(current)) = (self.params, there.params) else {
+            return self.params == there.params;
+        };
+        let is_key = |name: &String| self.setter.key.contains(&name.as_str());
+        let are_met = |one: &[(String, Json)], other: &Json| {
+            one.iter().all(|(name, value)| is_key(name) || is_met(value, other.member(name)))
+        };
+        are_met(wanted, there.params) && (self.setter.of.is_none() || are_met(current, self.params))
+    }
+
+    /// Whether it says which LUNs this initiator group finds.
+    fn is_map_of(&self, thing: &Thing<'_>) -> bool {
+        self.setter.method == SET_LUN_MAP
+            && thing.kind.family == Family::InitiatorGroup
+            && self.key.get(1) == Some(&thing.key)
+    }
+
     fn is_of(&self, thing: &Thing<'_>) -> bool {
         self.setter.of == Some(thing.kind.family) && self.key.first() == Some(&thing.key)
     }
@@ -66,6 +91,7 @@ impl<'a> Parts<'a> {
                     parts.problems.push(format!("{method} without {}: say it, to be found again", kind.key));
                     continue;
                 };
+                let key = kind.thing_key(key);
                 if parts.find(kind.family, &key).is_some() {
                     parts.problems.push(format!("{} {key} is made twice", kind.family.name()));
                 }
@@ -89,6 +115,12 @@ impl<'a> Parts<'a> {
         self.things.iter().find(|thing| thing.kind.family == family && thing.key == key)
     }
 
+    /// Whether more is said of who gets in to a target, and what he finds, than its own call says.
+    fn is_guarded(&self, thing: &Thing<'_>) -> bool {
+        let is_guard = |setting: &&Setting<'_>| matches!(setting.setter.method, SET_LUN_MAP | SET_PORT_AUTH);
+        self.settings.iter().filter(is_guard).any(|setting| setting.is_of(thing))
+    }
+
     fn setting(&self, other: &Setting<'_>) -> Option<&Setting<'a>> {
         let is_same = |one: &&Setting<'_>| one.setter.method == other.setter.method && one.key == other.key;
         self.settings.iter().find(is_same)
@@ -110,6 +142,12 @@ struct Steps {
     unset: Vec<Step>,
     change: Vec<Step>,
     set: Vec<Step>,
+    /// What lets somebody in, or shows more.
+    open: Vec<Step>,
+    /// What asks for less, or shows everything, when those who are not to come have no way any more.
+    loosen: Vec<Step>,
+    /// What can be set when the way to it is there.
+    set_way: Vec<Step>,
     delete: Vec<Step>,
     delete_disks: Vec<Step>,
     problems: Vec<String>,
@@ -120,6 +158,79 @@ impl Steps {
         let back = vec![(back.0.to_owned(), back.1)];
         self.change.push(Step { call: (method.to_owned(), params), back: Some(back) });
     }
+
+    fn open(&mut self, method: &str, params: Json, back: (&str, Json)) {
+        let back = vec![(back.0.to_owned(), back.1)];
+        self.open.push(Step { call: (method.to_owned(), params), back: Some(back) });
+    }
+
+    fn loosen(&mut self, method: &str, params: Json, back: (&str, Json)) {
+        let back = vec![(back.0.to_owned(), back.1)];
+        self.loosen.push(Step { call: (method.to_owned(), params), back: Some(back) });
+    }
+
+    /// Asks for another proof; nobody gets in meanwhile where others are to.
+    fn ask(&mut self, shift: Shift, call: Call, back: Call, close: Call) {
+        let step = |call, back| Step { call, back: Some(vec![back]) };
+        match shift {
+            Shift::Tighter => self.change.push(step(call, back)),
+            Shift::Looser => self.loosen.push(step(call, back)),
+            Shift::Others => {
+                self.change.push(step(close.clone(), back));
+                self.loosen.push(step(call, close));
+            }
+        }
+    }
+
+    /// Makes a target such that nobody gets in, and opens it later.
+    fn create_closed(&mut self, thing: &Thing<'_>) {
+        let (method, params) = thing.create();
+        let closed_params = with_auth(&params, closed);
+        self.create.push(Step { call: (method, closed_params), back: Some(vec![thing.delete()]) });
+        let name = ("name".to_owned(), Json::from(thing.key.as_str()));
+        let with_name = |value: &dyn Fn(&'static str) -> Option<Json>| {
+            Json::Object(std::iter::once(name.clone()).chain(switches(value)).collect())
+        };
+        let open = with_name(&|switch| params.member(switch).cloned());
+        self.loosen(SET_AUTH, open, (SET_AUTH, with_name(&closed)));
+    }
+}
+
+const SET_LUN_MAP: &str = "lunette_target_node_set_lun_map";
+
+/// The parameters with other such switches; those without a value are left out.
+fn with_auth(params: &Json, value: impl Fn(&'static str) -> Option<Json>) -> Json {
+    let Json::Object(members) = params else { return params.clone() };
+    let others = members.iter().filter(|(name, _)| !SWITCHES.contains(&name.as_str())).cloned();
+    Json::Object(others.chain(switches(value)).collect())
+}
+
+/// What has to be proved where a target's port has this setting, or none: then what the target's own call says, or said before.
+fn proof_at(setting: Option<&Setting<'_>>, key: &str, said: [&Parts<'_>; 2]) -> Proof {
+    if let Some(setting) = setting.filter(|setting| !Proof::is_none(setting.params)) {
+        return Proof::of(setting.params);
+    }
+    let value = |switch: &'static str| {
+        let mut targets = said.iter().filter_map(|parts| parts.find(Family::Target, key));
+        targets.find_map(|target| target.params.member(switch)).cloned()
+    };
+    Proof::of(&Json::Object(switches(value)))
+}
+
+/// Sets what has to be proved at a port of a target that is there.
+fn port_auth(
+    old: &Parts<'_>,
+    new: &Parts<'_>,
+    setting: &Setting<'_>,
+    call: Call,
+    back: Call,
+    steps: &mut Steps,
+) {
+    let key = setting.key.first().map(String::as_str).unwrap_or_default();
+    let before = proof_at(old.setting(setting), key, [old, old]);
+    let after = proof_at(new.setting(setting), key, [new, old]);
+    let close = with_auth(setting.params, closed);
+    steps.ask(before.shift_to(&after), call, back, (SET_PORT_AUTH.to_owned(), close));
 }
 
 /// The calls that lead from `current` to `wanted`, each with those that take it back; or all that is in the way.
@@ -143,6 +254,7 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
     }
     for thing in &new.things {
         match old.find(thing.kind.family, &thing.key) {
+            None if new.is_guarded(thing) => steps.create_closed(thing),
             None => {
                 let back = vec![thing.delete()];
                 steps.create.push(Step { call: thing.create(), back: Some(back) });
@@ -152,33 +264,63 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
     }
     for setting in &new.settings {
         let before = old.setting(setting);
-        if before.is_some_and(|before| is_met(setting.params, Some(before.params))) {
+        if before.is_some_and(|before| setting.is_as(before)) {
             continue;
         }
         let back = before.map_or_else(|| setting.setter.back(setting.params), Setting::call);
-        steps.set.push(Step { call: setting.call(), back: Some(vec![back]) });
+        let is_made =
+            |thing: &&Thing<'_>| setting.is_of(thing) && old.find(thing.kind.family, &thing.key).is_none();
+        let stage = match setting.setter.method {
+            // It lets in, where the target itself is still closed.
+            SET_PORT_AUTH if new.things.iter().any(|thing| is_made(&thing)) => &mut steps.open,
+            SET_PORT_AUTH => {
+                port_auth(&old, &new, setting, setting.call(), back, &mut steps);
+                continue;
+            }
+            _ if setting.setter.needs_way => &mut steps.set_way,
+            _ => &mut steps.set,
+        };
+        stage.push(Step { call: setting.call(), back: Some(vec![back]) });
     }
     let goes = |thing: &Thing<'_>| new.find(thing.kind.family, &thing.key).is_none();
     for setting in old.settings.iter().filter(|setting| new.setting(setting).is_none()) {
         // It goes with its thing, or stays to be said in the file.
-        if !old.things.iter().any(|thing| goes(thing) && setting.is_of(thing)) {
-            let call = setting.setter.back(setting.params);
-            let stage = if setting.setter.needs_way { &mut steps.unset } else { &mut steps.set };
-            stage.push(Step { call, back: Some(vec![setting.call()]) });
+        if old.things.iter().any(|thing| goes(thing) && (setting.is_of(thing) || setting.is_map_of(thing))) {
+            continue;
         }
+        let call = setting.setter.back(setting.params);
+        let stage = match setting.setter.method {
+            SET_PORT_AUTH => {
+                port_auth(&old, &new, setting, call, setting.call(), &mut steps);
+                continue;
+            }
+            // Without it the group finds everybody's LUNs.
+            SET_LUN_MAP => &mut steps.loosen,
+            _ if setting.setter.needs_way => &mut steps.unset,
+            _ => &mut steps.set,
+        };
+        stage.push(Step { call, back: Some(vec![setting.call()]) });
     }
     for thing in old.things.iter().rev().filter(|thing| goes(thing)) {
         if thing.kind.family == Family::Bdev {
             steps.delete_disks.push(Step { call: thing.delete(), back: None });
         } else {
-            let settings = old.settings.iter().filter(|setting| setting.is_of(thing)).map(Setting::call);
+            // Targets go before initiator groups and come back with their LUN maps, after the groups.
+            let target_stays = |setting: &Setting<'_>| {
+                !old.things.iter().any(|target| goes(target) && setting.is_of(target))
+            };
+            let is_lost = |setting: &&Setting<'_>| {
+                setting.is_of(thing) || (setting.is_map_of(thing) && target_stays(setting))
+            };
+            let settings = old.settings.iter().filter(is_lost).map(Setting::call);
             let back = std::iter::once(thing.create()).chain(settings).collect();
             steps.delete.push(Step { call: thing.delete(), back: Some(back) });
         }
     }
-    let Steps { create, unset, change, set, delete, delete_disks, problems } = steps;
+    let Steps { create, unset, change, set, open, loosen, set_way, delete, delete_disks, problems } = steps;
     if problems.is_empty() {
-        Ok([create, unset, change, set, delete, delete_disks].into_iter().flatten().collect())
+        let all = [create, unset, change, set, open, loosen, set_way, delete, delete_disks];
+        Ok(all.into_iter().flatten().collect())
     } else {
         Err(problems)
     }
@@ -196,7 +338,9 @@ fn change(there: &Thing<'_>, wanted: &Thing<'_>, steps: &mut Steps) {
         return;
     }
     let changed_here: &[&str] = match family {
-        Family::Bdev | Family::PortalGroup => &[],
+        // What was there when a file was written.
+        Family::Bdev => &["lunette_namespaces"],
+        Family::PortalGroup => &[],
         Family::InitiatorGroup => &["initiators", "netmasks"],
         Family::AuthGroup => &["secrets"],
         Family::Target => &TARGET_CHANGES,
@@ -245,10 +389,11 @@ fn initiators(there: &Json, wanted: &Json, steps: &mut Steps) {
         };
         let (add, remove) =
             ("iscsi_initiator_group_add_initiators", "iscsi_initiator_group_remove_initiators");
-        for (first, second, elements) in [(remove, add, &is[alike..]), (add, remove, &is_to_be[alike..])] {
-            if !elements.is_empty() {
-                steps.change(first, of(elements), (second, of(elements)));
-            }
+        if let gone @ [_, ..] = &is[alike..] {
+            steps.change(remove, of(gone), (add, of(gone)));
+        }
+        if let new @ [_, ..] = &is_to_be[alike..] {
+            steps.open(add, of(new), (remove, of(new)));
         }
     }
 }
@@ -270,7 +415,7 @@ fn secrets(there: &Json, wanted: &Json, steps: &mut Steps) {
         steps.change(remove, user(account), (add, with_tag(account)));
     }
     for account in is_to_be.iter().filter(|account| !is.contains(account)) {
-        steps.change(add, with_tag(account), (remove, user(account)));
+        steps.loosen(add, with_tag(account), (remove, user(account)));
     }
 }
 
@@ -283,6 +428,8 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
         let more = more.into_iter().map(|(name, value)| (name.to_owned(), value));
         Json::Object(std::iter::once(("name".to_owned(), there.key.as_str().into())).chain(more).collect())
     };
+    // LUNs come when who finds them is who is to.
+    let mut shown = Vec::new();
     if let (Some(is), Some(is_to_be)) = (elements(there.params, "luns"), elements(wanted, "luns")) {
         let (is, is_to_be) = (luns(is), luns(is_to_be));
         let add = |(number, bdev): &(u64, String)| {
@@ -298,10 +445,7 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
             let (method, params) = remove(lun);
             steps.change(method, params, add(lun));
         }
-        for lun in is_to_be.iter().filter(|lun| !is.contains(lun)) {
-            let (method, params) = add(lun);
-            steps.change(method, params, remove(lun));
-        }
+        shown.extend(is_to_be.iter().filter(|lun| !is.contains(lun)).map(|lun| (add(lun), remove(lun))));
     }
     if let (Some(is), Some(is_to_be)) = (elements(there.params, "pg_ig_maps"), elements(wanted, "pg_ig_maps"))
     {
@@ -314,21 +458,26 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
         for (first, second, maps) in [(add, remove, maps(is_to_be, is)), (remove, add, maps(is, is_to_be))] {
             if !maps.is_empty() {
                 let params = named(vec![("pg_ig_maps", Json::Array(maps))]);
-                steps.change(first, params.clone(), (second, params));
+                steps.open(first, params.clone(), (second, params));
             }
         }
     }
-    let switches = ["disable_chap", "require_chap", "mutual_chap", "chap_group"];
+    for ((method, params), back) in shown {
+        steps.open(method, params, back);
+    }
     let differs =
         |name: &&str| wanted.member(name).is_some_and(|value| !is_met(value, there.params.member(name)));
-    if switches.iter().any(differs) {
+    if SWITCHES.iter().any(differs) {
         let of = |first: &Json, second: &Json| {
             let value =
                 |&name: &&'static str| Some((name, first.member(name).or(second.member(name))?.clone()));
-            named(switches.iter().filter_map(value).collect())
+            named(SWITCHES.iter().filter_map(value).collect())
         };
-        let method = "iscsi_target_node_set_auth";
-        steps.change(method, of(wanted, there.params), (method, of(there.params, there.params)));
+        let (before, after) = (of(there.params, there.params), of(wanted, there.params));
+        let shift = Proof::of(&before).shift_to(&Proof::of(&after));
+        let [after, before, close] = [after, before, with_auth(&named(Vec::new()), closed)]
+            .map(|params| (SET_AUTH.to_owned(), params));
+        steps.ask(shift, after, before, close);
     }
 }
 

@@ -49,12 +49,21 @@ impl Kind {
         KINDS.iter().find(|kind| kind.create == method)
     }
 
+    /// What the thing that is made of `key` is called among those of its family: not as what it is made of.
+    pub(super) fn thing_key(&self, key: String) -> String {
+        match self.key {
+            "base_name" => format!("EE_{key}"),
+            "base_bdev" => format!("{key}p*"),
+            _ => key,
+        }
+    }
+
     /// What deletes the thing that `params` made.
     pub(super) fn delete(&self, params: &Json) -> Call {
         let key = params.member(self.key).cloned().unwrap_or(Json::Null);
         // SPDK names what this call makes by what it is made of.
         let key = if self.key == "base_name" { format!("EE_{}", text(&key)).into() } else { key };
-        let name = if self.key == "tag" { "tag" } else { "name" };
+        let name = if self.key == "tag" || self.key == "base_bdev" { self.key } else { "name" };
         (self.delete.to_owned(), Json::Object(vec![(name.to_owned(), key)]))
     }
 }
@@ -67,6 +76,8 @@ const KINDS: &[Kind] = &[
     Kind::bdev("bdev_passthru_create", "bdev_passthru_delete"),
     Kind::bdev("bdev_delay_create", "bdev_delay_delete"),
     Kind { create: "bdev_error_create", family: Family::Bdev, key: "base_name", delete: "bdev_error_delete" },
+    Kind::bdev("bdev_raid_create", "bdev_raid_delete"),
+    Kind { create: "bdev_split_create", family: Family::Bdev, key: "base_bdev", delete: "bdev_split_delete" },
     Kind::bdev("bdev_nvme_attach_controller", "bdev_nvme_detach_controller"),
     Kind::bdev("lunette_cdrom_create", "lunette_cdrom_delete"),
     Kind::bdev("lunette_sg_create", "lunette_sg_delete"),
@@ -96,6 +107,25 @@ pub(super) struct Setter {
 }
 
 impl Setter {
+    /// Of the daemon itself.
+    const fn of_all(method: &'static str, back: fn() -> Json) -> Setter {
+        Setter { method, key: &[], of: None, needs_way: false, back }
+    }
+
+    /// Of a thing, which the first parameter of `key` names.
+    const fn of(
+        method: &'static str,
+        family: Family,
+        key: &'static [&'static str],
+        back: fn() -> Json,
+    ) -> Setter {
+        Setter { method, key, of: Some(family), needs_way: false, back }
+    }
+
+    const fn on_a_way(self) -> Setter {
+        Setter { needs_way: true, ..self }
+    }
+
     pub(super) fn find(method: &str) -> Option<&'static Setter> {
         SETTERS.iter().find(|setter| setter.method == method)
     }
@@ -114,83 +144,50 @@ impl Setter {
 }
 
 const SETTERS: &[Setter] = &[
+    Setter::of_all("bdev_nvme_set_hotplug", || object! { "enable": false }),
+    Setter::of_all("lunette_slow_io_set_options", || object! { "threshold_ms": 0u64 }),
+    Setter::of_all("lunette_recorder_set_options", || object! {}),
+    Setter::of("bdev_enable_histogram", Family::Bdev, &["name"], || object! { "enable": false }),
+    Setter::of_all("lunette_isns_set_server", || object! {}),
+    Setter::of("lunette_bdev_set_identity", Family::Bdev, &["name"], || object! {}),
+    Setter::of("lunette_bdev_set_alua", Family::Bdev, &["name"], || object! { "explicit": false }),
+    Setter::of("iscsi_portal_group_set_auth", Family::PortalGroup, &["tag"], || object! {}),
+    Setter::of("iscsi_enable_histogram", Family::Target, &["name"], || object! { "enable": false }),
+    Setter::of("iscsi_target_node_set_redirect", Family::Target, &["name", "pg_tag"], || object! {})
+        .on_a_way(),
+    Setter::of("lunette_target_node_set_lun_map", Family::Target, &["name", "ig_tag"], || object! {}),
+    Setter::of("lunette_target_node_set_port_group", Family::Target, &["name", "pg_tag"], || object! {})
+        .on_a_way(),
+    Setter::of(
+        "lunette_target_node_set_portal_group_auth",
+        Family::Target,
+        &["name", "pg_tag"],
+        || object! {},
+    ),
+    Setter::of(
+        "lunette_target_node_set_alua_state",
+        Family::Target,
+        &["name", "pg_tag", "lun_id", "bdev_name"],
+        || object! { "state": "active_optimized", "preferred": false },
+    )
+    .on_a_way(),
+    Setter::of("bdev_set_qos_limit", Family::Bdev, &["name"], || {
+        object! {
+            "rw_ios_per_sec": 0u64,
+            "rw_mbytes_per_sec": 0u64,
+            "r_mbytes_per_sec": 0u64,
+            "w_mbytes_per_sec": 0u64,
+            "guaranteed_ios_per_sec": 0u64,
+            "guaranteed_mbytes_per_sec": 0u64,
+            "burst_ms": 10u64,
+        }
+    }),
     Setter {
-        method: "bdev_nvme_set_hotplug",
-        key: &[],
+        method: "lunette_initiator_set_qos_limit",
+        key: &["initiator"],
         of: None,
         needs_way: false,
-        back: || object! { "enable": false },
-    },
-    Setter { method: "lunette_isns_set_server", key: &[], of: None, needs_way: false, back: || object! {} },
-    Setter {
-        method: "lunette_bdev_set_identity",
-        key: &["name"],
-        of: Some(Family::Bdev),
-        needs_way: false,
         back: || object! {},
-    },
-    Setter {
-        method: "lunette_bdev_set_alua",
-        key: &["name"],
-        of: Some(Family::Bdev),
-        needs_way: false,
-        back: || object! { "explicit": false },
-    },
-    Setter {
-        method: "iscsi_portal_group_set_auth",
-        key: &["tag"],
-        of: Some(Family::PortalGroup),
-        needs_way: false,
-        back: || object! {},
-    },
-    Setter {
-        method: "iscsi_enable_histogram",
-        key: &["name"],
-        of: Some(Family::Target),
-        needs_way: false,
-        back: || object! { "enable": false },
-    },
-    Setter {
-        method: "iscsi_target_node_set_redirect",
-        key: &["name", "pg_tag"],
-        of: Some(Family::Target),
-        needs_way: true,
-        back: || object! {},
-    },
-    Setter {
-        method: "lunette_target_node_set_lun_map",
-        key: &["name", "ig_tag"],
-        of: Some(Family::Target),
-        needs_way: false,
-        back: || object! {},
-    },
-    Setter {
-        method: "lunette_target_node_set_port_group",
-        key: &["name", "pg_tag"],
-        of: Some(Family::Target),
-        needs_way: true,
-        back: || object! {},
-    },
-    Setter {
-        method: "lunette_target_node_set_port_group",
-        key: &["name", "pg_tag"],
-        of: Some(Family::Target),
-        needs_way: true,
-        back: || object! {},
-    },
-    Setter {
-        method: "lunette_target_node_set_portal_group_auth",
-        key: &["name", "pg_tag"],
-        of: Some(Family::Target),
-        needs_way: false,
-        back: || object! {},
-    },
-    Setter {
-        method: "lunette_target_node_set_alua_state",
-        key: &["name", "pg_tag", "lun_id", "bdev_name"],
-        of: Some(Family::Target),
-        needs_way: true,
-        back: || object! { "state": "active_optimized", "preferred": false },
     },
 ];
 

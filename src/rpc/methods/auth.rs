@@ -1,5 +1,8 @@
 //! Authentication groups: the accounts that initiators may use, and what discovery sessions have to prove.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use super::{Method, Outcome, iscsi_fault, method};
 use crate::control::auth::{Auth, AuthGroup, Chap};
 use crate::control::error::ChangeError;
@@ -9,6 +12,7 @@ use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
+use crate::rpc::secrets::{Origin, Origins, Sealed};
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -55,11 +59,20 @@ params! {
         /// The initiator's user name.
         user: String,
         /// Its secret.
-        secret: String,
+        secret: Option<String>,
         /// The target's user name, for mutual CHAP.
         muser: Option<String>,
         /// The target's secret.
         msecret: Option<String>,
+        /// A file that has the secret, instead: absolute, and nobody's but its owner's and his group's. It is read when the call is made,
+        /// and what is saved names it.
+        lunette_secret_file: Option<PathBuf>,
+        /// A credential of the systemd unit (LoadCredential=) that has the secret, instead.
+        lunette_secret_credential: Option<String>,
+        /// A file that has the target's secret.
+        lunette_msecret_file: Option<PathBuf>,
+        /// A credential that has the target's secret.
+        lunette_msecret_credential: Option<String>,
     }
 }
 
@@ -89,11 +102,20 @@ params! {
         /// The initiator's user name.
         user: String,
         /// Its secret: 12 to 16 bytes work with every initiator.
-        secret: String,
+        secret: Option<String>,
         /// The target's user name, for mutual CHAP.
         muser: Option<String>,
         /// The target's secret; not the initiator's.
         msecret: Option<String>,
+        /// A file that has the secret, instead: absolute, and nobody's but its owner's and his group's. It is read when the call is made,
+        /// and what is saved names it.
+        lunette_secret_file: Option<PathBuf>,
+        /// A credential of the systemd unit (LoadCredential=) that has the secret, instead.
+        lunette_secret_credential: Option<String>,
+        /// A file that has the target's secret.
+        lunette_msecret_file: Option<PathBuf>,
+        /// A credential that has the target's secret.
+        lunette_msecret_credential: Option<String>,
     }
 }
 
@@ -121,19 +143,47 @@ params! {
     }
 }
 
-/// An account of what was given.
-fn account(params: SecretParams) -> Result<Account, Fault> {
-    let SecretParams { user, secret, muser, msecret } = params;
-    let target = match (muser, msecret) {
-        (None, None) => None,
-        (Some(name), Some(secret)) => Some(Credential { name, secret: Secret(secret.into_bytes()) }),
+/// A secret that is said or named, of this user; and where it is, if it is named. None where nothing is given.
+fn secret(
+    user: &str,
+    said: Option<String>,
+    file: Option<PathBuf>,
+    credential: Option<String>,
+) -> Result<Option<(Secret, Option<Origin>)>, Fault> {
+    let origin = match (said, file, credential) {
+        (None, None, None) => return Ok(None),
+        (Some(said), None, None) => return Ok(Some((Secret(said.into_bytes()), None))),
+        (None, Some(path), None) => Origin::File(path),
+        (None, None, Some(name)) => Origin::Credential(name),
+        _ => return Err(Fault::params(format_args!("the secret of {user:?} is given in more than one way"))),
+    };
+    let secret = origin.read().map_err(|why| Fault::params(format_args!("the secret of {user:?}: {why}")))?;
+    Ok(Some((secret, Some(origin))))
+}
+
+/// An account of what was given, and where its secrets are.
+fn account(params: SecretParams) -> Result<(Account, Origins), Fault> {
+    let user = params.user;
+    let initiator =
+        secret(&user, params.secret, params.lunette_secret_file, params.lunette_secret_credential)?;
+    let Some((own, own_origin)) = initiator else {
+        return Err(Fault::params(format_args!(
+            "secret of {user:?}: it is missing; it is said, or named by lunette_secret_file or lunette_secret_credential"
+        )));
+    };
+    let target =
+        secret(&user, params.msecret, params.lunette_msecret_file, params.lunette_msecret_credential)?;
+    let (target, target_origin) = match (params.muser, target) {
+        (None, None) => (None, None),
+        (Some(name), Some((secret, origin))) => (Some(Credential { name, secret }), origin),
         _ => {
             return Err(Fault::params(format_args!(
                 "muser and msecret of {user:?}: one is given without the other"
             )));
         }
     };
-    Ok(Account { initiator: Credential { name: user, secret: Secret(secret.into_bytes()) }, target })
+    let account = Account { initiator: Credential { name: user, secret: own }, target };
+    Ok((account, [own_origin, target_origin]))
 }
 
 fn answer(result: Result<(), ChangeError>) -> Outcome {
@@ -141,9 +191,16 @@ fn answer(result: Result<(), ChangeError>) -> Outcome {
 }
 
 fn create_auth_group(context: &Context, params: CreateAuthGroup) -> Outcome {
-    let accounts = params.secrets.into_iter().map(account).collect::<Result<Vec<_>, _>>()?;
-    let group = AuthGroup { tag: params.tag, accounts };
-    answer(context.control(|control, _| control.create_auth_group(group))?)
+    let given = params.secrets.into_iter().map(account).collect::<Result<Vec<_>, _>>()?;
+    let (accounts, origins): (Vec<Account>, Vec<Origins>) = given.into_iter().unzip();
+    let users: Vec<String> = accounts.iter().map(|account| account.initiator.name.clone()).collect();
+    let (tag, sealed) = (params.tag, Arc::clone(&context.sealed));
+    answer(context.control(move |control, _| {
+        control.create_auth_group(AuthGroup { tag, accounts })?;
+        // In the same turn: what is saved from the next on does not say what is only named.
+        users.into_iter().zip(origins).for_each(|(user, origins)| sealed.set(tag, user, origins));
+        Ok(())
+    })?)
 }
 
 fn delete_auth_group(context: &Context, AuthGroupTag { tag }: AuthGroupTag) -> Outcome {
@@ -151,9 +208,23 @@ fn delete_auth_group(context: &Context, AuthGroupTag { tag }: AuthGroupTag) -> O
 }
 
 fn add_secret(context: &Context, params: AddSecret) -> Outcome {
-    let AddSecret { tag, user, secret, muser, msecret } = params;
-    let account = account(SecretParams { user, secret, muser, msecret })?;
-    answer(context.control(move |control, _| control.add_account(tag, account))?)
+    let (tag, sealed) = (params.tag, Arc::clone(&context.sealed));
+    let (account, origins) = account(SecretParams {
+        user: params.user,
+        secret: params.secret,
+        muser: params.muser,
+        msecret: params.msecret,
+        lunette_secret_file: params.lunette_secret_file,
+        lunette_secret_credential: params.lunette_secret_credential,
+        lunette_msecret_file: params.lunette_msecret_file,
+        lunette_msecret_credential: params.lunette_msecret_credential,
+    })?;
+    let user = account.initiator.name.clone();
+    answer(context.control(move |control, _| {
+        control.add_account(tag, account)?;
+        sealed.set(tag, user, origins);
+        Ok(())
+    })?)
 }
 
 fn remove_secret(context: &Context, RemoveSecret { tag, user }: RemoveSecret) -> Outcome {
@@ -171,18 +242,29 @@ fn set_discovery_auth(context: &Context, params: SetDiscoveryAuth) -> Outcome {
 }
 
 fn get_auth_groups(context: &Context, _: Nothing) -> Outcome {
-    context.control(|control, _| control.auth_groups().map(describe).collect::<Json>())
+    let sealed = Arc::clone(&context.sealed);
+    context.control(move |control, _| {
+        control.auth_groups().map(|group| describe(group, &sealed)).collect::<Json>()
+    })
 }
 
-/// As the call takes it.
-pub(in crate::rpc) fn describe(group: &AuthGroup) -> Json {
-    let text = |secret: &Secret| String::from_utf8_lossy(&secret.0).into_owned();
+/// As the call takes it: secrets that were named are named.
+pub(in crate::rpc) fn describe(group: &AuthGroup, sealed: &Sealed) -> Json {
+    let push = |json: &mut Json, name: &str, secret: &Secret, origin: Option<Origin>| match origin {
+        None => json.push(name, String::from_utf8_lossy(&secret.0).into_owned()),
+        Some(Origin::File(path)) => {
+            json.push(&format!("lunette_{name}_file"), path.to_string_lossy().into_owned());
+        }
+        Some(Origin::Credential(credential)) => json.push(&format!("lunette_{name}_credential"), credential),
+    };
     let account = |account: &Account| {
         let Account { initiator, target } = account;
-        let mut secret = object! { "user": &initiator.name, "secret": text(&initiator.secret) };
+        let [own, of_target] = sealed.of(group.tag, &initiator.name);
+        let mut secret = object! { "user": &initiator.name };
+        push(&mut secret, "secret", &initiator.secret, own);
         if let Some(target) = target {
             secret.push("muser", &target.name);
-            secret.push("msecret", text(&target.secret));
+            push(&mut secret, "msecret", &target.secret, of_target);
         }
         secret
     };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Method, Outcome, method};
+use super::{Method, Outcome, method, qos, raid};
 use crate::bdev::Info;
 use crate::control::Control;
 use crate::control::registry::Entry;
@@ -11,7 +11,7 @@ use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
-use crate::rpc::recipes::Recipe;
+use crate::rpc::recipes::{RAID, Recipe, SPLIT};
 use crate::rpc::types::Uuid;
 use crate::scsi::view::Medium;
 
@@ -87,12 +87,7 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
         "preferred_unmap_alignment": blocks_of_physical,
         "preferred_unmap_granularity": blocks_of_physical,
         "uuid": Uuid(info.uuid).to_string(),
-        "assigned_rate_limits": object! {
-            "rw_ios_per_sec": 0u64,
-            "rw_mbytes_per_sec": 0u64,
-            "r_mbytes_per_sec": 0u64,
-            "w_mbytes_per_sec": 0u64,
-        },
+        "assigned_rate_limits": qos::ceilings(&entry.limits()),
         "claimed": is_claimed,
     };
     if is_claimed {
@@ -105,7 +100,14 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     }
     members.push("zoned", false);
     members.push("supported_io_types", io_types(&info));
-    members.push("driver_specific", driver_specific(&recipe));
+    let specific = match recipe.method() {
+        RAID => object! { "raid": raid::describe(control, entry) },
+        _ => driver_specific(&recipe, &entry.name),
+    };
+    members.push("driver_specific", specific);
+    if let Some(qos) = qos::beyond(&entry.limits()) {
+        members.push("lunette_qos", qos);
+    }
     if let Some((medium, preventers)) = control.tray(&entry.name) {
         let medium = match medium {
             Medium::Ejected => "out",
@@ -146,7 +148,7 @@ fn io_types(info: &Info) -> Json {
 }
 
 /// What SPDK shows of a bdev of its kind: most of the parameters that it was made with.
-fn driver_specific(recipe: &Recipe) -> Json {
+fn driver_specific(recipe: &Recipe, name: &str) -> Json {
     let param = |name| recipe.param(name).cloned().unwrap_or(Json::Null);
     let shown = |names: &[&'static str]| {
         Json::Object(names.iter().map(|&name| (name.to_owned(), param(name))).collect())
@@ -163,6 +165,16 @@ fn driver_specific(recipe: &Recipe) -> Json {
         "bdev_delay_create" => ("delay", shown(DELAY)),
         "bdev_passthru_create" => ("passthru", shown(&["name", "base_bdev_name"])),
         "bdev_error_create" => ("error_disk", object! { "base_bdev": param("base_name") }),
+        SPLIT => {
+            // Parts are numbered, and all have the same size.
+            let index = name.rsplit('p').next().and_then(|number| number.parse::<u64>().ok());
+            let blocks = match recipe.param("lunette_split_blocks") {
+                Some(Json::Unsigned(blocks)) => *blocks,
+                _ => 0,
+            };
+            let offset = index.unwrap_or_default().saturating_mul(blocks);
+            ("split", object! { "base_bdev": param("base_bdev"), "offset_blocks": offset })
+        }
         "bdev_aio_create" => ("aio", shown(&["filename", "readonly"])),
         "bdev_uring_create" => ("uring", shown(&["filename"])),
         _ => return Json::Object(Vec::new()),

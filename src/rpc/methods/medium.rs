@@ -110,7 +110,7 @@ fn exchange(context: &Context, name: &str, path: &Path, is_forced: bool) -> Outc
         Err(error) => return Err(bdev_fault(&error)),
     };
     if is_out {
-        drive.change_medium(disc.map(|disc| disc as Arc<dyn Bdev>));
+        drive.change_medium(Some(disc));
     }
     let (wanted, recipe) = (name.to_owned(), recipes::cdrom(&drive.info(), Some(path)));
     let loaded = context.control_and_wait(move |control, _, done| {
@@ -142,7 +142,7 @@ fn create(context: &Context, params: Create) -> Outcome {
     let Create { name, filename, uuid } = params;
     context.check_free(&name)?;
     let disc = match &filename {
-        Some(path) => open_disc(context, &name, path)?,
+        Some(path) => Some(open_disc(context, &name, path)?),
         None => None,
     };
     let Uuid(uuid) = uuid.unwrap_or_else(Uuid::random);
@@ -157,8 +157,8 @@ fn create(context: &Context, params: Create) -> Outcome {
     context.register(made).map(Json::from)
 }
 
-/// None where the file is missing and a configuration is loaded: the drive is empty then.
-fn open_disc(context: &Context, name: &str, path: &Path) -> Result<Option<Arc<FileDisk>>, Fault> {
+/// Where the file is missing and a configuration is loaded, it is looked for, and the drive is empty until it is there.
+fn open_disc(context: &Context, name: &str, path: &Path) -> Result<Arc<FileDisk>, Fault> {
     if !path.is_absolute() {
         return Err(Fault::errno(Errno::INVAL, format_args!("filename: {} is not absolute", path.display())));
     }
@@ -173,12 +173,16 @@ fn open_disc(context: &Context, name: &str, path: &Path) -> Result<Option<Arc<Fi
     };
     let disc = Arc::new(FileDisk::new(recipe).map_err(|error| fault(&error))?);
     match disc.open_aside().map_err(|error| fault(&error))?.wait(LOAD_PATIENCE) {
-        Some(Ok(())) => Ok(Some(disc)),
+        Some(Ok(())) => Ok(disc),
         Some(Err(error @ OpenError::Missing(_))) if context.is_loading() => {
             tracing::warn!(bdev = name, %error, "the drive is empty");
-            Ok(None)
+            Ok(disc)
         }
         Some(Err(error)) => Err(fault(&error)),
+        None if context.is_loading() => {
+            tracing::warn!(bdev = name, "opening its disc takes long: the drive is empty until that is done");
+            Ok(disc)
+        }
         None => {
             Err(Fault::errno(Errno::TIMEDOUT, format_args!("{} does not open within 10 s", path.display())))
         }

@@ -14,20 +14,30 @@ mod log;
 mod lunette;
 mod medium;
 mod memory;
-mod nvme;
+mod notify;
+pub(super) mod nvme;
 pub(super) mod options;
 mod path;
 pub(super) mod portal;
+pub(super) mod qos;
+mod raid;
+mod recorder;
+mod schema;
 mod sg;
 mod spdk;
+mod split;
 pub(super) mod target;
+mod threads;
+pub(super) mod times;
+mod trace;
 pub(super) mod unit;
+mod watch;
 mod wrapper;
 
 use super::context::{Context, Stage};
 use super::fault::Fault;
 use super::json::Json;
-use super::params::Field;
+use super::params::{self, Field};
 use crate::control::error::ChangeError;
 
 /// How a call ends.
@@ -63,6 +73,8 @@ pub struct Method {
     pub when: When,
     /// Its parameters.
     pub fields: &'static [Field],
+    /// Whether other parameters are overlooked.
+    pub is_open: bool,
     /// What it does.
     pub about: &'static str,
     /// Reads the parameters and says what is wrong with them.
@@ -71,6 +83,11 @@ pub struct Method {
 }
 
 impl Method {
+    /// The JSON schema of its parameters.
+    pub fn schema(&self) -> Json {
+        params::schema(self.fields, self.is_open)
+    }
+
     /// It only tells. Names say so: any other may have changed what a configuration holds.
     pub fn is_reading(&self) -> bool {
         self.name.split('_').any(|word| word == "get")
@@ -84,6 +101,7 @@ macro_rules! method {
             name: $name,
             when: $crate::rpc::methods::When::$when,
             fields: <$params as $crate::rpc::params::Params>::FIELDS,
+            is_open: <$params as $crate::rpc::params::Params>::IS_OPEN,
             about: $about,
             check: |params| $crate::rpc::params::read::<$params>(params).map(drop),
             run: |context, params| $handler(context, $crate::rpc::params::read::<$params>(params)?),
@@ -95,15 +113,22 @@ use method;
 /// The families, each with its rows.
 const FAMILIES: &[&[Method]] = &[
     framework::METHODS,
+    schema::METHODS,
+    threads::METHODS,
+    notify::METHODS,
     log::METHODS,
+    trace::METHODS,
     bdev::METHODS,
     iostat::METHODS,
+    times::METHODS,
     memory::METHODS,
     file::METHODS,
     nvme::METHODS,
     medium::METHODS,
     sg::METHODS,
     wrapper::METHODS,
+    split::METHODS,
+    raid::METHODS,
     options::METHODS,
     portal::METHODS,
     initiator::METHODS,
@@ -111,11 +136,15 @@ const FAMILIES: &[&[Method]] = &[
     target::METHODS,
     path::METHODS,
     unit::METHODS,
+    qos::METHODS,
     histogram::METHODS,
     connection::METHODS,
+    watch::METHODS,
+    recorder::METHODS,
     isns::METHODS,
     lunette::METHODS,
     spdk::METHODS,
+    spdk::KNOBS,
 ];
 
 /// Every method.
@@ -158,7 +187,7 @@ pub fn check(name: &str, params: Json) -> Result<When, Fault> {
 
 /// Whether a call of this name is taken and without effect.
 pub(super) fn is_knob(name: &str) -> bool {
-    spdk::METHODS.iter().any(|knob| knob.name == name)
+    spdk::KNOBS.iter().any(|knob| knob.name == name)
 }
 
 /// The method of this name.

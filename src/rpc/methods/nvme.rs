@@ -10,17 +10,19 @@ use crate::bdev::nvme::controller::logs::ErrorEntry;
 use crate::bdev::nvme::controller::shared::{Answer, Life, Options, Order, Query};
 use crate::bdev::nvme::pci;
 use crate::bdev::nvme::pci::device::Address;
+use crate::bdev::nvme::seat::Vacancy;
 use crate::bdev::nvme::tcp::pdu::Digests;
 use crate::bdev::nvme::tcp::transport::{self as tcp, TcpTransport};
 use crate::bdev::nvme::transport::Transport;
 use crate::rpc::context::Context;
+use crate::rpc::devices;
 use crate::rpc::fault::Fault;
 use crate::rpc::hotplug;
 use crate::rpc::json::{Json, object};
-use crate::rpc::nvme::{Attached, ToAttach};
-use crate::rpc::params::params;
+use crate::rpc::nvme::{Attached, Reach, ToAttach};
+use crate::rpc::params::{self, params};
 use crate::rpc::recipes::recipe;
-use crate::rpc::types::Ignored;
+use crate::rpc::types::{Ignored, Uuid};
 use crate::time::SECOND_NS;
 
 pub(super) const METHODS: &[Method] = &[
@@ -59,7 +61,7 @@ pub(super) const METHODS: &[Method] = &[
         SetHotplug,
         set_hotplug,
         "Has NVMe controllers attached by themselves that are handed over (scripts/setup.sh bind), as HotInNvme0 and so on; one that \
-         was pulled out and came back gets its old name, not its LUNs. What was detached is left alone."
+         was pulled out and came back gets its old name and LUNs, whether this is on or not. What was detached is left alone."
     ),
     method!(
         "lunette_nvme_get_errors",
@@ -132,6 +134,20 @@ params! {
         hostsvcid: Ignored,
         /// A command that was not completed after so many seconds is aborted, and 5 s later its queue is.
         lunette_timeout_sec: u32 = 30,
+        /// Namespaces that have a disk in any case, which is not ready while the namespace is missing; so saved files tell of them.
+        lunette_namespaces: Option<Vec<Awaited>>,
+    }
+}
+
+params! {
+    /// A namespace that may be missing.
+    pub(super) struct Awaited {
+        /// Its number.
+        nsid: u32,
+        /// What names its medium: another one that has its number by now is not served in its stead.
+        uuid: Option<Uuid>,
+        /// Its block size, until it says so itself.
+        block_size: u32 = 512,
     }
 }
 
@@ -180,33 +196,63 @@ fn attach(context: &Context, params: Attach) -> Outcome {
     {
         return Err(invalid("name", "letters, digits, '-', '_' and '.' are taken"));
     }
-    let address = match params.trtype.to_ascii_lowercase().as_str() {
-        "pcie" => Some(pci_address(&params)?),
-        _ => None,
-    };
-    let place = address.and_then(pci::list::place);
-    let reserved = context.reserve_controller(&params.name, place)?;
+    let reserved = context.reserve_controller(&params.name, reach(&params)?.place())?;
+    let to_attach = prepare(context, params)?;
+    context.attach(reserved, to_attach).map(|names| names.into_iter().collect())
+}
+
+/// What these parameters of the call attach.
+pub(in crate::rpc) fn to_attach(context: &Context, params: Json) -> Result<ToAttach, Fault> {
+    prepare(context, params::read(params)?)
+}
+
+fn reach(params: &Attach) -> Result<Reach, Fault> {
+    Ok(match params.trtype.to_ascii_lowercase().as_str() {
+        "pcie" => {
+            let address = pci_address(params)?;
+            Reach::Bus(address, pci::list::place(address))
+        }
+        "tcp" => Reach::Network,
+        other => return Err(invalid("trtype", &format!("{other:?} is not known here; PCIe and TCP are"))),
+    })
+}
+
+fn prepare(context: &Context, params: Attach) -> Result<ToAttach, Fault> {
     let reactors = context.control(|control, _| control.reactor_count())?;
     let reactors = u16::try_from(reactors).unwrap_or(u16::MAX);
     let command_ns = u64::from(params.lunette_timeout_sec.max(1)) * SECOND_NS;
-    let way = match params.trtype.to_ascii_lowercase().as_str() {
-        "pcie" => pcie(context, &params, reactors)?,
-        "tcp" => tcp(&params, reactors)?,
-        other => return Err(invalid("trtype", &format!("{other:?} is not known here; PCIe and TCP are"))),
+    let mut reach = reach(&params)?;
+    let way = match reach {
+        Reach::Bus(address, _) => pcie(context, &params, address, reactors),
+        Reach::Network => tcp(&params, reactors)?,
     };
+    if way.transport.is_err()
+        && let Reach::Bus(_, place) = &mut reach
+    {
+        // It may be handed over later.
+        *place = None;
+    }
     let mut call = vec![("name".to_owned(), Json::from(&params.name))];
     call.extend(way.trid.iter().cloned());
     call.extend(way.more);
     call.push(("lunette_timeout_sec".to_owned(), params.lunette_timeout_sec.into()));
-    let to_attach = ToAttach {
+    let vacancy = |awaited: &Awaited| {
+        devices::check_blocks(1, awaited.block_size)?;
+        let uuid = awaited.uuid.map_or([0; 16], |Uuid(uuid)| uuid);
+        Ok((awaited.nsid, Vacancy { uuid, block_bytes: awaited.block_size }))
+    };
+    let awaited =
+        params.lunette_namespaces.iter().flatten().map(vacancy).collect::<Result<Vec<_>, Fault>>()?;
+    Ok(ToAttach {
+        name: params.name,
         trid: Json::Object(way.trid),
-        place,
+        reach,
         recipe: recipe("bdev_nvme_attach_controller", Json::Object(call)),
         options: way.options,
         times: TimeOuts { command_ns, abort_ns: 5 * SECOND_NS },
+        awaited: params.lunette_namespaces.is_some().then_some(awaited),
         transport: way.transport,
-    };
-    context.attach(reserved, to_attach).map(|names| names.into_iter().collect())
+    })
 }
 
 /// Members of an object.
@@ -219,7 +265,7 @@ struct Way {
     /// What else the call says that attaches it again.
     more: Members,
     options: Options,
-    transport: Box<dyn Transport>,
+    transport: Result<Box<dyn Transport>, String>,
 }
 
 fn members<const N: usize>(of: [(&str, Json); N]) -> Members {
@@ -235,20 +281,18 @@ fn pci_address(params: &Attach) -> Result<Address, Fault> {
         .ok_or_else(|| invalid("traddr", &format!("{:?} is no PCI address as 0000:01:00.0", params.traddr)))
 }
 
-fn pcie(context: &Context, params: &Attach, reactors: u16) -> Result<Way, Fault> {
-    let address = pci_address(params)?;
-    let transport = pci::open(address, context.unsafe_noiommu, &context.nvme.groups)
-        .map_err(|error| Fault::errno(Errno::NODEV, error))?;
-    Ok(Way {
+fn pcie(context: &Context, params: &Attach, address: Address, reactors: u16) -> Way {
+    let transport = pci::open(address, context.unsafe_noiommu, &context.nvme.groups);
+    Way {
         trid: members([("trtype", "PCIe".into()), ("traddr", address.to_string().into())]),
         more: Members::new(),
         options: Options::pcie(params.name.clone(), reactors),
-        transport: Box::new(transport),
-    })
+        transport: transport.map(|transport| Box::new(transport) as Box<dyn Transport>),
+    }
 }
 
 fn detach(context: &Context, params: Detach) -> Outcome {
-    let place = context.controller(&params.name)?.place;
+    let place = context.controller(&params.name)?.reach.place();
     context.nvme.hotplug.leave_alone(place);
     context.detach(&params.name)?;
     Ok(Json::Bool(true))
@@ -327,7 +371,7 @@ fn tcp(params: &Attach, reactors: u16) -> Result<Way, Fault> {
         ]),
         more: hostnqn.chain(switches).collect(),
         options: Options::fabrics(params.name.clone(), reactors, loss_ns),
-        transport: Box::new(TcpTransport::new(options)),
+        transport: Ok(Box::new(TcpTransport::new(options))),
     })
 }
 

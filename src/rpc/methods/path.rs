@@ -46,6 +46,14 @@ pub(super) const METHODS: &[Method] = &[
         request_logout,
         "Asks a target's initiators to log out: for moving them elsewhere. Who does not stays."
     ),
+    method!(
+        "lunette_target_node_drain",
+        Runtime,
+        Drain,
+        drain,
+        "Keeps initiators from logging in to a target (0301h, service unavailable: they try again) and asks those who are logged in to \
+         log out. Who does not stays: iscsi_get_connections tells. It is not saved."
+    ),
 ];
 
 params! {
@@ -136,6 +144,20 @@ params! {
 
 fn request_logout(context: &Context, params: RequestLogout) -> Outcome {
     answer(context.control(move |control, _| control.ask_logout(&params.name, params.pg_tag))?)
+}
+
+params! {
+    /// Of `lunette_target_node_drain`.
+    pub(super) struct Drain {
+        /// The target.
+        name: String,
+        /// Whether it is drained; false lets initiators log in again.
+        enable: bool = true,
+    }
+}
+
+fn drain(context: &Context, params: Drain) -> Outcome {
+    answer(context.control(move |control, _| control.drain_target(&params.name, params.enable))?)
 }
 
 /// The calls that make a target's ways again. SPDK does not save redirects, and has no groups of ports.

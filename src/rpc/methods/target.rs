@@ -315,7 +315,14 @@ fn set_lun_map(context: &Context, params: SetLunMap) -> Outcome {
 }
 
 fn get_target_nodes(context: &Context, _: Nothing) -> Outcome {
-    context.control(|control, _| control.targets().map(|target| describe(&target)).collect::<Json>())
+    let shown = |target: TargetInfo<'_>| {
+        let mut shown = describe(&target);
+        if target.is_draining {
+            shown.push("lunette_draining", true);
+        }
+        shown
+    };
+    context.control(move |control, _| control.targets().map(shown).collect::<Json>())
 }
 
 fn get_devices(context: &Context, _: Nothing) -> Outcome {

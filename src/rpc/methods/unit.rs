@@ -275,6 +275,12 @@ fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {
     if let Some(kind) = reservation {
         shown.push("reservation_type", kind.code());
     }
+    if let Some(chore) = &view.chore {
+        // PROGRESS INDICATION (SPC-5 §4.4): 65536ths.
+        let done = u64::from(chore.sense().progress.unwrap_or_default());
+        let what = if chore.is_sanitize() { "SANITIZE" } else { "FORMAT UNIT" };
+        shown.push("busy", object! { "with": what, "percent": (done * 100) >> 16 });
+    }
     shown
 }
 

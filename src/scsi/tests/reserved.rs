@@ -7,7 +7,7 @@ use crate::id::NexusId;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::reserve::{InitiatorPort, Nexus, Permits, Registering, Request, State, Type};
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{LunNumber, UnitView};
+use crate::scsi::view::{DeviceKind, LunNumber, UnitView};
 use crate::scsi::{Access, Extent, Outcome, Place, Plan, Status, admit, plan, recheck};
 
 const HOLDER: NexusId = NexusId(1);
@@ -113,4 +113,38 @@ fn each_piece_is_checked() {
     assert_eq!(recheck(piece, Access::Write, &place(OTHER)), conflict);
     assert_eq!(recheck(piece, Access::Read, &place(OTHER)), Ok(()));
     assert_eq!(recheck(piece, Access::Write, &place(HOLDER)), Ok(()));
+}
+
+#[test]
+fn a_tape_is_not_moved_under_who_has_reserved_it() {
+    let of = |is_blocks| UnitView {
+        kind: DeviceKind::Passed { is_blocks },
+        ..reserved(Some(Type::WriteExclusive))
+    };
+    // What another nexus may do at a tape, and at a disk.
+    let table: [(&[u8], [bool; 2]); 13] = [
+        (&[0x00], [true, true]),
+        (&[0x03, 0, 0, 0, 18], [true, true]),
+        (&[0x12, 0, 0, 0, 36], [true, true]),
+        (&[0x1a, 0, 0x3f, 0, 192], [true, true]),
+        (&[0x4d, 0, 0, 0, 0, 0, 0, 1, 0], [true, true]),
+        // LOAD UNLOAD with LOAD: START STOP UNIT with START.
+        (&[0x1b, 0, 0, 0, 1], [false, true]),
+        (&[0x08, 0, 0, 0, 1], [false, true]),
+        (&[0x28, 0, 0, 0, 0, 0, 0, 0, 1], [false, true]),
+        // READ POSITION: PRE-FETCH(10).
+        (&[0x34], [false, true]),
+        // INITIALIZE ELEMENT STATUS WITH RANGE of a changer: READ DEFECT DATA(10).
+        (&[0x37], [false, true]),
+        (&[0x01], [false, false]),
+        (&[0x2b], [false, false]),
+        (&[0xa5], [false, false]),
+    ];
+    for (bytes, may) in table {
+        for (is_blocks, may) in [false, true].into_iter().zip(may) {
+            let is_passed = matches!(planned_by(OTHER, bytes, &of(is_blocks)), Plan::Pass { .. });
+            assert_eq!(is_passed, may, "{bytes:02x?} of blocks: {is_blocks}");
+            assert!(matches!(planned_by(HOLDER, bytes, &of(is_blocks)), Plan::Pass { .. }), "{bytes:02x?}");
+        }
+    }
 }

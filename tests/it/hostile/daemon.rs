@@ -30,6 +30,8 @@ impl Daemon {
         let mut child = Command::new(env!("CARGO_BIN_EXE_lunette"))
             .args(["serve", "--portal", "127.0.0.1:0", "--malloc", "disk:32M", "--target", TARGET])
             .args(["--idle", "park", "--cores", &two_cores(), "--mem-size", "32", "--hugepages", "off"])
+            // Not where a daemon of this machine may be looked for.
+            .env("LUNETTE_SOCKET", "")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

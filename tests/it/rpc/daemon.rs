@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use lunette::buf::Hugepages;
@@ -51,6 +51,7 @@ impl Drop for Folder {
 pub(super) struct Managed {
     pub(super) folder: Folder,
     server: Option<Server>,
+    context: Option<Arc<Context>>,
     remote: Remote,
     thread: Option<JoinHandle<bool>>,
 }
@@ -104,7 +105,8 @@ impl Managed {
             daemon.run()
         });
         let remote = is_started.recv().expect("the daemon starts");
-        let mut managed = Managed { folder, server: None, remote: remote.clone(), thread: Some(thread) };
+        let mut managed =
+            Managed { folder, server: None, context: None, remote: remote.clone(), thread: Some(thread) };
         let context = Context::new(Parts {
             control: remote,
             stage: Stage::Startup,
@@ -118,8 +120,20 @@ impl Managed {
             plan.run(&context, true)?;
         }
         let socket = Socket::bind(&managed.socket()).unwrap();
-        managed.server = Some(socket.serve(context).unwrap());
+        managed.server = Some(socket.serve(Arc::clone(&context)).unwrap());
+        managed.context = Some(context);
         Ok(managed)
+    }
+
+    /// Another socket, as `--rpc-also` makes it.
+    pub(super) fn also(&self, door: &str) -> Server {
+        let context = self.context.clone().expect("it runs");
+        Socket::bind_as(door.parse().unwrap()).unwrap().serve(context).unwrap()
+    }
+
+    /// As `--record-dir` has it.
+    pub(super) fn record_to(&self, folder: PathBuf) {
+        self.context.as_ref().expect("it runs").record_to(folder).unwrap();
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -162,7 +176,7 @@ impl Managed {
         });
         self.remote.drain();
         let is_clean = thread.join();
-        self.server = None;
+        (self.server, self.context) = (None, None);
         if !std::thread::panicking() {
             assert!(is_clean.unwrap(), "a reactor did not stop");
             assert!(!self.socket().exists(), "the socket is left behind");

@@ -8,7 +8,7 @@ use lunette_initiator::{Client, Config};
 use serde_json::{Value, json};
 
 use super::config::lunette;
-use super::daemon::{Folder, Managed, two_groups};
+use super::daemon::{Folder, Managed, Wire, two_groups};
 
 const TARGET: &str = "iqn.2016-06.io.spdk:t";
 
@@ -62,6 +62,65 @@ fn a_change_is_in_the_file_when_it_is_answered() {
     daemon.ok("lunette_save_config", "{}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
     assert_eq!(causes(&file)[3..], ["found", "lunette_save_config"]);
+}
+
+/// Where data are in what is made of others is in the file before anybody is served: else they would be elsewhere at the start
+/// after a member has grown.
+#[test]
+fn what_a_file_left_open_is_in_it_when_it_is_loaded() {
+    let made = r#"{"method":"bdev_malloc_create","params":{"name":"A","num_blocks":4096,"block_size":512}},
+        {"method":"bdev_malloc_create","params":{"name":"B","num_blocks":4096,"block_size":512}},
+        {"method":"bdev_malloc_create","params":{"name":"C","num_blocks":4096,"block_size":512}}"#;
+    let raid = r#"{"method":"bdev_raid_create","params":
+        {"name":"R","strip_size_kb":4,"raid_level":"concat","base_bdevs":["A","B"]}}"#;
+    let split = r#"{"method":"bdev_split_create","params":{"base_bdev":"C","split_count":2}}"#;
+    for (more, expected) in
+        [(raid, json!({"lunette_base_blocks": [4096, 4096]})), (split, json!({"lunette_split_blocks": 2048}))]
+    {
+        let text = format!(r#"{{"subsystems":[{{"subsystem":"bdev","config":[{made},{more}]}}]}}"#);
+        let folder = Folder::new();
+        let file = folder.path("config.json");
+        std::fs::write(&file, &text).unwrap();
+        let daemon = Managed::keeping(folder, Plan::parse(&text).unwrap());
+        let kept = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(causes(&file), ["found", "start"]);
+        let (name, value) = expected.as_object().unwrap().iter().next().unwrap();
+        let plan = Plan::parse(&kept).unwrap();
+        let said =
+            plan.calls().find_map(|(_, params)| Some(params.to_string()).filter(|text| text.contains(name)));
+        assert!(said.unwrap().contains(&format!(r#""{name}":{value}"#)), "{kept}");
+        // And once it says so, loading it is no change.
+        let folder = daemon.stop();
+        let daemon = Managed::keeping(folder, plan);
+        assert_eq!(causes(&file).len(), 2);
+        drop(daemon);
+    }
+}
+
+/// Where recordings go is no reason not to serve; and what a switch says is in no file.
+#[test]
+fn a_folder_of_recordings_that_is_gone_does_not_keep_others_from_being_served() {
+    let daemon = keeping();
+    let recordings = daemon.folder.path("recordings");
+    std::fs::create_dir(&recordings).unwrap();
+    // Of one that was killed.
+    std::fs::write(recordings.join("lunette-probe"), "").unwrap();
+    let params = json!({ "directory": recordings, "files_max": 3 }).to_string();
+    daemon.ok("lunette_recorder_set_options", &params);
+    let file = daemon.folder.path("config.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains(r#""files_max": 3"#), "{text}");
+    let folder = daemon.stop();
+    std::fs::remove_dir_all(&recordings).unwrap();
+    let daemon = Managed::keeping(folder, Plan::parse(&text).unwrap());
+    assert_eq!(daemon.ok("lunette_get_config", "{}"), serde_json::from_str::<Value>(&text).unwrap());
+    daemon.refused("lunette_recorder_set_options", &params);
+    let elsewhere = daemon.folder.path("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    daemon.record_to(elsewhere);
+    daemon.ok("bdev_malloc_create", &create("A"));
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("/recordings") && !kept.contains("elsewhere"), "{kept}");
 }
 
 #[test]
@@ -189,6 +248,26 @@ fn versions_are_listed_compared_and_brought_back() {
     let daemon = Managed::keeping(folder, Plan::read(Path::new(&file)).unwrap());
     assert_eq!(disks(&daemon), ["A"]);
     assert_eq!(causes(Path::new(&file)).last().unwrap(), "rollback");
+}
+
+#[test]
+fn a_call_that_the_socket_does_not_let_through_saves_nothing() {
+    let daemon = keeping();
+    let obstacle = daemon.folder.path(&format!("config.json.new-{}", std::process::id()));
+    std::fs::create_dir(&obstacle).unwrap();
+    daemon.refused("bdev_malloc_create", &create("A"));
+    std::fs::remove_dir(&obstacle).unwrap();
+    // Whatever changes something next is what has it written.
+    let saved = || std::fs::read_to_string(daemon.folder.path("config.json")).ok();
+    let before = saved();
+    let path = daemon.folder.path("monitor.sock");
+    let server = daemon.also(&format!("{},read-only", path.display()));
+    let refused = Wire::connect(&path).call("bdev_malloc_create", &create("B")).unwrap_err();
+    assert_eq!(refused["code"], -32601);
+    assert_eq!(saved(), before);
+    daemon.ok("bdev_malloc_create", &create("B"));
+    assert!(saved().unwrap().contains("\"A\""));
+    drop(server);
 }
 
 #[test]

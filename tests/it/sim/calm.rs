@@ -6,6 +6,7 @@ use lunette_initiator::session::Attribute;
 
 use super::chaos::Chaos;
 use super::reserve::Habit;
+use super::round::Still;
 use super::what::What;
 
 impl Chaos {
@@ -14,7 +15,7 @@ impl Chaos {
         let until = self.world.now.after_ns(200 * SECOND_NS);
         loop {
             self.world.restore();
-            let has_moved = self.round()?;
+            let has_moved = self.world.round(true, |_| Still::default())?;
             if has_moved {
                 continue;
             }
@@ -52,42 +53,6 @@ impl Chaos {
             && self.world.buffers_out() == 0
             && self.world.control.sessions().count() == 0
             && self.world.disks.iter().all(|disk| disk.held_count() == 0)
-    }
-
-    /// Each part of the world once. Whether anything moved.
-    fn round(&mut self) -> Result<bool, String> {
-        let mut has_moved = false;
-        self.world.step += 1;
-        self.world.now = self.world.now.after_ns(10_000);
-        for index in 0..self.world.cores.len() {
-            while self.world.relay_down(index) || self.world.relay_up(index) {
-                has_moved = true;
-            }
-        }
-        self.world.turn_control();
-        for index in 0..self.world.cores.len() {
-            has_moved |= self.world.turn(index)?;
-        }
-        for disk in self.world.disks.clone() {
-            while disk.in_flight_count() > 0 {
-                let which = self.world.rng.index(disk.in_flight_count());
-                disk.end_one(which);
-                has_moved = true;
-            }
-        }
-        self.world.look()?;
-        self.world.step += 1;
-        for index in 0..self.world.sessions.len() {
-            let session = &self.world.sessions[index];
-            if session.is_over {
-                continue;
-            }
-            has_moved |= session.wire.flying_to_target() > 0 || session.wire.has_end_in_flight();
-            session.wire.deliver_to_target(usize::MAX);
-            has_moved |= self.world.pump(index);
-            has_moved |= self.world.deliver(index, usize::MAX)?;
-        }
-        Ok(has_moved)
     }
 
     /// Every client logs in once more, is served, and leaves; then nothing is left.

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lunette::bdev::ChannelState;
 use lunette::limits::SWALLOW_NS;
+use lunette::qos::Limits;
 use lunette::reactor::Bug;
 use lunette::reactor::message::NopInTimes;
 use lunette::sim::rng::Rng;
@@ -42,6 +43,8 @@ pub(super) struct Chaos {
     /// Blocks are copied, with tokens and without; disks are sanitized.
     copies: bool,
     sanitizes: bool,
+    /// What may be asked is limited, otherwise now and then.
+    paces: bool,
     /// Time passes at this step.
     jump_at: Option<Step>,
 }
@@ -54,6 +57,11 @@ pub(super) fn copies(seed: u64) -> bool {
 /// Whether disks are sanitized, unless they are reserved.
 pub(super) fn sanitizes(seed: u64) -> bool {
     seed % 8 == 5
+}
+
+/// Whether units and initiators have limits.
+pub(super) fn paces(seed: u64) -> bool {
+    seed % 4 == 2
 }
 
 /// Lives through a seed. The hash of all that happened, or what went wrong.
@@ -155,7 +163,38 @@ impl Chaos {
             selects,
             copies,
             sanitizes,
+            paces: paces(seed),
             jump_at: None,
+        }
+    }
+
+    /// A unit, or some initiators, get other limits, or none.
+    fn repace(&mut self) {
+        let rng = &mut self.world.rng;
+        let rate = rng.pick(&[0, 3, 50, 2000]);
+        let bytes = rng.pick(&[0, 0, 20_000, 4_000_000]);
+        let guaranteed_ios = rng.pick(&[0, 0, 20]);
+        let burst_ns = rng.pick(&[1, MS_NS, SECOND_NS]);
+        let limits = Limits { ios: rate, bytes, guaranteed_ios, burst_ns, ..Limits::NONE };
+        let limits = if rng.one_in(4) { Limits { read_bytes: bytes, bytes: 0, ..limits } } else { limits };
+        let unit = rng.index(self.world.disks.len());
+        let pattern = rng.pick(&["*", "*i0", "*i1"]);
+        // Refused where it is pulled out.
+        let _ = match self.world.rng.one_in(2) {
+            true => self.world.control.set_bdev_limits(&format!("disk{unit}"), limits),
+            false => self.world.control.set_initiator_limits(pattern, limits),
+        };
+        self.world.note(|| format!("limits of {unit} or {pattern}: {limits:?}"), &[24, rate, bytes]);
+    }
+
+    /// Nobody has limits any more.
+    fn lift(&mut self) {
+        for unit in 0..self.world.disks.len() {
+            // It is not there where it has been pulled out, nor are its limits.
+            let _ = self.world.control.set_bdev_limits(&format!("disk{unit}"), Limits::NONE);
+        }
+        for pattern in ["*", "*i0", "*i1"] {
+            self.world.control.set_initiator_limits(pattern, Limits::NONE).expect("it is a pattern");
         }
     }
 
@@ -173,6 +212,9 @@ impl Chaos {
             self.step()?;
         }
         self.world.heal();
+        if self.paces {
+            self.lift();
+        }
         self.calm(false).map_err(|error| format!("in calm: {error}"))?;
         self.last_words()?;
         Ok(())
@@ -241,6 +283,9 @@ impl Chaos {
         }
         if self.world.rng.one_in(self.fault_every) {
             self.fault();
+        }
+        if self.paces && self.world.rng.one_in(30) {
+            self.repace();
         }
         let is_free = self.jump_at.is_none_or(|at| at < self.world.step);
         if self.copies && is_free && self.world.rng.one_in(8) && self.world.interrupt_copy() {

@@ -206,7 +206,7 @@ mod cells {
     use lunette_initiator::scsi::status;
     use lunette_initiator::session::{Completion, Function};
 
-    use super::super::cells::{Cell, Codes, codes};
+    use super::super::cell::{Cell, Codes, codes};
     use super::super::oracle::{same_stamp, stamp};
     use super::super::world::{DiskOptions, Options};
     use super::What;

@@ -4,7 +4,7 @@
 use lunette::limits::DRAIN_NS;
 use lunette_initiator::scsi::status;
 
-use super::cells::{At, Cell, Codes, codes};
+use super::cell::{At, Cell, Codes, codes};
 use super::reserve::{Out, REGISTER_AND_IGNORE, RESERVE};
 use super::what::What;
 

@@ -15,7 +15,7 @@ use lunette_initiator::lun as lun_field;
 use lunette_initiator::scsi::status;
 use lunette_initiator::session::{Attribute, Completion, Function, Tmf};
 
-use super::cells::{Codes, codes};
+use super::cell::{Codes, codes};
 use super::what::What;
 use super::world::{DiskOptions, Options, TARGET, World, lun};
 

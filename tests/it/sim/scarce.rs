@@ -4,7 +4,7 @@ use lunette::reactor::Bug;
 use lunette::reactor::message::NopInTimes;
 use lunette_initiator::scsi::status;
 
-use super::cells::{Cell, codes};
+use super::cell::{Cell, codes};
 use super::what::What;
 use super::world::{DiskOptions, Options};
 

@@ -534,8 +534,7 @@ fn a_seed_of_three_connections_is_the_whole_story() {
 
 #[test]
 fn bugs_of_this_kind_are_found() {
-    // Not among them since a lost connection keeps nothing: `RestartOverlooked`, which shows only where a READ was taken over twice while
-    // a device had an IO of the first time. 200 seeds do not come by there any more.
+    // Not among them since a lost connection keeps nothing: `RestartOverlooked`, which 200 seeds do not come by; `resend` does.
     let bug = Bug::AllegianceForgotten;
     let found = (0..200).find_map(|seed| run(seed, Some(bug)).err());
     assert!(found.is_some(), "{bug:?} was not found");

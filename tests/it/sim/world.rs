@@ -461,6 +461,7 @@ impl World {
             tasks: sum.tasks + one.tasks,
             items: sum.items + one.items,
             ios: sum.ios + one.ios,
+            paced: sum.paced + one.paced,
             waits: sum.waits + one.waits,
             holds: sum.holds + one.holds,
         })

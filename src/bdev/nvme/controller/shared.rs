@@ -279,6 +279,14 @@ impl Shared {
         }
     }
 
+    /// Of a controller that could not be reached: why.
+    pub(crate) fn gone(why: String) -> Shared {
+        let shared = Shared::new();
+        shared.set_life(Life::Gone(why));
+        shared.set_over();
+        shared
+    }
+
     /// Where it is in its life.
     pub(crate) fn life(&self) -> Life {
         lock(&self.published).life.clone()

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::bdev::contract::{Made, Subject, suite};
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared;
-use crate::bdev::nvme::namespace::NvmeBdev;
+use crate::bdev::nvme::namespace::{NvmeBdev, Tenant};
 use crate::bdev::nvme::pci;
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::tcp::pdu::Digests;
@@ -47,14 +47,14 @@ fn passes_the_contract(transport: Box<dyn Transport>, options: shared::Options) 
     for disk in disks {
         let make = || {
             let handle = Arc::clone(&handle);
-            let bdev = NvmeBdev::new(
-                "disk".to_owned(),
-                NUMBER.fetch_add(1, Ordering::SeqCst),
-                Arc::clone(handle.shared()),
-                Arc::clone(&disk),
-                TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS },
-                Arc::new(move |reactor| handle.port(reactor)),
-            );
+            let tenant = Tenant {
+                controller: NUMBER.fetch_add(1, Ordering::SeqCst),
+                shared: Arc::clone(handle.shared()),
+                disk: Arc::clone(&disk),
+                times: TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS },
+                connect: Arc::new(move |reactor| handle.port(reactor)),
+            };
+            let bdev = NvmeBdev::new("disk".to_owned(), tenant);
             Made { bdev: Arc::new(bdev), resize: None }
         };
         suite(&Subject { name: "NVMe", make: &make, keeps_data: true, frees_on_drop: false });

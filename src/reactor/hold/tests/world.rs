@@ -178,6 +178,8 @@ impl World {
             owed: Vec::new(),
             is_gated: false,
             nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
+            meter: Arc::default(),
+            pace: None,
         };
         self.tell(reactor, ToReactor::Adopt(Box::new(adopt)));
         let links = &self.reactors[reactor].conns;

@@ -93,10 +93,7 @@ fn a_target_is_changed_in_place() {
                 r#"lunette_target_node_remove_lun {{{name},"lun_id":0}} / iscsi_target_node_add_lun {{{name},"bdev_name":"N0","lun_id":0}}"#
             ),
             format!(
-                r#"iscsi_target_node_add_lun {{{name},"bdev_name":"N1","lun_id":0}} / lunette_target_node_remove_lun {{{name},"lun_id":0}}"#
-            ),
-            format!(
-                r#"iscsi_target_node_add_lun {{{name},"bdev_name":"N0","lun_id":1}} / lunette_target_node_remove_lun {{{name},"lun_id":1}}"#
+                r#"iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":true,"mutual_chap":false,"chap_group":3}} / iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":false,"mutual_chap":false,"chap_group":0}}"#
             ),
             format!(
                 r#"iscsi_target_node_add_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":2}}]}} / iscsi_target_node_remove_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":2}}]}}"#
@@ -105,9 +102,128 @@ fn a_target_is_changed_in_place() {
                 r#"iscsi_target_node_remove_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":1}}]}} / iscsi_target_node_add_pg_ig_maps {{{name},"pg_ig_maps":[{{"pg_tag":1,"ig_tag":1}}]}}"#
             ),
             format!(
-                r#"iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":true,"mutual_chap":false,"chap_group":3}} / iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":false,"mutual_chap":false,"chap_group":0}}"#
+                r#"iscsi_target_node_add_lun {{{name},"bdev_name":"N1","lun_id":0}} / lunette_target_node_remove_lun {{{name},"lun_id":0}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_add_lun {{{name},"bdev_name":"N0","lun_id":1}} / lunette_target_node_remove_lun {{{name},"lun_id":1}}"#
             ),
         ]
+    );
+}
+
+#[test]
+fn nobody_gets_in_before_all_is_set_that_keeps_him_out() {
+    let (lun_map, auth) = (
+        r#"{"method":"lunette_target_node_set_lun_map","params":{"name":"t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}}"#,
+        r#"{"method":"lunette_target_node_set_portal_group_auth","params":{"name":"iqn.2016-06.io.spdk:t","pg_tag":1,"require_chap":true,"chap_group":3}}"#,
+    );
+    let target = TARGET.replace("\"chap_group\":0", "\"chap_group\":5");
+    let lines = seen(&[OPTIONS, BDEV], &[OPTIONS, BDEV, &target, auth, lun_map]);
+    let calls: Vec<_> = lines.iter().map(|line| line.split(" / ").next().unwrap()).collect();
+    let name = r#""name":"iqn.2016-06.io.spdk:t""#;
+    assert_eq!(
+        calls,
+        [
+            format!(
+                r#"iscsi_create_target_node {{{name},"alias_name":"","pg_ig_maps":[{{"pg_tag":1,"ig_tag":1}}],"luns":[{{"bdev_name":"N0","lun_id":0}}],"queue_depth":64,"header_digest":false,"data_digest":false,"lunette_ports":[{{"pg_tag":1,"relative_port":1}}],"require_chap":true}}"#
+            ),
+            r#"lunette_target_node_set_lun_map {"name":"t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}"#
+                .to_owned(),
+            format!(
+                r#"lunette_target_node_set_portal_group_auth {{{name},"pg_tag":1,"require_chap":true,"chap_group":3}}"#
+            ),
+            format!(
+                r#"iscsi_target_node_set_auth {{{name},"disable_chap":false,"require_chap":false,"mutual_chap":false,"chap_group":5}}"#
+            ),
+        ]
+    );
+    assert!(
+        lines[3].ends_with(&format!(r#" / iscsi_target_node_set_auth {{{name},"require_chap":true}}"#)),
+        "{}",
+        lines[3]
+    );
+}
+
+/// The methods alone.
+fn order(current: &[&str], wanted: &[&str]) -> Vec<String> {
+    seen(current, wanted).iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_asks_for_less_comes_when_those_who_are_to_go_are_gone() {
+    let closed = TARGET.replace(r#""require_chap":false"#, r#""require_chap":true"#);
+    let auth = |users: &str| {
+        format!(r#"{{"method":"iscsi_create_auth_group","params":{{"tag":3,"secrets":[{users}]}}}}"#)
+    };
+    let (one, two) = (
+        auth(r#"{"user":"u","secret":"s"}"#),
+        auth(r#"{"user":"u","secret":"s"},{"user":"v","secret":"t"}"#),
+    );
+    let strict = closed.replace(r#""chap_group":0"#, r#""chap_group":3"#);
+    let lun_map = r#"{"method":"lunette_target_node_set_lun_map","params":{"name":"t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}}"#;
+    let loose = TARGET.replace(r#""ig_tag":1"#, r#""ig_tag":2"#);
+    assert_eq!(
+        order(&[OPTIONS, &one, &strict], &[OPTIONS, &two, &loose, lun_map]),
+        [
+            "lunette_target_node_set_lun_map",
+            "iscsi_target_node_add_pg_ig_maps",
+            "iscsi_target_node_remove_pg_ig_maps",
+            "iscsi_auth_group_add_secret",
+            "iscsi_target_node_set_auth",
+        ]
+    );
+    // Others: nobody meanwhile.
+    let other = loose
+        .replace(r#""require_chap":false"#, r#""require_chap":true"#)
+        .replace(r#""chap_group":0"#, r#""chap_group":4"#);
+    let lines = seen(&[OPTIONS, &strict], &[OPTIONS, &other]);
+    let name = r#""name":"iqn.2016-06.io.spdk:t""#;
+    assert!(
+        lines[0].starts_with(&format!(r#"iscsi_target_node_set_auth {{{name},"require_chap":true}} / "#)),
+        "{lines:?}"
+    );
+    assert!(
+        lines[0].ends_with(r#""chap_group":3}"#)
+            && lines[2].starts_with("iscsi_target_node_remove_pg_ig_maps"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[3].ends_with(&format!(
+            r#""chap_group":4}} / iscsi_target_node_set_auth {{{name},"require_chap":true}}"#
+        )),
+        "{lines:?}"
+    );
+    // At a portal group as at all; it has to be proved there before the target opens.
+    let port = r#"{"method":"lunette_target_node_set_portal_group_auth","params":{"name":"iqn.2016-06.io.spdk:t","pg_tag":1,"require_chap":true,"chap_group":3}}"#;
+    let (set, maps, remove) = (
+        "lunette_target_node_set_portal_group_auth",
+        "iscsi_target_node_add_pg_ig_maps",
+        "iscsi_target_node_remove_pg_ig_maps",
+    );
+    assert_eq!(order(&[TARGET, port], &[&loose]), [maps, remove, set]);
+    assert_eq!(order(&[TARGET], &[&loose, port]), [set, maps, remove]);
+    assert_eq!(order(&[&strict], &[TARGET, port]), [set, "iscsi_target_node_set_auth"]);
+}
+
+#[test]
+fn a_lun_map_goes_when_nobody_comes_by_it() {
+    let (any, other) = (group(r#"["ANY"]"#), group(r#"["b"]"#).replace(r#""tag":1"#, r#""tag":2"#));
+    let lun_map = r#"{"method":"lunette_target_node_set_lun_map","params":{"name":"iqn.2016-06.io.spdk:t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}}"#;
+    let moved = TARGET.replace(r#""ig_tag":1"#, r#""ig_tag":2"#);
+    let (add, remove) = ("iscsi_target_node_add_pg_ig_maps", "iscsi_target_node_remove_pg_ig_maps");
+    let there = [&*any, &other, TARGET, lun_map];
+    assert_eq!(order(&there, &[&any, &other, &moved]), [add, remove, "lunette_target_node_set_lun_map"]);
+    // With its group, and back with it.
+    let lines = seen(&there, &[&other, &moved]);
+    let methods: Vec<_> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(methods, [add, remove, "iscsi_delete_initiator_group"]);
+    assert!(lines[2].contains(", lunette_target_node_set_lun_map {"), "{lines:?}");
+    // Where the target goes too, it is the target that brings it back.
+    let lines = seen(&there, &[&other]);
+    assert!(lines[0].contains(", lunette_target_node_set_lun_map {"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("iscsi_delete_initiator_group") && !lines[1].contains("lun_map"),
+        "{lines:?}"
     );
 }
 
@@ -160,6 +276,25 @@ fn settings_are_set_set_back_and_taken_back() {
 }
 
 #[test]
+fn what_a_setting_leaves_out_is_not_set() {
+    let identity = |name: &str, more: &str| {
+        format!(r#"{{"method":"lunette_bdev_set_identity","params":{{"name":"{name}","vendor":"V"{more}}}}}"#)
+    };
+    let (both, one) = (identity("N0", r#","product":"P""#), identity("N0", ""));
+    assert_eq!(
+        seen(&[BDEV, &both], &[BDEV, &one]),
+        [
+            r#"lunette_bdev_set_identity {"name":"N0","vendor":"V"} / lunette_bdev_set_identity {"name":"N0","vendor":"V","product":"P"}"#
+        ]
+    );
+    assert_eq!(seen(&[BDEV, &both], &[BDEV, &both]), [""; 0]);
+    // What the daemon has for itself has defaults.
+    let hotplug =
+        |more: &str| format!(r#"{{"method":"bdev_nvme_set_hotplug","params":{{"enable":true{more}}}}}"#);
+    assert_eq!(seen(&[&hotplug(r#","period_us":100000"#)], &[&hotplug("")]), [""; 0]);
+}
+
+#[test]
 fn what_cannot_be_changed_is_all_said_at_once() {
     let bigger = r#"{"method":"bdev_null_create","params":{"name":"N0","num_blocks":16,"block_size":512}}"#;
     let malloc = r#"{"method":"bdev_malloc_create","params":{"name":"N0","num_blocks":8,"block_size":512}}"#;
@@ -184,4 +319,25 @@ fn what_cannot_be_changed_is_all_said_at_once() {
     assert_eq!(refused(&[], &[BDEV, BDEV]), ["bdev N0 is made twice"]);
     let nameless = r#"{"method":"bdev_malloc_create","params":{"num_blocks":8,"block_size":512}}"#;
     assert_eq!(refused(&[], &[nameless]), ["bdev_malloc_create without name: say it, to be found again"]);
+}
+
+#[test]
+fn what_is_made_of_a_disk_is_another_thing_than_the_disk() {
+    let over = [
+        BDEV,
+        r#"{"method":"bdev_error_create","params":{"base_name":"N0"}}"#,
+        r#"{"method":"bdev_split_create","params":{"base_bdev":"EE_N0","split_count":2}}"#,
+        r#"{"method":"bdev_raid_create","params":{"name":"R0","raid_level":"raid0","strip_size_kb":4,"base_bdevs":["EE_N0p0"]}}"#,
+        r#"{"method":"bdev_enable_histogram","params":{"name":"EE_N0p1","enable":true}}"#,
+    ];
+    assert_eq!(seen(&over, &over), [""; 0]);
+    assert_eq!(
+        seen(&over, &[BDEV]),
+        [
+            r#"bdev_enable_histogram {"name":"EE_N0p1","enable":false} / bdev_enable_histogram {"name":"EE_N0p1","enable":true}"#,
+            r#"bdev_raid_delete {"name":"R0"}"#,
+            r#"bdev_split_delete {"base_bdev":"EE_N0"}"#,
+            r#"bdev_error_delete {"name":"EE_N0"}"#,
+        ]
+    );
 }

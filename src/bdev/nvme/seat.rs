@@ -1,0 +1,129 @@
+//! What a bdev's name stands for: a namespace, or the place of one whose controller was pulled out, given up, or is not there yet.
+//!
+//! A seat outlives its tenants, so that the LUNs which lead to it stay. Only the medium that it is kept for may sit down there.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::channel::Way;
+use super::controller::shared::Disk;
+use super::namespace::Tenant;
+use crate::bdev::{Info, Offloads};
+use crate::id::ReactorId;
+
+/// What is known of a namespace that is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Vacancy {
+    /// What names its medium; all zeroes where that is not known.
+    pub(crate) uuid: [u8; 16],
+    /// Its block size.
+    pub(crate) block_bytes: u32,
+}
+
+/// A seat.
+pub(crate) struct Seat {
+    name: String,
+    #[expect(
+        clippy::disallowed_types,
+        reason = "held for assignments; a reactor asks once for each tenant, as IO goes to one that is there only"
+    )]
+    state: std::sync::Mutex<State>,
+}
+
+struct State {
+    vacancy: Vacancy,
+    tenant: Option<Tenant>,
+}
+
+impl State {
+    /// The namespace that is there.
+    fn present(&self) -> Option<&Tenant> {
+        self.tenant.as_ref().filter(|tenant| !tenant.disk.is_removed())
+    }
+}
+
+impl Seat {
+    pub(super) fn new(name: String, vacancy: Vacancy, tenant: Option<Tenant>) -> Seat {
+        Seat { name, state: State { vacancy, tenant }.into() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the operator calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is known of who sits there, or did.
+    pub(crate) fn vacancy(&self) -> Vacancy {
+        self.state().vacancy
+    }
+
+    /// Whether nobody sits there.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.state().present().is_none()
+    }
+
+    /// Whether nobody ever sat there: it is kept for what a file tells of.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.state().tenant.is_none()
+    }
+
+    /// Whether this one sits there, or did last.
+    pub(crate) fn has(&self, disk: &Arc<Disk>) -> bool {
+        self.state().tenant.as_ref().is_some_and(|tenant| Arc::ptr_eq(&tenant.disk, disk))
+    }
+
+    /// Lets a namespace sit down, if it is the medium that the seat is kept for and nobody sits there.
+    pub(crate) fn sit(&self, tenant: Tenant) -> bool {
+        let mut state = self.state();
+        let is_it = state.vacancy.uuid == [0; 16] || state.vacancy.uuid == tenant.disk.uuid;
+        if !is_it || state.present().is_some() {
+            return false;
+        }
+        state.vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
+        let former = state.tenant.replace(tenant);
+        drop(state);
+        // With it may go the last handle of its controller.
+        drop(former);
+        true
+    }
+
+    /// As `Bdev::info`.
+    pub(super) fn info(&self) -> Info {
+        let state = self.state();
+        if let Some(tenant) = state.present() {
+            return tenant.info(self.name.clone());
+        }
+        let Vacancy { uuid, block_bytes } = state.vacancy;
+        Info {
+            name: self.name.clone(),
+            blocks: 0,
+            block_bytes,
+            physical_block_bytes: block_bytes,
+            read_only: false,
+            write_cache: false,
+            rotational: false,
+            uuid,
+            unmap: None,
+            offloads: Offloads::default(),
+            protection: None,
+            passes: None,
+        }
+    }
+
+    /// A way to who sits there now.
+    pub(super) fn open(&self, reactor: ReactorId) -> Option<Way> {
+        let tenant = self.state().present().cloned();
+        tenant.and_then(|tenant| tenant.open(reactor))
+    }
+}
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state();
+        let disk = state.tenant.as_ref().map(|tenant| &tenant.disk);
+        f.debug_struct("Seat").field("name", &self.name).field("disk", &disk).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,398 @@
+//! What `lunette top` shows.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use ratatui::Frame;
+use ratatui::crossterm::event::KeyCode;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table, TableState};
+
+use super::sample::{Command, Lun, Sample, Session};
+use crate::cli::table::table;
+
+/// Looks whose rates the curves show.
+const HISTORY: usize = 120;
+
+/// Which table is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum View {
+    Luns,
+    Sessions,
+    Commands,
+}
+
+impl View {
+    fn next(self) -> View {
+        match self {
+            View::Luns => View::Sessions,
+            View::Sessions => View::Commands,
+            View::Commands => View::Luns,
+        }
+    }
+}
+
+/// The screen.
+#[derive(Debug)]
+pub(super) struct Screen {
+    sample: Sample,
+    ios: VecDeque<u64>,
+    bytes: VecDeque<u64>,
+    view: View,
+    /// By which column, counted in [`sorted`].
+    sort: usize,
+    /// Only this session's commands.
+    session: Option<u64>,
+    rows: TableState,
+}
+
+impl Screen {
+    pub(super) fn new() -> Screen {
+        Screen {
+            sample: Sample::default(),
+            ios: VecDeque::with_capacity(HISTORY),
+            bytes: VecDeque::with_capacity(HISTORY),
+            view: View::Luns,
+            sort: 0,
+            session: None,
+            rows: TableState::default(),
+        }
+    }
+
+    /// What went on since the last look.
+    pub(super) fn show(&mut self, sample: Sample) {
+        for (history, value) in [(&mut self.ios, sample.ios()), (&mut self.bytes, sample.bytes())] {
+            if history.len() == HISTORY {
+                history.pop_front();
+            }
+            history.push_back(value as u64);
+        }
+        self.sample = sample;
+    }
+
+    /// A key was pressed. Whether to go on.
+    pub(super) fn pressed(&mut self, key: KeyCode) -> bool {
+        match key {
+            KeyCode::Char('q') => return false,
+            KeyCode::Tab => {
+                (self.view, self.session) = (self.view.next(), None);
+                self.rows = TableState::default();
+            }
+            KeyCode::Char('s') => self.sort += 1,
+            KeyCode::Down => self.rows.select_next(),
+            KeyCode::Up => self.rows.select_previous(),
+            KeyCode::Enter if self.view == View::Sessions => {
+                let sessions = self.sessions();
+                if let Some(session) = self.rows.selected().and_then(|index| sessions.get(index)) {
+                    (self.view, self.session) = (View::Commands, Some(session.number));
+                    self.rows = TableState::default();
+                }
+            }
+            KeyCode::Esc if self.session.is_some() => {
+                (self.view, self.session) = (View::Sessions, None);
+                self.rows = TableState::default();
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn luns(&self) -> Vec<Lun> {
+        let mut luns = self.sample.luns.clone();
+        let key = |lun: &Lun| match self.sort % 3 {
+            0 => lun.read_ios + lun.write_ios,
+            1 => lun.read_bytes + lun.write_bytes,
+            _ => lun.latency_us.unwrap_or(0.0),
+        };
+        luns.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        luns
+    }
+
+    fn sessions(&self) -> Vec<Session> {
+        let mut sessions = self.sample.sessions.clone();
+        match self.sort % 3 {
+            0 => sessions.sort_by_key(|session| std::cmp::Reverse(session.commands)),
+            1 => sessions.sort_by_key(|session| std::cmp::Reverse(session.oldest_us)),
+            _ => sessions.sort_by(|a, b| a.initiator.cmp(&b.initiator)),
+        }
+        sessions
+    }
+
+    fn commands(&self) -> Vec<Command> {
+        let is_wanted = |command: &&Command| self.session.is_none_or(|session| session == command.session);
+        self.sample.commands.iter().filter(is_wanted).cloned().collect()
+    }
+
+    fn sorted(&self) -> &'static str {
+        match (self.view, self.sort % 3) {
+            (View::Luns, 0) => "by IOs",
+            (View::Luns, 1) => "by bytes",
+            (View::Luns, _) => "by latency",
+            (View::Sessions, 0) => "by commands",
+            (View::Sessions, 1) => "by age",
+            (View::Sessions, _) => "by name",
+            (View::Commands, _) => "by age",
+        }
+    }
+
+    /// Draws it.
+    pub(super) fn draw(&mut self, frame: &mut Frame<'_>) {
+        let [head, curves, body, foot] = Layout::vertical([
+            Constraint::Length(2),
+            Constraint::Length(4),
+            Constraint::Min(3),
+            Constraint::Length(1),
+        ])
+        .areas(frame.area());
+        frame.render_widget(Paragraph::new(summary(&self.sample)), head);
+        self.draw_curves(frame, curves);
+        self.draw_table(frame, body);
+        let keys = "q quit  Tab next table  s sort  ↑↓ select  Enter a session's commands  Esc back";
+        frame.render_widget(Paragraph::new(keys).style(Style::new().add_modifier(Modifier::DIM)), foot);
+    }
+
+    fn draw_curves(&self, frame: &mut Frame<'_>, area: Rect) {
+        let [left, right] = Layout::horizontal([Constraint::Fill(1), Constraint::Fill(1)]).areas(area);
+        for (area, title, history) in [(left, "IO/s", &self.ios), (right, "bytes/s", &self.bytes)] {
+            let width = usize::from(area.width.saturating_sub(2));
+            let data: Vec<u64> = history.iter().skip(history.len().saturating_sub(width)).copied().collect();
+            frame.render_widget(Sparkline::default().data(data).block(Block::bordered().title(title)), area);
+        }
+    }
+
+    fn draw_table(&mut self, frame: &mut Frame<'_>, area: Rect) {
+        let (title, header, rows, widths) = match self.view {
+            View::Luns => {
+                let rows = self.luns().iter().map(lun_cells).map(Row::new).collect::<Vec<_>>();
+                ("LUNs".to_owned(), LUN_HEADER.to_vec(), rows, vec![24, 4, 14, 9, 9, 10, 10, 10])
+            }
+            View::Sessions => {
+                let rows = self.sessions().iter().map(session_cells).map(Row::new).collect::<Vec<_>>();
+                ("sessions".to_owned(), SESSION_HEADER.to_vec(), rows, vec![7, 30, 24, 16, 10, 5, 9, 10])
+            }
+            View::Commands => {
+                let rows = self.commands().iter().map(command_cells).map(Row::new).collect::<Vec<_>>();
+                let title = match self.session {
+                    Some(session) => format!("commands in flight of session {session}"),
+                    None => "commands in flight".to_owned(),
+                };
+                (title, COMMAND_HEADER.to_vec(), rows, vec![7, 4, 12, 22, 12, 8, 10, 44])
+            }
+        };
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let title = format!("{title}, {}", self.sorted());
+        let table = Table::new(rows, widths.into_iter().map(Constraint::Length))
+            .header(Row::new(header).style(bold))
+            .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
+            .block(Block::bordered().title(title));
+        frame.render_stateful_widget(table, area, &mut self.rows);
+    }
+}
+
+const LUN_HEADER: [&str; 8] =
+    ["target", "LUN", "bdev", "read/s", "write/s", "read B/s", "write B/s", "latency"];
+const SESSION_HEADER: [&str; 8] =
+    ["session", "initiator", "target", "address", "reactor", "conns", "commands", "oldest"];
+const COMMAND_HEADER: [&str; 8] = ["session", "LUN", "bdev", "command", "LBA", "bytes", "age", "waits for"];
+
+/// The first two lines.
+fn summary(sample: &Sample) -> String {
+    let reactors: Vec<String> = sample
+        .reactors
+        .iter()
+        .map(|(name, connections, commands)| format!("{name}: {connections} conns, {commands} in flight"))
+        .collect();
+    let latencies: Vec<String> = sample
+        .latencies
+        .iter()
+        .map(|one| format!("{} p50 {} p99 {}", short(&one.target), time(one.p50_us), time(one.p99_us)))
+        .collect();
+    let latencies = if latencies.is_empty() {
+        "p50 and p99: iscsi_enable_histogram has a target count them".to_owned()
+    } else {
+        latencies.join("  ")
+    };
+    format!(
+        "{} IO/s  {}B/s  {} sessions  {latencies}\n{}",
+        amount(sample.ios()),
+        amount(sample.bytes()),
+        sample.sessions.len(),
+        reactors.join("  ")
+    )
+}
+
+/// All tables, one below the other.
+pub(super) fn in_words(sample: &Sample) -> String {
+    let mut screen = Screen::new();
+    screen.show(sample.clone());
+    let mut out = summary(sample);
+    let _ = write!(out, "\n\n{}", table(LUN_HEADER, screen.luns().iter().map(lun_cells)));
+    let _ = write!(out, "\n{}", table(SESSION_HEADER, screen.sessions().iter().map(session_cells)));
+    let _ = write!(out, "\n{}", table(COMMAND_HEADER, screen.commands().iter().map(command_cells)));
+    out
+}
+
+fn lun_cells(lun: &Lun) -> [String; 8] {
+    [
+        short(&lun.target).to_owned(),
+        lun.number.clone(),
+        lun.bdev.clone(),
+        amount(lun.read_ios),
+        amount(lun.write_ios),
+        amount(lun.read_bytes),
+        amount(lun.write_bytes),
+        lun.latency_us.map_or_else(|| "-".to_owned(), time),
+    ]
+}
+
+fn session_cells(session: &Session) -> [String; 8] {
+    [
+        session.number.to_string(),
+        session.initiator.clone(),
+        short(&session.target).to_owned(),
+        session.address.clone(),
+        session.reactor.clone(),
+        session.connections.to_string(),
+        session.commands.to_string(),
+        if session.commands > 0 { time(session.oldest_us as f64) } else { "-".to_owned() },
+    ]
+}
+
+fn command_cells(command: &Command) -> [String; 8] {
+    [
+        command.session.to_string(),
+        command.lun.clone(),
+        command.bdev.clone(),
+        command.name.clone(),
+        command.lba.clone(),
+        amount(command.bytes as f64),
+        time(command.age_us as f64),
+        format!("{}: {}", command.waits_for, command.about),
+    ]
+}
+
+/// What of a target's name tells it from others.
+fn short(target: &str) -> &str {
+    target.split_once(':').map_or(target, |(_, short)| short)
+}
+
+/// Three digits or so, and a prefix.
+fn amount(value: f64) -> String {
+    let (value, prefix) = match value {
+        value if value >= 1e9 => (value / 1e9, "G"),
+        value if value >= 1e6 => (value / 1e6, "M"),
+        value if value >= 1e4 => (value / 1e3, "k"),
+        value => return format!("{value:.0}"),
+    };
+    format!("{value:.1}{prefix}")
+}
+
+/// Of microseconds.
+fn time(us: f64) -> String {
+    match us {
+        us if us >= 1e6 => format!("{:.1} s", us / 1e6),
+        us if us >= 1e3 => format!("{:.1} ms", us / 1e3),
+        us => format!("{us:.0} us"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+
+    fn sample() -> Sample {
+        let lun = |bdev: &str, read_ios: f64, latency_us: f64| Lun {
+            target: "iqn.2026-11.io.example:t".to_owned(),
+            number: "0".to_owned(),
+            bdev: bdev.to_owned(),
+            read_ios,
+            write_ios: 0.0,
+            read_bytes: read_ios * 4096.0,
+            write_bytes: 0.0,
+            latency_us: Some(latency_us),
+        };
+        let session = |number: u64, commands: u64| Session {
+            number,
+            initiator: format!("iqn.2026-11.io.example:{number}"),
+            target: "iqn.2026-11.io.example:t".to_owned(),
+            address: "192.0.2.1".to_owned(),
+            reactor: "reactor_0".to_owned(),
+            connections: 1,
+            commands,
+            oldest_us: 2_500,
+        };
+        let command = |session: u64| Command {
+            session,
+            lun: "0".to_owned(),
+            bdev: "fast".to_owned(),
+            name: "READ(16)".to_owned(),
+            lba: "7".to_owned(),
+            bytes: 4096,
+            age_us: 2_500,
+            waits_for: "device".to_owned(),
+            about: "the device has it".to_owned(),
+        };
+        Sample {
+            luns: vec![lun("slow", 10.0, 9_000.0), lun("fast", 123_456.0, 12.0)],
+            sessions: vec![session(3, 0), session(4, 1)],
+            commands: vec![command(4)],
+            latencies: Vec::new(),
+            reactors: vec![("reactor_0".to_owned(), 2, 1)],
+        }
+    }
+
+    fn lines(screen: &mut Screen) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(110, 14)).unwrap();
+        terminal.draw(|frame| screen.draw(frame)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let line = |y| (0..110).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+        (0..14).map(line).collect()
+    }
+
+    #[test]
+    fn the_busiest_lun_is_on_top_until_another_order_is_asked_for() {
+        let mut screen = Screen::new();
+        screen.show(sample());
+        let shown = lines(&mut screen);
+        assert!(shown[0].starts_with("123.5k IO/s  505.7MB/s  2 sessions"), "{}", shown[0]);
+        assert!(shown[1].starts_with("reactor_0: 2 conns, 1 in flight"), "{}", shown[1]);
+        assert!(shown[6].contains("LUNs, by IOs"), "{}", shown[6]);
+        assert!(shown[8].contains("fast") && shown[8].contains("12 us"), "{}", shown[8]);
+        assert!(screen.pressed(KeyCode::Char('s')) && screen.pressed(KeyCode::Char('s')));
+        let shown = lines(&mut screen);
+        assert!(shown[6].contains("LUNs, by latency") && shown[8].contains("slow"), "{shown:#?}");
+        assert!(!screen.pressed(KeyCode::Char('q')));
+    }
+
+    #[test]
+    fn a_session_leads_to_its_commands_and_back() {
+        let mut screen = Screen::new();
+        screen.show(sample());
+        for key in [KeyCode::Tab, KeyCode::Down, KeyCode::Enter] {
+            lines(&mut screen);
+            assert!(screen.pressed(key));
+        }
+        let shown = lines(&mut screen);
+        assert!(shown[6].contains("commands in flight of session 4"), "{}", shown[6]);
+        assert!(
+            shown[8].contains("READ(16)") && shown[8].contains("device: the device has it"),
+            "{}",
+            shown[8]
+        );
+        assert!(screen.pressed(KeyCode::Esc));
+        assert!(lines(&mut screen)[6].contains("sessions, by commands"));
+    }
+
+    #[test]
+    fn scripts_get_tables() {
+        let text = in_words(&sample());
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[3], "target  LUN  bdev  read/s  write/s  read B/s  write B/s  latency");
+        assert_eq!(lines[4], "t       0    fast  123.5k  0        505.7M    0          12 us");
+        assert!(text.contains("READ(16)"));
+    }
+}

@@ -1,0 +1,167 @@
+//! Who may come to a JSON-RPC socket, and what may be called there.
+//!
+//! The kernel says who is at the other end (`SO_PEERCRED`, unix(7)): the user that the daemon runs as and root may come, and others
+//! that are named. What is for reading only tells no secrets.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use rustix::fs::Mode;
+
+use super::json::Json;
+use super::methods;
+
+/// Methods that only tell, and tell secrets among the rest.
+const TELLING: &[&str] = &["framework_get_config", "iscsi_get_auth_groups", "lunette_get_config"];
+/// Methods that only tell, though their names do not say so.
+const HARMLESS: &[&str] = &["lunette_subscribe", "spdk_get_version"];
+/// The method that tells which there are.
+pub(super) const LIST: &str = "rpc_get_methods";
+
+/// A socket's path, and who may do what there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Door {
+    /// Where it is.
+    pub path: PathBuf,
+    may: May,
+    /// Users that may come, besides the daemon's own and root.
+    users: Vec<u32>,
+}
+
+/// What may be called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum May {
+    Everything,
+    Read,
+    These(Vec<String>),
+}
+
+impl Door {
+    /// Where everything may be called.
+    pub fn open(path: PathBuf) -> Door {
+        Door { path, may: May::Everything, users: Vec::new() }
+    }
+
+    /// Whether this may be called here.
+    pub(super) fn allows(&self, method: &str) -> bool {
+        match &self.may {
+            May::Everything => true,
+            May::Read => {
+                let is_reading = methods::find(method).is_ok_and(|method| method.is_reading());
+                (is_reading && !TELLING.contains(&method)) || HARMLESS.contains(&method)
+            }
+            May::These(names) => method == LIST || names.iter().any(|name| name == method),
+        }
+    }
+
+    /// Of the methods that there are, those that may be called here.
+    pub(super) fn listed(&self, all: Json) -> Json {
+        let Json::Array(names) = all else { return all };
+        Json::Array(
+            names.into_iter().filter(|name| name.text().is_some_and(|name| self.allows(name))).collect(),
+        )
+    }
+
+    /// Whether this user may come.
+    pub(super) fn admits(&self, user: u32, own: u32) -> bool {
+        user == own || user == 0 || self.users.contains(&user)
+    }
+
+    /// Who can open it at all: where others may come, who they are is looked at.
+    pub(super) fn mode(&self) -> Mode {
+        let own = Mode::RUSR | Mode::WUSR;
+        if self.users.is_empty() { own } else { own | Mode::RGRP | Mode::WGRP | Mode::ROTH | Mode::WOTH }
+    }
+}
+
+/// `PATH`, `PATH,read-only`, `PATH,methods=A+B`, each with `,uid=N+M`.
+impl FromStr for Door {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Door, String> {
+        let mut parts = text.split(',');
+        let path = parts.next().filter(|path| !path.is_empty()).ok_or("a path is missing")?;
+        let mut door = Door::open(path.into());
+        for part in parts {
+            match part.split_once('=') {
+                None if part == "read-only" && door.may == May::Everything => door.may = May::Read,
+                Some(("methods", names)) if door.may == May::Everything => {
+                    let names: Vec<String> = names.split('+').map(str::to_owned).collect();
+                    if let Some(unknown) = names.iter().find(|name| methods::find(name).is_err()) {
+                        return Err(format!("there is no method {unknown:?}"));
+                    }
+                    door.may = May::These(names);
+                }
+                Some(("uid", users)) if door.users.is_empty() => {
+                    let users = users.split('+').map(str::parse).collect::<Result<_, _>>();
+                    door.users = users.map_err(|_| format!("{part}: users are said by their numbers"))?;
+                }
+                _ => {
+                    return Err(format!(
+                        "{part:?}: read-only or methods=A+B, and uid=N+M, are what may follow"
+                    ));
+                }
+            }
+        }
+        Ok(door)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn door(text: &str) -> Door {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn doors_are_said_in_a_line() {
+        assert_eq!(door("/run/a.sock"), Door::open("/run/a.sock".into()));
+        let some = door("/run/a.sock,uid=33+1000,methods=bdev_get_bdevs+log_get_level");
+        assert_eq!(some.users, [33, 1000]);
+        assert!(some.allows("bdev_get_bdevs") && some.allows("rpc_get_methods"));
+        assert!(!some.allows("bdev_malloc_create") && !some.allows("iscsi_get_options"));
+        for wrong in [
+            "",
+            ",read-only",
+            "/a,readonly",
+            "/a,read-only,methods=bdev_get_bdevs",
+            "/a,methods=bdev_get_bdev",
+            "/a,methods=",
+            "/a,uid=root",
+            "/a,uid=",
+        ] {
+            assert!(wrong.parse::<Door>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn who_may_come_is_the_daemon_root_and_who_is_named() {
+        let (usual, more) = (door("/a"), door("/a,uid=33"));
+        assert!(usual.admits(1000, 1000) && usual.admits(0, 1000) && !usual.admits(33, 1000));
+        assert!(more.admits(33, 1000) && !more.admits(34, 1000));
+        assert_eq!((usual.mode().as_raw_mode(), more.mode().as_raw_mode()), (0o600, 0o666));
+    }
+
+    #[test]
+    fn reading_is_what_names_say_and_no_secrets() {
+        let door = door("/a,read-only");
+        for method in ["bdev_get_bdevs", "iscsi_get_target_nodes", "spdk_get_version", "rpc_get_methods"] {
+            assert!(door.allows(method), "{method}");
+        }
+        for method in [
+            "iscsi_get_auth_groups",
+            "lunette_get_config",
+            "framework_get_config",
+            "bdev_malloc_create",
+            "no_get_such",
+        ] {
+            assert!(!door.allows(method), "{method}");
+        }
+        let all = methods::all().map(|method| method.name).collect();
+        let Json::Array(listed) = door.listed(all) else { panic!("no array") };
+        assert!(listed.iter().any(|name| name.text() == Some("bdev_get_bdevs")));
+        assert!(listed.iter().all(|name| !name.text().unwrap().contains("create")));
+    }
+}

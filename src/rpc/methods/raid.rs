@@ -1,0 +1,299 @@
+//! Several bdevs as one: `bdev_raid_*`, of the levels 0 and concat.
+
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::memory::Name;
+use super::{Method, Outcome, method};
+use crate::bdev::raid::{Level, Raid, Recipe as MadeOf};
+use crate::bdev::{Bdev as _, Info};
+use crate::control::Control;
+use crate::control::registry::{Entry, uuid_text};
+use crate::net::kernel::KernelNet;
+use crate::rpc::context::Context;
+use crate::rpc::devices::{Made, no_bdev};
+use crate::rpc::fault::Fault;
+use crate::rpc::json::{Json, object};
+use crate::rpc::params::params;
+use crate::rpc::recipes::{RAID, Recipe, recipe};
+use crate::rpc::types::{Ignored, Off, Uuid, choice};
+
+pub(super) const METHODS: &[Method] = &[
+    method!(
+        "bdev_raid_create",
+        Runtime,
+        RaidCreate,
+        create,
+        "Makes a bdev of several others: raid0 over all of them strip by strip, or concat. Their data are where SPDK has them \
+         without a superblock. There is no level with redundancy."
+    ),
+    method!(
+        "bdev_raid_delete",
+        Runtime,
+        RaidDelete,
+        delete,
+        "Deletes such a bdev, its LUNs first. The data stay."
+    ),
+    method!(
+        "bdev_raid_get_bdevs",
+        Runtime,
+        GetBdevs,
+        get_bdevs,
+        "Describes the bdevs that are made of several."
+    ),
+    method!(
+        "bdev_raid_add_base_bdev",
+        Runtime,
+        AddBase,
+        add_base,
+        "Refused: the levels that there are have the members that they were made of."
+    ),
+    method!(
+        "bdev_raid_remove_base_bdev",
+        Runtime,
+        Name,
+        remove_base,
+        "Refused: the levels that there are need all of their members."
+    ),
+];
+
+/// The most members.
+const MEMBERS_MAX: usize = 255;
+/// Kibibytes of a strip, at most.
+const STRIP_KB_MAX: u32 = 16 * 1024;
+
+choice! {
+    /// How blocks are laid out.
+    pub(super) enum RaidLevel {
+        "raid0" => Raid0,
+        "0" => Zero,
+        "concat" => Concat,
+        "raid1" => Raid1,
+        "1" => One,
+        "raid5f" => Raid5f,
+        "5f" => FiveF,
+    }
+}
+
+params! {
+    /// Of `bdev_raid_create`.
+    pub(super) struct RaidCreate {
+        /// Its name.
+        name: String,
+        /// Kibibytes of a strip: a power of two.
+        strip_size_kb: u32 = 0,
+        /// How blocks are laid out; raid1 and raid5f are refused.
+        raid_level: RaidLevel,
+        /// What it is made of, in order.
+        base_bdevs: Vec<String>,
+        /// What names the medium to initiators; random where none is given.
+        uuid: Option<Uuid>,
+        /// SPDK's: says on the members that they belong together.
+        superblock: Off,
+        /// So many blocks of each member are used at most; saved, so that an array is the same after a member has grown. To be given where a member is not there yet.
+        lunette_base_blocks: Option<Vec<u64>>,
+    }
+}
+
+fn create(context: &Context, params: RaidCreate) -> Outcome {
+    let invalid = |why: &str| Fault::errno(Errno::INVAL, why);
+    let (level, word) = match params.raid_level {
+        RaidLevel::Raid0 | RaidLevel::Zero => (Level::Striped, "raid0"),
+        RaidLevel::Concat => (Level::Concat, "concat"),
+        RaidLevel::Raid1 | RaidLevel::One | RaidLevel::Raid5f | RaidLevel::FiveF => {
+            let why = "raid_level: lunette has raid0 and concat; redundancy is md's (mdadm), whose devices bdev_aio_create takes";
+            return Err(Fault::errno(Errno::OPNOTSUPP, why));
+        }
+    };
+    let strip_kb = params.strip_size_kb;
+    if !strip_kb.is_power_of_two() || !(4..=STRIP_KB_MAX).contains(&strip_kb) {
+        return Err(invalid("strip_size_kb: it is a power of two, from 4 to 16384"));
+    }
+    let count = params.base_bdevs.len();
+    if count == 0 || count > MEMBERS_MAX {
+        return Err(invalid("base_bdevs: from 1 to 255"));
+    }
+    let is_twice =
+        |(index, name): (usize, &String)| params.base_bdevs.iter().skip(index + 1).any(|other| other == name);
+    if params.base_bdevs.iter().enumerate().any(is_twice) {
+        return Err(invalid("base_bdevs: one of them is named twice"));
+    }
+    let blocks = params.lunette_base_blocks.unwrap_or_default();
+    if !blocks.is_empty() && blocks.len() != count {
+        return Err(invalid("lunette_base_blocks: as many as there are base_bdevs"));
+    }
+    let members = params.base_bdevs.iter().map(|name| context.base(name)).collect::<Result<Vec<_>, _>>()?;
+    let infos: Vec<Info> = members.iter().map(|member| member.info()).collect();
+    if infos.iter().any(|info| info.passes.is_some()) {
+        return Err(Fault::errno(
+            Errno::OPNOTSUPP,
+            "base_bdevs: what is passed through cannot be part of an array",
+        ));
+    }
+    // What it is made of may have grown when it comes: another layout than the one that the data are in.
+    if blocks.is_empty()
+        && let Some(missing) = infos.iter().find(|info| info.blocks == 0)
+    {
+        let why = format_args!("{} is not there yet: give lunette_base_blocks", missing.name);
+        return Err(Fault::errno(Errno::NODEV, why));
+    }
+    let mut sizes = infos.iter().filter(|info| info.blocks > 0).map(|info| info.block_bytes);
+    let first = sizes.next();
+    if sizes.any(|size| Some(size) != first) {
+        return Err(invalid("base_bdevs: their blocks are of different sizes"));
+    }
+    let is_settled = !blocks.is_empty() && params.uuid.is_some();
+    let uuid = params.uuid.unwrap_or_else(Uuid::random);
+    let raid = Raid::new(MadeOf {
+        name: params.name.clone(),
+        uuid: uuid.0,
+        level,
+        strip_bytes: u64::from(strip_kb) * 1024,
+        members,
+        blocks: blocks.clone(),
+    });
+    let known = raid.member_blocks().or((!blocks.is_empty()).then_some(blocks));
+    if infos.iter().all(|info| info.blocks > 0) && raid.info().blocks == 0 {
+        return Err(invalid(
+            "base_bdevs: one has no room for a strip, or fewer blocks than lunette_base_blocks says",
+        ));
+    }
+    let mut saved = object! {
+        "name": params.name,
+        "uuid": uuid.to_string(),
+        "strip_size_kb": strip_kb,
+        "raid_level": word,
+        "base_bdevs": params.base_bdevs.clone(),
+    };
+    if let Some(known) = known {
+        saved.push("lunette_base_blocks", known);
+    }
+    let recipe = recipe(RAID, saved);
+    context.register(Made { bdev: Arc::new(raid), device: None, recipe, bases: params.base_bdevs })?;
+    if !is_settled {
+        context.settled();
+    }
+    Ok(Json::Bool(true))
+}
+
+params! {
+    /// Of `bdev_raid_delete`.
+    pub(super) struct RaidDelete {
+        /// Its name.
+        name: String,
+        /// SPDK's: takes the superblocks off the members; there are none.
+        clear_sb: Ignored,
+    }
+}
+
+fn delete(context: &Context, params: RaidDelete) -> Outcome {
+    context.unregister(&params.name, RAID)?;
+    Ok(Json::Bool(true))
+}
+
+choice! {
+    /// Which of them.
+    pub(super) enum Category {
+        "all" => All,
+        "online" => Online,
+        "configuring" => Configuring,
+        "offline" => Offline,
+    }
+}
+
+params! {
+    /// Of `bdev_raid_get_bdevs`.
+    pub(super) struct GetBdevs {
+        /// Online are those that can be used, configuring those whose members are not all there.
+        category: Category,
+    }
+}
+
+fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
+    context.control(move |control, _| {
+        let raids = control.bdevs().filter(|entry| Recipe::parse(&entry.spec.recipe).method() == RAID);
+        let is_wanted = |entry: &&Entry| match params.category {
+            Category::All => true,
+            Category::Online => is_online(entry),
+            Category::Configuring => !is_online(entry),
+            Category::Offline => false,
+        };
+        let one = |entry: &Entry| {
+            let mut members = object! { "name": &entry.name };
+            if let Json::Object(more) = describe(control, entry) {
+                more.into_iter().for_each(|(name, value)| members.push(&name, value));
+            }
+            members
+        };
+        raids.filter(is_wanted).map(one).collect::<Json>()
+    })
+}
+
+fn is_online(entry: &Entry) -> bool {
+    entry.spec.bdev.info().blocks > 0
+}
+
+/// What SPDK shows of an array.
+pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
+    let recipe = Recipe::parse(&entry.spec.recipe);
+    let param = |name| recipe.param(name).cloned().unwrap_or(Json::Null);
+    let members = entry.spec.bases.iter().map(|base| {
+        let info = control.bdev(base).map(|entry| entry.spec.bdev.info());
+        object! {
+            "name": base,
+            "uuid": info.as_ref().map_or(Json::Null, |info| uuid_text(&info.uuid).into()),
+            "is_configured": info.as_ref().is_some_and(|info| info.blocks > 0),
+            "data_offset": 0u64,
+            "data_size": info.map_or(0, |info| info.blocks),
+        }
+    });
+    let members: Vec<Json> = members.collect();
+    let there = |member: &&Json| member.member("is_configured") == Some(&Json::Bool(true));
+    let (count, discovered) = (members.len() as u64, members.iter().filter(there).count() as u64);
+    object! {
+        "uuid": param("uuid"),
+        "strip_size_kb": param("strip_size_kb"),
+        "state": if is_online(entry) { "online" } else { "configuring" },
+        "raid_level": param("raid_level"),
+        "superblock": false,
+        "num_base_bdevs": count,
+        "num_base_bdevs_discovered": discovered,
+        "num_base_bdevs_operational": discovered,
+        "base_bdevs_list": members,
+    }
+}
+
+params! {
+    /// Of `bdev_raid_add_base_bdev`.
+    pub(super) struct AddBase {
+        /// The array.
+        raid_bdev: String,
+        /// What is to be added.
+        base_bdev: String,
+    }
+}
+
+fn add_base(context: &Context, params: AddBase) -> Outcome {
+    context.made_by(&params.raid_bdev, RAID)?;
+    context.base(&params.base_bdev)?;
+    let why = format_args!("{}: its level has the members that it was made of", params.raid_bdev);
+    Err(Fault::errno(Errno::PERM, why))
+}
+
+fn remove_base(context: &Context, params: Name) -> Outcome {
+    let wanted = params.name.clone();
+    let user = context.control(move |control, _| {
+        let is_of = |entry: &&Entry| {
+            Recipe::parse(&entry.spec.recipe).method() == RAID && entry.spec.bases.contains(&wanted)
+        };
+        control.bdevs().find(is_of).map(|entry| entry.name.clone())
+    })?;
+    match user {
+        None => Err(no_bdev(&params.name)),
+        Some(raid) => {
+            let why = format_args!("{raid} needs all of its members: delete it first (bdev_raid_delete)");
+            Err(Fault::errno(Errno::PERM, why))
+        }
+    }
+}

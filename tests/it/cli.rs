@@ -1,0 +1,7 @@
+//! The commands as they are typed, at a daemon that runs.
+
+mod daemon;
+mod drain;
+mod pages;
+mod share;
+mod words;

@@ -1,0 +1,99 @@
+//! What commands say where there is no daemon, and of files.
+
+use lunette_initiator::Command;
+use lunette_initiator::config::Auth;
+
+use super::daemon::{Lunette, Shared, run};
+use crate::harness::{test_unit_ready, until};
+
+/// Every command that is for a daemon.
+const CLIENTS: &[&[&str]] = &[
+    &["share", "1M"],
+    &["unshare", "x"],
+    &["resize", "x"],
+    &["drain", "--all"],
+    &["status"],
+    &["sessions"],
+    &["kick", "x"],
+    &["rpc", "spdk_get_version"],
+];
+
+#[test]
+fn without_a_daemon_every_command_says_what_to_run_and_ends_with_3() {
+    for args in CLIENTS {
+        let nobody = run("/nowhere/rpc.sock", args).failed(3);
+        assert!(nobody.starts_with("lunette: /nowhere/rpc.sock: "), "{nobody}");
+        assert!(nobody.contains("start one with 'lunette serve'"), "{nobody}");
+        let unnamed = run("", args).failed(2);
+        assert!(unnamed.contains("name the daemon's socket by --socket PATH"), "{unnamed}");
+    }
+}
+
+#[test]
+fn a_daemon_that_only_calls_can_give_work_needs_its_socket() {
+    let refused = run("", &["serve", "--log", "error"]).failed(1);
+    assert_eq!(
+        refused,
+        "lunette: LUNETTE_SOCKET is set to nothing; --rpc-socket PATH names another socket\n"
+    );
+    let lunette = Lunette::start();
+    let second = run(lunette.path("rpc.sock"), &["serve", "--log", "error"]).failed(1);
+    assert!(second.contains("another daemon has this socket"), "{second}");
+    let named = lunette.file("rpc.sock");
+    let told = run("/nowhere", &["sessions", "--socket", &named]).ok();
+    assert_eq!(told, "nobody is logged in\n");
+}
+
+#[test]
+fn status_says_how_far_a_sanitize_is() {
+    let lunette = Lunette::start();
+    let rpc = |method: &str, params: &str| lunette.run(&["rpc", method, params]).ok();
+    rpc("bdev_malloc_create", r#"{"name":"ram0","num_blocks":2048,"block_size":512}"#);
+    // Each of its pieces takes a second.
+    rpc(
+        "bdev_delay_create",
+        r#"{"name":"slow","base_bdev_name":"ram0","avg_read_latency":0,"p99_read_latency":0,
+            "avg_write_latency":1000000,"p99_write_latency":1000000}"#,
+    );
+    let shared = Shared::of(lunette.run(&["share", "slow", "--portal", "127.0.0.1:0", "--json"]).json());
+    let mut client = shared.login("a", Auth::None).unwrap();
+    // SANITIZE, OVERWRITE, IMMED.
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[8]) = (0x48, 0x81, 6);
+    let sanitize = Command::write(0, cdb, vec![1, 0, 0, 2, 0xa5, 0x5a]);
+    assert!(client.run(sanitize).unwrap().is_good());
+    let status = lunette.run(&["status"]).ok();
+    assert!(status.contains("! slow: busy with SANITIZE, "), "{status}");
+    assert!(status.contains(" % done: nobody reads or writes until then\n"), "{status}");
+    until("it is done", || client.run(test_unit_ready(0)).unwrap().is_good());
+    let status = lunette.run(&["status"]).ok();
+    assert!(!status.contains("busy"), "{status}");
+    client.logout().unwrap();
+}
+
+#[test]
+fn a_file_is_checked_with_places() {
+    let lunette = Lunette::start();
+    let file = lunette.file("config.json");
+    assert_eq!(
+        run("", &["check", &file]).failed(1),
+        format!("lunette: {file}: No such file or directory (os error 2)\n")
+    );
+    lunette.run(&["share", "1M", "--portal", "127.0.0.1:0"]).ok();
+    lunette.run(&["rpc", "lunette_save_config", &format!(r#"{{"filename":"{file}"}}"#)]).ok();
+    let saved = run("", &["check", "--strict", &file]).ok();
+    assert!(saved.ends_with(" calls, 0 errors, 0 warnings\n"), "{saved}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
+    let wrong = run("", &["check", &file]);
+    assert_eq!((wrong.code, wrong.err.as_str()), (1, ""));
+    let hint =
+        "error: bdev_malloc_create: there is no parameter \"num_block\"; did you mean \"num_blocks\"?\n";
+    assert!(wrong.out.contains(hint), "{}", wrong.out);
+    let place = wrong.out.lines().next().unwrap().strip_prefix(&format!("{file}:")).unwrap().to_owned();
+    let line: usize = place.split(':').next().unwrap().parse().unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.lines().nth(line - 1).unwrap().contains("num_block"), "{place}");
+    let json: serde_json::Value = serde_json::from_str(&run("", &["check", "--json", &file]).out).unwrap();
+    assert_eq!(json["findings"][0]["line"], line);
+}

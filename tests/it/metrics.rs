@@ -1,0 +1,146 @@
+//! What the daemon shows by HTTP: that it is what was done, that it tells no secrets, and that no client gets in its way.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use lunette::iscsi::chap::{Account, Credential, Secret};
+use lunette::metrics::server::{Bound, Lookout, Server};
+use lunette_initiator::scsi::cdb;
+use lunette_initiator::{Client, Data};
+
+use crate::harness::{SOON, Setup, TARGET, World, until};
+
+/// What shows a world.
+fn shown(world: &World) -> (Server, SocketAddr) {
+    let bound = Bound::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = bound.address();
+    (bound.serve(Lookout::new(world.remote(), None)).unwrap(), address)
+}
+
+/// The answer to a request, to its end.
+fn ask(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    // One that was refused before all of it was read may be reset behind the answer.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: lunette\r\n\r\n"))
+}
+
+/// Waits until the figures have this line: what they show may be a moment old.
+fn wait_for(address: SocketAddr, line: &str) {
+    let mut last = String::new();
+    until(line, || {
+        last = get(address, "/metrics");
+        last.lines().any(|told| told == line)
+    });
+}
+
+#[test]
+fn figures_are_what_was_done() {
+    let world = World::start(Setup { initiators: "iqn.2026-11.io.example:*", ..Setup::default() });
+    let (_server, address) = shown(&world);
+    let mut client = world.client("a");
+    client.write(0, &[7; 8192]).unwrap();
+    for _ in 0..3 {
+        client.read(0, 8).unwrap();
+    }
+    // LBA out of range: ILLEGAL REQUEST.
+    assert!(client.command(cdb::read_16(1 << 40, 1, cdb::Flags::default()), Data::In(512)).is_err());
+    let stranger = lunette_initiator::Config::new("iqn.2026-11.io.other:b", TARGET);
+    assert!(Client::connect(world.address(), stranger).is_err());
+    let of = format!("initiator=\"iqn.2026-11.io.example:a\",target=\"{TARGET}\"");
+    for line in [
+        format!("lunette_initiator_commands_total{{{of},op=\"write\"}} 1"),
+        format!("lunette_initiator_commands_total{{{of},op=\"read\"}} 3"),
+        format!("lunette_initiator_bytes_total{{{of},op=\"read\"}} 12288"),
+        format!("lunette_initiator_bytes_total{{{of},op=\"write\"}} 8192"),
+        format!("lunette_initiator_errors_total{{{of},ending=\"illegal_request\"}} 1"),
+        "lunette_bdev_ios_total{bdev=\"disk0\",reactor=\"0\",op=\"read\"} 3".to_owned(),
+        "lunette_bdev_bytes_total{bdev=\"disk0\",reactor=\"0\",op=\"write\"} 8192".to_owned(),
+        "lunette_bdev_io_seconds_count{bdev=\"disk0\",op=\"read\"} 3".to_owned(),
+        "lunette_bdev_in_flight{bdev=\"disk0\",reactor=\"0\"} 0".to_owned(),
+        format!("lunette_lun_info{{target=\"{TARGET}\",lun=\"0\",bdev=\"disk0\"}} 1"),
+        format!("lunette_target_sessions{{target=\"{TARGET}\"}} 1"),
+        "lunette_logins_total{session=\"normal\"} 1".to_owned(),
+        "lunette_login_failures_total{reason=\"forbidden\"} 1".to_owned(),
+    ] {
+        wait_for(address, &line);
+    }
+    let all = get(address, "/metrics");
+    assert!(all.starts_with("HTTP/1.1 200 OK\r\n"), "{all}");
+    assert!(all.contains("content-type: text/plain; version=0.0.4"), "{all}");
+    assert!(get(address, "/status.json").contains("\"initiator\":\"iqn.2026-11.io.example:a\""));
+    // What a session has done is not forgotten when it is over.
+    drop(client);
+    wait_for(address, "lunette_connections_closed_total{reason=\"peer_gone\"} 1");
+    wait_for(address, &format!("lunette_target_sessions{{target=\"{TARGET}\"}} 0"));
+    wait_for(address, &format!("lunette_initiator_commands_total{{{of},op=\"read\"}} 3"));
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let credential = |name: &str, secret: &str| Credential {
+        name: name.to_owned(),
+        secret: Secret(secret.as_bytes().to_vec()),
+    };
+    let account = Account {
+        initiator: credential("user-that-logs-in", "secret-of-initiator"),
+        target: Some(credential("user-that-is-target", "secret-of-target")),
+    };
+    let world = World::start(Setup { accounts: vec![account], ..Setup::default() });
+    let (_server, address) = shown(&world);
+    let _client = world.client("a");
+    for path in ["/", "/metrics", "/status.json"] {
+        let answer = get(address, path);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        for told in ["secret-of", "user-that"] {
+            assert!(!answer.contains(told), "{path} tells {told}");
+        }
+    }
+    let page = get(address, "/");
+    assert!(page.contains("\r\ncontent-security-policy: default-src 'none'; script-src 'sha256-"), "{page}");
+}
+
+#[test]
+fn other_requests_are_refused() {
+    let world = World::start(Setup::default());
+    let (_server, address) = shown(&world);
+    for (request, expected) in [
+        ("POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 405 "),
+        ("DELETE / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 405 "),
+        ("GET /../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 404 "),
+        ("GET http://a/metrics HTTP/1.0\r\n\r\n", "HTTP/1.0 200 "),
+        ("\u{1}\u{2}\u{3}\r\n\r\n", "HTTP/1.1 400 "),
+    ] {
+        let answer = ask(address, request);
+        assert!(answer.starts_with(expected), "{request:?}\n{answer}");
+    }
+    let long = "a".repeat(100_000);
+    let target = ask(address, &format!("GET /{long} HTTP/1.1\r\n\r\n"));
+    assert!(target.is_empty() || target.starts_with("HTTP/1.1 4"), "{target}");
+    let header = ask(address, &format!("GET / HTTP/1.1\r\nX: {long}\r\n\r\n"));
+    assert!(header.is_empty() || header.starts_with("HTTP/1.1 431 "), "{header}");
+    assert!(get(address, "/metrics").starts_with("HTTP/1.1 200 OK\r\n"));
+}
+
+#[test]
+fn silent_clients_keep_nobody_out() {
+    let world = World::start(Setup::default());
+    let (_server, address) = shown(&world);
+    let mut client = world.client("a");
+    let mut silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(address).unwrap()).collect();
+    for (index, stream) in silent.iter_mut().enumerate() {
+        // Half of them send the beginning of a request.
+        let half = if index.is_multiple_of(2) { &b"GET /metr"[..] } else { b"" };
+        stream.write_all(half).unwrap();
+    }
+    // They are closed in turn, and whoever comes behind them is served.
+    assert!(get(address, "/metrics").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(client.read(0, 1).unwrap(), [0; 512]);
+}

@@ -1,0 +1,125 @@
+//! What is not to be told, and to whom: secrets that are named, sockets for some calls.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use lunette::rpc::config::Plan;
+use lunette_initiator::config::{Auth, Chap};
+use lunette_initiator::{Client, Config};
+use serde_json::{Value, json};
+
+use super::daemon::{Folder, Managed, Wire, two_groups};
+
+const SECRET: &str = "correct-horse-12";
+const TARGET: &str = "iqn.2016-06.io.spdk:t";
+
+/// A file with the secret.
+fn secret_file(folder: &Folder) -> std::path::PathBuf {
+    let path = folder.path("alice");
+    std::fs::write(&path, format!("{SECRET}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
+/// A login as alice, who says this secret.
+fn log_in(address: &str, secret: &str) -> bool {
+    let mut config = Config::new("iqn.2026-11.io.example:host", TARGET);
+    config.auth = Auth::Chap(Chap::new("alice", secret.as_bytes()));
+    Client::connect(address.parse::<std::net::SocketAddr>().unwrap(), config).is_ok()
+}
+
+#[test]
+fn a_secret_in_a_file_is_used_and_never_saved() {
+    let daemon = Managed::start();
+    let file = secret_file(&daemon.folder);
+    let account = json!({"user": "alice", "lunette_secret_file": file});
+    daemon.ok("iscsi_create_auth_group", &json!({"tag": 1, "secrets": [account]}).to_string());
+    assert_eq!(daemon.ok("iscsi_get_auth_groups", "{}"), json!([{"tag": 1, "secrets": [account]}]));
+    let [address, _] = two_groups(&daemon, false);
+    daemon.ok(
+        "iscsi_target_node_set_auth",
+        &json!({"name": TARGET, "require_chap": true, "chap_group": 1}).to_string(),
+    );
+    assert!(log_in(&address, SECRET));
+    assert!(!log_in(&address, "another-secret-1"));
+    let saved = daemon.ok("lunette_get_config", "{}").to_string();
+    assert!(!saved.contains(SECRET) && saved.contains("lunette_secret_file"), "{saved}");
+
+    // Said or named, not both; and where others read it, not at all.
+    let both = json!({"tag": 1, "user": "bob", "secret": SECRET, "lunette_secret_file": file}).to_string();
+    assert_eq!(daemon.refused("iscsi_auth_group_add_secret", &both).0, -32602);
+    let neither = daemon.refused("iscsi_auth_group_add_secret", r#"{"tag":1,"user":"bob"}"#);
+    assert!(neither.1.contains("it is missing"), "{neither:?}");
+    let credential = r#"{"tag":1,"user":"bob","lunette_secret_credential":"../alice"}"#;
+    assert!(daemon.refused("iscsi_auth_group_add_secret", credential).1.contains("no name of a credential"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let named = json!({"tag": 1, "user": "bob", "lunette_secret_file": file}).to_string();
+    assert!(daemon.refused("iscsi_auth_group_add_secret", &named).1.ends_with("chmod 600"));
+
+    // What is saved makes the same again; a secret that is said replaces one that was named.
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let folder = daemon.stop();
+    let daemon = Managed::try_start(folder, Some(Plan::parse(&saved).unwrap())).unwrap();
+    assert_eq!(daemon.ok("lunette_get_config", "{}").to_string(), saved);
+    daemon.ok("iscsi_auth_group_remove_secret", r#"{"tag":1,"user":"alice"}"#);
+    daemon.ok("iscsi_auth_group_add_secret", r#"{"tag":1,"user":"alice","secret":"another-secret-1"}"#);
+    let expected = json!([{"tag": 1, "secrets": [{"user": "alice", "secret": "another-secret-1"}]}]);
+    assert_eq!(daemon.ok("iscsi_get_auth_groups", "{}"), expected);
+    let folder = daemon.stop();
+    std::fs::remove_file(folder.path("alice")).unwrap();
+    let refused = Managed::try_start(folder, Some(Plan::parse(&saved).unwrap())).unwrap_err();
+    assert!(refused.contains("the secret of \"alice\"") && refused.contains("No such file"), "{refused}");
+}
+
+/// A call's answer.
+fn ask(wire: &mut Wire, method: &str) -> Value {
+    wire.send(&json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string());
+    serde_json::from_str(&wire.line()).unwrap()
+}
+
+#[test]
+fn a_socket_for_reading_changes_nothing_and_tells_no_secret() {
+    let daemon = Managed::start();
+    two_groups(&daemon, false);
+    let group = json!({"tag": 1, "secrets": [{"user": "alice", "secret": SECRET}]}).to_string();
+    daemon.ok("iscsi_create_auth_group", &group);
+    let before = daemon.ok("lunette_get_config", "{}");
+    let path = daemon.folder.path("monitor.sock");
+    let server = daemon.also(&format!("{},read-only", path.display()));
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut wire = Wire::connect(&path);
+    let refused = ask(&mut wire, "bdev_malloc_create");
+    assert_eq!(refused["error"]["code"], -32601);
+    assert_eq!(refused["error"]["data"], "it may not be called at this socket");
+    let all = daemon.ok("rpc_get_methods", "{}");
+    let listed = ask(&mut wire, "rpc_get_methods")["result"].clone();
+    let listed = listed.as_array().unwrap();
+    assert!(listed.len() > 10 && listed.len() < all.as_array().unwrap().len() / 2, "{listed:?}");
+    for method in all.as_array().unwrap() {
+        // A connection of its own: one that has subscribed is told of events only.
+        let answer = ask(&mut Wire::connect(&path), method.as_str().unwrap());
+        assert!(!answer.to_string().contains(SECRET), "{method}");
+        assert_eq!(answer["error"]["code"] == -32601, !listed.contains(method), "{method}");
+    }
+    assert_eq!(daemon.ok("lunette_get_config", "{}"), before);
+    drop(server);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_socket_for_some_methods_is_for_those() {
+    let daemon = Managed::start();
+    let path = daemon.folder.path("some.sock");
+    let server =
+        daemon.also(&format!("{},methods=bdev_get_bdevs+bdev_malloc_create,uid=12345", path.display()));
+    // Who comes is looked at, as everybody can.
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+    let mut wire = Wire::connect(&path);
+    let create = r#"{"name":"M","num_blocks":8,"block_size":512}"#;
+    assert_eq!(wire.call("bdev_malloc_create", create).unwrap(), "M");
+    assert_eq!(wire.call("bdev_malloc_delete", r#"{"name":"M"}"#).unwrap_err()["code"], -32601);
+    assert_eq!(
+        ask(&mut wire, "rpc_get_methods")["result"],
+        json!(["rpc_get_methods", "bdev_get_bdevs", "bdev_malloc_create"])
+    );
+    drop(server);
+}
