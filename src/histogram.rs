@@ -39,10 +39,10 @@ impl Histogram {
         Histogram { cells: (0..reactors).map(|_| cell()).collect() }
     }
 
-    /// Counts a value, on this reactor's thread.
-    pub fn count(&self, reactor: ReactorId, value: u64) {
+    /// Counts a value that came so many times, on this reactor's thread.
+    pub fn count(&self, reactor: ReactorId, value: u64, times: u64) {
         if let Some(count) = self.cells.get(usize::from(reactor.0)).and_then(|cell| cell.get(bucket(value))) {
-            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            count.store(count.load(Ordering::Relaxed).wrapping_add(times), Ordering::Relaxed);
         }
     }
 
@@ -95,7 +95,7 @@ mod tests {
     fn reactors_are_summed_up_and_others_not_counted() {
         let histogram = Histogram::new(2);
         for reactor in [0, 1, 1, 2] {
-            histogram.count(ReactorId(reactor), 300);
+            histogram.count(ReactorId(reactor), 300, 1);
         }
         let sums = histogram.sums();
         assert_eq!((sums[278], sums.iter().sum::<u64>()), (3, 3));

@@ -120,16 +120,18 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// Drops the value under `key` where it is; the key finds nothing from then on.
-    pub fn discard(&mut self, key: Key) {
-        if let Some(slot) = self.slots.get_mut(key.index as usize)
-            && slot.generation == key.generation
-            && slot.tenant.is_some()
-        {
-            slot.tenant = None;
-            slot.generation = slot.generation.wrapping_add(1);
-            self.free.push(key.index);
+    /// Drops the value under `key` where it is, after `look`; the key finds nothing from then on.
+    #[inline(always)]
+    pub fn discard<R>(&mut self, key: Key, look: impl FnOnce(&T) -> R) -> Option<R> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
         }
+        let seen = look(slot.tenant.as_ref()?);
+        slot.tenant = None;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(seen)
     }
 
     /// The key that the next [`Slab::insert`] will give.
@@ -194,9 +196,9 @@ mod tests {
         assert_eq!(new.index, old.index);
         assert_eq!((slab.get(old), slab.get(new)), (None, Some(&'c')));
         assert_eq!(slab.remove(old), None);
-        slab.discard(old);
+        assert_eq!(slab.discard(old, |tenant| *tenant), None);
         assert_eq!(slab.get(new), Some(&'c'));
-        slab.discard(new);
+        assert_eq!(slab.discard(new, |tenant| *tenant), Some('c'));
         assert_eq!((slab.get(new), slab.len()), (None, 0));
         assert_eq!(Key::from_u64(new.to_u64()), new);
     }
@@ -217,7 +219,7 @@ mod tests {
             (slab.used(), slab.room(), slab.next_key()),
             (2, 1, Some(Key { index: 2, generation: 0 }))
         );
-        slab.discard(first);
+        slab.discard(first, |_| ());
         // What was used before is used again first.
         assert_eq!(slab.next_key(), Some(Key { index: first.index, generation: 1 }));
         assert_eq!(slab.iter().collect::<Vec<_>>(), [(second, &'b')]);

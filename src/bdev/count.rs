@@ -376,7 +376,7 @@ impl CountedChannel {
         if kinds >> kind & 1 == 1
             && let Some(histogram) = self.times.histogram.get()
         {
-            histogram.count(self.reactor, took);
+            histogram.count(self.reactor, took, 1);
         }
     }
 }

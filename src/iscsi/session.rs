@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 
 use self::pause::Paused;
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
+use crate::iscsi::conn::Went;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::{Phase, Task, TaskList, Tasks};
 use crate::iscsi::window::{Place as SnPlace, Window};
@@ -24,7 +25,7 @@ use crate::qos::Pace;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::table::reports_attention;
 use crate::scsi::view::TargetView;
-use crate::scsi::{Access, Plan};
+use crate::scsi::Plan;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -161,12 +162,12 @@ impl Session {
     pub(in crate::iscsi) fn count(&self, task: &Task, now: Tick) {
         let took_ns = now.since_ns(task.came_at);
         if let Some(histogram) = &self.target.histogram {
-            histogram.count(self.reactor, took_ns);
+            histogram.count(self.reactor, took_ns, 1);
         }
         let (meter, stages) = (&self.meter, &self.stages);
         match task.plan {
-            plan if plan.reads().is_some() => meter.read(u64::from(task.queued_bytes)),
-            Plan::Write(_) | Plan::Protected(_) => meter.wrote(u64::from(task.submitted_bytes)),
+            plan if plan.reads().is_some() => meter.read(1, u64::from(task.queued_bytes)),
+            Plan::Write(_) | Plan::Protected(_) => meter.wrote(1, u64::from(task.submitted_bytes)),
             _ => meter.did(),
         }
         meter.took(took_ns);
@@ -182,17 +183,13 @@ impl Session {
         }
     }
 
-    /// A command has taken the short way, and so no time.
-    #[inline(always)]
-    pub(in crate::iscsi) fn count_short(&self, access: Access, bytes: usize) {
+    /// Commands have taken the short way, and so no time.
+    pub(in crate::iscsi) fn count_short(&self, went: &Went) {
         if let Some(histogram) = &self.target.histogram {
-            histogram.count(self.reactor, 0);
+            histogram.count(self.reactor, 0, u64::from(went.reads + went.writes));
         }
-        let bytes = bytes as u64;
-        match access {
-            Access::Read => self.meter.read(bytes),
-            Access::Write => self.meter.wrote(bytes),
-        }
+        self.meter.read(u64::from(went.reads), went.read_bytes);
+        self.meter.wrote(u64::from(went.writes), went.written_bytes);
     }
 
     /// How many commands have come.

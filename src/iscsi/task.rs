@@ -487,7 +487,7 @@ impl Tasks {
         let Some(links) = self.slab.get(key).map(|task| task.links) else { return };
         self.unlink(list, links);
         list.count -= 1;
-        self.slab.discard(key);
+        self.slab.discard(key, |_| ());
     }
 
     /// Puts a task of the list behind all others.

@@ -183,22 +183,21 @@ impl TxQueue {
         places
     }
 
-    fn pop(&mut self, items: &mut Slab<Queued>) -> bool {
-        let Some((first, queued)) = self.first.and_then(|first| Some((first, items.get(first)?))) else {
-            return false;
-        };
-        self.first = queued.next;
+    fn pop(&mut self, items: &mut Slab<Queued>) {
+        let Some(first) = self.first else { return };
+        let next = items.discard(first, |queued| {
+            self.count -= 1;
+            if queued.is_control() {
+                self.control_count -= 1;
+                self.control_bytes -= queued.control_bytes();
+            }
+            self.lent_count -= u32::from(queued.is_lent());
+            queued.next
+        });
+        self.first = next.flatten();
         if self.first.is_none() {
             self.last = None;
         }
-        self.count -= 1;
-        if queued.is_control() {
-            self.control_count -= 1;
-            self.control_bytes -= queued.control_bytes();
-        }
-        self.lent_count -= u32::from(queued.is_lent());
-        items.discard(first);
-        true
     }
 
     /// Makes the PDUs of the next send.
@@ -258,7 +257,8 @@ impl TxQueue {
                 outcome.freed += u32::from(pdu.frees);
                 self.unsent_bytes -= pdu.data.map_or(0, |(_, _, bytes)| u64::from(bytes));
             }
-            if sent < pdu.bytes() {
+            let bytes = pdu.bytes();
+            if sent < bytes {
                 // Invariant: exactly one of `begun_before`, `spare` holds the box.
                 let place = begun_before.take().or_else(|| self.spare.take());
                 self.begun = place.map(|mut place| {
@@ -270,7 +270,7 @@ impl TxQueue {
             if let Some(place) = begun_before.take() {
                 self.spare = Some(place);
             }
-            sent -= pdu.bytes();
+            sent -= bytes;
             if pdu.ends_item {
                 if let Some(retained) = &mut self.retained
                     && let Some(queued) = self.first.and_then(|first| items.get_mut(first))

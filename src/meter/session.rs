@@ -63,17 +63,17 @@ impl PartialEq for SessionMeter {
 impl Eq for SessionMeter {}
 
 impl SessionMeter {
-    /// A READ was answered, with so many bytes.
+    /// So many READs were answered, with so many bytes.
     #[inline(always)]
-    pub fn read(&self, bytes: u64) {
-        self.reads.commands.add(1);
+    pub fn read(&self, commands: u64, bytes: u64) {
+        self.reads.commands.add(commands);
         self.reads.bytes.add(bytes);
     }
 
-    /// A WRITE was answered, of so many bytes.
+    /// So many WRITEs were answered, of so many bytes.
     #[inline(always)]
-    pub fn wrote(&self, bytes: u64) {
-        self.writes.commands.add(1);
+    pub fn wrote(&self, commands: u64, bytes: u64) {
+        self.writes.commands.add(commands);
         self.writes.bytes.add(bytes);
     }
 
@@ -168,8 +168,8 @@ mod tests {
     #[test]
     fn commands_are_counted_by_how_they_ended() {
         let meter = SessionMeter::default();
-        meter.read(4096);
-        meter.wrote(512);
+        meter.read(1, 4096);
+        meter.wrote(1, 512);
         meter.did();
         meter.took(70);
         for outcome in [

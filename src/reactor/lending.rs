@@ -5,6 +5,7 @@
 //! reactor has the copy made first, so that a READ gives what was there when it was carried out.
 
 use crate::id::UnitId;
+use crate::iscsi::conn::Went;
 use crate::iscsi::tx::Data;
 use crate::net::Net;
 use crate::reactor::planted::planted;
@@ -80,7 +81,7 @@ impl<N: Net> Reactor<N> {
         if !link.conn.may_go_short(cx.session) {
             return None;
         }
-        let (mut done, mut in_the_way) = (0, None);
+        let (mut went, mut in_the_way) = (Went::default(), None);
         while let Some(short) = link.conn.short(cx.session, input, cx.units) {
             let (unit, extent) = (short.unit, short.extent);
             let Some(slot) = unit::of(units, unit).filter(|slot| !slot.needs_room()) else { break };
@@ -121,13 +122,12 @@ impl<N: Net> Reactor<N> {
                     None
                 }
             };
-            link.conn.answer_short(&short, data, &mut cx);
+            link.conn.answer_short(&short, data, &mut went, &mut cx);
             *input = short.rest;
-            done += 1;
         }
-        if done > 0 {
-            meter.short.add(done);
-            link.conn.went_short(now);
+        if went.reads + went.writes > 0 {
+            meter.short.add(u64::from(went.reads + went.writes));
+            link.conn.went_short(&went, &mut cx);
             self.activate(conn);
         }
         in_the_way

@@ -9,15 +9,16 @@ impl LunNumber {
     /// Decodes the 8-byte LUN field of a header. Single level only: peripheral device addressing of bus 0 and flat
     /// space addressing; anything else, well known logical units too, names no logical unit here.
     pub fn decode(field: &[u8; 8]) -> Option<LunNumber> {
-        let [high, low, rest @ ..] = *field;
-        if rest != [0; 6] {
+        let [high, low, ..] = *field;
+        let number = u16::from_be_bytes([high, low]);
+        if u64::from_be_bytes(*field) << 16 != 0 {
             return None;
         }
-        match high >> 6 {
+        match number >> 14 {
             // SAM-5 §4.7.7: peripheral device addressing; bus identifier 0 is this target's own level.
-            0b00 if high == 0 => Some(LunNumber(u16::from(low))),
+            0b00 if number < 0x100 => Some(LunNumber(number)),
             // SAM-5 §4.7.7: flat space addressing, 14 bits.
-            0b01 => Some(LunNumber(u16::from_be_bytes([high & 0x3f, low]))),
+            0b01 => Some(LunNumber(number & 0x3fff)),
             _ => None,
         }
     }

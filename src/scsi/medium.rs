@@ -12,6 +12,7 @@ pub const TRANSFER_BYTES_MAX: u32 = 16 * 1024 * 1024;
 const FUA: u8 = 0x08;
 
 /// The medium can be reached.
+#[inline(never)]
 pub(super) fn ready(unit: Served<'_>) -> Result<(), Sense> {
     match unit.view.medium {
         Medium::Ready => Ok(()),
@@ -29,18 +30,18 @@ pub(super) fn ready(unit: Served<'_>) -> Result<(), Sense> {
 }
 
 /// The extent is on the medium and the access is allowed.
+#[inline(always)]
 pub(super) fn check(extent: Extent, access: Access, unit: Served<'_>) -> Result<(), Sense> {
-    ready(unit)?;
-    let capacity = unit.view.blocks;
     let end = extent.lba.checked_add(u64::from(extent.blocks));
-    if end.is_none_or(|end| end > capacity) {
-        // SBC-4: INFORMATION is the first LBA that is not there.
-        return Err(Sense::LBA_OUT_OF_RANGE.at(extent.lba.max(capacity)));
+    let is_on_it = end.is_some_and(|end| end <= unit.view.blocks);
+    let is_allowed = access == Access::Read || !unit.read_only;
+    if unit.view.medium == Medium::Ready && is_on_it && is_allowed {
+        return Ok(());
     }
-    if access == Access::Write && unit.read_only {
-        return Err(Sense::WRITE_PROTECTED);
-    }
-    Ok(())
+    ready(unit)?;
+    // SBC-4: INFORMATION is the first LBA that is not there.
+    let beyond = Sense::LBA_OUT_OF_RANGE.at(extent.lba.max(unit.view.blocks));
+    Err(if is_on_it { Sense::WRITE_PROTECTED } else { beyond })
 }
 
 pub(super) fn test_unit_ready(_: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {

@@ -326,7 +326,7 @@ pub fn admit(plan: Plan, cdb: &Cdb, place: &Place<'_>, attentions: Option<&mut A
 ///
 /// # Errors
 /// How the command ends.
-#[inline]
+#[inline(always)]
 pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), Outcome> {
     let unit = Served::at(place).ok_or(Outcome::check(Sense::NO_SUCH_UNIT))?;
     unit.view.alua.check_medium(place.target.port_group).map_err(Outcome::check)?;
@@ -341,7 +341,7 @@ pub fn recheck(piece: Extent, access: Access, place: &Place<'_>) -> Result<(), O
 ///
 /// The CDB is read where it was received: of a copy, a field across two words would be waited for until both, and all that was
 /// stored before them, had left the processor.
-#[inline]
+#[inline(always)]
 pub fn plain(cdb: &[u8; 16], place: &Place<'_>) -> Option<(Extent, Access)> {
     const FLAGS: u8 = 0x18;
     const FUA: u8 = 0x08;

@@ -70,7 +70,7 @@ mod tests {
             portal_group: 1,
         };
         let meter = SessionMeter::default();
-        meter.read(512);
+        meter.read(1, 512);
         let mut ledger = Ledger::default();
         for initiator in 0..LEDGER_MAX + 3 {
             ledger.enter(&nexus(initiator), &meter.work());

@@ -24,7 +24,7 @@ use arrayvec::ArrayVec;
 
 pub use data_out::Solicit;
 pub use reassign::GoOn;
-pub use short::Short;
+pub use short::{Short, Went};
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
@@ -424,13 +424,13 @@ impl Conn {
     }
 
     fn push(&mut self, item: TxItem, cx: &mut Cx<'_>) {
+        self.timers.queued(cx.now);
         self.push_inline(item, cx);
     }
 
-    /// [`Conn::push`] where the item is made: it is put together in its place, and copied nowhere.
+    /// [`Conn::push`] where the item is made: it is put together in its place, and copied nowhere. The timers do not know.
     #[inline(always)]
     fn push_inline(&mut self, item: TxItem, cx: &mut Cx<'_>) {
-        self.timers.queued(cx.now);
         // The slab holds what every window and every `CONTROL_REPLIES_MAX` allow: see `reactor::tables`.
         let pushed = self.tx.push(cx.tx, item);
         debug_assert!(pushed.is_ok(), "the transmit slab is sized for all that may be accepted");

@@ -15,7 +15,6 @@ use crate::iscsi::wire::{self, BHS_BYTES, Bhs, DIGEST_BYTES, Residual, ScsiComma
 use crate::limits;
 use crate::scsi::view::{LunNumber, UnitView};
 use crate::scsi::{self, Access, Extent, Status};
-use crate::time::Tick;
 
 /// Opcode of the SCSI Command PDU (RFC 7143 §11.2.1.2).
 const SCSI_COMMAND: u8 = 0x01;
@@ -40,10 +39,23 @@ pub struct Short<'a> {
     itt: u32,
 }
 
+/// What has gone the short way in a row.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Went {
+    /// READs.
+    pub reads: u32,
+    /// Their bytes.
+    pub read_bytes: u64,
+    /// WRITEs.
+    pub writes: u32,
+    /// Their bytes.
+    pub written_bytes: u64,
+}
+
 impl Conn {
     /// The command at the front of the input, if all of it is there and it may go the short way, as [`Conn::may_go_short`] says that
     /// commands may. Nothing has happened to it yet.
-    #[inline]
+    #[inline(always)]
     pub fn short<'a>(
         &self,
         session: &Session,
@@ -151,18 +163,19 @@ impl Conn {
     }
 
     /// A command has been carried out, and ends with GOOD. A READ has data, as many as it asked for. If they are lent, there is no
-    /// data digest, a buffer for them is set aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn.
-    #[inline]
-    pub fn answer_short(&mut self, short: &Short<'_>, data: Option<Data>, cx: &mut Cx<'_>) {
+    /// data digest, a buffer for them is set aside in [`Cx::solicited`], and [`Conn::keep_lent`] follows in the same turn. After
+    /// the last one in a row comes [`Conn::went_short`].
+    #[inline(always)]
+    pub fn answer_short(&mut self, short: &Short<'_>, data: Option<Data>, went: &mut Went, cx: &mut Cx<'_>) {
         self.recorder.received(short.header, cx.now);
         cx.session.window.take_due();
-        cx.session.grow_window(cx.spare_window);
-        cx.session.count_short(short.access, short.bytes);
         let (itt, status) = (short.itt, Status::Good.code());
         // Each is put together in its place in the queue: to copy it there would take until the data of a WRITE, which were stored
         // a moment ago, have all left the processor.
         match data {
             Some(data) => {
+                went.reads += 1;
+                went.read_bytes += short.bytes as u64;
                 let item = TxItem::DataIn {
                     itt,
                     data,
@@ -175,6 +188,8 @@ impl Conn {
                 self.push_inline(item, cx);
             }
             None => {
+                went.writes += 1;
+                went.written_bytes += short.bytes as u64;
                 let response = ScsiResponse {
                     itt,
                     response: 0,
@@ -189,7 +204,10 @@ impl Conn {
     }
 
     /// Commands went the short way.
-    pub fn went_short(&mut self, now: Tick) {
-        self.timers.heard(now);
+    pub fn went_short(&mut self, went: &Went, cx: &mut Cx<'_>) {
+        cx.session.grow_window(cx.spare_window);
+        cx.session.count_short(went);
+        self.timers.heard(cx.now);
+        self.timers.queued(cx.now);
     }
 }

@@ -48,33 +48,27 @@ impl Batch {
         &mut self.pdus[self.count - 1]
     }
 
-    /// Appends the batch as slices for a vectored send.
+    /// The batch as slices for a vectored send, in `slices`, which are empty.
     pub fn slices<'a>(&'a self, items: &'a Slab<Queued>, slices: &mut Slices<'a>) {
-        let mut skip = self.skip;
         for pdu in self.pdus() {
-            put(slices, &mut skip, pdu.head_bytes, |at| Some(IoSlice::new(&pdu.head[at..pdu.head_bytes])));
-            if let Some((key, from, bytes)) = pdu.data {
-                let (from, bytes) = (from as usize, bytes as usize);
-                put(slices, &mut skip, bytes, |at| items.get(key)?.slice(from + at, bytes - at));
+            slices.push(IoSlice::new(&pdu.head[..pdu.head_bytes]));
+            if let Some((key, from, bytes)) = pdu.data
+                && let Some(slice) = items.get(key).and_then(|item| item.slice(from as usize, bytes as usize))
+            {
+                slices.push(slice);
             }
-            put(slices, &mut skip, pdu.tail_bytes, |at| Some(IoSlice::new(&pdu.tail[at..pdu.tail_bytes])));
+            if pdu.tail_bytes > 0 {
+                slices.push(IoSlice::new(&pdu.tail[..pdu.tail_bytes]));
+            }
         }
-    }
-}
-
-/// Appends what is left of `bytes` bytes when `skip` are skipped.
-fn put<'a>(
-    slices: &mut Slices<'a>,
-    skip: &mut usize,
-    bytes: usize,
-    slice: impl FnOnce(usize) -> Option<IoSlice<'a>>,
-) {
-    let skipped = bytes.min(*skip);
-    *skip -= skipped;
-    if skipped < bytes
-        && let Some(slice) = slice(skipped)
-    {
-        slices.push(slice);
+        // What went out earlier, of the first PDU.
+        if self.skip > 0 {
+            let before = slices.len();
+            let mut left = &mut slices[..];
+            IoSlice::advance_slices(&mut left, self.skip);
+            let sent = before - left.len();
+            slices.drain(..sent);
+        }
     }
 }
 
