@@ -265,6 +265,8 @@ pub struct Task {
     pub is_booked: bool,
     /// What a fence is to its answer.
     pub passage: Passage,
+    /// StatSN of the message that has told its initiator that it is terminated (RFC 7143 §11.9.1, event 5).
+    pub terminated: Option<Sn>,
     /// A device keeps an IO of it beyond all deadlines: nobody waits for its end any more.
     pub is_given_up: bool,
     /// IOs submitted before this one are of an earlier go, and mean nothing any more.
@@ -328,6 +330,7 @@ impl Task {
             snack_tag: 0,
             is_booked: false,
             passage: Passage::Common,
+            terminated: None,
             is_given_up: false,
             restarted_at: 0,
             links: Links::default(),
@@ -366,6 +369,13 @@ impl Task {
     /// Whether it was aborted, and awaits nothing but data.
     pub fn may_retire(&self) -> bool {
         self.phase == Phase::Swallowing && self.ios == 0 && !self.is_asked
+    }
+
+    /// No more data come for it: its tags are free. What is left ends as it would without them.
+    pub fn excuse_data(&mut self) {
+        self.unsolicited = None;
+        self.r2ts = R2ts::default();
+        self.is_damaged = false;
     }
 
     /// Whether the initiator owes data that it was told or allowed to send.
