@@ -260,11 +260,14 @@ pub const KEYS: &[Key] = &[
     ),
     // §13.21.
     key("SessionType", Use::Login, Kind::Naming),
-    // §13.23: FastAbort is not claimed. Responses are fenced whatever is agreed on.
+    // §13.23: responses are fenced whatever is agreed on.
     normal(
         "TaskReporting",
         Use::Leading,
-        Kind::List { accepts: |_, value| matches!(value, "ResponseFence" | "RFC3720"), set: |_, _| {} },
+        Kind::List {
+            accepts: |_, value| matches!(value, "FastAbort" | "ResponseFence" | "RFC3720"),
+            set: |params, value| params.fast_abort = value == "FastAbort",
+        },
     ),
     // §13.24: no reserved values are sent back to a declaration.
     key("NodeArchitecture", Use::Login, Kind::Naming),

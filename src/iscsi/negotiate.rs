@@ -84,6 +84,7 @@ pub const DEFAULTS: Params = Params {
     send_segment_bytes_max: LOGIN_SEGMENT_BYTES_MAX,
     recv_segment_bytes_max: LOGIN_SEGMENT_BYTES_MAX,
     outstanding_r2t_max: 1,
+    fast_abort: false,
     protocol_level: 1,
     connections_max: 1,
     error_recovery_level: 0,

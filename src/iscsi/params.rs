@@ -21,6 +21,8 @@ pub struct Params {
     pub recv_segment_bytes_max: u32,
     /// R2Ts outstanding per task, at most; 1 to 65535.
     pub outstanding_r2t_max: u16,
+    /// TaskReporting is FastAbort.
+    pub fast_abort: bool,
     /// iSCSIProtocolLevel: 2 where RFC 7144 holds.
     pub protocol_level: u8,
     /// Connections of the session, at most.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use self::pause::Paused;
+pub use self::tasks::{is_of_own, is_to_abort};
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::conn::Went;
 use crate::iscsi::sn::Sn;

@@ -5,6 +5,7 @@
 //! made anew the next time (serial numbers move on only with PDUs that were begun); the one PDU that was taken in
 //! part is kept.
 
+mod ahead;
 mod batch;
 mod item;
 mod pdu;

@@ -31,6 +31,7 @@ impl<N: Net> Reactor<N> {
             Request::ReadAnew(task) => self.read_anew(conn, task, now),
             Request::LogOut(other) => self.log_out(conn, other, now),
             Request::CloseOthers => self.close_others(conn, now),
+            Request::Terminated => self.terminated(conn, now),
             Request::Flush => {
                 self.transmit(conn, now);
                 if self.conns.get(conn).is_some_and(|link| link.conn.is_flooded()) {

@@ -36,6 +36,7 @@ mod serve;
 mod spawn;
 mod submit;
 mod tables;
+mod terminate;
 mod tmf;
 mod token;
 mod transfer;

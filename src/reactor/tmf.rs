@@ -2,6 +2,7 @@
 
 use crate::id::UnitId;
 use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
+use crate::iscsi::session::{is_of_own, is_to_abort};
 use crate::iscsi::task::Phase;
 use crate::net::Net;
 use crate::reactor::look::Why;
@@ -121,6 +122,9 @@ impl<N: Net> Reactor<N> {
     /// the reset of a barrier all the same is told.
     fn abort_older(&mut self, conn: Key, number: Option<LunNumber>, call: &TmfCall, now: Tick) {
         let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        if call.function.is_of_many() {
+            self.tell_terminated(session, Some(conn), &|task| is_of_own(task, number, call), now);
+        }
         while let Some(task) = self.tables.sessions[session].next_of_own(number, call, &self.tables.tasks) {
             self.abort(task, false, now);
         }
@@ -173,6 +177,7 @@ impl<N: Net> Reactor<N> {
         for index in 0..self.tables.sessions.used() {
             let Some(session) = self.tables.sessions.key_at(index) else { continue };
             for unit in units {
+                self.tell_terminated(session, None, &|task| is_to_abort(task, *unit), now);
                 while let Some(task) = self.tables.next_to_abort(session, *unit, None) {
                     self.give_up(task, true, now);
                 }

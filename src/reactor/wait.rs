@@ -299,7 +299,7 @@ impl<N: Net> Reactor<N> {
     /// still owes for them, here for a bounded time.
     fn is_owed_data(&mut self, index: usize, now: Tick) -> bool {
         let waiting = &self.waits[index];
-        let Then::Answer { ticket, is_of_many, .. } = waiting.then else { return false };
+        let Then::Answer { ticket, is_of_many, function } = waiting.then else { return false };
         let unit = match &waiting.what {
             What::Session { unit, .. } => *unit,
             _ => None,
@@ -315,6 +315,11 @@ impl<N: Net> Reactor<N> {
             {
                 link.conn.retire(task, &mut self.tables.cx(session, now));
             }
+            return false;
+        }
+        if link.conn.is_fast_abort() && function != TmfFunction::NexusReset.code() {
+            // RFC 7143 §4.2.3.4: nothing more is sent for them on this connection, and elsewhere they wait by themselves.
+            self.retire_on(ticket.conn, now);
             return false;
         }
         if !self.tables.sessions[session].is_swallowing(unit, &self.tables.tasks) {

@@ -157,7 +157,7 @@ fn a_function_waits_for_commands_before_it_on_other_connections() {
 fn the_answer_to_a_function_is_fenced() {
     let world = World::start(setup(0));
     let offer =
-        Offer { task_reporting: Some("FastAbort,ResponseFence,RFC3720".to_owned()), ..Offer::usual() };
+        Offer { task_reporting: Some("ResponseFence,FastAbort,RFC3720".to_owned()), ..Offer::usual() };
     let mut session = Session::begin(&world, offer);
     assert_eq!(session.first_params.task_reporting, "ResponseFence");
     let (mut second, outcome) = world.wire(&session.config.joining(session.tsih, 2));

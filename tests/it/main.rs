@@ -9,6 +9,7 @@ mod copy;
 mod data;
 mod docs;
 mod extended;
+mod fast_abort;
 mod fencing;
 mod file;
 #[path = "../fuzz_bodies/mod.rs"]

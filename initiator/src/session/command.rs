@@ -126,6 +126,18 @@ impl Function {
             Self::Other(number) => number,
         }
     }
+
+    /// Whether it covers commands that it does not name (RFC 7143 §4.2.3.2).
+    pub(super) fn is_of_many(self) -> bool {
+        matches!(
+            self,
+            Self::AbortTaskSet
+                | Self::ClearTaskSet
+                | Self::LogicalUnitReset
+                | Self::TargetWarmReset
+                | Self::TargetColdReset
+        )
+    }
 }
 
 /// A task management request.
@@ -148,6 +160,21 @@ impl Tmf {
     #[must_use]
     pub fn new(function: Function, lun: u64) -> Self {
         Self { function, lun, referenced_itt: crate::pdu::NO_TAG, ref_cmd_sn: None, immediate: true }
+    }
+
+    /// Whether a command of this session with this tag, at this LUN, that was sent before is aborted by it.
+    pub(super) fn covers(&self, itt: u32, lun: u64) -> bool {
+        match self.function {
+            Function::AbortTask => itt == self.referenced_itt,
+            Function::AbortTaskSet | Function::ClearTaskSet | Function::LogicalUnitReset => lun == self.lun,
+            Function::TargetWarmReset | Function::TargetColdReset | Function::NexusReset => true,
+            Function::ClearAca
+            | Function::TaskReassign
+            | Function::QueryTask
+            | Function::QueryTaskSet
+            | Function::QueryAsyncEvent
+            | Function::Other(_) => false,
+        }
     }
 
     /// ABORT TASK.

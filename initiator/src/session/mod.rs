@@ -233,6 +233,11 @@ impl Initiator {
         }
     }
 
+    /// TaskReporting is FastAbort (RFC 7143 §4.2.3.4).
+    fn is_fast_abort(&self) -> bool {
+        self.params().is_some_and(|params| params.task_reporting == "FastAbort")
+    }
+
     /// Refused, logged out or in violation: nothing will come of this session any more.
     #[must_use]
     pub fn has_ended(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Data, Function};
+use super::command::Data;
 use super::send::is_received;
 use super::{Burst, Completion, Event, Initiator, Offence, Pending, Phase, Sent, Task};
 use crate::Serial;
@@ -16,6 +16,9 @@ use crate::pdu::{Be32, Bhs, Digests, NO_TAG, PduRef, opcode, size};
 
 /// The longest text answer, put together.
 const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// AsyncEvent: tasks are terminated (RFC 7143 §11.9.1).
+const TASK_TERMINATION: u8 = 5;
 
 impl Initiator {
     /// Takes one PDU in any phase.
@@ -180,6 +183,10 @@ impl Initiator {
             return Err(Offence::Field("LUN"));
         }
         task.r2t(r2t, &params)?;
+        self.counters.r2ts += 1;
+        if task.is_given_up {
+            return Ok(());
+        }
         let Data::Out(data) = &task.command.data else { return Err(Offence::NotAWrite) };
         let burst = Burst {
             itt: r2t.itt,
@@ -191,7 +198,6 @@ impl Initiator {
             data_sn: 0,
         };
         self.bursts.push_back(burst);
-        self.counters.r2ts += 1;
         Ok(())
     }
 
@@ -207,24 +213,7 @@ impl Initiator {
         }
         if response.response == 0 {
             let before = |sent: Option<Sent>| sent.is_some_and(|sent| sent.order < when.order);
-            self.abort(itt, |other, task| {
-                let same_lun = task.command.lun == request.lun;
-                before(task.sent)
-                    && match request.function {
-                        Function::AbortTask => other == request.referenced_itt,
-                        Function::AbortTaskSet | Function::ClearTaskSet | Function::LogicalUnitReset => {
-                            same_lun
-                        }
-                        Function::TargetWarmReset | Function::TargetColdReset => true,
-                        Function::NexusReset => true,
-                        Function::ClearAca
-                        | Function::TaskReassign
-                        | Function::QueryTask
-                        | Function::QueryTaskSet
-                        | Function::QueryAsyncEvent
-                        | Function::Other(_) => false,
-                    }
-            });
+            self.abort(itt, |other, task| before(task.sent) && request.covers(other, task.command.lun));
         }
         self.events.push_back(Event::TmfResponse { itt, response: response.response });
         Ok(())
@@ -312,6 +301,14 @@ impl Initiator {
     fn async_message(&mut self, message: Async, pdu: &PduRef<'_>) -> Result<(), Offence> {
         if message.itt != NO_TAG {
             return Err(Offence::Field("Initiator Task Tag"));
+        }
+        if message.event == TASK_TERMINATION {
+            if !self.is_fast_abort() {
+                return Err(Offence::Field("AsyncEvent"));
+            }
+            // In this order: the tags may be another's with the acknowledgement.
+            self.bursts.retain(|burst| burst.ttt == NO_TAG || burst.lun != message.lun);
+            self.acknowledge(message.lun);
         }
         self.events.push_back(Event::Async(message, pdu.data.to_vec()));
         Ok(())

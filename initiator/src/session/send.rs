@@ -74,6 +74,9 @@ impl Initiator {
                 *when = Some(sent);
                 let bhs = self.tmf_header(itt, *request, sn);
                 self.push(bhs, &[], &[]);
+                if self.is_fast_abort() && request.function.is_of_many() {
+                    self.give_up(*request);
+                }
             }
             Pending::Nop { lun, data, immediate } => {
                 data.truncate(self.params().map_or(0, |params| size(params.send_bytes_max)));
@@ -211,6 +214,26 @@ impl Initiator {
         let nop = NopOut { immediate: true, lun, itt: NO_TAG, ttt, ..sn.nop() };
         self.push(nop.bhs(), &[], data);
         self.counters.nop_ins_answered += 1;
+    }
+
+    /// Says that no more data come for terminated tasks at this LUN (RFC 7143 §11.9.1).
+    pub(super) fn acknowledge(&mut self, lun: u64) {
+        let sn = Numbers { cmd_sn: self.cmd_sn.0, exp_stat_sn: self.exp_stat_sn.0 };
+        let nop = NopOut { immediate: true, lun, itt: NO_TAG, ttt: NO_TAG, ..sn.nop() };
+        self.push(nop.bhs(), &[], &[]);
+    }
+
+    /// RFC 7143 §4.2.3.4: no more data are sent for what a function covers once it has been sent.
+    fn give_up(&mut self, request: Tmf) {
+        for (&itt, pending) in &mut self.pending {
+            if let Pending::Task(task) = pending
+                && task.sent.is_some()
+                && request.covers(itt, task.command.lun)
+            {
+                task.is_given_up = true;
+                self.bursts.retain(|burst| burst.itt != itt);
+            }
+        }
     }
 
     fn tmf_header(&self, itt: u32, request: Tmf, sn: Numbers) -> Bhs {

@@ -35,6 +35,8 @@ pub(super) struct Task {
     r2t_sn: u32,
     /// Tags of R2Ts whose data are not all sent yet.
     transfer_tags: Vec<u32>,
+    /// No more data are sent for it.
+    pub(super) is_given_up: bool,
 }
 
 impl Task {
@@ -49,6 +51,7 @@ impl Task {
             next_offset: 0,
             r2t_sn: 0,
             transfer_tags: Vec::new(),
+            is_given_up: false,
         }
     }
 

@@ -24,15 +24,18 @@ fn logged_in(config: Config, initial_r2t: bool, immediate_data: bool) -> Initiat
         max_burst_bytes: Some(4096),
         first_burst_bytes: Some(2048),
         max_outstanding_r2t: Some(2),
+        task_reporting: config.offer.task_reporting.clone(),
         ..Offer::default()
     };
+    let reporting =
+        offer.task_reporting.as_ref().map_or(String::new(), |word| format!("TaskReporting={word}\0"));
     let mut session = Initiator::new(Config { auth: Auth::Skip, offer, ..config });
     let login = drain(&mut session);
     assert_eq!(login[0].bhs.opcode(), 3);
     let yes = |on| if on { "Yes" } else { "No" };
     let text = format!(
         "InitialR2T={}\0ImmediateData={}\0MaxBurstLength=4096\0FirstBurstLength=2048\0MaxOutstandingR2T=2\0\
-         MaxRecvDataSegmentLength=1024\0",
+         MaxRecvDataSegmentLength=1024\0{reporting}",
         yes(initial_r2t),
         yes(immediate_data)
     );
@@ -423,6 +426,40 @@ fn rejects_and_messages() {
     feed(&mut session, message.with([])).unwrap();
     assert_eq!(session.next_event(), Some(Event::Async(message, Vec::new())));
     assert_eq!(feed(&mut session, Pdu::new(Bhs::new(0x3e), [])), Err(Offence::Opcode(0x3e)));
+}
+
+/// RFC 7143 §11.9.1: data for the tags stop, then the message is acknowledged with its LUN.
+#[test]
+fn task_terminations() {
+    let message = Async {
+        itt: NO_TAG,
+        lun: LUN,
+        stat_sn: 10,
+        exp_cmd_sn: 1,
+        max_cmd_sn: 4,
+        event: 5,
+        ..Async::default()
+    };
+    assert_eq!(feed(&mut session(true, true), message.with([])), Err(Offence::Field("AsyncEvent")));
+    let offer = Offer { task_reporting: Some("FastAbort".to_owned()), ..Offer::default() };
+    let config = Config { offer, ..Config::new("iqn.i", "iqn.t") };
+    let mut session = logged_in(config.clone(), true, false);
+    let itt = session.command(write_command(100)).unwrap();
+    drain(&mut session);
+    feed(&mut session, r2t(itt, 0, 0, 100).with([])).unwrap();
+    feed(&mut session, Async { exp_cmd_sn: 2, max_cmd_sn: 5, ..message }.with([])).unwrap();
+    let nop = NopOut { immediate: true, lun: LUN, itt: NO_TAG, ttt: NO_TAG, cmd_sn: 2, exp_stat_sn: 11 };
+    assert_eq!(drain(&mut session), [nop.with([])]);
+
+    // Nor are data sent for what a function of one's own covers, as soon as it has been sent.
+    let mut session = logged_in(config, true, false);
+    let itt = session.command(write_command(100)).unwrap();
+    drain(&mut session);
+    feed(&mut session, r2t(itt, 0, 0, 50).with([])).unwrap();
+    session.task_management(Tmf::new(Function::AbortTaskSet, LUN)).unwrap();
+    assert_eq!(drain(&mut session).len(), 1);
+    feed(&mut session, r2t(itt, 1, 50, 50).with([])).unwrap();
+    assert_eq!(drain(&mut session), []);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod other;
 mod reassign;
 mod short;
 mod snack;
+mod terminate;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -89,6 +90,8 @@ pub enum Request {
     LogOut(OtherLogout),
     /// The session was logged out here: its other connections are to be closed.
     CloseOthers,
+    /// The initiator has acknowledged that tasks are terminated: they may end.
+    Terminated,
     /// Answers pile up: send now, then go on; see [`Conn::is_flooded`].
     Flush,
 }

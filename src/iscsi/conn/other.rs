@@ -48,9 +48,10 @@ impl Conn {
         data: To,
         cx: &mut Cx<'_>,
     ) -> Result<Option<Request>, Fatal> {
-        if !cx.session.take_cmd_sn(nop.immediate || nop.itt == TAG_NONE, nop.cmd_sn, cx.tasks)
-            || nop.itt == TAG_NONE
-        {
+        if nop.itt == TAG_NONE {
+            return Ok(self.terminated(nop, cx).then_some(Request::Terminated));
+        }
+        if !cx.session.take_cmd_sn(nop.immediate, nop.cmd_sn, cx.tasks) {
             return Ok(None);
         }
         let echo = match data {

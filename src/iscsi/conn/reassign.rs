@@ -150,6 +150,7 @@ impl Conn {
         task.conn = self.key;
         task.data_at = cx.now;
         task.again = None;
+        task.terminated = None;
         let was_answered = task.phase == Phase::Answered;
         if task.is_immediate {
             self.immediate_count += 1;

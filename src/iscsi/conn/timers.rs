@@ -137,8 +137,8 @@ impl Conn {
         self.push_control(nop.encode(), None, StatSn::Show, cx);
     }
 
-    /// Since when the task that has waited longest has waited for data. Aborted ones do not count: their initiator may have
-    /// stopped sending.
+    /// Since when the task that has waited longest has waited for data. Aborted ones do not count, as their initiator may have
+    /// stopped sending, unless it was told to say so.
     fn data_owed_since(&self, cx: &Cx<'_>) -> Option<Tick> {
         let mut since: Option<Tick> = None;
         let mut at = cx.session.tasks.first();
@@ -146,7 +146,8 @@ impl Conn {
             let task = cx.tasks.get(key)?;
             if task.conn == self.key
                 && task.is_owed_data()
-                && !matches!(task.phase, Phase::Early | Phase::Swallowing)
+                && task.phase != Phase::Early
+                && (task.phase != Phase::Swallowing || task.terminated.is_some())
             {
                 since = Some(since.map_or(task.data_at, |earliest| earliest.min(task.data_at)));
             }

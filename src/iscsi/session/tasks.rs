@@ -13,24 +13,15 @@ impl Session {
     /// none is given), and from before the function. It may have been aborted by another nexus: then it is to end in silence,
     /// not in TASK ABORTED.
     pub fn next_of_own(&self, number: Option<LunNumber>, call: &TmfCall, tasks: &Tasks) -> Option<Key> {
-        let is_covered = |task: &Task| {
-            let is_older = match task.is_immediate {
-                // Its CmdSN does not tell: it may be the function's as well.
-                true => task.arrival <= call.arrival,
-                false => task.cmd_sn.is_before(call.cmd_sn),
-            };
-            is_older && !task.is_over() && (number.is_none() || task.number == number)
-        };
-        self.waiting_first(is_covered, tasks)
+        self.waiting_first(|task| is_of_own(task, number, call), tasks)
     }
 
     /// The next task of `unit` that is not aborted yet, and not `except`.
     pub fn next_to_abort(&self, unit: UnitId, except: Option<Key>, tasks: &Tasks) -> Option<Key> {
         let spared = except.and_then(|key| tasks.get(key));
         let is_covered = |task: &Task| {
-            let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
             let is_spared = spared.is_some_and(|spared| std::ptr::eq(spared, task));
-            task.unit == Some(unit) && !task.is_over() && !is_told && !is_spared
+            is_to_abort(task, unit) && !is_spared
         };
         self.waiting_first(is_covered, tasks)
     }
@@ -78,4 +69,43 @@ impl Session {
     pub fn next_to_retire(&self, tasks: &Tasks) -> Option<Key> {
         tasks.find(&self.tasks, Task::may_retire)
     }
+
+    /// The same of one connection, whose initiator sends no more data for what it has given up there. Not of those that it was
+    /// told of, which it has yet to acknowledge.
+    pub fn next_to_retire_on(&self, conn: Key, tasks: &Tasks) -> Option<Key> {
+        tasks.find(&self.tasks, |task| task.conn == conn && task.may_retire() && task.terminated.is_none())
+    }
+
+    /// The next task of a connection that is told to be terminated, and is not yet: its LUN.
+    pub fn next_to_tell(
+        &self,
+        conn: Key,
+        is_covered: &dyn Fn(&Task) -> bool,
+        tasks: &Tasks,
+    ) -> Option<[u8; 8]> {
+        let is_new = |task: &Task| task.conn == conn && task.terminated.is_none() && is_covered(task);
+        tasks.get(tasks.find(&self.tasks, is_new)?).map(|task| task.lun)
+    }
+
+    /// The next task of a connection that was told to be terminated, and of which no more data are awaited.
+    pub fn next_terminated(&self, conn: Key, tasks: &Tasks) -> Option<Key> {
+        let is_so = |task: &Task| task.conn == conn && task.terminated.is_some() && !task.is_owed_data();
+        tasks.find(&self.tasks, is_so)
+    }
+}
+
+/// Whether the nexus gives it up itself by this function: see [`Session::next_of_own`].
+pub fn is_of_own(task: &Task, number: Option<LunNumber>, call: &TmfCall) -> bool {
+    let is_older = match task.is_immediate {
+        // Its CmdSN does not tell: it may be the function's as well.
+        true => task.arrival <= call.arrival,
+        false => task.cmd_sn.is_before(call.cmd_sn),
+    };
+    is_older && !task.is_over() && (number.is_none() || task.number == number)
+}
+
+/// Whether it is a task of `unit` that is not aborted yet.
+pub fn is_to_abort(task: &Task, unit: UnitId) -> bool {
+    let is_told = task.outcome.is_some_and(|outcome| outcome.status == Status::TaskAborted);
+    task.unit == Some(unit) && !task.is_over() && !is_told
 }

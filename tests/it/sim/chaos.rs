@@ -59,6 +59,11 @@ pub(super) fn sanitizes(seed: u64) -> bool {
     seed % 8 == 5
 }
 
+/// Whether initiators agree to FastAbort; some of them.
+fn aborts_fast(seed: u64, client: usize) -> bool {
+    seed % 5 == 3 && client % 2 == 0
+}
+
 /// Whether units and initiators have limits.
 pub(super) fn paces(seed: u64) -> bool {
     seed % 4 == 2
@@ -128,8 +133,9 @@ impl Chaos {
             .map(|index| {
                 let has_digests = rng.one_in(3);
                 let name = format!("iqn.2026-01.sim:i{index}");
+                let task_reporting = aborts_fast(seed, index).then(|| "FastAbort,RFC3720".to_owned());
                 let config = Config {
-                    offer: offer(&mut rng, has_digests),
+                    offer: Offer { task_reporting, ..offer(&mut rng, has_digests) },
                     tolerate_unmatched: has_digests,
                     ..Config::new(&name, TARGET)
                 };
