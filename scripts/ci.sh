@@ -9,7 +9,8 @@
 # Each stage runs by itself under a time limit; one that fails does not stop the next. The last line is
 # "N passed, N failed, N skipped": the tests and checks of a stage where they are known, else the stage.
 # A stage that cannot run here ends with status 77; that is a failure too, unless MAY_SKIP names it.
-# Stages that are named, and quick, run one after the other; all and full run in two lanes: see LANE.
+# Stages that are named, and quick, run one after the other; all and full run in two lanes (see LANE), with CI_LANES=1 one
+# after the other too.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -26,9 +27,10 @@ declare -A LANE=([build]=first [vm]=guests [sg3]=guests [durability]=guests [nvm
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said. In a lane it is twice that.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [package]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [package]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
+[[ -z ${CI:-} ]] || export CARGO_INCREMENTAL=0 # what is compiled once is compiled faster without
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
 OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
 
@@ -191,12 +193,20 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
 }
 
 stage_package() { # what is installed: the .deb by lintian and in a guest with systemd, the unit, the static program and its container
+  local long=1
+  [[ $CI_LEVEL != all ]] || long=
   packages lintian dpkg-dev python3-yaml binutils
   release_binary; host_packages
   # The static program is built with all that it needs: quickly, as how it is linked is what is looked at.
   BINARY=$LUNETTE PROFILE=dev scripts/package.sh deb static
   checks python3 scripts/package.py
-  BINARY=$LUNETTE OUT=$OUT/package checks scripts/lab/labs/package.sh
+  BINARY=$LUNETTE LONG=$long OUT=$OUT/package checks scripts/lab/labs/package.sh package
+}
+
+stage_walk() { # somebody who moves from tgt to lunette in a guest, from dpkg -i to config rollback: what each step said is in $OUT/walk/walk.txt
+  packages dpkg-dev tshark
+  release_binary; host_packages
+  BINARY=$LUNETTE OUT=$OUT/walk LIMIT=900 checks scripts/lab/labs/package.sh walk
 }
 
 stage_book() { # docs/: its links, and every command in it that can be run here
@@ -311,12 +321,12 @@ if [[ ${1:-} = --inner ]]; then # one stage, in a process of its own
   exit
 fi
 
-stages=() lanes=
+stages=() lanes=1
 for name in "${@:-quick}"; do
   case $name in
     quick) stages+=("${QUICK[@]}"); CI_LEVEL=quick ;;
-    all) stages+=("${ALL[@]}"); CI_LEVEL=all lanes=2 ;;
-    full) stages+=("${FULL[@]}"); CI_LEVEL=full lanes=2 ;;
+    all) stages+=("${ALL[@]}"); CI_LEVEL=all lanes=${CI_LANES:-2} ;;
+    full) stages+=("${FULL[@]}"); CI_LEVEL=full lanes=${CI_LANES:-2} ;;
     *)
       declare -F "stage_$name" >/dev/null ||
         { echo "ci: no stage '$name'; there are: quick all full $(declare -F | sed -n 's/.* stage_//p' | paste -sd' ')" >&2; exit 2; }
@@ -328,9 +338,8 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   local name=$1 limit=$((${LIMIT[$1]:-900} * ${stretch:-1})) rc p f s real user system word=ok
   echo "=== $name"
   export CI_COUNTS=$CI_WORK/$name.counts; : >"$CI_COUNTS"
-  timeout -k 15 "$limit" "$0" --inner "$name" </dev/null & child=$!
-  { TIMEFORMAT='%1R %U %S'; time wait "$child"; } 2>"$CI_WORK/$name.time"; rc=$?
-  child=
+  timeout -k 15 "$limit" "$0" --inner "$name" </dev/null &
+  { TIMEFORMAT='%1R %U %S'; time wait $!; } 2>"$CI_WORK/$name.time"; rc=$?
   read -r real user system < <(tail -1 "$CI_WORK/$name.time")
   read -r p f s < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$CI_COUNTS")
   if ((rc == 77)) && [[ -n ${MAY_SKIP[$name]:-} ]]; then
@@ -348,9 +357,8 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
 
 lane() { # NAME: its stages one after the other, beside another lane; what each says comes when it has ended, all at once
   local name stretch=2
-  child=
   exec 3>&1
-  trap '[[ -z $child ]] || { kill "$child"; wait "$child"; tail -n 40 "$CI_WORK/$name.log" >&3; }; exit 130' TERM
+  trap 'end_jobs; tail -n 40 "$CI_WORK/$name.log" >&3; exit 130' TERM
   for name in $(in_lane "$1"); do
     echo "... $name begins"
     run "$name" >"$CI_WORK/$name.log" 2>&1
@@ -363,18 +371,23 @@ in_lane() { # NAME: those of $stages that run there
   for name in "${stages[@]}"; do [[ ${LANE[$name]:-host} != "$1" ]] || echo "$name"; done
 }
 
+end_jobs() { # the stage that runs, or the lanes
+  # shellcheck disable=SC2046 # words
+  kill $(jobs -p) 2>/dev/null
+  wait
+}
+
 mkdir -p "$OUT"
 OUT=$(realpath "$OUT"); export CI_OUT=$OUT
 CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
-child= beside=()
 trap 'rm -rf "$CI_WORK"' EXIT
-trap 'kill $child "${beside[@]}" 2>/dev/null; wait; exit 130' INT TERM
-if [[ -n $lanes ]]; then
+trap 'end_jobs; exit 130' INT TERM
+if [[ $lanes != 1 ]]; then
   for name in $(in_lane first); do run "$name"; done
   grep -q ' ok$' "$CI_WORK/build.end" && export CI_BUILT=1
-  lane guests & beside=($!)
-  lane host & beside+=($!)
-  wait "${beside[@]}"; beside=()
+  lane guests &
+  lane host &
+  wait
   for name in $(in_lane last); do run "$name"; done
 else
   for name in "${stages[@]}"; do run "$name"; done
