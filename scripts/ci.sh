@@ -9,28 +9,46 @@
 # Each stage runs by itself under a time limit; one that fails does not stop the next. The last line is
 # "N passed, N failed, N skipped": the tests and checks of a stage where they are known, else the stage.
 # A stage that cannot run here ends with status 77; that is a failure too, unless MAY_SKIP names it.
+# Stages that are named, and quick, run one after the other; all and full run in two lanes (see LANE), with CI_LANES=1 one
+# after the other too.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=("${QUICK[@]}" no_alloc counters sim hostile clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
-FULL=("${ALL[@]}" mutants fuzz)
+ALL=(build "${QUICK[@]}" no_alloc counters sim hostile clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
+FULL=("${ALL[@]}" walk mutants fuzz)
+
+# Where all and full run a stage. `first`: alone, before the others, what they use. Then two lanes side by side, each one stage after
+# the other: `guests`, which mostly wait for one that boots, and `host`, which is all that is not named here. `last`: alone again,
+# what measures time, or takes the machine whole.
+declare -A LANE=([build]=first [vm]=guests [sg3]=guests [durability]=guests [nvme]=guests [idle]=last [spdk]=last [mutants]=last [fuzz]=last)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
-# Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [package]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+# Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said. In a lane it is twice that.
+declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [conformance]=900 [idle]=300 [package]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
+[[ -z ${CI:-} ]] || export CARGO_INCREMENTAL=0 # what is compiled once is compiled faster without
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
 OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
 
 # --- stages ---------------------------------------------------------------------------------------
 
+stage_build() { # what most stages use; from here to the end of this run it is not built again
+  release_binary; guest_image
+}
+
 stage_fmt() { cargo fmt --all --check; }
 
-stage_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+stage_clippy() { # and without warnings whatever is left out of the default features
+  local features
+  cargo clippy --locked --workspace --all-targets -- -D warnings
+  for features in "" $(sed -nE '/^default = /s/[^"]*"([a-z]+)"[^"]*/\1 /gp' Cargo.toml); do
+    cargo clippy --locked --no-default-features --features "$features" -- -D warnings
+  done
+}
 
 stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
 
@@ -175,11 +193,20 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
 }
 
 stage_package() { # what is installed: the .deb by lintian and in a guest with systemd, the unit, the static program and its container
+  local long=1
+  [[ $CI_LEVEL != all ]] || long=
   packages lintian dpkg-dev python3-yaml binutils
   release_binary; host_packages
-  BINARY=target/release/lunette PROFILE=release scripts/package.sh deb static
+  # The static program is built with all that it needs: quickly, as how it is linked is what is looked at.
+  BINARY=$LUNETTE PROFILE=dev scripts/package.sh deb static
   checks python3 scripts/package.py
-  BINARY=target/release/lunette OUT=$OUT/package checks scripts/lab/labs/package.sh
+  BINARY=$LUNETTE LONG=$long OUT=$OUT/package checks scripts/lab/labs/package.sh package
+}
+
+stage_walk() { # somebody who moves from tgt to lunette in a guest, from dpkg -i to config rollback: what each step said is in $OUT/walk/walk.txt
+  packages dpkg-dev tshark
+  release_binary; host_packages
+  BINARY=$LUNETTE OUT=$OUT/walk LIMIT=900 checks scripts/lab/labs/package.sh walk
 }
 
 stage_book() { # docs/: its links, and every command in it that can be run here
@@ -229,20 +256,31 @@ checks() { # a script that ends with "checks: N passed, N failed, N skipped"
 
 durability_binaries() { # what cuts the power, and a daemon that bugs can be planted in
   cargo build --locked --release -p lunette-initiator --example recorder
-  cargo build --locked --features sim --bin lunette
+  # With the features of all tests, so that it is the one that stage test has made: any small test brings the daemon along.
+  cargo test --locked --workspace --test port --no-run
 }
 
-library_tests() { # OPTION...: the binary of the library's own tests, built
-  cargo test --locked --lib --no-run --message-format=json "$@" | sed -nE 's/.*"executable":"([^"]+)".*/\1/p' | tail -1
+library_tests() { # [OPTION...]: the binary of the library's own tests, built; of the whole workspace, so that it is stage test's
+  (($#)) || set -- --workspace
+  cargo test --locked --lib --no-run --message-format=json "$@" | sed -nE 's/.*"name":"lunette".*"executable":"([^"]+)".*/\1/p' | tail -1
 }
 
-release_binary() { cargo build --locked --release --bin lunette; }
+release_binary() { # as $LUNETTE: where cargo puts it, `cargo test --release` puts one with the feature sim
+  export LUNETTE=$OUT/lunette
+  [[ -z ${CI_BUILT:-} ]] || return 0
+  cargo build --locked --release --bin lunette
+  install target/release/lunette "$LUNETTE"
+}
 
-apt() { # as root, or through sudo
+apt() { # as root, or through sudo; one at a time
   local sudo=()
   [[ $(id -u) = 0 ]] || sudo=(sudo -n)
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$CI_WORK/apt.log" 2>&1 ||
+  flock "$CI_WORK" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@" </dev/null >"$CI_WORK/apt.log" 2>&1 ||
     { tail -20 "$CI_WORK/apt.log" >&2; return 1; }
+}
+
+apt_lists() { # fetched once in a run
+  [[ -e $CI_WORK/lists ]] || { apt update && touch "$CI_WORK/lists"; }
 }
 
 missing() { # PACKAGE...: whether any of these Debian packages is not there
@@ -255,13 +293,13 @@ missing() { # PACKAGE...: whether any of these Debian packages is not there
 
 packages() { # PACKAGE...: those that are not there yet
   missing "$@" || return 0
-  apt update
+  apt_lists
   apt install -y --no-install-recommends "$@"
 }
 
 host_packages() { # what real clients need
   missing qemu-system-x86 qemu-utils qemu-block-extra libiscsi-bin tgt e2fsprogs bc strace python3 || return 0
-  apt update
+  apt_lists
   # In one line these conflict where a backport of qemu-utils is installed: the first line takes that away.
   apt install -y --no-install-recommends qemu-system-x86
   apt install -y --no-install-recommends qemu-utils qemu-block-extra
@@ -269,9 +307,10 @@ host_packages() { # what real clients need
 }
 
 guest_image() { # for scripts/lab
+  [[ -z ${CI_BUILT:-} ]] || return 0
   host_packages
-  # Package lists that are missing or too old for the mirror: fetch them once and try again.
-  scripts/lab/build-guest.sh || { apt update && scripts/lab/build-guest.sh; }
+  # Package lists that are missing or too old for the mirror: fetch them and try again.
+  scripts/lab/build-guest.sh || { apt_lists && scripts/lab/build-guest.sh; }
 }
 
 # --- the runner -----------------------------------------------------------------------------------
@@ -282,12 +321,12 @@ if [[ ${1:-} = --inner ]]; then # one stage, in a process of its own
   exit
 fi
 
-stages=()
+stages=() lanes=1
 for name in "${@:-quick}"; do
   case $name in
     quick) stages+=("${QUICK[@]}"); CI_LEVEL=quick ;;
-    all) stages+=("${ALL[@]}"); CI_LEVEL=all ;;
-    full) stages+=("${FULL[@]}"); CI_LEVEL=full ;;
+    all) stages+=("${ALL[@]}"); CI_LEVEL=all lanes=${CI_LANES:-2} ;;
+    full) stages+=("${FULL[@]}"); CI_LEVEL=full lanes=${CI_LANES:-2} ;;
     *)
       declare -F "stage_$name" >/dev/null ||
         { echo "ci: no stage '$name'; there are: quick all full $(declare -F | sed -n 's/.* stage_//p' | paste -sd' ')" >&2; exit 2; }
@@ -295,37 +334,71 @@ for name in "${@:-quick}"; do
   esac
 done
 
-mkdir -p "$OUT"
-OUT=$(realpath "$OUT"); export CI_OUT=$OUT
-CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
-child=
-trap 'rm -rf "$CI_WORK"' EXIT
-trap '[[ -z $child ]] || kill "$child"; exit 130' INT TERM
-passed=0 failed=0 skipped=0 report=()
-for name in "${stages[@]}"; do
+run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: PASSED FAILED SKIPPED SECONDS CPU-SECONDS WORD
+  local name=$1 limit=$((${LIMIT[$1]:-900} * ${stretch:-1})) rc p f s real user system word=ok
   echo "=== $name"
-  export CI_COUNTS=$CI_WORK/counts; : >"$CI_COUNTS"
-  begin=$EPOCHREALTIME
-  timeout -k 15 "${LIMIT[$name]:-900}" "$0" --inner "$name" </dev/null & child=$!
-  wait "$child"; rc=$?
-  child=
-  seconds=$(awk -v a="$begin" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+  export CI_COUNTS=$CI_WORK/$name.counts; : >"$CI_COUNTS"
+  timeout -k 15 "$limit" "$0" --inner "$name" </dev/null &
+  { TIMEFORMAT='%1R %U %S'; time wait $!; } 2>"$CI_WORK/$name.time"; rc=$?
+  read -r real user system < <(tail -1 "$CI_WORK/$name.time")
   read -r p f s < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$CI_COUNTS")
-  word=ok
   if ((rc == 77)) && [[ -n ${MAY_SKIP[$name]:-} ]]; then
     word="skipped: ${MAY_SKIP[$name]}" s=$((s + 1))
   elif ((rc != 0)); then
     word="FAILED"
-    ((rc != 124 && rc != 137)) || word="FAILED: over its ${LIMIT[$name]:-900} s"
+    ((rc != 124 && rc != 137)) || word="FAILED: over its $limit s"
     ((f > 0)) || f=1
   elif ((p + f + s == 0)); then
     p=1
   fi
-  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-  report+=("$(printf '%-12s %7s s  %4d passed %3d failed %3d skipped  %s' "$name" "$seconds" "$p" "$f" "$s" "$word")")
-  echo "--- $name: $seconds s, $word"
-done
+  echo "$p $f $s $real $(awk -v u="$user" -v s="$system" 'BEGIN { printf "%.0f", u + s }') $word" >"$CI_WORK/$name.end"
+  echo "--- $name: $real s, $word"
+}
+
+lane() { # NAME: its stages one after the other, beside another lane; what each says comes when it has ended, all at once
+  local name stretch=2
+  exec 3>&1
+  trap 'end_jobs; tail -n 40 "$CI_WORK/$name.log" >&3; exit 130' TERM
+  for name in $(in_lane "$1"); do
+    echo "... $name begins"
+    run "$name" >"$CI_WORK/$name.log" 2>&1
+    flock "$OUT" cat "$CI_WORK/$name.log"
+  done
+}
+
+in_lane() { # NAME: those of $stages that run there
+  local name
+  for name in "${stages[@]}"; do [[ ${LANE[$name]:-host} != "$1" ]] || echo "$name"; done
+}
+
+end_jobs() { # the stage that runs, or the lanes
+  # shellcheck disable=SC2046 # words
+  kill $(jobs -p) 2>/dev/null
+  wait
+}
+
+mkdir -p "$OUT"
+OUT=$(realpath "$OUT"); export CI_OUT=$OUT
+CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
+trap 'rm -rf "$CI_WORK"' EXIT
+trap 'end_jobs; exit 130' INT TERM
+if [[ $lanes != 1 ]]; then
+  for name in $(in_lane first); do run "$name"; done
+  grep -q ' ok$' "$CI_WORK/build.end" && export CI_BUILT=1
+  lane guests &
+  lane host &
+  wait
+  for name in $(in_lane last); do run "$name"; done
+else
+  for name in "${stages[@]}"; do run "$name"; done
+fi
+
+passed=0 failed=0 skipped=0
 printf '\n'
-printf '%s\n' "${report[@]}"
+for name in "${stages[@]}"; do
+  read -r p f s real cpu word <"$CI_WORK/$name.end" || read -r p f s real cpu word <<<"0 1 0 0 0 FAILED: it did not run"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+  printf '%-12s %7s s %6s s of CPU %5d passed %3d failed %3d skipped  %s\n' "$name" "$real" "$cpu" "$p" "$f" "$s" "$word"
+done
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))

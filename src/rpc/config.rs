@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::fchown;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -339,6 +340,11 @@ fn read_calls(elements: &[Json], place: &str, steps: &mut Vec<Step>) -> Result<(
 
 /// Writes a file so that there is always a whole one: the old or the new. It holds secrets, so others cannot read it.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+    write_for(path, text, None)
+}
+
+/// The same, and the file is that user's and group's.
+pub(super) fn write_for(path: &Path, text: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -349,6 +355,9 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let written = (|| {
         let mut file = File::from(rustix::fs::open(temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        if let Some((user, group)) = owner {
+            fchown(&file, Some(user), Some(group))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(temporary, path)

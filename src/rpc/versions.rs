@@ -8,7 +8,7 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -130,7 +130,8 @@ impl Taken {
         &self.versions.file
     }
 
-    /// Makes `text` the file's content and its newest version. The file is on stable storage then.
+    /// Makes `text` the file's content and its newest version. The file is on stable storage then, and whose it was: a service
+    /// reads what root has gone back to.
     ///
     /// # Errors
     /// The file has its old content, or in rare cases the new one, whole.
@@ -148,7 +149,7 @@ impl Taken {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(about(file, &error)),
         }
-        config::write(file, text).map_err(|error| about(file, &error))?;
+        config::write_for(file, text, self.owner()).map_err(|error| about(file, &error))?;
         if let Err(error) = self.add(number, cause, text) {
             tracing::warn!(%error, "the configuration is saved, but not as one of its last versions");
         }
@@ -158,7 +159,13 @@ impl Taken {
 
     fn add(&self, number: u64, cause: &str, text: &str) -> io::Result<()> {
         let path = self.versions.folder.join(format!("{number:06}-{cause}.json"));
-        config::write(&path, text).map_err(|error| about(&path, &error))
+        config::write_for(&path, text, self.owner()).map_err(|error| about(&path, &error))
+    }
+
+    /// Whose the configuration is, user and group, where that is somebody else: only root can give files away.
+    fn owner(&self) -> Option<(u32, u32)> {
+        let found = std::fs::metadata(&self.versions.file).ok()?;
+        (rustix::process::geteuid().is_root() && found.uid() != 0).then(|| (found.uid(), found.gid()))
     }
 
     /// Leaves the newest.
@@ -236,6 +243,22 @@ mod tests {
                 of(4, "c", "two")
             ]
         );
+    }
+
+    #[test]
+    fn root_leaves_the_file_to_whose_it_was() {
+        let place = Place::new();
+        let versions = place.versions();
+        std::fs::write(&versions.file, "by hand").unwrap();
+        if let Err(error) = std::os::unix::fs::chown(&versions.file, Some(64000), Some(64001)) {
+            eprintln!("not run: only root can give files away: {error}");
+            return;
+        }
+        versions.clone().take().unwrap().save("one", "rollback").unwrap();
+        let mut paths: Vec<_> = versions.list().unwrap().into_iter().map(|version| version.path).collect();
+        paths.push(versions.file);
+        let owners: Vec<_> = paths.iter().map(|path| std::fs::metadata(path).unwrap()).collect();
+        assert_eq!(owners.iter().map(|of| (of.uid(), of.gid())).collect::<Vec<_>>(), [(64000, 64001); 3]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-# Runs in the guest, under systemd: the package installed, started, upgraded, removed, purged; the service under its watchdog.
+# Runs in the guest, under systemd: the package installed, started, upgraded, removed, purged; with LONG=1 the service under its
+# watchdog, and the package installed again after it was removed, and disabled.
 . lablib.sh
 iqn=iqn.2026-11.io.lunette:packaged
 rpc() { lunette rpc --socket /run/lunette/rpc.sock "$@"; }
@@ -58,11 +59,13 @@ try "a file that is broken is refused" 1 -- systemctl reload lunette
 check "and what was served still is" is_up
 install -o lunette -g lunette -m 600 /tmp/good.json /var/lib/lunette/lunette.json
 
-step "hangs"
-pid=$(state MainPID)
-kill -STOP "$pid"
-check "a process that stands still is ended by the watchdog and started again" until_true 90 main_pid_is_new "$pid"
-check "the initiator has its disk again" test "$(data)" = "$before"
+if [[ -n ${LONG:-} ]]; then # its watchdog waits for 30 s
+  step "hangs"
+  pid=$(state MainPID)
+  kill -STOP "$pid"
+  check "a process that stands still is ended by the watchdog and started again" until_true 90 main_pid_is_new "$pid"
+  check "the initiator has its disk again" test "$(data)" = "$before"
+fi
 
 step "upgraded"
 pid=$(state MainPID)
@@ -79,13 +82,15 @@ step "removed, installed again, purged"
 check "it is removed" remove -r lunette
 try "nothing of it runs" 1 -- pgrep -x lunette
 check "its configuration stays" test -s /var/lib/lunette/lunette.json -a -s /etc/lunette/serve.conf
-check "it is installed again" install_package second.deb
-check "and serves what it served" login "$iqn" 127.0.0.1:3260
-check "the same bytes" test "$(data)" = "$before"
-check "it logs out again" logout "$iqn" 127.0.0.1:3260
-systemctl disable -q lunette
-check "an upgrade" install_package second.deb
-try "leaves a service disabled that was" 1 -- systemctl -q is-enabled lunette
+if [[ -n ${LONG:-} ]]; then
+  check "it is installed again" install_package second.deb
+  check "and serves what it served" login "$iqn" 127.0.0.1:3260
+  check "the same bytes" test "$(data)" = "$before"
+  check "it logs out again" logout "$iqn" 127.0.0.1:3260
+  systemctl disable -q lunette
+  check "an upgrade" install_package second.deb
+  try "leaves a service disabled that was" 1 -- systemctl -q is-enabled lunette
+fi
 cp /srv/lunette/disk.img /var/lib/lunette/disk.img
 echo secret >/etc/lunette/joe.secret
 check "it is purged" remove -P lunette
