@@ -7,6 +7,7 @@ pub mod buf;
 pub mod capture;
 pub mod cli;
 pub mod control;
+mod file_lock;
 pub mod histogram;
 pub mod id;
 pub mod import;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
+use super::status::pretty;
 use super::{Failed, print};
 use crate::rpc::config::Plan;
-use crate::rpc::difference::difference;
+use crate::rpc::difference::{Difference, difference};
 use crate::rpc::json::{Json, object};
 use crate::rpc::versions::{TakeError, Version, Versions};
 
@@ -38,6 +39,9 @@ enum Command {
         from: Option<u64>,
         /// The newer one [default: the file]
         to: Option<u64>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Make a version the file's content again, for the next start
     Rollback {
@@ -46,6 +50,9 @@ enum Command {
         config: PathBuf,
         /// Which [default: the last that differs from the file]
         version: Option<u64>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -53,8 +60,8 @@ enum Command {
 pub(super) fn config(args: &Config) -> Result<(), Failed> {
     match &args.command {
         Command::History { config, json } => history(config, *json),
-        Command::Diff { config, from, to } => diff(config, *from, *to),
-        Command::Rollback { config, version } => rollback(config, *version),
+        Command::Diff { config, from, to, json } => diff(config, *from, *to, *json),
+        Command::Rollback { config, version, json } => rollback(config, *version, *json),
     }
 }
 
@@ -152,7 +159,7 @@ fn plan(name: &str, text: &str) -> Result<Plan, Failed> {
     Plan::parse(text).map_err(|error| Failed::failure(format!("{name}: {error}")))
 }
 
-fn diff(path: &Path, from: Option<u64>, to: Option<u64>) -> Result<(), Failed> {
+fn diff(path: &Path, from: Option<u64>, to: Option<u64>, is_json: bool) -> Result<(), Failed> {
     let known = Known::read(path)?;
     let from = known.chosen(from)?;
     let old = plan(&format!("version {}", from.number), &from.read().map_err(Failed::failure)?)?;
@@ -160,12 +167,17 @@ fn diff(path: &Path, from: Option<u64>, to: Option<u64>) -> Result<(), Failed> {
         Some(to) => plan(&format!("version {to}"), &known.find(to)?.read().map_err(Failed::failure)?)?,
         None => plan(&path.display().to_string(), &known.text)?,
     };
-    let lines = difference(&old, &new).into_iter();
+    let differences = difference(&old, &new);
+    if is_json {
+        let one = |line: &Difference| object! { "is_new": line.is_new, "call": &line.call };
+        return print(&pretty(&differences.iter().map(one).collect::<Json>()));
+    }
+    let lines = differences.into_iter();
     let lines = lines.map(|line| format!("{} {}\n", if line.is_new { '+' } else { '-' }, line.call));
     print(&lines.collect::<String>())
 }
 
-fn rollback(path: &Path, version: Option<u64>) -> Result<(), Failed> {
+fn rollback(path: &Path, version: Option<u64>, is_json: bool) -> Result<(), Failed> {
     let known = Known::read(path)?;
     let version = known.chosen(version)?;
     let text = version.read().map_err(Failed::failure)?;
@@ -176,5 +188,8 @@ fn rollback(path: &Path, version: Option<u64>) -> Result<(), Failed> {
         TakeError::Io(_) => Failed::failure(error),
     })?;
     taken.save(&text, "rollback").map_err(Failed::failure)?;
+    if is_json {
+        return print(&pretty(&object! { "file": path.display().to_string(), "version": version.number }));
+    }
     print(&format!("{} is version {} again: the next start takes it\n", path.display(), version.number))
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::status::pretty;
 use super::{Failed, print};
 use crate::import::export::{self, Exported};
 use crate::import::source::{Disk, Files as _, Source};
@@ -41,6 +42,9 @@ pub struct Export {
     /// Whose configuration is wanted
     #[arg(long, value_enum, value_name = "TARGET")]
     pub to: ToArg,
+    /// The report on standard error as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Reads, reports, prints.
@@ -50,6 +54,6 @@ pub(super) fn export(args: &Export) -> Result<(), Failed> {
     let text = Disk.read(&args.file).map_err(|error| Failed::failure(format!("{name}: {error}")))?;
     let source = Source { name, text };
     let Exported { text, report } = export::export(args.to.into(), &source).map_err(Failed::failure)?;
-    eprintln!("{report}");
+    eprint!("{}", if args.json { pretty(&report.json()) } else { format!("{report}\n") });
     print(&text)
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::args::address;
+use super::progress::Progress;
+use super::status::pretty;
 use super::{Failed, print};
 use crate::import::report::Fate;
 use crate::import::source::{Disk, Files as _, Source};
@@ -68,17 +70,23 @@ pub struct Import {
     /// Write nothing, and end with 1, where something had to be left out
     #[arg(long)]
     pub strict: bool,
+    /// The report on standard error as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Reads, reports, prints.
 #[expect(clippy::print_stderr, reason = "the report is the command's own voice")]
 pub(super) fn import(args: &Import) -> Result<(), Failed> {
-    let sources = args.files.iter().map(|path| {
+    let mut progress = Progress::begin();
+    let sources = args.files.iter().zip(0u64..).map(|(path, read)| {
+        progress.show(read, args.files.len() as u64, "files read");
         let text =
             Disk.read(path).map_err(|error| Failed::failure(format!("{}: {error}", path.display())))?;
         Ok(Source { name: path.to_string_lossy().into_owned(), text })
     });
     let sources: Vec<Source> = sources.collect::<Result<_, Failed>>()?;
+    drop(progress);
     let format = args.from.format().or_else(|| Format::detect(&sources)).ok_or_else(|| {
         Failed::usage("whose configuration that is does not show: say it with --from tgt, iet, lio, scst, ctld, istgt or spdk")
     })?;
@@ -89,7 +97,7 @@ pub(super) fn import(args: &Import) -> Result<(), Failed> {
     text.push('\n');
     // What is printed can be loaded, as far as that shows without its disks.
     Plan::parse(&text).map_err(|error| Failed::failure(format!("this is a fault of lunette's: {error}")))?;
-    eprintln!("{report}");
+    eprint!("{}", if args.json { pretty(&report.json()) } else { format!("{report}\n") });
     let left_out = report.count(Fate::Cannot);
     if args.strict && left_out > 0 {
         return Err(Failed::failure(format!(

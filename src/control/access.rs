@@ -1,5 +1,6 @@
 //! Who may come: patterns over names, ranges of addresses, and the initiator groups made of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::error::{ChangeError, What};
@@ -193,38 +194,59 @@ pub enum Verdict {
 
 /// The initiator groups.
 #[derive(Debug, Default)]
-pub(super) struct InitiatorGroups(Vec<InitiatorGroup>);
+pub(super) struct InitiatorGroups {
+    all: Vec<InitiatorGroup>,
+    /// Tags of those that are gone but for sessions that are seen off.
+    leaving: BTreeSet<u32>,
+}
 
 impl InitiatorGroups {
     pub(super) fn iter(&self) -> impl Iterator<Item = &InitiatorGroup> {
-        self.0.iter()
+        self.all.iter()
     }
 
     pub(super) fn get(&self, tag: u32) -> Option<&InitiatorGroup> {
-        self.0.iter().find(|group| group.tag == tag)
+        self.all.iter().find(|group| group.tag == tag)
+    }
+
+    /// Whether a group that is there lets an initiator in.
+    pub(super) fn admits(&self, tag: u32, who: Who<'_>) -> bool {
+        self.get(tag).and_then(|group| group.verdict(who)) == Some(Verdict::Admit)
     }
 
     pub(super) fn create(&mut self, group: InitiatorGroup) -> Result<(), ChangeError> {
         if self.get(group.tag).is_some() {
             return Err(ChangeError::exists(What::InitiatorGroup, group.tag));
         }
-        if self.0.len() >= INITIATOR_GROUPS_MAX {
+        if self.leaving.contains(&group.tag) {
+            return Err(ChangeError::leaving(What::InitiatorGroup, group.tag));
+        }
+        if self.all.len() >= INITIATOR_GROUPS_MAX {
             return Err(ChangeError::TooMany { what: What::InitiatorGroup, most: INITIATOR_GROUPS_MAX });
         }
         let mut checked = InitiatorGroup { tag: group.tag, initiators: Vec::new(), netmasks: Vec::new() };
         checked.add(group.initiators, group.netmasks)?;
-        self.0.push(checked);
+        self.all.push(checked);
         Ok(())
     }
 
     pub(super) fn delete(&mut self, tag: u32) -> Result<(), ChangeError> {
-        let count = self.0.len();
-        self.0.retain(|group| group.tag != tag);
-        if self.0.len() < count { Ok(()) } else { Err(ChangeError::missing(What::InitiatorGroup, tag)) }
+        let count = self.all.len();
+        self.all.retain(|group| group.tag != tag);
+        if self.all.len() == count {
+            return Err(ChangeError::missing(What::InitiatorGroup, tag));
+        }
+        self.leaving.insert(tag);
+        Ok(())
+    }
+
+    /// One that was deleted is gone: its tag is free again.
+    pub(super) fn forget(&mut self, tag: u32) {
+        self.leaving.remove(&tag);
     }
 
     pub(super) fn get_mut(&mut self, tag: u32) -> Result<&mut InitiatorGroup, ChangeError> {
-        let group = self.0.iter_mut().find(|group| group.tag == tag);
+        let group = self.all.iter_mut().find(|group| group.tag == tag);
         group.ok_or_else(|| ChangeError::missing(What::InitiatorGroup, tag))
     }
 }

@@ -132,6 +132,18 @@ impl AuthGroup {
         Ok(())
     }
 
+    /// Replaces the accounts of these users, as far as they are there: all or nothing.
+    pub(super) fn replace(&mut self, accounts: Vec<Account>, allows_weak: bool) -> Result<(), ChangeError> {
+        accounts.iter().try_for_each(|account| check(account, allows_weak))?;
+        for account in accounts {
+            let mut known = self.accounts.iter_mut();
+            if let Some(known) = known.find(|known| known.initiator.name == account.initiator.name) {
+                *known = account;
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn remove(&mut self, user: &str) -> Result<(), ChangeError> {
         let count = self.accounts.len();
         self.accounts.retain(|account| account.initiator.name != user);

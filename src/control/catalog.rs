@@ -9,13 +9,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub(super) use self::targets::{KnownPort, Targets};
+use super::Origin;
 use super::access::{InitiatorGroups, Verdict, Who};
 use super::auth::AuthGroups;
 use super::error::ChangeError;
 use super::options::Options;
 use super::portals::PortalGroups;
 use super::registry::Registry;
-use super::targets::{NewTarget, OwnLun, Redirect, Target, TargetInfo};
+use super::sessions::{Nexus, Session};
+use super::targets::{NewTarget, OwnLun, Redirect, Target, TargetInfo, is_found};
 use crate::id::UnitId;
 use crate::iscsi::login::{Access, Refusal, TargetAccess, Which, iscsi_name};
 use crate::scsi::view::{Mapping, TargetView};
@@ -95,14 +97,41 @@ impl Catalog {
         self.refresh_all(&names, is_used)
     }
 
-    /// Drops the pairs and the LUNs of their own that the initiators of a group had, which is gone. Returns the views that have
-    /// changed.
+    /// Drops the pairs of an initiator group that goes. Returns the views that have changed.
     pub(super) fn drop_initiators(&mut self, tag: u32, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
-        let names = self.targets.change(|target| {
-            let had_luns = target.drop_lun_map(tag);
-            target.drop_maps(|_, initiator| initiator == tag) || had_luns
-        });
+        let names = self.targets.change(|target| target.drop_maps(|_, initiator| initiator == tag));
         self.refresh_all(&names, is_used)
+    }
+
+    /// An initiator group is gone, and so is who found the LUNs of its own: drops these. Returns the views that have changed.
+    pub(super) fn forget_initiators(&mut self, tag: u32, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
+        self.initiators.forget(tag);
+        let names = self.targets.change(|target| target.drop_lun_map(tag));
+        self.refresh_all(&names, is_used)
+    }
+
+    /// Whether a session may stay as it is: its initiator would be let in where it came in, and finds no more than it would
+    /// then. One whose portal group is gone is let in by nobody again, and stays as long as the initiator group that let it in would.
+    pub(super) fn is_welcome(&self, session: &Session) -> bool {
+        let Nexus { initiator, target, portal_group, .. } = &session.nexus;
+        let Some(target) = self.targets.get(target).filter(|target| !target.is_leaving) else { return false };
+        // The LUNs of a group that goes are nobody's any more.
+        if session.lun_map.is_some_and(|tag| self.initiators.get(tag).is_none()) {
+            return false;
+        }
+        let found = target.luns(session.lun_map);
+        let is_welcome = |origin: Origin| {
+            let who = Who { initiator, address: origin.peer.ip() };
+            let group = match self.portals.get(*portal_group) {
+                Some(_) => target.admitted_by(*portal_group, who, &self.initiators),
+                None => session.let_in_by.filter(|tag| self.initiators.admits(*tag, who)),
+            };
+            group.is_some_and(|tag| found.iter().all(|lun| is_found(lun, target.luns(Some(tag)))))
+        };
+        match session.links.as_slice() {
+            [] => is_welcome(session.origin),
+            links => links.iter().all(|link| is_welcome(link.origin)),
+        }
     }
 
     /// Makes the views of all targets that a portal group leads to anew.
@@ -133,6 +162,8 @@ impl Catalog {
             lun_maps: target
                 .lun_maps
                 .iter()
+                // Those of a group that goes are there for who is seen off.
+                .filter(|(tag, _)| self.initiators.get(*tag).is_some())
                 .map(|(tag, mappings)| (*tag, mappings.iter().filter_map(own).collect()))
                 .collect(),
             auth: target.auth,
@@ -190,6 +221,11 @@ impl Catalog {
                 offer: target.offer(self.options.offer),
             }),
         }
+    }
+
+    /// The initiator group that lets an initiator in that came by portal group `tag`.
+    pub(super) fn let_in_by(&self, name: &str, tag: u16, who: Who<'_>) -> Option<u32> {
+        self.targets.get(name)?.admitted_by(tag, who, &self.initiators)
     }
 
     /// How a discovery session gets in by portal group `tag`.

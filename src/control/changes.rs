@@ -105,21 +105,31 @@ impl<N: Net> Control<N> {
 
     /// A session is gone.
     pub(super) fn session_gone(&mut self, session: SessionId) {
-        let after = self.pending.session_gone(session);
-        self.go_on(after);
+        for after in self.pending.session_gone(session) {
+            self.go_on(after);
+        }
     }
 
     fn go_on(&mut self, after: After) {
         match after {
             After::Nothing => {}
-            After::Forget(target) => self.catalog.targets.forget(&target),
+            After::ForgetTarget(target) => self.catalog.targets.forget(&target),
+            After::ForgetInitiators(tag) => {
+                let changed = self.catalog.forget_initiators(tag, &is_used(&self.sessions));
+                self.republish(changed);
+            }
         }
     }
 
     /// What time does to changes under way.
     pub(super) fn expire_changes(&mut self, now: Tick) {
         for session in self.pending.expire(now) {
-            self.sessions.end(session, EndReason::Removed);
+            // What has changed since may have let it in again.
+            if self.sessions.get(session).is_some_and(|session| self.catalog.is_welcome(session)) {
+                self.session_gone(session);
+            } else {
+                self.sessions.end(session, EndReason::Removed);
+            }
         }
         self.run_steps(now);
     }

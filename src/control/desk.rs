@@ -62,7 +62,8 @@ impl Authority for Desk<'_> {
             return Ok(self.granted(Grant::Discovery(tsih), session, tsih));
         };
         // It may have been deleted or mapped otherwise while the initiator was proving who it is.
-        self.catalog.admit(&target.name, self.origin.portal_group, self.who(claim.initiator))?;
+        let who = self.who(claim.initiator);
+        let admitted = self.catalog.admit(&target.name, self.origin.portal_group, who)?.target;
         let nexus = Nexus {
             initiator: claim.initiator.to_owned(),
             isid: claim.isid,
@@ -77,7 +78,8 @@ impl Authority for Desk<'_> {
         }
         let first = Joined { params: *claim.params, exp_cmd_sn: claim.cmd_sn };
         let (session, tsih) = self.sessions.open(nexus, claim.cid, self.conn, self.origin, first)?;
-        self.sessions.set_lun_map(session, target.lun_map);
+        let by = self.catalog.let_in_by(&target.name, self.origin.portal_group, who);
+        self.sessions.let_in(session, by, admitted.lun_map);
         Ok(self.granted(Grant::Session(session), session, tsih))
     }
 

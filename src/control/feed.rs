@@ -2,6 +2,8 @@
 //!
 //! Control adds to it and never waits: a short lock is all. Who listens reads from where it has got to; what was dropped
 //! before it came by is counted. So each listener is bounded by what is kept here for all of them.
+//!
+//! [`super::notices`] is apart from this, and says why.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -4,8 +4,10 @@ use super::Control;
 use super::access::{InitiatorGroup, NameRule, Netmask};
 use super::auth::{Auth, AuthGroup};
 use super::changes::is_used;
+use super::done::Done;
 use super::error::ChangeError;
 use super::options::Options;
+use super::pending::After;
 use super::portals::{Listening, PortalGroup};
 use crate::iscsi::chap::Account;
 use crate::net::Net;
@@ -77,21 +79,25 @@ impl<N: Net> Control<N> {
         self.catalog.initiators.create(group)
     }
 
-    /// Deletes an initiator group and the maps that name it. Sessions stay.
+    /// Deletes an initiator group and the maps that name it. Who is not let in any more, or finds LUNs that were the group's own,
+    /// is seen off (`control::review`); until those sessions are gone, which is when `done` is, the tag stays taken.
     ///
     /// # Errors
-    /// No such group.
-    pub fn delete_initiator_group(&mut self, tag: u32) -> Result<(), ChangeError> {
+    /// No such group, or it is going already.
+    pub fn delete_initiator_group(&mut self, tag: u32, done: Done) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
         self.catalog.initiators.delete(tag)?;
         let changed = self.catalog.drop_initiators(tag, &is_used(&self.sessions));
-        // Who was let in by it finds everybody's LUNs from now on.
-        let (own, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(|view| view.lun_map == Some(tag));
-        self.publish(own, &[], None);
-        self.republish(others);
+        self.republish(changed);
+        let id = self.pending.begin(done);
+        self.pending.set_after(id, After::ForgetInitiators(tag));
+        self.review(id);
+        self.part_done(id, true);
         Ok(())
     }
 
-    /// Adds to an initiator group: all or nothing.
+    /// Adds to an initiator group: all or nothing. Who is kept out by that is seen off (`control::review`); `done` when
+    /// those sessions are gone.
     ///
     /// # Errors
     /// No such group, something that is there already, too much.
@@ -100,11 +106,18 @@ impl<N: Net> Control<N> {
         tag: u32,
         initiators: Vec<NameRule>,
         netmasks: Vec<Netmask>,
+        done: Done,
     ) -> Result<(), ChangeError> {
-        self.catalog.initiators.get_mut(tag)?.add(initiators, netmasks)
+        self.pending.check_room()?;
+        self.catalog.initiators.get_mut(tag)?.add(initiators, netmasks)?;
+        let id = self.pending.begin(done);
+        self.review_or_hold(id);
+        self.part_done(id, true);
+        Ok(())
     }
 
-    /// Removes from an initiator group: all or nothing. Sessions stay.
+    /// Removes from an initiator group: all or nothing. Who is not let in any more is seen off (`control::review`); `done`
+    /// when those sessions are gone.
     ///
     /// # Errors
     /// No such group, or something that is not there.
@@ -113,8 +126,14 @@ impl<N: Net> Control<N> {
         tag: u32,
         initiators: &[NameRule],
         netmasks: &[Netmask],
+        done: Done,
     ) -> Result<(), ChangeError> {
-        self.catalog.initiators.get_mut(tag)?.remove(initiators, netmasks)
+        self.pending.check_room()?;
+        self.catalog.initiators.get_mut(tag)?.remove(initiators, netmasks)?;
+        let id = self.pending.begin(done);
+        self.review_or_hold(id);
+        self.part_done(id, true);
+        Ok(())
     }
 
     /// The initiator groups, in the order they came.
@@ -144,6 +163,14 @@ impl<N: Net> Control<N> {
     /// No such group, the user is there already, a secret that cannot be, too many.
     pub fn add_account(&mut self, tag: u32, account: Account) -> Result<(), ChangeError> {
         self.catalog.auths.get_mut(tag)?.add(account, self.catalog.options.allows_weak_secrets)
+    }
+
+    /// Replaces a group's accounts of the same users: all or nothing. Those that are not there stay out.
+    ///
+    /// # Errors
+    /// No such group, a secret that cannot be.
+    pub fn replace_accounts(&mut self, tag: u32, accounts: Vec<Account>) -> Result<(), ChangeError> {
+        self.catalog.auths.get_mut(tag)?.replace(accounts, self.catalog.options.allows_weak_secrets)
     }
 
     /// Removes an account from a group.

@@ -147,9 +147,7 @@ impl<N: Net> Control<N> {
         };
         let target = established.target.as_ref().and_then(|wanted| {
             let target = self.catalog.targets.get(&wanted.name).filter(|target| !target.is_leaving)?;
-            // Its own map of LUNs may have gone meanwhile.
-            let own = target.view(wanted.portal_group, wanted.lun_map);
-            own.or_else(|| target.port(wanted.portal_group)).cloned()
+            target.view(wanted.portal_group, self.sessions.get(session)?.lun_map).cloned()
         });
         let Some(target) = target else {
             self.close_entrance(key, &Cause::TargetGone, now);

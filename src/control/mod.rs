@@ -41,6 +41,7 @@ mod probe;
 mod qos;
 pub mod registry;
 mod reserve;
+mod review;
 mod saving;
 pub mod sessions;
 mod space;
@@ -150,6 +151,8 @@ pub struct Control<N: Net> {
     allowances: qos::Allowances,
     random: Box<dyn Random>,
     stopping: Option<Stopping>,
+    /// Changes of who may come see nobody off for now.
+    holds_reviews: bool,
     /// Something was left for the next turn.
     is_busy: bool,
     now: Tick,
@@ -184,6 +187,7 @@ impl<N: Net> Control<N> {
             allowances: qos::Allowances::default(),
             random: config.random,
             stopping: None,
+            holds_reviews: false,
             is_busy: false,
             now: Tick::ZERO,
             readiness: Vec::with_capacity(conns as usize),

@@ -1,4 +1,8 @@
 //! What happened to bdevs, numbered, the last of it kept for those who ask for what came after a number.
+//!
+//! This is SPDK's `notify_get_notifications`, whose numbers count bdevs' events alone from 0 without a gap; [`super::feed`] is ours, of
+//! everything that happens. They are two on purpose: told out of one ring, a flood of logins would push out what SPDK's clients
+//! poll for, and their numbers would be ours with holes.
 
 use std::collections::VecDeque;
 

@@ -17,11 +17,10 @@ use crate::time::Tick;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ChangeId(u64);
 
-/// A target on its way out.
+/// Sessions on their way out.
 #[derive(Debug)]
 struct Leaving {
-    target: String,
-    /// Its sessions are ended then.
+    /// They are ended then.
     end_at: Option<Tick>,
     /// Who asked is answered then.
     answer_at: Option<Tick>,
@@ -35,6 +34,7 @@ struct Change {
     done: Option<Done>,
     bdevs: Vec<Arc<dyn Bdev>>,
     leaving: Option<Leaving>,
+    after: After,
 }
 
 /// What is left to be done when a change is complete.
@@ -42,7 +42,9 @@ struct Change {
 pub(super) enum After {
     Nothing,
     /// The target can be forgotten.
-    Forget(String),
+    ForgetTarget(String),
+    /// The initiator group can be forgotten.
+    ForgetInitiators(u32),
 }
 
 /// The changes under way.
@@ -50,7 +52,8 @@ pub(super) enum After {
 pub(super) struct Pending {
     changes: BTreeMap<ChangeId, Change>,
     last: u64,
-    sessions: BTreeMap<SessionId, ChangeId>,
+    /// Who waits for the end of which.
+    sessions: BTreeSet<(SessionId, ChangeId)>,
     units: BTreeMap<UnitId, (ChangeId, BTreeSet<ReactorId>)>,
 }
 
@@ -75,6 +78,7 @@ impl Pending {
             done: Some(done),
             bdevs: Vec::new(),
             leaving: None,
+            after: After::Nothing,
         };
         self.changes.insert(id, change);
         id
@@ -96,8 +100,19 @@ impl Pending {
 
     /// It is complete only when this session is gone.
     pub(super) fn add_session(&mut self, id: ChangeId, session: SessionId) {
-        self.sessions.insert(session, id);
-        self.add_part(id);
+        if self.sessions.insert((session, id)) {
+            self.add_part(id);
+        }
+    }
+
+    /// Whether a change waits for the end of this session.
+    pub(super) fn is_awaited(&self, session: SessionId) -> bool {
+        self.of(session).next().is_some()
+    }
+
+    fn of(&self, session: SessionId) -> impl Iterator<Item = ChangeId> {
+        let all = self.sessions.range((session, ChangeId(0))..=(session, ChangeId(u64::MAX)));
+        all.map(|(_, id)| *id)
     }
 
     /// It is complete only when each of `reactors` has let go of this unit.
@@ -116,10 +131,17 @@ impl Pending {
         }
     }
 
-    /// The change is the end of a target.
-    pub(super) fn set_leaving(&mut self, id: ChangeId, target: String, end_at: Tick, answer_at: Tick) {
+    /// The sessions that it waits for are ended then, and who asked is answered then in any case.
+    pub(super) fn set_leaving(&mut self, id: ChangeId, end_at: Tick, answer_at: Tick) {
         if let Some(change) = self.changes.get_mut(&id) {
-            change.leaving = Some(Leaving { target, end_at: Some(end_at), answer_at: Some(answer_at) });
+            change.leaving = Some(Leaving { end_at: Some(end_at), answer_at: Some(answer_at) });
+        }
+    }
+
+    /// What is left to be done when it is complete.
+    pub(super) fn set_after(&mut self, id: ChangeId, after: After) {
+        if let Some(change) = self.changes.get_mut(&id) {
+            change.after = after;
         }
     }
 
@@ -136,12 +158,17 @@ impl Pending {
         }
         let Some(mut change) = self.changes.remove(&id) else { return After::Nothing };
         change.answer();
-        change.leaving.map_or(After::Nothing, |leaving| After::Forget(leaving.target))
+        change.after
     }
 
     /// A session is gone.
-    pub(super) fn session_gone(&mut self, session: SessionId) -> After {
-        self.sessions.remove(&session).map_or(After::Nothing, |id| self.part_done(id, true))
+    pub(super) fn session_gone(&mut self, session: SessionId) -> Vec<After> {
+        let ids: Vec<ChangeId> = self.of(session).collect();
+        let done = |id: ChangeId| {
+            self.sessions.remove(&(session, id));
+            self.part_done(id, true)
+        };
+        ids.into_iter().map(done).collect()
     }
 
     /// A reactor has let go of a unit. The change that waits for it, if it was the last.
@@ -174,8 +201,8 @@ impl Pending {
         for (id, change) in &mut self.changes {
             let Some(leaving) = &mut change.leaving else { continue };
             if leaving.end_at.take_if(|at| *at <= now).is_some() {
-                let of_target = self.sessions.iter().filter(|(_, waits)| *waits == id);
-                ended.extend(of_target.map(|(&session, _)| session));
+                let awaited = self.sessions.iter().filter(|(_, waits)| waits == id);
+                ended.extend(awaited.map(|&(session, _)| session));
             }
             if leaving.answer_at.take_if(|at| *at <= now).is_some() {
                 change.is_clean = false;

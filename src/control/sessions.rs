@@ -70,6 +70,8 @@ pub struct Session {
     pub tsih: u16,
     /// Whose LUNs it finds: an initiator group's (tag), or everybody's.
     pub lun_map: Option<u32>,
+    /// The initiator group (tag) that let it in.
+    pub let_in_by: Option<u32>,
     /// Its connections.
     pub links: Vec<Link>,
     /// Where the first came from and came to.
@@ -182,6 +184,7 @@ impl Sessions {
                 nexus,
                 tsih,
                 lun_map: None,
+                let_in_by: None,
                 links,
                 origin,
                 first,
@@ -199,9 +202,10 @@ impl Sessions {
         self.reserve_ids()
     }
 
-    /// The session finds these LUNs.
-    pub fn set_lun_map(&mut self, id: SessionId, lun_map: Option<u32>) {
+    /// By which initiator group (tag) a session is let in, and whose LUNs it finds.
+    pub fn let_in(&mut self, id: SessionId, by: Option<u32>, lun_map: Option<u32>) {
         if let Some(session) = self.all.get_mut(&id) {
+            session.let_in_by = by;
             session.lun_map = lun_map;
         }
     }

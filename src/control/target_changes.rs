@@ -8,17 +8,17 @@ use super::Control;
 use super::changes::is_used;
 use super::done::Done;
 use super::error::{ChangeError, What};
-use super::pending::ChangeId;
+use super::pending::After;
 use super::sessions::State;
-use super::targets::{NewTarget, Target, TargetInfo};
+use super::targets::{NewTarget, Target, TargetInfo, is_found};
 use crate::histogram::Histogram;
-use crate::id::{SessionId, UnitId};
-use crate::limits::{DELETE_NS, DELETE_SECONDS, TARGET_LUNS_MAX};
+use crate::id::UnitId;
+use crate::limits::{DELETE_SECONDS, TARGET_LUNS_MAX};
 use crate::net::Net;
-use crate::reactor::message::{Change, EndReason, ToReactor};
+use crate::reactor::message::{Change, ToReactor};
 use crate::scsi::attention::Ua;
 use crate::scsi::view::{LunNumber, Mapping};
-use crate::time::{SECOND_NS, Tick};
+use crate::time::Tick;
 
 impl<N: Net> Control<N> {
     /// Serves a target; returns its whole name.
@@ -49,9 +49,8 @@ impl<N: Net> Control<N> {
         for session in self.sessions.of_target(&name) {
             self.see_off(session, id);
         }
-        let end_at = now.after_ns(u64::from(DELETE_SECONDS) * SECOND_NS);
-        self.pending.set_leaving(id, name, end_at, now.after_ns(DELETE_NS));
-        self.run_steps(now);
+        self.pending.set_after(id, After::ForgetTarget(name));
+        self.end_in_time(id, now);
         self.part_done(id, true);
         Ok(())
     }
@@ -84,20 +83,6 @@ impl<N: Net> Control<N> {
         if is_draining { self.ask_logout(target, None) } else { Ok(()) }
     }
 
-    fn see_off(&mut self, session: SessionId, id: ChangeId) {
-        let Some(known) = self.sessions.get(session) else { return };
-        match known.state {
-            // Control has the connection still.
-            State::Entering(_) => return self.sessions.end(session, EndReason::Removed),
-            State::Live { .. } => {
-                let ask = ToReactor::AskLogout { session, seconds: DELETE_SECONDS };
-                self.outbox.send(known.reactor, ask);
-            }
-            State::Ending | State::Draining => {}
-        }
-        self.pending.add_session(id, session);
-    }
-
     /// Adds a LUN, at the lowest number that is free where none is given; returns it.
     ///
     /// # Errors
@@ -121,6 +106,7 @@ impl<N: Net> Control<N> {
         self.log.fact("lun_added", fields, self.now);
         self.tell_made();
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        self.end_unwelcome(&changed);
         self.publish(changed, &[], None);
         Ok(number)
     }
@@ -139,12 +125,15 @@ impl<N: Net> Control<N> {
         let id = self.pending.begin(done);
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
         self.publish(changed, &[unit], Some(id));
+        self.review(id);
         self.part_done(id, true);
         Ok(())
     }
 
     /// Has the initiators of a group find other LUNs at a target than everybody does: bdev, number and whether it is for reading
-    /// only; or everybody's again. `done` when no device has IO that came by a LUN that is gone.
+    /// only; or everybody's again. Their sessions see it at once, but for those that came before the group had LUNs of its own and
+    /// find more than that: they are seen off (`control::review`). `done` when they are gone and no device has IO that came
+    /// by a LUN that is gone.
     ///
     /// # Errors
     /// No such target, group or bdev, a number given twice, a bdev that cannot be served, too many.
@@ -174,14 +163,20 @@ impl<N: Net> Control<N> {
             }
             Ok(mappings)
         });
+        let before = found.luns(Some(initiators)).to_vec();
         let set = mappings.transpose().and_then(|mappings| found.set_lun_map(initiators, mappings));
+        let shows_more = found.luns(Some(initiators)).iter().any(|lun| !is_found(lun, &before));
         let name = found.name.clone();
         // Also those that were made before something went wrong.
         self.tell_made();
         let lost = set?;
         let id = self.pending.begin(done);
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
+        if shows_more {
+            self.end_unwelcome(&changed);
+        }
         self.publish(changed, &lost, Some(id));
+        self.review_or_hold(id);
         self.part_done(id, true);
         Ok(())
     }
@@ -264,16 +259,21 @@ impl<N: Net> Control<N> {
         Ok(())
     }
 
-    /// Removes pairs from a target: all or none. Sessions stay.
+    /// Removes pairs from a target: all or none. Who is not let in any more is seen off (`control::review`); `done` when those
+    /// sessions are gone.
     ///
     /// # Errors
     /// No such target or pair.
-    pub fn remove_maps(&mut self, target: &str, maps: &[(u16, u32)]) -> Result<(), ChangeError> {
+    pub fn remove_maps(&mut self, target: &str, maps: &[(u16, u32)], done: Done) -> Result<(), ChangeError> {
+        self.pending.check_room()?;
         let target = self.catalog.targets.find(target)?;
         target.remove_maps(maps)?;
         let name = target.name.clone();
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
         self.republish(changed);
+        let id = self.pending.begin(done);
+        self.review_or_hold(id);
+        self.part_done(id, true);
         Ok(())
     }
 

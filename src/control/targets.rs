@@ -272,12 +272,8 @@ impl Target {
             self.lun_maps.push((initiators, mappings));
         }
         let new = self.luns(Some(initiators));
-        let is_kept = |old: &Mapping| {
-            let same = |new: &Mapping| (new.number, new.unit) == (old.number, old.unit);
-            new.iter().any(|new| same(new) && (old.read_only || !new.read_only))
-        };
         let mut lost: Vec<UnitId> =
-            old.into_iter().filter(|old| !is_kept(old)).map(|mapping| mapping.unit).collect();
+            old.into_iter().filter(|old| !is_found(old, new)).map(|mapping| mapping.unit).collect();
         lost.sort_unstable();
         lost.dedup();
         Ok(lost)
@@ -288,6 +284,12 @@ impl Target {
         let count = self.maps.len();
         self.maps.retain(|&(portal, initiator)| !is_gone(portal, initiator));
         self.maps.len() < count
+    }
+
+    /// The initiator group that lets an initiator in by a portal group.
+    pub(super) fn admitted_by(&self, tag: u16, who: Who<'_>, groups: &InitiatorGroups) -> Option<u32> {
+        let deciding = self.deciding(tag, who, groups);
+        deciding.and_then(|(initiators, verdict)| (verdict == Verdict::Admit).then_some(initiators))
     }
 
     /// The initiator group is gone. Whether it had LUNs of its own.
@@ -386,6 +388,12 @@ impl Target {
         }
         tags
     }
+}
+
+/// Whether who finds `among` finds a LUN as it is, and may write it where it is for writing.
+pub(super) fn is_found(lun: &Mapping, among: &[Mapping]) -> bool {
+    let is_same = |other: &Mapping| (other.number, other.unit) == (lun.number, lun.unit);
+    among.iter().any(|other| is_same(other) && (lun.read_only || !other.read_only))
 }
 
 fn pair(portal: u16, initiator: u32) -> String {

@@ -50,6 +50,20 @@ pub struct Options {
     pub planted: Planted,
 }
 
+impl Options {
+    /// One reactor, on the first CPU, that waits in the kernel and has little memory: for tests.
+    pub fn small() -> Options {
+        Options {
+            cores: vec![0],
+            idle: Idle::Park,
+            hugepages: Hugepages::Off,
+            pool_bytes: 16 << 20,
+            iscsi: options::Options::default(),
+            planted: Planted::default(),
+        }
+    }
+}
+
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {

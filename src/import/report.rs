@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::rpc::json::{Json, object};
+
 /// Where something stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
@@ -109,6 +111,20 @@ impl Report {
         self.entries.sort_by_key(|entry| order(&entry.place));
     }
 
+    /// For scripts.
+    pub fn json(&self) -> Json {
+        let entry = |Entry { place, fate, text }: &Entry| {
+            object! { "file": &*place.file, "line": place.line as u64, "fate": fate.text(), "text": text }
+        };
+        let count = |fate| self.count(fate) as u64;
+        object! {
+            "entries": self.entries.iter().map(entry).collect::<Json>(),
+            "maps": count(Fate::Maps),
+            "changed": count(Fate::Changed),
+            "cannot": count(Fate::Cannot),
+        }
+    }
+
     /// How many lines are of this kind.
     pub fn count(&self, fate: Fate) -> usize {
         self.entries.iter().filter(|entry| entry.fate == fate).count()
@@ -139,5 +155,22 @@ impl ImportError {
     /// What is wrong, and where.
     pub fn new(place: &Place, text: impl fmt::Display) -> ImportError {
         ImportError { place: place.clone(), text: text.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_told_the_same() {
+        let place = Place::new("ietd.conf", 3);
+        let mut report = Report::default();
+        report.maps(&place, "Lun 0");
+        report.cannot(&place.at(4), "QueuedCommands 64");
+        assert_eq!(
+            report.json().to_string(),
+            r#"{"entries":[{"file":"ietd.conf","line":3,"fate":"maps","text":"Lun 0"},{"file":"ietd.conf","line":4,"fate":"cannot","text":"QueuedCommands 64"}],"maps":1,"changed":0,"cannot":1}"#
+        );
     }
 }

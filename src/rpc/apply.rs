@@ -3,6 +3,7 @@
 //! [`plan`] says which calls lead there and what takes each of them back; here they are made. Deleting disks comes last:
 //! it cannot be taken back, and what is left to do after a failure there is said.
 
+mod access;
 mod auth;
 mod plan;
 mod things;
@@ -30,12 +31,20 @@ struct Step {
 pub(super) fn apply(context: &Context, wanted: &Plan, is_dry: bool) -> Result<Vec<Call>, Fault> {
     let _alone = context.apply_alone();
     let current = Plan::parse(&config::text(context)?).map_err(Fault::internal)?;
-    let steps = plan::plan(&current, wanted).map_err(|problems| Fault {
+    let rotated = methods::auth::rotated(context)?;
+    let steps = plan::plan(&current, wanted, &rotated).map_err(|problems| Fault {
         detail: Some(problems.join("; ")),
         ..Fault::params("not while the daemon runs")
     })?;
     if !is_dry {
-        make(context, &steps)?;
+        // Who may come is what all of it says together: also after what failed was taken back.
+        context.control(|control, _| control.hold_reviews())?;
+        let made = make(context, &steps);
+        let reviewed = context.control_and_wait(|control, _, done| {
+            control.release_reviews(done);
+            Ok(())
+        });
+        made.and(reviewed.map(drop))?;
     }
     Ok(steps.into_iter().map(|step| step.call).collect())
 }

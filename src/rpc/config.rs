@@ -3,6 +3,7 @@
 //! A file is checked as a whole before the first call is made, and portals take connections in only when every call has
 //! succeeded: an error anywhere serves nothing. What is saved and loaded is saved again byte by byte.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::fchown;
@@ -102,14 +103,11 @@ fn call(method: &str, params: Json) -> Json {
 }
 
 fn bdev_calls(control: &Control<KernelNet>, own: Own) -> Json {
-    let mut recipes: Vec<&str> = Vec::new();
-    for entry in control.bdevs() {
-        // Parts of a disk have the call in common that makes them.
-        if !recipes.contains(&entry.spec.recipe.as_str()) {
-            recipes.push(&entry.spec.recipe);
-        }
-    }
-    let recipes = recipes.into_iter().map(Recipe::parse);
+    // Parts of a disk have the call in common that makes them.
+    let mut seen = BTreeSet::new();
+    let recipes =
+        control.bdevs().map(|entry| entry.spec.recipe.as_str()).filter(|recipe| seen.insert(*recipe));
+    let recipes = recipes.map(Recipe::parse);
     // A controller's call is its own, and makes all of its disks.
     let recipes = recipes.filter(|recipe| recipe.method() != NVME).filter_map(Recipe::into_call);
     let identities = control.bdevs().filter_map(|entry| unit::identity_call(&entry.name, &entry.chosen));

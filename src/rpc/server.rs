@@ -4,17 +4,16 @@
 //! clients do not notice. As with SPDK a lock file beside the socket says whether a daemon lives there, so that the
 //! socket of one that died is replaced and that of one that lives is not.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{Mode, OFlags, fchmod};
+use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::calls::UNKNOWN;
@@ -25,6 +24,7 @@ use super::events;
 use super::fault::Fault;
 use super::json::Json;
 use super::methods;
+use crate::file_lock::lock;
 use crate::limits::{RPC_CONNS_MAX, RPC_REQUEST_NS, RPC_SEND_NS};
 
 /// Only who runs the daemon may command it, unless its [`Door`] says otherwise.
@@ -157,24 +157,6 @@ struct Shared {
     accepted: AtomicUsize,
     /// Those that are served, by number.
     conns: Mutex<Vec<(usize, UnixStream)>>,
-}
-
-/// The lock of a path, if nobody has it.
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    loop {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = File::from(rustix::fs::open(path, flags, SOCKET_MODE)?);
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        // Whoever had it may have removed the file in between: then it locks nobody out.
-        let is_there = std::fs::metadata(path);
-        if is_there.is_ok_and(|there| file.metadata().is_ok_and(|ours| ours.ino() == there.ino())) {
-            return Ok(Some(file));
-        }
-    }
 }
 
 fn listen(path: &Path, mode: Mode) -> io::Result<UnixListener> {

@@ -6,15 +6,14 @@
 //!
 //! Not here: what configurations mean.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{Mode, OFlags};
-
 use super::config;
+use crate::file_lock::lock;
 use crate::limits::CONFIG_VERSIONS_MAX;
 
 /// The cause of a version that people wrote.
@@ -106,13 +105,9 @@ impl Versions {
             _ => {}
         }
         let path = self.folder.join("lock");
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR);
-        let lock = File::from(lock.map_err(|errno| about(&path, &errno.into()))?);
-        match lock.try_lock() {
-            Ok(()) => Ok(Taken { versions: self, _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(TakeError::InUse(self.file)),
-            Err(TryLockError::Error(error)) => Err(about(&path, &error).into()),
+        match lock(&path).map_err(|error| about(&path, &error))? {
+            Some(lock) => Ok(Taken { versions: self, _lock: lock }),
+            None => Err(TakeError::InUse(self.file)),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod drain;
+mod hidden;
 mod pages;
 mod share;
 mod words;

@@ -58,7 +58,7 @@ fn rpc_page() -> String {
     let mut page = String::from(
         "# JSON-RPC calls\n\nMade from the table in `src/rpc/methods`; `UPDATE_DOCS=1 cargo test --test it docs::` writes it anew.\n\
          Parameters that are not bold may be left out. \"Startup\" is before `framework_start_init` (with `--wait-for-rpc`, and in files),\n\
-         \"runtime\" after it.\n",
+         \"runtime\" after it. Calls marked \"read-only sockets too\" can be made at sockets of `--rpc-also PATH,read-only`.\n",
     );
     for method in methods::all() {
         let when = match method.when {
@@ -66,7 +66,8 @@ fn rpc_page() -> String {
             When::Runtime => "runtime",
             When::Always => "startup and runtime",
         };
-        page.push_str(&format!("\n## {}\n\n{} ({when})\n", method.name, method.about));
+        let readers = if method.is_for_readers() { "; read-only sockets too" } else { "" };
+        page.push_str(&format!("\n## {}\n\n{} ({when}{readers})\n", method.name, method.about));
         if !method.fields.is_empty() {
             page.push_str("\n| parameter | type | |\n|---|---|---|\n");
         }

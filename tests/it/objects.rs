@@ -136,12 +136,12 @@ fn an_initiator_group_decides_what_is_found_and_who_gets_in() {
     // From elsewhere only.
     world.control(|control| {
         let (netmask, any) = (Netmask::parse("192.0.2.0/24").unwrap(), Netmask::parse("ANY").unwrap());
-        control.add_initiators(2, Vec::new(), vec![netmask]).unwrap();
-        control.remove_initiators(2, &[], &[any]).unwrap();
+        control.add_initiators(2, Vec::new(), vec![netmask], Done::nobody()).unwrap();
+        control.remove_initiators(2, &[], &[any], Done::nobody()).unwrap();
     });
     assert_eq!(refusal(address, to_other("b")), (2, 2));
     assert_eq!(found(address, "b"), [""; 0]);
-    world.control(|control| control.delete_initiator_group(2)).unwrap();
+    world.control(|control| control.delete_initiator_group(2, Done::nobody())).unwrap();
     assert_eq!(refusal(address, to_other("b")), (2, 3), "no portal group leads to it any more");
 }
 

@@ -1,5 +1,6 @@
 //! What a daemon has, as the calls that would make it again.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::Failed;
@@ -63,6 +64,15 @@ impl Known {
             }
         }
         luns
+    }
+
+    /// The initiator groups (tags) that a target has ways or LUNs for: each once.
+    pub(super) fn initiators(&self, target: &Json) -> Vec<u64> {
+        let name = text(target, "name");
+        let ways = array(member(target, "pg_ig_maps"));
+        let maps = self.calls(LUN_MAP).filter(|map| text(map, "name") == name);
+        let tags: BTreeSet<u64> = ways.iter().chain(maps).map(|of| number(of, "ig_tag")).collect();
+        tags.into_iter().collect()
     }
 
     /// The call that makes a bdev.

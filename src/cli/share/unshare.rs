@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::super::rpc::call;
 use super::super::socket::SocketArg;
-use super::super::status::{array, list, member, number, pretty, sessions, short, text};
+use super::super::status::{list, member, number, pretty, sessions, short, text};
 use super::super::{Failed, print};
 use super::known::{Known, TARGET};
 use crate::rpc::json::{Json, object};
@@ -133,12 +133,7 @@ fn removals(target: &Json, known: &Known, keeps_disks: bool) -> Vec<Removal> {
             format!("the daemon has let go of the disk {bdev}"),
         ));
     }
-    let tags = |target: &Json| -> Vec<u64> {
-        array(member(target, "pg_ig_maps")).iter().map(|map| number(map, "ig_tag")).collect()
-    };
-    let mut groups = tags(target);
-    groups.sort_unstable();
-    groups.dedup();
+    let groups = known.initiators(target);
     let is_everybody = |tag: u64| {
         let any = Json::from(vec!["ANY"]);
         let mut groups =
@@ -146,7 +141,7 @@ fn removals(target: &Json, known: &Known, keeps_disks: bool) -> Vec<Removal> {
         groups.any(|group| member(group, "initiators") == any && member(group, "netmasks") == any)
     };
     for tag in groups {
-        if !is_everybody(tag) && !others.iter().any(|other| tags(other).contains(&tag)) {
+        if !is_everybody(tag) && !others.iter().any(|other| known.initiators(other).contains(&tag)) {
             let words = format!("initiator group {tag} is gone");
             removals.push(("iscsi_delete_initiator_group", object! { "tag": tag }, words));
         }
@@ -244,6 +239,30 @@ mod tests {
         assert_eq!(removed("/srv/disk.img", &own), gone);
         let twice = known(&TWO.replace(both, &map("iqn.x:both", "disk.img")));
         assert_eq!(removed("both", &twice), gone);
+    }
+
+    #[test]
+    fn a_group_that_another_target_has_luns_for_stays() {
+        let map = |target: &str, tag: u8| {
+            format!(
+                r#"{{"method":"lunette_target_node_set_lun_map","params":{{"name":"{target}","ig_tag":{tag},
+                    "luns":[{{"bdev_name":"ram0","lun_id":0}}]}}}},{{"method":"iscsi_create_target"#
+            )
+        };
+        let create = r#"{"method":"iscsi_create_target"#;
+        let removed = |config: &str| {
+            let known = known(config);
+            methods(&removals(find("iqn.x:ram0", &known).unwrap(), &known, true))
+        };
+        let gone = |tag: u8| format!(r#"iscsi_delete_initiator_group {{"tag":{tag}}}"#);
+        let others = removed(&TWO.replacen(create, &map("iqn.x:both", 2), 1));
+        assert!(!others.contains(&gone(2)), "{others:?}");
+        // One that has LUNs of this target alone, though no way to it, goes with it.
+        let third = r#"{"method":"iscsi_create_initiator_group","params":{"tag":3,"initiators":["iqn.a:c"],"netmasks":["ANY"]}},"#;
+        let own =
+            TWO.replacen(create, &map("iqn.x:ram0", 3), 1).replacen(create, &format!("{third}{create}"), 1);
+        let own = removed(&own);
+        assert!(own.contains(&gone(2)) && own.contains(&gone(3)), "{own:?}");
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{Mode, OFlags};
 
 use super::file::{self, FILE_BYTES_MAX};
 use super::folder::Folder;
 use super::{Records, Saver, thread};
+use crate::file_lock;
 
 /// How long a daemon that is restarted waits for the one before to let go.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -97,24 +98,18 @@ impl Opened {
     }
 }
 
-/// A file beside it, as the state file itself is replaced. The lock ends with the process, however that ends.
+/// A file beside it, as the state file itself is replaced.
 fn lock(path: &Path) -> Result<File, OpenError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
     let beside = PathBuf::from(beside);
-    let at = |error: io::Error| OpenError::System { path: beside.clone(), error };
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&beside, flags, Mode::RUSR | Mode::WUSR).map_err(|error| at(error.into()))?;
-    let file = File::from(file);
     let until = Instant::now() + LOCK_WAIT;
     loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(OpenError::Locked(path.to_owned())),
-            Err(error) => return Err(at(error.into())),
+        let lock = file_lock::lock(&beside);
+        match lock.map_err(|error| OpenError::System { path: beside.clone(), error })? {
+            Some(file) => return Ok(file),
+            None if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
+            None => return Err(OpenError::Locked(path.to_owned())),
         }
     }
 }

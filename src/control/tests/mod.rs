@@ -6,6 +6,7 @@ mod chores;
 mod objects;
 mod paths;
 mod reserve;
+mod review;
 mod saving;
 mod space;
 mod world;

@@ -211,7 +211,7 @@ fn a_portal_group_leads_to_what_is_mapped_to_it() {
     assert_eq!(log_in(&mut world, 1), SUCCESS);
     assert_eq!(world.adopt(0).target.portal_group, 1);
     assert_eq!(world.control.sessions().count(), 2);
-    world.control.remove_maps(TARGET, &[(2, 1)]).unwrap();
+    world.control.remove_maps(TARGET, &[(2, 1)], Done::nobody()).unwrap();
     assert_eq!(log_in(&mut world, 2), [2, 3]);
 }
 

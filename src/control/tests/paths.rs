@@ -280,20 +280,3 @@ fn a_lun_that_some_initiators_may_not_write_any_more_is_waited_for() {
         }
     }
 }
-
-#[test]
-fn who_loses_the_luns_of_a_group_that_goes_is_told() {
-    let (mut world, disk, ..) = keeping(Records::new());
-    let map = [("disk0".to_owned(), LunNumber(3), false)];
-    world.control.set_lun_map(TARGET, 1, Some(&map), Done::nobody()).unwrap();
-    settle(&mut world, &disk);
-    world.control.delete_initiator_group(1).unwrap();
-    let mut told = Vec::new();
-    while let Some(ToReactor::Barrier { change: Change::Target { target, attention, .. }, .. }) =
-        world.reactors[0].receive()
-    {
-        told.push((target.lun_map, target.mappings.len(), attention));
-    }
-    assert!(told.contains(&(Some(1), 2, Some(Ua::LunsChanged))), "{told:?}");
-    assert!(!told.iter().any(|(map, _, attention)| map.is_none() && attention.is_some()), "{told:?}");
-}

@@ -3,10 +3,12 @@
 //! Things are made first and deleted last, disks last of all: until then everything can be taken back. What cannot be
 //! changed in place is refused; deleting a thing and making it again would end sessions, or lose a RAM disk.
 //!
-//! Nobody is let in to what is not as it is to be yet: what takes away and what asks for a proof comes before what lets in, and what
-//! asks for less, or lets others in, comes after that. A new target of which more is to be set is made such that nobody can prove
-//! who he is, until that is set.
+//! What closes comes first, what opens last, so that on the way nobody finds more than both configurations let him: first go LUNs,
+//! initiators and accounts, and what asks for a proof is set; then the ways to targets are those that are to be; then
+//! others are let in, then less is asked for, and then groups find the LUNs that they did not find before. A new target of which
+//! more is to be set is made such that nobody can prove who he is, until that is set.
 
+use super::access::{self, SET_LUN_MAP};
 use super::auth::{Proof, SET_AUTH, SET_PORT_AUTH, SWITCHES, Shift, closed, switches};
 use super::things::{Family, Kind, Setter, WITHOUT_EFFECT, is_met, text};
 use super::{Call, Step};
@@ -15,10 +17,10 @@ use crate::rpc::json::{Json, object};
 use crate::rpc::methods;
 
 /// A thing that a configuration makes.
-struct Thing<'a> {
+pub(super) struct Thing<'a> {
     kind: &'static Kind,
     key: String,
-    params: &'a Json,
+    pub(super) params: &'a Json,
 }
 
 impl Thing<'_> {
@@ -32,10 +34,10 @@ impl Thing<'_> {
 }
 
 /// What a configuration sets.
-struct Setting<'a> {
+pub(super) struct Setting<'a> {
     setter: &'static Setter,
-    key: Vec<String>,
-    params: &'a Json,
+    pub(super) key: Vec<String>,
+    pub(super) params: &'a Json,
 }
 
 impl Setting<'_> {
@@ -68,9 +70,11 @@ impl Setting<'_> {
     }
 }
 
+const REREAD_SECRETS: &str = "lunette_auth_group_reread_secrets";
+
 /// A configuration, taken apart.
 #[derive(Default)]
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     things: Vec<Thing<'a>>,
     settings: Vec<Setting<'a>>,
     /// What can be said at start only.
@@ -111,7 +115,7 @@ impl<'a> Parts<'a> {
         parts
     }
 
-    fn find(&self, family: Family, key: &str) -> Option<&Thing<'a>> {
+    pub(super) fn find(&self, family: Family, key: &str) -> Option<&Thing<'a>> {
         self.things.iter().find(|thing| thing.kind.family == family && thing.key == key)
     }
 
@@ -121,7 +125,7 @@ impl<'a> Parts<'a> {
         self.settings.iter().filter(is_guard).any(|setting| setting.is_of(thing))
     }
 
-    fn setting(&self, other: &Setting<'_>) -> Option<&Setting<'a>> {
+    pub(super) fn setting(&self, other: &Setting<'_>) -> Option<&Setting<'a>> {
         let is_same = |one: &&Setting<'_>| one.setter.method == other.setter.method && one.key == other.key;
         self.settings.iter().find(is_same)
     }
@@ -136,16 +140,22 @@ fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
 
 /// What is to be done, in order.
 #[derive(Default)]
-struct Steps {
+pub(super) struct Steps {
     create: Vec<Step>,
     /// What goes before the way to it does.
     unset: Vec<Step>,
-    change: Vec<Step>,
-    set: Vec<Step>,
-    /// What lets somebody in, or shows more.
+    pub(super) change: Vec<Step>,
+    pub(super) set: Vec<Step>,
+    /// The ways to targets: new ones first, as nobody is to be without meanwhile.
+    ways: Vec<Step>,
+    /// What lets others in to groups.
+    pub(super) admit: Vec<Step>,
+    /// What lets somebody in to targets, or shows more to everybody.
     open: Vec<Step>,
-    /// What asks for less, or shows everything, when those who are not to come have no way any more.
+    /// What asks for less, when those who are not to come have no way any more.
     loosen: Vec<Step>,
+    /// What shows more to a group.
+    pub(super) show: Vec<Step>,
     /// What can be set when the way to it is there.
     set_way: Vec<Step>,
     delete: Vec<Step>,
@@ -182,6 +192,15 @@ impl Steps {
         }
     }
 
+    fn in_order(self) -> Result<Vec<Step>, Vec<String>> {
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let Steps { create, unset, change, set, ways, admit, open, loosen, show, set_way, .. } = self;
+        let all = [create, unset, change, set, ways, admit, open, loosen, show, set_way];
+        Ok(all.into_iter().chain([self.delete, self.delete_disks]).flatten().collect())
+    }
+
     /// Makes a target such that nobody gets in, and opens it later.
     fn create_closed(&mut self, thing: &Thing<'_>) {
         let (method, params) = thing.create();
@@ -195,8 +214,6 @@ impl Steps {
         self.loosen(SET_AUTH, open, (SET_AUTH, with_name(&closed)));
     }
 }
-
-const SET_LUN_MAP: &str = "lunette_target_node_set_lun_map";
 
 /// The parameters with other such switches; those without a value are left out.
 fn with_auth(params: &Json, value: impl Fn(&'static str) -> Option<Json>) -> Json {
@@ -233,8 +250,9 @@ fn port_auth(
     steps.ask(before.shift_to(&after), call, back, (SET_PORT_AUTH.to_owned(), close));
 }
 
-/// The calls that lead from `current` to `wanted`, each with those that take it back; or all that is in the way.
-pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<String>> {
+/// The calls that lead from `current` to `wanted`, each with those that take it back; or all that is in the way. `rotated` are
+/// authentication groups (tags) some of whose named secrets are not what they were.
+pub(super) fn plan(current: &Plan, wanted: &Plan, rotated: &[String]) -> Result<Vec<Step>, Vec<String>> {
     let options = current.calls().find(|(method, _)| *method == OPTIONS).map(|(_, params)| params);
     let node_base = options.and_then(|options| options.member("node_base")).map(text).unwrap_or_default();
     let (old, new) = (Parts::of(current, &node_base), Parts::of(wanted, &node_base));
@@ -259,7 +277,17 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
                 let back = vec![thing.delete()];
                 steps.create.push(Step { call: thing.create(), back: Some(back) });
             }
-            Some(there) => change(there, thing, &mut steps),
+            Some(there) => {
+                change(there, thing, &mut steps);
+                if thing.kind.family == Family::AuthGroup && rotated.contains(&thing.key) {
+                    // What it was is nowhere any more.
+                    let call = (
+                        REREAD_SECRETS.to_owned(),
+                        object! { "tag": there.params.member("tag").cloned().unwrap_or(Json::Null) },
+                    );
+                    steps.set.push(Step { call, back: Some(Vec::new()) });
+                }
+            }
         }
     }
     for setting in &new.settings {
@@ -275,6 +303,10 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
             SET_PORT_AUTH if new.things.iter().any(|thing| is_made(&thing)) => &mut steps.open,
             SET_PORT_AUTH => {
                 port_auth(&old, &new, setting, setting.call(), back, &mut steps);
+                continue;
+            }
+            SET_LUN_MAP => {
+                access::lun_map(&old, &new, setting, setting.call(), back, &mut steps);
                 continue;
             }
             _ if setting.setter.needs_way => &mut steps.set_way,
@@ -294,8 +326,10 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
                 port_auth(&old, &new, setting, call, setting.call(), &mut steps);
                 continue;
             }
-            // Without it the group finds everybody's LUNs.
-            SET_LUN_MAP => &mut steps.loosen,
+            SET_LUN_MAP => {
+                access::lun_map(&old, &new, setting, call, setting.call(), &mut steps);
+                continue;
+            }
             _ if setting.setter.needs_way => &mut steps.unset,
             _ => &mut steps.set,
         };
@@ -317,13 +351,7 @@ pub(super) fn plan(current: &Plan, wanted: &Plan) -> Result<Vec<Step>, Vec<Strin
             steps.delete.push(Step { call: thing.delete(), back: Some(back) });
         }
     }
-    let Steps { create, unset, change, set, open, loosen, set_way, delete, delete_disks, problems } = steps;
-    if problems.is_empty() {
-        let all = [create, unset, change, set, open, loosen, set_way, delete, delete_disks];
-        Ok(all.into_iter().flatten().collect())
-    } else {
-        Err(problems)
-    }
+    steps.in_order()
 }
 
 /// What makes `there` what is wanted.
@@ -362,39 +390,16 @@ fn change(there: &Thing<'_>, wanted: &Thing<'_>, steps: &mut Steps) {
     }
     match family {
         Family::Bdev | Family::PortalGroup => {}
-        Family::InitiatorGroup => initiators(there.params, wanted.params, steps),
+        Family::InitiatorGroup => access::initiators(there.params, wanted.params, steps),
         Family::AuthGroup => secrets(there.params, wanted.params, steps),
         Family::Target => target(there, wanted.params, steps),
     }
 }
 
-fn elements<'a>(params: &'a Json, name: &str) -> Option<&'a [Json]> {
+pub(super) fn elements<'a>(params: &'a Json, name: &str) -> Option<&'a [Json]> {
     match params.member(name) {
         Some(Json::Array(elements)) => Some(elements),
         _ => None,
-    }
-}
-
-/// Their order counts: from the first difference on they are taken out, and put in as they are to be.
-fn initiators(there: &Json, wanted: &Json, steps: &mut Steps) {
-    let tag = there.member("tag").cloned().unwrap_or(Json::Null);
-    for name in ["initiators", "netmasks"] {
-        let (Some(is), Some(is_to_be)) = (elements(there, name), elements(wanted, name)) else { continue };
-        let alike = is.iter().zip(is_to_be).take_while(|(is, is_to_be)| is == is_to_be).count();
-        let of = |elements: &[Json]| {
-            Json::Object(vec![
-                ("tag".to_owned(), tag.clone()),
-                (name.to_owned(), Json::Array(elements.to_vec())),
-            ])
-        };
-        let (add, remove) =
-            ("iscsi_initiator_group_add_initiators", "iscsi_initiator_group_remove_initiators");
-        if let gone @ [_, ..] = &is[alike..] {
-            steps.change(remove, of(gone), (add, of(gone)));
-        }
-        if let new @ [_, ..] = &is_to_be[alike..] {
-            steps.open(add, of(new), (remove, of(new)));
-        }
     }
 }
 
@@ -458,7 +463,8 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
         for (first, second, maps) in [(add, remove, maps(is_to_be, is)), (remove, add, maps(is, is_to_be))] {
             if !maps.is_empty() {
                 let params = named(vec![("pg_ig_maps", Json::Array(maps))]);
-                steps.open(first, params.clone(), (second, params));
+                let back = vec![(second.to_owned(), params.clone())];
+                steps.ways.push(Step { call: (first.to_owned(), params), back: Some(back) });
             }
         }
     }
@@ -482,7 +488,7 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
 }
 
 /// LUNs by number; one without gets the lowest that is free, as when a target is made.
-fn luns(elements: &[Json]) -> Vec<(u64, String)> {
+pub(super) fn luns(elements: &[Json]) -> Vec<(u64, String)> {
     let mut luns: Vec<(u64, String)> = Vec::new();
     for element in elements {
         let number = match element.member("lun_id") {

@@ -9,6 +9,7 @@ use crate::control::error::ChangeError;
 use crate::control::options::Options;
 use crate::iscsi::chap::{Account, Credential, Secret};
 use crate::rpc::context::Context;
+use crate::rpc::difference::hide;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
@@ -20,7 +21,7 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         Nothing,
         get_auth_groups,
-        "Lists the authentication groups, with their secrets, as SPDK does."
+        "Lists the authentication groups. Secrets that were said are stars; SPDK shows them."
     ),
     method!(
         "iscsi_create_auth_group",
@@ -43,6 +44,13 @@ pub(super) const METHODS: &[Method] = &[
         RemoveSecret,
         remove_secret,
         "Removes an account from a group. Sessions stay."
+    ),
+    method!(
+        "lunette_auth_group_reread_secrets",
+        Runtime,
+        AuthGroupTag,
+        reread_secrets,
+        "Reads the secrets of a group's accounts again that are named, not said: all of them or none. Sessions stay."
     ),
     method!(
         "iscsi_set_discovery_auth",
@@ -231,6 +239,68 @@ fn remove_secret(context: &Context, RemoveSecret { tag, user }: RemoveSecret) ->
     answer(context.control(move |control, _| control.remove_account(tag, &user))?)
 }
 
+/// The accounts of the groups that `are_meant` some of whose secrets are named, with where these are.
+fn named(
+    context: &Context,
+    are_meant: impl Fn(u32) -> bool + Send + 'static,
+) -> Result<Vec<(u32, Account, Origins)>, Fault> {
+    let sealed = Arc::clone(&context.sealed);
+    context.control(move |control, _| {
+        let groups = control.auth_groups().filter(|group| are_meant(group.tag));
+        let accounts =
+            groups.flat_map(|group| group.accounts.iter().map(move |account| (group.tag, account.clone())));
+        let with_origins = accounts.map(|(tag, account)| {
+            let origins = sealed.of(tag, &account.initiator.name);
+            (tag, account, origins)
+        });
+        with_origins.filter(|(.., origins)| *origins != [None, None]).collect()
+    })
+}
+
+/// The account with its named secrets as they are now.
+fn reread(account: &Account, origins: &Origins) -> Result<Account, Fault> {
+    let user = &account.initiator.name;
+    let read = |origin: &Origin| {
+        origin.read().map_err(|why| Fault::params(format_args!("the secret of {user:?}: {why}")))
+    };
+    let mut account = account.clone();
+    if let Some(origin) = &origins[0] {
+        account.initiator.secret = read(origin)?;
+    }
+    if let (Some(origin), Some(target)) = (&origins[1], &mut account.target) {
+        target.secret = read(origin)?;
+    }
+    Ok(account)
+}
+
+/// The tags of groups some of whose named secrets are not what they were, or cannot be read any more.
+pub(in crate::rpc) fn rotated(context: &Context) -> Result<Vec<String>, Fault> {
+    let is_other =
+        |account: &Account, origins: &Origins| !reread(account, origins).is_ok_and(|new| new == *account);
+    let accounts = named(context, |_| true)?;
+    let mut tags: Vec<String> = accounts
+        .iter()
+        .filter(|(_, account, origins)| is_other(account, origins))
+        .map(|(tag, ..)| tag.to_string())
+        .collect();
+    tags.dedup();
+    Ok(tags)
+}
+
+fn reread_secrets(context: &Context, AuthGroupTag { tag }: AuthGroupTag) -> Outcome {
+    let accounts = named(context, move |group| group == tag)?;
+    let read = |(_, account, origins): (u32, Account, Origins)| Ok((reread(&account, &origins)?, origins));
+    let accounts: Vec<(Account, Origins)> = accounts.into_iter().map(read).collect::<Result<_, Fault>>()?;
+    let sealed = Arc::clone(&context.sealed);
+    answer(context.control(move |control, _| {
+        // What was set meanwhile is newer.
+        let still = accounts
+            .into_iter()
+            .filter(|(account, origins)| sealed.of(tag, &account.initiator.name) == *origins);
+        control.replace_accounts(tag, still.map(|(account, _)| account).collect())
+    })?)
+}
+
 fn set_discovery_auth(context: &Context, params: SetDiscoveryAuth) -> Outcome {
     let chap = Chap::from_switches(params.disable_chap, params.require_chap, params.mutual_chap)
         .map_err(|error| iscsi_fault(&error))?;
@@ -244,7 +314,9 @@ fn set_discovery_auth(context: &Context, params: SetDiscoveryAuth) -> Outcome {
 fn get_auth_groups(context: &Context, _: Nothing) -> Outcome {
     let sealed = Arc::clone(&context.sealed);
     context.control(move |control, _| {
-        control.auth_groups().map(|group| describe(group, &sealed)).collect::<Json>()
+        let mut groups = control.auth_groups().map(|group| describe(group, &sealed)).collect::<Json>();
+        hide(&mut groups);
+        groups
     })
 }
 

@@ -61,12 +61,17 @@ fn get_histogram(context: &Context, TargetName { name }: TargetName) -> Outcome 
             histogram.ok_or_else(|| Fault::params("target's histogram function is not enabled"))?;
         Ok::<_, Fault>(histogram.sums())
     })??;
+    Ok(describe(sums))
+}
+
+/// What is counted, by bucket, as SPDK's clients take it.
+pub(super) fn describe(sums: Vec<u64>) -> Json {
     let buckets: Vec<u8> = sums.into_iter().flat_map(u64::to_le_bytes).collect();
-    Ok(object! {
+    object! {
         "histogram": STANDARD.encode(buckets),
         "granularity": GRANULARITY,
         "min_range": RANGE_MIN,
         "max_range": RANGE_MAX,
         "tsc_rate": SECOND_NS,
-    })
+    }
 }

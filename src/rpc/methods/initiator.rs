@@ -28,21 +28,24 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         InitiatorGroupTag,
         delete_initiator_group,
-        "Deletes an initiator group and the maps that name it. Sessions stay."
+        "Deletes an initiator group and the maps that name it. Who is not let in any more, or finds LUNs of the group's own, is asked \
+         to log out, and its session is ended 3 s later; then this is answered."
     ),
     method!(
         "iscsi_initiator_group_add_initiators",
         Runtime,
         ChangeInitiators,
         add_initiators,
-        "Adds initiators and netmasks to a group: all of them or none."
+        "Adds initiators and netmasks to a group: all of them or none. Sessions of whom that keeps out end as with \
+         iscsi_delete_initiator_group."
     ),
     method!(
         "iscsi_initiator_group_remove_initiators",
         Runtime,
         ChangeInitiators,
         remove_initiators,
-        "Removes initiators and netmasks from a group: all of them or none. Sessions stay."
+        "Removes initiators and netmasks from a group: all of them or none. Sessions of who is not let in any more end as with \
+         iscsi_delete_initiator_group."
     ),
 ];
 
@@ -110,21 +113,27 @@ fn create_initiator_group(context: &Context, params: CreateInitiatorGroup) -> Ou
 }
 
 fn delete_initiator_group(context: &Context, InitiatorGroupTag { tag }: InitiatorGroupTag) -> Outcome {
-    answer(context.control(move |control, _| control.delete_initiator_group(tag))?)
+    answer(context.control_and_wait(move |control, _, done| control.delete_initiator_group(tag, done))?)
 }
 
 fn add_initiators(context: &Context, params: ChangeInitiators) -> Outcome {
     let ChangeInitiators { tag, initiators, netmasks } = params;
-    answer(context.control(move |control, _| control.add_initiators(tag, initiators, netmasks))?)
+    answer(
+        context.control_and_wait(move |control, _, done| {
+            control.add_initiators(tag, initiators, netmasks, done)
+        })?,
+    )
 }
 
 fn remove_initiators(context: &Context, params: ChangeInitiators) -> Outcome {
     let ChangeInitiators { tag, initiators, netmasks } = params;
-    answer(context.control(move |control, _| control.remove_initiators(tag, &initiators, &netmasks))?)
+    answer(context.control_and_wait(move |control, _, done| {
+        control.remove_initiators(tag, &initiators, &netmasks, done)
+    })?)
 }
 
-fn answer(result: Result<(), ChangeError>) -> Outcome {
-    result.map(|()| Json::Bool(true)).map_err(|error| iscsi_fault(&error))
+fn answer<T>(result: Result<T, ChangeError>) -> Outcome {
+    result.map(|_| Json::Bool(true)).map_err(|error| iscsi_fault(&error))
 }
 
 fn get_initiator_groups(context: &Context, _: Nothing) -> Outcome {

@@ -64,6 +64,11 @@ impl When {
     }
 }
 
+/// Methods that only tell, though their names do not say so.
+const READING: &[&str] = &["lunette_subscribe"];
+/// Methods that tell secrets among the rest: what a configuration is saved from.
+const TELLING_SECRETS: &[&str] = &["framework_get_config", "lunette_get_config"];
+
 /// A method.
 #[derive(Clone, Copy, Debug)]
 pub struct Method {
@@ -90,7 +95,13 @@ impl Method {
 
     /// It only tells. Names say so: any other may have changed what a configuration holds.
     pub fn is_reading(&self) -> bool {
-        self.name.split('_').any(|word| word == "get")
+        self.name.split('_').any(|word| word == "get") || READING.contains(&self.name)
+    }
+
+    /// It may be called where a socket is for reading only: it changes nothing, neither here nor in files, and tells no secret.
+    /// Telling events is reading; writing down what was recorded is not.
+    pub fn is_for_readers(&self) -> bool {
+        self.is_reading() && !TELLING_SECRETS.contains(&self.name)
     }
 }
 
@@ -211,6 +222,13 @@ fn iscsi_fault(error: &ChangeError) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_named_apart_is_there() {
+        for name in READING.iter().chain(TELLING_SECRETS) {
+            assert!(find(name).is_ok_and(Method::is_reading), "{name}");
+        }
+    }
 
     #[test]
     fn each_method_stands_there_once_and_is_documented() {

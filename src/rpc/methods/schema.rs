@@ -42,6 +42,7 @@ fn describe(method: &Method) -> Json {
         "name": method.name,
         "description": method.about,
         "states": states,
+        "read_only": method.is_for_readers(),
         "params": method.schema(),
     }
 }

@@ -48,7 +48,8 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         ChangeMaps,
         remove_maps,
-        "Takes such pairs back: all of them or none. Sessions stay."
+        "Takes such pairs back: all of them or none. Sessions of who is not let in any more end as with \
+         iscsi_delete_initiator_group."
     ),
     method!(
         "iscsi_target_node_set_auth",
@@ -64,7 +65,8 @@ pub(super) const METHODS: &[Method] = &[
         set_lun_map,
         "Has the initiators of a group find other LUNs at a target than everybody does: other numbers, fewer, more, or for reading \
          only. The whole map is replaced; without luns they find everybody's again. Initiators that are logged in are told; \
-         whose LUNs an initiator finds is decided when it logs in, by the group that lets it in."
+         whose LUNs an initiator finds is decided when it logs in, by the group that lets it in. Those that came before the group had \
+         LUNs of its own, and find more than these, are asked to log out and their sessions are ended 3 s later."
     ),
     method!(
         "scsi_get_devices",
@@ -252,7 +254,7 @@ fn add_maps(context: &Context, params: ChangeMaps) -> Outcome {
 
 fn remove_maps(context: &Context, params: ChangeMaps) -> Outcome {
     let (name, maps) = (params.name, pairs(params.pg_ig_maps));
-    answer(context.control(move |control, _| control.remove_maps(&name, &maps))?)
+    answer(context.control_and_wait(move |control, _, done| control.remove_maps(&name, &maps, done))?)
 }
 
 params! {

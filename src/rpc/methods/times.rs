@@ -1,20 +1,16 @@
 //! How long IOs of bdevs took: `bdev_enable_histogram`, `bdev_get_histogram`.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rustix::io::Errno;
 
-use super::{Method, Outcome, method};
+use super::{Method, Outcome, histogram, method};
 use crate::bdev::count::Timed;
 use crate::control::registry::Entry;
-use crate::histogram::{GRANULARITY, RANGE_MAX, RANGE_MIN};
 use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
 use crate::rpc::types::{Ignored, choice};
-use crate::time::SECOND_NS;
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -104,12 +100,5 @@ fn get_histogram(context: &Context, BdevName { name }: BdevName) -> Outcome {
     })??;
     let (_, sums) = times
         .ok_or_else(|| Fault::errno(Errno::FAULT, "nothing is counted: bdev_enable_histogram comes first"))?;
-    let buckets: Vec<u8> = sums.into_iter().flat_map(u64::to_le_bytes).collect();
-    Ok(object! {
-        "histogram": STANDARD.encode(buckets),
-        "granularity": GRANULARITY,
-        "min_range": RANGE_MIN,
-        "max_range": RANGE_MAX,
-        "tsc_rate": SECOND_NS,
-    })
+    Ok(histogram::describe(sums))
 }

@@ -11,9 +11,7 @@ use crate::bdev::nvme::controller::shared::Options;
 use crate::bdev::nvme::mock::{Config, Medium, Mock};
 use crate::bdev::nvme::pci::PciTransport;
 use crate::buf::Hugepages;
-use crate::control::options;
 use crate::control::thread::{self, Daemon, Remote};
-use crate::reactor::{Idle, Planted};
 use crate::rpc::config::{self, Plan};
 use crate::rpc::context::{LogLevel, Parts, Stage};
 use crate::rpc::methods;
@@ -34,15 +32,7 @@ impl Service {
     fn start() -> Service {
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            let daemon = Daemon::start(thread::Options {
-                planted: Planted::default(),
-                cores: vec![0],
-                idle: Idle::Park,
-                hugepages: Hugepages::Off,
-                pool_bytes: 16 << 20,
-                iscsi: options::Options::default(),
-            });
-            let daemon = daemon.unwrap();
+            let daemon = Daemon::start(thread::Options::small()).unwrap();
             started.send(daemon.remote()).unwrap();
             daemon.run()
         });

@@ -76,17 +76,29 @@ pub(super) struct Lunette {
 
 impl Lunette {
     pub(super) fn start() -> Lunette {
+        Lunette::start_with(&["--log", "error"])
+    }
+
+    /// With such switches besides the usual ones. What it logs is in the file `log`.
+    pub(super) fn start_with(more: &[&str]) -> Lunette {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("lunette-cli-{}-{number}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let mut serve = Command::new(env!("CARGO_BIN_EXE_lunette"));
-        serve.args(["serve", "--idle", "park", "--mem-size", "16", "--hugepages", "off", "--log", "error"]);
+        serve.args(["serve", "--idle", "park", "--mem-size", "16", "--hugepages", "off"]).args(more);
         let socket = folder.join("rpc.sock");
-        let child = serve.env("LUNETTE_SOCKET", &socket).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let log = std::fs::File::create(folder.join("log")).unwrap();
+        serve.current_dir(&folder).env("LUNETTE_SOCKET", &socket);
+        let child = serve.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let lunette = Lunette { folder, child: child.unwrap() };
         until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
         lunette
+    }
+
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

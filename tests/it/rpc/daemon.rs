@@ -9,10 +9,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use lunette::buf::Hugepages;
-use lunette::control::options;
 use lunette::control::store::disk;
 use lunette::control::thread::{Daemon, Options, Remote};
-use lunette::reactor::{Idle, Planted};
 use lunette::rpc::config::Plan;
 use lunette::rpc::context::{Context, LogLevel, Parts, Stage};
 use lunette::rpc::server::{Server, Socket};
@@ -91,15 +89,7 @@ impl Managed {
         let (started, is_started) = mpsc::sync_channel(1);
         let state = has_state.then(|| disk::open(&folder.path("state")).unwrap());
         let thread = std::thread::spawn(move || {
-            let mut daemon = Daemon::start(Options {
-                planted: Planted::default(),
-                cores: vec![0],
-                idle: Idle::Park,
-                hugepages: Hugepages::Off,
-                pool_bytes: 16 << 20,
-                iscsi: options::Options::default(),
-            })
-            .unwrap();
+            let mut daemon = Daemon::start(Options::small()).unwrap();
             state.into_iter().for_each(|state| daemon.keep_state(state).unwrap());
             started.send(daemon.remote()).unwrap();
             daemon.run()

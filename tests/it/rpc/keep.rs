@@ -230,6 +230,10 @@ fn versions_are_listed_compared_and_brought_back() {
         text.lines().nth(1).unwrap(),
         r#"- iscsi_create_auth_group {"tag":1,"secrets":[{"user":"u","secret":"***"}]}"#
     );
+    let (_, text) = run(&["config", "diff", "--json", "3", "1"]);
+    let lines: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((lines[0]["is_new"].as_bool(), lines.as_array().unwrap().len()), (Some(false), 2));
+    assert!(lines[1]["call"].as_str().unwrap().ends_with(r#""secret":"***"}]}"#), "{text}");
     let (code, text) = run(&["config", "diff", "9"]);
     assert_eq!((code, text.lines().next().unwrap()), (2, "lunette: there is no version 9; there are 1 to 3"));
 
@@ -245,6 +249,11 @@ fn versions_are_listed_compared_and_brought_back() {
     }
     let (code, text) = run(&["config", "rollback", "1"]);
     assert_eq!((code, &*text), (0, &*format!("{file} is version 1 again: the next start takes it\n")));
+    let (_, text) = run(&["config", "rollback", "1", "--json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&text).unwrap(),
+        serde_json::json!({"file": file, "version": 1})
+    );
     let daemon = Managed::keeping(folder, Plan::read(Path::new(&file)).unwrap());
     assert_eq!(disks(&daemon), ["A"]);
     assert_eq!(causes(Path::new(&file)).last().unwrap(), "rollback");

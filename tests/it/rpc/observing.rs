@@ -140,6 +140,7 @@ fn a_method_describes_its_parameters_as_a_schema() {
                 "name": "bdev_null_resize",
                 "description": schema["methods"][0]["description"],
                 "states": ["runtime"],
+                "read_only": false,
                 "params": {
                     "type": "object",
                     "properties": {

@@ -62,12 +62,44 @@ fn a_secret_in_a_file_is_used_and_never_saved() {
     assert_eq!(daemon.ok("lunette_get_config", "{}").to_string(), saved);
     daemon.ok("iscsi_auth_group_remove_secret", r#"{"tag":1,"user":"alice"}"#);
     daemon.ok("iscsi_auth_group_add_secret", r#"{"tag":1,"user":"alice","secret":"another-secret-1"}"#);
-    let expected = json!([{"tag": 1, "secrets": [{"user": "alice", "secret": "another-secret-1"}]}]);
+    let expected = json!([{"tag": 1, "secrets": [{"user": "alice", "secret": "***"}]}]);
     assert_eq!(daemon.ok("iscsi_get_auth_groups", "{}"), expected);
     let folder = daemon.stop();
     std::fs::remove_file(folder.path("alice")).unwrap();
     let refused = Managed::try_start(folder, Some(Plan::parse(&saved).unwrap())).unwrap_err();
     assert!(refused.contains("the secret of \"alice\"") && refused.contains("No such file"), "{refused}");
+}
+
+#[test]
+fn a_secret_that_was_rotated_is_read_again_by_apply() {
+    let daemon = Managed::start();
+    let file = secret_file(&daemon.folder);
+    let account = json!({"user": "alice", "lunette_secret_file": file});
+    daemon.ok("iscsi_create_auth_group", &json!({"tag": 1, "secrets": [account]}).to_string());
+    let [address, _] = two_groups(&daemon, false);
+    let auth = json!({"name": TARGET, "require_chap": true, "chap_group": 1}).to_string();
+    daemon.ok("iscsi_target_node_set_auth", &auth);
+    let config = daemon.folder.path("wanted.json");
+    std::fs::write(&config, daemon.ok("lunette_get_config", "{}").to_string()).unwrap();
+    let apply = json!({ "filename": config }).to_string();
+    assert_eq!(daemon.ok("lunette_apply_config", &apply), json!([]));
+    // One that cannot be is refused, and what was known is known still.
+    std::fs::write(&file, "guess\n").unwrap();
+    let refused = daemon.refused("lunette_apply_config", &apply).1;
+    assert!(refused.contains("12 bytes") && refused.contains("nothing has changed"), "{refused}");
+    assert!(log_in(&address, SECRET));
+    std::fs::write(&file, "rotated-secret-1\n").unwrap();
+    let call = json!([{"method": "lunette_auth_group_reread_secrets", "params": {"tag": 1}}]);
+    let dry = json!({"filename": config, "dry_run": true}).to_string();
+    assert_eq!(daemon.ok("lunette_apply_config", &dry), call);
+    assert!(log_in(&address, SECRET), "nothing was done yet");
+    assert_eq!(daemon.ok("lunette_apply_config", &apply), call);
+    assert!(!log_in(&address, SECRET) && log_in(&address, "rotated-secret-1"));
+    assert_eq!(daemon.ok("lunette_apply_config", &apply), json!([]));
+    std::fs::remove_file(&file).unwrap();
+    let gone = daemon.refused("lunette_auth_group_reread_secrets", r#"{"tag":1}"#).1;
+    assert!(gone.contains("the secret of \"alice\""), "{gone}");
+    assert_eq!(daemon.refused("lunette_auth_group_reread_secrets", r#"{"tag":2}"#).0, -32602);
 }
 
 /// A call's answer.
@@ -100,6 +132,10 @@ fn a_socket_for_reading_changes_nothing_and_tells_no_secret() {
         assert!(!answer.to_string().contains(SECRET), "{method}");
         assert_eq!(answer["error"]["code"] == -32601, !listed.contains(method), "{method}");
     }
+    // Who is told of events changes nothing; a recording is written to a file.
+    let may = |method: &str| listed.contains(&json!(method));
+    assert!(may("lunette_subscribe") && may("lunette_get_events") && !may("lunette_dump_recorder"));
+    assert!(!may("lunette_recorder_set_options"));
     assert_eq!(daemon.ok("lunette_get_config", "{}"), before);
     drop(server);
     assert!(!path.exists());

@@ -25,7 +25,7 @@ fn file(calls: &[&str]) -> Plan {
 
 /// The calls, and what takes back the last that something does.
 fn seen(current: &[&str], wanted: &[&str]) -> Vec<String> {
-    let steps = plan(&file(current), &file(wanted)).unwrap();
+    let steps = plan(&file(current), &file(wanted), &[]).unwrap();
     let line = |(method, params): &Call| difference::line((method, params));
     steps
         .iter()
@@ -39,7 +39,7 @@ fn seen(current: &[&str], wanted: &[&str]) -> Vec<String> {
 }
 
 fn refused(current: &[&str], wanted: &[&str]) -> Vec<String> {
-    plan(&file(current), &file(wanted)).unwrap_err()
+    plan(&file(current), &file(wanted), &[]).unwrap_err()
 }
 
 #[test]
@@ -228,13 +228,38 @@ fn a_lun_map_goes_when_nobody_comes_by_it() {
 }
 
 #[test]
-fn groups_are_changed_from_the_first_difference_on() {
+fn who_stays_in_a_group_is_not_touched() {
     assert_eq!(
         seen(&[&group(r#"["a","b","c"]"#)], &[&group(r#"["a","c"]"#)]),
         [
-            r#"iscsi_initiator_group_remove_initiators {"tag":1,"initiators":["b","c"]} / iscsi_initiator_group_add_initiators {"tag":1,"initiators":["b","c"]}"#,
-            r#"iscsi_initiator_group_add_initiators {"tag":1,"initiators":["c"]} / iscsi_initiator_group_remove_initiators {"tag":1,"initiators":["c"]}"#,
+            // Taken back such that the order is what it was.
+            r#"iscsi_initiator_group_remove_initiators {"tag":1,"initiators":["b"]} / iscsi_initiator_group_remove_initiators {"tag":1,"initiators":["c"]}, iscsi_initiator_group_add_initiators {"tag":1,"initiators":["b","c"]}"#,
         ]
+    );
+    let change = |is: &str, is_to_be: &str| {
+        let lines = seen(&[&group(is)], &[&group(is_to_be)]);
+        let call = |line: &String| {
+            let call = line.split(" / ").next().unwrap();
+            call.replace("iscsi_initiator_group_", "").replace(r#"{"tag":1,"initiators":"#, "")
+        };
+        lines.iter().map(call).collect::<Vec<_>>().join(" ")
+    };
+    // Without a denial others may come: it goes with what opens.
+    assert_eq!(
+        change(r#"["!a","b"]"#, r#"["c"]"#),
+        r#"remove_initiators ["b"]} remove_initiators ["!a"]} add_initiators ["c"]}"#
+    );
+    assert_eq!(
+        change(r#"["a","ANY"]"#, r#"["a","!b","ANY"]"#),
+        r#"remove_initiators ["ANY"]} add_initiators ["!b","ANY"]}"#
+    );
+    let masks = |netmasks: &str| group(r#"["ANY"]"#).replace(r#""netmasks":["ANY"]"#, netmasks);
+    assert_eq!(
+        seen(
+            &[&masks(r#""netmasks":["10.0.0.0/8","::1"]"#)],
+            &[&masks(r#""netmasks":["::1","10.0.0.0/8"]"#)]
+        ),
+        [""; 0]
     );
     let auth = |secret: &str| {
         format!(
@@ -248,6 +273,72 @@ fn groups_are_changed_from_the_first_difference_on() {
             r#"iscsi_auth_group_add_secret {"tag":3,"user":"u","secret":"***"} / iscsi_auth_group_remove_secret {"tag":3,"user":"u"}"#,
         ]
     );
+}
+
+#[test]
+fn what_closes_comes_first_and_what_opens_last() {
+    let map = |luns: &str| {
+        format!(
+            r#"{{"method":"lunette_target_node_set_lun_map","params":{{"name":"iqn.2016-06.io.spdk:t","ig_tag":1,"luns":[{luns}]}}}}"#
+        )
+    };
+    let lun = |bdev: &str, number: u8, read_only: bool| {
+        format!(r#"{{"bdev_name":"{bdev}","lun_id":{number},"read_only":{read_only}}}"#)
+    };
+    let call = |luns: &str| {
+        format!(
+            r#"lunette_target_node_set_lun_map {{"name":"iqn.2016-06.io.spdk:t","ig_tag":1,"luns":[{luns}]}}"#
+        )
+    };
+    let none = r#"lunette_target_node_set_lun_map {"name":"iqn.2016-06.io.spdk:t","ig_tag":1}"#.to_owned();
+    let (few, more) = (group(r#"["a"]"#), group(r#"["a","b"]"#));
+    let add = "iscsi_initiator_group_add_initiators";
+    let calls = |current: &[&str], wanted: &[&str]| -> Vec<String> {
+        seen(current, wanted).iter().map(|line| line.split(" / ").next().unwrap().to_owned()).collect()
+    };
+    // Who is added finds nothing that it finds neither before nor after: N1 goes first, N0 comes last.
+    let (n0, n1) = (lun("N0", 0, false), lun("N1", 1, false));
+    let lines = calls(&[&few, TARGET, &map(&n1)], &[&more, TARGET]);
+    assert_eq!((&lines[0], &lines[2]), (&call(""), &none), "{lines:?}");
+    assert!(lines[1].starts_with(add) && lines.len() == 3, "{lines:?}");
+    // A map that shows less is set at once, and one that shows more when others have gone and come.
+    let both = format!("{n0},{n1}");
+    let lines = calls(&[&few, TARGET, &map(&both)], &[&more, TARGET, &map(&n1)]);
+    assert_eq!(lines[0], call(&n1), "{lines:?}");
+    let lines = calls(&[&few, TARGET], &[&more, TARGET, &map(&both)]);
+    assert!(lines[0].starts_with(add) && lines[1] == call(&both), "{lines:?}");
+    let writable = calls(&[&few, TARGET, &map(&lun("N1", 1, true))], &[&more, TARGET, &map(&n1)]);
+    assert!(writable[0].starts_with(add), "{writable:?}");
+    // Some of it stays: that is what is found meanwhile.
+    let (n0_read, n2) = (lun("N0", 0, true), lun("N2", 2, false));
+    let lines = calls(&[&few, TARGET, &map(&both)], &[&few, TARGET, &map(&format!("{n0_read},{n2}"))]);
+    assert_eq!(lines, [call(&n0_read), call(&format!("{n0_read},{n2}"))]);
+    let back = seen(&[&few, TARGET, &map(&both)], &[&few, TARGET, &map(&format!("{n0_read},{n2}"))]);
+    assert!(back[0].ends_with(&call(&both)) && back[1].ends_with(&format!(" / {}", call(&n0_read))));
+    // A group that has no way yet finds what it is to before it has one.
+    let unled = TARGET.replace(r#""ig_tag":1"#, r#""ig_tag":2"#);
+    let lines = order(&[&few, &unled], &[&few, TARGET, &map(&n1)]);
+    assert_eq!(
+        lines,
+        [
+            "lunette_target_node_set_lun_map",
+            "iscsi_target_node_add_pg_ig_maps",
+            "iscsi_target_node_remove_pg_ig_maps"
+        ]
+    );
+    // Who is let in to a group does not come by a way that goes.
+    let two = TARGET
+        .replace(r#"[{"pg_tag":1,"ig_tag":1}]"#, r#"[{"pg_tag":1,"ig_tag":1},{"pg_tag":1,"ig_tag":2}]"#);
+    assert_eq!(order(&[&few, &two], &[&more, &unled]), ["iscsi_target_node_remove_pg_ig_maps", add]);
+}
+
+#[test]
+fn named_secrets_that_are_others_now_are_read_again() {
+    let auth = r#"{"method":"iscsi_create_auth_group","params":{"tag":3,"secrets":[{"user":"u","lunette_secret_file":"/s"}]}}"#;
+    let plan = |rotated: &[String]| plan(&file(&[auth]), &file(&[auth]), rotated).unwrap();
+    assert_eq!(plan(&[]), []);
+    let call = ("lunette_auth_group_reread_secrets".to_owned(), object! { "tag": 3u64 });
+    assert_eq!(plan(&["3".to_owned(), "4".to_owned()]), [Step { call, back: Some(Vec::new()) }]);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! Sessions that would not be let in any more as they are: they are seen off, so that nobody finds more than the configuration
+//! allows.
+//!
+//! What a session was let in to it keeps while its login would be let in again, and would find as much. Else it is asked to log
+//! out, and ended [`DELETE_SECONDS`] later if it is not welcome again by then; meanwhile it finds what it found and nothing new.
+//! Secrets are no part of this: who has proved who it is has done so.
+//!
+//! Several changes that belong together are reviewed as one: what the first of them closes another may open again.
+
+use std::sync::Arc;
+
+use super::Control;
+use super::done::Done;
+use super::pending::ChangeId;
+use super::sessions::State;
+use crate::id::SessionId;
+use crate::limits::{DELETE_NS, DELETE_SECONDS};
+use crate::net::Net;
+use crate::reactor::message::{EndReason, ToReactor};
+use crate::scsi::view::TargetView;
+use crate::time::{SECOND_NS, Tick};
+
+impl<N: Net> Control<N> {
+    /// From now on changes of who may come see nobody off, until [`Control::release_reviews`].
+    pub fn hold_reviews(&mut self) {
+        self.holds_reviews = true;
+    }
+
+    /// Sees off those who are not welcome after all that was changed; `done` when their sessions are gone.
+    pub fn release_reviews(&mut self, done: Done) {
+        self.holds_reviews = false;
+        let id = self.pending.begin(done);
+        self.review(id);
+        self.part_done(id, true);
+    }
+
+    /// [`Control::review`], after a change to which others may belong.
+    pub(super) fn review_or_hold(&mut self, id: ChangeId) {
+        if !self.holds_reviews {
+            self.review(id);
+        }
+    }
+
+    /// Sees off the sessions that are not welcome any more. The change waits for them.
+    pub(super) fn review(&mut self, id: ChangeId) {
+        let is_leaving =
+            |target: &str| self.catalog.targets.get(target).is_none_or(|target| target.is_leaving);
+        let all = self.sessions.iter().filter(|(_, session)| !is_leaving(&session.nexus.target));
+        let unwelcome = all.filter(|(_, session)| !self.catalog.is_welcome(session));
+        for session in unwelcome.map(|(session, _)| session).collect::<Vec<_>>() {
+            self.see_off(session, id);
+        }
+        self.end_in_time(id, self.now);
+    }
+
+    /// Of the sessions that find what is about to be shown, ends those at once that are not welcome to it.
+    pub(super) fn end_unwelcome(&mut self, shown: &[Arc<TargetView>]) {
+        let finds = |session: &super::sessions::Session, view: &TargetView| {
+            (&view.name, view.portal_group, view.lun_map)
+                == (&session.nexus.target, session.nexus.portal_group, session.lun_map)
+        };
+        let all = self.sessions.iter();
+        let unwelcome = all.filter(|(_, session)| {
+            shown.iter().any(|view| finds(session, view)) && !self.catalog.is_welcome(session)
+        });
+        for session in unwelcome.map(|(session, _)| session).collect::<Vec<_>>() {
+            self.sessions.end(session, EndReason::Removed);
+        }
+        self.run_steps(self.now);
+    }
+
+    /// Asks a session to log out, as part of a change that waits for its end.
+    pub(super) fn see_off(&mut self, session: SessionId, id: ChangeId) {
+        let Some(known) = self.sessions.get(session) else { return };
+        match known.state {
+            // Control has the connection still.
+            State::Entering(_) => return self.sessions.end(session, EndReason::Removed),
+            State::Live { .. } if !self.pending.is_awaited(session) => {
+                let ask = ToReactor::AskLogout { session, seconds: DELETE_SECONDS };
+                self.outbox.send(known.reactor, ask);
+            }
+            State::Live { .. } | State::Ending | State::Draining => {}
+        }
+        self.pending.add_session(id, session);
+    }
+
+    /// Has the sessions that a change waits for ended in a little while, and who asked answered in any case.
+    pub(super) fn end_in_time(&mut self, id: ChangeId, now: Tick) {
+        let end_at = now.after_ns(u64::from(DELETE_SECONDS) * SECOND_NS);
+        self.pending.set_leaving(id, end_at, now.after_ns(DELETE_NS));
+        self.run_steps(now);
+    }
+}
