@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::layout::{Layout, Run};
+use super::planted::planted;
 use crate::bdev::queue::{DoneQueue, IN_FLIGHT_MAX};
 use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
 use crate::slab::{Key, Slab};
@@ -17,7 +18,6 @@ pub(super) struct RaidChannel {
     members: Vec<Box<dyn Channel>>,
     /// Not set while not all members have been there: it is opening until then.
     layout: Arc<OnceLock<Layout>>,
-    block_bytes: usize,
     /// Invariant: together with `done` at most [`IN_FLIGHT_MAX`].
     slots: Slab<Slot>,
     done: DoneQueue,
@@ -44,15 +44,10 @@ struct Slot {
 }
 
 impl RaidChannel {
-    pub(super) fn new(
-        members: Vec<Box<dyn Channel>>,
-        layout: Arc<OnceLock<Layout>>,
-        block_bytes: usize,
-    ) -> RaidChannel {
+    pub(super) fn new(members: Vec<Box<dyn Channel>>, layout: Arc<OnceLock<Layout>>) -> RaidChannel {
         RaidChannel {
             members,
             layout,
-            block_bytes,
             slots: Slab::new(IN_FLIGHT_MAX),
             done: DoneQueue::new(),
             news: Vec::with_capacity(IN_FLIGHT_MAX as usize),
@@ -70,7 +65,8 @@ impl RaidChannel {
         let layout = self.layout.get()?;
         let Some((lba, blocks)) = op.extent() else {
             // A flush is about every member.
-            let member = usize::try_from(*progress).ok().filter(|member| *member < self.members.len())?;
+            let count = if planted!(FlushOfOne) { 1 } else { self.members.len() };
+            let member = usize::try_from(*progress).ok().filter(|member| *member < count)?;
             return Some(Run { member, lba: 0, blocks: 0 });
         };
         let blocks = u64::from(blocks);
@@ -90,16 +86,10 @@ impl RaidChannel {
     /// The operation of a leg.
     fn leg(op: Op, run: Run) -> Op {
         let mut leg = op;
-        match &mut leg {
-            Op::Read { lba, blocks }
-            | Op::Write { lba, blocks, .. }
-            | Op::Unmap { lba, blocks }
-            | Op::WriteZeroes { lba, blocks, .. } => {
-                *lba = run.lba;
-                // A part of the whole, which is a u32.
-                *blocks = u32::try_from(run.blocks).unwrap_or(*blocks);
-            }
-            _ => {}
+        if let Some((lba, blocks)) = leg.extent_mut() {
+            *lba = run.lba;
+            // A part of the whole, which is a u32.
+            *blocks = u32::try_from(run.blocks).unwrap_or(*blocks);
         }
         leg
     }
@@ -129,8 +119,10 @@ impl RaidChannel {
         let Some(slot) = self.slots.get(key) else { return Ok(()) };
         if let (Some(data), Some(window), true) = (&mut io.data, &slot.window, RaidChannel::has_data(slot.op))
         {
-            let bytes = |blocks: u64| usize::try_from(blocks).unwrap_or(0) * self.block_bytes;
-            let start = window.start + bytes(slot.progress);
+            // Known since there is a layout: what comes late may have other blocks than was thought when this was opened.
+            let block_bytes = self.layout.get().map_or(0, Layout::block_bytes) as usize;
+            let bytes = |blocks: u64| usize::try_from(blocks).unwrap_or(0) * block_bytes;
+            let start = window.start + if planted!(WindowNotMoved) { 0 } else { bytes(slot.progress) };
             data.show(start..start + bytes(slot.run.blocks));
         }
         let (member, op) = (slot.run.member, RaidChannel::leg(slot.op, slot.run));
@@ -176,7 +168,9 @@ impl RaidChannel {
         let Some(slot) = self.slots.get(key) else { return false };
         let (op, run, mut progress) = (slot.op, slot.run, slot.progress);
         let io = Io { tag: key, op, data: done.data };
-        if let Err(error) = done.result {
+        if let Err(error) = done.result
+            && !planted!(ErrorIgnored)
+        {
             let error = match (error, self.layout.get()) {
                 (IoError::Medium { lba: Some(lba) }, Some(layout)) => {
                     IoError::Medium { lba: Some(layout.of_member(run.member, lba)) }
@@ -187,7 +181,7 @@ impl RaidChannel {
             return false;
         }
         progress += if RaidChannel::has_data(op) { run.blocks } else { 1 };
-        match self.next_run(op, &mut progress) {
+        match self.next_run(op, &mut progress).filter(|_| !planted!(FirstLegOnly)) {
             None => {
                 self.end(key, io, Ok(()));
                 false
