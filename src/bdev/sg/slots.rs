@@ -127,16 +127,20 @@ pub(super) struct Answer {
 /// A command that is over, if there is one.
 pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<Option<Answer>> {
     let mut header = Header::BLANK;
-    // SAFETY: the header is as long as is said, and any bytes are one. What else the driver writes to is the memory of the
-    // command's slot, which nobody else touches.
-    let came = unsafe { libc::read(file.as_raw_fd(), (&raw mut header).cast(), HEADER_BYTES) };
-    if came < 0 {
+    let came = loop {
+        // SAFETY: the header is as long as is said, and any bytes are one. What else the driver writes to is the memory of the
+        // command's slot, which nobody else touches.
+        let came = unsafe { libc::read(file.as_raw_fd(), (&raw mut header).cast(), HEADER_BYTES) };
+        if came >= 0 {
+            break came;
+        }
         let error = io::Error::last_os_error();
-        return match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-            _ => Err(error),
-        };
-    }
+        match error.kind() {
+            io::ErrorKind::WouldBlock => return Ok(None),
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
+    };
     if usize::try_from(came) != Ok(HEADER_BYTES) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

@@ -3,7 +3,7 @@
 mod finding;
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -293,6 +293,51 @@ fn a_device_that_is_pulled_out_is_gone() {
     assert!(two.data.is_none(), "what the driver has is not used again");
     assert_eq!((three.tag, three.result), (key(3), Err(IoError::Gone)));
     drop(disk);
+}
+
+/// What a device replies that is pulled out once, who hears of it, and who has it answer what it has then.
+fn leaving() -> (impl Fn() -> Option<Reply>, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (is_gone, gone) = mpsc::channel();
+    let (answer, until) = mpsc::channel();
+    let reply = Mutex::new(Some(Reply::Leaving { is_gone, until }));
+    (move || reply.lock().unwrap().take(), gone, answer)
+}
+
+#[test]
+fn what_a_device_that_is_pulled_out_still_answers_is_told() {
+    let (leave, gone, answer) = leaving();
+    let (mut rig, _disk) = passed(1 << 18, move |command| match command.cdb[..] {
+        [0xb8, ..] => {
+            command.data.fill(7);
+            Reply::Later
+        }
+        [0, 0, 0, 0, 0, 9] => leave().unwrap(),
+        _ => Reply::GOOD,
+    });
+    let data = rig.buf(512);
+    rig.submit(1, cdb(&[0xb8]), Flow::In, Some(data));
+    rig.submit(2, cdb(&[0, 0, 0, 0, 0, 9]), Flow::None, None);
+    gone.recv_timeout(SOON).unwrap();
+    // One that is not taken gives nothing up that was.
+    rig.submit(3, cdb(&[0]), Flow::None, None);
+    let done = rig.ended();
+    assert_eq!((done.tag, done.result), (key(3), Err(IoError::Gone)));
+    for _ in 0..3 {
+        rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
+    }
+    assert_eq!((rig.out.len(), rig.channel.in_flight(), rig.channel.state()), (0, 2, ChannelState::Gone));
+    let Wake::Fd(fd) = rig.channel.wake() else { panic!("two are in flight") };
+    assert!(!wakes(fd), "nothing has come");
+    let op = Op::Pass { cdb: cdb(&[0]), flow: Flow::None, bytes: 0 };
+    let refused = rig.channel.submit(Io { tag: key(4), op, data: None }, Tick::ZERO);
+    assert!(matches!(refused, Err(Refused::Gone(_))));
+    answer.send(()).unwrap();
+    let done = rig.ended();
+    assert_eq!((done.tag, done.result, done.data.as_deref()), (key(1), Ok(()), Some(&[7; 512][..])));
+    assert_eq!(rig.told(1).0, Some(GOOD));
+    let done = rig.ended();
+    assert_eq!((done.tag, done.result), (key(2), Err(IoError::Gone)));
+    assert_eq!((rig.channel.in_flight(), rig.channel.wake()), (0, Wake::Idle));
 }
 
 #[test]

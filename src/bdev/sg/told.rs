@@ -64,7 +64,7 @@ pub(super) fn of_answer(answer: &Answer, sense: &mut [u8; SENSE_BYTES_MAX]) -> R
 /// The device is not there any more.
 pub(super) fn of_refusal(errno: Errno, sense: &mut [u8; SENSE_BYTES_MAX]) -> Result<Told, IoError> {
     match errno {
-        Errno::NODEV | Errno::NXIO | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => Err(IoError::Gone),
+        _ if is_gone(errno) => Err(IoError::Gone),
         // EDOM: the file's queue is full.
         Errno::DOM | Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR => Ok(busy()),
         // INVALID COMMAND OPERATION CODE: the kernel lets only those with CAP_SYS_RAWIO send it.
@@ -74,6 +74,11 @@ pub(super) fn of_refusal(errno: Errno, sense: &mut [u8; SENSE_BYTES_MAX]) -> Res
         // INTERNAL TARGET FAILURE.
         _ => Ok(say(sense, HARDWARE_ERROR, 0x44, 0x00)),
     }
+}
+
+/// Whether the kernel takes no more commands for the device. It answers those it has all the same.
+pub(super) fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NODEV | Errno::NXIO | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN)
 }
 
 fn busy() -> Told {
