@@ -33,7 +33,7 @@ use self::channel::SgChannel;
 use self::identify::{CD_ROM, CHANGER, TAPE};
 use self::open::Sg;
 use self::worker::{Door, Worker};
-use super::pass::{self, Passes};
+use super::pass::{self, Cdb, Passes};
 use super::{Bdev, Channel, Info, Offloads};
 use crate::id::ReactorId;
 
@@ -176,7 +176,7 @@ impl Opened {
     }
 
     /// What the device is asked for behind `done_bytes` of a command of `bytes`: all that is left, unless it can be cut and has to.
-    fn part(&self, cdb: &[u8; 16], done_bytes: u32, bytes: u32) -> ([u8; 16], u32) {
+    fn part(&self, cdb: &Cdb, done_bytes: u32, bytes: u32) -> (Cdb, u32) {
         let left = bytes - done_bytes;
         let whole = (*cdb, left);
         let Some(block_bytes) = self.block_bytes() else { return whole };
@@ -191,7 +191,7 @@ impl Opened {
         (pass::piece(cdb, done_bytes / block_bytes, blocks), blocks * block_bytes)
     }
 
-    fn timeout_ms(&self, cdb: &[u8; 16], usual_ms: u32) -> u32 {
+    fn timeout_ms(&self, cdb: &Cdb, usual_ms: u32) -> u32 {
         match self.about.device_type {
             _ if told::takes_long(cdb) => LONG_MS.max(usual_ms),
             TAPE | CHANGER => MECHANICAL_MS.max(usual_ms),

@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 
 use crate::bdev::Io;
-use crate::bdev::pass::{Flow, SENSE_BYTES_MAX, cdb_bytes};
+use crate::bdev::pass::{CDB_BYTES_MAX, Cdb, Flow, SENSE_BYTES_MAX, cdb_bytes};
 use crate::slab::Key;
 
 /// `struct sg_io_hdr` of the kernel.
@@ -164,11 +164,11 @@ struct Slot {
 
 /// What the kernel has beside the data.
 struct Own {
-    cdb: [u8; 16],
+    cdb: Cdb,
     sense: [u8; SENSE_BYTES_MAX],
 }
 
-const NOTHING: Own = Own { cdb: [0; 16], sense: [0; SENSE_BYTES_MAX] };
+const NOTHING: Own = Own { cdb: [0; CDB_BYTES_MAX], sense: [0; SENSE_BYTES_MAX] };
 
 /// The commands of one open file.
 pub(super) struct Slots(Box<[Slot]>);
@@ -196,7 +196,7 @@ impl Slots {
     pub(super) fn ask(
         &mut self,
         slot: usize,
-        cdb: [u8; 16],
+        cdb: Cdb,
         (flow, from, bytes): (Flow, usize, u32),
         timeout_ms: u32,
     ) -> Ask {

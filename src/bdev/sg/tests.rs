@@ -54,8 +54,8 @@ fn recipe(uuid: Option<[u8; 16]>) -> Recipe {
     Recipe { name: "sg0".to_owned(), path: "/dev/sg0".into(), read_only: false, timeout_ms: 5000, uuid }
 }
 
-fn cdb(bytes: &[u8]) -> [u8; 16] {
-    let mut cdb = [0; 16];
+fn cdb(bytes: &[u8]) -> Cdb {
+    let mut cdb = [0; 32];
     cdb[..bytes.len()].copy_from_slice(bytes);
     cdb
 }
@@ -90,7 +90,7 @@ impl Rig {
         buf
     }
 
-    fn submit(&mut self, tag: u32, cdb: [u8; 16], flow: Flow, data: Option<Buf>) {
+    fn submit(&mut self, tag: u32, cdb: Cdb, flow: Flow, data: Option<Buf>) {
         let bytes = data.as_ref().map_or(0, |data| u32::try_from(data.len()).unwrap());
         let op = Op::Pass { cdb, flow, bytes };
         self.channel.submit(Io { tag: key(tag), op, data }, Tick::ZERO).unwrap();
@@ -117,7 +117,7 @@ impl Rig {
     }
 
     /// One command, from begin to end.
-    fn run(&mut self, cdb: [u8; 16], flow: Flow, data: Option<Buf>) -> (Told, Vec<u8>, Option<Buf>) {
+    fn run(&mut self, cdb: Cdb, flow: Flow, data: Option<Buf>) -> (Told, Vec<u8>, Option<Buf>) {
         self.submit(1, cdb, flow, data);
         let done = self.ended();
         assert_eq!((done.tag, done.result), (key(1), Ok(())));
@@ -227,6 +227,37 @@ fn reads_of_more_than_the_host_moves_are_cut() {
     seen.lock().unwrap().clear();
     assert_eq!(rig.run(cdb(&[0x3c, 2, 0, 0, 0, 0, 0, 0x10]), Flow::In, Some(rig.buf(4096))).0, GOOD);
     assert_eq!(*seen.lock().unwrap(), [(0, 0, 4096)]);
+}
+
+#[test]
+fn long_cdbs_go_whole_and_are_cut_with_their_tags() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let (mut rig, _disk) = passed(2048, move |command| {
+        log.lock().unwrap().push((command.cdb.to_vec(), command.data.len()));
+        Reply::GOOD
+    });
+    let long = |action: u8, flags: u8, lba: u8, tag: u8, blocks: u8| {
+        let mut long = cdb(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, flags]);
+        (long[19], long[23], long[31]) = (lba, tag, blocks);
+        long[24..28].copy_from_slice(&[0xab, 0xcd, 0xff, 0xff]);
+        long
+    };
+    for (action, flow) in [(0x09, Flow::In), (0x0b, Flow::Out)] {
+        rig.run(long(action, 0, 7, 9, 8), flow, Some(rig.buf(4096)));
+        let part = |lba, tag| (long(action, 0, lba, tag, 4).to_vec(), 2048);
+        assert_eq!(*seen.lock().unwrap(), [part(7, 9), part(11, 13)]);
+        seen.lock().unwrap().clear();
+        // With protection information among its data it is asked for as it is: whether it can be done, its way decides.
+        rig.run(long(action, 0x20, 7, 9, 4), flow, Some(rig.buf(4 * 520)));
+        rig.run(long(action, 0x20, 7, 9, 8), flow, Some(rig.buf(4096)));
+        let whole = |blocks, bytes| (long(action, 0x20, 7, 9, blocks).to_vec(), bytes);
+        assert_eq!(*seen.lock().unwrap(), [whole(4, 2080), whole(8, 4096)]);
+        seen.lock().unwrap().clear();
+    }
+    // Shorter ones of variable length.
+    rig.run(cdb(&[0x7f, 0, 0, 0, 0, 0, 0, 0x0c, 0x88, 1]), Flow::None, None);
+    assert_eq!(*seen.lock().unwrap(), [(cdb(&[0x7f, 0, 0, 0, 0, 0, 0, 0x0c, 0x88, 1])[..20].to_vec(), 0)]);
 }
 
 #[test]
