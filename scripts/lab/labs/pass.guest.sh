@@ -75,10 +75,10 @@ read -ra cdb <<<"$(long 9 7 2048)"
 check "a long READ(32)" sg_raw -r 1048576 -o /tmp/read "$sgd" "${cdb[@]}"
 check "in order" cmp /tmp/read <(dd if="$own" bs=512 skip=7 count=2048 iflag=direct status=none)
 # Beyond its end, and an action that it does not have.
-for cdb in "$(long 9 65535 9999)" "$(long 119 0 1)"; do
-  read -ra bytes <<<"${cdb/18 00 09 00 00 00 00 00 00/18 00 09 00 00 00 00 00 ff}"
+for action in "09 00 00 00 00 00 00 7f ff ff ff" "77 00 00 00 00 00 00 00 00 00 07"; do
+  read -ra bytes <<<"7f 00 00 00 00 00 00 18 00 $action 00 00 00 00 00 00 00 00 00 00 00 01"
   one=$(sg_raw -r 512 "$own" "${bytes[@]}" 2>&1); other=$(sg_raw -r 512 "$disk" "${bytes[@]}" 2>&1)
-  [[ $one = "$other" && $one = *'llegal'* ]] && ok "refused alike: $cdb" || bad "$cdb: $one, but $other"
+  [[ $one = "$other" && $one = *'llegal'* ]] && ok "refused alike: ${bytes[*]}" || bad "${bytes[*]}: $one, but $other"
 done
 
 # --- what is ours
