@@ -87,14 +87,18 @@ impl SgChannel {
 
     /// Gets a file once the device has been found, or found again.
     fn connect(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let Some(worker) = shared.worker.get() else { return };
-        if let Way::Ready(_) = self.way
-            && worker.is_lost(self.round)
-        {
+        if let Way::Ready(_) = self.way {
+            if !self.shared.worker.get().is_some_and(|worker| worker.is_lost(self.round)) {
+                return;
+            }
             self.leave();
         }
         self.part();
+        if let Way::Leaving(_) = self.way {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(worker) = shared.worker.get() else { return };
         let Ok(link) = self.link.clone().map_or_else(Link::new, Ok) else { return };
         if let Way::Absent | Way::Gone = self.way
             && worker.round() > self.round
@@ -197,16 +201,17 @@ impl SgChannel {
 
     /// Takes in what has come back.
     fn collect(&mut self) {
-        let (Way::Ready(file) | Way::Leaving(file)) = &self.way else { return };
-        let (file, Some(link)) = (Arc::clone(file), self.link.clone()) else { return };
-        while let Some((slot, errno)) = link.refused() {
+        while let Way::Ready(_) | Way::Leaving(_) = self.way
+            && let Some((slot, errno)) = self.link.as_ref().and_then(|link| link.refused())
+        {
             self.refused(slot, errno);
         }
-        if self.is_watched && !link.has_come() {
+        if self.is_watched && !self.link.as_ref().is_some_and(|link| link.has_come()) {
             return;
         }
         // As many as can have come.
         for _ in 0..self.asked() {
+            let (Way::Ready(file) | Way::Leaving(file)) = &self.way else { return };
             match read(file.as_fd()) {
                 Ok(Some(answer)) => self.answered(&answer),
                 Ok(None) => return,

@@ -89,7 +89,8 @@ impl Door for Behind {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         let device = Arc::clone(&self.0);
-        std::thread::spawn(move || serve(&theirs, &*device));
+        // Named, as else it would have the name of the device's own thread.
+        std::thread::Builder::new().name("played".to_owned()).spawn(move || serve(&theirs, &*device))?;
         Ok(ours)
     }
 }
