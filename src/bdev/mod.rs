@@ -297,7 +297,7 @@ pub enum Op {
     /// [`Channel::told`].
     Pass {
         /// The CDB.
-        cdb: [u8; 16],
+        cdb: pass::Cdb,
         /// Which way the buffer's data go.
         flow: Flow,
         /// How many: of the buffer, from its first on.

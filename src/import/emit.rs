@@ -105,6 +105,12 @@ fn bdev_call(disk: &Disk) -> Json {
             }
             if is_memory { "bdev_malloc_create" } else { "bdev_null_create" }
         }
+        // Which device it is notes who serves it, as nobody else knows it yet.
+        Backing::Passed { path } => {
+            params.push("filename", path);
+            params.push("readonly", disk.is_read_only);
+            "lunette_sg_create"
+        }
         Backing::CdRom { path } => {
             if let Some(path) = path {
                 params.push("filename", path);

@@ -69,6 +69,11 @@ pub(super) enum Backing {
         /// How much of it.
         bytes: u64,
     },
+    /// A SCSI device of the host, passed through.
+    Passed {
+        /// Where it is: `/dev/sgN`.
+        path: String,
+    },
     /// An image in a CD-ROM drive, or an empty drive.
     CdRom {
         /// The image.
@@ -288,7 +293,7 @@ impl Model {
     /// A new disk, named after its file, and a medium that is told by what the other target calls it.
     pub(super) fn new_disk(&mut self, backing: Backing, called: &[&str]) -> Disk {
         let name = match &backing {
-            Backing::File { path, .. } | Backing::CdRom { path: Some(path) } => {
+            Backing::File { path, .. } | Backing::Passed { path } | Backing::CdRom { path: Some(path) } => {
                 path.rsplit('/').next().unwrap_or_default().to_owned()
             }
             Backing::Memory { .. } => "ram".to_owned(),
@@ -310,7 +315,9 @@ impl Model {
     /// Which disk is made of this file.
     pub(super) fn disk_of(&self, wanted: &str) -> Option<usize> {
         self.disks.iter().position(|disk| match &disk.backing {
-            Backing::File { path, .. } | Backing::CdRom { path: Some(path) } => path == wanted,
+            Backing::File { path, .. } | Backing::Passed { path } | Backing::CdRom { path: Some(path) } => {
+                path == wanted
+            }
             _ => false,
         })
     }
@@ -318,7 +325,9 @@ impl Model {
     /// Adds a disk, or finds the one that is made of the same file: a medium has one identity, whatever other targets say.
     pub(super) fn add_disk(&mut self, disk: Disk, place: &Place, report: &mut Report) -> usize {
         let path = match &disk.backing {
-            Backing::File { path, .. } | Backing::CdRom { path: Some(path) } => Some(path),
+            Backing::File { path, .. } | Backing::Passed { path } | Backing::CdRom { path: Some(path) } => {
+                Some(path)
+            }
             _ => None,
         };
         match path.and_then(|path| self.disk_of(path)) {

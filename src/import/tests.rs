@@ -147,6 +147,44 @@ fn lio_asks_for_chap_unless_it_is_said() {
     assert!(is_required(r#""authentication":1"#, r#""authentication":0"#));
 }
 
+#[test]
+fn tgts_passed_through_devices_are_passed_through() {
+    let text = |inside: &str| {
+        format!(
+            "<target iqn.2026-11.io.example:t>\n<backing-store /dev/sg3>\nlun 5\n{inside}\n</backing-store>\n</target>\n"
+        )
+    };
+    for (inside, is_read_only) in [
+        ("bs-type sg\ndevice-type pt", false),
+        ("bs-type sg", false),
+        ("device-type pt", false),
+        ("bs-type sg\ndevice-type pt\nreadonly 1\nvendor_id ACME\nblock-size 4096\nwrite-cache off", true),
+    ] {
+        let text = text(inside);
+        let wanted = format!(r#"{{"name":"sg3","filename":"/dev/sg3","readonly":{is_read_only}}}"#);
+        assert_eq!(calls(Format::Tgt, &text, "lunette_sg_create"), [wanted], "{inside}");
+        let targets = calls(Format::Tgt, &text, "iscsi_create_target_node");
+        assert!(targets[0].contains(r#""luns":[{"bdev_name":"sg3","lun_id":5}]"#), "{targets:?}");
+        // Who it is it says itself.
+        assert!(calls(Format::Tgt, &text, "lunette_bdev_set_identity").is_empty(), "{inside}");
+    }
+    // bsg has other paths, and other types of device are emulated.
+    for inside in
+        ["bs-type bsg\ndevice-type pt", "bs-type sg\ndevice-type cd", "bs-type rdwr\ndevice-type pt"]
+    {
+        assert!(calls(Format::Tgt, &text(inside), "lunette_sg_create").is_empty(), "{inside}");
+    }
+    let show = "Target 1: iqn.2026-11.io.example:t\n    System information:\n        Driver: iscsi\n        State: ready\n    \
+        LUN information:\n        LUN: 1\n            Type: passthrough\n            SCSI ID: IET     00010001\n            \
+        SCSI SN: beaf11\n            Size: 0 MB, Block size: 1\n            Online: Yes\n            Removable media: No\n            \
+        Readonly: No\n            Backing store type: sg\n            Backing store path: /dev/sg3\n            \
+        Backing store flags: \n    Account information:\n    ACL information:\n        ALL\n";
+    assert_eq!(
+        calls(Format::Tgt, show, "lunette_sg_create"),
+        [r#"{"name":"sg3","filename":"/dev/sg3","readonly":false}"#]
+    );
+}
+
 /// A generator whose numbers follow from its seed.
 struct Random(u64);
 

@@ -45,7 +45,7 @@ impl<N: Net> Reactor<N> {
         }
         let Some(task) = self.tables.tasks.get_mut(key) else { return };
         if task.moves_bytes == 0 {
-            let op = Op::Pass { cdb: scsi::pass::head(&task.cdb), flow: Flow::None, bytes: 0 };
+            let op = Op::Pass { cdb: task.cdb.bytes, flow: Flow::None, bytes: 0 };
             return self.submit(conn, key, unit, op, None, 0, 0, now);
         }
         let offset = task.read_bytes;

@@ -6,15 +6,12 @@
 use crate::bdev::pass;
 use crate::id::NexusId;
 use crate::limits::PIECE_BYTES_MAX;
-use crate::scsi::cdb::Cdb;
+use crate::scsi::cdb::{Cdb, VARIABLE_LENGTH};
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
 use crate::scsi::table::{REPORT_LUNS, Table};
 use crate::scsi::view::{DeviceKind, Medium};
 use crate::scsi::{Outcome, Place, Plan, Served, Status, medium};
-
-/// A CDB of more than sixteen bytes (SPC-5 §4.2.3.3).
-const VARIABLE_LENGTH: u8 = 0x7f;
 
 /// Whether it is served here, and not by the device: REPORT LUNS, RESERVE, RELEASE, PERSISTENT RESERVE IN and OUT.
 pub(super) fn is_ours(cdb: &Cdb) -> bool {
@@ -26,15 +23,18 @@ pub(super) fn is_passed(unit: Served<'_>) -> bool {
     matches!(unit.view.kind, DeviceKind::Passed { .. })
 }
 
-/// The sixteen bytes that a device gets; whatever is behind them is no part of a CDB that is passed on (`plan`).
-pub fn head(cdb: &Cdb) -> [u8; 16] {
-    cdb.bytes.first_chunk().copied().unwrap_or_default()
+/// Whether all of a CDB that says its length itself is there, and long enough to say what it asks for (SPC-5 §4.2.3.3): longer ones than
+/// are kept here no device gets.
+fn is_whole(cdb: &Cdb) -> bool {
+    let additional = cdb.byte(7);
+    cdb.opcode() != VARIABLE_LENGTH
+        || additional.is_multiple_of(4) && (4..=pass::CDB_BYTES_MAX - 8).contains(&usize::from(additional))
 }
 
 /// The command goes to the device.
 pub(super) fn plan(cdb: &Cdb, place: &Place<'_>, unit: Served<'_>) -> Result<Plan, Sense> {
-    if cdb.opcode() == VARIABLE_LENGTH {
-        return Err(Sense::INVALID_OPCODE);
+    if !is_whole(cdb) {
+        return Err(Sense::invalid_byte(7));
     }
     match check(cdb, place.nexus, place.target.port_group, unit) {
         Ok(()) => Ok(Plan::Pass { cut_bytes: cut_bytes(cdb, unit) }),
@@ -98,7 +98,7 @@ fn is_like_disk(cdb: &Cdb, unit: Served<'_>) -> bool {
 fn cut_bytes(cdb: &Cdb, unit: Served<'_>) -> Option<u32> {
     match unit.view.kind {
         DeviceKind::Passed { is_blocks: true } => {
-            pass::blocks(&head(cdb))?.checked_mul(unit.view.block_bytes)
+            pass::blocks(&cdb.bytes)?.checked_mul(unit.view.block_bytes)
         }
         _ => None,
     }
@@ -117,9 +117,9 @@ pub(super) fn check_expected(cut_bytes: Option<u32>, expected_bytes: u32) -> Res
 }
 
 /// The CDB of the part of a command's data that begins at `offset`: the whole one, where it has only one part.
-pub fn part(cdb: &Cdb, moves_bytes: u32, offset: u32, bytes: u32, block_bytes: u32) -> [u8; 16] {
+pub fn part(cdb: &Cdb, moves_bytes: u32, offset: u32, bytes: u32, block_bytes: u32) -> pass::Cdb {
     if bytes == moves_bytes {
-        return head(cdb);
+        return cdb.bytes;
     }
-    pass::piece(&head(cdb), offset / block_bytes, bytes / block_bytes)
+    pass::piece(&cdb.bytes, offset / block_bytes, bytes / block_bytes)
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use lunette::bdev::pass::{Flow, Passes, Told};
+use lunette::bdev::pass::{Cdb, Flow, Passes, Told};
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
 use lunette::control::done::Done as Ended;
 use lunette::control::error::ChangeError;
@@ -32,7 +32,7 @@ struct End {
 
 const GOOD: End = End { status: 0, residual_bytes: 0, sense: Vec::new() };
 
-type Act = dyn Fn(&[u8; 16], &mut [u8]) -> End + Send + Sync;
+type Act = dyn Fn(&Cdb, &mut [u8]) -> End + Send + Sync;
 
 /// A device that is told what to do with each command, and remembers their CDBs.
 struct Device {
@@ -43,7 +43,7 @@ struct Device {
 
 #[derive(Debug, Default)]
 struct Shared {
-    seen: Mutex<Vec<([u8; 16], Flow, u32)>>,
+    seen: Mutex<Vec<(Cdb, Flow, u32)>>,
     /// Nothing ends while this is set.
     is_held: AtomicBool,
 }
@@ -131,7 +131,7 @@ impl Channel for DeviceChannel {
 /// A world whose one LUN is such a device.
 fn world(
     is_blocks: bool,
-    act: impl Fn(&[u8; 16], &mut [u8]) -> End + Send + Sync + 'static,
+    act: impl Fn(&Cdb, &mut [u8]) -> End + Send + Sync + 'static,
 ) -> (World, Arc<Shared>) {
     world_of(Setup { reactors: 2, ..Setup::default() }, is_blocks, act)
 }
@@ -139,7 +139,7 @@ fn world(
 fn world_of(
     setup: Setup,
     is_blocks: bool,
-    act: impl Fn(&[u8; 16], &mut [u8]) -> End + Send + Sync + 'static,
+    act: impl Fn(&Cdb, &mut [u8]) -> End + Send + Sync + 'static,
 ) -> (World, Arc<Shared>) {
     let world = World::start(Setup { disks: Vec::new(), ..setup });
     let shared = Arc::new(Shared::default());
@@ -168,8 +168,14 @@ fn run(client: &mut Client, cdb: &[u8], data: Data) -> Completion {
     client.run(Command::new(0, cdb_of(cdb), data)).unwrap()
 }
 
+/// What the device got, of commands of sixteen bytes and less.
 fn seen(shared: &Shared) -> Vec<([u8; 16], Flow, u32)> {
-    std::mem::take(&mut *shared.seen.lock().unwrap())
+    let head = |(cdb, flow, bytes): (Cdb, _, _)| {
+        let (head, rest) = cdb.split_first_chunk().unwrap();
+        assert_eq!(rest, [0; 16]);
+        (*head, flow, bytes)
+    };
+    std::mem::take(&mut *shared.seen.lock().unwrap()).into_iter().map(head).collect()
 }
 
 #[test]
@@ -298,6 +304,59 @@ fn long_reads_and_writes_of_blocks_are_done_in_pieces() {
     // What is longer than its CDB says cannot be cut.
     let end = client.run(Command::new(0, blocks(0x28, 0, 1200), Data::In(1201 * 512))).unwrap();
     assert_eq!((sense(&end), seen(&shared)), ((5, 0x0e, 3), Vec::new()));
+}
+
+/// READ(32) or WRITE(32), as the device gets it.
+fn long(action: u8, lba: u32, tag: u32, blocks: u32) -> Cdb {
+    let mut long = [0; 32];
+    long[..11].copy_from_slice(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, 0x08]);
+    long[16..20].copy_from_slice(&lba.to_be_bytes());
+    long[20..24].copy_from_slice(&tag.to_be_bytes());
+    long[24..28].copy_from_slice(&[0xab, 0xcd, 0xff, 0xff]);
+    long[28..].copy_from_slice(&blocks.to_be_bytes());
+    long
+}
+
+/// A CDB of 32 bytes, as it is sent.
+fn extended(cdb: &Cdb, data: Data) -> Command {
+    let (head, rest) = cdb.split_first_chunk().unwrap();
+    Command { ahs: [&[0, 17, 1, 0], rest].concat(), ..Command::new(0, *head, data) }
+}
+
+#[test]
+fn cdbs_of_32_bytes_are_passed_and_cut_with_their_reference_tags() {
+    let (world, shared) = world(true, |cdb, data| {
+        data.fill(cdb[19]);
+        GOOD
+    });
+    let take = || std::mem::take(&mut *shared.seen.lock().unwrap());
+    let mut client = login(&world, config("a"));
+    let pieces = |action, flow| {
+        [(7, 0xffff_fff0, 512), (519, 496, 512), (1031, 1008, 176)]
+            .map(|(lba, tag, blocks)| (long(action, lba, tag, blocks), flow, blocks * 512))
+    };
+    let write = extended(&long(0x0b, 7, 0xffff_fff0, 1200), Data::Out(vec![1; 1200 * 512].into()));
+    assert!(client.run(write).unwrap().is_good());
+    let mut written = take();
+    written.sort_by_key(|(cdb, ..)| *cdb);
+    assert_eq!(written, pieces(0x0b, Flow::Out));
+    let end = client.run(extended(&long(0x09, 7, 0xffff_fff0, 1200), Data::In(1200 * 512))).unwrap();
+    assert!(end.is_good(), "{end:?}");
+    assert_eq!((end.data[0], end.data[512 * 512], end.data[1199 * 512]), (7, 7, 7));
+    assert_eq!(take(), pieces(0x09, Flow::In));
+    // Protection information is between its blocks: it is not cut.
+    let mut protected = long(0x09, 7, 7, 1200);
+    protected[10] = 0x20;
+    let end = client.run(extended(&protected, Data::In(1200 * 520))).unwrap();
+    assert_eq!((sense(&end), take()), ((5, 0x24, 0), Vec::new()));
+    protected[28..].copy_from_slice(&8_u32.to_be_bytes());
+    assert!(client.run(extended(&protected, Data::In(8 * 520))).unwrap().is_good());
+    assert_eq!(take(), [(protected, Flow::In, 8 * 520)]);
+    // One of more than 32 bytes no device gets: ADDITIONAL CDB LENGTH.
+    let mut longer = extended(&protected, Data::In(512));
+    longer.cdb[7] = 0x1c;
+    longer.ahs = [&[0, 21, 1], &[0; 21][..]].concat();
+    assert_eq!((sense(&client.run(longer).unwrap()), take()), ((5, 0x24, 0), Vec::new()));
 }
 
 #[test]

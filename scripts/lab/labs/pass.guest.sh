@@ -56,6 +56,31 @@ check "fio, with verify" verified 0 24m
 echo 512 >"/sys/block/${disk##*/}/queue/max_sectors_kb"; echo "max_hw_sectors_kb $(<"/sys/block/${disk##*/}/queue/max_hw_sectors_kb")"
 dd if=/tmp/data of="$disk" bs=8M count=3 oflag=direct status=none && cmp -n 25165824 /tmp/data "$own" && ok "long WRITEs" || bad "long WRITEs"
 
+# --- CDBs of 32 bytes
+step "CDBs of 32 bytes"
+long() { # ACTION LBA BLOCKS: READ(32) is 9, WRITE(32) 11
+  printf '7f 00 00 00 00 00 00 18 00 %02x 00 00 00 00 00 00 00 00 %02x %02x 00 00 %02x %02x 00 00 00 00 00 00 %02x %02x' "$1" \
+    $(($2 >> 8)) $(($2 & 255)) $(($2 >> 8)) $(($2 & 255)) $(($3 >> 8)) $(($3 & 255))
+}
+sgd=/dev/$(basename "/sys/block/${disk##*/}/device/scsi_generic/"*)
+head -c 4096 /dev/urandom >/tmp/eight
+read -ra cdb <<<"$(long 11 519 8)"
+check "WRITE(32)" sg_raw -s 4096 -i /tmp/eight "$sgd" "${cdb[@]}"
+check "the device has it" cmp /tmp/eight <(dd if="$own" bs=512 skip=519 count=8 iflag=direct status=none)
+read -ra cdb <<<"$(long 9 519 8)"
+check "READ(32)" sg_raw -r 4096 -o /tmp/read "$sgd" "${cdb[@]}"
+check "the same" cmp /tmp/eight /tmp/read
+# In pieces.
+read -ra cdb <<<"$(long 9 7 2048)"
+check "a long READ(32)" sg_raw -r 1048576 -o /tmp/read "$sgd" "${cdb[@]}"
+check "in order" cmp /tmp/read <(dd if="$own" bs=512 skip=7 count=2048 iflag=direct status=none)
+# Beyond its end, and an action that it does not have.
+for action in "09 00 00 00 00 00 00 7f ff ff ff" "77 00 00 00 00 00 00 00 00 00 07"; do
+  read -ra bytes <<<"7f 00 00 00 00 00 00 18 00 $action 00 00 00 00 00 00 00 00 00 00 00 01"
+  one=$(sg_raw -r 512 "$own" "${bytes[@]}" 2>&1); other=$(sg_raw -r 512 "$disk" "${bytes[@]}" 2>&1)
+  [[ $one = "$other" && $one = *'llegal'* ]] && ok "refused alike: ${bytes[*]}" || bad "${bytes[*]}: $one, but $other"
+done
+
 # --- what is ours
 step reservations
 check "sg_persist registers" sg_persist --out --register --param-sark=abc "$disk"
@@ -65,7 +90,6 @@ check "sg_persist clears" sg_persist --out --clear --param-rk=abc "$disk"
 
 # --- what goes wrong
 step errors
-sgd=/dev/$(basename "/sys/block/${disk##*/}/device/scsi_generic/"*)
 echo 2 >"$debug/opts"
 # 1 MiB from block 1000h on; the device fails at 1234h.
 try "a medium error says where" 3 'Medium Error' '[Ii]nfo.*0x1234' -- sg_raw -r 1048576 "$sgd" 28 00 00 00 10 00 00 08 00 00

@@ -18,12 +18,16 @@ use crate::time::Tick;
 #[derive(Debug)]
 pub(super) struct SgChannel {
     shared: Arc<Shared>,
-    /// The device as it was found when the way was last begun.
+    /// The device behind the file.
     opened: Option<Arc<Opened>>,
-    link: Way,
+    /// The same for all files, as a reactor knows its descriptor by number. None where there was no room.
+    link: Option<Arc<Link>>,
+    way: Way,
+    /// How often the device had been found when a file was asked for last.
+    round: u64,
     slots: Slots,
     flights: [Flight; FLIGHTS_MAX],
-    /// The file wakes the reactor: while it has commands.
+    /// The file wakes the reactor: while it has commands, and there is memory for it.
     is_watched: bool,
     /// What ended.
     ended: DoneQueue,
@@ -35,11 +39,10 @@ enum Way {
     /// It has not been found yet.
     Absent,
     /// A file is being opened.
-    Opening(Arc<Link>),
-    Ready {
-        link: Arc<Link>,
-        file: Arc<OwnedFd>,
-    },
+    Opening,
+    Ready(Arc<OwnedFd>),
+    /// The device is gone. What the kernel has of it is answered through the file yet.
+    Leaving(Arc<OwnedFd>),
     Gone,
 }
 
@@ -70,7 +73,9 @@ impl SgChannel {
         let mut channel = SgChannel {
             shared,
             opened: None,
-            link: Way::Absent,
+            link: Link::new().ok(),
+            way: Way::Absent,
+            round: 0,
             slots: Slots::new(FLIGHTS_MAX),
             flights: [Flight::Free; FLIGHTS_MAX],
             is_watched: false,
@@ -82,30 +87,41 @@ impl SgChannel {
 
     /// Gets a file once the device has been found, or found again.
     fn connect(&mut self) {
-        if let Way::Ready { .. } = self.link {
+        if let Way::Ready(_) = self.way {
+            if !self.shared.worker.get().is_some_and(|worker| worker.is_lost(self.round)) {
+                return;
+            }
+            self.leave();
+        }
+        self.part();
+        if let Way::Leaving(_) = self.way {
             return;
         }
-        let is_news = |opened: &Arc<Opened>| self.opened.as_ref().is_none_or(|old| !Arc::ptr_eq(old, opened));
-        if let (Way::Absent | Way::Gone, Some(opened)) =
-            (&self.link, self.shared.latest().filter(|opened| is_news(opened)))
+        let shared = Arc::clone(&self.shared);
+        let Some(worker) = shared.worker.get() else { return };
+        let Ok(link) = self.link.clone().map_or_else(Link::new, Ok) else { return };
+        if let Way::Absent | Way::Gone = self.way
+            && worker.round() > self.round
+            && worker.open(&link)
         {
-            self.link = match Link::new() {
-                Ok(link) if opened.worker.open(&link) => {
-                    self.opened = Some(Arc::clone(opened));
-                    Way::Opening(link)
-                }
-                // Asked for again, as there may be room the next time.
-                _ => Way::Gone,
-            };
+            self.round = worker.round();
+            self.way = Way::Opening;
         }
-        if let Way::Opening(link) = &self.link
+        if let Way::Opening = self.way
             && let Some(opened) = link.opened()
         {
-            self.link = match opened {
-                Ok(file) => Way::Ready { link: Arc::clone(link), file },
-                Err(_) => return self.lose(),
-            };
+            // Of a former file, whose commands have been given up.
+            while link.refused().is_some() {}
+            match opened {
+                Ok((opened, file)) => {
+                    self.round = opened.round;
+                    self.opened = Some(opened);
+                    self.way = Way::Ready(file);
+                }
+                Err(_) => self.lose(),
+            }
         }
+        self.link = Some(link);
     }
 
     fn asked(&self) -> usize {
@@ -115,11 +131,14 @@ impl SgChannel {
     /// Has the file wake the reactor if and only if something is to come.
     fn watch(&mut self) {
         let is_wanted = self.asked() > 0;
-        if let Way::Ready { link, file } = &self.link
-            && is_wanted != self.is_watched
-        {
-            link.watch(file, is_wanted);
-            self.is_watched = is_wanted;
+        let (Some(link), Way::Ready(file) | Way::Leaving(file)) = (&self.link, &self.way) else { return };
+        match (is_wanted, self.is_watched) {
+            (true, false) => self.is_watched = link.watch(file),
+            (false, true) => {
+                link.unwatch(file);
+                self.is_watched = false;
+            }
+            _ => {}
         }
     }
 
@@ -131,14 +150,14 @@ impl SgChannel {
         let (flow, timeout_ms) = (*flow, opened.timeout_ms(&cdb, self.shared.timeout_ms));
         let ask = self.slots.ask(slot, cdb, (flow, done_bytes as usize, part_bytes), timeout_ms);
         self.flights[slot] = Flight::Asked { done_bytes, part_bytes };
-        let is_sent = match &self.link {
-            Way::Ready { link, file } => opened.worker.ask(link, file, slot, ask),
+        let is_sent = match (&self.way, &self.link, self.shared.worker.get()) {
+            (Way::Ready(file), Some(link), Some(worker)) => worker.ask(link, file, slot, ask),
+            // What is left of a command whose device has gone meanwhile. The queue holds what all channels have.
             _ => false,
         };
         if !is_sent {
-            // Cannot be: the queue holds what all channels have.
             self.slots.answered(slot);
-            self.end(slot, Err(IoError::Aborted));
+            self.end(slot, Err(IoError::Gone));
         }
     }
 
@@ -182,44 +201,80 @@ impl SgChannel {
 
     /// Takes in what has come back.
     fn collect(&mut self) {
-        let mut is_lost = false;
-        while let Way::Ready { link, .. } = &self.link
-            && let Some((slot, errno)) = link.refused()
+        while let Way::Ready(_) | Way::Leaving(_) = self.way
+            && let Some((slot, errno)) = self.link.as_ref().and_then(|link| link.refused())
         {
-            self.slots.answered(slot);
-            let done_bytes = match self.flights.get(slot) {
-                Some(&Flight::Asked { done_bytes, .. }) => done_bytes,
-                _ => 0,
-            };
-            let Some((io, sense)) = self.slots.get(slot) else { continue };
-            let Op::Pass { bytes, .. } = io.op else { continue };
-            let told = told::of_refusal(errno, sense);
-            let told = told.map(|told| Told { residual_bytes: bytes.saturating_sub(done_bytes), ..told });
-            self.end(slot, told);
-            is_lost |= matches!(errno, Errno::NODEV | Errno::NXIO);
+            self.refused(slot, errno);
         }
-        if is_lost {
-            // The file stands for what was pulled out.
-            return self.lose();
+        if self.is_watched && !self.link.as_ref().is_some_and(|link| link.has_come()) {
+            return;
         }
         // As many as can have come.
         for _ in 0..self.asked() {
-            let Way::Ready { file, .. } = &self.link else { return };
+            let (Way::Ready(file) | Way::Leaving(file)) = &self.way else { return };
             match read(file.as_fd()) {
                 Ok(Some(answer)) => self.answered(&answer),
                 Ok(None) => return,
+                // The driver says so while it has nothing to tell, and goes on to tell what becomes of the commands it has.
+                Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NODEV | Errno::NXIO)) => {
+                    return self.leave();
+                }
                 Err(_) => return self.lose(),
             }
         }
     }
 
+    /// The driver did not take a command.
+    fn refused(&mut self, slot: usize, errno: Errno) {
+        self.slots.answered(slot);
+        let done_bytes = match self.flights.get(slot) {
+            Some(&Flight::Asked { done_bytes, .. }) => done_bytes,
+            _ => 0,
+        };
+        let Some((io, sense)) = self.slots.get(slot) else { return };
+        let Op::Pass { bytes, .. } = io.op else { return };
+        let told = told::of_refusal(errno, sense);
+        let told = told.map(|told| Told { residual_bytes: bytes.saturating_sub(done_bytes), ..told });
+        self.end(slot, told);
+        if told::is_gone(errno) {
+            self.leave();
+        }
+    }
+
+    /// The device is gone, and looked for. No more commands are asked of this file; what it has yet to answer is waited for.
+    fn leave(&mut self) {
+        if let Way::Ready(file) = &self.way {
+            self.way = Way::Leaving(Arc::clone(file));
+        }
+        if let Some(worker) = self.shared.worker.get() {
+            worker.lose(self.round);
+        }
+    }
+
+    /// Lets go of the file of a device that is gone, once everything is answered.
+    fn part(&mut self) {
+        if let Way::Leaving(_) = self.way
+            && self.asked() == 0
+        {
+            self.close();
+        }
+    }
+
+    /// Lets go of the file.
+    fn close(&mut self) {
+        if let (true, Some(link), Way::Ready(file) | Way::Leaving(file)) =
+            (self.is_watched, &self.link, &self.way)
+        {
+            link.unwatch(file);
+        }
+        self.is_watched = false;
+        self.way = Way::Gone;
+    }
+
     /// Nothing more comes from the file. What the driver has keeps its memory for ever. The device is looked for.
     fn lose(&mut self) {
-        self.link = Way::Gone;
-        self.is_watched = false;
-        if let Some(opened) = &self.opened {
-            opened.worker.lose();
-        }
+        self.leave();
+        self.close();
         for slot in 0..FLIGHTS_MAX {
             if let Flight::Asked { .. } = self.flights[slot]
                 && let Some(tag) = self.slots.abandon(slot)
@@ -233,10 +288,10 @@ impl SgChannel {
 
 impl Channel for SgChannel {
     fn state(&self) -> ChannelState {
-        match self.link {
-            Way::Absent | Way::Opening(_) => ChannelState::Opening,
-            Way::Ready { .. } => ChannelState::Ready,
-            Way::Gone => ChannelState::Gone,
+        match self.way {
+            Way::Absent | Way::Opening => ChannelState::Opening,
+            Way::Ready(_) => ChannelState::Ready,
+            Way::Leaving(_) | Way::Gone => ChannelState::Gone,
         }
     }
 
@@ -277,6 +332,7 @@ impl Channel for SgChannel {
     fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
         self.connect();
         self.collect();
+        self.part();
         self.watch();
         self.ended.poll(out, max);
     }
@@ -291,8 +347,9 @@ impl Channel for SgChannel {
     fn wake(&self) -> Wake {
         match &self.link {
             _ if !self.ended.is_empty() => Wake::MustPoll,
-            Way::Ready { link, .. } if self.asked() > 0 => Wake::Fd(link.fd()),
-            _ => Wake::Idle,
+            _ if self.asked() == 0 => Wake::Idle,
+            Some(link) if self.is_watched => Wake::Fd(link.fd()),
+            _ => Wake::MustPoll,
         }
     }
 

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::slots::{Slots, read};
 use super::told;
 use crate::bdev::file::{machine_uuid, uuid_of};
-use crate::bdev::pass::{Flow, Told};
+use crate::bdev::pass::{CDB_BYTES_MAX, Cdb, Flow, Told};
 use crate::bdev::{Io, Op};
 use crate::buf::{Class, Pool};
 use crate::slab::Key;
@@ -149,7 +149,7 @@ impl Session<'_> {
 
     /// The answer to a question; none where the device refuses it.
     fn ask<const N: usize>(&mut self, question: [u8; N]) -> io::Result<Option<Vec<u8>>> {
-        let mut cdb = [0; 16];
+        let mut cdb = [0; CDB_BYTES_MAX];
         cdb[..N].copy_from_slice(&question);
         for _ in 0..TRIES {
             let (told, data, sense_key) = self.once(cdb)?;
@@ -162,7 +162,7 @@ impl Session<'_> {
         Ok(None)
     }
 
-    fn once(&mut self, cdb: [u8; 16]) -> io::Result<(Told, Vec<u8>, u8)> {
+    fn once(&mut self, cdb: Cdb) -> io::Result<(Told, Vec<u8>, u8)> {
         let mut data = self.pool.take(DATA_BYTES as usize).ok_or(io::ErrorKind::OutOfMemory)?;
         data.fill(0);
         let op = Op::Pass { cdb, flow: Flow::In, bytes: DATA_BYTES };

@@ -5,7 +5,7 @@
 //! by reactors, each of which has an open file, and with it a queue of commands, of its own.
 //!
 //! A device that is pulled out is looked for every second, by the thread of its own; where the very same is at its path again,
-//! channels go on with that (`worker`).
+//! channels go on with that (`worker`), each when the kernel has answered what it had of the former file.
 //!
 //! Nothing is emulated here, with one exception: how much the device takes at once is told as the lesser of what it and the
 //! way to it can do (`told`). READ and WRITE of more than the host adapter moves at once are done in parts.
@@ -33,7 +33,7 @@ use self::channel::SgChannel;
 use self::identify::{CD_ROM, CHANGER, TAPE};
 use self::open::Sg;
 use self::worker::{Door, Worker};
-use super::pass::{self, Passes};
+use super::pass::{self, Cdb, Passes};
 use super::{Bdev, Channel, Info, Offloads};
 use crate::id::ReactorId;
 
@@ -71,18 +71,14 @@ pub struct SgDisk {
 #[derive(Debug)]
 struct Shared {
     timeout_ms: u32,
-    /// As it was found first.
-    first: OnceLock<Arc<Opened>>,
+    /// Once the device was found.
+    worker: OnceLock<Worker>,
 }
 
 impl Shared {
-    /// The device as it was found last.
-    fn latest(&self) -> Option<&Arc<Opened>> {
-        let mut latest = self.first.get()?;
-        while let Some(next) = latest.worker.found_again() {
-            latest = next;
-        }
-        Some(latest)
+    /// The device as it was found last: not for reactors.
+    fn latest(&self) -> Option<Arc<Opened>> {
+        self.worker.get().map(Worker::latest)
     }
 }
 
@@ -96,7 +92,7 @@ struct Finder {
 
 impl Finder {
     /// The device at the path, if it is this one, where that is known. It may block.
-    fn find(&self, uuid: Option<[u8; 16]>) -> Result<Opened, OpenError> {
+    fn find(&self, uuid: Option<[u8; 16]>) -> Result<Found, OpenError> {
         let (door, part_bytes_max) = self.door.open_first()?;
         let system = |source| OpenError::System { path: self.path.clone(), source };
         let about = door
@@ -106,18 +102,26 @@ impl Finder {
         if uuid.is_some_and(|uuid| uuid != about.uuid) {
             return Err(OpenError::Another { path: self.path.clone(), product: about.product });
         }
-        let worker = Worker::start(door, self.clone(), about.uuid).map_err(system)?;
-        Ok(Opened { about, part_bytes_max, worker })
+        Ok(Found { door, about, part_bytes_max })
     }
 }
 
 /// A device that was found.
-#[derive(Debug)]
-struct Opened {
+struct Found {
+    /// What opens it again.
+    door: Arc<dyn Door>,
     about: About,
     /// What the host adapter moves by one command.
     part_bytes_max: u32,
-    worker: Worker,
+}
+
+/// What is known of a device that was found.
+#[derive(Debug)]
+struct Opened {
+    /// How often it had been found then.
+    round: u64,
+    about: About,
+    part_bytes_max: u32,
 }
 
 /// Opens the device when it is not known yet which one it is.
@@ -134,7 +138,7 @@ impl SgDisk {
     }
 
     fn behind(recipe: Recipe, door: Arc<dyn OpensFirst>) -> SgDisk {
-        let shared = Arc::new(Shared { timeout_ms: recipe.timeout_ms, first: OnceLock::new() });
+        let shared = Arc::new(Shared { timeout_ms: recipe.timeout_ms, worker: OnceLock::new() });
         let finder = Finder { name: recipe.name.clone(), path: recipe.path.clone(), door };
         SgDisk { recipe, shared, finder }
     }
@@ -144,17 +148,19 @@ impl SgDisk {
     /// # Errors
     /// It is not there, another one is, or it is none that can be passed through.
     pub fn find(&self) -> Result<(), OpenError> {
-        if self.shared.first.get().is_none() {
-            let opened = self.finder.find(self.recipe.uuid)?;
+        if self.shared.worker.get().is_none() {
+            let found = self.finder.find(self.recipe.uuid)?;
+            let system = |source| OpenError::System { path: self.recipe.path.clone(), source };
+            let worker = Worker::start(found, self.finder.clone()).map_err(system)?;
             // Two at once find the same.
-            let _ = self.shared.first.set(Arc::new(opened));
+            let _ = self.shared.worker.set(worker);
         }
         Ok(())
     }
 
     /// What is known of it, once it was found.
-    pub fn about(&self) -> Option<&About> {
-        self.shared.latest().map(|opened| &opened.about)
+    pub fn about(&self) -> Option<About> {
+        self.shared.latest().map(|opened| opened.about.clone())
     }
 }
 
@@ -170,7 +176,7 @@ impl Opened {
     }
 
     /// What the device is asked for behind `done_bytes` of a command of `bytes`: all that is left, unless it can be cut and has to.
-    fn part(&self, cdb: &[u8; 16], done_bytes: u32, bytes: u32) -> ([u8; 16], u32) {
+    fn part(&self, cdb: &Cdb, done_bytes: u32, bytes: u32) -> (Cdb, u32) {
         let left = bytes - done_bytes;
         let whole = (*cdb, left);
         let Some(block_bytes) = self.block_bytes() else { return whole };
@@ -185,7 +191,7 @@ impl Opened {
         (pass::piece(cdb, done_bytes / block_bytes, blocks), blocks * block_bytes)
     }
 
-    fn timeout_ms(&self, cdb: &[u8; 16], usual_ms: u32) -> u32 {
+    fn timeout_ms(&self, cdb: &Cdb, usual_ms: u32) -> u32 {
         match self.about.device_type {
             _ if told::takes_long(cdb) => LONG_MS.max(usual_ms),
             TAPE | CHANGER => MECHANICAL_MS.max(usual_ms),
@@ -197,8 +203,8 @@ impl Opened {
 impl Bdev for SgDisk {
     fn info(&self) -> Info {
         let opened = self.shared.latest();
-        let block_bytes = opened.and_then(|opened| opened.block_bytes());
-        let blocks = opened.map_or(0, |opened| match (block_bytes, opened.about.capacity) {
+        let block_bytes = opened.as_ref().and_then(|opened| opened.block_bytes());
+        let blocks = opened.as_ref().map_or(0, |opened| match (block_bytes, opened.about.capacity) {
             (Some(_), Some((blocks, _))) => blocks.max(1),
             // It is there, and nobody asks it for blocks.
             _ => 1,

@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 
 use crate::bdev::Io;
-use crate::bdev::pass::{Flow, SENSE_BYTES_MAX, cdb_bytes};
+use crate::bdev::pass::{CDB_BYTES_MAX, Cdb, Flow, SENSE_BYTES_MAX, cdb_bytes};
 use crate::slab::Key;
 
 /// `struct sg_io_hdr` of the kernel.
@@ -127,16 +127,20 @@ pub(super) struct Answer {
 /// A command that is over, if there is one.
 pub(super) fn read(file: BorrowedFd<'_>) -> io::Result<Option<Answer>> {
     let mut header = Header::BLANK;
-    // SAFETY: the header is as long as is said, and any bytes are one. What else the driver writes to is the memory of the
-    // command's slot, which nobody else touches.
-    let came = unsafe { libc::read(file.as_raw_fd(), (&raw mut header).cast(), HEADER_BYTES) };
-    if came < 0 {
+    let came = loop {
+        // SAFETY: the header is as long as is said, and any bytes are one. What else the driver writes to is the memory of the
+        // command's slot, which nobody else touches.
+        let came = unsafe { libc::read(file.as_raw_fd(), (&raw mut header).cast(), HEADER_BYTES) };
+        if came >= 0 {
+            break came;
+        }
         let error = io::Error::last_os_error();
-        return match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-            _ => Err(error),
-        };
-    }
+        match error.kind() {
+            io::ErrorKind::WouldBlock => return Ok(None),
+            io::ErrorKind::Interrupted => {}
+            _ => return Err(error),
+        }
+    };
     if usize::try_from(came) != Ok(HEADER_BYTES) {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -160,11 +164,11 @@ struct Slot {
 
 /// What the kernel has beside the data.
 struct Own {
-    cdb: [u8; 16],
+    cdb: Cdb,
     sense: [u8; SENSE_BYTES_MAX],
 }
 
-const NOTHING: Own = Own { cdb: [0; 16], sense: [0; SENSE_BYTES_MAX] };
+const NOTHING: Own = Own { cdb: [0; CDB_BYTES_MAX], sense: [0; SENSE_BYTES_MAX] };
 
 /// The commands of one open file.
 pub(super) struct Slots(Box<[Slot]>);
@@ -192,7 +196,7 @@ impl Slots {
     pub(super) fn ask(
         &mut self,
         slot: usize,
-        cdb: [u8; 16],
+        cdb: Cdb,
         (flow, from, bytes): (Flow, usize, u32),
         timeout_ms: u32,
     ) -> Ask {

@@ -3,7 +3,7 @@
 mod finding;
 
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,8 +54,8 @@ fn recipe(uuid: Option<[u8; 16]>) -> Recipe {
     Recipe { name: "sg0".to_owned(), path: "/dev/sg0".into(), read_only: false, timeout_ms: 5000, uuid }
 }
 
-fn cdb(bytes: &[u8]) -> [u8; 16] {
-    let mut cdb = [0; 16];
+fn cdb(bytes: &[u8]) -> Cdb {
+    let mut cdb = [0; 32];
     cdb[..bytes.len()].copy_from_slice(bytes);
     cdb
 }
@@ -90,7 +90,7 @@ impl Rig {
         buf
     }
 
-    fn submit(&mut self, tag: u32, cdb: [u8; 16], flow: Flow, data: Option<Buf>) {
+    fn submit(&mut self, tag: u32, cdb: Cdb, flow: Flow, data: Option<Buf>) {
         let bytes = data.as_ref().map_or(0, |data| u32::try_from(data.len()).unwrap());
         let op = Op::Pass { cdb, flow, bytes };
         self.channel.submit(Io { tag: key(tag), op, data }, Tick::ZERO).unwrap();
@@ -117,7 +117,7 @@ impl Rig {
     }
 
     /// One command, from begin to end.
-    fn run(&mut self, cdb: [u8; 16], flow: Flow, data: Option<Buf>) -> (Told, Vec<u8>, Option<Buf>) {
+    fn run(&mut self, cdb: Cdb, flow: Flow, data: Option<Buf>) -> (Told, Vec<u8>, Option<Buf>) {
         self.submit(1, cdb, flow, data);
         let done = self.ended();
         assert_eq!((done.tag, done.result), (key(1), Ok(())));
@@ -230,6 +230,37 @@ fn reads_of_more_than_the_host_moves_are_cut() {
 }
 
 #[test]
+fn long_cdbs_go_whole_and_are_cut_with_their_tags() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let (mut rig, _disk) = passed(2048, move |command| {
+        log.lock().unwrap().push((command.cdb.to_vec(), command.data.len()));
+        Reply::GOOD
+    });
+    let long = |action: u8, flags: u8, lba: u8, tag: u8, blocks: u8| {
+        let mut long = cdb(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, flags]);
+        (long[19], long[23], long[31]) = (lba, tag, blocks);
+        long[24..28].copy_from_slice(&[0xab, 0xcd, 0xff, 0xff]);
+        long
+    };
+    for (action, flow) in [(0x09, Flow::In), (0x0b, Flow::Out)] {
+        rig.run(long(action, 0, 7, 9, 8), flow, Some(rig.buf(4096)));
+        let part = |lba, tag| (long(action, 0, lba, tag, 4).to_vec(), 2048);
+        assert_eq!(*seen.lock().unwrap(), [part(7, 9), part(11, 13)]);
+        seen.lock().unwrap().clear();
+        // With protection information among its data it is asked for as it is: whether it can be done, its way decides.
+        rig.run(long(action, 0x20, 7, 9, 4), flow, Some(rig.buf(4 * 520)));
+        rig.run(long(action, 0x20, 7, 9, 8), flow, Some(rig.buf(4096)));
+        let whole = |blocks, bytes| (long(action, 0x20, 7, 9, blocks).to_vec(), bytes);
+        assert_eq!(*seen.lock().unwrap(), [whole(4, 2080), whole(8, 4096)]);
+        seen.lock().unwrap().clear();
+    }
+    // Shorter ones of variable length.
+    rig.run(cdb(&[0x7f, 0, 0, 0, 0, 0, 0, 0x0c, 0x88, 1]), Flow::None, None);
+    assert_eq!(*seen.lock().unwrap(), [(cdb(&[0x7f, 0, 0, 0, 0, 0, 0, 0x0c, 0x88, 1])[..20].to_vec(), 0)]);
+}
+
+#[test]
 fn answers_come_in_any_order_and_there_is_room_for_sixteen() {
     let (mut rig, _disk) =
         passed(1 << 18, |command| if command.cdb[5] == 0 { Reply::Later } else { Reply::GOOD });
@@ -293,6 +324,51 @@ fn a_device_that_is_pulled_out_is_gone() {
     assert!(two.data.is_none(), "what the driver has is not used again");
     assert_eq!((three.tag, three.result), (key(3), Err(IoError::Gone)));
     drop(disk);
+}
+
+/// What a device replies that is pulled out once, who hears of it, and who has it answer what it has then.
+fn leaving() -> (impl Fn() -> Option<Reply>, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (is_gone, gone) = mpsc::channel();
+    let (answer, until) = mpsc::channel();
+    let reply = Mutex::new(Some(Reply::Leaving { is_gone, until }));
+    (move || reply.lock().unwrap().take(), gone, answer)
+}
+
+#[test]
+fn what_a_device_that_is_pulled_out_still_answers_is_told() {
+    let (leave, gone, answer) = leaving();
+    let (mut rig, _disk) = passed(1 << 18, move |command| match command.cdb[..] {
+        [0xb8, ..] => {
+            command.data.fill(7);
+            Reply::Later
+        }
+        [0, 0, 0, 0, 0, 9] => leave().unwrap(),
+        _ => Reply::GOOD,
+    });
+    let data = rig.buf(512);
+    rig.submit(1, cdb(&[0xb8]), Flow::In, Some(data));
+    rig.submit(2, cdb(&[0, 0, 0, 0, 0, 9]), Flow::None, None);
+    gone.recv_timeout(SOON).unwrap();
+    // One that is not taken gives nothing up that was.
+    rig.submit(3, cdb(&[0]), Flow::None, None);
+    let done = rig.ended();
+    assert_eq!((done.tag, done.result), (key(3), Err(IoError::Gone)));
+    for _ in 0..3 {
+        rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
+    }
+    assert_eq!((rig.out.len(), rig.channel.in_flight(), rig.channel.state()), (0, 2, ChannelState::Gone));
+    let Wake::Fd(fd) = rig.channel.wake() else { panic!("two are in flight") };
+    assert!(!wakes(fd), "nothing has come");
+    let op = Op::Pass { cdb: cdb(&[0]), flow: Flow::None, bytes: 0 };
+    let refused = rig.channel.submit(Io { tag: key(4), op, data: None }, Tick::ZERO);
+    assert!(matches!(refused, Err(Refused::Gone(_))));
+    answer.send(()).unwrap();
+    let done = rig.ended();
+    assert_eq!((done.tag, done.result, done.data.as_deref()), (key(1), Ok(()), Some(&[7; 512][..])));
+    assert_eq!(rig.told(1).0, Some(GOOD));
+    let done = rig.ended();
+    assert_eq!((done.tag, done.result), (key(2), Err(IoError::Gone)));
+    assert_eq!((rig.channel.in_flight(), rig.channel.wake()), (0, Wake::Idle));
 }
 
 #[test]

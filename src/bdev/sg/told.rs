@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::slots::Answer;
 use crate::bdev::IoError;
-use crate::bdev::pass::{CUT_BYTES_MAX, SENSE_BYTES_MAX, Told};
+use crate::bdev::pass::{CUT_BYTES_MAX, Cdb, SENSE_BYTES_MAX, Told};
 use crate::limits::PIECE_BYTES_MAX;
 
 /// The initiator sends the command again: it was not begun.
@@ -64,7 +64,7 @@ pub(super) fn of_answer(answer: &Answer, sense: &mut [u8; SENSE_BYTES_MAX]) -> R
 /// The device is not there any more.
 pub(super) fn of_refusal(errno: Errno, sense: &mut [u8; SENSE_BYTES_MAX]) -> Result<Told, IoError> {
     match errno {
-        Errno::NODEV | Errno::NXIO | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => Err(IoError::Gone),
+        _ if is_gone(errno) => Err(IoError::Gone),
         // EDOM: the file's queue is full.
         Errno::DOM | Errno::AGAIN | Errno::BUSY | Errno::NOMEM | Errno::INTR => Ok(busy()),
         // INVALID COMMAND OPERATION CODE: the kernel lets only those with CAP_SYS_RAWIO send it.
@@ -74,6 +74,11 @@ pub(super) fn of_refusal(errno: Errno, sense: &mut [u8; SENSE_BYTES_MAX]) -> Res
         // INTERNAL TARGET FAILURE.
         _ => Ok(say(sense, HARDWARE_ERROR, 0x44, 0x00)),
     }
+}
+
+/// Whether the kernel takes no more commands for the device. It answers those it has all the same.
+pub(super) fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NODEV | Errno::NXIO | Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN)
 }
 
 fn busy() -> Told {
@@ -89,7 +94,7 @@ fn say(sense: &mut [u8; SENSE_BYTES_MAX], key: u8, asc: u8, ascq: u8) -> Told {
 
 /// The one thing that is changed in what a device says: how much it takes at once, where it says more than is passed.
 /// `data`: what it has sent. `block_bytes`: of a device with blocks.
-pub(super) fn amend(cdb: &[u8; 16], block_bytes: Option<u32>, data: &mut [u8]) {
+pub(super) fn amend(cdb: &Cdb, block_bytes: Option<u32>, data: &mut [u8]) {
     const BLOCK_LIMITS: u8 = 0xb0;
     match (cdb, block_bytes) {
         // INQUIRY, VPD B0h: MAXIMUM and OPTIMAL TRANSFER LENGTH, of which 0 is no limit (SBC-4 §6.6.4).
@@ -120,7 +125,11 @@ pub(super) fn amend(cdb: &[u8; 16], block_bytes: Option<u32>, data: &mut [u8]) {
 }
 
 /// Commands that take longer than any reading and writing: they move, erase, test or rewind a whole medium.
-pub(super) fn takes_long(cdb: &[u8; 16]) -> bool {
+pub(super) fn takes_long(cdb: &Cdb) -> bool {
+    // VERIFY(32), WRITE AND VERIFY(32), WRITE SAME(32).
+    if let [0x7f, _, _, _, _, _, _, _, 0, 0x0a | 0x0c | 0x0d, ..] = cdb {
+        return true;
+    }
     matches!(
         cdb[0],
         0x01 // REWIND, REZERO
@@ -227,7 +236,12 @@ mod tests {
             page[12..16].copy_from_slice(&optimal.to_be_bytes());
             page
         };
-        let cdb = [0x12, 1, 0xb0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let of = |bytes: &[u8]| {
+            let mut cdb = [0; 32];
+            cdb[..bytes.len()].copy_from_slice(bytes);
+            cdb
+        };
+        let cdb = of(&[0x12, 1, 0xb0, 0, 64]);
         for (said, shown) in
             [((0, 0), (32_768, 0)), ((100, 50), (100, 50)), ((32_769, 40_000), (32_768, 32_768))]
         {
@@ -238,7 +252,7 @@ mod tests {
         let mut short = [0, 0xb0, 0, 60, 0, 0, 0, 0, 0, 0];
         amend(&cdb, Some(512), &mut short);
         assert_eq!(short, [0, 0xb0, 0, 60, 0, 0, 0, 0, 0, 0]);
-        let limits = [0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let limits = of(&[0x05]);
         for (said, shown) in [
             ([9, 0x80, 0, 0, 0, 1], [9, 0x04, 0, 0, 0, 1]),
             ([9, 0, 0, 0, 0, 1], [9, 0x04, 0, 0, 0, 1]),

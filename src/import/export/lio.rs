@@ -48,6 +48,10 @@ fn storage(disk: &Disk, place: &Place, report: &mut Report) -> Option<(String, J
             report.cannot(place, format_args!("{name}: LIO has no CD-ROM drives"));
             return None;
         }
+        Backing::Passed { path } => {
+            report.cannot(place, format_args!("{name}: make {path} a pscsi object by hand"));
+            return None;
+        }
     };
     object.push("name", name);
     object.push("plugin", plugin);

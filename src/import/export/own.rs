@@ -115,6 +115,7 @@ fn disk(method: &str, params: &Json) -> Option<Disk> {
         "bdev_malloc_create" => Backing::Memory { bytes },
         "bdev_null_create" => Backing::Null { bytes },
         "bdev_aio_create" | "bdev_uring_create" => Backing::File { path, create_bytes: None },
+        "lunette_sg_create" => Backing::Passed { path },
         "lunette_cdrom_create" => Backing::CdRom { path: (!path.is_empty()).then_some(path) },
         _ => return None,
     };

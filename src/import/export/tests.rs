@@ -98,6 +98,20 @@ fn where_nobody_has_an_account_tgt_lets_nobody_in() {
 }
 
 #[test]
+fn devices_that_are_passed_through_stay_so_at_tgt() {
+    let text = r#"{"subsystems":[{"subsystem":"bdev","config":[
+        {"method":"lunette_sg_create","params":{"name":"tape","filename":"/dev/sg3","readonly":false,"timeout_s":60}}]},
+        {"subsystem":"iscsi","config":[
+        {"method":"iscsi_create_target_node","params":{"name":"iqn.2026-11.io.example:t","alias_name":"","queue_depth":64,
+         "pg_ig_maps":[],"luns":[{"bdev_name":"tape","lun_id":1}]}}]}]}"#;
+    let of = |to| export(to, &Source { name: "f".to_owned(), text: text.to_owned() }).unwrap();
+    let tgt = of(To::Tgt).text;
+    let lun = "    <backing-store /dev/sg3>\n        lun 1\n        bs-type sg\n        device-type pt\n";
+    assert!(tgt.contains(lun), "{tgt}");
+    assert!(of(To::Lio).report.to_string().contains("make /dev/sg3 a pscsi object by hand"));
+}
+
+#[test]
 fn what_is_no_file_of_calls_is_refused() {
     for text in ["", "[]", "{}", "{\"subsystems\":7}"] {
         let source = Source { name: "f".to_owned(), text: text.to_owned() };

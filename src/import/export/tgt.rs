@@ -61,6 +61,7 @@ fn write_lun(lun: &Lun, target: &str, disk: &Disk, place: &Place, report: &mut R
     let (path, kind) = match &disk.backing {
         Backing::File { path, .. } => (path.as_str(), ""),
         Backing::CdRom { path: Some(path) } => (path.as_str(), "        device-type cd\n"),
+        Backing::Passed { path } => (path.as_str(), "        bs-type sg\n        device-type pt\n"),
         Backing::Null { bytes: NULL_BYTES } => ("/dev/null", "        bs-type null\n"),
         _ => return report.cannot(place, format_args!("{target}: {}: tgt has no such disk", disk.name)),
     };

@@ -121,7 +121,14 @@ pub(super) fn add(
     if said.is_offline {
         return report.cannot(place, format_args!("LUN {number}: it is offline in tgt; it was left out"));
     }
-    if is_direct {
+    let is_passed = matches!(backing, Backing::Passed { .. });
+    if is_passed && says_more(&said) {
+        report.changed(
+            place,
+            format_args!("LUN {number}: who it is, its blocks and its cache are the device's own"),
+        );
+    }
+    if is_direct && !is_passed {
         report.changed(
             place,
             "direct-store: tgt-admin asks the disk for vendor, product, revision and serial number, which this command does \
@@ -135,17 +142,31 @@ pub(super) fn add(
         _ => Some("VIRTUAL-DISK"),
     };
     let mut disk = model.new_disk(backing, &["tgt", iqn, &lun_text]);
-    // A device's own may be another.
-    let is_disk = !matches!(disk.backing, Backing::CdRom { .. });
-    disk.block_bytes = said.block_bytes.or((is_disk && !is_direct).then_some(512));
     disk.is_read_only = said.is_read_only;
-    disk.is_write_through = said.is_write_through;
-    disk.is_removable = said.is_removable;
-    disk.identity = identity(said, numbers, kind, place, report);
+    if !is_passed {
+        // A device's own may be another.
+        let is_disk = !matches!(disk.backing, Backing::CdRom { .. });
+        disk.block_bytes = said.block_bytes.or((is_disk && !is_direct).then_some(512));
+        disk.is_write_through = said.is_write_through;
+        disk.is_removable = said.is_removable;
+        disk.identity = identity(said, numbers, kind, place, report);
+    }
     let name = disk.name.clone();
     let disk = model.add_disk(disk, place, report);
     target.luns.push(Lun { number: lun, disk, is_read_only: false });
-    report.maps(place, format_args!("LUN {number} is {} ({name})", node.value));
+    let how = if is_passed { ", passed through" } else { "" };
+    report.maps(place, format_args!("LUN {number} is {} ({name}){how}", node.value));
+}
+
+/// Whether something is said that a device which is passed through says itself.
+fn says_more(said: &Said) -> bool {
+    let Said { identity, scsi_id, scsi_sn, block_bytes, is_write_through, is_removable, .. } = said;
+    *identity != Identity::default()
+        || scsi_id.is_some()
+        || scsi_sn.is_some()
+        || block_bytes.is_some()
+        || *is_write_through
+        || *is_removable
 }
 
 /// What a store is made of.
@@ -166,10 +187,18 @@ fn backing(path: &str, said: &Said, place: &Place, report: &mut Report) -> Optio
             None
         }
         ("" | "disk", "" | "rdwr" | "aio") => Some(Backing::File { path, create_bytes: None }),
+        ("" | "disk" | "pt", "sg") | ("pt", "")
+            if path.starts_with('/') && !path.starts_with("/dev/bsg/") =>
+        {
+            Some(Backing::Passed { path })
+        }
         ("pt", _) | (_, "sg" | "bsg") => {
             report.cannot(
                 place,
-                format_args!("{path}: SCSI commands are passed through to it; the LUN was left out"),
+                format_args!(
+                    "{path}: SCSI commands are passed through to it: lunette_sg_create does that with the same device's /dev/sgN; the LUN was \
+                     left out"
+                ),
             );
             None
         }

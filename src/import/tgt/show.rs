@@ -207,10 +207,12 @@ fn node(ShownLun { place, number, fields }: ShownLun, report: &mut Report) -> Op
     if kind == "disk" {
         inside.push(option("block-size", block_size));
     }
-    report.changed(
-        &place,
-        "vendor, product, revision and write cache are not printed: as tgt has them by default",
-    );
+    if kind != "pt" {
+        report.changed(
+            &place,
+            "vendor, product, revision and write cache are not printed: as tgt has them by default",
+        );
+    }
     let value = if path == "None" { format!("NONE:{number}") } else { path.to_owned() };
     Some(Node { place: place.clone(), key: "backing-store".to_owned(), value, inside: Some(inside) })
 }

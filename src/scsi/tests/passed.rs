@@ -32,7 +32,24 @@ fn whatever_the_device_may_know_is_passed() {
     ] {
         assert_eq!(planned(bytes, &tape()), PASS, "{bytes:02x?}");
     }
-    assert_eq!(refused(&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 9], &disk()), Sense::INVALID_OPCODE, "32 bytes");
+    // Those that say their length themselves, up to 32 bytes.
+    let long = |additional: u8, action: u8| {
+        let mut long = [0; 32];
+        long[..11].copy_from_slice(&[0x7f, 0, 0, 0, 0, 0, 0, additional, 0, action, 0]);
+        long[31] = 9;
+        long
+    };
+    assert_eq!(planned(&long(0x18, 9), &disk()), Plan::Pass { cut_bytes: Some(9 * 512) });
+    assert_eq!(planned(&long(0x18, 11), &disk()), Plan::Pass { cut_bytes: Some(9 * 512) });
+    for (additional, action) in [(0x04, 9), (0x14, 11), (0x18, 10), (0x18, 0x88)] {
+        assert_eq!(planned(&long(additional, action), &disk()), PASS, "{additional:02x} {action:02x}");
+    }
+    for additional in [0, 3, 0x16, 0x19, 0x1c, 0xf4, 0xff] {
+        assert_eq!(refused(&long(additional, 9), &disk()), Sense::invalid_byte(7), "{additional:02x}");
+    }
+    let mut protected = long(0x18, 9);
+    protected[10] = 0x20;
+    assert_eq!(planned(&protected, &disk()), PASS, "blocks do not come alone");
     assert_eq!(planned(&[0x28, 0, 0, 0, 0, 0, 0, 0, 9, 0], &disk()), Plan::Pass { cut_bytes: Some(9 * 512) });
     assert_eq!(planned(&[0x08, 0, 0, 0, 0, 0], &disk()), Plan::Pass { cut_bytes: Some(256 * 512) });
     assert_eq!(planned(&[0x88, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], &disk()), PASS);
@@ -80,6 +97,13 @@ fn what_may_change_something_is_kept_from_who_may_only_read() {
     let read_only = UnitView { read_only: true, ..tape() };
     for bytes in [&[0x0a][..], &[0x01], &[0x19], &[0x15], &[0xa5], &[0xc1], &[0x3b], &[0x1b, 0, 0, 0, 2]] {
         assert_eq!(refused(bytes, &read_only), Sense::WRITE_PROTECTED, "{bytes:02x?}");
+    }
+    let long = |action: u8| [&[0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action][..], &[0; 22]].concat();
+    for action in [0x0b, 0x0c, 0x0d, 0x0e, 0x88] {
+        assert_eq!(refused(&long(action), &read_only), Sense::WRITE_PROTECTED, "{action:02x}");
+    }
+    for action in [0x09, 0x0a] {
+        assert!(matches!(planned(&long(action), &read_only), Plan::Pass { .. }), "{action:02x}");
     }
     for bytes in [&[0x00][..], &[0x03], &[0x08], &[0x12], &[0x1a], &[0x25], &[0x28], &[0x4d], &[0x5a]] {
         assert!(matches!(planned(bytes, &read_only), Plan::Pass { .. }), "{bytes:02x?}");

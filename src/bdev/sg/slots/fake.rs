@@ -5,8 +5,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 
 use super::{FROM_DEVICE, HEADER_BYTES, Header, TO_DEVICE};
 use crate::bdev::pass::SENSE_BYTES_MAX;
@@ -36,14 +37,20 @@ pub(in crate::bdev::sg) enum Reply {
     Later,
     /// It goes well, and the device is pulled out then.
     Last,
-    /// The device is pulled out.
+    /// The device is pulled out, and what it has is never answered.
     Gone,
+    /// The device is pulled out: no more commands are taken, which is told. Once `until` says so, those before that were not answered yet go well, and
+    /// this one is told to have reached nobody.
+    Leaving { is_gone: Sender<()>, until: Receiver<()> },
 }
 
 impl Reply {
     pub(in crate::bdev::sg) const GOOD: Reply =
         Reply::Ended { status: 0, host: 0, sense: Vec::new(), residual: 0 };
 }
+
+/// DID_NO_CONNECT.
+const NO_CONNECT: u16 = 1;
 
 type Device = dyn Fn(Command<'_>) -> Reply + Send + Sync;
 
@@ -82,14 +89,15 @@ impl Door for Behind {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;
         let device = Arc::clone(&self.0);
-        std::thread::spawn(move || serve(&theirs, &*device));
+        // Named, as else it would have the name of the device's own thread.
+        std::thread::Builder::new().name("played".to_owned()).spawn(move || serve(&theirs, &*device))?;
         Ok(ours)
     }
 }
 
 /// Until the file is closed or the device gone.
 fn serve(file: &OwnedFd, device: &Device) {
-    let mut later = None;
+    let mut later = Vec::new();
     loop {
         let mut bytes = [0_u8; HEADER_BYTES];
         if rustix::io::read(file, &mut bytes) != Ok(HEADER_BYTES) {
@@ -111,7 +119,16 @@ fn serve(file: &OwnedFd, device: &Device) {
         match device(Command { cdb, is_out, data, timeout_ms: header.timeout }) {
             Reply::Gone => return,
             Reply::Last => return answer(file, header),
-            Reply::Later => later = Some(header),
+            Reply::Later => later.push(header),
+            Reply::Leaving { is_gone, until } => {
+                shutdown(file, Shutdown::Read).unwrap();
+                is_gone.send(()).unwrap();
+                // Or the test is over.
+                let _ = until.recv();
+                later.into_iter().for_each(|header| answer(file, header));
+                header.host_status = NO_CONNECT;
+                return answer(file, header);
+            }
             Reply::Ended { status, host, sense, residual } => {
                 // SAFETY: as above.
                 let place = unsafe { std::slice::from_raw_parts_mut(header.sbp, SENSE_BYTES_MAX) };
@@ -121,9 +138,7 @@ fn serve(file: &OwnedFd, device: &Device) {
                 header.sb_len_wr = u8::try_from(sense.len()).unwrap();
                 header.resid = i32::try_from(residual).unwrap();
                 answer(file, header);
-                if let Some(header) = later.take() {
-                    answer(file, header);
-                }
+                later.drain(..).for_each(|header| answer(file, header));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{DISK, NAA, Rig, SOON, bytes_of, cdb, disk, recipe};
 use crate::bdev::pass::{Flow, Passes};
 use crate::bdev::sg::slots::fake::{Command, Fake, Reply};
-use crate::bdev::sg::{OpenError, OpensFirst, SgDisk, told};
+use crate::bdev::sg::{OpenError, OpensFirst, Recipe, SgDisk, told};
 use crate::bdev::{Bdev, ChannelState, IoError};
 use crate::time::Tick;
 
@@ -168,4 +168,53 @@ fn a_device_that_comes_back_is_served_again() {
         std::thread::yield_now();
     }
     assert_eq!(rig.run(cdb(&[0x12, 0, 0, 0, 36]), Flow::In, Some(rig.buf(36))).2.as_deref(), Some(&DISK[..]));
+}
+
+/// Threads of this process that have such a name.
+fn threads(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|of| of.trim() == name).count()
+}
+
+#[test]
+fn one_thread_looks_for_a_device_however_often_it_is_lost() {
+    let fake = Fake::new(1 << 18, |mut command| match command.cdb {
+        [0, 0, 0, 0, 0, 1] => Reply::Gone,
+        _ => disk(&mut command).unwrap_or(Reply::GOOD),
+    });
+    let sg = SgDisk::behind(Recipe { name: "often".to_owned(), ..recipe(None) }, fake);
+    assert_eq!(threads("sg-often"), 0);
+    sg.find().unwrap();
+    // Another reactor's, which hears of nothing.
+    let mut other = Rig::new(&sg);
+    let mut rig = Rig::new(&sg);
+    let soon = || Instant::now() + SOON;
+    for _ in 0..4 {
+        rig.submit(1, cdb(&[0, 0, 0, 0, 0, 1]), Flow::None, None);
+        assert_eq!(rig.ended().result, Err(IoError::Gone));
+        let until = soon();
+        while rig.channel.state() != ChannelState::Ready {
+            assert!(Instant::now() < until, "it is found again");
+            rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
+            std::thread::yield_now();
+        }
+        assert_eq!(rig.run(cdb(&[0]), Flow::None, None).0.status, 0);
+        assert_eq!(threads("sg-often"), 1);
+    }
+    // It does not try the file of a device that is known to be gone.
+    let until = soon();
+    other.channel.poll(&mut other.out, 64, Tick::ZERO);
+    while other.channel.state() != ChannelState::Ready {
+        assert!(Instant::now() < until, "it goes on too");
+        other.channel.poll(&mut other.out, 64, Tick::ZERO);
+        std::thread::yield_now();
+    }
+    assert_eq!(other.run(cdb(&[0]), Flow::None, None).0.status, 0);
+    drop((sg, rig, other));
+    let until = soon();
+    while threads("sg-often") > 0 {
+        assert!(Instant::now() < until, "it ends with its device");
+        std::thread::yield_now();
+    }
 }
