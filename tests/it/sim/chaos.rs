@@ -61,7 +61,7 @@ pub(super) fn sanitizes(seed: u64) -> bool {
 
 /// Whether initiators agree to FastAbort; some of them.
 fn aborts_fast(seed: u64, client: usize) -> bool {
-    seed % 5 == 3 && client % 2 == 0
+    seed % 5 == 3 && client.is_multiple_of(2)
 }
 
 /// Whether units and initiators have limits.
