@@ -224,6 +224,7 @@ fn params(case: Case) -> Params {
         protocol_level: 1,
         connections_max: 1,
         error_recovery_level: 0,
+        fast_abort: false,
         time2wait: 2,
         time2retain: 0,
     }
