@@ -218,11 +218,27 @@ fn access_states_of_scsts() {
     }
 }
 
+#[test]
+fn accounts_of_spdks_that_are_in_a_file_are_named_as_left_out() {
+    let text = |file: &str| {
+        format!(
+            r#"{{"subsystems":[{{"subsystem":"iscsi","config":[{{"method":"iscsi_set_options",
+                "params":{{"auth_file":{file},"max_sessions":7}}}}]}}]}}"#
+        )
+    };
+    let (options, lines) = changes(Format::Spdk, &text("\"/etc/spdk/auth.conf\""), "iscsi_set_options");
+    assert_eq!(options, [r#"{"max_sessions":7}"#]);
+    assert!(lines.len() == 1 && lines[0].contains("auth_file /etc/spdk/auth.conf"), "{lines:?}");
+    assert!(changes(Format::Spdk, &text("null"), "iscsi_set_options").1.is_empty());
+}
+
 /// tgt's source has no such parameter; what it prints has, where an initiator has set it in the control mode page.
 #[test]
 fn what_is_write_protected_by_software_in_tgt_can_be_read_only() {
     let config = |swp: &str| {
-        format!("<target iqn.2026-11.io.example:t>\n<backing-store /srv/a>\nparams {swp}\n</backing-store>\n</target>\n")
+        format!(
+            "<target iqn.2026-11.io.example:t>\n<backing-store /srv/a>\nparams {swp}\n</backing-store>\n</target>\n"
+        )
     };
     let shown = |swp: &str| {
         format!(
