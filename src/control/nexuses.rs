@@ -147,7 +147,13 @@ mod tests {
             target: target.to_owned(),
             portal_group,
         };
-        for nexus in [of("a", 2, "t", 1), of("a", 1, "t", 1), of("a", 1, "t", 2), of("ab", 3, "t", 1), of("a", 4, "u", 1)] {
+        for nexus in [
+            of("a", 2, "t", 1),
+            of("a", 1, "t", 1),
+            of("a", 1, "t", 2),
+            of("ab", 3, "t", 1),
+            of("a", 4, "u", 1),
+        ] {
             nexuses.know(&nexus);
         }
         assert_eq!(nexuses.isids_of("a", "t"), [[1; 6], [2; 6]]);

@@ -43,12 +43,7 @@ impl Stores {
     }
 
     /// The access state of a storage object by a target port group, where it is not the usual.
-    pub(super) fn state(
-        &self,
-        path: &str,
-        group: &str,
-        report: &mut Report,
-    ) -> Option<(&'static str, bool)> {
+    pub(super) fn state(&self, path: &str, group: &str, report: &mut Report) -> Option<(&'static str, bool)> {
         let store = self.0.iter().find(|store| store.path == path)?;
         let group = list(&store.object, "alua_tpgs").find(|known| string(known, "name") == Some(group))?;
         let state = match number(group, "alua_access_state").unwrap_or(0) {

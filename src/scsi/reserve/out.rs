@@ -88,9 +88,8 @@ impl State {
     fn check_named(&self, from: &Nexus, key: u64, how: &Registering, named: &[Nexus]) -> Result<(), Refusal> {
         let is_registered = |nexus: &Nexus| self.key(nexus.id).is_some();
         // A name of which no port is known registers nobody: GOOD would say that it did.
-        let is_known = |name: &Arc<str>| {
-            std::iter::once(from).chain(named).any(|nexus| nexus.initiator.name == *name)
-        };
+        let is_known =
+            |name: &Arc<str>| std::iter::once(from).chain(named).any(|nexus| nexus.initiator.name == *name);
         if !how.names.iter().all(is_known) {
             return Err(Refusal::Check(Sense::invalid_parameter(28)));
         }
