@@ -116,6 +116,11 @@ def logical(lines):
     return whole
 
 
+def tells_a_secret(command):
+    """Whether a secret is an argument of a command here: what its standard input or a file tells, nobody else reads."""
+    return bool(re.search(r'\\?"m?secret\\?"\s*:', command)) and not re.search(r"\|\s*(?:rpc|lunette rpc)\b[^|]*\s-\s*$", command)
+
+
 def script(text):
     """What of a chapter runs, and how many blocks that is. Fails where a block says nothing of itself."""
     parts, count = [], 0
@@ -124,6 +129,8 @@ def script(text):
             continue
         mark = MARK.match(comments[-1]) if comments else None
         expect(mark, f"line {number}: commands without a word on whether they run")
+        for line in logical(lines):
+            expect(not tells_a_secret(line), f"line {number}: a secret as an argument: everybody on the machine reads those")
         if comments[-1].startswith("<!-- not run"):
             continue
         first = [found[1] for found in map(BEFORE.match, comments) if found]
@@ -233,6 +240,11 @@ def self_test():
     refused("<!-- run -->\n\n```sh\ntrue\n```\n")
     expect(script("<!-- before: x; y -->\n<!-- run -->\n```sh\nz\n```\n") == ("echo '-- line 3'\nx; y\nz\n", 1), "before")
     expect(script("<!-- run without /dev: none -->\n```sh\na '{\n/dev}'\nb \\\n  c\n```\n") == ("echo '-- line 2'\nb \\\n  c\n", 1), "lines")
+    for told in ('rpc x \'{"secret":"a"}\'', 'rpc x "{\\"msecret\\": \\"$(lunette chap-secret)\\"}"'):
+        refused(f"<!-- run -->\n```sh\n{told}\n```\n")
+        refused(f"<!-- not run: why -->\n```sh\n{told}\n```\n")
+    for quiet in ('rpc x \'{"lunette_secret_file":"/a"}\'', 'printf \'{"secret":"%s"}\' "$s" | rpc x -'):
+        script(f"<!-- run -->\n```sh\n{quiet}\n```\n")
     expect(script("```xml\n<a/>\n```\n") == ("", 0), "what is no command")
     expect(slug("SCSI devices, passed through") == "scsi-devices-passed-through", "anchors")
     page = "# A b\n[x](#a-b) [y](#c) [z](http://example.org) `[v](w)`\n```\n[in](block)\n```\n"

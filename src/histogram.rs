@@ -65,6 +65,31 @@ fn bucket(value: u64) -> usize {
     ((range as usize) << GRANULARITY) + usize::try_from(index).unwrap_or(0)
 }
 
+/// The least value that a bucket stands for.
+fn start(bucket: usize) -> u64 {
+    let range = bucket >> GRANULARITY;
+    let index = (bucket & ((1 << GRANULARITY) - 1)) as u64;
+    match range {
+        0 => index,
+        _ => (1 << (range + GRANULARITY as usize - 1)) + (index << (range - 1)),
+    }
+}
+
+/// How many values are in the buckets that begin at each of these, which ascend, or below it; at last how many there are.
+pub fn up_to(sums: &[u64], borders: &[u64]) -> Vec<u64> {
+    let mut counts = Vec::with_capacity(borders.len() + 1);
+    let mut so_far = 0u64;
+    let mut buckets = sums.iter().enumerate().peekable();
+    for &border in borders {
+        while let Some((_, count)) = buckets.next_if(|(bucket, _)| start(*bucket) <= border) {
+            so_far = so_far.wrapping_add(*count);
+        }
+        counts.push(so_far);
+    }
+    counts.push(buckets.fold(so_far, |sum, (_, count)| sum.wrapping_add(*count)));
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +114,26 @@ mod tests {
         ] {
             assert_eq!(bucket(value), expected, "{value}");
         }
+    }
+
+    #[test]
+    fn each_bucket_begins_where_the_one_before_it_ends() {
+        for index in 0..BUCKETS {
+            assert_eq!(bucket(start(index)), index);
+            assert!(index == 0 || bucket(start(index) - 1) == index - 1, "{index}");
+        }
+    }
+
+    /// The numbers of SPDK's: 1000 to 1003 are one bucket, 9984 to 10047 and 29952 to 30079 too.
+    #[test]
+    fn values_up_to_a_border_are_those_of_its_bucket_and_below() {
+        let histogram = Histogram::new(1);
+        for value in (0..1 << 16).chain(1000..10000) {
+            histogram.count(ReactorId(0), value, 1);
+        }
+        let counts = up_to(&histogram.sums(), &[1000, 10000, 10011, 30000]);
+        assert_eq!(counts, [1008, 19048, 19048, 39080, 74536]);
+        assert_eq!(up_to(&histogram.sums(), &[0, u64::MAX]), [1, 74536, 74536]);
     }
 
     #[test]

@@ -134,8 +134,6 @@ struct Times {
 pub struct Counted {
     inner: Arc<dyn Bdev>,
     cells: Box<[OnceLock<Arc<Cell>>]>,
-    /// What is not told any more.
-    forgotten: [AtomicU64; SUMS],
     /// How often the longest and shortest were forgotten: each reactor begins anew when it sees that.
     epoch: Arc<AtomicU64>,
     times: Arc<Times>,
@@ -156,9 +154,35 @@ struct Counters {
     ended: Count,
     /// How long those of each kind took.
     times: [meter::Times; KINDS],
+    /// What is not told any more. Control's.
+    forgotten: [AtomicU64; SUMS],
 }
 
 impl Counters {
+    /// What there was, whatever was forgotten since.
+    fn sums(&self) -> [u64; SUMS] {
+        let mut sums = self.sums.each_ref().map(|sum| sum.load(Ordering::Relaxed));
+        for (sum, given) in sums.iter_mut().step_by(3).zip(&self.given[..KINDS]) {
+            *sum += given.get();
+        }
+        sums
+    }
+
+    /// What there was since it was forgotten.
+    fn since(&self) -> [u64; SUMS] {
+        let mut sums = self.sums();
+        for (sum, forgotten) in sums.iter_mut().zip(&self.forgotten) {
+            *sum = sum.saturating_sub(forgotten.load(Ordering::Relaxed));
+        }
+        sums
+    }
+
+    fn forget(&self) {
+        for (forgotten, sum) in self.forgotten.iter().zip(self.sums()) {
+            forgotten.store(sum, Ordering::Relaxed);
+        }
+    }
+
     fn figures(&self) -> Figures {
         let sum = |index: usize| self.sums[index].load(Ordering::Relaxed);
         // Before the others: no more can have ended than were given.
@@ -184,26 +208,34 @@ impl Counted {
     /// Counts what is asked of `inner` from now on.
     pub fn new(inner: Arc<dyn Bdev>) -> Counted {
         let cells = (0..REACTORS_MAX).map(|_| OnceLock::new()).collect();
-        Counted { inner, cells, forgotten: Default::default(), epoch: Arc::default(), times: Arc::default() }
+        Counted { inner, cells, epoch: Arc::default(), times: Arc::default() }
     }
 
-    fn sums(&self) -> [u64; SUMS] {
+    fn open_cells(&self) -> impl Iterator<Item = (ReactorId, &Arc<Cell>)> {
+        let cells = (0u16..).zip(&self.cells);
+        cells.filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?)))
+    }
+
+    /// What these reactors have asked for.
+    fn counts_of<'a>(&self, cells: impl Iterator<Item = &'a Arc<Cell>> + Clone) -> Counts {
         let mut sums = [0; SUMS];
-        for cell in self.cells.iter().filter_map(OnceLock::get) {
-            for (sum, count) in sums.iter_mut().zip(&cell.sums) {
-                *sum += count.load(Ordering::Relaxed);
-            }
-            for (sum, given) in sums.iter_mut().step_by(3).zip(&cell.given[..KINDS]) {
-                *sum += given.get();
+        for cell in cells.clone() {
+            for (sum, count) in sums.iter_mut().zip(cell.since()) {
+                *sum += count;
             }
         }
-        sums
+        let kind = |kind: usize| {
+            let (max_ns, min_ns) = self.extremes(kind, cells.clone());
+            let at = 3 * kind;
+            Tally { ios: sums[at], bytes: sums[at + 1], total_ns: sums[at + 2], max_ns, min_ns }
+        };
+        let (flushes, errors) = (sums[FLUSHES], sums[ERRORS]);
+        Counts { reads: kind(0), writes: kind(1), unmaps: kind(2), flushes, errors }
     }
 
-    /// The longest and the shortest of a kind, of all reactors.
-    fn extremes(&self, kind: usize) -> (u64, u64) {
+    /// The longest and the shortest of a kind, of these reactors.
+    fn extremes<'a>(&self, kind: usize, cells: impl Iterator<Item = &'a Arc<Cell>>) -> (u64, u64) {
         let epoch = self.epoch.load(Ordering::Relaxed);
-        let cells = self.cells.iter().filter_map(OnceLock::get);
         let fresh = cells.filter(|cell| cell.epoch.load(Ordering::Relaxed) == epoch);
         let of_each = fresh.map(|cell| cell.extremes[kind].each_ref().map(|ns| ns.load(Ordering::Relaxed)));
         // Where none has ended there is nothing.
@@ -251,29 +283,21 @@ impl Bdev for Counted {
     }
 
     fn counts(&self) -> Option<Counts> {
-        let mut sums = self.sums();
-        for (sum, forgotten) in sums.iter_mut().zip(&self.forgotten) {
-            *sum = sum.saturating_sub(forgotten.load(Ordering::Relaxed));
-        }
-        let kind = |kind: usize| {
-            let (max_ns, min_ns) = self.extremes(kind);
-            let at = 3 * kind;
-            Tally { ios: sums[at], bytes: sums[at + 1], total_ns: sums[at + 2], max_ns, min_ns }
-        };
-        let (flushes, errors) = (sums[FLUSHES], sums[ERRORS]);
-        Some(Counts { reads: kind(0), writes: kind(1), unmaps: kind(2), flushes, errors })
+        Some(self.counts_of(self.cells.iter().filter_map(OnceLock::get)))
+    }
+
+    fn counts_by_reactor(&self) -> Vec<(ReactorId, Counts)> {
+        let counts = self.open_cells().map(|(id, cell)| (id, self.counts_of(std::iter::once(cell))));
+        counts.collect()
     }
 
     fn figures(&self) -> Vec<(ReactorId, Figures)> {
-        let cells = (0u16..).zip(&self.cells);
-        cells.filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?.figures()))).collect()
+        self.open_cells().map(|(id, cell)| (id, cell.figures())).collect()
     }
 
     fn open_channels(&self) -> Vec<(ReactorId, usize)> {
-        let cells =
-            (0u16..).zip(&self.cells).filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?)));
         // Each channel has a share in its cell, and so has this.
-        let counts = cells.map(|(reactor, cell)| (reactor, Arc::strong_count(cell) - 1));
+        let counts = self.open_cells().map(|(reactor, cell)| (reactor, Arc::strong_count(cell) - 1));
         counts.filter(|&(_, count)| count > 0).collect()
     }
 
@@ -298,9 +322,7 @@ impl Bdev for Counted {
     }
 
     fn forget_counts(&self) {
-        for (forgotten, sum) in self.forgotten.iter().zip(self.sums()) {
-            forgotten.store(sum, Ordering::Relaxed);
-        }
+        self.open_cells().for_each(|(_, cell)| cell.forget());
         self.forget_extremes();
     }
 

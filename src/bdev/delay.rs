@@ -4,6 +4,7 @@
 //! no particular order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queue::{IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
@@ -23,17 +24,55 @@ pub struct Delays {
     pub flush_ns: u64,
 }
 
+/// Delays that can be changed while IOs go on: each IO takes as long as was said when it was submitted.
+#[derive(Debug)]
+pub struct Pace {
+    read_ns: AtomicU64,
+    write_ns: AtomicU64,
+    flush_ns: AtomicU64,
+}
+
+impl Pace {
+    fn new(delays: Delays) -> Pace {
+        let Delays { read_ns, write_ns, flush_ns } = delays;
+        Pace { read_ns: read_ns.into(), write_ns: write_ns.into(), flush_ns: flush_ns.into() }
+    }
+
+    /// From the next IO on.
+    pub fn set(&self, delays: Delays) {
+        self.read_ns.store(delays.read_ns, Ordering::Relaxed);
+        self.write_ns.store(delays.write_ns, Ordering::Relaxed);
+        self.flush_ns.store(delays.flush_ns, Ordering::Relaxed);
+    }
+
+    fn of(&self, op: Op) -> u64 {
+        let ns = match op {
+            Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => {
+                &self.read_ns
+            }
+            Op::Flush => &self.flush_ns,
+            _ => &self.write_ns,
+        };
+        ns.load(Ordering::Relaxed)
+    }
+}
+
 /// A slower device.
 #[derive(Debug)]
 pub struct Delay {
     inner: Arc<dyn Bdev>,
-    delays: Delays,
+    pace: Arc<Pace>,
 }
 
 impl Delay {
     /// Slows `inner` down.
     pub fn new(inner: Arc<dyn Bdev>, delays: Delays) -> Delay {
-        Delay { inner, delays }
+        Delay { inner, pace: Arc::new(Pace::new(delays)) }
+    }
+
+    /// By which it can be changed later.
+    pub fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 }
 
@@ -61,7 +100,7 @@ impl Bdev for Delay {
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(DelayChannel {
             inner: self.inner.open(reactor),
-            delays: self.delays,
+            pace: Arc::clone(&self.pace),
             slots: Slab::new(IN_FLIGHT_MAX),
             news: Vec::with_capacity(IN_FLIGHT_MAX as usize),
             last: Tick::ZERO,
@@ -82,7 +121,7 @@ struct Late {
 #[derive(Debug)]
 struct DelayChannel {
     inner: Box<dyn Channel>,
-    delays: Delays,
+    pace: Arc<Pace>,
     slots: Slab<Late>,
     /// Empty between calls.
     news: Vec<Done>,
@@ -114,13 +153,7 @@ impl Channel for DelayChannel {
 
     fn submit(&mut self, mut io: Io, now: Tick) -> Result<(), Refused> {
         self.last = now;
-        let delay_ns = match io.op {
-            Op::Read { .. } | Op::ReadProtected { .. } | Op::Verify { .. } | Op::Compare { .. } => {
-                self.delays.read_ns
-            }
-            Op::Flush => self.delays.flush_ns,
-            _ => self.delays.write_ns,
-        };
+        let delay_ns = self.pace.of(io.op);
         let tag = io.tag;
         let Ok(slot) = self.slots.insert(Late { tag, due: now.after_ns(delay_ns), done: None }) else {
             return Err(Refused::Full(io));
@@ -254,6 +287,21 @@ mod tests {
         assert_eq!(tags(&mut *channel, 1139), Vec::<u32>::new());
         assert_eq!(tags(&mut *channel, 1200), [2, 3]);
         assert_eq!((channel.wake(), channel.in_flight()), (Wake::Idle, 0));
+    }
+
+    #[test]
+    fn a_change_is_for_the_ios_that_come_after_it() {
+        let disk = Delay::new(Arc::new(Null::new("Null0".to_owned(), 8, 512, [0; 16])), DELAYS);
+        let mut channel = disk.open(ReactorId(0));
+        let flush = |channel: &mut dyn Channel, index| {
+            channel.submit(Io { tag: key(index), op: Op::Flush, data: None }, Tick::ZERO).unwrap();
+        };
+        flush(channel.as_mut(), 1);
+        disk.pace().set(Delays { flush_ns: 10, ..DELAYS });
+        flush(channel.as_mut(), 2);
+        assert_eq!(tags(channel.as_mut(), 10), [2]);
+        assert_eq!(tags(channel.as_mut(), 49), [] as [u32; 0]);
+        assert_eq!(tags(channel.as_mut(), 50), [1]);
     }
 
     #[test]

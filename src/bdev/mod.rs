@@ -165,6 +165,10 @@ pub trait Bdev: Send + Sync + Debug {
     fn counts(&self) -> Option<count::Counts> {
         None
     }
+    /// The same by reactor, of those that ever asked for something; nothing where nobody counts.
+    fn counts_by_reactor(&self) -> Vec<(ReactorId, count::Counts)> {
+        Vec::new()
+    }
     /// What each reactor has asked of it, of those that ever did; nothing where nobody counts.
     fn figures(&self) -> Vec<(ReactorId, count::Figures)> {
         Vec::new()

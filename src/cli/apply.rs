@@ -33,10 +33,14 @@ pub struct Apply {
 }
 
 /// Applies it.
+#[expect(clippy::print_stderr, reason = "a warning is the command's own voice")]
 pub(super) fn apply(args: &Apply) -> Result<(), Failed> {
     let path = std::path::absolute(&args.file).map_err(Failed::failure)?;
     // With its place, before anybody is asked.
-    Plan::read(&path).map_err(Failed::failure)?;
+    let plan = Plan::read(&path).map_err(Failed::failure)?;
+    if let Some(exposure) = plan.exposure(&path) {
+        eprintln!("warning: {exposure}");
+    }
     let params = object! { "filename": path.display().to_string(), "dry_run": args.dry_run };
     let result = rpc::call(&args.socket.path()?, "lunette_apply_config", &params)?;
     let Json::Array(calls) = &result else {

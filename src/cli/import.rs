@@ -1,9 +1,11 @@
 //! `lunette import`: another target's configuration as lunette's on standard output, what that means on standard error.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use rustix::fs::FileType;
 
 use super::args::address;
 use super::progress::Progress;
@@ -75,6 +77,12 @@ pub struct Import {
     pub json: bool,
 }
 
+/// Whether this is a file that others can read.
+fn is_open_file(file: impl AsFd) -> bool {
+    let stat = rustix::fs::fstat(file);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file() && stat.st_mode & 0o077 != 0)
+}
+
 /// Reads, reports, prints.
 #[expect(clippy::print_stderr, reason = "the report is the command's own voice")]
 pub(super) fn import(args: &Import) -> Result<(), Failed> {
@@ -96,8 +104,14 @@ pub(super) fn import(args: &Import) -> Result<(), Failed> {
     config.write_pretty(&mut text);
     text.push('\n');
     // What is printed can be loaded, as far as that shows without its disks.
-    Plan::parse(&text).map_err(|error| Failed::failure(format!("this is a fault of lunette's: {error}")))?;
+    let plan = Plan::parse(&text);
+    let plan = plan.map_err(|error| Failed::failure(format!("this is a fault of lunette's: {error}")))?;
     eprint!("{}", if args.json { pretty(&report.json()) } else { format!("{report}\n") });
+    if plan.has_secrets() && is_open_file(std::io::stdout()) {
+        eprintln!(
+            "warning: others can read the file that this goes to, and the secrets in it: chmod 600, or umask 077 before"
+        );
+    }
     let left_out = report.count(Fate::Cannot);
     if args.strict && left_out > 0 {
         return Err(Failed::failure(format!(

@@ -61,6 +61,10 @@ impl Management {
             _ => None,
         };
         let plan = args.config.as_deref().map(Plan::read).transpose().map_err(Failed::failure)?;
+        let exposure = args.config.as_deref().zip(plan.as_ref()).and_then(|(path, plan)| plan.exposure(path));
+        if let Some(exposure) = exposure {
+            tracing::warn!("--config: {exposure}");
+        }
         let record_dir = args.record_dir.as_deref().map(std::path::absolute).transpose();
         let record_dir = record_dir.map_err(Failed::failure)?;
         Ok(Some(Management { plan, config_file, keeps, sockets, waits: args.wait_for_rpc, record_dir }))

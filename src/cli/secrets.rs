@@ -171,6 +171,15 @@ mod tests {
         }
     }
 
+    /// RFC 7143 §9.2.1: from random bytes, and nothing else.
+    #[test]
+    fn made_ones_are_random() {
+        let made = [(); 4].map(|()| random(false).map_err(|error| format!("{error:?}")).unwrap());
+        for (index, secret) in made.iter().enumerate() {
+            assert!(!made[..index].contains(secret), "{secret} twice");
+        }
+    }
+
     #[test]
     fn others_must_not_read_it() {
         let error = read(&Temporary::new("open", b"123456789012", 0o604), false).unwrap_err();

@@ -61,6 +61,15 @@ impl Nexuses {
         id
     }
 
+    /// The ISIDs by which this initiator is known to a target.
+    pub fn isids_of(&self, initiator: &str, target: &str) -> Vec<[u8; 6]> {
+        let is_its = |nexus: &&Nexus| nexus.target == target && nexus.initiator == initiator;
+        let mut isids: Vec<_> = self.by_name.keys().filter(is_its).map(|nexus| nexus.isid).collect();
+        isids.sort_unstable();
+        isids.dedup();
+        isids
+    }
+
     /// A session of it begins.
     pub fn arrive(&mut self, nexus: &Nexus) -> Arrival {
         let id = self.know(nexus);
@@ -127,6 +136,28 @@ mod tests {
         assert_eq!(nexuses.find(&nexus(1)), None);
         assert!(!nexuses.arrive(&nexus(1)).has_come, "it was forgotten");
         assert!(nexuses.arrive(&nexus(0)).has_come);
+    }
+
+    #[test]
+    fn ports_are_found_by_their_initiators_name() {
+        let mut nexuses = Nexuses::default();
+        let of = |initiator: &str, isid: u8, target: &str, portal_group| Nexus {
+            initiator: initiator.to_owned(),
+            isid: [isid; 6],
+            target: target.to_owned(),
+            portal_group,
+        };
+        for nexus in [
+            of("a", 2, "t", 1),
+            of("a", 1, "t", 1),
+            of("a", 1, "t", 2),
+            of("ab", 3, "t", 1),
+            of("a", 4, "u", 1),
+        ] {
+            nexuses.know(&nexus);
+        }
+        assert_eq!(nexuses.isids_of("a", "t"), [[1; 6], [2; 6]]);
+        assert!(nexuses.isids_of("b", "t").is_empty());
     }
 
     #[test]

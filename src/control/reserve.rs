@@ -210,8 +210,14 @@ impl<N: Net> Control<N> {
         let is_meant = |tag: u16| how.all_ports || tag == portal_group;
         let ports = known.ports.iter().filter(|view| is_meant(view.portal_group));
         let ports: Vec<(u16, u16)> = ports.map(|view| (view.portal_group, view.relative_port)).collect();
+        // SPC-5 §7.6.4.6: a name alone is every port that is known of it.
+        let ports_of = |name: &Arc<str>| {
+            let isids = self.sessions.isids_of(name, &target);
+            isids.into_iter().map(|isid| InitiatorPort { name: Arc::clone(name), isid }).collect::<Vec<_>>()
+        };
+        let by_name: Vec<InitiatorPort> = how.names.iter().flat_map(ports_of).collect();
         let mut named: Vec<Nexus> = Vec::new();
-        for initiator in std::iter::once(&from.initiator).chain(&how.initiators) {
+        for initiator in std::iter::once(&from.initiator).chain(&how.initiators).chain(&by_name) {
             for &(portal_group, target_port) in &ports {
                 let nexus = sessions::Nexus {
                     initiator: initiator.name.to_string(),

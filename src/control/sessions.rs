@@ -339,6 +339,11 @@ impl Sessions {
         self.nexuses.know(nexus)
     }
 
+    /// The ISIDs by which an initiator is known to a target.
+    pub fn isids_of(&self, initiator: &str, target: &str) -> Vec<[u8; 6]> {
+        self.nexuses.isids_of(initiator, target)
+    }
+
     /// Whether the session is served by its reactor and is to be.
     pub fn is_live(&self, id: SessionId) -> bool {
         matches!(self.state(id), Some(State::Live { .. }))

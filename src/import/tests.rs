@@ -185,6 +185,117 @@ fn tgts_passed_through_devices_are_passed_through() {
     );
 }
 
+/// What is imported of a text, and the lines of its report that do not say that all is as it was.
+fn changes(format: Format, text: &str, method: &str) -> (Vec<String>, Vec<String>) {
+    let source = [Source { name: "f".to_owned(), text: text.to_owned() }];
+    let imported = import(format, &source, &Folder::default(), &[]).unwrap();
+    let lines = imported.report.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
+    let is_change = |line: &&String| line.contains(": changed: ") || line.contains(": cannot: ");
+    (calls(format, text, method), lines.iter().filter(is_change).cloned().collect())
+}
+
+/// What is offline is not served, and what is not known is said.
+#[test]
+fn access_states_of_lios() {
+    let text = |state: &str| {
+        format!(
+            r#"{{"fabric_modules":[],"storage_objects":[{{"plugin":"fileio","name":"d","dev":"/srv/d",
+                "wwn":"f9c4e3b1-1a2b-4c3d-8e9f-0123456789ab","alua_tpgs":[{{"name":"g","alua_access_state":{state}}}]}}],
+                "targets":[{{"fabric":"iscsi","wwn":"iqn.2026-11.io.example:t","tpgs":[{{"tag":1,"enable":true,
+                "attributes":{{"authentication":0,"generate_node_acls":1,"demo_mode_write_protect":0}},
+                "portals":[{{"ip_address":"192.0.2.1","port":3260}}],
+                "luns":[{{"index":0,"storage_object":"/backstores/fileio/d","alua_tg_pt_gp_name":"g"}}]}}]}}]}}"#
+        )
+    };
+    for (state, expected, said) in [
+        ("0", None, None),
+        ("1", Some("active_non_optimized"), None),
+        ("2", Some("standby"), None),
+        ("3", Some("unavailable"), None),
+        ("4", Some("active_non_optimized"), Some("LBA dependent")),
+        ("14", Some("unavailable"), Some("is offline")),
+        ("15", Some("transitioning"), None),
+        ("7", Some("unavailable"), Some("access state 7")),
+    ] {
+        let (states, changes) = changes(Format::Lio, &text(state), "lunette_target_node_set_alua_state");
+        let found = states.first().map(String::as_str).unwrap_or_default();
+        assert_eq!(states.len(), usize::from(expected.is_some()), "{state}: {states:?}");
+        assert!(found.contains(expected.unwrap_or_default()), "{state}: {found}");
+        assert_eq!(
+            changes.iter().any(|line| line.contains("target port group g")),
+            said.is_some(),
+            "{state}: {changes:?}"
+        );
+        assert!(changes.iter().any(|line| line.contains(said.unwrap_or_default())) || said.is_none());
+    }
+}
+
+#[test]
+fn access_states_of_scsts() {
+    let text = |state: &str| {
+        format!(
+            "HANDLER vdisk_fileio {{\n DEVICE d {{\n filename /srv/d\n }}\n}}\nTARGET_DRIVER iscsi {{\n enabled 1\n \
+             TARGET iqn.2026-11.io.example:t {{\n enabled 1\n LUN 0 d\n }}\n}}\nDEVICE_GROUP a {{\n DEVICE d\n \
+             TARGET_GROUP g {{\n group_id 1\n {state}\n TARGET iqn.2026-11.io.example:t\n }}\n}}\n"
+        )
+    };
+    for (state, expected, is_said) in [
+        ("", None, false),
+        ("state active", None, false),
+        ("state standby", Some("standby"), false),
+        ("state offline", Some("unavailable"), true),
+        ("state lba-dependent", Some("active_non_optimized"), true),
+        ("state sideways", Some("unavailable"), true),
+    ] {
+        let (states, changes) = changes(Format::Scst, &text(state), "lunette_target_node_set_alua_state");
+        assert_eq!(states.len(), usize::from(expected.is_some()), "{state}: {states:?}");
+        let found = states.first().map(String::as_str).unwrap_or_default();
+        assert!(found.contains(expected.unwrap_or_default()), "{state}: {found}");
+        let says = changes.iter().any(|line| line.contains("target group g"));
+        assert_eq!(says, is_said, "{state}: {changes:?}");
+    }
+}
+
+#[test]
+fn accounts_of_spdks_that_are_in_a_file_are_named_as_left_out() {
+    let text = |file: &str| {
+        format!(
+            r#"{{"subsystems":[{{"subsystem":"iscsi","config":[{{"method":"iscsi_set_options",
+                "params":{{"auth_file":{file},"max_sessions":7}}}}]}}]}}"#
+        )
+    };
+    let (options, lines) = changes(Format::Spdk, &text("\"/etc/spdk/auth.conf\""), "iscsi_set_options");
+    assert_eq!(options, [r#"{"max_sessions":7}"#]);
+    assert!(lines.len() == 1 && lines[0].contains("auth_file /etc/spdk/auth.conf"), "{lines:?}");
+    assert!(changes(Format::Spdk, &text("null"), "iscsi_set_options").1.is_empty());
+}
+
+/// tgt's source has no such parameter; what it prints has, where an initiator has set it in the control mode page.
+#[test]
+fn what_is_write_protected_by_software_in_tgt_can_be_read_only() {
+    let config = |swp: &str| {
+        format!(
+            "<target iqn.2026-11.io.example:t>\n<backing-store /srv/a>\nparams {swp}\n</backing-store>\n</target>\n"
+        )
+    };
+    let shown = |swp: &str| {
+        format!(
+            "Target 1: iqn.2026-11.io.example:t\n    System information:\n        Driver: iscsi\n    LUN information:\n        \
+             LUN: 1\n            Type: disk\n            SCSI ID: IET     00010001\n            SCSI SN: beaf11\n            \
+             Size: 67 MB, Block size: 512\n            Online: Yes\n            Readonly: No\n            SWP: {swp}\n            \
+             Backing store type: rdwr\n            Backing store path: /srv/a\n    ACL information:\n        ALL\n"
+        )
+    };
+    for (text, is_read_only) in
+        [(config("swp=1"), true), (config("swp=0"), false), (shown("Yes"), true), (shown("No"), false)]
+    {
+        let (disks, changes) = changes(Format::Tgt, &text, "bdev_aio_create");
+        assert_eq!(disks.len(), 1, "{text}");
+        assert_eq!(disks[0].contains(r#""readonly":true"#), is_read_only, "{text}: {disks:?}");
+        assert_eq!(changes.iter().any(|line| line.contains("swp: ")), is_read_only, "{changes:?}");
+    }
+}
+
 /// A generator whose numbers follow from its seed.
 struct Random(u64);
 

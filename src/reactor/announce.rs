@@ -10,9 +10,10 @@ use crate::scsi::view::LunNumber;
 use crate::slab::Key;
 use crate::time::Tick;
 
-/// Whether initiators do something about it: LUNs to be looked for, disks to be measured anew.
+/// Whether initiators do something about it: LUNs to be looked for, disks to be measured or asked for their names anew, paths to be
+/// chosen anew.
 fn is_event(ua: Ua) -> bool {
-    matches!(ua, Ua::LunsChanged | Ua::CapacityChanged)
+    matches!(ua, Ua::LunsChanged | Ua::CapacityChanged | Ua::InquiryChanged | Ua::AccessChanged)
 }
 
 impl<N: Net> Reactor<N> {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -247,6 +247,18 @@ impl Plan {
         Ok(Plan { steps })
     }
 
+    /// Whether there are secrets in it: not the names of the files that they are in, but themselves.
+    pub fn has_secrets(&self) -> bool {
+        self.steps.iter().any(|step| tells_secret(&step.params))
+    }
+
+    /// What is to be said of a file that it was read from, if others can read secrets there.
+    pub fn exposure(&self, path: &Path) -> Option<String> {
+        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.mode());
+        let is_open = mode & 0o077 != 0 && self.has_secrets();
+        is_open.then(|| format!("{0}: others can read the secrets in it: chmod 600 {0}", path.display()))
+    }
+
     /// The calls, in the order of the file: method and parameters.
     pub fn calls(&self) -> impl Iterator<Item = (&str, &Json)> {
         self.steps.iter().map(|step| (step.method.as_str(), &step.params))
@@ -336,6 +348,17 @@ fn read_calls(elements: &[Json], place: &str, steps: &mut Vec<Step>) -> Result<(
     Ok(())
 }
 
+/// Whether a secret stands somewhere in these parameters, as those of accounts do.
+fn tells_secret(params: &Json) -> bool {
+    match params {
+        Json::Object(members) => members
+            .iter()
+            .any(|(name, value)| matches!(name.as_str(), "secret" | "msecret") || tells_secret(value)),
+        Json::Array(elements) => elements.iter().any(tells_secret),
+        _ => false,
+    }
+}
+
 /// Writes a file so that there is always a whole one: the old or the new. It holds secrets, so others cannot read it.
 pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     write_for(path, text, None)
@@ -405,6 +428,21 @@ mod tests {
                 ("subsystem bdev, call 2, call 2", "bdev_examine", When::Runtime),
             ]
         );
+    }
+
+    #[test]
+    fn secrets_are_found_and_the_names_of_their_files_are_none() {
+        let has = |text: &str| Plan::parse(&file(text)).unwrap().has_secrets();
+        let account = |members: &str| {
+            format!(
+                r#"{{"method":"iscsi_create_auth_group","params":{{"tag":1,"secrets":[{{"user":"joe",{members}}}]}}}}"#
+            )
+        };
+        assert!(has(&account(r#""secret":"correct-horse-12""#)));
+        let mutual = r#""lunette_secret_file":"/a","muser":"me","msecret":"battery-staple-3""#;
+        assert!(has(&account(mutual)));
+        assert!(!has(&account(r#""lunette_secret_file":"/etc/lunette/secret""#)));
+        assert!(!has(r#"{"method":"bdev_examine","params":{"name":"secret"}}"#));
     }
 
     #[test]

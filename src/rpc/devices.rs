@@ -14,6 +14,7 @@ use super::orders::Orders;
 use super::recipes::Recipe;
 use crate::bdev::Bdev;
 use crate::bdev::count::Counted;
+use crate::bdev::delay::Pace;
 use crate::bdev::file::FileDisk;
 use crate::bdev::malloc::Malloc;
 use crate::bdev::null::Null;
@@ -29,6 +30,8 @@ pub(super) enum Device {
     Null(Arc<Null>),
     /// Faults can be ordered.
     Error(Arc<Orders>),
+    /// Its delays can be changed.
+    Delay(Arc<Pace>),
     /// It can be opened anew. The handle does not keep it open.
     File(Weak<FileDisk>),
 }

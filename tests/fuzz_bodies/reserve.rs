@@ -159,7 +159,10 @@ fn named(request: &Request, from: &Nexus, known: &mut Vec<Nexus>) -> Vec<Nexus> 
             (vec![initiator.clone()], if [1, 2].contains(target_port) { vec![*target_port] } else { vec![] })
         }
         Request::Register { how, .. } | Request::RegisterAndIgnore { how, .. } => {
-            let initiators = std::iter::once(&from.initiator).chain(&how.initiators).cloned().collect();
+            let is_named = |nexus: &&Nexus| how.names.contains(&nexus.initiator.name);
+            let by_name = known.iter().filter(is_named).map(|nexus| &nexus.initiator);
+            let initiators =
+                std::iter::once(&from.initiator).chain(&how.initiators).chain(by_name).cloned().collect();
             (initiators, if how.all_ports { vec![1, 2] } else { vec![from.target_port] })
         }
         _ => return Vec::new(),

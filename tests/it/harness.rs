@@ -40,6 +40,14 @@ use lunette_initiator::{Client, Command, Config, Data, lun};
 /// The name of the one target.
 pub(crate) const TARGET: &str = "iqn.2026-11.io.example:disks";
 
+/// Says why a test does not run here. Where everything that tests want was installed (`LUNETTE_PEERS`, as scripts/ci.sh sets it),
+/// that is a failure.
+#[track_caller]
+pub(crate) fn not_run(why: &str) {
+    assert!(std::env::var_os("LUNETTE_PEERS").is_none(), "not run: {why}");
+    eprintln!("not run: {why}");
+}
+
 /// Nothing a test waits for takes so long.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 

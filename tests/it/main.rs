@@ -18,6 +18,7 @@ mod fuzz_smoke;
 mod hang;
 mod harness;
 mod hostile;
+mod hosts;
 mod kill;
 mod login;
 mod metrics;

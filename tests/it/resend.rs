@@ -190,6 +190,30 @@ fn a_read_behind_a_fence_begins_anew() {
     assert_eq!((more.len(), response.status, response.exp_data_sn, response.snack_tag), (0, 0, 2, 7));
 }
 
+/// Its response was tagged, and is lost with its connection: the one that TASK REASSIGN brings has no tag of before.
+#[test]
+fn a_tag_of_a_lost_connection_is_none_of_the_next() {
+    let world = World::start(setup(2));
+    let mut session = begin(&world, 2);
+    let read = session.read(2, 0, 4);
+    session.first.send(&read).unwrap();
+    let (_, response) = read_all(&mut session.first, 2);
+    assert_eq!(response.snack_tag, 0);
+    session.first.send(&r_data(2, 0xabcd)).unwrap();
+    let (_, response) = read_all(&mut session.first, 2);
+    assert_eq!(response.snack_tag, 0xabcd);
+    // The same CID logs in again: that is the logout of the old connection (RFC 7143 §6.3.4).
+    let mut again = session.join(&world, 1);
+    again.send(&crate::recovery::reassign(2, session.cmd_sn, 0)).unwrap();
+    assert_eq!(crate::recovery::answered(&mut again), 0);
+    let (pdus, response) = read_all(&mut again, 2);
+    assert_eq!((pdus.len(), response.status, response.exp_data_sn, response.snack_tag), (2, 0, 2, 0));
+    // A tag of this connection counts.
+    again.send(&r_data(2, 9)).unwrap();
+    let (_, response) = read_all(&mut again, 2);
+    assert_eq!(response.snack_tag, 9);
+}
+
 /// An initiator asks for 16 MiB once more and does not read: others have buffers all the same.
 #[test]
 fn data_that_are_sent_again_leave_memory_to_others() {

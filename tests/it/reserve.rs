@@ -217,6 +217,36 @@ fn a_reservation_moves_to_a_nexus_that_has_not_come_yet() {
     good(&out(&mut c, RELEASE, WRITE_EXCLUSIVE, 0xcc, 0));
 }
 
+/// REGISTER with SPEC_I_PT, and a TransportID that is a name alone (format 00b).
+fn register_by_name(client: &mut Client, name: &str, key: u64) -> Completion {
+    let mut id = format!("{name}\0").into_bytes();
+    id.resize(id.len().next_multiple_of(4).max(20), 0);
+    let mut list = cdb::persistent_reserve_out_list(0, key);
+    list[20] = 0x08;
+    list.extend(u32::try_from(4 + id.len()).unwrap().to_be_bytes());
+    list.extend([0x05, 0]);
+    list.extend(u16::try_from(id.len()).unwrap().to_be_bytes());
+    list.extend(id);
+    let cdb = cdb::persistent_reserve_out(REGISTER, 0, u32::try_from(list.len()).unwrap());
+    client.run(Command::write(0, cdb, list)).unwrap()
+}
+
+#[test]
+fn a_name_alone_registers_each_of_its_ports() {
+    let world = on_two_reactors();
+    let other_port = Config { isid: [0x80, 1, 2, 3, 4, 5], ..config("b") };
+    let (mut a, mut first) = (world.client("a"), world.client("b"));
+    let mut second = world.login(other_port);
+    assert_eq!(sense(&register_by_name(&mut a, "iqn.2026-11.io.example:nobody", A)), (5, 0x26, 0));
+    assert!(keys(&mut a).is_empty(), "nobody is known by that name, and nobody was registered");
+    good(&register_by_name(&mut a, "iqn.2026-11.io.example:B", A));
+    assert_eq!(keys(&mut a), [A; 3]);
+    good(&out(&mut a, RESERVE, WRITE_EXCLUSIVE_REGISTRANTS, A, 0));
+    good(&first.run(write(1, 0, 8)).unwrap());
+    good(&second.run(write(2, 0, 8)).unwrap());
+    conflict(&world.client("c").run(write(3, 0, 8)).unwrap());
+}
+
 #[test]
 fn what_reserve_has_taken_ends_with_its_session_and_with_a_reset() {
     let world = on_two_reactors();

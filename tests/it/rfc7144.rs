@@ -4,9 +4,9 @@ use lunette::bdev::error::{Fault, Kind};
 use lunette_initiator::pdu::Pdu;
 use lunette_initiator::pdu::request::{ScsiCommand, TmfRequest};
 use lunette_initiator::pdu::response::{Response, ScsiResponse};
-use lunette_initiator::scsi::cdb;
+use lunette_initiator::scsi::{cdb, status};
 use lunette_initiator::socket::Wire;
-use lunette_initiator::{Config, Offer, lun};
+use lunette_initiator::{Command, Config, Data, Offer, lun};
 
 use crate::harness::{Setup, World, config};
 
@@ -91,5 +91,37 @@ fn below_level_2_they_are_not_supported() {
     let (mut wire, cmd_sn) = wire(&world, 1);
     for function in [QUERY_TASK, QUERY_TASK_SET, NEXUS_RESET, QUERY_EVENT] {
         assert_eq!(ask(&mut wire, function, 0, 0xffff_ffff, cmd_sn), (5, [0; 3]));
+    }
+}
+
+/// At level 2 a command may have a priority, and a status a qualifier: whatever the first is, commands are carried out in the order
+/// in which they came; the second says nothing.
+#[test]
+fn priorities_are_taken_and_decide_nothing() {
+    let world = World::start(Setup::default());
+    let (mut wire, cmd_sn) = wire(&world, 2);
+    let mut other = world.client("b");
+    let reserve = Command::new(0, cdb::reserve_6(), Data::None);
+    assert!(other.run(reserve).unwrap().is_good());
+    // The unit attention of the login first, then conflicts, which might say when to come again.
+    let mut bytes = Vec::new();
+    for itt in 0..16 {
+        let priority = u8::try_from(15 - itt).unwrap();
+        let ready = ScsiCommand { cdb: cdb::test_unit_ready(), priority, ..ScsiCommand::default() };
+        let pdu = command(itt, cmd_sn.wrapping_add(itt), ready);
+        assert_eq!(pdu.bhs.0[2], priority << 4);
+        bytes.push(pdu);
+    }
+    // As many as the window holds.
+    for chunk in bytes.chunks(8) {
+        chunk.iter().for_each(|pdu| wire.send(pdu).unwrap());
+        for pdu in chunk {
+            let Response::Scsi(end) = Response::decode(&wire.receive().unwrap().unwrap().bhs) else {
+                panic!()
+            };
+            let sent = u32::from_be_bytes(pdu.bhs.0[16..20].try_into().unwrap());
+            let expected = if sent == 0 { status::CHECK_CONDITION } else { status::RESERVATION_CONFLICT };
+            assert_eq!((end.itt, end.status, end.status_qualifier), (sent, expected, 0));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The JSON-RPC socket: literal requests and answers, over a UNIX socket, of a daemon of this process.
 
+mod calls;
 mod cdrom;
 mod config;
 mod daemon;
@@ -13,6 +14,7 @@ mod missing;
 mod objects;
 mod observing;
 mod parts;
+mod peers;
 mod protection;
 mod qos;
 mod secrets;

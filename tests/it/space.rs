@@ -10,7 +10,7 @@ use lunette::bdev::file::{Cache, FileDisk, Recipe};
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::{Client, Command, Config};
 
-use crate::harness::{Setup, World, pattern, read, sense, spec, target, test_unit_ready, write};
+use crate::harness::{Setup, World, not_run, pattern, read, sense, spec, target, test_unit_ready, write};
 
 const TARGET: &str = "iqn.2026-11.io.example:full";
 /// SPACE ALLOCATION FAILED WRITE PROTECT.
@@ -32,8 +32,8 @@ impl Small {
         if mount.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(Small(path));
         }
-        println!("not run, as it needs root to mount a tmpfs: {mount:?}");
         std::fs::remove_dir(&path).unwrap();
+        not_run(&format!("it needs root to mount a tmpfs: {mount:?}"));
         None
     }
 }

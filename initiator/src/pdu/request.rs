@@ -15,6 +15,8 @@ kind! {
         write: bool = Bit(1, 0x20),
         /// ATTR: 0 untagged, 1 simple, 2 ordered, 3 head of queue, 4 ACA.
         attributes: u8 = Bits(1, 0x07),
+        /// PRI (RFC 7144): 0 none, 1 the highest.
+        priority: u8 = Bits(2, 0xf0),
         /// Logical unit.
         lun: u64 = Be64(8),
         /// Initiator Task Tag.

@@ -17,6 +17,8 @@ kind! {
         response: u8 = Byte(2),
         /// SCSI status.
         status: u8 = Byte(3),
+        /// Status Qualifier (RFC 7144); 0 says nothing.
+        status_qualifier: u16 = Be16(8),
         /// Initiator Task Tag.
         itt: u32 = Be32(16),
         /// SNACK Tag.

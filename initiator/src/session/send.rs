@@ -137,6 +137,7 @@ impl Initiator {
             expected_bytes: task.expected_bytes(),
             cmd_sn: sn.cmd_sn,
             exp_stat_sn: sn.exp_stat_sn,
+            priority: 0,
             cdb: command.cdb,
         };
         let data = match &command.data {

@@ -69,6 +69,11 @@ fn what_is_asked_is_counted_by_all_reactors_together() {
     assert_eq!(in_flight, [(0, 0), (1, 0)]);
     let reads = figures[1].1.reads;
     assert_eq!((reads.ios, reads.bytes, reads.times.total_ns, reads.times.count()), (1, 8192, 80, 1));
+    let by_reactor = disk.counts_by_reactor();
+    let of_reads: Vec<_> = by_reactor.iter().map(|(id, counts)| (id.0, counts.reads)).collect();
+    let one = |ns| Tally { ios: 1, bytes: 8192, total_ns: ns, max_ns: ns, min_ns: ns };
+    assert_eq!(of_reads, [(0, one(100)), (1, one(80))]);
+    assert_eq!((by_reactor[0].1.errors, by_reactor[0].1.flushes), (1, 1));
     disk.forget_extremes();
     let forgotten = disk.counts().unwrap();
     assert_eq!((forgotten.reads, forgotten.errors), (tally(16384, 180, 0, 0), 1));
@@ -81,6 +86,7 @@ fn what_is_asked_is_counted_by_all_reactors_together() {
     assert_eq!(disk.counts().unwrap().reads, reads);
     disk.forget_counts();
     assert_eq!(disk.counts(), Some(Counts::default()));
+    assert!(disk.counts_by_reactor().iter().all(|(_, counts)| *counts == Counts::default()));
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Reader<'_> {
         self.report.maps(&place, format_args!("LUN {lun} of {} is {path}", target.name));
         let group = string(object, "alua_tg_pt_gp_name").unwrap_or_default();
         if let (Some((state, is_preferred)), Some((tag, _))) =
-            (self.stores.state(path, group), target.portal_groups.first())
+            (self.stores.state(path, group, self.report), target.portal_groups.first())
         {
             target.states.push((*tag, lun, state, is_preferred));
         }

@@ -43,15 +43,42 @@ impl Stores {
     }
 
     /// The access state of a storage object by a target port group, where it is not the usual.
-    pub(super) fn state(&self, path: &str, group: &str) -> Option<(&'static str, bool)> {
+    pub(super) fn state(&self, path: &str, group: &str, report: &mut Report) -> Option<(&'static str, bool)> {
         let store = self.0.iter().find(|store| store.path == path)?;
         let group = list(&store.object, "alua_tpgs").find(|known| string(known, "name") == Some(group))?;
         let state = match number(group, "alua_access_state").unwrap_or(0) {
             1 => "active_non_optimized",
             2 => "standby",
             3 => "unavailable",
+            14 => {
+                report.changed(
+                    &store.place,
+                    format_args!("{path}: target port group {group} is offline; it is unavailable now"),
+                );
+                "unavailable"
+            }
             15 => "transitioning",
-            _ => "active_optimized",
+            0 => "active_optimized",
+            4 => {
+                report.cannot(
+                    &store.place,
+                    format_args!(
+                        "{path}: target port group {group} has states by block (LBA dependent); all of it is \
+                         active/non-optimized"
+                    ),
+                );
+                "active_non_optimized"
+            }
+            state => {
+                report.cannot(
+                    &store.place,
+                    format_args!(
+                        "{path}: target port group {group} has the access state {state}, which is not known; it is \
+                         unavailable"
+                    ),
+                );
+                "unavailable"
+            }
         };
         let is_preferred = number(group, "preferred") == Some(1);
         (state != "active_optimized" || is_preferred).then_some((state, is_preferred))

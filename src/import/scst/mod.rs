@@ -336,9 +336,36 @@ impl Reader<'_> {
             let state = match value("state").as_deref() {
                 Some("nonoptimized") => "active_non_optimized",
                 Some("standby") => "standby",
-                Some("unavailable" | "offline") => "unavailable",
+                Some("unavailable") => "unavailable",
+                Some("offline") => {
+                    self.report.changed(
+                        &node.place,
+                        format_args!("target group {} is offline; it is unavailable now", node.word(1)),
+                    );
+                    "unavailable"
+                }
                 Some("transitioning") => "transitioning",
-                _ => "active_optimized",
+                None | Some("active" | "optimized") => "active_optimized",
+                Some("lba-dependent" | "lba_dependent") => {
+                    self.report.cannot(
+                        &node.place,
+                        format_args!(
+                            "target group {} has states by block (lba-dependent); all of it is active/non-optimized",
+                            node.word(1)
+                        ),
+                    );
+                    "active_non_optimized"
+                }
+                Some(state) => {
+                    self.report.cannot(
+                        &node.place,
+                        format_args!(
+                            "target group {} has the state {state}, which is not known; it is unavailable",
+                            node.word(1)
+                        ),
+                    );
+                    "unavailable"
+                }
             };
             let is_preferred = value("preferred").as_deref() == Some("1");
             if state == "active_optimized" && !is_preferred {

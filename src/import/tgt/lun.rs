@@ -232,6 +232,14 @@ fn option_of(
         "lun" | "allow-in-use" => {}
         "write-cache" => said.is_write_through = !value.is_empty() && !is_on(),
         "readonly" => said.is_read_only = is_on(),
+        "swp" if is_on() => {
+            said.is_read_only = true;
+            report.changed(
+                place,
+                "swp: read-only for good; in tgt it is what an initiator has set, which the next can take back",
+            );
+        }
+        "swp" => {}
         "removable" => said.is_removable = is_on(),
         "online" => said.is_offline = !is_on(),
         "vendor_id" => said.identity.set(Field::Vendor, value, place, report),

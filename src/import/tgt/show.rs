@@ -199,6 +199,7 @@ fn node(ShownLun { place, number, fields }: ShownLun, report: &mut Report) -> Op
         option("scsi_id", field("SCSI ID")),
         option("scsi_sn", field("SCSI SN")),
         option("readonly", yes("Readonly")),
+        option("swp", yes("SWP")),
         option("removable", yes("Removable media")),
         option("online", yes("Online")),
         option("bsoflags", field("Backing store flags").trim()),

@@ -151,6 +151,8 @@ impl Conn {
         task.data_at = cx.now;
         task.again = None;
         task.terminated = None;
+        // RFC 7143 §7.2.2: 0 until it is tagged on this connection.
+        task.snack_tag = 0;
         let was_answered = task.phase == Phase::Answered;
         if task.is_immediate {
             self.immediate_count += 1;

@@ -71,6 +71,9 @@ requests! {
         write: bool = |b| b.0[1] & 0x20 != 0,
         /// Task attribute: 0 untagged, 1 simple, 2 ordered, 3 head of queue, 4 ACA.
         attribute: u8 = |b| b.0[1] & 7,
+        /// PRI, the command's priority (RFC 7144): 0 none, 1 the highest. It decides nothing: SAM-5 lets a device server
+        /// take the commands of one attribute in the order of its choice, which is the order in which they came.
+        priority: u8 = |b| b.0[2] >> 4,
         /// Logical unit.
         lun: [u8; 8] = |b| b.lun(),
         /// Initiator task tag.

@@ -52,7 +52,8 @@ impl Residual {
     }
 }
 
-/// SCSI Response (RFC 7143 §11.4).
+/// SCSI Response (RFC 7143 §11.4). The status qualifier (bytes 8 and 9, RFC 7144) is 0: SAM-5 has it say when to try
+/// again after BUSY, TASK SET FULL or RESERVATION CONFLICT, which nobody here can tell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ScsiResponse {
     /// Initiator task tag.

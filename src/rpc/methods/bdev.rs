@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Method, Outcome, method, qos, raid};
+use super::{Method, Outcome, method, nvme, qos, raid};
 use crate::bdev::Info;
 use crate::control::Control;
 use crate::control::registry::Entry;
@@ -50,8 +50,9 @@ const WAIT_MAX: Duration = Duration::from_secs(600);
 
 fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
     let Some(name) = params.name else {
-        return context
-            .control(|control, _| control.bdevs().map(|entry| describe(control, entry)).collect::<Json>());
+        let bdevs: Vec<Json> =
+            context.control(|control, _| control.bdevs().map(|entry| describe(control, entry)).collect())?;
+        return Ok(with_controllers(context, bdevs));
     };
     let until = Instant::now() + Duration::from_millis(params.timeout).min(WAIT_MAX);
     loop {
@@ -59,7 +60,7 @@ fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
         let found =
             context.control(move |control, _| control.bdev(&wanted).map(|entry| describe(control, entry)))?;
         if let Some(found) = found {
-            return Ok(Json::Array(vec![found]));
+            return Ok(with_controllers(context, vec![found]));
         }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -67,6 +68,18 @@ fn get_bdevs(context: &Context, params: GetBdevs) -> Outcome {
         }
         std::thread::sleep(left.min(LOOK_EVERY));
     }
+}
+
+/// Says of the bdevs that are namespaces which controller they are behind.
+fn with_controllers(context: &Context, mut bdevs: Vec<Json>) -> Json {
+    for (name, specific) in nvme::specifics(context) {
+        let is_it = |bdev: &&mut Json| bdev.member("name").and_then(Json::text) == Some(name.as_str());
+        let member = bdevs.iter_mut().find(is_it).and_then(|bdev| bdev.member_mut("driver_specific"));
+        if let Some(member) = member {
+            *member = specific;
+        }
+    }
+    Json::Array(bdevs)
 }
 
 /// A bdev as SPDK shows one.

@@ -1,13 +1,17 @@
 //! What was asked of bdevs: `bdev_get_iostat`, `bdev_reset_iostat`.
 
+use rustix::io::Errno;
+
 use super::{Method, Outcome, method};
-use crate::bdev::count::Tally;
+use crate::bdev::count::{Counts, Tally};
 use crate::control::registry::Entry;
+use crate::id::ReactorId;
 use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
+use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
-use crate::rpc::types::{Off, choice};
+use crate::rpc::types::choice;
 use crate::time::SECOND_NS;
 
 pub(super) const METHODS: &[Method] = &[
@@ -38,8 +42,8 @@ params! {
         name: Option<String>,
         /// Only these.
         names: Option<Vec<String>>,
-        /// SPDK's: by thread.
-        per_channel: Off,
+        /// By reactor, of the one bdev that is named.
+        per_channel: bool = false,
         /// What is counted anew from now on; maxmin: the longest and the shortest times only.
         reset_mode: Mode = Mode::None,
     }
@@ -48,6 +52,10 @@ params! {
 fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
     let wanted = params.name.map(|name| vec![name]).or(params.names);
     let mode = params.reset_mode;
+    let per_channel = params.per_channel;
+    if per_channel && wanted.as_ref().map(Vec::len) != Some(1) {
+        return Err(Fault::errno(Errno::INVAL, "per_channel: of one bdev, which is named"));
+    }
     context.control(move |control, now| {
         let entries = match &wanted {
             None => control.bdevs().collect::<Vec<_>>(),
@@ -56,7 +64,15 @@ fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
                 names.iter().map(find).collect::<Result<_, _>>()?
             }
         };
-        let bdevs = entries.iter().map(|entry| describe(entry)).collect::<Json>();
+        let ticks = now.since_ns(crate::time::Tick::ZERO);
+        let mut told = object! { "tick_rate": SECOND_NS, "ticks": ticks };
+        match entries.first() {
+            Some(entry) if per_channel => {
+                told.push("name", &entry.name);
+                told.push("channels", channels(entry));
+            }
+            _ => told.push("bdevs", entries.iter().map(|entry| describe(entry)).collect::<Json>()),
+        }
         for entry in entries {
             match mode {
                 Mode::All => entry.spec.bdev.forget_counts(),
@@ -64,23 +80,39 @@ fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
                 Mode::None => {}
             }
         }
-        Ok(object! { "tick_rate": SECOND_NS, "ticks": now.since_ns(crate::time::Tick::ZERO), "bdevs": bdevs })
+        Ok(told)
     })?
 }
 
-fn describe(entry: &Entry) -> Json {
-    let counts = entry.spec.bdev.counts().unwrap_or_default();
-    let mut members = object! {
-        "name": &entry.name,
-        "bytes_read": counts.reads.bytes,
-        "num_read_ops": counts.reads.ios,
-        "bytes_written": counts.writes.bytes,
-        "num_write_ops": counts.writes.ios,
-        "bytes_unmapped": counts.unmaps.bytes,
-        "num_unmap_ops": counts.unmaps.ios,
-        "bytes_copied": 0u64,
-        "num_copy_ops": 0u64,
+/// Of each reactor that has had a channel; it is known by the number that `thread_get_stats` tells.
+fn channels(entry: &Entry) -> Json {
+    let of = |(reactor, counts): &(ReactorId, Counts)| {
+        let mut members = object! { "thread_id": u64::from(reactor.0) + 1 };
+        push(&mut members, counts);
+        members
     };
+    entry.spec.bdev.counts_by_reactor().iter().map(of).collect()
+}
+
+fn describe(entry: &Entry) -> Json {
+    let mut members = object! { "name": &entry.name };
+    push(&mut members, &entry.spec.bdev.counts().unwrap_or_default());
+    members
+}
+
+fn push(members: &mut Json, counts: &Counts) {
+    for (name, value) in [
+        ("bytes_read", counts.reads.bytes),
+        ("num_read_ops", counts.reads.ios),
+        ("bytes_written", counts.writes.bytes),
+        ("num_write_ops", counts.writes.ios),
+        ("bytes_unmapped", counts.unmaps.bytes),
+        ("num_unmap_ops", counts.unmaps.ios),
+        ("bytes_copied", 0),
+        ("num_copy_ops", 0),
+    ] {
+        members.push(name, value);
+    }
     let kinds = [
         ("read", counts.reads),
         ("write", counts.writes),
@@ -99,7 +131,6 @@ fn describe(entry: &Entry) -> Json {
     };
     members.push("io_error", errors);
     members.push("lunette_num_flush_ops", counts.flushes);
-    members
 }
 
 params! {
@@ -113,7 +144,7 @@ params! {
 }
 
 fn reset_iostat(context: &Context, params: ResetIostat) -> Outcome {
-    let all = GetIostat { name: params.name, names: None, per_channel: Off, reset_mode: params.mode };
+    let all = GetIostat { name: params.name, names: None, per_channel: false, reset_mode: params.mode };
     get_iostat(context, all)?;
     Ok(Json::Bool(true))
 }

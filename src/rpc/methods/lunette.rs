@@ -105,6 +105,9 @@ params! {
 fn apply_config(context: &Context, params: ApplyConfig) -> Outcome {
     let path = absolute(params.filename.into())?;
     let wanted = Plan::read(&path).map_err(Fault::params)?;
+    if let Some(exposure) = wanted.exposure(&path) {
+        tracing::warn!("lunette_apply_config: {exposure}");
+    }
     let calls = apply::apply(context, &wanted, params.dry_run)?;
     let call = |(method, mut params): (String, Json)| {
         difference::hide(&mut params);

@@ -165,7 +165,7 @@ fn resize(context: &Context, params: Resize) -> Outcome {
             check_blocks(params.num_blocks, disk.info().block_bytes)?;
             disk.resize(params.num_blocks);
         }
-        Device::Error(_) => {
+        Device::Error(_) | Device::Delay(_) => {
             return Err(Fault::errno(Errno::OPNOTSUPP, "resize what it is made of"));
         }
         Device::File(_) => {

@@ -18,6 +18,7 @@ mod notify;
 pub(super) mod nvme;
 pub(super) mod options;
 mod path;
+mod pci;
 pub(super) mod portal;
 pub(super) mod qos;
 mod raid;
@@ -135,6 +136,7 @@ const FAMILIES: &[&[Method]] = &[
     memory::METHODS,
     file::METHODS,
     nvme::METHODS,
+    pci::METHODS,
     medium::METHODS,
     sg::METHODS,
     wrapper::METHODS,

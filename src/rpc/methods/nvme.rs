@@ -1,13 +1,14 @@
 //! NVMe controllers: attached, listed, given back.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::{Method, Outcome, method};
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::logs::ErrorEntry;
-use crate::bdev::nvme::controller::shared::{Answer, Life, Options, Order, Query};
+use crate::bdev::nvme::controller::shared::{About, Answer, Life, Options, Order, Query};
 use crate::bdev::nvme::pci;
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::seat::Vacancy;
@@ -309,6 +310,47 @@ fn get(context: &Context, params: Get) -> Outcome {
         None => context.controllers(),
     };
     Ok(controllers.iter().map(|attached| describe(attached)).collect())
+}
+
+/// What SPDK shows of bdevs that are namespaces, as far as it is known: their names, and the controller of each.
+pub(super) fn specifics(context: &Context) -> Vec<(String, Json)> {
+    let of = |attached: &Arc<Attached>| {
+        let shared = attached.shared();
+        let about = shared.about();
+        let one = |nsid: u32| {
+            let namespace = specific(attached, about.as_ref()?, nsid);
+            let members = object! { "nvme": Json::Array(vec![namespace]), "mp_policy": "active_passive" };
+            Some((format!("{}n{nsid}", attached.name()), members))
+        };
+        shared.disks().iter().filter_map(|disk| one(disk.nsid)).collect::<Vec<_>>()
+    };
+    context.controllers().iter().flat_map(of).collect()
+}
+
+fn specific(attached: &Attached, about: &About, nsid: u32) -> Json {
+    let identity = &about.identity;
+    let mut namespace = Json::Object(Vec::new());
+    if let Some(address) = attached.reach.address() {
+        namespace.push("pci_address", address.to_string());
+    }
+    namespace.push("trid", attached.trid.clone());
+    let mut controller = object! {
+        "cntlid": identity.id,
+        "vendor_id": format!("0x{:04x}", identity.vendor),
+        "model_number": &identity.model,
+        "serial_number": &identity.serial,
+        "firmware_revision": &identity.firmware,
+    };
+    if !identity.subnqn.is_empty() {
+        controller.push("subnqn", &identity.subnqn);
+    }
+    // NVMe Base §5.17.2.1, OACS: Security Send and Receive, Format NVM, firmware, Namespace Management.
+    let can = |bit: u32| u32::from(identity.oacs) >> bit & 1;
+    let oacs = object! { "security": can(0), "format": can(1), "firmware": can(2), "ns_manage": can(3) };
+    controller.push("oacs", oacs);
+    namespace.push("ctrlr_data", controller);
+    namespace.push("ns_data", object! { "id": nsid });
+    namespace
 }
 
 /// A controller as SPDK shows one.

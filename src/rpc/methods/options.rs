@@ -53,8 +53,8 @@ params! {
         lunette_initial_r2t: Option<bool>,
         /// Secrets under 12 bytes (96 bits) are taken.
         lunette_weak_secrets: Option<bool>,
-        /// SPDK's: secrets from a file; here iscsi_create_auth_group has them.
-        auth_file: Ignored,
+        /// SPDK's: accounts from a file, which lunette does not read: the log says so. iscsi_create_auth_group takes them.
+        auth_file: Option<String>,
         /// Connections of a session, at most.
         max_connections_per_session: Option<u16>,
         /// SPDK's: commands of a session at once. Here the window follows the use that is made of it.
@@ -79,6 +79,12 @@ params! {
 fn set_options(context: &Context, params: SetOptions) -> Outcome {
     if params.immediate_data == Some(false) {
         tracing::info!("immediate data are switched off: small writes take a round trip more");
+    }
+    if let Some(file) = &params.auth_file {
+        tracing::warn!(
+            "auth_file: {file} is not read, and its accounts are not there: iscsi_create_auth_group takes them; who has to \
+             prove an account of it cannot log in"
+        );
     }
     let set = context.control(move |control, _| {
         let options = changed(control.options().clone(), params)?;

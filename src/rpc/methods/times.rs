@@ -1,4 +1,4 @@
-//! How long IOs of bdevs took: `bdev_enable_histogram`, `bdev_get_histogram`.
+//! How long IOs of bdevs took: `bdev_enable_histogram`, `bdev_get_histogram`, `bdev_get_histogram_borders`.
 
 use rustix::io::Errno;
 
@@ -11,6 +11,7 @@ use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
 use crate::rpc::types::{Ignored, choice};
+use crate::time::MS_NS;
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -27,7 +28,17 @@ pub(super) const METHODS: &[Method] = &[
         get_histogram,
         "How many IOs took how long since it was enabled: buckets as SPDK's, base64 of 64-bit little-endian numbers; ticks are nanoseconds."
     ),
+    method!(
+        "bdev_get_histogram_borders",
+        Runtime,
+        Borders,
+        get_borders,
+        "How many IOs took no longer than each of these times, to within a bucket of bdev_get_histogram, and at last how many there were."
+    ),
 ];
+
+/// As many as SPDK takes.
+const BORDERS_MAX: usize = 256;
 
 choice! {
     /// Which IOs are counted.
@@ -64,6 +75,16 @@ params! {
     }
 }
 
+params! {
+    /// Of `bdev_get_histogram_borders`.
+    pub(super) struct Borders {
+        /// The bdev.
+        name: String,
+        /// Times in microseconds, ascending: 256 at most.
+        borders: Vec<u64>,
+    }
+}
+
 fn enable_histogram(context: &Context, params: EnableHistogram) -> Outcome {
     let timed = match (params.enable, params.opc) {
         (false, _) => None,
@@ -93,12 +114,27 @@ pub(crate) fn call(entry: &Entry) -> Option<Json> {
     Some(object! { "method": "bdev_enable_histogram", "params": params })
 }
 
-fn get_histogram(context: &Context, BdevName { name }: BdevName) -> Outcome {
+/// What was counted, by bucket.
+fn sums(context: &Context, name: String) -> Result<Vec<u64>, Fault> {
     let times = context.control(move |control, _| {
         let entry = control.bdev(&name).ok_or_else(|| no_bdev(&name))?;
         Ok::<_, Fault>(entry.spec.bdev.times())
     })??;
-    let (_, sums) = times
-        .ok_or_else(|| Fault::errno(Errno::FAULT, "nothing is counted: bdev_enable_histogram comes first"))?;
-    Ok(histogram::describe(sums))
+    times
+        .map(|(_, sums)| sums)
+        .ok_or_else(|| Fault::errno(Errno::FAULT, "nothing is counted: bdev_enable_histogram comes first"))
+}
+
+fn get_borders(context: &Context, params: Borders) -> Outcome {
+    let Borders { name, borders } = params;
+    if borders.is_empty() || borders.len() > BORDERS_MAX || !borders.is_sorted() {
+        return Err(Fault::params(format_args!("borders: 1 to {BORDERS_MAX} times, which ascend")));
+    }
+    let ticks: Vec<u64> = borders.iter().map(|border| border.saturating_mul(MS_NS / 1000)).collect();
+    let counts = crate::histogram::up_to(&sums(context, name)?, &ticks);
+    Ok(object! { "borders_count": counts })
+}
+
+fn get_histogram(context: &Context, BdevName { name }: BdevName) -> Outcome {
+    Ok(histogram::describe(sums(context, name)?))
 }

@@ -13,12 +13,12 @@ use crate::bdev::space::Space;
 use crate::bdev::{Bdev, Channel, Info, IoError};
 use crate::id::ReactorId;
 use crate::rpc::context::Context;
-use crate::rpc::devices::{Device, Made, no_bdev};
+use crate::rpc::devices::{Device, Made, bdev_fault, no_bdev};
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::orders::Orders;
 use crate::rpc::params::params;
-use crate::rpc::recipes::recipe;
+use crate::rpc::recipes::{Recipe, recipe};
 use crate::rpc::types::{Ignored, Off, Uuid, choice};
 
 pub(super) const METHODS: &[Method] = &[
@@ -28,6 +28,13 @@ pub(super) const METHODS: &[Method] = &[
         DelayCreate,
         delay_create,
         "Makes a slower bdev of another one and answers with its name."
+    ),
+    method!(
+        "bdev_delay_update_latency",
+        Runtime,
+        DelayUpdate,
+        delay_update,
+        "Changes one of a delay bdev's latencies, for the IOs that come from then on."
     ),
     method!("bdev_delay_delete", Runtime, Name, delay_delete, "Deletes a delay bdev, its LUNs first."),
     method!(
@@ -136,9 +143,11 @@ fn delay_create(context: &Context, params: DelayCreate) -> Outcome {
         return Err(Fault::errno(Errno::OPNOTSUPP, why));
     }
     let uuid = params.uuid.unwrap_or_else(Uuid::random);
+    let delay = Delay::new(inner, delays);
+    let device = Some(Device::Delay(delay.pace()));
     let made = Made {
-        bdev: named(Arc::new(Delay::new(inner, delays)), &params.name, uuid),
-        device: None,
+        bdev: named(Arc::new(delay), &params.name, uuid),
+        device,
         recipe: recipe(
             "bdev_delay_create",
             object! {
@@ -154,6 +163,75 @@ fn delay_create(context: &Context, params: DelayCreate) -> Outcome {
         bases: vec![params.base_bdev_name],
     };
     context.register(made).map(Json::from)
+}
+
+choice! {
+    /// Which of its latencies.
+    pub(super) enum Latency {
+        "avg_read" => AvgRead,
+        "p99_read" => P99Read,
+        "avg_write" => AvgWrite,
+        "p99_write" => P99Write,
+    }
+}
+
+impl Latency {
+    /// The parameter of `bdev_delay_create` that it is.
+    fn parameter(self) -> &'static str {
+        match self {
+            Latency::AvgRead => AVG_READ,
+            Latency::P99Read => P99_READ,
+            Latency::AvgWrite => AVG_WRITE,
+            Latency::P99Write => P99_WRITE,
+        }
+    }
+}
+
+/// Parameters of `bdev_delay_create`.
+const AVG_READ: &str = "avg_read_latency";
+const P99_READ: &str = "p99_read_latency";
+const AVG_WRITE: &str = "avg_write_latency";
+const P99_WRITE: &str = "p99_write_latency";
+
+params! {
+    /// Of `bdev_delay_update_latency`.
+    pub(super) struct DelayUpdate {
+        /// The delay bdev.
+        delay_bdev_name: String,
+        /// Which latency. A p99 latency that would be below its average is saved as that.
+        latency_type: Latency,
+        /// Microseconds.
+        latency_us: u64,
+    }
+}
+
+fn delay_update(context: &Context, params: DelayUpdate) -> Outcome {
+    nanoseconds(params.latency_us)?;
+    let name = params.delay_bdev_name;
+    let Device::Delay(pace) = context.device(&name)? else { return Err(no_bdev(&name)) };
+    let wanted = name.clone();
+    let changed = context.control(move |control, _| {
+        let recipe = Recipe::parse(&control.bdev(&wanted).ok_or_else(|| no_bdev(&wanted))?.spec.recipe);
+        let mut recipe = recipe.with(params.latency_type.parameter(), params.latency_us.into());
+        let latency = |recipe: &Recipe, name| match recipe.param(name) {
+            Some(Json::Unsigned(microseconds)) => *microseconds,
+            _ => 0,
+        };
+        for (average, p99) in [(AVG_READ, P99_READ), (AVG_WRITE, P99_WRITE)] {
+            let (average, is_below) =
+                (latency(&recipe, average), latency(&recipe, p99) < latency(&recipe, average));
+            if is_below {
+                recipe = recipe.with(p99, average.into());
+            }
+        }
+        let averages = [AVG_READ, AVG_WRITE].map(|name| latency(&recipe, name));
+        control.set_recipe(&wanted, recipe.to_string()).map_err(|error| bdev_fault(&error))?;
+        Ok::<_, Fault>(averages)
+    })?;
+    let [read, write] = changed?;
+    let (read_ns, write_ns) = (nanoseconds(read)?, nanoseconds(write)?);
+    pace.set(Delays { read_ns, write_ns, flush_ns: write_ns });
+    Ok(Json::Bool(true))
 }
 
 fn nanoseconds(microseconds: u64) -> Result<u64, Fault> {

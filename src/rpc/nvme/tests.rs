@@ -7,8 +7,8 @@ use std::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use super::*;
-use crate::bdev::nvme::controller::shared::Options;
-use crate::bdev::nvme::mock::{Config, Medium, Mock};
+use crate::bdev::nvme::controller::shared::{Life, Options};
+use crate::bdev::nvme::mock::{Config, Medium, Mock, Note};
 use crate::bdev::nvme::pci::PciTransport;
 use crate::buf::Hugepages;
 use crate::control::thread::{self, Daemon, Remote};
@@ -274,4 +274,63 @@ fn a_controller_that_was_detached_gets_no_more_disks() {
     // As who attached it again may do a moment later.
     assert!(attached.add(&disks[0]).is_err());
     assert_eq!(service.blocks("Nn1"), None);
+}
+
+/// What operators ask of a controller by its name, and what its disk and the machine's devices say of it.
+#[test]
+fn a_controller_tells_of_itself_and_does_as_it_is_told() {
+    const NAME: &str = r#"{"name":"N"}"#;
+    let service = Service::start();
+    let device = Device::new(1);
+    // Byte 93 of Identify, OAES: it does not tell of changed namespaces.
+    device.mock.garble(93, 0);
+    let trid = Json::parse(r#"{"trtype":"PCIe","traddr":"0000:01:00.0"}"#).unwrap();
+    service.attach(ToAttach { trid, ..device.to_attach() });
+
+    let Json::Array(bdevs) = service.call("bdev_get_bdevs", r#"{"name":"Nn1"}"#) else { panic!() };
+    let specific = concat!(
+        r#"{"nvme":[{"pci_address":"0000:01:00.0","trid":{"trtype":"PCIe","traddr":"0000:01:00.0"},"#,
+        r#""ctrlr_data":{"cntlid":1,"vendor_id":"0x1b36","model_number":"lunette mock controller","#,
+        r#""serial_number":"MOCK0001","firmware_revision":"1.0","#,
+        r#""subnqn":"nqn.2014-08.org.nvmexpress:uuid:00000000-0000-0000-0000-00006d6f636b","#,
+        r#""oacs":{"security":0,"format":0,"firmware":0,"ns_manage":0}},"ns_data":{"id":1}}],"mp_policy":"active_passive"}"#,
+    );
+    assert_eq!(bdevs[0].member("driver_specific").unwrap().to_string(), specific);
+    assert_eq!(service.call("bdev_get_bdevs", "{}"), Json::Array(bdevs));
+    let Json::Array(devices) = service.call("framework_get_pci_devices", "{}") else { panic!() };
+    let addresses: Vec<_> = devices.iter().map(|device| device.member("address").unwrap().text()).collect();
+    assert_eq!(addresses, [Some("0000:01:00.0")]);
+
+    let health = service.call("bdev_nvme_get_controller_health_info", NAME);
+    for (name, expected) in [
+        ("model_number", Json::from("lunette mock controller")),
+        ("temperature_celsius", Json::from(27u64)),
+        ("available_spare_percentage", Json::from(100u64)),
+        ("available_spare_threshold_percentage", Json::from(10u64)),
+        ("media_errors", Json::from(0u64)),
+    ] {
+        assert_eq!(health.member(name), Some(&expected), "{name}");
+    }
+    assert_eq!(service.call("lunette_nvme_get_errors", NAME).to_string(), "[]");
+
+    let is_enabled = || device.mock.take_notes().contains(&Note::Enabled);
+    assert!(!is_enabled(), "from now on it is written down");
+    assert_eq!(service.call("bdev_nvme_reset_controller", NAME), Json::Bool(true));
+    until("it is reset", is_enabled);
+    let attached = service.context.controller("N").unwrap();
+    until("it works again", || attached.shared().life() == Life::Running);
+
+    device.mock.attach(2, Medium::new(BLOCKS, 512));
+    assert_eq!(service.blocks("Nn2"), None, "nobody was told");
+    assert_eq!(service.call("lunette_nvme_rescan", NAME), Json::Bool(true));
+    until("it was looked at again", || service.blocks("Nn2") == Some(BLOCKS));
+    for method in [
+        "bdev_nvme_reset_controller",
+        "bdev_nvme_get_controller_health_info",
+        "lunette_nvme_get_errors",
+        "lunette_nvme_rescan",
+    ] {
+        let refused = methods::call(&service.context, method, Json::parse(r#"{"name":"M"}"#).unwrap());
+        assert!(refused.is_err(), "{method} of a controller that is not there");
+    }
 }

@@ -1,5 +1,7 @@
 //! What PERSISTENT RESERVE OUT, RESERVE and RELEASE do (SPC-5 §5.14).
 
+use std::sync::Arc;
+
 use crate::id::NexusId;
 use crate::limits::REGISTRATIONS_MAX;
 use crate::scsi::attention::Ua;
@@ -85,7 +87,13 @@ impl State {
     /// Whether REGISTER may do the same to the nexuses that it names (SPC-5 §5.14.7, table "Register behaviors").
     fn check_named(&self, from: &Nexus, key: u64, how: &Registering, named: &[Nexus]) -> Result<(), Refusal> {
         let is_registered = |nexus: &Nexus| self.key(nexus.id).is_some();
-        if !how.initiators.is_empty() {
+        // A name of which no port is known registers nobody: GOOD would say that it did.
+        let is_known =
+            |name: &Arc<str>| std::iter::once(from).chain(named).any(|nexus| nexus.initiator.name == *name);
+        if !how.names.iter().all(is_known) {
+            return Err(Refusal::Check(Sense::invalid_parameter(28)));
+        }
+        if !how.initiators.is_empty() || !how.names.is_empty() {
             if is_registered(from) {
                 // Only who is not registered can register others.
                 return Err(Refusal::Check(Sense::invalid_parameter_bit(20, 3)));

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::scsi::sense::Sense;
 
+/// FORMAT CODE 00b (a device name alone), PROTOCOL IDENTIFIER 5h (iSCSI).
+const NAME_ALONE: u8 = 0x05;
 /// FORMAT CODE 01b (with an ISID), PROTOCOL IDENTIFIER 5h (iSCSI).
 const WITH_ISID: u8 = 0x45;
 /// Before the name.
@@ -24,6 +26,29 @@ pub struct InitiatorPort {
     pub name: Arc<str>,
     /// Its part of the session identifier.
     pub isid: [u8; 6],
+}
+
+/// What a TransportID names.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Named {
+    /// One initiator port (format 01b).
+    Port(InitiatorPort),
+    /// Every port that is known of the initiator with this name, in lower case (format 00b).
+    Initiator(Arc<str>),
+}
+
+impl Named {
+    /// Reads the one TransportID that `id` holds, `at` bytes into the parameter list.
+    ///
+    /// # Errors
+    /// It is not that of an iSCSI initiator.
+    pub(super) fn read(id: &[u8], at: u16) -> Result<Named, Sense> {
+        if let [NAME_ALONE, rest @ ..] = id {
+            let text = text(body(rest, at)?).filter(|text| is_name(text));
+            return text.map(|name| Named::Initiator(name.into())).ok_or(Sense::invalid_parameter(at + 4));
+        }
+        InitiatorPort::read(id, at).map(Named::Port)
+    }
 }
 
 impl InitiatorPort {
@@ -71,27 +96,41 @@ impl InitiatorPort {
     /// It is not that of an iSCSI initiator port, in full.
     pub(super) fn read(id: &[u8], at: u16) -> Result<InitiatorPort, Sense> {
         // SPC-5 §5.14.8: a device name alone (format 00b) does not say which nexus is meant.
-        let [WITH_ISID, 0, high, low, body @ ..] = id else { return Err(Sense::invalid_parameter(at)) };
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if length != body.len() || length < BODY_BYTES_MIN || !length.is_multiple_of(4) {
-            return Err(Sense::invalid_parameter(at + 2));
-        }
-        port(body).ok_or(Sense::invalid_parameter(at + 4))
+        let [WITH_ISID, rest @ ..] = id else { return Err(Sense::invalid_parameter(at)) };
+        port(body(rest, at)?).ok_or(Sense::invalid_parameter(at + 4))
     }
 }
 
-/// Reads name, separator and ISID. The latter is a hexadecimal constant, so that leading zeros may be missing (RFC 7143 §6.1).
-fn port(body: &[u8]) -> Option<InitiatorPort> {
+/// What a TransportID consists of behind its head, of which `rest` is all but the first byte.
+fn body(rest: &[u8], at: u16) -> Result<&[u8], Sense> {
+    let [0, high, low, body @ ..] = rest else { return Err(Sense::invalid_parameter(at)) };
+    let length = usize::from(u16::from_be_bytes([*high, *low]));
+    if length != body.len() || length < BODY_BYTES_MIN || !length.is_multiple_of(4) {
+        return Err(Sense::invalid_parameter(at + 2));
+    }
+    Ok(body)
+}
+
+/// The text before the first NUL, behind which there are only more of them. Names count in lower case.
+fn text(body: &[u8]) -> Option<String> {
     let end = body.iter().position(|byte| *byte == 0)?;
     if body[end..].iter().any(|byte| *byte != 0) {
         return None;
     }
-    let text = std::str::from_utf8(&body[..end]).ok()?.to_lowercase();
+    Some(std::str::from_utf8(&body[..end]).ok()?.to_lowercase())
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_BYTES_MAX && !text.contains(char::is_control)
+}
+
+/// Reads name, separator and ISID. The latter is a hexadecimal constant, so that leading zeros may be missing (RFC 7143 §6.1).
+fn port(body: &[u8]) -> Option<InitiatorPort> {
+    let text = text(body)?;
     let (name, isid) = text.split_once(SEPARATOR)?;
-    let is_name = !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(char::is_control);
     let is_isid =
         (1..=ISID_DIGITS).contains(&isid.len()) && isid.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_name || !is_isid {
+    if !is_name(name) || !is_isid {
         return None;
     }
     let [_, _, isid @ ..] = u64::from_str_radix(isid, 16).ok()?.to_be_bytes();

@@ -1,6 +1,9 @@
 //! PERSISTENT RESERVE OUT, RESERVE and RELEASE as they come: CDB and parameter list (SPC-5 §6.17, SPC-2 §7.21).
 
+use std::sync::Arc;
+
 use crate::scsi::cdb::Cdb;
+use crate::scsi::reserve::port::Named;
 use crate::scsi::reserve::{InitiatorPort, Type};
 use crate::scsi::sense::Sense;
 use crate::scsi::{Plan, Served};
@@ -42,8 +45,10 @@ pub struct Registering {
     pub persists: bool,
     /// ALL_TG_PT: through every port of the target.
     pub all_ports: bool,
-    /// SPEC_I_PT: these too.
+    /// SPEC_I_PT: these ports too.
     pub initiators: Vec<InitiatorPort>,
+    /// SPEC_I_PT: every port that is known of the initiators with these names.
+    pub names: Vec<Arc<str>>,
 }
 
 /// What is asked for.
@@ -183,10 +188,10 @@ fn persistent(cdb: &Cdb, list: &[u8]) -> Result<Request, Sense> {
     let mut how = Registering {
         persists: head[20] & APTPL != 0,
         all_ports: head[20] & ALL_TG_PT != 0,
-        initiators: Vec::new(),
+        ..Registering::default()
     };
     if head[20] & SPEC_I_PT != 0 {
-        how.initiators = initiators(rest)?;
+        (how.initiators, how.names) = initiators(rest)?;
     } else if !rest.is_empty() {
         // SPC-5 §6.17.3: with SPEC_I_PT at zero there are 24 bytes.
         return Err(Sense::PARAMETER_LIST_LENGTH);
@@ -218,7 +223,7 @@ fn check_flags(action: u8, flags: u8, reserved: u8) -> Result<(), Sense> {
 }
 
 /// The additional parameter data of SPEC_I_PT: how long they are, then TransportIDs (SPC-5 §6.17.3).
-fn initiators(rest: &[u8]) -> Result<Vec<InitiatorPort>, Sense> {
+fn initiators(rest: &[u8]) -> Result<(Vec<InitiatorPort>, Vec<Arc<str>>), Sense> {
     let Some((length, mut ids)) = rest.split_first_chunk::<4>() else {
         return Err(Sense::PARAMETER_LIST_LENGTH);
     };
@@ -226,15 +231,18 @@ fn initiators(rest: &[u8]) -> Result<Vec<InitiatorPort>, Sense> {
         return Err(Sense::PARAMETER_LIST_LENGTH);
     }
     let mut at = 28;
-    let mut initiators = Vec::new();
+    let (mut ports, mut names) = (Vec::new(), Vec::new());
     while !ids.is_empty() {
         let bytes = InitiatorPort::id_bytes_of(ids).ok_or(Sense::invalid_parameter(at))?;
         let (id, next) = ids.split_at(bytes);
-        initiators.push(InitiatorPort::read(id, at)?);
+        match Named::read(id, at)? {
+            Named::Port(port) => ports.push(port),
+            Named::Initiator(name) => names.push(name),
+        }
         at += u16::try_from(bytes).map_err(|_| Sense::PARAMETER_LIST_LENGTH)?;
         ids = next;
     }
-    Ok(initiators)
+    Ok((ports, names))
 }
 
 fn register_and_move(key: u64, new_key: u64, head: &[u8; LIST_BYTES], rest: &[u8]) -> Result<Request, Sense> {

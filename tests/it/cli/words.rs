@@ -1,9 +1,15 @@
 //! What commands say where there is no daemon, and of files.
 
+use std::fs::{File, Permissions, read_to_string, set_permissions, write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
 use lunette_initiator::Command;
 use lunette_initiator::config::Auth;
+use rustix::process::{Pid, Signal, kill_process};
 
-use super::daemon::{Lunette, Shared, run};
+use super::daemon::{Lunette, Shared, command, run};
 use crate::harness::{test_unit_ready, until};
 
 /// Every command that is for a daemon.
@@ -83,8 +89,8 @@ fn a_file_is_checked_with_places() {
     lunette.run(&["rpc", "lunette_save_config", &format!(r#"{{"filename":"{file}"}}"#)]).ok();
     let saved = run("", &["check", "--strict", &file]).ok();
     assert!(saved.ends_with(" calls, 0 errors, 0 warnings\n"), "{saved}");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
     let wrong = run("", &["check", &file]);
     assert_eq!((wrong.code, wrong.err.as_str()), (1, ""));
     let hint =
@@ -92,8 +98,118 @@ fn a_file_is_checked_with_places() {
     assert!(wrong.out.contains(hint), "{}", wrong.out);
     let place = wrong.out.lines().next().unwrap().strip_prefix(&format!("{file}:")).unwrap().to_owned();
     let line: usize = place.split(':').next().unwrap().parse().unwrap();
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     assert!(text.lines().nth(line - 1).unwrap().contains("num_block"), "{place}");
     let json: serde_json::Value = serde_json::from_str(&run("", &["check", "--json", &file]).out).unwrap();
     assert_eq!(json["findings"][0]["line"], line);
+}
+
+const EXPOSED: &str = "others can read";
+const SECRET: &str = "correct-horse-12";
+
+/// A file of calls with a secret, and with one in a file of its own.
+fn account(member: &str) -> String {
+    format!(
+        r#"{{"subsystems":[{{"subsystem":"iscsi","config":[{{"method":"iscsi_create_auth_group",
+            "params":{{"tag":1,"secrets":[{{"user":"joe",{member}}}]}}}}]}}]}}"#
+    )
+}
+
+#[test]
+fn files_whose_secrets_others_can_read_are_warned_of() {
+    let lunette = Lunette::start();
+    let (config, secret) = (lunette.file("config.json"), lunette.file("joe.secret"));
+    write(&secret, SECRET).unwrap();
+    set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    let inside = account(&format!(r#""secret":"{SECRET}""#));
+    let beside = account(&format!(r#""lunette_secret_file":"{secret}""#));
+    for (text, mode, is_exposed) in [(&inside, 0o644, true), (&inside, 0o600, false), (&beside, 0o644, false)]
+    {
+        write(&config, text).unwrap();
+        set_permissions(&config, Permissions::from_mode(mode)).unwrap();
+        let applied = lunette.run(&["apply", &config, "--dry-run"]);
+        assert_eq!((applied.code, applied.err.contains(EXPOSED)), (0, is_exposed), "{applied:?}");
+        assert!(!applied.err.contains(SECRET) && !applied.out.contains(SECRET), "{applied:?}");
+        let (socket, log) = (lunette.file("other.sock"), lunette.file("log"));
+        let served = [
+            "serve",
+            "--config",
+            &config,
+            "--no-save",
+            "--rpc-socket",
+            &socket,
+            "--idle",
+            "park",
+            "--mem-size",
+            "16",
+            "--hugepages",
+            "off",
+            "--log",
+            "warn",
+        ];
+        let log_file = File::create(&log).unwrap();
+        let mut serve = command("", &served);
+        serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
+        let mut child = serve.spawn().unwrap();
+        until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert!(child.wait().unwrap().success());
+        let told = read_to_string(&log).unwrap();
+        assert_eq!(told.contains(EXPOSED), is_exposed, "{told}");
+        assert!(!told.contains(SECRET), "{told}");
+    }
+}
+
+#[test]
+fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
+    let lunette = Lunette::start();
+    let (config, socket, log) =
+        (lunette.file("config.json"), lunette.file("other.sock"), lunette.file("log"));
+    let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[{"method":"iscsi_set_options","params":{"auth_file":"/a"}}]}]}"#;
+    write(&config, text).unwrap();
+    let served = [
+        "serve",
+        "--config",
+        &config,
+        "--no-save",
+        "--rpc-socket",
+        &socket,
+        "--idle",
+        "park",
+        "--mem-size",
+        "16",
+        "--hugepages",
+        "off",
+        "--log",
+        "warn",
+    ];
+    let mut serve = command("", &served);
+    let log_file = File::create(&log).unwrap();
+    serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
+    let mut child = serve.spawn().unwrap();
+    until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    let told = read_to_string(&log).unwrap();
+    assert!(told.contains("auth_file: /a is not read"), "{told}");
+}
+
+#[test]
+fn an_import_that_goes_to_a_file_for_everybody_is_warned_of() {
+    let lunette = Lunette::start();
+    let (from, to) = (lunette.file("targets.conf"), lunette.path("config.json"));
+    let text = |account: &str| format!("<target iqn.2026-11.io.example:t>\n{account}</target>\n");
+    let account = format!("incominguser joe {SECRET}\n");
+    for (account, mode, is_exposed) in
+        [(account.as_str(), 0o644, true), (&account, 0o600, false), ("", 0o644, false)]
+    {
+        write(&from, text(account)).unwrap();
+        let file = File::create(&to).unwrap();
+        file.set_permissions(Permissions::from_mode(mode)).unwrap();
+        let mut import = command("", &["import", &from]);
+        let ended = import.stdin(Stdio::null()).stdout(file).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.success(), said.contains(EXPOSED)), (true, is_exposed), "{said}");
+        assert_eq!(read_to_string(&to).unwrap().contains(SECRET), !account.is_empty());
+    }
 }

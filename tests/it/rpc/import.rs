@@ -16,7 +16,7 @@ use lunette_initiator::{Client, Command, Config, lun};
 use serde_json::Value;
 
 use super::daemon::{Folder, Managed};
-use crate::harness::{SOON, test_unit_ready};
+use crate::harness::{SOON, not_run, test_unit_ready};
 
 /// The fixtures, of which each is loaded with its files below `folder` and on loopback; `keep` says which of its calls.
 fn fixture(name: &str, folder: &Path) -> Value {
@@ -92,7 +92,7 @@ fn program(name: &str) -> Option<PathBuf> {
     let folders = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
     let found = folders.map(|folder| Path::new(folder).join(name)).find(|path| path.is_file());
     if found.is_none() {
-        eprintln!("{name} is not installed: what initiators see of its disks was not compared");
+        not_run(&format!("{name} is not installed: what initiators see of its disks was not compared"));
     }
     found
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 
 use super::daemon::{Folder, Managed};
-use crate::harness::until;
+use crate::harness::{not_run, until};
 
 const TARGET: &str = "iqn.2016-06.io.spdk:t";
 
@@ -120,6 +120,39 @@ fn what_there_is_is_registered_when_it_changes_and_taken_back() {
     assert_eq!(wrong, "Invalid parameters: host: an address and port that can be connected to are needed");
 }
 
+/// The portal that is registered is the one that initiators come by (NAT, a container).
+#[test]
+fn the_address_that_initiators_come_by_is_registered() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let daemon = Managed::start();
+    for (method, params) in [
+        ("bdev_null_create", r#"{"name":"N0","num_blocks":2048,"block_size":512}"#),
+        (
+            "iscsi_create_portal_group",
+            r#"{"tag":3,"portals":[{"host":"127.0.0.1","port":"0","lunette_advertise":"203.0.113.7:4000"}]}"#,
+        ),
+        ("iscsi_create_initiator_group", r#"{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}"#),
+        (
+            "iscsi_create_target_node",
+            r#"{"name":"t","alias_name":"","pg_ig_maps":[{"pg_tag":3,"ig_tag":1}],"luns":[{"bdev_name":"N0"}],"queue_depth":64}"#,
+        ),
+    ] {
+        daemon.ok(method, params);
+    }
+    daemon.ok("lunette_isns_set_server", &set_server(listener.local_addr().unwrap().port()));
+    let (told, mut stream) = message(&listener);
+    // RFC 4171 §6.3.1, §6.3.2: address and port of the portal, the address as one of IPv6.
+    let portal = [
+        [0, 0, 0, 16, 0, 0, 0, 16].as_slice(),
+        &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 113, 7],
+        &[0, 0, 0, 17, 0, 0, 0, 4, 0, 0, 0x0f, 0xa0],
+    ]
+    .concat();
+    assert!(told.windows(portal.len()).any(|bytes| bytes == portal), "{told:02x?}");
+    assert!(!told.windows(4).any(|bytes| bytes == [127, 0, 0, 1]), "{told:02x?}");
+    stream.write_all(&answer(&told, 0)).unwrap();
+}
+
 /// A server of Debian's open-isns, ended with the test.
 struct Isnsd(Child);
 
@@ -133,8 +166,7 @@ impl Drop for Isnsd {
 #[test]
 fn debians_server_knows_the_target() {
     if Command::new("isnsd").arg("--version").output().is_err() {
-        eprintln!("not run: isnsd is not installed (apt install open-isns-server open-isns-utils)");
-        return;
+        return not_run("isnsd is not installed (apt install open-isns-server open-isns-utils)");
     }
     let folder = Folder::new();
     let server = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -76,6 +76,46 @@ fn a_login_is_sent_to_a_private_portal_before_it_has_to_prove_anything() {
     }
 }
 
+/// NAT, a container: what SendTargets tells, before a login and in a session, is the address that initiators come by.
+#[test]
+fn initiators_are_told_the_address_that_they_come_by() {
+    let daemon = Managed::start();
+    for (method, params) in [
+        ("bdev_null_create", r#"{"name":"N0","num_blocks":2048,"block_size":512}"#),
+        (
+            "iscsi_create_portal_group",
+            r#"{"tag":1,"portals":[{"host":"127.0.0.1","port":"0","lunette_advertise":"203.0.113.7:4000"}]}"#,
+        ),
+        (
+            "iscsi_create_portal_group",
+            r#"{"tag":2,"portals":[{"host":"0.0.0.0","port":"0","lunette_advertise":"[2001:db8::7]:5000"}]}"#,
+        ),
+        // Its port is the one that was listened on.
+        (
+            "iscsi_create_portal_group",
+            r#"{"tag":3,"portals":[{"host":"127.0.0.1","port":"0","lunette_advertise":"203.0.113.9"}]}"#,
+        ),
+        ("iscsi_create_initiator_group", r#"{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}"#),
+        (
+            "iscsi_create_target_node",
+            r#"{"name":"t","alias_name":"","pg_ig_maps":[{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":1},{"pg_tag":3,"ig_tag":1}],
+                "luns":[{"bdev_name":"N0"}],"queue_depth":64}"#,
+        ),
+    ] {
+        daemon.ok(method, params);
+    }
+    let groups = daemon.ok("iscsi_get_portal_groups", "{}");
+    let port = |group: usize| groups[group]["portals"][0]["port"].as_str().unwrap().to_owned();
+    let portal = format!("127.0.0.1:{}", port(0));
+    let third = format!("203.0.113.9:{},3", port(2));
+    let expected = [TARGET, "203.0.113.7:4000,1", "[2001:db8::7]:5000,2", third.as_str()];
+    let values = |pairs: Vec<(String, String)>| pairs.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+    let found = Client::discover(portal.as_str(), Config::discovery("iqn.2026-11.io.example:a")).unwrap();
+    assert_eq!(values(found), expected);
+    let mut client = login(&portal).unwrap();
+    assert_eq!(values(client.send_targets("").unwrap()), expected);
+}
+
 /// The buckets of the target's histogram.
 fn buckets(daemon: &Managed) -> Vec<u64> {
     let histogram = daemon.ok("iscsi_get_histogram", &format!(r#"{{"name":"{TARGET}"}}"#));

@@ -1,14 +1,15 @@
 //! Logical units by RPC: identity and access states, seen by an initiator.
 
 use lunette::rpc::config::Plan;
+use lunette_initiator::pdu::response::Async;
 use lunette_initiator::scsi::cdb;
-use lunette_initiator::session::{Function, Tmf};
+use lunette_initiator::session::{Event, Function, Tmf};
 use lunette_initiator::socket::SocketError;
 use lunette_initiator::{Client, Command, Config, Data, lun};
 use serde_json::json;
 
 use super::daemon::{Managed, addresses, two_groups};
-use crate::harness::{read, sense, test_unit_ready, write};
+use crate::harness::{SOON, read, sense, test_unit_ready, write};
 
 const TARGET: &str = "iqn.2016-06.io.spdk:t";
 
@@ -80,6 +81,42 @@ fn paths_fail_over_in_both_directions_by_the_operators_hand() {
     assert_eq!(refused(&lun), "Invalid parameters: there is no LUN 5");
 }
 
+/// The SCSI event that has come (RFC 7143 §11.9.1): additional sense code and qualifier.
+fn scsi_event(client: &mut Client) -> (u8, u8) {
+    match client.wait_event(SOON).unwrap() {
+        Some(Event::Async(Async { event: 0, .. }, data)) => (data[14], data[15]),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// None has: what the target had to send came before the answer to a NOP.
+fn no_event(client: &mut Client) {
+    client.ping(b"").unwrap();
+    let event = client.next_event();
+    assert!(event.is_none(), "{event:?}");
+}
+
+/// Who sends nothing hears of another name and another state at once, and once while its unit attention waits.
+#[test]
+fn initiators_without_io_hear_of_names_and_states() {
+    let daemon = Managed::start();
+    let [first, second] = build(&daemon);
+    let (mut a, mut b) = (login(&first), login(&second));
+    daemon.ok("lunette_bdev_set_identity", r#"{"name":"M0","product":"Roadrunner"}"#);
+    daemon.ok("lunette_bdev_set_identity", r#"{"name":"M0","product":"Coyote"}"#);
+    for client in [&mut a, &mut b] {
+        assert_eq!(scsi_event(client), (0x3f, 0x03));
+        no_event(client);
+        assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (6, 0x3f, 0x03));
+    }
+    daemon.ok("lunette_target_node_set_alua_state", &set_state(2, "standby"));
+    for client in [&mut a, &mut b] {
+        assert_eq!(scsi_event(client), (0x2a, 0x06));
+        assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), ACCESS_CHANGED);
+        no_event(client);
+    }
+}
+
 #[test]
 fn initiators_set_states_where_the_operator_lets_them() {
     let daemon = Managed::start();
@@ -91,7 +128,9 @@ fn initiators_set_states_where_the_operator_lets_them() {
     for client in [&mut a, &mut b] {
         assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), (6, 0x3f, 0x03));
     }
+    let _ = scsi_event(&mut a);
     assert!(a.run(set_group([2, 0, 0, 1])).unwrap().is_good());
+    no_event(&mut a);
     assert_eq!(sense(&a.run(read(0, 8)).unwrap()), STANDBY, "who asked is not told");
     assert_eq!(sense(&b.run(read(0, 8)).unwrap()), ACCESS_CHANGED);
     assert!(b.run(read(0, 8)).unwrap().is_good());

@@ -5,7 +5,7 @@ use lunette::limits::DRAIN_NS;
 use lunette_initiator::scsi::status;
 
 use super::cell::{At, Cell, Codes, codes};
-use super::reserve::{Out, REGISTER_AND_IGNORE, RESERVE};
+use super::reserve::{Out, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE, RESERVE};
 use super::what::What;
 
 const EXCLUSIVE_ACCESS: u8 = 3;
@@ -24,8 +24,12 @@ fn cell() -> Cell {
 }
 
 fn reserve_out(cell: &mut Cell, action: u8, key: u64, other: u64) -> u64 {
+    reserve_out_of(cell, 1, action, key, other)
+}
+
+fn reserve_out_of(cell: &mut Cell, session: usize, action: u8, key: u64, other: u64) -> u64 {
     cell.world.has_reserved = true;
-    let op = cell.issue(1, What::ReserveOut(Out { action, kind: EXCLUSIVE_ACCESS, key, other }));
+    let op = cell.issue(session, What::ReserveOut(Out { action, kind: EXCLUSIVE_ACCESS, key, other }));
     cell.settle();
     op
 }
@@ -59,6 +63,41 @@ fn a_reservation_that_a_write_outlives_fails_and_the_unit_is_not_ready_until_it_
     cell.end_ios();
     assert!(cell.is_written());
     assert_eq!((cell.unit_ready(0), cell.unit_ready(1)), (GOOD, GOOD));
+    let written = cell.issue(1, write);
+    cell.settle();
+    cell.end_ios();
+    assert_eq!(answer(&cell, 1, written), Some(GOOD));
+    cell.finish();
+}
+
+/// A node is fenced whose WRITE its disk does not give back: the other is told in bounded time that it failed, and takes over
+/// from then on what the unit lets it; the WRITE lands under nobody's eyes.
+#[test]
+fn a_preempt_and_abort_that_a_write_outlives_fails_in_time_and_fences_all_the_same() {
+    const VICTIM: u64 = 1;
+    let mut cell = cell();
+    for (session, action, key, other) in [
+        (0, REGISTER_AND_IGNORE, 0, VICTIM),
+        (1, REGISTER_AND_IGNORE, 0, KEY),
+        // Its own WRITE is in nobody's way.
+        (0, RESERVE, VICTIM, 0),
+    ] {
+        let op = reserve_out_of(&mut cell, session, action, key, other);
+        assert_eq!(answer(&cell, session, op), Some(GOOD));
+    }
+    let preempted = reserve_out(&mut cell, PREEMPT_AND_ABORT, KEY, VICTIM);
+    cell.pass(DRAIN_NS / 2);
+    assert_eq!(answer(&cell, 1, preempted), None);
+    cell.pass(DRAIN_NS / 2);
+    assert_eq!(answer(&cell, 1, preempted), Some(INTERNAL_FAILURE));
+    assert_eq!(cell.unit_ready(1), NOT_READY);
+    // The fence holds meanwhile: a WRITE of the fenced node reaches no disk.
+    let write = What::Write { lba: 100, blocks: 1, fua: false };
+    assert_eq!(ask(&mut cell, 0, write), (status::CHECK_CONDITION, Some((6, 0x2a, 0x05))));
+    assert_eq!(ask(&mut cell, 0, write), (status::RESERVATION_CONFLICT, None));
+    assert_eq!(cell.world.disks[0].in_flight_count(), 1);
+    cell.end_ios();
+    assert_eq!(cell.unit_ready(1), GOOD);
     let written = cell.issue(1, write);
     cell.settle();
     cell.end_ios();

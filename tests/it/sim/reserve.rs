@@ -12,7 +12,7 @@ pub(super) const RESERVE: u8 = 1;
 const RELEASE: u8 = 2;
 const CLEAR: u8 = 3;
 const PREEMPT: u8 = 4;
-const PREEMPT_AND_ABORT: u8 = 5;
+pub(super) const PREEMPT_AND_ABORT: u8 = 5;
 pub(super) const REGISTER_AND_IGNORE: u8 = 6;
 
 /// Types, each as likely as the others.

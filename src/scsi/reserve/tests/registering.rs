@@ -29,6 +29,20 @@ fn others_are_registered_with_the_same_key_and_not_told() {
     assert_eq!((keys(&next), next.generation), (vec![K1, K1, K1], 1));
 }
 
+/// SPC-5 §7.6.4.6: a name alone is every port that is known of it; a name of nobody registers nobody.
+#[test]
+fn every_known_port_of_a_name_is_registered() {
+    let how = Registering { names: vec![nexus(B).initiator.name], ..Registering::default() };
+    let next = register(&State::default(), A, (0, K1), &how, &[B]).unwrap().next.unwrap();
+    assert_eq!(keys(&next), [K1, K1]);
+    let refused = register(&State::default(), A, (0, K1), &how, &[C]);
+    assert_eq!(check(refused), Some((5, 0x26, 0x00, [0x80, 0, 28])), "nobody is known by it");
+    let refused = register(&registered(&[(A, K1)]), A, (K1, K2), &how, &[B]);
+    assert_eq!(check(refused), Some((5, 0x26, 0x00, [0x8b, 0, 20])));
+    let refused = register(&registered(&[(B, K1)]), A, (0, K1), &how, &[B]);
+    assert_eq!(check(refused), Some((5, 0x26, 0x00, [0x80, 0, 28])));
+}
+
 #[test]
 fn nobody_is_registered_where_one_cannot_be() {
     let state = registered(&[(B, K2)]);

@@ -145,8 +145,41 @@ fn specified(more: &[u8]) -> Result<Vec<InitiatorPort>, Sense> {
     let cdb = Cdb::new([0x5f, 0, 0, 0, 0, 0, 0, 0, length, 0, 0, 0, 0, 0, 0, 0]);
     let list = [KEYS.as_slice(), &[0, 0, 0, 0, 0x08, 0, 0, 0], more].concat();
     match Request::read(&cdb, &list)? {
-        Request::Register { key: KEY, new_key: OTHER, how } => Ok(how.initiators),
+        Request::Register { key: KEY, new_key: OTHER, how } => {
+            assert!(how.names.is_empty());
+            Ok(how.initiators)
+        }
         other => panic!("{other:?}"),
+    }
+}
+
+/// FORMAT CODE 00b: a name, and no port.
+#[test]
+fn initiators_that_are_specified_by_name() {
+    let read = |ids: &[u8]| {
+        let length = u8::try_from(28 + ids.len()).unwrap();
+        let cdb = Cdb::new([0x5f, 0, 0, 0, 0, 0, 0, 0, length, 0, 0, 0, 0, 0, 0, 0]);
+        let list = [KEYS.as_slice(), &[0, 0, 0, 0, 0x08, 0, 0, 0, 0, 0, 0, length - 28], ids].concat();
+        match Request::read(&cdb, &list)? {
+            Request::Register { how, .. } => Ok((how.initiators, how.names)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let name = b"\x05\0\0\x14iqn.2026-11.A:Host1\0";
+    let port = b"\x45\0\0\x14iqn.a:b,i,0x23d0001\0";
+    let known = InitiatorPort::new("iqn.a:b", [0, 0, 2, 0x3d, 0, 1]);
+    let both = (vec![known], vec!["iqn.2026-11.a:host1".into()]);
+    assert_eq!(read(&[name.as_slice(), port].concat()), Ok(both));
+    let wrong: [(&[u8], u16); 6] = [
+        (b"\x05\x01\0\x14iqn.2026-11.A:Host1\0", 28),
+        (b"\x05\0\0\x10iqn.2026-11.A:H\0", 30),
+        (b"\x05\0\0\x14iqn.2026-11.A:Host12", 32),
+        (b"\x05\0\0\x14iqn.2026-11.A:Host\0x", 32),
+        (b"\x05\0\0\x14\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 32),
+        (b"\x05\0\0\x14iqn.2026-11.A:Hos\xff1\0", 32),
+    ];
+    for (id, at) in wrong {
+        assert_eq!(read(id), Err(Sense::invalid_parameter(at)), "{id:?}");
     }
 }
 
@@ -167,7 +200,7 @@ fn initiators_that_are_specified() {
     assert_eq!(specified(&[&[0, 0, 0, 23], a.as_slice()].concat()), length);
     // The field at fault counts from the beginning of the list: here the second TransportID.
     let mut wrong = [&[0, 0, 0, 52], a.as_slice(), b].concat();
-    wrong[28] = 0x05;
+    wrong[28] = 0x85;
     assert_eq!(specified(&wrong), Err(Sense::invalid_parameter(52)));
     wrong[28..32].copy_from_slice(&[0x45, 0, 0, 0x1c]);
     assert_eq!(specified(&wrong), Err(Sense::invalid_parameter(52)), "it goes beyond the list");
