@@ -10,6 +10,7 @@
 //!
 //! Nothing here waits, or knows what is done with those that have to: that is `reactor::pace`.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::{MS_NS, SECOND_NS, Tick};
@@ -55,6 +56,27 @@ impl Limits {
     /// Whether there is neither ceiling nor guarantee.
     pub fn is_none(&self) -> bool {
         *self == Limits { burst_ns: self.burst_ns, ..Limits::NONE }
+    }
+}
+
+/// In words, what is set of them: nothing where nothing is.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MB: u64 = 1024 * 1024;
+        let all = [
+            (self.ios, "IO/s"),
+            (self.bytes / MB, "MB/s"),
+            (self.read_bytes / MB, "MB/s read"),
+            (self.write_bytes / MB, "MB/s written"),
+            (self.guaranteed_ios, "IO/s guaranteed"),
+            (self.guaranteed_bytes / MB, "MB/s guaranteed"),
+        ];
+        let mut separator = "";
+        for (value, unit) in all.into_iter().filter(|(value, _)| *value > 0) {
+            write!(f, "{separator}{value} {unit}")?;
+            separator = ", ";
+        }
+        Ok(())
     }
 }
 

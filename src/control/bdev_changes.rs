@@ -106,7 +106,16 @@ impl<N: Net> Control<N> {
         let id = self.pending.begin(done);
         for name in names {
             self.let_go_of_disk(&name);
-            self.log.fact("bdev_unregistered", vec![("bdev", name.as_str().into())], self.now);
+            let mut fields = vec![("bdev", name.as_str().into())];
+            if let Some(limits) = self.bdev(&name).map(Entry::limits).filter(|limits| !limits.is_none()) {
+                tracing::warn!(
+                    bdev = name,
+                    %limits,
+                    "its limits are gone with it: another bdev of this name has none until they are set again"
+                );
+                fields.push(("limits", limits.to_string().into()));
+            }
+            self.log.fact("bdev_unregistered", fields, self.now);
             match self.bdev(&name).and_then(|entry| entry.unit) {
                 Some(unit) => self.remove_unit(unit, id),
                 None => {

@@ -72,7 +72,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("slow_io", "A command took longer than lunette_slow_io_set_options allows."),
     ("recorded", "What a connection had recorded was handed out, as something had gone wrong."),
     ("bdev_registered", "A block device is there."),
-    ("bdev_unregistered", "A block device is gone."),
+    ("bdev_unregistered", "A block device is gone, and with it the limits that it had."),
     ("target_created", "A target is there."),
     ("target_deleted", "A target is being taken away."),
     ("lun_added", "A LUN leads to a block device."),

@@ -266,6 +266,8 @@ pub struct Task {
     pub snack_tag: u32,
     /// It has had its turn under the ceilings that count it.
     pub is_booked: bool,
+    /// The data that it held when it began to wait for that turn.
+    pub paused_bytes: usize,
     /// What a fence is to its answer.
     pub passage: Passage,
     /// StatSN of the message that has told its initiator that it is terminated (RFC 7143 §11.9.1, event 5).
@@ -332,6 +334,7 @@ impl Task {
             again: None,
             snack_tag: 0,
             is_booked: false,
+            paused_bytes: 0,
             passage: Passage::Common,
             terminated: None,
             is_given_up: false,
@@ -354,6 +357,11 @@ impl Task {
     /// Whether it is decided how it ends, and nothing more is awaited.
     pub fn is_ready_to_end(&self) -> bool {
         self.outcome.is_some() && self.ios == 0 && !self.is_asked && !self.is_owed_data()
+    }
+
+    /// Whether it waits for its turn under a ceiling.
+    pub fn is_paced(&self) -> bool {
+        self.phase == Phase::Paced
     }
 
     /// Whether nothing more comes of it: it was answered or aborted.

@@ -122,6 +122,7 @@ impl<N: Net> Reactor<N> {
 
     fn make_room(&mut self) {
         self.tables.hold(u32::try_from(self.conns.len() + 1).unwrap_or(u32::MAX));
+        self.paced.hold(self.tables.tasks.capacity());
     }
 
     /// Makes a connection and takes it into its session.
@@ -134,6 +135,7 @@ impl<N: Net> Reactor<N> {
         }
         setup.retains = setup.retains && self.tables.retain();
         if setup.retains {
+            self.paced.hold(self.tables.tasks.capacity());
             self.watch(session);
         }
         let inserted = self.conns.insert(Link::new(Conn::new(setup, now), sock));

@@ -131,14 +131,16 @@ impl<N: Net> Reactor<N> {
                     .is_none_or(|old| (old.blocks, old.medium) != (view.blocks, view.medium));
                 // Not of a unit that was removed, which has no view any more.
                 let is_repaced = self.tables.view(unit).is_some_and(|old| old.pace != view.pace);
-                let waiting = if is_repaced { self.unbook_unit(unit) } else { Vec::new() };
+                if is_repaced {
+                    self.unbook_unit(unit);
+                }
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && slot.as_ref().is_some_and(|old| old.id == unit)
                     && let Some(old) = slot.replace(view)
                 {
                     self.tell(ToControl::Retired(Retired::Unit(old)));
                 }
-                self.run_anew(&waiting, now);
+                self.run_anew(now);
                 if let Some(attention) = attention {
                     self.attend(unit, attention, except, now);
                 }
@@ -184,7 +186,7 @@ impl<N: Net> Reactor<N> {
                 }
             }
             Change::RemoveUnit { unit } => {
-                let waiting = self.unbook_unit(unit);
+                self.unbook_unit(unit);
                 if let Some(slot) = self.tables.views.get_mut(unit.index())
                     && slot.as_ref().is_some_and(|view| view.id == unit)
                     && let Some(old) = slot.take()
@@ -198,7 +200,7 @@ impl<N: Net> Reactor<N> {
                 // What waits for room in it, or for a hold, finds it gone.
                 self.resubmit(unit, now);
                 self.retry_held(unit, now);
-                self.run_anew(&waiting, now);
+                self.run_anew(now);
                 self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
                 self.let_unit_go(unit);
             }

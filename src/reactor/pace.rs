@@ -4,15 +4,15 @@
 //! is bounded ([`limits::PACED_BYTES_MAX`]), the rest of the bound is MaxCmdSN. When its turn has come a command is admitted
 //! anew, as much may have changed.
 //!
-//! Invariant: a command is in [`Phase::Paced`] while it is in the queue, and no longer. What it has booked is used or given back
-//! before the pace that it was booked in is replaced.
+//! Invariant: a command that waits is in the queue, once. What it has booked is used or given back before the pace that it was
+//! booked in is replaced. One that is given up never waits again: what is left of it in the queue means nothing.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use crate::id::{SessionId, UnitId};
-use crate::iscsi::task::{Outcome, Phase, Task};
+use crate::iscsi::task::{Outcome, Task};
 use crate::limits;
 use crate::net::Net;
 use crate::qos::{Asked, Pace, Paces};
@@ -30,8 +30,6 @@ struct Waiting {
     /// Counts those that have come.
     number: u64,
     task: Key,
-    /// The data that it holds.
-    bytes: usize,
 }
 
 impl Ord for Waiting {
@@ -48,19 +46,30 @@ impl PartialOrd for Waiting {
 }
 
 /// Those that wait.
-#[derive(Debug)]
+///
+/// Who is given up stays in the queue until its time has come, there is no room, or nobody waits: so that costs the same however
+/// many wait.
+#[derive(Debug, Default)]
 pub(super) struct Paced {
     queue: BinaryHeap<Waiting>,
     number: u64,
+    /// Those in the queue that still wait.
+    count: usize,
+    /// Those that were taken out to book anew, in the order in which they would have had their turns.
+    taken: Vec<Waiting>,
+    /// How many were looked at because some were given up or taken out.
+    #[cfg(feature = "sim")]
+    steps: usize,
 }
 
 impl Paced {
-    /// With room for so many before it allocates.
-    pub(super) fn new(capacity: usize) -> Paced {
-        Paced { queue: BinaryHeap::with_capacity(capacity), number: 0 }
+    /// Makes room for so many that wait, and as many that do not any more. Allocates.
+    pub(super) fn hold(&mut self, tasks: usize) {
+        self.queue.reserve_exact((2 * tasks).saturating_sub(self.queue.len()));
+        self.taken.reserve_exact(tasks.saturating_sub(self.taken.len()));
     }
 
-    /// When the next one has its turn.
+    /// When the next one has its turn, or would have had it.
     #[inline]
     pub(super) fn next(&self) -> Option<Tick> {
         self.queue.peek().map(|waiting| waiting.until)
@@ -69,7 +78,62 @@ impl Paced {
     /// How many.
     #[cfg(feature = "sim")]
     pub(super) fn len(&self) -> usize {
-        self.queue.len()
+        self.count
+    }
+
+    /// What giving up and taking out has cost so far, and for how many there is room.
+    #[cfg(feature = "sim")]
+    pub(super) fn cost(&self) -> (usize, usize) {
+        (self.steps, self.queue.capacity() + self.taken.capacity())
+    }
+
+    #[cfg(feature = "sim")]
+    fn looked_at(&mut self, count: usize) {
+        self.steps += count;
+    }
+
+    #[cfg(not(feature = "sim"))]
+    fn looked_at(&mut self, _: usize) {}
+
+    /// Adds one. `waits`: whether one of those that were added before waits still.
+    fn push(&mut self, until: Tick, task: Key, waits: impl Fn(Key) -> bool) {
+        if self.queue.len() == self.queue.capacity() {
+            // Half of them wait no longer, or there would be more commands than there may be.
+            self.looked_at(self.queue.len());
+            self.queue.retain(|waiting| waits(waiting.task));
+        }
+        self.number += 1;
+        self.count += 1;
+        self.queue.push(Waiting { until, number: self.number, task });
+    }
+
+    /// Takes out the next one whose time has come, be it that it waits no longer.
+    fn pop(&mut self, now: Tick) -> Option<Key> {
+        self.queue.peek().filter(|waiting| waiting.until <= now)?;
+        self.queue.pop().map(|waiting| waiting.task)
+    }
+
+    /// One waits no longer.
+    fn left(&mut self) {
+        self.count -= 1;
+        if self.count == 0 {
+            self.queue.clear();
+        }
+    }
+
+    /// Takes out all that are meant, and those that wait no longer: of these nothing is known.
+    fn take(&mut self, is_meant: impl Fn(Key) -> Option<bool>) {
+        self.looked_at(self.queue.len());
+        let taken = &mut self.taken;
+        self.queue.retain(|waiting| match is_meant(waiting.task) {
+            Some(true) => {
+                taken.push(*waiting);
+                false
+            }
+            Some(false) => true,
+            None => false,
+        });
+        self.taken.sort_unstable_by(|one, other| other.cmp(one));
     }
 }
 
@@ -114,8 +178,8 @@ impl<N: Net> Reactor<N> {
             self.end(conn, key, Outcome::of(Status::TaskSetFull), now);
             return true;
         }
-        self.paced.number += 1;
-        self.paced.queue.push(Waiting { until, number: self.paced.number, task: key, bytes });
+        let tasks = &self.tables.tasks;
+        self.paced.push(until, key, |key| tasks.get(key).is_some_and(Task::is_paced));
         self.tables.sessions[session].pause(key, bytes, &mut self.tables.tasks);
         true
     }
@@ -124,72 +188,69 @@ impl<N: Net> Reactor<N> {
     pub(super) fn run_paced(&mut self, now: Tick) -> bool {
         let mut count = 0;
         while count < limits::PACED_PER_TURN
-            && let Some(waiting) = self.paced.queue.peek().copied()
-            && waiting.until <= now
+            && let Some(key) = self.paced.pop(now)
         {
-            self.paced.queue.pop();
             count += 1;
-            if let Some(conn) = self.resume(&waiting, true) {
-                self.run(conn, waiting.task, now);
+            if let Some(conn) = self.resume(key, true) {
+                self.run(conn, key, now);
             }
         }
         count > 0
     }
 
-    /// A command waits no longer. Its connection, if it is there still.
-    fn resume(&mut self, waiting: &Waiting, is_booked: bool) -> Option<Key> {
-        let task = self.tables.tasks.get_mut(waiting.task)?;
-        debug_assert!(task.phase == Phase::Paced, "it is in the queue");
+    /// A command waits no longer, if it did. Its connection.
+    fn resume(&mut self, key: Key, is_booked: bool) -> Option<Key> {
+        let task = self.tables.tasks.get_mut(key).filter(|task| task.is_paced())?;
         task.is_booked = is_booked;
         let conn = task.conn;
         let session = self.conns.get(conn)?.conn.session_key();
-        self.tables.sessions[session].resume(waiting.task, waiting.bytes, &mut self.tables.tasks);
+        self.tables.sessions[session].resume(key, &mut self.tables.tasks);
+        self.paced.left();
         Some(conn)
     }
 
-    /// Takes commands out of the queue and gives back what they have booked: to be given up, or to book anew. They are in the
-    /// order in which they would have had their turns.
-    fn unbook(&mut self, is_meant: impl Fn(Key, &Task) -> bool) -> Vec<Key> {
-        if self.paced.queue.is_empty() {
-            return Vec::new();
+    /// A command is about to be given up, or to book anew: it waits no longer, and what it has booked is given back.
+    pub(super) fn leave_pace(&mut self, key: Key) {
+        let Some(conn) = self.resume(key, false) else { return };
+        self.paced.looked_at(1);
+        if let (Some(link), Some(task)) = (self.conns.get(conn), self.tables.tasks.get(key))
+            && let Some(asked) = asked(task)
+            && !planted!(self, BookingKept)
+        {
+            self.paces(link.conn.session_key(), task.unit).give_back(asked);
+        }
+    }
+
+    /// All of a connection are about to be given up.
+    pub(super) fn leave_pace_of(&mut self, conn: Key) {
+        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        if !self.tables.sessions[session].has_paused() {
+            return;
+        }
+        let mut at = self.tables.sessions[session].tasks().first();
+        while let Some(key) = at {
+            at = self.tables.tasks.next(key);
+            if self.tables.tasks.get(key).is_some_and(|task| task.conn == conn) {
+                self.leave_pace(key);
+            }
+        }
+    }
+
+    /// Takes commands out of the queue: they are to book anew ([`Reactor::run_anew`]).
+    fn unbook(&mut self, is_meant: impl Fn(&Task) -> bool) {
+        if self.paced.count == 0 {
+            return;
         }
         let tasks = &self.tables.tasks;
-        let mut taken: Vec<Waiting> = Vec::new();
-        self.paced.queue.retain(|waiting| {
-            let is_taken = tasks.get(waiting.task).is_none_or(|task| is_meant(waiting.task, task));
-            if is_taken {
-                taken.push(*waiting);
-            }
-            !is_taken
-        });
-        taken.sort_unstable_by(|one, other| other.cmp(one));
-        for waiting in &taken {
-            let Some(conn) = self.resume(waiting, false) else { continue };
-            let (Some(link), Some(task)) = (self.conns.get(conn), self.tables.tasks.get(waiting.task)) else {
-                continue;
-            };
-            if let Some(asked) = asked(task)
-                && !planted!(self, BookingKept)
-            {
-                self.paces(link.conn.session_key(), task.unit).give_back(asked);
-            }
-        }
-        taken.into_iter().map(|waiting| waiting.task).collect()
-    }
-
-    /// A command is about to be given up: it waits for no ceiling any more.
-    pub(super) fn leave_pace(&mut self, key: Key) {
-        self.unbook(|waiting, _| waiting == key);
-    }
-
-    /// So are all of a connection.
-    pub(super) fn leave_pace_of(&mut self, conn: Key) {
-        self.unbook(|_, task| task.conn == conn);
+        self.paced.take(|key| tasks.get(key).filter(|task| task.is_paced()).map(&is_meant));
+        let taken = std::mem::take(&mut self.paced.taken);
+        taken.iter().for_each(|waiting| self.leave_pace(waiting.task));
+        self.paced.taken = taken;
     }
 
     /// A unit is about to be shown under another pace, or not at all: those that wait for it are to run anew.
-    pub(super) fn unbook_unit(&mut self, unit: UnitId) -> Vec<Key> {
-        self.unbook(|_, task| task.unit == Some(unit))
+    pub(super) fn unbook_unit(&mut self, unit: UnitId) {
+        self.unbook(|task| task.unit == Some(unit));
     }
 
     /// A session's initiator has another pace, or none.
@@ -202,10 +263,10 @@ impl<N: Net> Reactor<N> {
             return self.retire_pace(pace);
         }
         let conns = self.conns_of(session);
-        let taken = self.unbook(|_, task| conns.contains(&task.conn));
+        self.unbook(|task| conns.contains(&task.conn));
         let old = self.tables.sessions[key].set_pace(pace);
         self.retire_pace(old);
-        self.run_anew(&taken, now);
+        self.run_anew(now);
     }
 
     /// Sends back what control shall free.
@@ -215,12 +276,75 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Runs commands that were taken out of the queue: they book anew.
-    pub(super) fn run_anew(&mut self, taken: &[Key], now: Tick) {
-        for &key in taken {
-            if let Some(task) = self.tables.tasks.get(key) {
-                self.run(task.conn, key, now);
+    /// Runs the commands that were taken out of the queue: they book anew.
+    pub(super) fn run_anew(&mut self, now: Tick) {
+        let mut taken = std::mem::take(&mut self.paced.taken);
+        for waiting in taken.drain(..) {
+            if let Some(task) = self.tables.tasks.get(waiting.task) {
+                self.run(task.conn, waiting.task, now);
             }
         }
+        self.paced.taken = taken;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(index: u32) -> Key {
+        Key { index, generation: 0 }
+    }
+
+    fn held(tasks: u32) -> Paced {
+        let mut paced = Paced::default();
+        paced.hold(tasks as usize);
+        (0..tasks)
+            .for_each(|index| paced.push(Tick::from_ns(u64::from(tasks - index)), key(index), |_| true));
+        paced
+    }
+
+    #[test]
+    fn all_in_the_order_of_their_turns() {
+        let mut paced = held(3);
+        paced.push(Tick::from_ns(2), key(3), |_| true);
+        assert_eq!((paced.next(), paced.pop(Tick::ZERO)), (Some(Tick::from_ns(1)), None));
+        let mut order = Vec::new();
+        while let Some(next) = paced.pop(Tick::from_ns(9)) {
+            paced.left();
+            order.push(next.index);
+        }
+        assert_eq!(order, [2, 1, 3, 0]);
+    }
+
+    #[test]
+    fn some_are_taken_out_in_order_and_the_others_stay() {
+        let mut paced = held(6);
+        // The last waits no longer.
+        paced.left();
+        paced.take(|key| (key.index < 5).then_some(key.index % 2 == 1));
+        assert_eq!(paced.taken.iter().map(|waiting| waiting.task.index).collect::<Vec<_>>(), [3, 1]);
+        assert_eq!((paced.queue.len(), paced.cost().0), (3, 6));
+    }
+
+    #[test]
+    fn who_comes_and_is_given_up_takes_no_room_and_next_to_no_time() {
+        const TASKS: u32 = 64;
+        const MANY: u32 = 10_000;
+        let mut paced = held(TASKS);
+        let room = paced.cost().1;
+        // All but one wait; one after the other comes and is given up.
+        paced.left();
+        for index in TASKS..TASKS + MANY {
+            let given_up = TASKS - 1..index;
+            paced.push(Tick::from_ns(1), key(index), |key| !given_up.contains(&key.index));
+            paced.left();
+        }
+        let (steps, room_after) = paced.cost();
+        assert_eq!(room_after, room);
+        // The queue is looked through whenever as many were given up as there may be commands.
+        assert!(steps <= 2 * MANY as usize + room, "{steps}");
+        (1..TASKS).for_each(|_| paced.left());
+        assert_eq!((paced.len(), paced.next()), (0, None));
     }
 }

@@ -119,6 +119,12 @@ impl<N: crate::net::Net> crate::reactor::turn::Reactor<N> {
         }
     }
 
+    /// Commands under ceilings: how many were looked at so far because some were given up or are to book anew, and for how many there
+    /// is room.
+    pub fn paced_cost(&self) -> (usize, usize) {
+        self.paced.cost()
+    }
+
     /// [`Bug::TagReuse`]: forgets IOs that devices have.
     pub(super) fn free_tags(&mut self, is_aborted: impl Fn(&crate::reactor::tables::InFlight) -> bool) {
         if !self.planted.is(Bug::TagReuse) {

@@ -3,7 +3,6 @@
 use crate::id::UnitId;
 use crate::iscsi::conn::{TmfCall, TmfFunction, TmfReply};
 use crate::iscsi::session::{is_of_own, is_to_abort};
-use crate::iscsi::task::Phase;
 use crate::net::Net;
 use crate::reactor::look::Why;
 use crate::reactor::message::{TaskTicket, TmfAsk, TmfTicket, ToControl};
@@ -152,10 +151,8 @@ impl<N: Net> Reactor<N> {
     /// Aborts a command, silently or with TASK ABORTED: what no device has of it, and control has not decided, does not happen.
     pub(super) fn give_up(&mut self, key: Key, is_told: bool, now: Tick) {
         let Some(task) = self.tables.tasks.get(key) else { return };
-        let conn = task.conn;
-        if task.phase == Phase::Paced {
-            self.leave_pace(key);
-        }
+        let (conn, has_ios) = (task.conn, task.ios > 0);
+        self.leave_pace(key);
         let Some(task) = self.tables.tasks.get(key) else { return };
         if task.is_asked
             && let Some(unit) = task.unit
@@ -168,7 +165,9 @@ impl<N: Net> Reactor<N> {
         if link.conn.has_output() {
             self.activate(conn);
         }
-        self.drop_parked(|io| io.task == key, now);
+        if has_ios {
+            self.drop_parked(|io| io.task == key, now);
+        }
     }
 
     /// Gives up every command at `units`, of every session, with TASK ABORTED. The session that asked has given up its

@@ -139,6 +139,9 @@ impl<N: Net> Reactor<N> {
         if keeps_last {
             setup.solicited.keep_last();
         }
+        let tables = Tables::new(setup.unsolicited, setup.solicited, sizes);
+        let mut paced = Paced::default();
+        paced.hold(tables.tasks.capacity());
         Reactor {
             id: setup.id,
             net: setup.net,
@@ -149,7 +152,7 @@ impl<N: Net> Reactor<N> {
             backlog: VecDeque::with_capacity(limits::MAILBOX),
             lost_events: 0,
             conns: Slab::new(sizes.conns),
-            tables: Tables::new(setup.unsolicited, setup.solicited, sizes),
+            tables,
             units: Vec::new(),
             busy: Vec::new(),
             active: Vec::with_capacity(conns),
@@ -157,7 +160,7 @@ impl<N: Net> Reactor<N> {
             heavy: VecDeque::with_capacity(conns),
             waits: Vec::with_capacity(limits::WAITS + Holds::waits_max(reactors)),
             hungry: Hungry::new(sizes.spare_window as usize),
-            paced: Paced::new(sizes.spare_window as usize),
+            paced,
             serial: 0,
             stopping: None,
             last_flush: None,

@@ -52,6 +52,7 @@ impl Session {
     pub fn pause(&mut self, key: Key, bytes: usize, tasks: &mut Tasks) {
         if let Some(task) = tasks.get_mut(key) {
             task.phase = Phase::Paced;
+            task.paused_bytes = bytes;
             // The time that it waits is none of what comes after.
             task.ran_at = None;
             self.paused.count += 1;
@@ -60,12 +61,17 @@ impl Session {
     }
 
     /// It waits no longer.
-    pub fn resume(&mut self, key: Key, bytes: usize, tasks: &mut Tasks) {
+    pub fn resume(&mut self, key: Key, tasks: &mut Tasks) {
         if let Some(task) = tasks.get_mut(key) {
             task.phase = Phase::Running;
             self.paused.count -= 1;
-            self.paused.bytes -= bytes;
+            self.paused.bytes -= task.paused_bytes;
         }
+    }
+
+    /// Whether any waits.
+    pub fn has_paused(&self) -> bool {
+        self.paused.count > 0
     }
 
     /// Whether the commands that wait hold so much that none is to bring along more, at this unit.

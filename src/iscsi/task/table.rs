@@ -92,6 +92,11 @@ impl Tasks {
         self.slab.room()
     }
 
+    /// How many fit in all.
+    pub fn capacity(&self) -> usize {
+        self.slab.capacity()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.slab.len()

@@ -42,7 +42,7 @@ pub(super) struct Setting<'a> {
 
 impl Setting<'_> {
     fn call(&self) -> Call {
-        (self.setter.method.to_owned(), self.params.clone())
+        self.setter.call(self.params)
     }
 
     /// Whether it says the same. A call replaces all that was set of a thing, so what it leaves out counts; what is everybody's has

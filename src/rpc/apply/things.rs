@@ -104,12 +104,14 @@ pub(super) struct Setter {
     pub(super) needs_way: bool,
     /// The other parameters that set it back.
     back: fn() -> Json,
+    /// What a call leaves out stays as it was.
+    is_merged: bool,
 }
 
 impl Setter {
     /// Of the daemon itself.
     const fn of_all(method: &'static str, back: fn() -> Json) -> Setter {
-        Setter { method, key: &[], of: None, needs_way: false, back }
+        Setter { method, key: &[], of: None, needs_way: false, back, is_merged: false }
     }
 
     /// Of a thing, which the first parameter of `key` names.
@@ -119,11 +121,30 @@ impl Setter {
         key: &'static [&'static str],
         back: fn() -> Json,
     ) -> Setter {
-        Setter { method, key, of: Some(family), needs_way: false, back }
+        Setter { method, key, of: Some(family), needs_way: false, back, is_merged: false }
     }
 
     const fn on_a_way(self) -> Setter {
         Setter { needs_way: true, ..self }
+    }
+
+    const fn merged(self) -> Setter {
+        Setter { is_merged: true, ..self }
+    }
+
+    /// The call with these parameters, such that nothing stays that they do not say.
+    pub(super) fn call(&self, params: &Json) -> Call {
+        let mut params = params.clone();
+        if self.is_merged
+            && let Json::Object(members) = (self.back)()
+        {
+            for (name, value) in members {
+                if params.member(&name).is_none() {
+                    params.push(&name, value);
+                }
+            }
+        }
+        (self.method.to_owned(), params)
     }
 
     pub(super) fn find(method: &str) -> Option<&'static Setter> {
@@ -181,13 +202,15 @@ const SETTERS: &[Setter] = &[
             "guaranteed_mbytes_per_sec": 0u64,
             "burst_ms": 10u64,
         }
-    }),
+    })
+    .merged(),
     Setter {
         method: "lunette_initiator_set_qos_limit",
         key: &["initiator"],
         of: None,
         needs_way: false,
         back: || object! {},
+        is_merged: false,
     },
 ];
 

@@ -1,7 +1,7 @@
 //! An NVMe controller that a call attached, with the thread that drives it, and the bdevs of its namespaces.
 //!
-//! A namespace that is gone leaves its bdev where a LUN leads to it, not ready; and the next controller of the same name finds
-//! it there ([`Seats`]).
+//! A namespace that is gone leaves its bdev where a LUN leads to it, or where it has limits, not ready; and the next controller of
+//! the same name finds it there ([`Seats`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -27,6 +27,7 @@ use crate::control::done::Done;
 use crate::control::error::{ChangeError, What};
 use crate::control::registry::{BdevSpec, uuid_text};
 use crate::control::thread::Remote;
+use crate::qos::Limits;
 
 /// A controller that is given back has so long to shut down.
 const DETACH: Duration = Duration::from_secs(30);
@@ -256,9 +257,23 @@ impl Attached {
                 );
                 return Ok(());
             }
+            // Nobody minds which medium it is; how much may be asked of it was said of the name.
+            let limits = self.set_limits(&name, Limits::NONE)?;
             self.unregister(disk.nsid)?;
+            self.register(disk.nsid, NvmeBdev::new(name.clone(), tenant))?;
+            return self.set_limits(&name, limits).map(drop);
         }
         self.register(disk.nsid, NvmeBdev::new(name, tenant))
+    }
+
+    /// Says how much may be asked of a bdev; how much it was.
+    fn set_limits(&self, name: &str, limits: Limits) -> Result<Limits, ChangeError> {
+        let name = name.to_owned();
+        let set = self.control.call(move |control, _| {
+            let old = control.bdev(&name).map_or(Limits::NONE, |entry| entry.limits());
+            control.set_bdev_limits(&name, limits).map(|()| old)
+        });
+        set.unwrap_or(Err(ChangeError::Stopping))
     }
 
     fn is_used(&self, name: &str) -> bool {
@@ -274,10 +289,23 @@ impl Attached {
         ended.unwrap_or(Err(ChangeError::Stopping)).map(drop)
     }
 
-    /// A namespace is gone. Its bdev stays where it is needed.
+    /// Whether an operator has said how much may be asked of a bdev.
+    fn has_limits(&self, name: &str) -> bool {
+        let name = name.to_owned();
+        let has_some = self
+            .control
+            .call(move |control, _| control.bdev(&name).is_some_and(|entry| !entry.limits().is_none()));
+        has_some.unwrap_or(false)
+    }
+
+    /// A namespace is gone. Its bdev stays where it is needed, and where something would be lost with it.
     fn lost(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
         let Some(seat) = self.seats.find(disk.nsid).filter(|seat| seat.has(disk)) else { return Ok(()) };
-        if self.is_used(seat.name()) { self.reread(seat.name()) } else { self.unregister(disk.nsid) }
+        if self.is_used(seat.name()) || self.has_limits(seat.name()) {
+            self.reread(seat.name())
+        } else {
+            self.unregister(disk.nsid)
+        }
     }
 
     /// Initiators are told what it is like now.

@@ -201,6 +201,31 @@ fn a_disk_that_nobody_uses_goes_with_its_controller_whose_call_stays() {
 }
 
 #[test]
+fn limits_keep_a_disk_whose_controller_is_away() {
+    const LIMITS: &str = r#"{"name":"Nn1","rw_ios_per_sec":500,"rw_mbytes_per_sec":0,"r_mbytes_per_sec":0,"w_mbytes_per_sec":7}"#;
+    let service = Service::start();
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    service.call("bdev_set_qos_limit", LIMITS);
+    let before = service.context.controller("N").unwrap();
+    device.mock.remove();
+    assert!(before.shared().wait_over(SOON));
+    until("it is not ready", || service.blocks("Nn1") == Some(0));
+    let saved = || (service.saved("bdev_nvme_attach_controller"), service.saved("bdev_set_qos_limit"));
+    let expected = (vec![CALL.to_owned()], vec![LIMITS.to_owned()]);
+    assert_eq!(saved(), expected);
+    let device = Device::new(1);
+    service.context.attach_again(&before, device.to_attach()).unwrap();
+    assert_eq!((service.blocks("Nn1"), saved()), (Some(BLOCKS), expected));
+    // One of the same name that is made later is another one.
+    service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    assert_eq!(service.saved("bdev_set_qos_limit").len(), 0);
+    service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
+}
+
+#[test]
 fn another_medium_is_not_served_in_the_stead_of_the_one_that_is_awaited() {
     let service = Service::start();
     let device = Device::new(1);

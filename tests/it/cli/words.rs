@@ -89,8 +89,8 @@ fn a_file_is_checked_with_places() {
     lunette.run(&["rpc", "lunette_save_config", &format!(r#"{{"filename":"{file}"}}"#)]).ok();
     let saved = run("", &["check", "--strict", &file]).ok();
     assert!(saved.ends_with(" calls, 0 errors, 0 warnings\n"), "{saved}");
-    let text = fs::read_to_string(&file).unwrap();
-    fs::write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
+    let text = read_to_string(&file).unwrap();
+    write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
     let wrong = run("", &["check", &file]);
     assert_eq!((wrong.code, wrong.err.as_str()), (1, ""));
     let hint =
@@ -98,7 +98,7 @@ fn a_file_is_checked_with_places() {
     assert!(wrong.out.contains(hint), "{}", wrong.out);
     let place = wrong.out.lines().next().unwrap().strip_prefix(&format!("{file}:")).unwrap().to_owned();
     let line: usize = place.split(':').next().unwrap().parse().unwrap();
-    let text = fs::read_to_string(&file).unwrap();
+    let text = read_to_string(&file).unwrap();
     assert!(text.lines().nth(line - 1).unwrap().contains("num_block"), "{place}");
     let json: serde_json::Value = serde_json::from_str(&run("", &["check", "--json", &file]).out).unwrap();
     assert_eq!(json["findings"][0]["line"], line);

@@ -107,9 +107,11 @@ fn a_file_that_is_missing_at_the_start_comes_up_when_it_is_there() {
         r#"{"name":"t","alias_name":"","pg_ig_maps":[],"queue_depth":1,
         "luns":[{"bdev_name":"aio0","lun_id":0}]}"#,
     );
+    daemon.ok("bdev_set_qos_limit", r#"{"name":"aio0","rw_ios_per_sec":500}"#);
     daemon.ok("lunette_save_config", "{}");
     let folder = daemon.stop();
     let saved = std::fs::read_to_string(folder.path("config.json")).unwrap();
+    assert!(saved.contains("bdev_set_qos_limit"), "{saved}");
     std::fs::rename(&file, folder.path("elsewhere")).unwrap();
 
     let daemon = Managed::try_start(folder, Some(Plan::parse(&saved).unwrap())).unwrap();

@@ -59,6 +59,7 @@ fn nvme_controllers_may_be_missing() {
     // Only while a file is loaded.
     let params = json!({"name": "X", "trtype": "PCIe", "traddr": "ffff:ff:1f.6"}).to_string();
     assert_eq!(daemon.refused("bdev_nvme_attach_controller", &params).0, -19);
+    daemon.ok("bdev_set_qos_limit", r#"{"name":"Tn7","rw_ios_per_sec":500}"#);
     assert_is_kept(daemon, &names);
 }
 

@@ -85,6 +85,22 @@ fn limits_are_shown_merged_and_kept() {
 }
 
 #[test]
+fn limits_go_with_their_bdev_which_is_told() {
+    let daemon = Managed::start();
+    let create = r#"{"name":"M7","num_blocks":8,"block_size":512}"#;
+    let delete = || {
+        daemon.ok("bdev_malloc_delete", r#"{"name":"M7"}"#);
+        let told = daemon.ok("lunette_get_events", r#"{"kinds":["bdev_unregistered"]}"#);
+        told["events"].as_array().unwrap().last().unwrap()["limits"].clone()
+    };
+    daemon.ok("bdev_malloc_create", create);
+    daemon.ok("bdev_set_qos_limit", r#"{"name":"M7","rw_ios_per_sec":50,"w_mbytes_per_sec":7}"#);
+    assert_eq!(delete(), "50 IO/s, 7 MB/s written");
+    daemon.ok("bdev_malloc_create", create);
+    assert_eq!((calls(&daemon, "bdev_set_qos_limit"), delete()), (vec![], Value::Null));
+}
+
+#[test]
 fn limits_that_are_none_are_refused() {
     let daemon = Managed::start();
     two_groups(&daemon, false);
@@ -138,7 +154,17 @@ fn limits_are_applied_and_taken_back_with_a_configuration() {
     daemon.ok("bdev_set_qos_limit", r#"{"name":"M0","rw_ios_per_sec":50,"burst_ms":100}"#);
     daemon.ok("lunette_initiator_set_qos_limit", r#"{"initiator":"*","rw_mbytes_per_sec":1}"#);
     let after = daemon.ok("lunette_get_config", "{}");
-    for (wanted, found) in [(&before, &before), (&after, &after)] {
+    // What a file does not say is not so, even if the call alone would leave it as it is.
+    let by_hand = r#"{"name":"M0","w_mbytes_per_sec":7}"#;
+    let other = after.to_string().replace(&calls(&daemon, "bdev_set_qos_limit")[0].to_string(), by_hand);
+    let other: Value = serde_json::from_str(&other).unwrap();
+    daemon.ok("bdev_set_qos_limit", r#"{"name":"M0","rw_ios_per_sec":0,"burst_ms":10,"w_mbytes_per_sec":7}"#);
+    let expected = daemon.ok("lunette_get_config", "{}");
+    daemon.ok(
+        "bdev_set_qos_limit",
+        r#"{"name":"M0","rw_ios_per_sec":50,"burst_ms":100,"guaranteed_ios_per_sec":3}"#,
+    );
+    for (wanted, found) in [(&other, &expected), (&before, &before), (&after, &after)] {
         let file = daemon.folder.path("wanted.json");
         std::fs::write(&file, wanted.to_string()).unwrap();
         daemon.ok("lunette_apply_config", &json!({ "filename": file }).to_string());

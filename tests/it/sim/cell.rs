@@ -1,7 +1,6 @@
 //! A world of two sessions that is driven by hand: nothing is delivered or ended unless the test says so.
 
 use lunette::reactor::Census;
-use lunette::reactor::message::NopInTimes;
 use lunette::time::{MS_NS, SECOND_NS};
 use lunette_initiator::config::{Config, Offer};
 use lunette_initiator::lun as lun_field;
@@ -42,13 +41,8 @@ fn config(client: usize, immediate_data: bool) -> Config {
 
 impl Cell {
     pub(super) fn new(at: At) -> Cell {
-        let options = Options {
-            reactors: 2,
-            disks: vec![DiskOptions { blocks: 512, block_bytes: 512 }],
-            bug: None,
-            buffers: [8, 8, 4, 2],
-            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-        };
+        let options =
+            Options::quiet(2, vec![DiskOptions { blocks: 512, block_bytes: 512 }], [8, 8, 4, 2], None);
         let mut cell = Cell::idle(options, at != At::R2tSent);
         cell.begin(at);
         cell
@@ -56,7 +50,11 @@ impl Cell {
 
     /// A world of two sessions that have asked for nothing.
     pub(super) fn idle(options: Options, immediate_data: bool) -> Cell {
-        let world = World::new(1, options);
+        Cell::of(World::new(1, options), immediate_data)
+    }
+
+    /// The same of a world that is new.
+    pub(super) fn of(world: World, immediate_data: bool) -> Cell {
         for disk in &world.disks {
             disk.set_latency(u64::MAX / 4);
             disk.set_manners(true, false);

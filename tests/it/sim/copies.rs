@@ -202,7 +202,6 @@ mod cells {
 
     use lunette::limits::SWALLOW_NS;
     use lunette::reactor::Bug;
-    use lunette::reactor::message::NopInTimes;
     use lunette_initiator::scsi::status;
     use lunette_initiator::session::{Completion, Function};
 
@@ -222,13 +221,8 @@ mod cells {
     }
 
     fn idle_with(bug: Option<Bug>) -> Cell {
-        let options = Options {
-            reactors: 2,
-            disks: vec![DiskOptions { blocks: 512, block_bytes: 512 }; 2],
-            bug,
-            buffers: [8, 8, 4, 2],
-            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-        };
+        let options =
+            Options::quiet(2, vec![DiskOptions { blocks: 512, block_bytes: 512 }; 2], [8, 8, 4, 2], bug);
         Cell::idle(options, true)
     }
 

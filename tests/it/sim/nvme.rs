@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use lunette::control::done::Done;
 use lunette::control::registry::BdevSpec;
 use lunette::reactor::Census;
-use lunette::reactor::message::NopInTimes;
 use lunette::sim::nvme::Controller;
 use lunette::sim::rng::Rng;
 use lunette::time::{MS_NS, SECOND_NS};
@@ -44,13 +43,7 @@ struct Life {
 impl Life {
     fn new(seed: u64) -> Result<Life, String> {
         let small = DiskOptions { blocks: 8, block_bytes: 512 };
-        let options = Options {
-            reactors: 2,
-            disks: vec![small],
-            bug: None,
-            buffers: [64, 32, 16, 6],
-            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-        };
+        let options = Options::quiet(2, vec![small], [64, 32, 16, 6], None);
         let controller = Controller::new(Rng::new(!seed), BLOCKS, 512);
         let mut world = World::new(seed, options);
         world.now = controller.now();

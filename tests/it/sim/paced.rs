@@ -2,8 +2,7 @@
 
 use lunette::limits::{PACED_BYTES_MAX, PACED_NS};
 use lunette::qos::Limits;
-use lunette::reactor::Bug;
-use lunette::reactor::message::NopInTimes;
+use lunette::reactor::{Bug, Sizes};
 use lunette::time::{MS_NS, SECOND_NS};
 use lunette_initiator::lun as lun_field;
 use lunette_initiator::scsi::status;
@@ -11,18 +10,14 @@ use lunette_initiator::session::{Function, Tmf};
 
 use super::cell::{Cell, codes};
 use super::qos::{READ, ios};
+use super::round::Still;
 use super::what::What;
-use super::world::{DiskOptions, Options};
+use super::world::{DiskOptions, Options, World};
 
 /// Two sessions that have asked for nothing, at a unit which serves 10 commands a second.
 fn slow(bug: Option<Bug>, immediate_data: bool) -> Cell {
-    let options = Options {
-        reactors: 2,
-        disks: vec![DiskOptions { blocks: 512, block_bytes: 4096 }; 2],
-        bug,
-        buffers: [64, 32, 80, 16],
-        nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-    };
+    let options =
+        Options::quiet(2, vec![DiskOptions { blocks: 512, block_bytes: 4096 }; 2], [64, 32, 80, 16], bug);
     let mut cell = Cell::idle(options, immediate_data);
     limit(&mut cell, Limits { burst_ns: 1, ..ios(10) });
     cell
@@ -203,5 +198,88 @@ fn data_that_come_along_are_bounded() {
         cell.end_ios();
         assert!(held(&cell) <= PACED_BYTES_MAX, "{}", held(&cell));
     }
+    cell.finish();
+}
+
+/// Sessions with many READs each that wait, on one reactor, and two without.
+const CROWD: usize = 64;
+const EACH: usize = 66;
+
+fn crowded() -> Cell {
+    let options =
+        Options::quiet(1, vec![DiskOptions { blocks: 512, block_bytes: 4096 }; 2], [512, 8, 8, 8], None);
+    let sizes = Sizes { conns: 96, spare_window: 8192, staging_bytes: 20_000 };
+    let mut cell = Cell::of(World::with_room(1, options, sizes), false);
+    for client in 2..CROWD + 2 {
+        cell.open(client, false);
+        cell.unit_ready(client);
+    }
+    let ask = |cell: &mut Cell| {
+        for session in 2..CROWD + 2 {
+            for _ in 0..EACH {
+                cell.issue(session, READ);
+            }
+        }
+    };
+    // So that windows are wide.
+    ask(&mut cell);
+    while cell.world.round(true, |_| Still::default()).unwrap() {}
+    limit(&mut cell, Limits { burst_ns: 1, ..ios(500) });
+    ask(&mut cell);
+    cell.settle();
+    cell.end_ios();
+    assert!(cell.world.census().paced >= 4096, "{:?}", cell.world.census());
+    cell
+}
+
+/// How many wait no longer once this was done, and how many of those that waited were looked at. Nothing was allocated for that.
+fn costs(cell: &mut Cell, what: impl FnOnce(&mut Cell)) -> (usize, usize) {
+    let (before, (steps, room)) = (cell.world.census().paced, cell.world.cores[0].reactor.paced_cost());
+    what(cell);
+    let (after, (steps_after, room_after)) =
+        (cell.world.census().paced, cell.world.cores[0].reactor.paced_cost());
+    assert_eq!(room_after, room);
+    (before - after, steps_after - steps)
+}
+
+#[test]
+fn a_reset_looks_once_at_each_of_thousands_that_wait() {
+    let mut cell = crowded();
+    let last = *cell.world.sessions[2].ops.keys().last().unwrap();
+    let (ended, steps) = costs(&mut cell, |cell| {
+        let itt = cell.manage(0, Function::LogicalUnitReset);
+        assert_eq!(cell.tmf_answer(0, itt), Some(0));
+    });
+    assert!(ended >= 4096 && cell.world.census().paced == 0, "{:?}", cell.world.census());
+    assert_eq!(steps, ended);
+    assert_eq!(codes(&cell.ended(2, last).unwrap().unwrap()), (status::TASK_ABORTED, None));
+    cell.finish();
+}
+
+#[test]
+fn who_gives_up_its_own_of_thousands_looks_at_no_others() {
+    let mut cell = crowded();
+    let (ended, steps) = costs(&mut cell, |cell| {
+        let itt = cell.manage(2, Function::AbortTaskSet);
+        assert_eq!(cell.tmf_answer(2, itt), Some(0));
+    });
+    // One or two have had their turns.
+    assert!((EACH - 4..=EACH).contains(&ended) && steps == ended, "{ended} in {steps}");
+    let (ended, steps) = costs(&mut cell, |cell| {
+        cell.world.sessions[3].wire.reset();
+        cell.world.lose(3);
+        cell.settle();
+    });
+    assert!((EACH - 4..=EACH).contains(&ended) && steps == ended, "{ended} in {steps}");
+    // All book anew: each is looked at, and taken out.
+    let waiting = cell.world.census().paced;
+    let (_, steps) = costs(&mut cell, |cell| limit(cell, Limits { burst_ns: 1, ..ios(600) }));
+    assert!((2 * waiting..=2 * waiting + 2 * EACH).contains(&steps), "{waiting} in {steps}");
+    let (ended, steps) = costs(&mut cell, |cell| {
+        let itt = cell.manage(0, Function::LogicalUnitReset);
+        assert_eq!(cell.tmf_answer(0, itt), None, "devices have some");
+    });
+    assert_eq!((cell.world.census().paced, steps), (0, ended));
+    cell.end_ios();
     cell.finish();
 }

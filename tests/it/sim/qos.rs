@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use lunette::limits::WINDOW_MIN;
 use lunette::qos::Limits;
 use lunette::reactor::Bug;
-use lunette::reactor::message::NopInTimes;
 use lunette::time::SECOND_NS;
 use lunette_initiator::config::{Config, Offer};
 use lunette_initiator::scsi::status;
@@ -46,13 +45,12 @@ struct Crowd {
 
 impl Crowd {
     fn new(reactors: u16, disks: usize, bug: Option<Bug>) -> Crowd {
-        let options = Options {
+        let options = Options::quiet(
             reactors,
-            disks: vec![DiskOptions { blocks: 256, block_bytes: 4096 }; disks],
+            vec![DiskOptions { blocks: 256, block_bytes: 4096 }; disks],
+            [256, 64, 16, 8],
             bug,
-            buffers: [256, 64, 16, 8],
-            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-        };
+        );
         let world = World::new(7, options);
         world.disks.iter().for_each(|disk| disk.set_latency(STEP_NS));
         Crowd { world, streams: Vec::new(), ops: BTreeMap::new() }
@@ -68,8 +66,12 @@ impl Crowd {
 
     /// A session of an initiator, which asks for this at a unit all the time.
     fn open(&mut self, client: usize, unit: usize, what: What, depth: usize) -> usize {
+        self.open_with(client, Offer::usual(), unit, what, depth)
+    }
+
+    fn open_with(&mut self, client: usize, offer: Offer, unit: usize, what: What, depth: usize) -> usize {
         let isid = [0x80, 0, 0, 0, 0, u8::try_from(self.world.sessions.len()).unwrap()];
-        let config = Config { isid, offer: Offer::usual(), ..Config::new(&name(client), TARGET) };
+        let config = Config { isid, offer, ..Config::new(&name(client), TARGET) };
         let session = self.world.open(client, config, 1 << 20);
         self.world.sessions[session].keeps_answers = true;
         self.ask(session, unit, what, depth);
@@ -137,9 +139,9 @@ impl Crowd {
     }
 }
 
-/// Whether it is within 5 % of what is right.
+/// Whether it is within 1 % of what is right.
 fn is_near(found: u64, right: u64) -> bool {
-    found.abs_diff(right) * 20 <= right
+    found.abs_diff(right) * 100 <= right
 }
 
 fn one_unit_of_three_reactors(bug: Option<Bug>) -> Vec<u64> {
@@ -246,4 +248,70 @@ fn the_window_does_not_grow_for_commands_that_wait() {
     let done = crowd.second();
     assert!(is_near(done[0], 100), "{done:?}");
     assert!(crowd.world.census().tasks <= WINDOW_MIN as usize, "{:?}", crowd.world.census());
+}
+
+/// What is done of each of these streams in a second at a unit that has limits, while a neighbour asks for all it can get of another
+/// unit of the same reactor: which is no less than without them.
+fn beside_a_neighbour(limits: Limits, streams: &[(What, usize)]) -> Vec<u64> {
+    let mut crowd = Crowd::new(1, 2, None);
+    crowd.open(streams.len(), 1, READ, 4);
+    let alone = crowd.second()[0];
+    crowd.limit(0, limits);
+    for (client, (what, depth)) in streams.iter().enumerate() {
+        crowd.open(client, 0, *what, *depth);
+    }
+    let done = crowd.second();
+    assert!(done[0] + 4 >= alone && alone > 4000, "{done:?} and {alone} alone");
+    done[1..].to_vec()
+}
+
+/// 16 KiB.
+const READ_4: What = What::Read { lba: 0, blocks: 4 };
+const WRITE_4: What = What::Write { lba: 8, blocks: 4, fua: false };
+const KIB: u64 = 1024;
+
+#[test]
+fn commands_a_second_are_what_the_ceiling_says() {
+    let done = beside_a_neighbour(ios(2000), &[(READ_4, 16), (WRITE_4, 16)]);
+    assert!(is_near(done.iter().sum(), 2000), "{done:?}");
+}
+
+#[test]
+fn bytes_a_second_are_what_the_ceiling_says() {
+    let limits = Limits { bytes: 16 * 1024 * KIB, ..Limits::NONE };
+    let done = beside_a_neighbour(limits, &[(READ_4, 16), (WRITE_4, 16)]);
+    assert!(is_near(done.iter().sum(), 1024), "{done:?}");
+}
+
+#[test]
+fn bytes_read_and_bytes_written_have_ceilings_of_their_own() {
+    let limits = Limits { read_bytes: 16 * 1024 * KIB, write_bytes: 4 * 1024 * KIB, ..Limits::NONE };
+    let done = beside_a_neighbour(limits, &[(READ_4, 16), (WRITE_4, 16)]);
+    assert!(is_near(done[0], 1024) && is_near(done[1], 256), "{done:?}");
+}
+
+#[test]
+fn the_lowest_of_several_ceilings_counts() {
+    let limits = Limits { ios: 1000, bytes: 64 * 1024 * KIB, write_bytes: 4 * 1024 * KIB, ..Limits::NONE };
+    let done = beside_a_neighbour(limits, &[(READ_4, 16), (WRITE_4, 16)]);
+    assert!(is_near(done.iter().sum(), 1000) && is_near(done[1], 256), "{done:?}");
+}
+
+#[test]
+fn writes_that_wait_hold_no_buffers() {
+    let mut crowd = Crowd::new(1, 2, None);
+    crowd.limit(0, Limits { write_bytes: 4 * 1024 * KIB, ..Limits::NONE });
+    let offer = Offer { immediate_data: Some(false), initial_r2t: Some(true), ..Offer::usual() };
+    crowd.open_with(0, offer, 0, WRITE_4, 32);
+    crowd.run(SECOND_NS / 8);
+    crowd.streams[0].good = 0;
+    let end = crowd.world.now.after_ns(SECOND_NS);
+    let mut least = usize::MAX;
+    while crowd.world.now < end {
+        crowd.step();
+        let (census, buffers) = (crowd.world.census(), crowd.world.buffers_out());
+        assert!(buffers <= census.tasks - census.paced, "{buffers} with {census:?}");
+        least = least.min(census.paced);
+    }
+    assert!(is_near(crowd.streams[0].good, 256) && least >= 24, "{} with {least}", crowd.streams[0].good);
 }

@@ -1,7 +1,6 @@
 //! Commands in steps where buffers are scarce: each holds the one with its data and needs another to work with.
 
 use lunette::reactor::Bug;
-use lunette::reactor::message::NopInTimes;
 use lunette_initiator::scsi::status;
 
 use super::cell::{Cell, codes};
@@ -16,13 +15,7 @@ fn cell(buffers: [usize; 4], immediate_data: bool) -> Cell {
 }
 
 fn cell_with(bug: Option<Bug>, buffers: [usize; 4], immediate_data: bool) -> Cell {
-    let options = Options {
-        reactors: 1,
-        disks: vec![DiskOptions { blocks: 256, block_bytes: 4096 }],
-        bug,
-        buffers,
-        nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-    };
+    let options = Options::quiet(1, vec![DiskOptions { blocks: 256, block_bytes: 4096 }], buffers, bug);
     Cell::idle(options, immediate_data)
 }
 

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use lunette::control::options;
 use lunette::iscsi::negotiate::Offer as Limits;
 use lunette::reactor::Bug;
-use lunette::reactor::message::NopInTimes;
 use lunette::sim::disk::stamp_of;
 use lunette::sim::net::Wire;
 use lunette_initiator::login::{Login, Step as LoginStep};
@@ -76,13 +75,12 @@ fn be32(pdu: &Pdu, at: usize) -> u32 {
 
 impl Several {
     fn new(seed: u64, bug: Option<Bug>) -> Several {
-        let options = Options {
-            reactors: 1,
-            disks: vec![DiskOptions { blocks: BLOCKS, block_bytes: BLOCK_BYTES }],
+        let options = Options::quiet(
+            1,
+            vec![DiskOptions { blocks: BLOCKS, block_bytes: BLOCK_BYTES }],
+            [32, 16, 8, 4],
             bug,
-            buffers: [32, 16, 8, 4],
-            nop_in: NopInTimes { ask_ns: 0, close_ns: 0 },
-        };
+        );
         let mut world = World::new(seed, options);
         let offer = Limits {
             connections_max: 3,

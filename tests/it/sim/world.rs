@@ -53,6 +53,18 @@ pub(super) struct Options {
     pub(super) nop_in: NopInTimes,
 }
 
+impl Options {
+    /// Where nobody asks whether initiators are still there.
+    pub(super) fn quiet(
+        reactors: u16,
+        disks: Vec<DiskOptions>,
+        buffers: [usize; 4],
+        bug: Option<Bug>,
+    ) -> Options {
+        Options { reactors, disks, bug, buffers, nop_in: NopInTimes { ask_ns: 0, close_ns: 0 } }
+    }
+}
+
 /// What a reactor may still take as a unit's size.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
@@ -130,6 +142,12 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(seed: u64, options: Options) -> World {
+        // So little that receives often end within a command.
+        World::with_room(seed, options, Sizes { conns: 32, spare_window: 128, staging_bytes: 20_000 })
+    }
+
+    /// One whose reactors hold so much.
+    pub(super) fn with_room(seed: u64, options: Options, sizes: Sizes) -> World {
         let mut rng = Rng::new(seed);
         let (control_inbox, inbox) = channel(8192, no_waker());
         let mut lanes = Vec::new();
@@ -143,7 +161,7 @@ impl World {
             let (inbox, receiver) = ports.next().expect("one a reactor");
             // What control tells first, where it is asked to.
             assert!(inbox.send(ToReactor::Secret([7; 16])).is_ok(), "a new inbox has room");
-            core(ReactorId(id), from_control, (inbox, receiver), peers.clone(), &options)
+            core(ReactorId(id), from_control, (inbox, receiver), peers.clone(), &options, sizes)
         });
         let cores = cores.collect();
         let mut control = Control::new(ControlConfig {
@@ -479,6 +497,7 @@ fn core(
     (inbox, receiver): (Sender<ToReactor<Plug>>, Receiver<ToReactor<Plug>>),
     peers: Vec<Sender<ToReactor<Plug>>>,
     options: &Options,
+    sizes: Sizes,
 ) -> Core {
     const CLASSES: [usize; 4] = [4096, 16384, 65536, 262_144];
     let classes: Vec<Class> =
@@ -494,8 +513,7 @@ fn core(
         peers,
         unsolicited: pools[0].clone(),
         solicited: pools[1].clone(),
-        // So little that receives often end within a command.
-        sizes: Sizes { conns: 32, spare_window: 128, staging_bytes: 20_000 },
+        sizes,
         planted: options.bug.map_or_else(Planted::default, Planted::bug),
     });
     Core {
