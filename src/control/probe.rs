@@ -60,6 +60,7 @@ impl Prober {
         let outcome = probed
             .map_err(|error| error.to_string())
             .and_then(|()| control.reread_bdev(name, Done::nobody()).map_err(|error| error.to_string()));
+        control.catalog.registry.set_missing(name, outcome.as_ref().err().cloned());
         match outcome {
             Ok(()) => tracing::info!(bdev = name, "the disk is there"),
             Err(error) => {

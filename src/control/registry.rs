@@ -54,6 +54,8 @@ pub struct Entry {
     pub kind: DeviceKind,
     /// How much may be asked of its unit, where that has limits.
     pub pace: Option<Arc<Pace>>,
+    /// Why its medium was not found when it was looked for last.
+    pub(super) missing: Option<String>,
     /// Stands for the UUID of a medium that has not been found yet.
     stand_in: [u8; 16],
     /// The size that was told last.
@@ -61,6 +63,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Why its medium is not there, as far as that is known.
+    pub fn missing(&self) -> Option<&str> {
+        self.missing.as_deref().filter(|_| self.spec.bdev.is_awaited())
+    }
+
     /// How much may be asked of its unit.
     pub fn limits(&self) -> Limits {
         self.pace.as_ref().map_or(Limits::NONE, |pace| *pace.limits())
@@ -176,6 +183,7 @@ impl Registry {
             source: None,
             kind,
             pace: None,
+            missing: None,
             stand_in,
             seen_blocks: info.blocks,
         });
@@ -193,6 +201,13 @@ impl Registry {
     pub(super) fn set_source(&mut self, name: &str, source: Option<Source>) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
             entry.source = source;
+        }
+    }
+
+    /// Why a bdev's medium was not found, or that it was.
+    pub(super) fn set_missing(&mut self, name: &str, missing: Option<String>) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) {
+            entry.missing = missing;
         }
     }
 

@@ -204,6 +204,11 @@ impl Context {
         }
     }
 
+    /// The same after the file was loaded, by no call: waits until it is saved, where changes are kept.
+    pub(super) fn keep_settled(&self) -> Result<(), Fault> {
+        self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.keep_settled(self))
+    }
+
     /// Waits until what `method` has changed will be there after the next start, where changes are kept.
     pub(super) fn keep(&self, method: &str) -> Result<(), Fault> {
         match &self.keeper {

@@ -92,6 +92,12 @@ impl Keeper {
         lock(&self.progress).is_doubted = true;
     }
 
+    /// Waits until the file holds what no call has changed, whatever it is believed to say.
+    pub(super) fn keep_settled(&self, context: &Context) -> Result<(), Fault> {
+        self.doubt();
+        self.keep(context, SETTLED)
+    }
+
     /// Waits until the file holds what `method` has changed.
     pub(super) fn keep(&self, context: &Context, method: &str) -> Result<(), Fault> {
         let mut progress = lock(&self.progress);

@@ -67,6 +67,17 @@ impl Recipe {
         self
     }
 
+    /// The recipe with one parameter more, or changed.
+    pub(super) fn with_new(mut self, name: &str, value: Json) -> Recipe {
+        if self.param(name).is_some() {
+            return self.with(name, value);
+        }
+        if let Some(params) = self.0.member_mut("params") {
+            params.push(name, value);
+        }
+        self
+    }
+
     /// What SPDK calls its kind.
     pub(super) fn product(&self) -> Option<&'static str> {
         PRODUCTS.iter().find(|(method, _)| *method == self.method()).map(|(_, product)| *product)

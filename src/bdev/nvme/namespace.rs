@@ -199,10 +199,12 @@ impl Bdev for NvmeBdev {
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        if self.0.is_vacant() {
-            Err("its controller is missing, or has no such namespace".into())
-        } else {
-            Ok(())
+        if !self.0.is_vacant() {
+            return Ok(());
+        }
+        match self.0.refusal() {
+            Some(refusal) => Err(refusal.into()),
+            None => Err("its controller is missing, or has no such namespace".into()),
         }
     }
 }

@@ -31,7 +31,37 @@ pub(crate) struct Seat {
 
 struct State {
     vacancy: Vacancy,
+    /// Who sits there, or did last.
     tenant: Option<Tenant>,
+    /// Who wanted to sit down last and may not, and why.
+    refused: Option<(Arc<Disk>, Refusal)>,
+}
+
+/// Why a namespace may not sit down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Somebody sits there.
+    #[error("the one before is still there")]
+    Taken,
+    /// It is not the medium that the seat is kept for.
+    #[error("another medium is there than the one it was made of")]
+    OtherMedium,
+    /// It was formatted since.
+    #[error("the medium has blocks of {is} bytes now, not of {was} as before")]
+    BlockSize {
+        /// Of the namespace.
+        is: u32,
+        /// Of who sat there.
+        was: u32,
+    },
+    /// It has lost blocks since.
+    #[error("the medium has {is} blocks now, not {was} as before")]
+    Smaller {
+        /// Of the namespace.
+        is: u64,
+        /// Of who sat there.
+        was: u64,
+    },
 }
 
 impl State {
@@ -39,11 +69,34 @@ impl State {
     fn present(&self) -> Option<&Tenant> {
         self.tenant.as_ref().filter(|tenant| !tenant.disk.is_removed())
     }
+
+    /// Whether a namespace may sit down: nobody does, it is the medium that the seat is kept for, and what initiators and arrays know
+    /// of that is true still.
+    fn admit(&self, disk: &Disk) -> Result<(), Refusal> {
+        if self.present().is_some() {
+            return Err(Refusal::Taken);
+        }
+        if self.vacancy.uuid == [0; 16] {
+            // Nobody knows what is awaited.
+            return Ok(());
+        }
+        if self.vacancy.uuid != disk.uuid {
+            return Err(Refusal::OtherMedium);
+        }
+        let (is, was) = (disk.namespace(), self.vacancy.block_bytes);
+        if is.block_bytes != was {
+            return Err(Refusal::BlockSize { is: is.block_bytes, was });
+        }
+        match self.tenant.as_ref().map(|former| former.disk.namespace().blocks) {
+            Some(was) if is.blocks < was => Err(Refusal::Smaller { is: is.blocks, was }),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Seat {
     pub(super) fn new(name: String, vacancy: Vacancy, tenant: Option<Tenant>) -> Seat {
-        Seat { name, state: State { vacancy, tenant }.into() }
+        Seat { name, state: State { vacancy, tenant, refused: None }.into() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,19 +128,26 @@ impl Seat {
         self.state().tenant.as_ref().is_some_and(|tenant| Arc::ptr_eq(&tenant.disk, disk))
     }
 
-    /// Lets a namespace sit down, if it is the medium that the seat is kept for and nobody sits there.
-    pub(crate) fn sit(&self, tenant: Tenant) -> bool {
+    /// Lets a namespace sit down, unless there is a reason not to.
+    pub(crate) fn sit(&self, tenant: Tenant) -> Result<(), Refusal> {
         let mut state = self.state();
-        let is_it = state.vacancy.uuid == [0; 16] || state.vacancy.uuid == tenant.disk.uuid;
-        if !is_it || state.present().is_some() {
-            return false;
-        }
+        let admitted = state.admit(&tenant.disk);
+        // Who comes too early says nothing of a seat that is vacant later.
+        let refusal = admitted.err().filter(|refusal| *refusal != Refusal::Taken);
+        state.refused = refusal.map(|refusal| (Arc::clone(&tenant.disk), refusal));
+        admitted?;
         state.vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
         let former = state.tenant.replace(tenant);
         drop(state);
         // With it may go the last handle of its controller.
         drop(former);
-        true
+        Ok(())
+    }
+
+    /// Why nobody sits there, where one that is there wanted to.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        let state = self.state();
+        state.refused.as_ref().filter(|(disk, _)| !disk.is_removed()).map(|(_, refusal)| *refusal)
     }
 
     /// As `Bdev::info`.

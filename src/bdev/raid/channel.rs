@@ -17,7 +17,6 @@ pub(super) struct RaidChannel {
     members: Vec<Box<dyn Channel>>,
     /// Not set while not all members have been there: it is opening until then.
     layout: Arc<OnceLock<Layout>>,
-    block_bytes: usize,
     /// Invariant: together with `done` at most [`IN_FLIGHT_MAX`].
     slots: Slab<Slot>,
     done: DoneQueue,
@@ -44,15 +43,10 @@ struct Slot {
 }
 
 impl RaidChannel {
-    pub(super) fn new(
-        members: Vec<Box<dyn Channel>>,
-        layout: Arc<OnceLock<Layout>>,
-        block_bytes: usize,
-    ) -> RaidChannel {
+    pub(super) fn new(members: Vec<Box<dyn Channel>>, layout: Arc<OnceLock<Layout>>) -> RaidChannel {
         RaidChannel {
             members,
             layout,
-            block_bytes,
             slots: Slab::new(IN_FLIGHT_MAX),
             done: DoneQueue::new(),
             news: Vec::with_capacity(IN_FLIGHT_MAX as usize),
@@ -129,7 +123,9 @@ impl RaidChannel {
         let Some(slot) = self.slots.get(key) else { return Ok(()) };
         if let (Some(data), Some(window), true) = (&mut io.data, &slot.window, RaidChannel::has_data(slot.op))
         {
-            let bytes = |blocks: u64| usize::try_from(blocks).unwrap_or(0) * self.block_bytes;
+            // Known since there is a layout: what comes late may have other blocks than was thought when this was opened.
+            let block_bytes = self.layout.get().map_or(0, Layout::block_bytes) as usize;
+            let bytes = |blocks: u64| usize::try_from(blocks).unwrap_or(0) * block_bytes;
             let start = window.start + bytes(slot.progress);
             data.show(start..start + bytes(slot.run.blocks));
         }

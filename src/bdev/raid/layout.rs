@@ -5,6 +5,39 @@
 
 use crate::bdev::Info;
 
+/// Why an array cannot be used as its members are.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Misfit {
+    /// One is not there.
+    #[error("member {0} is not there")]
+    Away(String),
+    /// Its blocks are of another size than the array was made with.
+    #[error("member {name} has blocks of {is} bytes and is not taken in: the array's are of {was}")]
+    BlockSize { name: String, is: u32, was: u32 },
+    /// It has lost blocks.
+    #[error("member {name} has {is} blocks and is not taken in: the array has data in {was}")]
+    Smaller { name: String, is: u64, was: u64 },
+    /// There is no room for a strip.
+    #[error("a member has no room for a strip")]
+    NoRoom,
+}
+
+impl Misfit {
+    /// Whether a member has so many blocks of this size.
+    pub(super) fn check(info: &Info, block_bytes: u32, blocks: u64) -> Result<(), Misfit> {
+        let name = || info.name.clone();
+        if info.blocks == 0 {
+            Err(Misfit::Away(name()))
+        } else if info.block_bytes != block_bytes {
+            Err(Misfit::BlockSize { name: name(), is: info.block_bytes, was: block_bytes })
+        } else if info.blocks < blocks {
+            Err(Misfit::Smaller { name: name(), is: info.blocks, was: blocks })
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// How blocks are laid out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Level {
@@ -30,13 +63,15 @@ pub(super) struct Run {
 pub(super) struct Layout {
     level: Level,
     strip_blocks: u64,
+    /// Of a block: of the array's as of each member's.
+    block_bytes: u32,
     /// What is used of each member: a multiple of `strip_blocks`, of a striped array the same of all.
     used: Vec<u64>,
 }
 
 impl Layout {
     /// Of members with so many blocks; none where the array has none, or no addresses for them.
-    pub(super) fn new(level: Level, strip_blocks: u64, members: &[u64]) -> Option<Layout> {
+    pub(super) fn new(level: Level, strip_blocks: u64, block_bytes: u32, members: &[u64]) -> Option<Layout> {
         let whole = |blocks: u64| blocks / strip_blocks.max(1) * strip_blocks.max(1);
         let least = members.iter().copied().map(whole).min()?;
         let used: Vec<u64> = match level {
@@ -44,7 +79,13 @@ impl Layout {
             Level::Concat => members.iter().copied().map(whole).collect(),
         };
         let total = used.iter().try_fold(0u64, |sum, blocks| sum.checked_add(*blocks))?;
-        (total > 0 && least > 0).then_some(Layout { level, strip_blocks: strip_blocks.max(1), used })
+        let strip_blocks = strip_blocks.max(1);
+        (total > 0 && least > 0).then_some(Layout { level, strip_blocks, block_bytes, used })
+    }
+
+    /// Bytes of a block.
+    pub(super) fn block_bytes(&self) -> u32 {
+        self.block_bytes
     }
 
     /// How many blocks there are.
@@ -58,9 +99,11 @@ impl Layout {
     }
 
     /// Whether the members still have all that is used of them.
-    pub(super) fn fits(&self, members: &[Info]) -> bool {
-        self.used.len() == members.len()
-            && self.used.iter().zip(members).all(|(used, info)| *used <= info.blocks)
+    pub(super) fn check(&self, members: &[Info]) -> Result<(), Misfit> {
+        self.used
+            .iter()
+            .zip(members)
+            .try_for_each(|(used, info)| Misfit::check(info, self.block_bytes, *used))
     }
 
     fn count(&self) -> u64 {
@@ -136,7 +179,7 @@ mod tests {
 
     #[test]
     fn strips_go_round() {
-        let layout = Layout::new(Level::Striped, 8, &[35, 40, 33]).unwrap();
+        let layout = Layout::new(Level::Striped, 8, 512, &[35, 40, 33]).unwrap();
         assert_eq!(layout.blocks(), 3 * 32);
         for (lba, blocks, expected) in [
             (0, 8, Run { member: 0, lba: 0, blocks: 8 }),
@@ -156,7 +199,7 @@ mod tests {
 
     #[test]
     fn members_follow_one_another() {
-        let layout = Layout::new(Level::Concat, 8, &[17, 8, 24]).unwrap();
+        let layout = Layout::new(Level::Concat, 8, 512, &[17, 8, 24]).unwrap();
         assert_eq!(layout.blocks(), 16 + 8 + 24);
         assert_eq!(layout.run(10, 20), Some(Run { member: 0, lba: 10, blocks: 6 }));
         assert_eq!(layout.run(16, 20), Some(Run { member: 1, lba: 0, blocks: 8 }));
@@ -173,7 +216,7 @@ mod tests {
         for (level, members) in
             [(Level::Striped, [35, 40, 33]), (Level::Concat, [17, 8, 24]), (Level::Striped, [8, 8, 8])]
         {
-            let layout = Layout::new(level, 8, &members).unwrap();
+            let layout = Layout::new(level, 8, 512, &members).unwrap();
             let mut seen = Vec::new();
             for lba in 0..layout.blocks() {
                 let run = layout.run(lba, 1).unwrap();
@@ -193,9 +236,9 @@ mod tests {
 
     #[test]
     fn what_has_no_room_for_a_strip_is_no_array() {
-        assert_eq!(Layout::new(Level::Striped, 8, &[7, 100]), None);
-        assert_eq!(Layout::new(Level::Concat, 8, &[7, 100]), None);
-        assert_eq!(Layout::new(Level::Concat, 8, &[u64::MAX, u64::MAX]), None);
-        assert_eq!(Layout::new(Level::Striped, 8, &[]), None);
+        assert_eq!(Layout::new(Level::Striped, 8, 512, &[7, 100]), None);
+        assert_eq!(Layout::new(Level::Concat, 8, 512, &[7, 100]), None);
+        assert_eq!(Layout::new(Level::Concat, 8, 512, &[u64::MAX, u64::MAX]), None);
+        assert_eq!(Layout::new(Level::Striped, 8, 512, &[]), None);
     }
 }

@@ -7,12 +7,13 @@ mod channel;
 mod layout;
 
 use std::error::Error;
+use std::fmt::Debug;
 use std::sync::{Arc, OnceLock};
 
 pub use self::layout::Level;
 
 use self::channel::RaidChannel;
-use self::layout::Layout;
+use self::layout::{Layout, Misfit};
 use super::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
@@ -38,8 +39,29 @@ pub struct Recipe {
     pub strip_bytes: u64,
     /// Its members, all with blocks of one size.
     pub members: Vec<Arc<dyn Bdev>>,
-    /// How many blocks of each there were when it was made, where that is known: no more are used.
+    /// How large each was when the array was made, where that is known.
+    pub known: Option<Known>,
+    /// Keeps that, where it is not known yet: the array is not there before it is kept, as a member that has grown by the next start
+    /// would lead to another layout.
+    pub keeps: Option<Box<dyn Keeps>>,
+}
+
+/// What a layout follows from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// Blocks of each member: no more are used.
     pub blocks: Vec<u64>,
+    /// Bytes of a block; none where only the members tell.
+    pub block_bytes: Option<u32>,
+}
+
+/// Keeps what a layout follows from for the next start.
+pub trait Keeps: Debug + Send + Sync {
+    /// Returns when it is kept. It may block.
+    ///
+    /// # Errors
+    /// It is not kept, for people.
+    fn keep(&self, known: Known) -> Result<(), String>;
 }
 
 impl Raid {
@@ -48,49 +70,70 @@ impl Raid {
         Raid { recipe, layout: Arc::default() }
     }
 
-    /// How many blocks of each member are used at most; none while not all have been there.
-    pub fn member_blocks(&self) -> Option<Vec<u64>> {
+    /// What the layout follows from; none while not all members have been there.
+    pub fn known(&self) -> Option<Known> {
         self.layout()?;
-        let limits = self.recipe.blocks.iter().copied().chain(std::iter::repeat(u64::MAX));
-        Some(
-            self.recipe
-                .members
-                .iter()
-                .zip(limits)
-                .map(|(member, limit)| member.info().blocks.min(limit))
-                .collect(),
-        )
+        self.found(&self.infos()).ok().map(|(known, _)| known)
+    }
+
+    fn infos(&self) -> Vec<Info> {
+        self.recipe.members.iter().map(|member| member.info()).collect()
+    }
+
+    /// What is to be known of these members, and the layout that follows.
+    fn found(&self, infos: &[Info]) -> Result<(Known, Layout), Misfit> {
+        let known = self.recipe.known.as_ref();
+        let first = infos.first().map_or(0, |info| info.block_bytes);
+        let block_bytes = known.and_then(|known| known.block_bytes).unwrap_or(first);
+        // One that has lost blocks since is not the array that it was.
+        let least = known.map_or(&[][..], |known| &known.blocks).iter().copied().map(Some);
+        let least = least.chain(std::iter::repeat(None));
+        let size = |(info, least): (&Info, Option<u64>)| {
+            Misfit::check(info, block_bytes, least.unwrap_or_default())?;
+            Ok(least.unwrap_or(info.blocks))
+        };
+        let blocks = infos.iter().zip(least).map(size).collect::<Result<Vec<u64>, Misfit>>()?;
+        let strip_blocks = self.recipe.strip_bytes / u64::from(block_bytes.max(1));
+        let layout = Layout::new(self.recipe.level, strip_blocks, block_bytes, &blocks);
+        let layout = layout.filter(|_| strip_blocks > 0).ok_or(Misfit::NoRoom)?;
+        Ok((Known { blocks, block_bytes: Some(block_bytes) }, layout))
     }
 
     fn layout(&self) -> Option<&Layout> {
-        if let Some(layout) = self.layout.get() {
-            return Some(layout);
+        let layout = self.layout.get();
+        if layout.is_some() || self.recipe.keeps.is_some() {
+            return layout;
         }
-        let infos: Vec<Info> = self.recipe.members.iter().map(|member| member.info()).collect();
-        let block_bytes = infos.first()?.block_bytes;
-        let are_alike = infos.iter().all(|info| info.blocks > 0 && info.block_bytes == block_bytes);
-        let strip_blocks = self.recipe.strip_bytes / u64::from(block_bytes.max(1));
-        if !are_alike || strip_blocks == 0 {
-            return None;
-        }
-        let limits = self.recipe.blocks.iter().copied().chain(std::iter::repeat(u64::MAX));
-        // One that has lost blocks since is not the array that it was.
-        if self.recipe.blocks.iter().zip(&infos).any(|(limit, info)| info.blocks < *limit) {
-            return None;
-        }
-        let sizes: Vec<u64> = infos.iter().zip(limits).map(|(info, limit)| info.blocks.min(limit)).collect();
-        let layout = Layout::new(self.recipe.level, strip_blocks, &sizes)?;
+        let (_, layout) = self.found(&self.infos()).ok()?;
         Some(self.layout.get_or_init(|| layout))
+    }
+
+    /// Whether it can be used as its members are, the layout being kept first where it is to be.
+    fn settle(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let infos = self.infos();
+        if let Some(layout) = self.layout() {
+            return Ok(layout.check(&infos)?);
+        }
+        let (known, layout) = self.found(&infos)?;
+        if let Some(keeps) = &self.recipe.keeps {
+            keeps.keep(known)?;
+        }
+        self.layout.get_or_init(|| layout);
+        Ok(())
     }
 }
 
 impl Bdev for Raid {
     fn info(&self) -> Info {
-        let infos: Vec<Info> = self.recipe.members.iter().map(|member| member.info()).collect();
-        let block_bytes = infos.first().map_or(512, |info| info.block_bytes);
+        let infos = self.infos();
+        let layout = self.layout();
+        let told = self.recipe.known.as_ref().and_then(|known| known.block_bytes);
+        let of_first = || infos.first().map_or(512, |info| info.block_bytes);
+        // What a member is like that does not belong here is nobody's business.
+        let block_bytes = layout.map(Layout::block_bytes).or(told).unwrap_or_else(of_first);
         let strip_blocks = self.recipe.strip_bytes / u64::from(block_bytes.max(1));
         let divides_strips = |unit: u64| unit > 0 && strip_blocks.is_multiple_of(unit);
-        let physical = infos.iter().map(|info| info.physical_block_bytes).max().unwrap_or(block_bytes);
+        let physical = infos.iter().map(|info| info.physical_block_bytes).fold(block_bytes, u32::max);
         let is_aligned = divides_strips(u64::from(physical / block_bytes.max(1)));
         let unmaps: Option<Vec<Unmap>> = infos.iter().map(|info| info.unmap).collect();
         let unmap = unmaps.filter(|unmaps| !unmaps.is_empty()).map(|unmaps| {
@@ -103,8 +146,8 @@ impl Bdev for Raid {
         let any = |is_so: fn(&Info) -> bool| infos.iter().any(is_so);
         Info {
             name: self.recipe.name.clone(),
-            // While a member is missing, or smaller than it was, the medium is.
-            blocks: self.layout().filter(|layout| layout.fits(&infos)).map_or(0, Layout::blocks),
+            // While a member is missing, or is not as it was, the medium is.
+            blocks: layout.filter(|layout| layout.check(&infos).is_ok()).map_or(0, Layout::blocks),
             block_bytes,
             physical_block_bytes: if is_aligned { physical } else { block_bytes },
             read_only: any(|info| info.read_only),
@@ -120,10 +163,9 @@ impl Bdev for Raid {
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         let members = self.recipe.members.iter().map(|member| member.open(reactor)).collect();
-        let block_bytes = self.recipe.members.first().map_or(512, |member| member.info().block_bytes);
         // Where all members are there and nobody has looked yet.
         self.layout();
-        Box::new(RaidChannel::new(members, Arc::clone(&self.layout), block_bytes as usize))
+        Box::new(RaidChannel::new(members, Arc::clone(&self.layout)))
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -133,10 +175,7 @@ impl Bdev for Raid {
                 member.probe().map_err(|error| format!("member {}: {error}", info.name))?;
             }
         }
-        match self.info().blocks {
-            1.. => Ok(()),
-            0 => Err("its members are not those that it was made of: they have other sizes".into()),
-        }
+        self.settle()
     }
 }
 

@@ -1,23 +1,27 @@
 //! Arrays of RAM disks: the contract, where data are, and members that fail, fill up, shrink or come late.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::bdev::contract::{Made, Subject, suite};
 use crate::bdev::error::{Fault, Faults, Faulty, Kind, Rule};
 use crate::bdev::malloc::{self, Malloc};
-use crate::bdev::{ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
+use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
 use crate::buf::{Class, Hugepages, Pool};
 use crate::slab::Key;
 use crate::time::Tick;
 
 fn disk(number: u8, blocks: u64) -> Arc<Malloc> {
+    disk_of(number, blocks, 512)
+}
+
+fn disk_of(number: u8, blocks: u64, block_bytes: u32) -> Arc<Malloc> {
     let recipe = malloc::Recipe {
         name: format!("M{number}"),
         blocks,
         blocks_max: 1000,
-        block_bytes: 512,
-        physical_block_bytes: 512,
+        block_bytes,
+        physical_block_bytes: block_bytes,
         uuid: [number; 16],
         hugepages: Hugepages::Off,
     };
@@ -26,7 +30,7 @@ fn disk(number: u8, blocks: u64) -> Arc<Malloc> {
 
 fn raid(level: Level, members: Vec<Arc<dyn Bdev>>) -> Raid {
     let (name, uuid) = ("R0".to_owned(), [0xA5; 16]);
-    Raid::new(Recipe { name, uuid, level, strip_bytes: 4096, members, blocks: Vec::new() })
+    Raid::new(Recipe { name, uuid, level, strip_bytes: 4096, members, known: None, keeps: None })
 }
 
 #[test]
@@ -209,24 +213,157 @@ fn a_member_that_is_gone_takes_the_array_along() {
     assert_eq!(rig.poll().iter().map(|done| done.result).collect::<Vec<_>>(), [Ok(())]);
 }
 
+fn known(blocks: &[u64]) -> Known {
+    Known { blocks: blocks.to_vec(), block_bytes: Some(512) }
+}
+
+/// A place where a disk comes and goes, and of which nothing is known before.
+#[derive(Debug, Default)]
+struct Place(Arc<Mutex<Option<Arc<Malloc>>>>);
+
+impl Place {
+    fn put(&self, disk: Option<Arc<Malloc>>) {
+        *self.0.lock().unwrap() = disk;
+    }
+}
+
+impl Bdev for Place {
+    fn info(&self) -> Info {
+        let none = || Info { blocks: 0, ..disk(1, 8).info() };
+        self.0.lock().unwrap().as_ref().map_or_else(none, |disk| disk.info())
+    }
+
+    fn open(&self, _: ReactorId) -> Box<dyn Channel> {
+        Box::new(PlaceChannel(Arc::clone(&self.0), None))
+    }
+}
+
+/// Goes to who is there when it is first used.
+#[derive(Debug)]
+struct PlaceChannel(Arc<Mutex<Option<Arc<Malloc>>>>, Option<Box<dyn Channel>>);
+
+impl Channel for PlaceChannel {
+    fn state(&self) -> ChannelState {
+        let is_there = self.0.lock().unwrap().is_some();
+        if is_there { ChannelState::Ready } else { ChannelState::Gone }
+    }
+
+    fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
+        let there = self.0.lock().unwrap().clone();
+        let Some(disk) = there else { return Err(Refused::Gone(io)) };
+        self.1.get_or_insert_with(|| disk.open(ReactorId(0))).submit(io, now)
+    }
+
+    fn kick(&mut self) {}
+
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick) {
+        self.1.iter_mut().for_each(|inner| inner.poll(out, max, now));
+    }
+
+    fn cancel(&mut self, _: Key) {}
+
+    fn fence(&mut self) -> Fence {
+        Fence::Cannot
+    }
+
+    fn wake(&self) -> Wake {
+        self.1.as_ref().map_or(Wake::Idle, |inner| inner.wake())
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.1.as_ref().map_or(0, |inner| inner.in_flight())
+    }
+}
+
+/// Remembers what it was given, unless it is full.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<(Vec<Known>, bool)>>);
+
+impl Keeps for Kept {
+    fn keep(&self, known: Known) -> Result<(), String> {
+        let mut kept = self.0.lock().unwrap();
+        if kept.1 {
+            return Err("full".to_owned());
+        }
+        kept.0.push(known);
+        Ok(())
+    }
+}
+
+/// A channel that was opened before anybody knew the members' blocks moves those that they have.
+#[test]
+fn what_is_not_known_yet_is_waited_for_and_kept_before_it_is_used() {
+    let places = [Arc::new(Place::default()), Arc::new(Place::default())];
+    let members: Vec<Arc<dyn Bdev>> = places.iter().map(|place| Arc::clone(place) as _).collect();
+    let kept = Kept::default();
+    let raid = Raid::new(Recipe {
+        name: "R0".to_owned(),
+        uuid: [1; 16],
+        level: Level::Striped,
+        strip_bytes: 4096,
+        members,
+        known: None,
+        keeps: Some(Box::new(kept.clone())),
+    });
+    let mut rig = Rig::new(&raid);
+    places[0].put(Some(disk_of(1, 20, 4096)));
+    assert_eq!((raid.probe().is_err(), raid.info().blocks), (true, 0));
+    places[1].put(Some(disk_of(2, 16, 4096)));
+    kept.0.lock().unwrap().1 = true;
+    assert_eq!((raid.probe().unwrap_err().to_string(), raid.info().blocks), ("full".to_owned(), 0));
+    let io = rig.io(Op::Read { lba: 0, blocks: 1 }, |_| 0);
+    assert!(matches!(rig.channel.submit(io, NOW), Err(Refused::NotReady(_))));
+    kept.0.lock().unwrap().1 = false;
+    assert!(raid.probe().is_ok() && raid.probe().is_ok());
+    assert_eq!(kept.0.lock().unwrap().0, [Known { blocks: vec![20, 16], block_bytes: Some(4096) }]);
+    assert_eq!((raid.info().blocks, raid.info().block_bytes), (32, 4096));
+    let io = rig.io(Op::Write { lba: 0, blocks: 8, fua: false }, |index| (index / 4096) as u8 + 1);
+    assert_eq!(rig.run(io).result, Ok(()));
+    let io = rig.io(Op::Read { lba: 0, blocks: 8 }, |_| 0);
+    let data = rig.run(io).data.unwrap();
+    let first: Vec<u8> = data.chunks(4096).map(|block| block[0]).collect();
+    assert_eq!(first, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn a_member_that_comes_back_with_other_blocks_or_fewer_is_not_taken_in() {
+    for (disk, why) in [
+        (
+            disk_of(2, 64, 4096),
+            "member M2 has blocks of 4096 bytes and is not taken in: the array's are of 512",
+        ),
+        (disk(2, 39), "member M2 has 39 blocks and is not taken in: the array has data in 40"),
+    ] {
+        let place = Arc::new(Place::default());
+        place.put(Some(self::disk(2, 40)));
+        let array = raid(Level::Concat, vec![self::disk(1, 64), Arc::clone(&place) as _]);
+        assert_eq!(array.info().blocks, 104);
+        place.put(Some(Arc::clone(&disk)));
+        assert_eq!((array.info().blocks, array.info().block_bytes), (0, 512));
+        assert_eq!(array.probe().unwrap_err().to_string(), why);
+        // Nor where it comes after another start.
+        let (name, uuid, level) = ("R0".to_owned(), [1; 16], Level::Concat);
+        let members: Vec<Arc<dyn Bdev>> = vec![self::disk(1, 64), disk];
+        let known = Some(known(&[64, 40]));
+        let again = Raid::new(Recipe { name, uuid, level, strip_bytes: 4096, members, known, keeps: None });
+        assert_eq!((again.info().blocks, again.info().block_bytes), (0, 512));
+        assert_eq!(again.probe().unwrap_err().to_string(), why);
+        assert_eq!(again.open(ReactorId(0)).state(), ChannelState::Opening);
+    }
+}
+
 #[test]
 fn it_is_there_when_all_members_are_and_stays_as_it_was_made() {
     let (first, second) = (disk(1, 64), disk(2, 32));
     let members: Vec<Arc<dyn Bdev>> = vec![Arc::clone(&first) as _, Arc::clone(&second) as _];
     let concat = raid(Level::Concat, members.clone());
-    assert_eq!((concat.info().blocks, concat.member_blocks()), (96, Some(vec![64, 32])));
+    assert_eq!((concat.info().blocks, concat.known()), (96, Some(known(&[64, 32]))));
     first.resize(128).unwrap();
     assert_eq!(concat.info().blocks, 96, "what follows does not move");
     let again = |blocks: &[u64]| {
-        let (name, uuid, blocks) = ("R0".to_owned(), [1; 16], blocks.to_vec());
-        Raid::new(Recipe {
-            name,
-            uuid,
-            level: Level::Concat,
-            strip_bytes: 4096,
-            members: members.clone(),
-            blocks,
-        })
+        let (name, uuid, level) = ("R0".to_owned(), [1; 16], Level::Concat);
+        let (members, known) = (members.clone(), Some(known(blocks)));
+        Raid::new(Recipe { name, uuid, level, strip_bytes: 4096, members, known, keeps: None })
     };
     assert_eq!(again(&[64, 32]).info().blocks, 96, "nor after another start");
     second.resize(31).unwrap();

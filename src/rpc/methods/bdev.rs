@@ -108,6 +108,9 @@ fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     if let Some(qos) = qos::beyond(&entry.limits()) {
         members.push("lunette_qos", qos);
     }
+    if let Some(missing) = entry.missing() {
+        members.push("lunette_not_ready", missing);
+    }
     if let Some((medium, preventers)) = control.tray(&entry.name) {
         let medium = match medium {
             Medium::Ejected => "out",

@@ -1,18 +1,18 @@
 //! Several bdevs as one: `bdev_raid_*`, of the levels 0 and concat.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 
 use super::memory::Name;
 use super::{Method, Outcome, method};
-use crate::bdev::raid::{Level, Raid, Recipe as MadeOf};
+use crate::bdev::raid::{Keeps, Known, Level, Raid, Recipe as MadeOf};
 use crate::bdev::{Bdev as _, Info};
 use crate::control::Control;
 use crate::control::registry::{Entry, uuid_text};
 use crate::net::kernel::KernelNet;
 use crate::rpc::context::Context;
-use crate::rpc::devices::{Made, no_bdev};
+use crate::rpc::devices::{Made, check_blocks, no_bdev};
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
@@ -91,8 +91,10 @@ params! {
         uuid: Option<Uuid>,
         /// SPDK's: says on the members that they belong together.
         superblock: Off,
-        /// So many blocks of each member are used at most; saved, so that an array is the same after a member has grown. To be given where a member is not there yet.
+        /// So many blocks of each member are used at most; saved, so that an array is the same after a member has grown. To be given where a member is not there yet; a file that does not say it waits for all members.
         lunette_base_blocks: Option<Vec<u64>>,
+        /// Bytes of a block of each member; saved with lunette_base_blocks. Members with others are not taken in.
+        lunette_block_size: Option<u32>,
     }
 }
 
@@ -123,6 +125,9 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
     if !blocks.is_empty() && blocks.len() != count {
         return Err(invalid("lunette_base_blocks: as many as there are base_bdevs"));
     }
+    if let Some(size) = params.lunette_block_size {
+        check_blocks(1, size)?;
+    }
     let members = params.base_bdevs.iter().map(|name| context.base(name)).collect::<Result<Vec<_>, _>>()?;
     let infos: Vec<Info> = members.iter().map(|member| member.info()).collect();
     if infos.iter().any(|info| info.passes.is_some()) {
@@ -131,34 +136,43 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
             "base_bdevs: what is passed through cannot be part of an array",
         ));
     }
-    // What it is made of may have grown when it comes: another layout than the one that the data are in.
-    if blocks.is_empty()
-        && let Some(missing) = infos.iter().find(|info| info.blocks == 0)
-    {
+    // What it is made of may have grown when it comes: another layout than the one that the data are in. A file that says no more is
+    // believed, as SPDK would: what comes first is what it was made of.
+    let missing = infos.iter().find(|info| info.blocks == 0).filter(|_| blocks.is_empty());
+    if let Some(missing) = missing.filter(|_| !context.is_loading()) {
         let why = format_args!("{} is not there yet: give lunette_base_blocks", missing.name);
         return Err(Fault::errno(Errno::NODEV, why));
     }
+    // What is not as a file says that it was is waited for, as what is missing.
+    let may_wait = context.is_loading() && !blocks.is_empty();
     let mut sizes = infos.iter().filter(|info| info.blocks > 0).map(|info| info.block_bytes);
     let first = sizes.next();
-    if sizes.any(|size| Some(size) != first) {
+    if !may_wait && sizes.any(|size| Some(size) != first) {
         return Err(invalid("base_bdevs: their blocks are of different sizes"));
     }
-    let is_settled = !blocks.is_empty() && params.uuid.is_some();
+    let is_settled = !blocks.is_empty() && params.lunette_block_size.is_some() && params.uuid.is_some();
     let uuid = params.uuid.unwrap_or_else(Uuid::random);
+    let known = (!blocks.is_empty()).then_some(Known { blocks, block_bytes: params.lunette_block_size });
+    let keeps: Option<Box<dyn Keeps>> = match missing {
+        Some(_) => Some(Box::new(Awaiting { context: context.me(), name: params.name.clone() })),
+        None => None,
+    };
     let raid = Raid::new(MadeOf {
         name: params.name.clone(),
         uuid: uuid.0,
         level,
         strip_bytes: u64::from(strip_kb) * 1024,
         members,
-        blocks: blocks.clone(),
+        known: known.clone(),
+        keeps,
     });
-    let known = raid.member_blocks().or((!blocks.is_empty()).then_some(blocks));
-    if infos.iter().all(|info| info.blocks > 0) && raid.info().blocks == 0 {
-        return Err(invalid(
-            "base_bdevs: one has no room for a strip, or fewer blocks than lunette_base_blocks says",
-        ));
+    if !may_wait
+        && infos.iter().all(|info| info.blocks > 0)
+        && let Err(why) = raid.probe()
+    {
+        return Err(invalid(&format!("base_bdevs: {why}")));
     }
+    let known = raid.known().or(known);
     let mut saved = object! {
         "name": params.name,
         "uuid": uuid.to_string(),
@@ -166,8 +180,8 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
         "raid_level": word,
         "base_bdevs": params.base_bdevs.clone(),
     };
-    if let Some(known) = known {
-        saved.push("lunette_base_blocks", known);
+    for (name, value) in known.map(saved_of).into_iter().flatten() {
+        saved.push(name, value);
     }
     let recipe = recipe(RAID, saved);
     context.register(Made { bdev: Arc::new(raid), device: None, recipe, bases: params.base_bdevs })?;
@@ -175,6 +189,41 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
         context.settled();
     }
     Ok(Json::Bool(true))
+}
+
+/// What a layout follows from, as parameters.
+fn saved_of(known: Known) -> impl Iterator<Item = (&'static str, Json)> {
+    let blocks = ("lunette_base_blocks", Json::from(known.blocks));
+    [Some(blocks), known.block_bytes.map(|size| ("lunette_block_size", size.into()))].into_iter().flatten()
+}
+
+/// Keeps the layout of an array that waits for its members, when all have come.
+#[derive(Debug)]
+struct Awaiting {
+    context: Weak<Context>,
+    /// Of the array.
+    name: String,
+}
+
+impl Keeps for Awaiting {
+    fn keep(&self, known: Known) -> Result<(), String> {
+        let stopped = || "the daemon stops".to_owned();
+        let context = self.context.upgrade().ok_or_else(stopped)?;
+        if context.is_loading() {
+            return Err("the configuration is still being loaded".to_owned());
+        }
+        let name = self.name.clone();
+        let set = context.control(move |control, _| {
+            let Some(entry) = control.bdev(&name) else { return Ok(()) };
+            let mut recipe = Recipe::parse(&entry.spec.recipe);
+            for (name, value) in saved_of(known) {
+                recipe = recipe.with_new(name, value);
+            }
+            control.set_recipe(&name, recipe.to_string())
+        });
+        set.map_err(|fault| fault.text())?.map_err(|error| error.to_string())?;
+        context.keep_settled().map_err(|fault| fault.text())
+    }
 }
 
 params! {
@@ -238,12 +287,22 @@ fn is_online(entry: &Entry) -> bool {
 pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     let recipe = Recipe::parse(&entry.spec.recipe);
     let param = |name| recipe.param(name).cloned().unwrap_or(Json::Null);
-    let members = entry.spec.bases.iter().map(|base| {
+    // What is there and is not as it was does not belong to it.
+    let least = |index: usize| match recipe.param("lunette_base_blocks") {
+        Some(Json::Array(blocks)) => match blocks.get(index) {
+            Some(Json::Unsigned(least)) => *least,
+            _ => 1,
+        },
+        _ => 1,
+    };
+    let block_bytes = entry.spec.bdev.info().block_bytes;
+    let members = entry.spec.bases.iter().enumerate().map(|(index, base)| {
         let info = control.bdev(base).map(|entry| entry.spec.bdev.info());
+        let fits = |info: &Info| info.blocks >= least(index) && info.block_bytes == block_bytes;
         object! {
             "name": base,
             "uuid": info.as_ref().map_or(Json::Null, |info| uuid_text(&info.uuid).into()),
-            "is_configured": info.as_ref().is_some_and(|info| info.blocks > 0),
+            "is_configured": info.as_ref().is_some_and(fits),
             "data_offset": 0u64,
             "data_size": info.map_or(0, |info| info.blocks),
         }
@@ -251,7 +310,7 @@ pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
     let members: Vec<Json> = members.collect();
     let there = |member: &&Json| member.member("is_configured") == Some(&Json::Bool(true));
     let (count, discovered) = (members.len() as u64, members.iter().filter(there).count() as u64);
-    object! {
+    let mut array = object! {
         "uuid": param("uuid"),
         "strip_size_kb": param("strip_size_kb"),
         "state": if is_online(entry) { "online" } else { "configuring" },
@@ -261,7 +320,11 @@ pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
         "num_base_bdevs_discovered": discovered,
         "num_base_bdevs_operational": discovered,
         "base_bdevs_list": members,
+    };
+    if let Some(missing) = entry.missing() {
+        array.push("lunette_not_ready", missing);
     }
+    array
 }
 
 params! {

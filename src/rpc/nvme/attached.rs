@@ -241,18 +241,18 @@ impl Attached {
             if seat.has(disk) {
                 return Ok(());
             }
-            if seat.sit(tenant.clone()) {
+            let Err(why) = seat.sit(tenant.clone()) else {
                 tracing::info!(bdev = name, "the namespace is there");
                 return self.reread(&name);
-            }
+            };
             if seat.is_awaited() || self.is_used(&name) {
                 let (awaited, uuid) = (uuid_text(&seat.vacancy().uuid), uuid_text(&disk.uuid));
                 tracing::warn!(
                     bdev = name,
+                    %why,
                     awaited,
                     uuid,
-                    "another medium is there than the one it was made of, and is not served in its stead: detach the controller and \
-                     attach it again to serve this one"
+                    "it is not served: detach the controller and attach it again to serve what is there now"
                 );
                 return Ok(());
             }

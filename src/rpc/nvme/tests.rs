@@ -103,8 +103,12 @@ struct Device {
 
 impl Device {
     fn new(nsid: u32) -> Device {
+        Device::with(nsid, Medium::new(BLOCKS, 512))
+    }
+
+    fn with(nsid: u32, medium: Medium) -> Device {
         let mock = Mock::new(Config::default(), 1);
-        mock.attach(nsid, Medium::new(BLOCKS, 512));
+        mock.attach(nsid, medium);
         let is_over = Arc::new(AtomicBool::new(false));
         let (its, ends) = (mock.clone(), Arc::clone(&is_over));
         let thread = std::thread::spawn(move || {
@@ -234,6 +238,39 @@ fn another_medium_is_not_served_in_the_stead_of_the_one_that_is_awaited() {
     let device = Device::new(1);
     service.context.attach_again(&before, device.to_attach()).unwrap();
     assert_eq!(service.blocks("Nn1"), Some(0), "it is another medium than the one that a LUN leads to");
+}
+
+/// Initiators, and what is made of it, have addressed it by the blocks that it had.
+#[test]
+fn a_medium_that_comes_back_with_other_blocks_is_not_taken_in() {
+    let service = Service::start();
+    let device = Device::new(1);
+    assert_eq!(service.attach(device.to_attach()), ["Nn1"]);
+    serve(&service, "Nn1");
+    let mut device = device;
+    for (medium, why) in [
+        (Medium::new(BLOCKS, 4096), Some("the medium has blocks of 4096 bytes now, not of 512 as before")),
+        (Medium::new(BLOCKS - 1, 512), Some("the medium has 63 blocks now, not 64 as before")),
+        (Medium::new(BLOCKS, 512), None),
+        (Medium::new(BLOCKS + 1, 512), None),
+        (Medium::new(BLOCKS, 512), Some("the medium has 64 blocks now, not 65 as before")),
+    ] {
+        let before = service.context.controller("N").unwrap();
+        device.mock.remove();
+        assert!(before.shared().wait_over(SOON));
+        let blocks = medium.blocks;
+        device = Device::with(1, medium);
+        service.context.attach_again(&before, device.to_attach()).unwrap();
+        assert_eq!(service.blocks("Nn1"), Some(if why.is_some() { 0 } else { blocks }), "{why:?}");
+        until("it is told why", || {
+            let shown = service.call("bdev_get_bdevs", r#"{"name":"Nn1"}"#).to_string();
+            match why {
+                Some(why) => shown.contains(&format!(r#""lunette_not_ready":"{why}""#)),
+                None => !shown.contains("lunette_not_ready"),
+            }
+        });
+    }
+    drop(device);
 }
 
 #[test]

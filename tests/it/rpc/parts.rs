@@ -268,19 +268,65 @@ fn parts_and_arrays_come_back_with_their_data_and_when_their_files_do() {
 }
 
 #[test]
-fn an_array_is_not_made_without_its_members_unless_its_layout_is_known() {
-    let load = |more: &str| {
-        let text = format!(
+fn an_array_waits_for_its_members_and_its_layout_is_saved_when_they_have_come() {
+    let (folder, place) = (super::daemon::Folder::new(), super::daemon::Folder::new());
+    let (file, config) = (place.path("a"), folder.path("config.json"));
+    let make = |more: &str| {
+        format!(
             r#"{{"subsystems":[{{"subsystem":"bdev","config":[
-                {{"method":"bdev_aio_create","params":{{"name":"A","filename":"/proc/none","block_size":512}}}},
+                {{"method":"bdev_aio_create","params":{{"name":"A","filename":{file:?},"block_size":512}}}},
                 {{"method":"bdev_raid_create","params":
                     {{"name":"R","strip_size_kb":4,"raid_level":"concat","base_bdevs":["A"]{more}}}}}]}}]}}"#
-        );
-        Managed::try_start(super::daemon::Folder::new(), Some(Plan::parse(&text).unwrap()))
+        )
     };
+    std::fs::write(&config, make("")).unwrap();
+    let daemon = Managed::keeping(folder, Plan::parse(&make("")).unwrap());
+    assert_eq!(shown(&daemon, "R")["num_blocks"], 0);
+    crate::harness::until("it is told what it waits for", || {
+        let about = daemon.ok("bdev_raid_get_bdevs", r#"{"category":"configuring"}"#)[0].clone();
+        about["lunette_not_ready"].as_str().is_some_and(|why| why.starts_with("member A: "))
+    });
+    // A call that is not of a file is for an array as it is now.
+    let other = r#"{"name":"S","strip_size_kb":4,"raid_level":"concat","base_bdevs":["R"]}"#;
     assert_eq!(
-        load("").unwrap_err(),
-        "subsystem bdev, call 2: bdev_raid_create: No such device: A is not there yet: give lunette_base_blocks"
+        daemon.refused("bdev_raid_create", other),
+        (-19, "No such device: R is not there yet: give lunette_base_blocks".to_owned())
     );
-    assert_eq!(shown(&load(r#","lunette_base_blocks":[64]"#).unwrap(), "R")["num_blocks"], 0);
+    std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+    crate::harness::until("it is there", || shown(&daemon, "R")["num_blocks"] == 2048);
+    assert!(shown(&daemon, "R")["lunette_not_ready"].is_null());
+    let saved = std::fs::read_to_string(&config).unwrap();
+    let words: String = saved.split_whitespace().collect();
+    assert!(words.contains(r#""lunette_base_blocks":[2048],"lunette_block_size":512"#), "{saved}");
+    // It is as large as it was after the member has grown.
+    let folder = daemon.stop();
+    std::fs::write(&file, vec![0; 2 << 20]).unwrap();
+    let daemon = Managed::keeping(folder, Plan::parse(&saved).unwrap());
+    assert_eq!(
+        (shown(&daemon, "R")["num_blocks"].clone(), std::fs::read_to_string(&config).unwrap()),
+        (json!(2048), saved)
+    );
+    drop(daemon);
+    // A file that says that it was another one.
+    for (more, why) in [
+        (
+            r#","lunette_base_blocks":[4097]"#,
+            "member A has 4096 blocks and is not taken in: the array has data in 4097",
+        ),
+        (
+            r#","lunette_base_blocks":[64],"lunette_block_size":4096"#,
+            "member A has blocks of 512 bytes and is not taken in: the array's are of 4096",
+        ),
+    ] {
+        std::fs::write(&file, vec![0; 2 << 20]).unwrap();
+        let daemon =
+            Managed::try_start(super::daemon::Folder::new(), Some(Plan::parse(&make(more)).unwrap()))
+                .unwrap();
+        crate::harness::until(why, || shown(&daemon, "R")["lunette_not_ready"] == why);
+        let about = daemon.ok("bdev_raid_get_bdevs", r#"{"category":"configuring"}"#)[0].clone();
+        assert_eq!(
+            (&about["lunette_not_ready"], &about["num_base_bdevs_discovered"]),
+            (&json!(why), &json!(0))
+        );
+    }
 }
