@@ -304,7 +304,15 @@ pub enum Op {
 
 impl Op {
     /// The first block and how many: none for a flush, which is about all of them, and what only the device knows. Of a copy those that are written.
-    pub const fn extent(self) -> Option<(u64, u32)> {
+    pub const fn extent(mut self) -> Option<(u64, u32)> {
+        match self.extent_mut() {
+            Some((lba, blocks)) => Some((*lba, *blocks)),
+            None => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub const fn extent_mut(&mut self) -> Option<(&mut u64, &mut u32)> {
         match self {
             Op::Read { lba, blocks }
             | Op::Write { lba, blocks, .. }

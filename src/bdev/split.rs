@@ -123,23 +123,14 @@ impl SplitChannel {
 
     /// The same IO of the device.
     fn shifted(&self, mut op: Op) -> Result<Op, IoError> {
-        match &mut op {
-            Op::Read { lba, blocks }
-            | Op::Write { lba, blocks, .. }
-            | Op::Unmap { lba, blocks }
-            | Op::WriteZeroes { lba, blocks, .. }
-            | Op::CompareAndWrite { lba, blocks, .. }
-            | Op::Verify { lba, blocks }
-            | Op::Compare { lba, blocks }
-            | Op::WriteUncorrectable { lba, blocks } => *lba = self.shift(*lba, u64::from(*blocks))?,
-            Op::Copy { from, lba, blocks, .. } => {
-                *from = self.shift(*from, u64::from(*blocks))?;
-                *lba = self.shift(*lba, u64::from(*blocks))?;
-            }
-            Op::Flush => {}
-            Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. } => {
-                return Err(IoError::Unsupported);
-            }
+        if matches!(op, Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. }) {
+            return Err(IoError::Unsupported);
+        }
+        if let Op::Copy { from, blocks, .. } = &mut op {
+            *from = self.shift(*from, u64::from(*blocks))?;
+        }
+        if let Some((lba, blocks)) = op.extent_mut() {
+            *lba = self.shift(*lba, u64::from(*blocks))?;
         }
         Ok(op)
     }

@@ -84,16 +84,10 @@ impl RaidChannel {
     /// The operation of a leg.
     fn leg(op: Op, run: Run) -> Op {
         let mut leg = op;
-        match &mut leg {
-            Op::Read { lba, blocks }
-            | Op::Write { lba, blocks, .. }
-            | Op::Unmap { lba, blocks }
-            | Op::WriteZeroes { lba, blocks, .. } => {
-                *lba = run.lba;
-                // A part of the whole, which is a u32.
-                *blocks = u32::try_from(run.blocks).unwrap_or(*blocks);
-            }
-            _ => {}
+        if let Some((lba, blocks)) = leg.extent_mut() {
+            *lba = run.lba;
+            // A part of the whole, which is a u32.
+            *blocks = u32::try_from(run.blocks).unwrap_or(*blocks);
         }
         leg
     }
