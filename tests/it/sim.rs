@@ -2,6 +2,7 @@
 //!
 //! `LUNETTE_SIM_SEEDS` says how many seeds, `LUNETTE_SIM_SEED` tells the story of one.
 
+mod arrays;
 mod bugs;
 mod calm;
 mod cell;

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::layout::{Layout, Run};
+use super::planted::planted;
 use crate::bdev::queue::{DoneQueue, IN_FLIGHT_MAX};
 use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
 use crate::slab::{Key, Slab};
@@ -64,7 +65,8 @@ impl RaidChannel {
         let layout = self.layout.get()?;
         let Some((lba, blocks)) = op.extent() else {
             // A flush is about every member.
-            let member = usize::try_from(*progress).ok().filter(|member| *member < self.members.len())?;
+            let count = if planted!(FlushOfOne) { 1 } else { self.members.len() };
+            let member = usize::try_from(*progress).ok().filter(|member| *member < count)?;
             return Some(Run { member, lba: 0, blocks: 0 });
         };
         let blocks = u64::from(blocks);
@@ -120,7 +122,7 @@ impl RaidChannel {
             // Known since there is a layout: what comes late may have other blocks than was thought when this was opened.
             let block_bytes = self.layout.get().map_or(0, Layout::block_bytes) as usize;
             let bytes = |blocks: u64| usize::try_from(blocks).unwrap_or(0) * block_bytes;
-            let start = window.start + bytes(slot.progress);
+            let start = window.start + if planted!(WindowNotMoved) { 0 } else { bytes(slot.progress) };
             data.show(start..start + bytes(slot.run.blocks));
         }
         let (member, op) = (slot.run.member, RaidChannel::leg(slot.op, slot.run));
@@ -166,7 +168,9 @@ impl RaidChannel {
         let Some(slot) = self.slots.get(key) else { return false };
         let (op, run, mut progress) = (slot.op, slot.run, slot.progress);
         let io = Io { tag: key, op, data: done.data };
-        if let Err(error) = done.result {
+        if let Err(error) = done.result
+            && !planted!(ErrorIgnored)
+        {
             let error = match (error, self.layout.get()) {
                 (IoError::Medium { lba: Some(lba) }, Some(layout)) => {
                     IoError::Medium { lba: Some(layout.of_member(run.member, lba)) }
@@ -177,7 +181,7 @@ impl RaidChannel {
             return false;
         }
         progress += if RaidChannel::has_data(op) { run.blocks } else { 1 };
-        match self.next_run(op, &mut progress) {
+        match self.next_run(op, &mut progress).filter(|_| !planted!(FirstLegOnly)) {
             None => {
                 self.end(key, io, Ok(()));
                 false

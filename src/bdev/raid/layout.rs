@@ -3,6 +3,7 @@
 //! The same as SPDK's without a superblock, so that an array made there reads here: members are used from block 0 on, in whole
 //! strips.
 
+use super::planted::planted;
 use crate::bdev::Info;
 
 /// Why an array cannot be used as its members are.
@@ -120,7 +121,8 @@ impl Layout {
                 let (strip, within) = (lba / self.strip_blocks, lba % self.strip_blocks);
                 let member = usize::try_from(strip % self.count()).ok()?;
                 let at = strip / self.count() * self.strip_blocks + within;
-                Some(Run { member, lba: at, blocks: blocks.min(self.strip_blocks - within) })
+                let left = self.strip_blocks - within + u64::from(planted!(StripTooLong));
+                Some(Run { member, lba: at, blocks: blocks.min(left) })
             }
             Level::Concat => {
                 let mut first = 0;

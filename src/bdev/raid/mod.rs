@@ -5,6 +5,7 @@
 
 mod channel;
 mod layout;
+pub mod planted;
 
 use std::error::Error;
 use std::fmt::Debug;

@@ -1,0 +1,46 @@
+//! Bugs planted for the simulator to find. In a build without the feature `sim` there is none.
+
+/// A planted bug.
+#[cfg(feature = "sim")]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bug {
+    /// A strip is taken to be a block longer than it is.
+    StripTooLong,
+    /// An IO that is on several members is answered when the first has its part.
+    FirstLegOnly,
+    /// A flush reaches one member only.
+    FlushOfOne,
+    /// The data of each leg are the first's.
+    WindowNotMoved,
+    /// What a member could not do counts as done.
+    ErrorIgnored,
+}
+
+#[cfg(feature = "sim")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants this bug, and no other, in what runs on this thread from now on; or none.
+#[cfg(feature = "sim")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+#[cfg(feature = "sim")]
+pub(super) fn is(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
+
+/// Whether this bug is planted; never, without the feature `sim`.
+macro_rules! planted {
+    ($bug:ident) => {{
+        #[cfg(feature = "sim")]
+        let is_planted = $crate::bdev::raid::planted::is($crate::bdev::raid::planted::Bug::$bug);
+        #[cfg(not(feature = "sim"))]
+        let is_planted = false;
+        is_planted
+    }};
+}
+
+pub(super) use planted;
