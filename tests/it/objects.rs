@@ -167,6 +167,34 @@ fn the_sessions_of_a_deleted_target_are_asked_to_go_and_ended() {
     assert!(world.client("a").run(read(0, 8)).unwrap().is_good());
 }
 
+#[test]
+fn the_sessions_of_a_deleted_group_are_asked_to_go_and_find_nothing_new() {
+    let world = World::start(Setup { disks: vec![(4096, 512); 2], ..Setup::default() });
+    world.control(|control| {
+        let initiators = vec![NameRule::parse("*:b").unwrap()];
+        control.create_initiator_group(InitiatorGroup { initiators, ..InitiatorGroup::any(2) }).unwrap();
+        let own = [("disk0".to_owned(), LunNumber(0), false)];
+        control.set_lun_map(TARGET, 2, Some(&own), Done::nobody()).unwrap();
+        control.remove_maps(TARGET, &[(1, 1)], Done::nobody()).unwrap();
+        control.add_maps(TARGET, &[(1, 2), (1, 1)]).unwrap();
+    });
+    let (mut stays, mut goes) = (world.client("a"), world.client("b"));
+    // LOGICAL UNIT NOT SUPPORTED.
+    let nothing = (5, 0x25, 0);
+    assert_eq!(sense(&goes.run(test_unit_ready(1)).unwrap()), nothing);
+    let done = world.change(|control, done, _| control.delete_initiator_group(2, done));
+    let event = goes.wait_event(SOON).unwrap();
+    let Some(Event::Async(Async { event: 1, parameter3: 3, .. }, _)) = event else { panic!("{event:?}") };
+    assert!(goes.run(write(1, 0, 8)).unwrap().is_good());
+    assert_eq!(sense(&goes.run(test_unit_ready(1)).unwrap()), nothing);
+    goes.wait_closed(SOON).unwrap();
+    assert!(done.recv_timeout(SOON).unwrap().is_clean);
+    assert!(stays.run(write(2, 8, 8)).unwrap().is_good());
+    // By the group that lets everybody in.
+    let mut again = world.client("b");
+    while !again.run(test_unit_ready(1)).unwrap().is_good() {}
+}
+
 /// The SCSI event that comes next (RFC 7143 §11.9.1): its LUN, additional sense code and qualifier.
 fn scsi_event(client: &mut Client) -> (u64, u8, u8) {
     let event = client.wait_event(SOON).unwrap();
