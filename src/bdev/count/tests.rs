@@ -1,12 +1,14 @@
 //! Counters: what is counted, and that the device is the same with them.
 
 use super::*;
-use crate::bdev::IoError;
 use crate::bdev::contract::{Made, Subject, suite};
 use crate::bdev::error::{Fault, Faults, Faulty, Kind, Rule};
 use crate::bdev::malloc::{Malloc, Recipe};
 use crate::bdev::null::Null;
+use crate::bdev::{Io, IoError, Op};
 use crate::buf::{Class, Hugepages, Pool};
+use crate::slab::Key;
+use crate::time::Tick;
 
 #[test]
 fn passes_the_contract() {
