@@ -1,6 +1,6 @@
 //! What commands say where there is no daemon, and of files.
 
-use std::fs::{File, Permissions, read_to_string, set_permissions, write};
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -119,14 +119,14 @@ fn account(member: &str) -> String {
 fn files_whose_secrets_others_can_read_are_warned_of() {
     let lunette = Lunette::start();
     let (config, secret) = (lunette.file("config.json"), lunette.file("joe.secret"));
-    write(&secret, SECRET).unwrap();
-    set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(&secret, SECRET).unwrap();
+    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     let inside = account(&format!(r#""secret":"{SECRET}""#));
     let beside = account(&format!(r#""lunette_secret_file":"{secret}""#));
     for (text, mode, is_exposed) in [(&inside, 0o644, true), (&inside, 0o600, false), (&beside, 0o644, false)]
     {
-        write(&config, text).unwrap();
-        set_permissions(&config, Permissions::from_mode(mode)).unwrap();
+        std::fs::write(&config, text).unwrap();
+        std::fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
         let applied = lunette.run(&["apply", &config, "--dry-run"]);
         assert_eq!((applied.code, applied.err.contains(EXPOSED)), (0, is_exposed), "{applied:?}");
         assert!(!applied.err.contains(SECRET) && !applied.out.contains(SECRET), "{applied:?}");
@@ -154,7 +154,7 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
         until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success());
-        let told = read_to_string(&log).unwrap();
+        let told = std::fs::read_to_string(&log).unwrap();
         assert_eq!(told.contains(EXPOSED), is_exposed, "{told}");
         assert!(!told.contains(SECRET), "{told}");
     }
@@ -166,7 +166,7 @@ fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
     let (config, socket, log) =
         (lunette.file("config.json"), lunette.file("other.sock"), lunette.file("log"));
     let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[{"method":"iscsi_set_options","params":{"auth_file":"/a"}}]}]}"#;
-    write(&config, text).unwrap();
+    std::fs::write(&config, text).unwrap();
     let served = [
         "serve",
         "--config",
@@ -190,7 +190,7 @@ fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
     until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
-    let told = read_to_string(&log).unwrap();
+    let told = std::fs::read_to_string(&log).unwrap();
     assert!(told.contains("auth_file: /a is not read"), "{told}");
 }
 
@@ -203,13 +203,13 @@ fn an_import_that_goes_to_a_file_for_everybody_is_warned_of() {
     for (account, mode, is_exposed) in
         [(account.as_str(), 0o644, true), (&account, 0o600, false), ("", 0o644, false)]
     {
-        write(&from, text(account)).unwrap();
+        std::fs::write(&from, text(account)).unwrap();
         let file = File::create(&to).unwrap();
         file.set_permissions(Permissions::from_mode(mode)).unwrap();
         let mut import = command("", &["import", &from]);
         let ended = import.stdin(Stdio::null()).stdout(file).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!((ended.status.success(), said.contains(EXPOSED)), (true, is_exposed), "{said}");
-        assert_eq!(read_to_string(&to).unwrap().contains(SECRET), !account.is_empty());
+        assert_eq!(std::fs::read_to_string(&to).unwrap().contains(SECRET), !account.is_empty());
     }
 }
