@@ -74,6 +74,8 @@ struct Shared {
     blocks_max: u64,
     /// Invariant: 1 to `blocks_max`, for which `medium` has room.
     blocks: AtomicU64,
+    /// The most that it ever had: what is beyond `blocks` was cut off, and is kept.
+    blocks_ever: AtomicU64,
     medium: Arc<Medium>,
     pages: Pages,
     protected: Option<Protected>,
@@ -106,7 +108,8 @@ impl Malloc {
         let memory = Memory::map_preferring_huge(bytes, hugepages, Memory::map_untouched)?;
         let pages = memory.pages();
         let protected = protection.map(|kind| Protected::new(kind, blocks_max)).transpose()?;
-        let (blocks, medium) = (AtomicU64::new(blocks), Arc::new(Medium::new(memory)));
+        let (blocks_ever, blocks) = (AtomicU64::new(blocks), AtomicU64::new(blocks));
+        let medium = Arc::new(Medium::new(memory));
         Ok(Malloc {
             shared: Arc::new(Shared {
                 name,
@@ -115,6 +118,7 @@ impl Malloc {
                 uuid,
                 blocks_max,
                 blocks,
+                blocks_ever,
                 medium,
                 pages,
                 protected,
@@ -137,15 +141,19 @@ impl Malloc {
         }
         // A reactor that still sees the old size is what the resize barrier is for.
         self.shared.blocks.store(blocks, Ordering::Relaxed);
+        self.shared.blocks_ever.fetch_max(blocks, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Bdev for Malloc {
     fn info(&self) -> Info {
+        let blocks = self.shared.blocks.load(Ordering::Relaxed);
+        // What was cut off comes back when it grows: who erases all blocks does not reach it.
+        let erase = blocks >= self.shared.blocks_ever.load(Ordering::Relaxed);
         Info {
             name: self.shared.name.clone(),
-            blocks: self.shared.blocks.load(Ordering::Relaxed),
+            blocks,
             block_bytes: self.shared.block_bytes,
             physical_block_bytes: self.shared.physical_block_bytes,
             read_only: false,
@@ -153,7 +161,7 @@ impl Bdev for Malloc {
             rotational: false,
             uuid: self.shared.uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
-            offloads: OFFLOADS,
+            offloads: Offloads { erase, ..OFFLOADS },
             protection: self.shared.protected.as_ref().map(|protected| protected.kind),
             passes: None,
         }
@@ -173,6 +181,7 @@ const OFFLOADS: Offloads = Offloads {
     write_uncorrectable: false,
     // Whatever ends the process takes all of the medium with it.
     atomic_write_blocks: u32::MAX,
+    erase: true,
 };
 
 /// The protection information of a disk, block by block.
@@ -479,5 +488,14 @@ mod tests {
         assert_eq!(disk.resize(201).unwrap_err().to_string(), "201 blocks are not between 1 and 200");
         assert!(disk.resize(0).is_err());
         assert_eq!(disk.info().blocks, 200);
+    }
+
+    #[test]
+    fn what_was_cut_off_cannot_be_erased() {
+        let disk = Malloc::new(recipe()).unwrap();
+        for (blocks, erase) in [(150, true), (149, false), (150, true), (200, true), (150, false)] {
+            disk.resize(blocks).unwrap();
+            assert_eq!(disk.info().offloads.erase, erase, "{blocks}");
+        }
     }
 }

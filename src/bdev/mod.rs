@@ -100,6 +100,9 @@ pub struct Offloads {
     /// One [`Op::Write`] of so many blocks happens as a whole or not at all, whatever becomes of the device meanwhile; 0 where it
     /// does not say so.
     pub atomic_write_blocks: u32,
+    /// What [`Op::WriteZeroes`] covers without `may_unmap` cannot be had back by any means: it is overwritten in the only place
+    /// where it is. And all that the device holds is among its blocks.
+    pub erase: bool,
 }
 
 impl Offloads {

@@ -37,7 +37,7 @@ impl Null {
             uuid,
             unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
             // Nothing of a write is ever there.
-            offloads: Offloads { atomic_write_blocks: u32::MAX, ..Offloads::default() },
+            offloads: Offloads { atomic_write_blocks: u32::MAX, erase: true, ..Offloads::default() },
             protection: None,
             passes: None,
         };

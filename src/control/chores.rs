@@ -190,6 +190,10 @@ impl<N: Net> Control<N> {
     pub(super) fn chore_done(&mut self, unit: UnitId, is_done: bool) {
         let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit) else { return };
         let now = self.catalog.registry.reread(unit).ok();
+        // What was cut off meanwhile holds what it held, and nothing reaches it any more.
+        if begun.chore.is_erase() && now.as_ref().is_some_and(|view| !view.offloads.erase) {
+            return self.chore_ended(unit, false);
+        }
         match now.filter(|view| view.medium == Medium::Busy && view.blocks != begun.chore.blocks()) {
             Some(view) => {
                 begun.chore = Arc::new(begun.chore.again(view.blocks));

@@ -20,6 +20,8 @@ pub(crate) const FORMAT_UNIT: u8 = 0x04;
 pub(crate) const SANITIZE: u8 = 0x48;
 /// SERVICE ACTION of SANITIZE, OVERWRITE.
 pub(crate) const OVERWRITE: u8 = 0x01;
+/// SERVICE ACTION of SANITIZE, BLOCK ERASE.
+pub(crate) const BLOCK_ERASE: u8 = 0x02;
 /// SERVICE ACTION of SANITIZE, EXIT FAILURE MODE.
 pub(crate) const EXIT_FAILURE_MODE: u8 = 0x1f;
 
@@ -49,6 +51,9 @@ pub struct Chore {
 enum Task {
     /// Each block is to hold the pattern, again and again, inverted in every second pass where asked for, so that the last is not.
     Overwrite { pattern: Box<[u8]>, inverts: bool },
+    /// Every block is overwritten with zeroes where that is all there is of it, then given back where the unit can: piece by
+    /// piece, so that no more of a thin medium is there at a time. A pass is either of both.
+    Erase,
     /// Every block is given back.
     Unmap,
 }
@@ -81,6 +86,7 @@ impl Chore {
     pub fn decide(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Decision, Sense> {
         match (cdb.opcode(), cdb.service_action()) {
             (SANITIZE, OVERWRITE) => overwrite(cdb, list, unit).map(Decision::Begin),
+            (SANITIZE, BLOCK_ERASE) => Ok(Decision::Begin(erase(cdb, unit))),
             (SANITIZE, _) => Ok(Decision::ExitFailureMode),
             _ => format(cdb, list, unit),
         }
@@ -112,7 +118,12 @@ impl Chore {
 
     /// Whether it sanitizes: if it fails, nothing is served before another has gone well.
     pub fn is_sanitize(&self) -> bool {
-        matches!(self.task, Task::Overwrite { .. })
+        matches!(self.task, Task::Overwrite { .. } | Task::Erase)
+    }
+
+    /// Whether it relies on what [`crate::bdev::Offloads::erase`] says.
+    pub fn is_erase(&self) -> bool {
+        self.task == Task::Erase
     }
 
     /// Whether EXIT FAILURE MODE is allowed.
@@ -122,15 +133,33 @@ impl Chore {
 
     /// The next IO, none where all is done. The same answer until [`Chore::finished`] is called.
     pub fn next(&self) -> Option<Op> {
-        let (lba, left) = self.at()?;
-        let most = match self.task {
-            Task::Overwrite { .. } => PIECE_BYTES_MAX,
-            Task::Unmap => ZERO_BYTES_MAX,
-        };
-        let blocks = u32::try_from(left).unwrap_or(u32::MAX).min(most / self.block_bytes);
-        Some(match self.task {
-            Task::Overwrite { .. } => Op::Write { lba, blocks, fua: false },
-            Task::Unmap => Op::Unmap { lba, blocks },
+        let piece = |left, most| u32::try_from(left).unwrap_or(u32::MAX).min(most / self.block_bytes);
+        match self.task {
+            Task::Overwrite { .. } => {
+                let (lba, left) = self.at()?;
+                Some(Op::Write { lba, blocks: piece(left, PIECE_BYTES_MAX), fua: false })
+            }
+            Task::Erase => self.next_to_erase(ZERO_BYTES_MAX / self.block_bytes),
+            Task::Unmap => {
+                let (lba, left) = self.at()?;
+                Some(Op::Unmap { lba, blocks: piece(left, ZERO_BYTES_MAX) })
+            }
+        }
+    }
+
+    /// All passes over a piece, then the next one.
+    fn next_to_erase(&self, most: u32) -> Option<Op> {
+        let done = self.done_blocks.load(Ordering::Relaxed);
+        if done >= self.total() {
+            return None;
+        }
+        let both = u64::from(most) * u64::from(self.passes);
+        let lba = done.checked_div(both)? * u64::from(most);
+        let blocks = u32::try_from(self.blocks - lba).unwrap_or(u32::MAX).min(most);
+        Some(if done % both < u64::from(blocks) {
+            Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }
+        } else {
+            Op::Unmap { lba, blocks }
         })
     }
 
@@ -220,6 +249,17 @@ pub(super) fn plan_format(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
         };
     }
     Ok(Plan::Ask { parameter_bytes: if options & LONGLIST != 0 { 8 } else { 4 } })
+}
+
+/// Whether BLOCK ERASE does what it promises.
+pub(super) fn can_erase(unit: &UnitView) -> bool {
+    unit.offloads.erase
+}
+
+fn erase(cdb: &Cdb, unit: &UnitView) -> Chore {
+    let passes = if work::can_unmap(unit) { 2 } else { 1 };
+    let (may_exit, is_immediate) = (cdb.byte(1) & 0x20 != 0, cdb.byte(1) & 0x80 != 0);
+    Chore { may_exit, is_immediate, ..Chore::new(Task::Erase, passes, unit) }
 }
 
 fn overwrite(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Chore, Sense> {

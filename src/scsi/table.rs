@@ -223,7 +223,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 84] = {
+static ROWS: [Row; 85] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -279,9 +279,12 @@ static ROWS: [Row; 84] = {
             SAME_BITS, Unit(work::write_same_10)),
         row("UNMAP", C::Write, Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap))
             .only(work::can_unmap),
-        // AUSE asks for what only OVERWRITE can want; ZNR for zones.
+        // ZNR is for zones.
         action("SANITIZE, OVERWRITE", C::Write, Out,
             &[chore::SANITIZE, 0xa0 | chore::OVERWRITE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(chore::plan_sanitize)),
+        action("SANITIZE, BLOCK ERASE", C::Write, Out,
+            &[chore::SANITIZE, 0xa0 | chore::BLOCK_ERASE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(chore::plan_sanitize))
+            .only(chore::can_erase),
         action("SANITIZE, EXIT FAILURE MODE", C::Write, Out,
             &[chore::SANITIZE, 0x80 | chore::EXIT_FAILURE_MODE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[],
             Unit(chore::plan_sanitize)),

@@ -319,6 +319,55 @@ fn sanitize_covers_what_comes_while_it_goes_on() {
     }
 }
 
+/// SANITIZE, BLOCK ERASE.
+fn erase(options: u8) -> Command {
+    Command::new(0, cdb(&[0x48, options | 0x02, 0, 0, 0, 0, 0, 0, 0, 0]), lunette_initiator::Data::None)
+}
+
+/// A RAM disk is erased as a whole and said so, with what failed on the way; one of which a part was cut off is not.
+#[test]
+fn a_block_erase_leaves_nothing_of_a_ram_disk() {
+    let world = World::start(Setup { reactors: 2, disks: vec![(40 * 1024, 512)], ..Setup::default() });
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    for lba in [0, 16 * 1024 - 1, 16 * 1024, 40 * 1024 - 8] {
+        one.write(lba, &pattern(7, lba, 8, 512)).unwrap();
+    }
+    for kind in [Kind::WriteZeroes, Kind::Unmap] {
+        world.disks[0].order(kind, Fault::Fail(IoError::Medium { lba: None }), 1);
+        assert_eq!(sense(&one.run(erase(0x20)).unwrap()), (0x3, 0x31, 0x03));
+        assert_eq!(sense(&other.run(harness::read(0, 1)).unwrap()), (0x3, 0x31, 0x03));
+    }
+    let rule = world.disks[0].order(Kind::WriteZeroes, Fault::Hold, 1);
+    assert!(is_good(&mut one, erase(0x80)), "IMMED");
+    until("it goes on", || is_told(&mut other, IN_PROGRESS));
+    assert_eq!(sense(&other.run(harness::read(0, 1)).unwrap()), IN_PROGRESS);
+    world.disks[0].faults.release(rule);
+    until("it is done", || is_good(&mut other, test_unit_ready(0)));
+    for lba in (0..40 * 1024).step_by(512) {
+        assert!(other.read(lba, 512).unwrap() == vec![0; 512 * 512], "{lba}");
+    }
+    world.disks[0].medium.resize(30 * 1024).unwrap();
+    world.control(|control| control.reread_bdev("disk0", Done::nobody())).unwrap();
+    until("it is told of the size", || is_told(&mut one, (0x6, 0x2a, 0x09)));
+    assert_eq!(sense(&one.run(erase(0)).unwrap()), (0x5, 0x24, 0x00), "what was cut off would stay");
+}
+
+/// A disk that is cut while it is erased is not erased.
+#[test]
+fn a_block_erase_that_has_lost_blocks_has_failed() {
+    let world = World::start(Setup { disks: vec![(40 * 1024, 512)], ..Setup::default() });
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    let rule = world.disks[0].order(Kind::WriteZeroes, Fault::Hold, 1);
+    let asked = std::thread::spawn(move || sense(&one.run(erase(0)).unwrap()));
+    until("it goes on", || is_told(&mut other, IN_PROGRESS));
+    world.disks[0].medium.resize(16 * 1024).unwrap();
+    world.control(|control| control.reread_bdev("disk0", Done::nobody())).unwrap();
+    until("it is told of the size", || is_told(&mut other, (0x6, 0x2a, 0x09)));
+    world.disks[0].faults.release(rule);
+    assert_eq!(asked.join().unwrap(), (0x3, 0x31, 0x03));
+    assert_eq!(sense(&other.run(harness::read(0, 1)).unwrap()), (0x3, 0x31, 0x03));
+}
+
 #[test]
 fn who_waits_for_a_chore_is_told_that_its_unit_is_gone() {
     let delays = Delays { read_ns: 0, write_ns: 50_000_000, flush_ns: 0 };

@@ -129,10 +129,13 @@ disk=$ram bytes=4096
 block b >/tmp/b
 check "sg_write_x, an atomic write" sg_write_x --atomic=0 --16 --in=/tmp/b --lba=700 --num=1 "$ram"
 holds 700 b
+check "sg_sanitize, block erase" sg_sanitize --block --quick --wait "$ram"
+holds 700 '\0'
+try "sg_sanitize, block erase of a file" $ILLEGAL -- sg_sanitize --block --quick --wait "$file"
+try "sg_sanitize, cryptographic erase" $ILLEGAL -- sg_sanitize --crypto --quick --wait "$ram"
 check "sg_sanitize, overwrite" sg_sanitize --overwrite --pattern=/tmp/b --ipl=4096 --quick --wait "$ram"
 holds 0 b
 holds 8191 b
-try "sg_sanitize, block erase" $ILLEGAL -- sg_sanitize --block --quick --wait "$ram"
 check "sg_format" sg_format -FFF --quick --wait "$ram"
 holds 0 '\0'
 holds 8191 '\0'

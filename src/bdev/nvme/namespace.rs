@@ -123,6 +123,8 @@ fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
         copy: is_plain && namespace.copy_blocks_max > 0 && knows(controller, oncs::COPY),
         write_uncorrectable: knows(controller, oncs::WRITE_UNCORRECTABLE),
         atomic_write_blocks: atomic_write_blocks(namespace, controller),
+        // Flash keeps what was in a block before.
+        erase: false,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::scsi::medium::TRANSFER_BYTES_MAX;
 use crate::scsi::report::inquiry::NOWHERE;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::view::{DeviceKind, TargetView, UnitView};
-use crate::scsi::{protect, provisioning, work};
+use crate::scsi::{chore, protect, provisioning, work};
 
 type Body = fn(&UnitView, &TargetView, &mut Writer<'_>);
 
@@ -209,9 +209,12 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     writer.zeros_to(64);
 }
 
-/// Block device characteristics. MEDIUM ROTATION RATE 0001h: it does not rotate; 0000h: not reported.
+/// Block device characteristics. MEDIUM ROTATION RATE 0001h: it does not rotate; 0000h: not reported. WABEREQ 01b: what was
+/// erased can be read.
 fn block_characteristics(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
-    writer.put(&[0, u8::from(!unit.rotational)]);
+    const READS_AFTER_ERASE: u8 = 0x40;
+    let erase = if chore::can_erase(unit) { READS_AFTER_ERASE } else { 0 };
+    writer.put(&[0, u8::from(!unit.rotational), 0, erase]);
     writer.zeros_to(64);
 }
 

@@ -3,7 +3,7 @@
 use super::{answered, cdb, planned, refused, unit};
 use std::sync::Arc;
 
-use crate::bdev::{Op, Unmap};
+use crate::bdev::{Offloads, Op, Unmap};
 use crate::scsi::chore::{Chore, Decision};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{Medium, UnitView};
@@ -39,6 +39,11 @@ fn sanitize_plans() {
         assert_eq!(refused(&sanitize(0x01, bytes), &unit()), Sense::invalid_byte(7));
     }
     assert_eq!(refused(&sanitize(0x41, 516), &unit()), Sense::invalid_bit(1, 6), "ZNR");
+    let ram = UnitView { offloads: Offloads { erase: true, ..Offloads::default() }, ..unit() };
+    assert_eq!(planned(&sanitize(0xa2, 0), &ram), Plan::Ask { parameter_bytes: 0 });
+    assert_eq!(refused(&sanitize(0x02, 4), &ram), Sense::invalid_byte(7));
+    assert_eq!(refused(&sanitize(0x42, 0), &ram), Sense::invalid_bit(1, 6), "ZNR");
+    assert_eq!(refused(&sanitize(0x03, 0), &ram), Sense::invalid_bit(1, 4), "there is no key");
     for action in [0x00, 0x02, 0x03, 0x04, 0x1e] {
         assert_eq!(refused(&sanitize(action, 0), &unit()), Sense::invalid_bit(1, 4), "{action:02x}");
     }
@@ -80,6 +85,28 @@ fn an_overwrite_goes_over_all_blocks() {
     }
     assert_eq!(chore.next(), None);
     assert_eq!(chore.sense().progress, Some(0xffff));
+}
+
+/// 40,000 blocks in pieces of 8 MiB, each of which is overwritten and then given back.
+#[test]
+fn an_erase_overwrites_and_gives_back_piece_by_piece() {
+    let large = UnitView { blocks: 40_000, ..thin() };
+    let chore = begun(&sanitize(0x82, 0), &[], &large);
+    assert!(chore.is_immediate() && chore.is_sanitize() && chore.is_erase() && !chore.may_exit());
+    for (lba, blocks) in [(0, 16_384), (16_384, 16_384), (32_768, 7232)] {
+        let zeroes = Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false };
+        assert_eq!((chore.next(), chore.next_bytes()), (Some(zeroes), 0));
+        chore.finished();
+        assert_eq!((chore.next(), chore.next_bytes()), (Some(Op::Unmap { lba, blocks }), 0));
+        chore.finished();
+    }
+    assert_eq!(chore.next(), None);
+    // What cannot give back is overwritten.
+    let chore = begun(&sanitize(0x22, 0), &[], &unit());
+    assert!(chore.may_exit() && !chore.is_immediate());
+    assert_eq!(chore.next(), Some(Op::WriteZeroes { lba: 0, blocks: 1000, fua: false, may_unmap: false }));
+    chore.finished();
+    assert_eq!(chore.next(), None);
 }
 
 #[test]

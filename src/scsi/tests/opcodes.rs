@@ -120,6 +120,11 @@ fn what_a_unit_does_not_have_is_not_told() {
         assert_eq!(ask(opcode, has)[..2], [0, 3]);
         assert_eq!(ask(opcode, has_not)[..2], [0, 1]);
     }
+    let erased = UnitView { offloads: Offloads { erase: true, ..Offloads::default() }, ..unit() };
+    let ask_erase =
+        |unit: &UnitView| answered(&[0xa3, 0x0c, 2, 0x48, 0, 2, 0, 0, 0, 4, 0, 0], Some(unit), None);
+    assert_eq!(ask_erase(&erased)[..2], [0, 3]);
+    assert_eq!(ask_erase(&unit())[..2], [0, 1]);
     let ask_long =
         |unit: &UnitView| answered(&[0xa3, 0x0c, 2, 0x7f, 0, 9, 0, 0, 0, 4, 0, 0], Some(unit), None);
     assert_eq!(ask_long(&unit())[..2], [0, 3]);

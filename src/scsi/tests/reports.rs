@@ -183,6 +183,9 @@ fn block_characteristics_and_provisioning() {
     assert_eq!(page(0xb1, &unit()), want);
     want[5] = 0;
     assert_eq!(page(0xb1, &UnitView { rotational: true, ..unit() }), want);
+    (want[5], want[7]) = (1, 0x40);
+    let offloads = Offloads { erase: true, ..Offloads::default() };
+    assert_eq!(page(0xb1, &UnitView { offloads, ..unit() }), want, "WABEREQ");
     assert_eq!(page(0xb2, &unit()), [0x00, 0xb2, 0x00, 0x04, 0, 0, 0, 0]);
     assert_eq!(page(0xb2, &thin()), [0x00, 0xb2, 0x00, 0x04, 0, 0xe4, 0x02, 0]);
     let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };

@@ -88,6 +88,7 @@ const SHAPE: Shape = Shape {
         copy: true,
         write_uncorrectable: true,
         atomic_write_blocks: 0,
+        erase: false,
     },
     uncorrectable_blocks_max: u32::MAX,
     copy_blocks_max: 4,
