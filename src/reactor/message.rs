@@ -3,17 +3,20 @@
 //! Everything here may be allocated and dropped by control only: a reactor that is done with something that owns
 //! memory sends it back ([`ToControl::Retired`]).
 
+mod change;
+mod event;
 mod peer;
 
 use std::sync::Arc;
 
+pub use change::{Change, Reserve};
+pub use event::{CloseCause, Event};
 pub use peer::{HoldId, HoldRange, PeerMessage, Purpose, Watch};
 
 use crate::bdev::Bdev;
 use crate::id::{BarrierId, NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::params::Params;
 use crate::iscsi::recorder::Recorder;
-use crate::iscsi::slow::SlowIo;
 use crate::iscsi::sn::Sn;
 use crate::meter::SessionMeter;
 use crate::qos::Pace;
@@ -242,69 +245,6 @@ pub enum TmfOutcome {
     Rejected,
 }
 
-/// What a barrier changes. Each is applied between two commands, unit attentions included.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// LOGICAL UNIT RESET or TARGET RESET: abort every task at these units, of every session, with TASK ABORTED
-    /// (TAS = 1; the session that asks has aborted its own already, silently); acknowledge when no aborted IO is left in
-    /// the device.
-    Reset {
-        /// Which units.
-        units: Arc<[UnitId]>,
-        /// For every session, the one that asked included (SAM-5 §6.3.3).
-        attention: Ua,
-    },
-    /// A logical unit's view is replaced (resize, read-only, removal, loss or return of its medium). Acknowledge when
-    /// no IO submitted under the old view is left in the device, where `is_drained` asks for that.
-    Unit {
-        /// The new view.
-        view: Arc<UnitView>,
-        /// For every session that maps the unit, …
-        attention: Option<Ua>,
-        /// … but the one that has asked for the change.
-        except: Option<SessionId>,
-        /// Wait for the device.
-        is_drained: bool,
-    },
-    /// Nothing: the acknowledgement says that every change sent before is in force.
-    Nothing,
-    /// A logical unit's reservations change.
-    Reservations(Reserve),
-    /// The view of a target at one of its portal groups is replaced (LUNs added or removed). Sessions keep what they have
-    /// at LUNs that stay.
-    Target {
-        /// The new view.
-        target: Arc<TargetView>,
-        /// For every session of it.
-        attention: Option<Ua>,
-        /// Units that a LUN led to and does no more: acknowledge when no IO submitted before is left in them.
-        drained: Arc<[UnitId]>,
-    },
-    /// A logical unit is gone: commands at it end as at a LUN that leads nowhere, what its channel has ends in its own
-    /// time; acknowledge then. The channel is closed after that, told by [`ToControl::UnitReleased`].
-    RemoveUnit {
-        /// Which.
-        unit: UnitId,
-    },
-}
-
-/// A change of a logical unit's reservations. A reactor gives up the tasks that are to be aborted, shows the new view, tells who
-/// is to be told, and acknowledges when no device has an IO any more that the view does not permit, or that was aborted,
-/// where `is_drained` asks for that.
-#[derive(Clone, Debug)]
-pub struct Reserve {
-    /// The view with the new permits.
-    pub view: Arc<UnitView>,
-    /// Who is told what.
-    pub attentions: Arc<[(NexusId, Ua)]>,
-    /// Whose tasks at the unit are aborted: with TASK ABORTED (TAS = 1), those of the nexus that asks in silence.
-    pub aborts: Arc<[NexusId]>,
-    /// The command that asks and who has it: it is not aborted.
-    pub by: Option<(ReactorId, TaskTicket)>,
-    /// Wait for the device.
-    pub is_drained: bool,
-}
-
 /// Reactor to control.
 #[derive(Debug)]
 pub enum ToControl {
@@ -436,77 +376,4 @@ pub enum Retired {
     Target(Arc<TargetView>),
     /// What an initiator was allowed.
     Pace(Arc<Pace>),
-}
-
-/// Session-scale facts for the log; plain data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A connection was closed for cause.
-    Closed {
-        /// Whose.
-        session: SessionId,
-        /// Why.
-        cause: CloseCause,
-    },
-    /// A PDU was answered with Reject.
-    Rejected {
-        /// Whose.
-        session: SessionId,
-        /// The Reject reason code.
-        reason: u8,
-    },
-    /// A task management function was done.
-    Tmf {
-        /// Whose.
-        session: SessionId,
-        /// The function code.
-        function: u8,
-        /// The response code.
-        response: u8,
-    },
-    /// A device refused, failed or lost an IO.
-    DeviceError {
-        /// Which unit.
-        unit: UnitId,
-        /// What went wrong.
-        error: crate::bdev::IoError,
-    },
-    /// A command took too long.
-    Slow(SlowIo),
-    /// So many events were dropped because the ring was full.
-    Lost {
-        /// How many.
-        count: u64,
-    },
-}
-
-/// Why a connection was closed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CloseCause {
-    /// The initiator logged out.
-    LoggedOut,
-    /// The peer closed or reset it without logging out.
-    PeerGone,
-    /// Silence for longer than the keep-alive allows.
-    Silent,
-    /// It did not take what we send for too long.
-    SlowReader,
-    /// Data that were asked for did not come.
-    DataOutLate,
-    /// A PDU was begun and not finished.
-    PduUnfinished,
-    /// A header digest did not match.
-    HeaderDigest,
-    /// The peer broke the protocol beyond what a Reject can answer; the text says how.
-    Protocol(&'static str),
-    /// It was lost, and not recovered in time.
-    NotRecovered,
-    /// Another connection of its session has logged it out, or the session.
-    LoggedOutByAnother,
-    /// A connection with the same CID has taken its place (RFC 7143 §6.3.4).
-    Replaced,
-    /// A reinstatement, a removal or an operator.
-    Ended(EndReason),
-    /// The daemon is stopping.
-    Stopping,
 }
