@@ -30,3 +30,34 @@ impl TxQueue {
         stat_sn
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::iscsi::negotiate::DEFAULTS;
+    use crate::iscsi::recorder::Recorder;
+    use crate::iscsi::tx::Batch;
+    use crate::iscsi::window::Window;
+    use crate::iscsi::wire::Bhs;
+    use crate::time::Tick;
+
+    #[test]
+    fn what_is_queued_and_begun_counts_once() {
+        let mut items = Slab::new(8);
+        let mut queue = TxQueue::new(Sn(7));
+        assert_eq!(queue.stat_sn_behind(&items), Sn(7));
+        for stat_sn in [StatSn::Consume, StatSn::Show, StatSn::Consume, StatSn::Again] {
+            let item =
+                TxItem::Pdu { bhs: Bhs([0; 48]), data: None, stat_sn, is_control: true, closes: false };
+            queue.push(&mut items, item).unwrap();
+        }
+        let mut batch = Batch::new();
+        // In parts of PDUs of 48 bytes each: the first is begun, the third is, all have gone.
+        for (bytes, next) in [(0, 7), (10, 8), (90, 9), (92, 9)] {
+            queue.fill(&mut batch, &items, &DEFAULTS, &Window::new(Sn(1)));
+            queue.sent(bytes, &batch, &mut items, &mut Recorder::new(), Tick::ZERO);
+            assert_eq!((queue.stat_sn(), queue.stat_sn_behind(&items)), (Sn(next), Sn(9)), "{bytes}");
+        }
+        assert!(queue.is_empty());
+    }
+}
