@@ -1,6 +1,6 @@
 //! What commands say where there is no daemon, and of files.
 
-use std::fs::{File, Permissions};
+use std::fs::{File, Permissions, read_to_string, write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
