@@ -202,8 +202,8 @@ fn data_that_come_along_are_bounded() {
 }
 
 /// Sessions with many READs each that wait, on one reactor, and two without.
-const CROWD: usize = 64;
-const EACH: usize = 66;
+const CROWD: usize = 66;
+const EACH: usize = 64;
 
 fn crowded() -> Cell {
     let options =
