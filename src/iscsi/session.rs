@@ -23,10 +23,10 @@ use crate::iscsi::window::{Place as SnPlace, Window};
 use crate::limits;
 use crate::meter::{SessionMeter, Stages};
 use crate::qos::Pace;
+use crate::scsi::Plan;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::table::reports_attention;
 use crate::scsi::view::TargetView;
-use crate::scsi::Plan;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 

@@ -1,6 +1,6 @@
 //! What commands say where there is no daemon, and of files.
 
-use std::fs::{File, Permissions, read_to_string, write};
+use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
@@ -89,8 +89,8 @@ fn a_file_is_checked_with_places() {
     lunette.run(&["rpc", "lunette_save_config", &format!(r#"{{"filename":"{file}"}}"#)]).ok();
     let saved = run("", &["check", "--strict", &file]).ok();
     assert!(saved.ends_with(" calls, 0 errors, 0 warnings\n"), "{saved}");
-    let text = read_to_string(&file).unwrap();
-    write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"num_blocks\"", "\"num_block\"")).unwrap();
     let wrong = run("", &["check", &file]);
     assert_eq!((wrong.code, wrong.err.as_str()), (1, ""));
     let hint =
@@ -98,7 +98,7 @@ fn a_file_is_checked_with_places() {
     assert!(wrong.out.contains(hint), "{}", wrong.out);
     let place = wrong.out.lines().next().unwrap().strip_prefix(&format!("{file}:")).unwrap().to_owned();
     let line: usize = place.split(':').next().unwrap().parse().unwrap();
-    let text = read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     assert!(text.lines().nth(line - 1).unwrap().contains("num_block"), "{place}");
     let json: serde_json::Value = serde_json::from_str(&run("", &["check", "--json", &file]).out).unwrap();
     assert_eq!(json["findings"][0]["line"], line);
@@ -119,13 +119,13 @@ fn account(member: &str) -> String {
 fn files_whose_secrets_others_can_read_are_warned_of() {
     let lunette = Lunette::start();
     let (config, secret) = (lunette.file("config.json"), lunette.file("joe.secret"));
-    std::fs::write(&secret, SECRET).unwrap();
+    fs::write(&secret, SECRET).unwrap();
     std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     let inside = account(&format!(r#""secret":"{SECRET}""#));
     let beside = account(&format!(r#""lunette_secret_file":"{secret}""#));
     for (text, mode, is_exposed) in [(&inside, 0o644, true), (&inside, 0o600, false), (&beside, 0o644, false)]
     {
-        std::fs::write(&config, text).unwrap();
+        fs::write(&config, text).unwrap();
         std::fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
         let applied = lunette.run(&["apply", &config, "--dry-run"]);
         assert_eq!((applied.code, applied.err.contains(EXPOSED)), (0, is_exposed), "{applied:?}");
@@ -154,7 +154,7 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
         until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success());
-        let told = std::fs::read_to_string(&log).unwrap();
+        let told = fs::read_to_string(&log).unwrap();
         assert_eq!(told.contains(EXPOSED), is_exposed, "{told}");
         assert!(!told.contains(SECRET), "{told}");
     }
@@ -166,7 +166,7 @@ fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
     let (config, socket, log) =
         (lunette.file("config.json"), lunette.file("other.sock"), lunette.file("log"));
     let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[{"method":"iscsi_set_options","params":{"auth_file":"/a"}}]}]}"#;
-    std::fs::write(&config, text).unwrap();
+    fs::write(&config, text).unwrap();
     let served = [
         "serve",
         "--config",
@@ -190,7 +190,7 @@ fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
     until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
-    let told = std::fs::read_to_string(&log).unwrap();
+    let told = fs::read_to_string(&log).unwrap();
     assert!(told.contains("auth_file: /a is not read"), "{told}");
 }
 
@@ -203,13 +203,13 @@ fn an_import_that_goes_to_a_file_for_everybody_is_warned_of() {
     for (account, mode, is_exposed) in
         [(account.as_str(), 0o644, true), (&account, 0o600, false), ("", 0o644, false)]
     {
-        std::fs::write(&from, text(account)).unwrap();
+        fs::write(&from, text(account)).unwrap();
         let file = File::create(&to).unwrap();
-        file.set_permissions(Permissions::from_mode(mode)).unwrap();
+        file.fs::set_permissions(Permissions::from_mode(mode)).unwrap();
         let mut import = command("", &["import", &from]);
         let ended = import.stdin(Stdio::null()).stdout(file).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!((ended.status.success(), said.contains(EXPOSED)), (true, is_exposed), "{said}");
-        assert_eq!(std::fs::read_to_string(&to).unwrap().contains(SECRET), !account.is_empty());
+        assert_eq!(fs::read_to_string(&to).unwrap().contains(SECRET), !account.is_empty());
     }
 }
