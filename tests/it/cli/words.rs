@@ -120,13 +120,13 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
     let lunette = Lunette::start();
     let (config, secret) = (lunette.file("config.json"), lunette.file("joe.secret"));
     fs::write(&secret, SECRET).unwrap();
-    std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
     let inside = account(&format!(r#""secret":"{SECRET}""#));
     let beside = account(&format!(r#""lunette_secret_file":"{secret}""#));
     for (text, mode, is_exposed) in [(&inside, 0o644, true), (&inside, 0o600, false), (&beside, 0o644, false)]
     {
         fs::write(&config, text).unwrap();
-        std::fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(&config, Permissions::from_mode(mode)).unwrap();
         let applied = lunette.run(&["apply", &config, "--dry-run"]);
         assert_eq!((applied.code, applied.err.contains(EXPOSED)), (0, is_exposed), "{applied:?}");
         assert!(!applied.err.contains(SECRET) && !applied.out.contains(SECRET), "{applied:?}");
@@ -205,7 +205,7 @@ fn an_import_that_goes_to_a_file_for_everybody_is_warned_of() {
     {
         fs::write(&from, text(account)).unwrap();
         let file = File::create(&to).unwrap();
-        file.fs::set_permissions(Permissions::from_mode(mode)).unwrap();
+        file.set_permissions(Permissions::from_mode(mode)).unwrap();
         let mut import = command("", &["import", &from]);
         let ended = import.stdin(Stdio::null()).stdout(file).output().unwrap();
         let said = String::from_utf8(ended.stderr).unwrap();
