@@ -125,7 +125,7 @@ impl<N: Net> Control<N> {
         let id = self.pending.begin(done);
         let changed = self.catalog.refresh(&name, &is_used(&self.sessions));
         self.publish(changed, &[unit], Some(id));
-        self.review(id);
+        self.review_or_hold(id);
         self.part_done(id, true);
         Ok(())
     }

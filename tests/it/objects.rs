@@ -178,7 +178,11 @@ fn the_sessions_of_a_deleted_group_are_asked_to_go_and_find_nothing_new() {
         control.remove_maps(TARGET, &[(1, 1)], Done::nobody()).unwrap();
         control.add_maps(TARGET, &[(1, 2), (1, 1)]).unwrap();
     });
-    let (mut stays, mut goes) = (world.client("a"), world.client("b"));
+    let client = |name: &str| Client::connect(world.address(), config(name)).unwrap();
+    let (mut stays, mut goes) = (client("a"), client("b"));
+    for client in [&mut stays, &mut goes] {
+        while !client.run(test_unit_ready(0)).unwrap().is_good() {}
+    }
     // LOGICAL UNIT NOT SUPPORTED.
     let nothing = (5, 0x25, 0);
     assert_eq!(sense(&goes.run(test_unit_ready(1)).unwrap()), nothing);
@@ -191,7 +195,7 @@ fn the_sessions_of_a_deleted_group_are_asked_to_go_and_find_nothing_new() {
     assert!(done.recv_timeout(SOON).unwrap().is_clean);
     assert!(stays.run(write(2, 8, 8)).unwrap().is_good());
     // By the group that lets everybody in.
-    let mut again = world.client("b");
+    let mut again = client("b");
     while !again.run(test_unit_ready(1)).unwrap().is_good() {}
 }
 

@@ -416,10 +416,14 @@ fn secrets(there: &Json, wanted: &Json, steps: &mut Steps) {
     };
     let user = |account: &Json| object! { "tag": tag.clone(), "user": account.member("user").cloned().unwrap_or(Json::Null) };
     let (add, remove) = ("iscsi_auth_group_add_secret", "iscsi_auth_group_remove_secret");
-    for account in is.iter().filter(|account| !is_to_be.contains(account)) {
+    // In whatever order a file says what belongs to an account.
+    let is_among = |account: &Json, accounts: &[Json]| {
+        accounts.iter().any(|other| is_met(account, Some(other)) && is_met(other, Some(account)))
+    };
+    for account in is.iter().filter(|account| !is_among(account, is_to_be)) {
         steps.change(remove, user(account), (add, with_tag(account)));
     }
-    for account in is_to_be.iter().filter(|account| !is.contains(account)) {
+    for account in is_to_be.iter().filter(|account| !is_among(account, is)) {
         steps.loosen(add, with_tag(account), (remove, user(account)));
     }
 }
