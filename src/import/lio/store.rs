@@ -45,8 +45,8 @@ impl Stores {
     /// The access state of a storage object by a target port group, where it is not the usual.
     pub(super) fn state(&self, path: &str, group: &str, report: &mut Report) -> Option<(&'static str, bool)> {
         let store = self.0.iter().find(|store| store.path == path)?;
-        let group = list(&store.object, "alua_tpgs").find(|known| string(known, "name") == Some(group))?;
-        let state = match number(group, "alua_access_state").unwrap_or(0) {
+        let known = list(&store.object, "alua_tpgs").find(|known| string(known, "name") == Some(group))?;
+        let state = match number(known, "alua_access_state").unwrap_or(0) {
             1 => "active_non_optimized",
             2 => "standby",
             3 => "unavailable",
@@ -80,7 +80,7 @@ impl Stores {
                 "unavailable"
             }
         };
-        let is_preferred = number(group, "preferred") == Some(1);
+        let is_preferred = number(known, "preferred") == Some(1);
         (state != "active_optimized" || is_preferred).then_some((state, is_preferred))
     }
 

@@ -152,6 +152,8 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
         serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
         let mut child = serve.spawn().unwrap();
         until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
+        // An answer: its start is over.
+        run(&socket, &["rpc", "spdk_get_version"]).ok();
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         assert!(child.wait().unwrap().success());
         let told = fs::read_to_string(&log).unwrap();
@@ -188,6 +190,8 @@ fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
     serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
     let mut child = serve.spawn().unwrap();
     until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
+    // An answer: its start is over.
+    run(&socket, &["rpc", "spdk_get_version"]).ok();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());
     let told = fs::read_to_string(&log).unwrap();
