@@ -387,6 +387,7 @@ impl Session {
         if task.attribute == ORDERED && task.phase != Phase::Answered {
             self.ordered_count -= 1;
         }
+        debug_assert!(task.phase != Phase::Paced, "it has left the queue");
         tasks.discard(&mut self.tasks, key);
     }
 

@@ -186,9 +186,15 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// A connection has logged the session out: the others go at once.
-    pub(super) fn close_others(&mut self, conn: Key, now: Tick) {
-        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+    /// A connection has logged out, or logged the session out: then the others go at once.
+    pub(super) fn logged_out(&mut self, conn: Key, is_session: bool, now: Tick) {
+        self.leave_pace_of(conn);
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        let session = link.conn.session_key();
+        link.conn.abandon_all(&mut self.tables.cx(session, now));
+        if !is_session {
+            return;
+        }
         let others: ConnKeys = self.tables.sessions[session].conns().iter().copied().collect();
         for other in others.into_iter().filter(|other| *other != conn) {
             self.close(other, CloseCause::LoggedOutByAnother, now);

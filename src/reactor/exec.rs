@@ -30,7 +30,7 @@ impl<N: Net> Reactor<N> {
             Request::Resend(task) => self.resend(conn, task, now),
             Request::ReadAnew(task) => self.read_anew(conn, task, now),
             Request::LogOut(other) => self.log_out(conn, other, now),
-            Request::CloseOthers => self.close_others(conn, now),
+            Request::LoggedOut { is_session } => self.logged_out(conn, is_session, now),
             Request::Terminated => self.terminated(conn, now),
             Request::Flush => {
                 self.transmit(conn, now);

@@ -88,8 +88,12 @@ pub enum Request {
     ReadAnew(Key),
     /// Another connection of the session is to be closed; then [`Conn::logged_out_other`].
     LogOut(OtherLogout),
-    /// The session was logged out here: its other connections are to be closed.
-    CloseOthers,
+    /// The initiator has logged out: the tasks of this connection are to be given up ([`Conn::abandon_all`]), and where it was the
+    /// session that ended, its other connections closed.
+    LoggedOut {
+        /// The session, not this connection alone.
+        is_session: bool,
+    },
     /// The initiator has acknowledged that tasks are terminated: they may end.
     Terminated,
     /// Answers pile up: send now, then go on; see [`Conn::is_flooded`].
@@ -471,8 +475,8 @@ impl Conn {
         cx.session.tmf_count -= self.tmfs.len();
     }
 
-    /// Gives up the tasks of this connection without an answer.
-    fn abandon_all(&mut self, cx: &mut Cx<'_>) {
+    /// Gives up the tasks of this connection without an answer. None of them waits under a ceiling.
+    pub fn abandon_all(&mut self, cx: &mut Cx<'_>) {
         while let Some(key) = cx.tasks.find(&cx.session.tasks, |task| task.conn == self.key) {
             if let Some(task) = cx.tasks.get_mut(key)
                 && !task.obligation.is_met()

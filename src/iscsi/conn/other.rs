@@ -220,14 +220,11 @@ impl Conn {
                 return Ok(None);
             }
         }
-        if !self.is_recovery {
-            self.abandon_all(cx);
-        }
         self.life = Life::LoggingOut;
         self.is_logged_out = true;
         self.timers.closing(cx.now);
         self.push_logout(logout.itt, LOGOUT_DONE, true, cx);
-        Ok((logout.reason == 0).then_some(Request::CloseOthers))
+        Ok((!self.is_recovery).then_some(Request::LoggedOut { is_session: logout.reason == 0 }))
     }
 
     /// Another connection of the session has been closed at this one's wish, or there is none of that CID.

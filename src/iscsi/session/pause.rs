@@ -51,6 +51,7 @@ impl Session {
     /// A command that was about to run waits, and holds so many bytes of data.
     pub fn pause(&mut self, key: Key, bytes: usize, tasks: &mut Tasks) {
         if let Some(task) = tasks.get_mut(key) {
+            debug_assert!(task.phase != Phase::Paced, "it waits already");
             task.phase = Phase::Paced;
             task.paused_bytes = bytes;
             // The time that it waits is none of what comes after.
