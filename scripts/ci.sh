@@ -9,8 +9,7 @@
 # Each stage runs by itself under a time limit; one that fails does not stop the next. The last line is
 # "N passed, N failed, N skipped": the tests and checks of a stage where they are known, else the stage.
 # A stage that cannot run here ends with status 77; that is a failure too, unless MAY_SKIP names it.
-# Stages that are named, and quick, run one after the other; all and full run in two lanes (see LANE), with CI_LANES=1 one
-# after the other too.
+# Stages run one after the other; with CI_LANES=2 those of all and full in two lanes (see LANE), for a machine of more than two cores.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
@@ -42,12 +41,9 @@ stage_build() { # what most stages use; from here to the end of this run it is n
 
 stage_fmt() { cargo fmt --all --check; }
 
-stage_clippy() { # and without warnings whatever is left out of the default features
-  local features
+stage_clippy() { # and once more without the default features
   cargo clippy --locked --workspace --all-targets -- -D warnings
-  for features in "" $(sed -nE '/^default = /s/[^"]*"([a-z]+)"[^"]*/\1 /gp' Cargo.toml); do
-    cargo clippy --locked --no-default-features --features "$features" -- -D warnings
-  done
+  cargo clippy --locked --no-default-features -- -D warnings
 }
 
 stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
@@ -326,8 +322,8 @@ stages=() lanes=1
 for name in "${@:-quick}"; do
   case $name in
     quick) stages+=("${QUICK[@]}"); CI_LEVEL=quick ;;
-    all) stages+=("${ALL[@]}"); CI_LEVEL=all lanes=${CI_LANES:-2} ;;
-    full) stages+=("${FULL[@]}"); CI_LEVEL=full lanes=${CI_LANES:-2} ;;
+    all) stages+=("${ALL[@]}"); CI_LEVEL=all lanes=${CI_LANES:-1} ;;
+    full) stages+=("${FULL[@]}"); CI_LEVEL=full lanes=${CI_LANES:-1} ;;
     *)
       declare -F "stage_$name" >/dev/null ||
         { echo "ci: no stage '$name'; there are: quick all full $(declare -F | sed -n 's/.* stage_//p' | paste -sd' ')" >&2; exit 2; }
@@ -354,6 +350,7 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   fi
   echo "$p $f $s $real $(awk -v u="$user" -v s="$system" 'BEGIN { printf "%.0f", u + s }') $word" >"$CI_WORK/$name.end"
   echo "--- $name: $real s, $word"
+  [[ $name != build || $word != ok ]] || export CI_BUILT=1
 }
 
 lane() { # NAME: its stages one after the other, beside another lane; what each says comes when it has ended, all at once
@@ -385,7 +382,6 @@ trap 'rm -rf "$CI_WORK"' EXIT
 trap 'end_jobs; exit 130' INT TERM
 if [[ $lanes != 1 ]]; then
   for name in $(in_lane first); do run "$name"; done
-  grep -q ' ok$' "$CI_WORK/build.end" && export CI_BUILT=1
   lane guests &
   lane host &
   wait
