@@ -5,8 +5,8 @@
 //!
 //! What closes comes first, what opens last, so that on the way nobody finds more than both configurations let him: first go LUNs,
 //! initiators and accounts, and what asks for a proof is set; then the ways to targets are those that are to be; then
-//! others are let in, then less is asked for, and then groups find the LUNs that they did not find before. A new target of which
-//! more is to be set is made such that nobody can prove who he is, until that is set.
+//! others are let in, then less is asked for, and then groups find the LUNs that they did not find before. A new target is made
+//! such that nobody can prove who he is, until all is set that keeps others out of it.
 
 use super::access::{self, SET_LUN_MAP};
 use super::auth::{Proof, SET_AUTH, SET_PORT_AUTH, SWITCHES, Shift, closed, switches};
@@ -117,12 +117,6 @@ impl<'a> Parts<'a> {
 
     pub(super) fn find(&self, family: Family, key: &str) -> Option<&Thing<'a>> {
         self.things.iter().find(|thing| thing.kind.family == family && thing.key == key)
-    }
-
-    /// Whether more is said of who gets in to a target, and what he finds, than its own call says.
-    fn is_guarded(&self, thing: &Thing<'_>) -> bool {
-        let is_guard = |setting: &&Setting<'_>| matches!(setting.setter.method, SET_LUN_MAP | SET_PORT_AUTH);
-        self.settings.iter().filter(is_guard).any(|setting| setting.is_of(thing))
     }
 
     pub(super) fn setting(&self, other: &Setting<'_>) -> Option<&Setting<'a>> {
@@ -272,7 +266,7 @@ pub(super) fn plan(current: &Plan, wanted: &Plan, rotated: &[String]) -> Result<
     }
     for thing in &new.things {
         match old.find(thing.kind.family, &thing.key) {
-            None if new.is_guarded(thing) => steps.create_closed(thing),
+            None if thing.kind.family == Family::Target => steps.create_closed(thing),
             None => {
                 let back = vec![thing.delete()];
                 steps.create.push(Step { call: thing.create(), back: Some(back) });

@@ -206,6 +206,31 @@ fn what_asks_for_less_comes_when_those_who_are_to_go_are_gone() {
 }
 
 #[test]
+fn a_new_target_opens_when_those_who_are_to_go_are_gone() {
+    let account = |user: &str| format!(r#"{{"user":"{user}","secret":"s"}}"#);
+    let auth = |users: &[String]| {
+        format!(
+            r#"{{"method":"iscsi_create_auth_group","params":{{"tag":3,"secrets":[{}]}}}}"#,
+            users.join(",")
+        )
+    };
+    let (both, one) = (auth(&[account("u"), account("v")]), auth(&[account("u")]));
+    let strict = TARGET
+        .replace(r#""require_chap":false"#, r#""require_chap":true"#)
+        .replace(r#""chap_group":0"#, r#""chap_group":3"#);
+    let (create, set) = ("iscsi_create_target_node", "iscsi_target_node_set_auth");
+    let lines = seen(&[OPTIONS, &both], &[OPTIONS, &one, &strict]);
+    assert!(lines[0].starts_with(create) && !lines[0].contains("chap_group"), "{lines:?}");
+    assert!(lines[1].starts_with("iscsi_auth_group_remove_secret"), "{lines:?}");
+    assert!(lines[2].starts_with(set) && lines[2].contains(r#""chap_group":3"#), "{lines:?}");
+    assert_eq!(lines.len(), 3);
+    // As with initiators; who is added comes before it opens too.
+    let (few, more) = (group(r#"["a","b"]"#), group(r#"["b","c"]"#));
+    let (remove, add) = ("iscsi_initiator_group_remove_initiators", "iscsi_initiator_group_add_initiators");
+    assert_eq!(order(&[&few], &[&more, TARGET]), [create, remove, add, set]);
+}
+
+#[test]
 fn a_lun_map_goes_when_nobody_comes_by_it() {
     let (any, other) = (group(r#"["ANY"]"#), group(r#"["b"]"#).replace(r#""tag":1"#, r#""tag":2"#));
     let lun_map = r#"{"method":"lunette_target_node_set_lun_map","params":{"name":"iqn.2016-06.io.spdk:t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}}"#;
