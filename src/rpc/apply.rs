@@ -7,6 +7,7 @@ mod access;
 mod auth;
 mod plan;
 mod things;
+mod ways;
 
 use super::config::{self, Plan};
 use super::context::Context;

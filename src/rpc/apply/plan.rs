@@ -11,7 +11,7 @@
 use super::access::{self, SET_LUN_MAP};
 use super::auth::{Proof, SET_AUTH, SET_PORT_AUTH, SWITCHES, Shift, closed, switches};
 use super::things::{Family, Kind, Setter, WITHOUT_EFFECT, is_met, text};
-use super::{Call, Step};
+use super::{Call, Step, ways};
 use crate::rpc::config::Plan;
 use crate::rpc::json::{Json, object};
 use crate::rpc::methods;
@@ -140,7 +140,7 @@ pub(super) struct Steps {
     unset: Vec<Step>,
     pub(super) change: Vec<Step>,
     pub(super) set: Vec<Step>,
-    /// The ways to targets: new ones first, as nobody is to be without meanwhile.
+    /// The ways to targets.
     ways: Vec<Step>,
     /// What lets others in to groups.
     pub(super) admit: Vec<Step>,
@@ -452,19 +452,7 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
     }
     if let (Some(is), Some(is_to_be)) = (elements(there.params, "pg_ig_maps"), elements(wanted, "pg_ig_maps"))
     {
-        let maps = |one: &[Json], other: &[Json]| -> Vec<Json> {
-            let is_there = |map: &Json| other.iter().any(|other| is_met(map, Some(other)));
-            one.iter().filter(|map| !is_there(map)).cloned().collect()
-        };
-        let (add, remove) = ("iscsi_target_node_add_pg_ig_maps", "iscsi_target_node_remove_pg_ig_maps");
-        // Nobody is without a way meanwhile.
-        for (first, second, maps) in [(add, remove, maps(is_to_be, is)), (remove, add, maps(is, is_to_be))] {
-            if !maps.is_empty() {
-                let params = named(vec![("pg_ig_maps", Json::Array(maps))]);
-                let back = vec![(second.to_owned(), params.clone())];
-                steps.ways.push(Step { call: (first.to_owned(), params), back: Some(back) });
-            }
-        }
+        ways::change(is, is_to_be, |maps| named(vec![("pg_ig_maps", Json::Array(maps))]), &mut steps.ways);
     }
     for ((method, params), back) in shown {
         steps.open(method, params, back);

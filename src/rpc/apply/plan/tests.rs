@@ -231,6 +231,39 @@ fn a_new_target_opens_when_those_who_are_to_go_are_gone() {
 }
 
 #[test]
+fn the_order_of_ways_is_that_of_the_file() {
+    let target = |groups: &[u8]| {
+        let maps: Vec<_> = groups.iter().map(|tag| format!(r#"{{"pg_tag":1,"ig_tag":{tag}}}"#)).collect();
+        TARGET.replace(r#"{"pg_tag":1,"ig_tag":1}"#, &maps.join(","))
+    };
+    let moves = |is: &[u8], is_to_be: &[u8]| {
+        let lines = seen(&[&target(is)], &[&target(is_to_be)]);
+        let short = |line: &String| {
+            line.replace("iscsi_target_node_", "")
+                .replace("_pg_ig_maps", "")
+                .replace(r#"{"name":"iqn.2016-06.io.spdk:t","pg_ig_maps":"#, "")
+                .replace(r#"{"pg_tag":1,"ig_tag":"#, "")
+                .replace('}', "")
+        };
+        lines.iter().map(short).collect::<Vec<_>>()
+    };
+    // 1 denies some and 2 lets in all others.
+    assert_eq!(
+        moves(&[2], &[1, 2]),
+        ["add [1] / remove [1]", "remove [2] / add [2]", "add [2] / remove [2]"]
+    );
+    assert_eq!(
+        moves(&[2, 1], &[1, 2]),
+        ["remove [2] / add [2], remove [1], add [1]", "add [2] / remove [2]"]
+    );
+    // Taken back, those that it denies stay out.
+    assert_eq!(moves(&[1, 2], &[2]), ["remove [1] / add [1], remove [2], add [2]"]);
+    assert_eq!(moves(&[1, 2], &[1, 2]), [""; 0]);
+    // Where the order is as it was: at once.
+    assert_eq!(moves(&[1, 2], &[1, 3]), ["add [3] / remove [3]", "remove [2] / add [2]"]);
+}
+
+#[test]
 fn a_lun_map_goes_when_nobody_comes_by_it() {
     let (any, other) = (group(r#"["ANY"]"#), group(r#"["b"]"#).replace(r#""tag":1"#, r#""tag":2"#));
     let lun_map = r#"{"method":"lunette_target_node_set_lun_map","params":{"name":"iqn.2016-06.io.spdk:t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}}"#;
