@@ -187,7 +187,7 @@ fn rollback(path: &Path, version: Option<u64>, is_json: bool) -> Result<(), Fail
         TakeError::InUse(_) => Failed::failure(format!("{error}: stop it first")),
         TakeError::Io(_) => Failed::failure(error),
     })?;
-    taken.save(&text, "rollback").map_err(Failed::failure)?;
+    taken.roll_back(&text).map_err(Failed::failure)?;
     if is_json {
         return print(&pretty(&object! { "file": path.display().to_string(), "version": version.number }));
     }

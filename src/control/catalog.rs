@@ -104,9 +104,10 @@ impl Catalog {
     }
 
     /// An initiator group is gone, and so is who found the LUNs of its own: drops these. Returns the views that have changed.
+    /// A target that is leaving has sessions still, and goes with its LUNs.
     pub(super) fn forget_initiators(&mut self, tag: u32, is_used: IsUsed<'_>) -> Vec<Arc<TargetView>> {
         self.initiators.forget(tag);
-        let names = self.targets.change(|target| target.drop_lun_map(tag));
+        let names = self.targets.change(|target| !target.is_leaving && target.drop_lun_map(tag));
         self.refresh_all(&names, is_used)
     }
 

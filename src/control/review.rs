@@ -34,6 +34,12 @@ impl<N: Net> Control<N> {
         self.part_done(id, true);
     }
 
+    /// Whether they are held back.
+    #[cfg(test)]
+    pub(crate) fn holds_reviews(&self) -> bool {
+        self.holds_reviews
+    }
+
     /// [`Control::review`], after a change to which others may belong.
     pub(super) fn review_or_hold(&mut self, id: ChangeId) {
         if !self.holds_reviews {

@@ -7,12 +7,14 @@ mod access;
 mod auth;
 mod plan;
 mod things;
+mod ways;
 
 use super::config::{self, Plan};
 use super::context::Context;
 use super::fault::Fault;
 use super::json::Json;
 use super::methods;
+use crate::control::done::Done;
 
 /// A method and its parameters.
 type Call = (String, Json);
@@ -38,15 +40,40 @@ pub(super) fn apply(context: &Context, wanted: &Plan, is_dry: bool) -> Result<Ve
     })?;
     if !is_dry {
         // Who may come is what all of it says together: also after what failed was taken back.
-        context.control(|control, _| control.hold_reviews())?;
+        let held = Held::new(context)?;
         let made = make(context, &steps);
+        made.and(held.release())?;
+    }
+    Ok(steps.into_iter().map(|step| step.call).collect())
+}
+
+/// Reviews are held back until it goes, whatever happens meanwhile.
+struct Held<'a>(Option<&'a Context>);
+
+impl Held<'_> {
+    fn new(context: &Context) -> Result<Held<'_>, Fault> {
+        context.control(|control, _| control.hold_reviews())?;
+        Ok(Held(Some(context)))
+    }
+
+    /// Waits until those are gone who are not welcome any more.
+    fn release(mut self) -> Result<(), Fault> {
+        let Some(context) = self.0.take() else { return Ok(()) };
         let reviewed = context.control_and_wait(|control, _, done| {
             control.release_reviews(done);
             Ok(())
         });
-        made.and(reviewed.map(drop))?;
+        reviewed.map(drop)
     }
-    Ok(steps.into_iter().map(|step| step.call).collect())
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(context) = self.0.take() {
+            // A daemon that has stopped holds nothing back.
+            let _ = context.control(|control, _| control.release_reviews(Done::nobody()));
+        }
+    }
 }
 
 fn make(context: &Context, steps: &[Step]) -> Result<(), Fault> {
@@ -76,4 +103,50 @@ fn take_back(context: &Context, steps: &[Step]) -> Result<(), String> {
         }
     }
     if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+    use crate::buf::Hugepages;
+    use crate::control::thread::{self, Daemon};
+    use crate::rpc::context::{LogLevel, Parts, Stage};
+
+    #[test]
+    fn reviews_go_on_after_a_call_that_panics() {
+        let (started, is_started) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let daemon = Daemon::start(thread::Options::small()).unwrap();
+            started.send(daemon.remote()).unwrap();
+            daemon.run()
+        });
+        let remote = is_started.recv().unwrap();
+        let context = Context::new(Parts {
+            control: remote.clone(),
+            stage: Stage::Startup,
+            config_file: None,
+            keeps: None,
+            hugepages: Hugepages::Off,
+            unsafe_noiommu: false,
+            log: LogLevel::new(LevelFilter::INFO, |_| {}),
+        });
+        let holds = || remote.call(|control, _| control.holds_reviews()).unwrap();
+        let panics = || {
+            let _held = Held::new(&context).unwrap();
+            assert!(holds());
+            panic!("as planned");
+        };
+        assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
+        assert!(!holds());
+        let held = Held::new(&context).unwrap();
+        assert!(holds());
+        held.release().unwrap();
+        assert!(!holds());
+        remote.drain();
+        thread.join().unwrap();
+    }
 }

@@ -364,8 +364,30 @@ pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     write_for(path, text, None)
 }
 
-/// The same, and the file is that user's and group's.
-pub(super) fn write_for(path: &Path, text: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
+/// Whose a file is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) user: u32,
+    pub(super) group: u32,
+    /// It is not written where it cannot be given away.
+    pub(super) is_needed: bool,
+}
+
+impl Owner {
+    fn give(self, file: &File, path: &Path) -> io::Result<()> {
+        match fchown(file, Some(self.user), Some(self.group)) {
+            // Root without that capability.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.is_needed => {
+                tracing::warn!(path = %path.display(), user = self.user, %error, "the file is not given to its owner");
+                Ok(())
+            }
+            given => given,
+        }
+    }
+}
+
+/// The same, and the file is its owner's.
+pub(super) fn write_for(path: &Path, text: &str, owner: Option<Owner>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -376,8 +398,8 @@ pub(super) fn write_for(path: &Path, text: &str, owner: Option<(u32, u32)>) -> i
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let written = (|| {
         let mut file = File::from(rustix::fs::open(temporary, flags, Mode::RUSR | Mode::WUSR)?);
-        if let Some((user, group)) = owner {
-            fchown(&file, Some(user), Some(group))?;
+        if let Some(owner) = owner {
+            owner.give(&file, path)?;
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;

@@ -12,12 +12,14 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::config;
+use super::config::{self, Owner};
 use crate::file_lock::lock;
 use crate::limits::CONFIG_VERSIONS_MAX;
 
 /// The cause of a version that people wrote.
 const FOUND: &str = "found";
+/// The cause of a version that is an older one again.
+const ROLLBACK: &str = "rollback";
 /// Nobody else reads secrets there.
 const FOLDER_MODE: u32 = 0o700;
 
@@ -125,42 +127,62 @@ impl Taken {
         &self.versions.file
     }
 
-    /// Makes `text` the file's content and its newest version. The file is on stable storage then, and whose it was: a service
-    /// reads what root has gone back to.
+    /// Makes `text` the file's content and its newest version. The file is on stable storage then, and its owner's, where it
+    /// may be given away.
     ///
     /// # Errors
     /// The file has its old content, or in rare cases the new one, whole.
     pub fn save(&self, text: &str, cause: &str) -> io::Result<()> {
+        self.replace(text, cause, false)
+    }
+
+    /// The same, of a version's text, for a daemon that runs later: its owner is to read it.
+    ///
+    /// # Errors
+    /// As [`Taken::save`], and where the file cannot be given to its owner.
+    pub fn roll_back(&self, text: &str) -> io::Result<()> {
+        self.replace(text, ROLLBACK, true)
+    }
+
+    fn replace(&self, text: &str, cause: &str, is_owner_needed: bool) -> io::Result<()> {
         let Versions { file, .. } = &self.versions;
         let newest = self.versions.list()?.pop();
         let mut number = newest.as_ref().map_or(1, |newest| newest.number + 1);
         match std::fs::read_to_string(file) {
             Ok(found) => {
                 if newest.is_none_or(|newest| newest.read().ok().is_none_or(|text| text != found)) {
-                    self.add(number, FOUND, &found)?;
+                    self.add(number, FOUND, &found, is_owner_needed)?;
                     number += 1;
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(about(file, &error)),
         }
-        config::write_for(file, text, self.owner()).map_err(|error| about(file, &error))?;
-        if let Err(error) = self.add(number, cause, text) {
+        config::write_for(file, text, self.owner(is_owner_needed)).map_err(|error| about(file, &error))?;
+        if let Err(error) = self.add(number, cause, text, is_owner_needed) {
             tracing::warn!(%error, "the configuration is saved, but not as one of its last versions");
         }
         self.prune();
         Ok(())
     }
 
-    fn add(&self, number: u64, cause: &str, text: &str) -> io::Result<()> {
+    fn add(&self, number: u64, cause: &str, text: &str, is_owner_needed: bool) -> io::Result<()> {
         let path = self.versions.folder.join(format!("{number:06}-{cause}.json"));
-        config::write_for(&path, text, self.owner()).map_err(|error| about(&path, &error))
+        config::write_for(&path, text, self.owner(is_owner_needed)).map_err(|error| about(&path, &error))
     }
 
-    /// Whose the configuration is, user and group, where that is somebody else: only root can give files away.
-    fn owner(&self) -> Option<(u32, u32)> {
-        let found = std::fs::metadata(&self.versions.file).ok()?;
-        (rustix::process::geteuid().is_root() && found.uid() != 0).then(|| (found.uid(), found.gid()))
+    /// Whose the configuration is, where that is somebody else: only root can give files away. It is who made the folder, a daemon;
+    /// the file may be root's, who wrote it by hand.
+    fn owner(&self, is_needed: bool) -> Option<Owner> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let mut found = [&self.versions.folder, &self.versions.file].into_iter().filter_map(|path| {
+            let found = std::fs::metadata(path).ok()?;
+            Some((found.uid(), found.gid()))
+        });
+        let (user, group) = found.find(|(user, _)| *user != 0)?;
+        Some(Owner { user, group, is_needed })
     }
 
     /// Leaves the newest.
@@ -240,20 +262,64 @@ mod tests {
         );
     }
 
+    /// Gives a file away; whether that could be done.
+    fn give(path: &Path) -> bool {
+        let given = std::os::unix::fs::chown(path, Some(64000), Some(64001));
+        given.inspect_err(|error| eprintln!("not run: only root can give files away: {error}")).is_ok()
+    }
+
+    /// Whose the versions and the file are.
+    fn owners(versions: &Versions) -> Vec<(u32, u32)> {
+        let mut paths: Vec<_> = versions.list().unwrap().into_iter().map(|version| version.path).collect();
+        paths.push(versions.file.clone());
+        let found = paths.iter().map(|path| std::fs::metadata(path).unwrap());
+        found.map(|of| (of.uid(), of.gid())).collect()
+    }
+
     #[test]
     fn root_leaves_the_file_to_whose_it_was() {
         let place = Place::new();
         let versions = place.versions();
         std::fs::write(&versions.file, "by hand").unwrap();
-        if let Err(error) = std::os::unix::fs::chown(&versions.file, Some(64000), Some(64001)) {
-            eprintln!("not run: only root can give files away: {error}");
+        if give(&versions.file) {
+            versions.clone().take().unwrap().roll_back("one").unwrap();
+            assert_eq!(owners(&versions), [(64000, 64001); 3]);
+        }
+    }
+
+    #[test]
+    fn root_leaves_what_it_wrote_last_to_whose_the_versions_are() {
+        let place = Place::new();
+        let versions = place.versions();
+        let taken = versions.clone().take().unwrap();
+        if give(&versions.folder) {
+            std::fs::write(&versions.file, "root's").unwrap();
+            taken.roll_back("one").unwrap();
+            assert_eq!(owners(&versions), [(64000, 64001); 3]);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_given_away_a_daemon_saves_and_nobody_goes_back_to() {
+        use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+        let place = Place::new();
+        let versions = place.versions();
+        let taken = versions.clone().take().unwrap();
+        taken.save("one", "x").unwrap();
+        if !give(&versions.folder) {
             return;
         }
-        versions.clone().take().unwrap().save("one", "rollback").unwrap();
-        let mut paths: Vec<_> = versions.list().unwrap().into_iter().map(|version| version.path).collect();
-        paths.push(versions.file);
-        let owners: Vec<_> = paths.iter().map(|path| std::fs::metadata(path).unwrap()).collect();
-        assert_eq!(owners.iter().map(|of| (of.uid(), of.gid())).collect::<Vec<_>>(), [(64000, 64001); 3]);
+        // Capabilities are a thread's.
+        let without = std::thread::spawn(move || {
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::CHOWN);
+            set_capabilities(None, sets).unwrap();
+            taken.save("two", "x").unwrap();
+            taken.roll_back("one").unwrap_err().kind()
+        });
+        assert_eq!(without.join().unwrap(), ErrorKind::PermissionDenied);
+        assert_eq!(std::fs::read_to_string(&versions.file).unwrap(), "two");
+        assert_eq!(seen(&versions).len(), 2);
     }
 
     #[test]

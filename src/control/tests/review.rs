@@ -141,6 +141,24 @@ fn a_target_that_is_deleted_meanwhile_goes_when_its_sessions_have() {
 }
 
 #[test]
+fn a_group_that_goes_while_a_target_does_shows_its_sessions_nothing_new() {
+    let mut world = two_groups("ANY");
+    set(&mut world, 2, Some(&[3]));
+    told(&mut world);
+    let alice = log_in(&mut world, ALICE);
+    let [(first, target_gone), (second, group)] = [waiter(), waiter()];
+    world.control.delete_target(TARGET, first, world.now()).unwrap();
+    world.control.delete_initiator_group(2, second).unwrap();
+    // Everybody's LUNs are two.
+    assert_eq!(told(&mut world), [Told::AskLogout(alice)]);
+    world.ended(alice);
+    world.drained(alice);
+    assert_eq!((group.try_recv(), target_gone.try_recv()), (Ok(true), Ok(true)));
+    world.control.create_initiator_group(InitiatorGroup::any(2)).unwrap();
+    world.control.create_target(&target(TARGET, Vec::new())).unwrap();
+}
+
+#[test]
 fn who_is_let_in_again_before_its_time_stays() {
     let mut world = World::new(1);
     let alice = log_in(&mut world, ALICE);

@@ -5,13 +5,13 @@
 //!
 //! What closes comes first, what opens last, so that on the way nobody finds more than both configurations let him: first go LUNs,
 //! initiators and accounts, and what asks for a proof is set; then the ways to targets are those that are to be; then
-//! others are let in, then less is asked for, and then groups find the LUNs that they did not find before. A new target of which
-//! more is to be set is made such that nobody can prove who he is, until that is set.
+//! others are let in, then less is asked for, and then groups find the LUNs that they did not find before. A new target is made
+//! such that nobody can prove who he is, until all is set that keeps others out of it.
 
 use super::access::{self, SET_LUN_MAP};
 use super::auth::{Proof, SET_AUTH, SET_PORT_AUTH, SWITCHES, Shift, closed, switches};
 use super::things::{Family, Kind, Setter, WITHOUT_EFFECT, is_met, text};
-use super::{Call, Step};
+use super::{Call, Step, ways};
 use crate::rpc::config::Plan;
 use crate::rpc::json::{Json, object};
 use crate::rpc::methods;
@@ -119,12 +119,6 @@ impl<'a> Parts<'a> {
         self.things.iter().find(|thing| thing.kind.family == family && thing.key == key)
     }
 
-    /// Whether more is said of who gets in to a target, and what he finds, than its own call says.
-    fn is_guarded(&self, thing: &Thing<'_>) -> bool {
-        let is_guard = |setting: &&Setting<'_>| matches!(setting.setter.method, SET_LUN_MAP | SET_PORT_AUTH);
-        self.settings.iter().filter(is_guard).any(|setting| setting.is_of(thing))
-    }
-
     pub(super) fn setting(&self, other: &Setting<'_>) -> Option<&Setting<'a>> {
         let is_same = |one: &&Setting<'_>| one.setter.method == other.setter.method && one.key == other.key;
         self.settings.iter().find(is_same)
@@ -146,7 +140,7 @@ pub(super) struct Steps {
     unset: Vec<Step>,
     pub(super) change: Vec<Step>,
     pub(super) set: Vec<Step>,
-    /// The ways to targets: new ones first, as nobody is to be without meanwhile.
+    /// The ways to targets.
     ways: Vec<Step>,
     /// What lets others in to groups.
     pub(super) admit: Vec<Step>,
@@ -272,7 +266,7 @@ pub(super) fn plan(current: &Plan, wanted: &Plan, rotated: &[String]) -> Result<
     }
     for thing in &new.things {
         match old.find(thing.kind.family, &thing.key) {
-            None if new.is_guarded(thing) => steps.create_closed(thing),
+            None if thing.kind.family == Family::Target => steps.create_closed(thing),
             None => {
                 let back = vec![thing.delete()];
                 steps.create.push(Step { call: thing.create(), back: Some(back) });
@@ -458,19 +452,7 @@ fn target(there: &Thing<'_>, wanted: &Json, steps: &mut Steps) {
     }
     if let (Some(is), Some(is_to_be)) = (elements(there.params, "pg_ig_maps"), elements(wanted, "pg_ig_maps"))
     {
-        let maps = |one: &[Json], other: &[Json]| -> Vec<Json> {
-            let is_there = |map: &Json| other.iter().any(|other| is_met(map, Some(other)));
-            one.iter().filter(|map| !is_there(map)).cloned().collect()
-        };
-        let (add, remove) = ("iscsi_target_node_add_pg_ig_maps", "iscsi_target_node_remove_pg_ig_maps");
-        // Nobody is without a way meanwhile.
-        for (first, second, maps) in [(add, remove, maps(is_to_be, is)), (remove, add, maps(is, is_to_be))] {
-            if !maps.is_empty() {
-                let params = named(vec![("pg_ig_maps", Json::Array(maps))]);
-                let back = vec![(second.to_owned(), params.clone())];
-                steps.ways.push(Step { call: (first.to_owned(), params), back: Some(back) });
-            }
-        }
+        ways::change(is, is_to_be, |maps| named(vec![("pg_ig_maps", Json::Array(maps))]), &mut steps.ways);
     }
     for ((method, params), back) in shown {
         steps.open(method, params, back);

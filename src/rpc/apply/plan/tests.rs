@@ -206,6 +206,64 @@ fn what_asks_for_less_comes_when_those_who_are_to_go_are_gone() {
 }
 
 #[test]
+fn a_new_target_opens_when_those_who_are_to_go_are_gone() {
+    let account = |user: &str| format!(r#"{{"user":"{user}","secret":"s"}}"#);
+    let auth = |users: &[String]| {
+        format!(
+            r#"{{"method":"iscsi_create_auth_group","params":{{"tag":3,"secrets":[{}]}}}}"#,
+            users.join(",")
+        )
+    };
+    let (both, one) = (auth(&[account("u"), account("v")]), auth(&[account("u")]));
+    let strict = TARGET
+        .replace(r#""require_chap":false"#, r#""require_chap":true"#)
+        .replace(r#""chap_group":0"#, r#""chap_group":3"#);
+    let (create, set) = ("iscsi_create_target_node", "iscsi_target_node_set_auth");
+    let lines = seen(&[OPTIONS, &both], &[OPTIONS, &one, &strict]);
+    assert!(lines[0].starts_with(create) && !lines[0].contains("chap_group"), "{lines:?}");
+    assert!(lines[1].starts_with("iscsi_auth_group_remove_secret"), "{lines:?}");
+    assert!(lines[2].starts_with(set) && lines[2].contains(r#""chap_group":3"#), "{lines:?}");
+    assert_eq!(lines.len(), 3);
+    // As with initiators; who is added comes before it opens too.
+    let (few, more) = (group(r#"["a","b"]"#), group(r#"["b","c"]"#));
+    let (remove, add) = ("iscsi_initiator_group_remove_initiators", "iscsi_initiator_group_add_initiators");
+    assert_eq!(order(&[&few], &[&more, TARGET]), [create, remove, add, set]);
+}
+
+#[test]
+fn the_order_of_ways_is_that_of_the_file() {
+    let target = |groups: &[u8]| {
+        let maps: Vec<_> = groups.iter().map(|tag| format!(r#"{{"pg_tag":1,"ig_tag":{tag}}}"#)).collect();
+        TARGET.replace(r#"{"pg_tag":1,"ig_tag":1}"#, &maps.join(","))
+    };
+    let moves = |is: &[u8], is_to_be: &[u8]| {
+        let lines = seen(&[&target(is)], &[&target(is_to_be)]);
+        let short = |line: &String| {
+            line.replace("iscsi_target_node_", "")
+                .replace("_pg_ig_maps", "")
+                .replace(r#"{"name":"iqn.2016-06.io.spdk:t","pg_ig_maps":"#, "")
+                .replace(r#"{"pg_tag":1,"ig_tag":"#, "")
+                .replace('}', "")
+        };
+        lines.iter().map(short).collect::<Vec<_>>()
+    };
+    // 1 denies some and 2 lets in all others.
+    assert_eq!(
+        moves(&[2], &[1, 2]),
+        ["add [1] / remove [1]", "remove [2] / add [2]", "add [2] / remove [2]"]
+    );
+    assert_eq!(
+        moves(&[2, 1], &[1, 2]),
+        ["remove [2] / add [2], remove [1], add [1]", "add [2] / remove [2]"]
+    );
+    // Taken back, those that it denies stay out.
+    assert_eq!(moves(&[1, 2], &[2]), ["remove [1] / add [1], remove [2], add [2]"]);
+    assert_eq!(moves(&[1, 2], &[1, 2]), [""; 0]);
+    // Where the order is as it was: at once.
+    assert_eq!(moves(&[1, 2], &[1, 3]), ["add [3] / remove [3]", "remove [2] / add [2]"]);
+}
+
+#[test]
 fn a_lun_map_goes_when_nobody_comes_by_it() {
     let (any, other) = (group(r#"["ANY"]"#), group(r#"["b"]"#).replace(r#""tag":1"#, r#""tag":2"#));
     let lun_map = r#"{"method":"lunette_target_node_set_lun_map","params":{"name":"iqn.2016-06.io.spdk:t","ig_tag":1,"luns":[{"bdev_name":"N0","lun_id":0,"read_only":true}]}}"#;
