@@ -29,7 +29,6 @@ declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it ha
 declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=1800 [sg3]=1800 [vm]=1800 [walk]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
-[[ -z ${CI:-} ]] || export CARGO_INCREMENTAL=0 # what is compiled once is compiled faster without
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
 OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
 
