@@ -109,44 +109,23 @@ fn take_back(context: &Context, steps: &[Step]) -> Result<(), String> {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use tracing::level_filters::LevelFilter;
-
     use super::*;
-    use crate::buf::Hugepages;
-    use crate::control::thread::{self, Daemon};
-    use crate::rpc::context::{LogLevel, Parts, Stage};
+    use crate::rpc::service::Service;
 
     #[test]
     fn reviews_go_on_after_a_call_that_panics() {
-        let (started, is_started) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let daemon = Daemon::start(thread::Options::small()).unwrap();
-            started.send(daemon.remote()).unwrap();
-            daemon.run()
-        });
-        let remote = is_started.recv().unwrap();
-        let context = Context::new(Parts {
-            control: remote.clone(),
-            stage: Stage::Startup,
-            config_file: None,
-            keeps: None,
-            hugepages: Hugepages::Off,
-            unsafe_noiommu: false,
-            log: LogLevel::new(LevelFilter::INFO, |_| {}),
-        });
-        let holds = || remote.call(|control, _| control.holds_reviews()).unwrap();
+        let service = Service::start();
+        let holds = || service.remote.call(|control, _| control.holds_reviews()).unwrap();
         let panics = || {
-            let _held = Held::new(&context).unwrap();
+            let _held = Held::new(&service.context).unwrap();
             assert!(holds());
             panic!("as planned");
         };
         assert!(catch_unwind(AssertUnwindSafe(panics)).is_err());
         assert!(!holds());
-        let held = Held::new(&context).unwrap();
+        let held = Held::new(&service.context).unwrap();
         assert!(holds());
         held.release().unwrap();
         assert!(!holds());
-        remote.drain();
-        thread.join().unwrap();
     }
 }

@@ -27,5 +27,7 @@ pub mod recipes;
 mod recordings;
 mod secrets;
 pub mod server;
+#[cfg(test)]
+mod service;
 mod types;
 pub mod versions;

@@ -4,52 +4,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tracing::level_filters::LevelFilter;
-
 use super::*;
 use crate::bdev::nvme::controller::shared::{Life, Options};
 use crate::bdev::nvme::mock::{Config, Medium, Mock, Note};
 use crate::bdev::nvme::pci::PciTransport;
-use crate::buf::Hugepages;
-use crate::control::thread::{self, Daemon, Remote};
 use crate::rpc::config::{self, Plan};
-use crate::rpc::context::{LogLevel, Parts, Stage};
 use crate::rpc::methods;
+use crate::rpc::service::Service;
 use crate::time::SECOND_NS;
 
 /// Far more than any of this takes.
 const SOON: Duration = Duration::from_secs(120);
 const BLOCKS: u64 = 64;
 
-/// A daemon with one reactor.
-struct Service {
-    context: Arc<Context>,
-    remote: Remote,
-    thread: Option<JoinHandle<bool>>,
-}
-
 impl Service {
-    fn start() -> Service {
-        let (started, is_started) = std::sync::mpsc::sync_channel(1);
-        let thread = std::thread::spawn(move || {
-            let daemon = Daemon::start(thread::Options::small()).unwrap();
-            started.send(daemon.remote()).unwrap();
-            daemon.run()
-        });
-        let remote = is_started.recv().unwrap();
-        let context = Context::new(Parts {
-            control: remote.clone(),
-            stage: Stage::Startup,
-            config_file: None,
-            keeps: None,
-            hugepages: Hugepages::Off,
-            unsafe_noiommu: false,
-            log: LogLevel::new(LevelFilter::INFO, |_| {}),
-        });
-        Plan::default().run(&context, true).unwrap();
-        Service { context, remote, thread: Some(thread) }
-    }
-
     fn call(&self, method: &str, params: &str) -> Json {
         methods::call(&self.context, method, Json::parse(params).unwrap())
             .unwrap_or_else(|fault| panic!("{method}: {}", fault.text()))
@@ -71,16 +39,6 @@ impl Service {
     fn saved(&self, method: &str) -> Vec<String> {
         let plan = Plan::parse(&config::text(&self.context).unwrap()).unwrap();
         plan.calls().filter(|(called, _)| *called == method).map(|(_, params)| params.to_string()).collect()
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.remote.drain();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-        self.context.detach_all();
     }
 }
 

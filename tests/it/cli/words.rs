@@ -115,6 +115,23 @@ fn account(member: &str) -> String {
     )
 }
 
+/// What a daemon of its own logs that serves this configuration.
+fn what_serve_says(lunette: &Lunette, config: &str) -> String {
+    let (socket, log) = (lunette.file("other.sock"), lunette.file("log"));
+    let served = ["serve", "--config", config, "--no-save", "--rpc-socket", &socket];
+    let quiet = ["--idle", "park", "--mem-size", "16", "--hugepages", "off", "--log", "warn"];
+    let log_file = File::create(&log).unwrap();
+    let mut serve = command("", &[&served[..], &quiet].concat());
+    serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
+    let mut child = serve.spawn().unwrap();
+    until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
+    // An answer: its start is over.
+    run(&socket, &["rpc", "spdk_get_version"]).ok();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+    fs::read_to_string(&log).unwrap()
+}
+
 #[test]
 fn files_whose_secrets_others_can_read_are_warned_of() {
     let lunette = Lunette::start();
@@ -130,33 +147,7 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
         let applied = lunette.run(&["apply", &config, "--dry-run"]);
         assert_eq!((applied.code, applied.err.contains(EXPOSED)), (0, is_exposed), "{applied:?}");
         assert!(!applied.err.contains(SECRET) && !applied.out.contains(SECRET), "{applied:?}");
-        let (socket, log) = (lunette.file("other.sock"), lunette.file("log"));
-        let served = [
-            "serve",
-            "--config",
-            &config,
-            "--no-save",
-            "--rpc-socket",
-            &socket,
-            "--idle",
-            "park",
-            "--mem-size",
-            "16",
-            "--hugepages",
-            "off",
-            "--log",
-            "warn",
-        ];
-        let log_file = File::create(&log).unwrap();
-        let mut serve = command("", &served);
-        serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
-        let mut child = serve.spawn().unwrap();
-        until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
-        // An answer: its start is over.
-        run(&socket, &["rpc", "spdk_get_version"]).ok();
-        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-        assert!(child.wait().unwrap().success());
-        let told = fs::read_to_string(&log).unwrap();
+        let told = what_serve_says(&lunette, &config);
         assert_eq!(told.contains(EXPOSED), is_exposed, "{told}");
         assert!(!told.contains(SECRET), "{told}");
     }
@@ -165,36 +156,10 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
 #[test]
 fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
     let lunette = Lunette::start();
-    let (config, socket, log) =
-        (lunette.file("config.json"), lunette.file("other.sock"), lunette.file("log"));
+    let config = lunette.file("config.json");
     let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[{"method":"iscsi_set_options","params":{"auth_file":"/a"}}]}]}"#;
     fs::write(&config, text).unwrap();
-    let served = [
-        "serve",
-        "--config",
-        &config,
-        "--no-save",
-        "--rpc-socket",
-        &socket,
-        "--idle",
-        "park",
-        "--mem-size",
-        "16",
-        "--hugepages",
-        "off",
-        "--log",
-        "warn",
-    ];
-    let mut serve = command("", &served);
-    let log_file = File::create(&log).unwrap();
-    serve.stdin(Stdio::null()).stdout(log_file.try_clone().unwrap()).stderr(log_file);
-    let mut child = serve.spawn().unwrap();
-    until("the daemon takes calls", || UnixStream::connect(&socket).is_ok());
-    // An answer: its start is over.
-    run(&socket, &["rpc", "spdk_get_version"]).ok();
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
-    let told = fs::read_to_string(&log).unwrap();
+    let told = what_serve_says(&lunette, &config);
     assert!(told.contains("auth_file: /a is not read"), "{told}");
 }
 

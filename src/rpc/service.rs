@@ -1,0 +1,51 @@
+//! A daemon with one reactor and all that calls need, for tests.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::buf::Hugepages;
+use crate::control::thread::{self, Daemon, Remote};
+use crate::rpc::config::Plan;
+use crate::rpc::context::{Context, LogLevel, Parts, Stage};
+
+/// It serves; it ends when dropped.
+pub(super) struct Service {
+    pub(super) context: Arc<Context>,
+    pub(super) remote: Remote,
+    thread: Option<JoinHandle<bool>>,
+}
+
+impl Service {
+    pub(super) fn start() -> Service {
+        let (started, is_started) = std::sync::mpsc::sync_channel(1);
+        let thread = std::thread::spawn(move || {
+            let daemon = Daemon::start(thread::Options::small()).unwrap();
+            started.send(daemon.remote()).unwrap();
+            daemon.run()
+        });
+        let remote = is_started.recv().unwrap();
+        let context = Context::new(Parts {
+            control: remote.clone(),
+            stage: Stage::Startup,
+            config_file: None,
+            keeps: None,
+            hugepages: Hugepages::Off,
+            unsafe_noiommu: false,
+            log: LogLevel::new(LevelFilter::INFO, |_| {}),
+        });
+        Plan::default().run(&context, true).unwrap();
+        Service { context, remote, thread: Some(thread) }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.remote.drain();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.context.detach_all();
+    }
+}
