@@ -282,6 +282,10 @@ impl Bdev for Counted {
         self.inner.change_medium(medium)
     }
 
+    fn doing(&self) -> Vec<super::raid::mirror::Doing> {
+        self.inner.doing()
+    }
+
     fn counts(&self) -> Option<Counts> {
         Some(self.counts_of(self.cells.iter().filter_map(OnceLock::get)))
     }

@@ -161,6 +161,10 @@ pub trait Bdev: Send + Sync + Debug {
     fn change_medium(&self, _medium: Option<Arc<dyn Bdev>>) -> bool {
         false
     }
+    /// What its members do, where it is a mirror ([`raid::mirror`]).
+    fn doing(&self) -> Vec<raid::mirror::Doing> {
+        Vec::new()
+    }
     /// What was asked of it; none where nobody counts ([`count`]).
     fn counts(&self) -> Option<count::Counts> {
         None

@@ -19,6 +19,7 @@ mod hotplug;
 mod isns;
 pub mod json;
 mod keep;
+mod mirrors;
 pub mod methods;
 mod nvme;
 mod orders;

@@ -1,10 +1,11 @@
-//! Several devices as one: striped (RAID 0), or one after the other.
+//! Several devices as one: striped (RAID 0), or one after the other; or all with the same ([`mirror`], RAID 1).
 //!
-//! Without redundancy: the array is there while all its members are. There is no RAID 1 on purpose, as long as nothing says after
-//! a power cut which of two copies that differ is right; the layout is [`Level`]'s, with nothing on the members but data.
+//! Striped or one after the other there is no redundancy: the array is there while all its members are. The layout is [`Level`]'s,
+//! with nothing on the members but data.
 
 mod channel;
 mod layout;
+pub mod mirror;
 pub mod planted;
 
 use std::error::Error;

@@ -1,0 +1,76 @@
+//! What has to survive of a mirror, and who may be read when it is started.
+
+use super::plan::Set;
+use super::shared::Shape;
+use crate::bdev::Info;
+
+/// What has to survive of a mirror: it is durable before what follows from it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// Blocks of the array.
+    pub blocks: u64,
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Its members, by what names their media for ever.
+    pub members: Vec<[u8; 16]>,
+    /// Those that have all that was answered GOOD. All others are not read before they have been filled again.
+    pub current: Vec<[u8; 16]>,
+    /// Those may differ, in what was being written.
+    pub is_dirty: bool,
+}
+
+/// Keeps records.
+pub trait Records: Send + std::fmt::Debug {
+    /// Returns when it is durable. It may block.
+    ///
+    /// # Errors
+    /// Whether it is durable nobody knows; why, for people.
+    fn save(&mut self, record: &Record) -> Result<(), String>;
+}
+
+/// What a start comes to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Start {
+    /// These are current.
+    With(Set),
+    /// Somebody is waited for, so.
+    Wait(String),
+}
+
+impl Record {
+    pub(super) fn shape(&self, window_bytes: u32) -> Shape {
+        Shape { blocks: self.blocks, block_bytes: self.block_bytes, window_bytes }
+    }
+
+    /// Which members may be read at the start, given what is there. `volatile` are those that forget what they hold, `is_late`: no
+    /// more is waited for than has to be.
+    pub(super) fn start(&self, members: &[Option<Info>], volatile: Set, is_late: bool) -> Start {
+        if self.current.is_empty() {
+            let why = "the state file does not say which of its members have all data: delete it and make it anew, \
+                       the one with the data first";
+            return Start::Wait(why.to_owned());
+        }
+        let is_current = |info: &Info| self.current.contains(&info.uuid) && self.shape(0).fits(info);
+        let there = members.iter().enumerate().filter(|(_, info)| info.as_ref().is_some_and(is_current));
+        let there = there.fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
+        let lasting = there.without(volatile);
+        let is_all = usize::try_from(there.len()) == Ok(self.current.len());
+        let all = members.iter().enumerate().fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
+        let lasting = match lasting.first() {
+            Some(_) => lasting,
+            // What is nowhere but in RAM begins anew.
+            None if all.without(volatile).is_empty() => there.first().map_or(Set::EMPTY, Set::of),
+            None if is_all => {
+                return Start::Wait("what it held was in members that forget it: only those were current".to_owned());
+            }
+            None => Set::EMPTY,
+        };
+        match lasting.first() {
+            None => Start::Wait("none of the members that are current is there".to_owned()),
+            // Members may differ: one of them is right, whichever.
+            Some(first) if self.is_dirty => Start::With(Set::of(first)),
+            Some(_) if is_all || is_late => Start::With(lasting),
+            Some(_) => Start::Wait("a member that was current is waited for".to_owned()),
+        }
+    }
+}

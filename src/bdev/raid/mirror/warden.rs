@@ -1,0 +1,585 @@
+//! Who decides about a mirror: which members are read and written, and what the state file says of that.
+//!
+//! A machine that is given time: a thread of its own does that, or a simulator. Only [`Records::save`] may block.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::super::planted::planted;
+use super::copier::Copier;
+use super::plan::{Plan, Role, Set};
+use super::record::{Record, Records, Start};
+use super::shared::{Order, Shape, Shared, What};
+use super::{Recipe, Times};
+use crate::bdev::{Info, IoError, Op};
+use crate::buf::Buf;
+use crate::time::Tick;
+
+const LAST: &str = "it is the only member that has all data";
+
+/// When a warden is to be given time again, unless somebody calls it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Next {
+    /// There is more to do.
+    AtOnce,
+    /// A device or a reactor is at work for it.
+    Soon,
+    /// After so many nanoseconds.
+    After(u64),
+}
+
+/// What it is doing beside deciding.
+#[derive(Debug)]
+enum Job {
+    Idle,
+    /// A member is being filled.
+    Fill { member: usize, step: Fill },
+    /// Members are being made equal, and it is said so.
+    Calm(Calm),
+}
+
+#[derive(Debug)]
+enum Fill {
+    /// Until all changes go to the member.
+    Announced,
+    /// Until no change is at work that could be in this window.
+    Window(u64),
+    /// A piece is being read, of the first of these members; others have failed to.
+    Reading { window: u64, lba: u64, sources: Set },
+    /// It is being written.
+    Writing { window: u64, lba: u64, blocks: u64 },
+    /// These are still to be flushed.
+    Flushing(Set),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Calm {
+    /// Until no change is at work.
+    Announced,
+    /// These are still to be flushed.
+    Flushing(Set),
+}
+
+/// What watches over a mirror.
+#[derive(Debug)]
+pub struct Warden {
+    shared: Arc<Shared>,
+    times: Times,
+    records: Box<dyn Records>,
+    volatile: Set,
+    is_new: bool,
+    /// As it was found, or as it is to be.
+    found: Record,
+    /// What the state file says for certain; none while that is not known.
+    recorded: Option<Record>,
+    plan: Plan,
+    /// What names the members that were ever there.
+    uuids: Vec<[u8; 16]>,
+    copier: Copier,
+    job: Job,
+    /// Members that failed and were not decided about, and up to which report that would be.
+    failed: Set,
+    seen: u64,
+    judged: u64,
+    /// Members that an operator took out.
+    removed: Set,
+    /// When each may be filled again, and how often it has failed.
+    again: Vec<(Tick, u32)>,
+    orders: Vec<Order>,
+    began: Option<Tick>,
+    look_at: Tick,
+    save_at: Tick,
+    /// What was counted when something had changed last, and when that was seen.
+    changes: (usize, u64),
+    changed_at: Tick,
+}
+
+impl Warden {
+    pub(super) fn new(shared: Arc<Shared>, recipe: Recipe) -> Warden {
+        let count = shared.places.len();
+        let volatile = (0..count).filter(|member| recipe.volatile.get(*member) == Some(&true));
+        let volatile = volatile.fold(Set::EMPTY, |set, member| set.with(Set::of(member)));
+        Warden {
+            times: recipe.times,
+            records: recipe.records,
+            volatile: if recipe.is_new { Set::EMPTY } else { volatile },
+            recorded: (!recipe.is_new).then(|| recipe.record.clone()),
+            is_new: recipe.is_new,
+            found: recipe.record,
+            plan: Plan::EMPTY,
+            uuids: vec![[0; 16]; count],
+            copier: Copier::new(count, recipe.hugepages),
+            job: Job::Idle,
+            failed: Set::EMPTY,
+            seen: 0,
+            judged: 0,
+            removed: Set::EMPTY,
+            again: vec![(Tick::ZERO, 0); count],
+            orders: Vec::new(),
+            began: None,
+            look_at: Tick::ZERO,
+            save_at: Tick::ZERO,
+            changes: (0, 0),
+            changed_at: Tick::ZERO,
+            shared,
+        }
+    }
+
+    /// The mirror is gone. Whether nothing of this is in a device any more.
+    pub(super) fn end(&mut self, now: Tick) -> bool {
+        self.copier.poll(&self.shared.places, now);
+        self.copier.is_idle()
+    }
+
+    /// Does what is to be done now.
+    pub fn step(&mut self, now: Tick) -> Next {
+        if self.shared.shape.get().is_none() {
+            self.begin(now);
+            let is_begun = self.shared.shape.get().is_some();
+            return if is_begun { Next::AtOnce } else { Next::After(self.times.look_ns) };
+        }
+        self.obey();
+        self.look(now);
+        self.judge(now);
+        self.settle();
+        self.permit(now);
+        let next = self.work(now);
+        if next == Next::After(0) {
+            let is_waited_for = self.seen != self.judged || self.shared.is_change_wanted();
+            return Next::After(if is_waited_for { self.times.look_ns / 8 } else { self.times.look_ns });
+        }
+        next
+    }
+
+    fn info(&self, member: usize) -> Option<Info> {
+        Some(self.shared.places.get(member)?.bdev()?.info()).filter(|info| info.blocks > 0)
+    }
+
+    fn publish(&mut self, plan: Plan) {
+        self.plan = plan.next();
+        self.shared.publish(self.plan);
+    }
+
+    /// What the state file has to say where this is the plan.
+    fn record(&self, plan: Plan, is_dirty: bool) -> Record {
+        let uuid = |member: usize| self.uuids.get(member).copied();
+        Record {
+            members: self.uuids.clone(),
+            current: plan.current().iter().filter_map(uuid).collect(),
+            is_dirty,
+            ..self.found.clone()
+        }
+    }
+
+    /// Whether members may differ, as far as the state file is concerned: it says otherwise only after they were flushed.
+    fn may_differ(&self) -> bool {
+        self.plan.is_dirty() || self.recorded.as_ref().is_none_or(|record| record.is_dirty)
+    }
+
+    /// Whether the state file says this for certain.
+    fn save(&mut self, record: Record, now: Tick) -> bool {
+        if self.recorded.as_ref() == Some(&record) {
+            return true;
+        }
+        if now < self.save_at {
+            return false;
+        }
+        self.recorded = None;
+        match self.records.save(&record) {
+            Ok(()) => {
+                self.recorded = Some(record);
+                true
+            }
+            Err(error) => {
+                tracing::error!(array = self.shared.name, error, "what members of the array are current cannot be saved");
+                self.save_at = now.after_ns(self.times.look_ns);
+                false
+            }
+        }
+    }
+
+    /// Nothing is shown yet: who may be?
+    fn begin(&mut self, now: Tick) {
+        let began = *self.began.get_or_insert(now);
+        let is_late = now.since_ns(began) >= self.times.missing_ns;
+        let infos: Vec<Option<Info>> = (0..self.uuids.len()).map(|member| self.info(member)).collect();
+        let current = match self.found.start(&infos, self.volatile, is_late) {
+            Start::With(current) => current,
+            Start::Wait(why) => return self.shared.say_why(why),
+        };
+        for (uuid, info) in self.uuids.iter_mut().zip(&infos) {
+            info.iter().for_each(|info| *uuid = info.uuid);
+        }
+        let plan = Plan::EMPTY.with_current(current);
+        let record = self.record(plan, false);
+        if !self.save(record, now) {
+            return self.shared.say_why("the state file cannot be written".to_owned());
+        }
+        if self.found.is_dirty {
+            tracing::info!(array = self.shared.name, "it was not stopped in peace: members are filled from one of them");
+        } else if !self.is_new && self.found.current.len() > self.record(plan, false).current.len() {
+            tracing::warn!(array = self.shared.name, "members that were current are not there: they are out until they are filled");
+        }
+        self.publish(plan);
+        self.changed_at = now;
+        // It was published before.
+        let _ = self.shared.shape.set(self.shape());
+    }
+
+    fn shape(&self) -> Shape {
+        self.found.shape(self.times.window_bytes)
+    }
+
+    /// Whether who is in a place is who was there, and can hold the array.
+    fn is_member(&self, member: usize) -> bool {
+        let is_it = |info: &Info| self.shape().fits(info) && Some(&info.uuid) == self.uuids.get(member);
+        self.info(member).as_ref().is_some_and(is_it)
+    }
+
+    /// Members that are not there any more have failed.
+    fn look(&mut self, now: Tick) {
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now.after_ns(self.times.look_ns);
+        let gone: Vec<usize> = self.plan.written().iter().filter(|member| !self.is_member(*member)).collect();
+        for member in gone {
+            self.failed = self.failed.with(Set::of(member));
+        }
+    }
+
+    /// Takes operators' orders.
+    fn obey(&mut self) {
+        for order in self.shared.take_orders() {
+            match order.what {
+                What::Remove(member) => {
+                    if self.plan.current() == Set::of(member) {
+                        let _ = order.told.send(Err(LAST.to_owned()));
+                        continue;
+                    }
+                    self.removed = self.removed.with(Set::of(member));
+                    self.failed = self.failed.with(Set::of(member));
+                    self.orders.push(order);
+                }
+                What::Add(member) if self.plan.role(member) == Role::Out && self.fillable(member) => {
+                    self.removed = self.removed.without(Set::of(member));
+                    self.again.iter_mut().skip(member).take(1).for_each(|again| *again = (Tick::ZERO, 0));
+                    let _ = order.told.send(Ok(()));
+                }
+                What::Add(member) => {
+                    let is_out = self.plan.role(member) == Role::Out;
+                    let why = if is_out { "it is not there, or not large enough" } else { "it is not out" };
+                    let _ = order.told.send(Err(why.to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Decides about members that failed: they are out, durably, before anybody is answered.
+    fn judge(&mut self, now: Tick) {
+        let (seen, failed) = self.shared.take_reports();
+        (self.seen, self.failed) = (seen, self.failed.with(failed));
+        let mut out = self.failed.and(self.plan.written());
+        // The last one stays: there is nobody to be read instead.
+        if self.plan.current().without(out).is_empty() {
+            out = out.without(self.plan.reader().map_or(Set::EMPTY, Set::of));
+        }
+        if out.is_empty() {
+            self.judged_all();
+            return;
+        }
+        let plan = self.plan.with_out(out);
+        let record = self.record(plan, self.may_differ());
+        if !self.save(record, now) {
+            return;
+        }
+        let plan = match &self.job {
+            Job::Fill { member, .. } if out.has(*member) => plan.with_window(None),
+            _ => plan,
+        };
+        let is_other = plan.reader() != self.plan.reader();
+        // Others may not have yet what the new reader has.
+        self.publish(plan.with_settling(plan.is_settling() || (is_other && plan.current().len() > 1)));
+        for member in out.iter() {
+            self.put_off(member, now);
+            if matches!(self.job, Job::Fill { member: filled, .. } if filled == member) {
+                self.job = Job::Idle;
+            }
+            let (array, member) = (&self.shared.name, self.name(member));
+            tracing::error!(array, member, "the member is out of the array: the others go on without");
+        }
+        self.judged_all();
+    }
+
+    fn judged_all(&mut self) {
+        for Order { what: What::Remove(member) | What::Add(member), told } in std::mem::take(&mut self.orders) {
+            let is_out = self.plan.role(member) == Role::Out;
+            // Who asked may have gone.
+            let _ = told.send(if is_out { Ok(()) } else { Err(LAST.to_owned()) });
+        }
+        self.failed = Set::EMPTY;
+        self.judged = self.seen;
+        self.shared.judge(self.seen);
+    }
+
+    fn name(&self, member: usize) -> String {
+        let bdev = self.shared.places.get(member).and_then(|place| place.bdev());
+        bdev.map_or_else(String::new, |bdev| bdev.info().name)
+    }
+
+    /// A member that has failed is left alone for a while.
+    fn put_off(&mut self, member: usize, now: Tick) {
+        if let Some((at, failures)) = self.again.get_mut(member) {
+            *at = now.after_ns(self.times.again_ns << (*failures).min(7));
+            *failures += 1;
+        }
+    }
+
+    /// Reads may go on when all that was begun for another reader has ended.
+    fn settle(&mut self) {
+        if self.plan.is_settling() && self.shared.is_everywhere(self.plan) {
+            self.publish(self.plan.with_settling(false));
+        }
+    }
+
+    /// Somebody wants to change blocks.
+    fn permit(&mut self, now: Tick) {
+        if !self.shared.is_change_wanted() {
+            return;
+        }
+        if !self.plan.is_dirty() {
+            let record = self.record(self.plan, true);
+            if !self.save(record, now) {
+                return;
+            }
+            if matches!(self.job, Job::Calm(_)) {
+                self.job = Job::Idle;
+            }
+            self.publish(self.plan.with_dirty(true));
+        }
+        self.shared.change_may_begin();
+        self.changed_at = now;
+    }
+
+    /// Goes on with the job; [`Next::After`] 0 where there is none.
+    fn work(&mut self, now: Tick) -> Next {
+        if matches!(self.job, Job::Idle) {
+            // What an earlier job has left in a device comes back first.
+            self.copier.poll(&self.shared.places, now);
+            if !self.copier.is_idle() {
+                return Next::Soon;
+            }
+            self.choose(now);
+        }
+        match std::mem::replace(&mut self.job, Job::Idle) {
+            Job::Idle => {
+                self.copier.close();
+                Next::After(0)
+            }
+            Job::Fill { member, step } => self.fill(member, step, now),
+            Job::Calm(calm) => self.calm(calm, now),
+        }
+    }
+
+    /// Whether a member that is out can be filled.
+    fn fillable(&self, member: usize) -> bool {
+        let is_good = |info: &Info| self.shape().fits(info) && !info.read_only && info.uuid != [0; 16];
+        self.info(member).as_ref().is_some_and(is_good)
+    }
+
+    fn choose(&mut self, now: Tick) {
+        let is_due = |member: &usize| {
+            self.plan.role(*member) == Role::Out
+                && !self.removed.has(*member)
+                && self.again.get(*member).is_some_and(|(at, _)| *at <= now)
+                && self.fillable(*member)
+        };
+        let due = (0..self.uuids.len()).find(is_due);
+        if let Some(member) = due.filter(|_| Plan::has_numbers_for(self.shape().windows())) {
+            let (array, name) = (&self.shared.name, self.name(member));
+            tracing::info!(array, member = name, "the member is being filled");
+            if let (Some(uuid), Some(info)) = (self.uuids.get_mut(member), self.shared.places.get(member)) {
+                *uuid = info.bdev().map_or([0; 16], |bdev| bdev.info().uuid);
+            }
+            self.shared.filled_blocks.store(0, Ordering::Relaxed);
+            self.publish(self.plan.with_role(member, Role::Filling));
+            self.job = Job::Fill { member, step: Fill::Announced };
+            return;
+        }
+        let changes = self.shared.changes();
+        if changes != self.changes {
+            (self.changes, self.changed_at) = (changes, now);
+        }
+        let is_equal = self.recorded.as_ref().is_some_and(|record| !record.is_dirty);
+        if !is_equal && now.since_ns(self.changed_at) >= self.times.calm_ns && !self.shared.is_change_wanted() {
+            self.publish(self.plan.with_dirty(false));
+            self.job = Job::Calm(Calm::Announced);
+        }
+    }
+
+    fn fill(&mut self, member: usize, step: Fill, now: Tick) -> Next {
+        let (step, next) = match step {
+            Fill::Announced if self.shared.is_everywhere(self.plan) => self.next_window(0),
+            Fill::Window(window) if self.shared.is_everywhere(self.plan) || planted!(CopiedOver) => {
+                let lba = window * self.shape().window_blocks();
+                match self.copier.take() {
+                    Some(data) => (self.read(window, lba, self.plan.current(), data, now), Next::AtOnce),
+                    None => (Fill::Window(window), Next::After(self.times.look_ns)),
+                }
+            }
+            Fill::Announced | Fill::Window(_) => (step, Next::Soon),
+            Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing(_) => {
+                return self.piece(member, step, now);
+            }
+        };
+        self.job = Job::Fill { member, step };
+        next
+    }
+
+    /// What is in the window waits from now on.
+    fn next_window(&mut self, window: u64) -> (Fill, Next) {
+        let shape = self.shape();
+        let done = (window * shape.window_blocks()).min(shape.blocks);
+        self.shared.filled_blocks.store(done, Ordering::Relaxed);
+        if window < shape.windows() {
+            self.publish(self.plan.with_window(Some(window)));
+            (Fill::Window(window), Next::AtOnce)
+        } else {
+            self.publish(self.plan.with_window(None));
+            (Fill::Flushing(self.plan.written()), Next::AtOnce)
+        }
+    }
+
+    /// The blocks of the piece that begins here.
+    fn piece_blocks(&self, window: u64, lba: u64) -> u64 {
+        let shape = self.shape();
+        let end = ((window + 1) * shape.window_blocks()).min(shape.blocks);
+        shape.piece_blocks().min(end.saturating_sub(lba))
+    }
+
+    fn read(&mut self, window: u64, lba: u64, sources: Set, data: Buf, now: Tick) -> Fill {
+        let blocks = u32::try_from(self.piece_blocks(window, lba)).unwrap_or(1);
+        if let Some(source) = sources.first() {
+            self.copier.order(source, Op::Read { lba, blocks }, Some(data), now);
+        }
+        Fill::Reading { window, lba, sources }
+    }
+
+    /// Something is in a device for the member that is being filled.
+    fn piece(&mut self, member: usize, step: Fill, now: Tick) -> Next {
+        if let Fill::Flushing(left) = step
+            && self.copier.is_idle()
+        {
+            match left.first() {
+                Some(first) => self.copier.order(first, Op::Flush, None, now),
+                None => return self.promote(member, now),
+            }
+        }
+        let Some(done) = self.copier.poll(&self.shared.places, now) else {
+            self.job = Job::Fill { member, step };
+            return Next::Soon;
+        };
+        let step = match (step, done.data, done.result) {
+            (Fill::Reading { window, lba, .. }, Some(data), Ok(())) => {
+                let blocks = self.piece_blocks(window, lba);
+                let op = Op::Write { lba, blocks: u32::try_from(blocks).unwrap_or(1), fua: false };
+                self.copier.order(member, op, Some(data), now);
+                Fill::Writing { window, lba, blocks }
+            }
+            (Fill::Reading { window, lba, sources }, Some(data), Err(error)) => {
+                // Changes are kept out of here, so others have the same.
+                let others = sources.first().map_or(sources, |source| sources.without(Set::of(source)));
+                let others = others.and(self.plan.current());
+                if others.is_empty() {
+                    return self.give_up(member, error, now);
+                }
+                self.read(window, lba, others, data, now)
+            }
+            (Fill::Writing { window, lba, blocks }, Some(data), Ok(())) => {
+                if self.piece_blocks(window, lba + blocks) > 0 {
+                    self.read(window, lba + blocks, self.plan.current(), data, now)
+                } else {
+                    drop(data);
+                    self.next_window(window + 1).0
+                }
+            }
+            (Fill::Flushing(left), _, Ok(())) => {
+                Fill::Flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
+            }
+            (Fill::Flushing(left), _, Err(_)) => {
+                self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
+                // Whoever it is is out, and then this one is filled anew unless it was itself.
+                return self.give_up(member, IoError::FlushFailed, now);
+            }
+            (_, _, result) => return self.give_up(member, result.err().unwrap_or(IoError::Aborted), now),
+        };
+        self.job = Job::Fill { member, step };
+        Next::AtOnce
+    }
+
+    /// A member cannot be filled.
+    fn give_up(&mut self, member: usize, error: IoError, now: Tick) -> Next {
+        let (array, name) = (&self.shared.name, self.name(member));
+        tracing::error!(array, member = name, ?error, "the member could not be filled: it is tried again");
+        self.put_off(member, now);
+        self.publish(self.plan.with_out(Set::of(member)).with_window(None));
+        self.job = Job::Idle;
+        Next::AtOnce
+    }
+
+    /// A member has all, and says so after a power cut too.
+    fn promote(&mut self, member: usize, now: Tick) -> Next {
+        let plan = self.plan.with_role(member, Role::Current);
+        let record = self.record(plan, self.may_differ());
+        if !self.save(record, now) {
+            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            return Next::After(self.times.look_ns);
+        }
+        let is_other = plan.reader() != self.plan.reader();
+        self.publish(plan.with_settling(plan.is_settling() || is_other));
+        let (array, name) = (&self.shared.name, self.name(member));
+        tracing::info!(array, member = name, "the member has all data");
+        Next::AtOnce
+    }
+
+    fn calm(&mut self, calm: Calm, now: Tick) -> Next {
+        if self.shared.is_change_wanted() {
+            return Next::AtOnce;
+        }
+        let calm = match calm {
+            Calm::Announced if self.shared.is_everywhere(self.plan) => Calm::Flushing(self.plan.current()),
+            Calm::Announced => {
+                self.job = Job::Calm(calm);
+                return Next::Soon;
+            }
+            Calm::Flushing(left) => {
+                if self.copier.is_idle() {
+                    let Some(first) = left.first() else {
+                        let record = self.record(self.plan, false);
+                        // What is not saved is tried again.
+                        self.save(record, now);
+                        return Next::AtOnce;
+                    };
+                    self.copier.order(first, Op::Flush, None, now);
+                }
+                match self.copier.poll(&self.shared.places, now).map(|done| done.result) {
+                    None => {
+                        self.job = Job::Calm(calm);
+                        return Next::Soon;
+                    }
+                    Some(result) => {
+                        let first = left.first().map_or(Set::EMPTY, Set::of);
+                        if result.is_err() {
+                            self.failed = self.failed.with(first);
+                            self.changed_at = now;
+                            return Next::AtOnce;
+                        }
+                        Calm::Flushing(left.without(first))
+                    }
+                }
+            }
+        };
+        self.job = Job::Calm(calm);
+        Next::AtOnce
+    }
+}
