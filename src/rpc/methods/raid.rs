@@ -252,8 +252,6 @@ params! {
 
 fn delete(context: &Context, params: RaidDelete) -> Outcome {
     context.unregister(&params.name, RAID)?;
-    // Whoever makes another one of the same members waits for longer.
-    drop(context.mirrors.wait());
     Ok(Json::Bool(true))
 }
 

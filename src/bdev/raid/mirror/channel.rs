@@ -123,7 +123,9 @@ impl MirrorChannel {
         }
         if is_dirty && !is_copied {
             self.active += 1;
-            self.seat.changes.fetch_add(1, Ordering::Relaxed);
+            if op != Op::Flush {
+                self.seat.changes.fetch_add(1, Ordering::Relaxed);
+            }
             Some(plan)
         } else {
             self.seat.active.store(self.active, Ordering::SeqCst);

@@ -54,7 +54,8 @@ impl Record {
         let there = members.iter().enumerate().filter(|(_, info)| info.as_ref().is_some_and(is_current));
         let there = there.fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
         let lasting = there.without(volatile);
-        let is_all = usize::try_from(there.len()) == Ok(self.current.len());
+        // Of members that have been replaced nobody is waited for.
+        let is_all = members.iter().all(Option::is_some) || usize::try_from(there.len()) == Ok(self.current.len());
         let all = members.iter().enumerate().fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
         let lasting = match lasting.first() {
             Some(_) => lasting,

@@ -33,6 +33,8 @@ pub(super) fn start(shared: Arc<Shared>, recipe: Recipe) -> std::io::Result<()> 
             }
         }
         drop(warden);
+        // Whoever keeps a handle keeps no member open.
+        its.places.iter().for_each(|place| drop(place.put(None)));
         its.is_ended.store(true, Ordering::SeqCst);
     };
     let spawned = Builder::new().name("raid1".to_owned()).spawn(run)?;

@@ -280,9 +280,11 @@ impl Warden {
         let (seen, failed) = self.shared.take_reports();
         (self.seen, self.failed) = (seen, self.failed.with(failed));
         let mut out = self.failed.and(self.plan.written());
-        // The last one stays: there is nobody to be read instead.
+        // The last one stays: there is nobody to be read instead. What it failed to do others may have: who is being filled begins
+        // anew.
         if self.plan.current().without(out).is_empty() {
-            out = out.without(self.plan.reader().map_or(Set::EMPTY, Set::of));
+            let others = self.plan.written().without(self.plan.current());
+            out = out.with(others).without(self.plan.reader().map_or(Set::EMPTY, Set::of));
         }
         if out.is_empty() {
             self.judged_all();
