@@ -13,7 +13,10 @@ told() { rpc lunette_get_logical_units; sg_rtpg -v -d "/dev/$second"; tail -20 /
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE
 has_handler() { [[ -e /sys/block/$first/device/dh_state ]]; }   # Debian's cloud kernel is built without: LAB_FLAVOUR=amd64 has it
 takes() { # PG_TAG sdX: the kernel's handler asks for that group's state by that path, or sg_stpg in its place
-  has_handler || check "SET TARGET PORT GROUPS by $2" sg_stpg -vv --optimized --tp="$1" "/dev/$2"
+  has_handler && return
+  # A unit attention that is still owed would be the answer, and the tool may say nothing of it.
+  sg_turs "/dev/$2" >/dev/null 2>&1
+  check "SET TARGET PORT GROUPS by $2" sg_stpg --optimized --tp="$1" "/dev/$2"
 }
 of_port() { # PORT -> the sdX of the session at that portal
   local s
