@@ -6,7 +6,7 @@
 #   full          all with the long settings, and the fuzzers
 #   or any stage by name: see the functions stage_* below
 #
-# Each stage runs by itself under a time limit; one that fails does not stop the next. The last line is
+# Each stage runs under a time limit, but for some by itself; one that fails does not stop the next. The last line is
 # "N passed, N failed, N skipped": the tests and checks of a stage where they are known, else the stage.
 # A stage that cannot run here ends with status 77; that is a failure too, unless MAY_SKIP names it.
 set -uo pipefail
@@ -16,6 +16,9 @@ QUICK=(fmt clippy docs scripts test)
 ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
 # Those of tests are stage test's too, with fewer seeds and without optimisation.
 FULL=("${ALL[@]}" no_alloc sim hostile walk mutants fuzz)
+
+# Those of all and full that mostly wait: one that is named here runs beside its neighbours that are, too; what it says comes when it has ended.
+declare -A WAITS=([clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
@@ -346,7 +349,13 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   [[ $name != build || $word != ok ]] || export CI_BUILT=1
 }
 
-end_jobs() { # the stage that runs
+settle() { # those that run beside each other have ended
+  local name
+  for name in "${beside[@]}"; do wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"; done
+  beside=()
+}
+
+end_jobs() { # what runs
   # shellcheck disable=SC2046 # words
   kill $(jobs -p) 2>/dev/null
   wait
@@ -357,7 +366,17 @@ OUT=$(realpath "$OUT"); export CI_OUT=$OUT
 CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
 trap 'rm -rf "$CI_WORK"' EXIT
 trap 'end_jobs; exit 130' INT TERM
-for name in "${stages[@]}"; do run "$name"; done
+declare -A waiting=()
+beside=()
+for name in "${stages[@]}"; do
+  if [[ -n ${WAITS[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
+    { trap end_jobs TERM; run "$name"; } >"$CI_WORK/$name.log" 2>&1 &
+    waiting[$name]=$! beside+=("$name")
+  else
+    settle; run "$name"
+  fi
+done
+settle
 
 passed=0 failed=0 skipped=0
 printf '\n'
