@@ -249,8 +249,9 @@ checks() { # a script that ends with "checks: N passed, N failed, N skipped"
 }
 
 durability_binaries() { # what cuts the power, and a daemon that bugs can be planted in
-  # As stage test has made both: with the features of all tests. Any small test brings the daemon along.
-  cargo test --locked --workspace --test port --example recorder --no-run
+  cargo build --locked -p lunette-initiator --example recorder
+  # With the features of all tests, so that it is the one that stage test has made: any small test brings the daemon along.
+  cargo test --locked --workspace --test port --no-run
 }
 
 library_tests() { # [OPTION...]: the binary of the library's own tests, built; of the whole workspace, so that it is stage test's
