@@ -89,9 +89,12 @@ pub(super) fn find(
     uuid: Option<[u8; 16]>,
     members: &[(String, [u8; 16])],
 ) -> Result<Found, Fault> {
-    let known: Vec<[u8; 16]> = members.iter().map(|(_, uuid)| *uuid).filter(|uuid| *uuid != [0; 16]).collect();
+    let known: Vec<[u8; 16]> =
+        members.iter().map(|(_, uuid)| *uuid).filter(|uuid| *uuid != [0; 16]).collect();
     let is_same = |record: &Record| {
-        record.members.len() == members.len() && known.len() == members.len() && known.iter().all(|uuid| record.members.contains(uuid))
+        record.members.len() == members.len()
+            && known.len() == members.len()
+            && known.iter().all(|uuid| record.members.contains(uuid))
     };
     let all: Vec<([u8; 16], Option<Record>)> = control.kept_arrays().collect();
     let uuid = uuid.or_else(|| {
@@ -116,8 +119,10 @@ pub(super) fn find(
 
 /// Waits until a mirror that was started can be used, for a while. Whether it can.
 pub(super) fn wait_begun(handle: &Handle) -> bool {
-    (0..500).any(|_| handle.is_begun() || {
-        std::thread::sleep(WAITS.1);
-        false
+    (0..500).any(|_| {
+        handle.is_begun() || {
+            std::thread::sleep(WAITS.1);
+            false
+        }
     })
 }

@@ -28,6 +28,8 @@ pub enum Bug {
     DirtyAfterTheWrite,
     /// A change that was cancelled is given up where it is.
     CancelledHalfway,
+    /// Changes of the same blocks reach members in any order.
+    OrderLost,
     /// Another member is read before the others have what it has.
     ReadWhileSettling,
 }

@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::Outcome;
 use super::raid::{RaidCreate, check_names};
-use crate::bdev::raid::mirror::{MEMBERS_MAX, Mirror, Recipe as MadeOf, Record, Times};
 use crate::bdev::Info;
+use crate::bdev::raid::mirror::{MEMBERS_MAX, Mirror, Recipe as MadeOf, Record, Times};
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Made, check_blocks};
 use crate::rpc::fault::Fault;
@@ -53,7 +53,9 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
     let is_clean = params.lunette_assume_clean;
     let (uuid, record, is_new) = match found? {
         Found::Kept(_, _) if is_clean => {
-            return Err(invalid("lunette_assume_clean: it is known which members of this array have all data"));
+            return Err(invalid(
+                "lunette_assume_clean: it is known which members of this array have all data",
+            ));
         }
         Found::Kept(uuid, record) => (Uuid(uuid), record, false),
         Found::New => {

@@ -50,14 +50,20 @@ fn a_mirror_goes_on_with_one_member_and_reads_no_old_data_after_a_restart() {
     assert_eq!(daemon.ok("bdev_raid_create", RAID), true);
     assert_eq!(daemon.ok("bdev_get_bdevs", r#"{"name":"R"}"#)[0]["num_blocks"], 6144);
     let uuid = about(&daemon)["uuid"].clone();
-    assert_eq!((&about(&daemon)["raid_level"], &about(&daemon)["strip_size_kb"]), (&json!("raid1"), &json!(0)));
+    assert_eq!(
+        (&about(&daemon)["raid_level"], &about(&daemon)["strip_size_kb"]),
+        (&json!("raid1"), &json!(0))
+    );
     let mut client = login(&daemon, &["R"]);
     assert_eq!(read(&mut client, 0, 6143, 1), vec![b'a'; 512]);
     until_whole(&daemon);
     assert_eq!(on_disk(&daemon.folder, "b", 0, 6144), vec![b'a'; 3 << 20]);
     let of = |seed| pattern(seed, 0, 16, 512);
     write(&mut client, 0, 100, of(1));
-    assert_eq!((on_disk(&daemon.folder, "a", 100, 16), on_disk(&daemon.folder, "b", 100, 16)), (of(1), of(1)));
+    assert_eq!(
+        (on_disk(&daemon.folder, "a", 100, 16), on_disk(&daemon.folder, "b", 100, 16)),
+        (of(1), of(1))
+    );
     // One is taken out, and what is written then is on the other one only.
     assert_eq!(daemon.ok("bdev_raid_remove_base_bdev", r#"{"name":"a"}"#), true);
     assert_eq!(states(&daemon), ["out", "current"]);
@@ -94,14 +100,20 @@ fn a_mirror_goes_on_with_one_member_and_reads_no_old_data_after_a_restart() {
 fn a_mirror_that_nobody_knows_any_more_is_not_ready() {
     let daemon = Managed::start();
     for name in ["a", "b"] {
-        daemon.ok("bdev_malloc_create", &json!({"name": name, "num_blocks": 4096, "block_size": 512}).to_string());
+        daemon.ok(
+            "bdev_malloc_create",
+            &json!({"name": name, "num_blocks": 4096, "block_size": 512}).to_string(),
+        );
     }
     let (code, why) = daemon.refused("bdev_raid_create", RAID);
     assert!(code == -95 && why.contains("--state"), "{why}");
     drop(daemon);
     let daemon = Managed::with_state(Folder::new(), Plan::default());
     for name in ["a", "b"] {
-        daemon.ok("bdev_malloc_create", &json!({"name": name, "num_blocks": 4096, "block_size": 512}).to_string());
+        daemon.ok(
+            "bdev_malloc_create",
+            &json!({"name": name, "num_blocks": 4096, "block_size": 512}).to_string(),
+        );
     }
     for (more, code) in [(r#","strip_size_kb":4"#, -22), (r#","lunette_base_blocks":[0,0]"#, -22)] {
         let params = RAID.replace(r#","base"#, &format!(r#"{more},"base"#));

@@ -73,8 +73,10 @@ impl Life {
             member.set_latency(2 * MS_NS);
         }
         let level = if seed % 4 == 3 { Level::Concat } else { Level::Striped };
-        let (mirror, watched) =
-            is_mirror.then(|| Watched::new(&members, seed)).map(|(mirror, watched)| (Arc::new(mirror), watched)).unzip();
+        let (mirror, watched) = is_mirror
+            .then(|| Watched::new(&members, seed))
+            .map(|(mirror, watched)| (Arc::new(mirror), watched))
+            .unzip();
         let array = Raid::new(Recipe {
             name: "array".to_owned(),
             uuid: [0xA7; 16],
@@ -85,7 +87,8 @@ impl Life {
             keeps: None,
         });
         let (product, recipe, bases) = ("sim".to_owned(), String::new(), Vec::new());
-        let bdev: Arc<dyn Bdev> = mirror.clone().map_or_else(|| Arc::new(array) as _, |mirror: Arc<Mirror>| mirror as _);
+        let bdev: Arc<dyn Bdev> =
+            mirror.clone().map_or_else(|| Arc::new(array) as _, |mirror: Arc<Mirror>| mirror as _);
         let spec = BdevSpec { bdev, product, recipe, bases };
         world.control.register_bdev(spec).expect("a bdev");
         world.control.add_lun(TARGET, "array", Some(lun(UNIT))).expect("a LUN");

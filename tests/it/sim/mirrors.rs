@@ -174,5 +174,6 @@ bugs! {
     mirror_copied_over: CopiedOver,
     mirror_dirty_after_the_write: DirtyAfterTheWrite,
     mirror_cancelled_halfway: CancelledHalfway,
+    mirror_order_lost: OrderLost,
     mirror_read_while_settling: ReadWhileSettling,
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::planted::planted;
 use super::plan::{Plan, Role, Set};
+use super::regions::Regions;
 use super::shared::{Seat, Shared};
 use super::slot::{Slot, Stage, leg};
 use crate::bdev::queue::{DoneQueue, IN_FLIGHT_MAX};
@@ -116,12 +117,13 @@ impl MirrorChannel {
         let plan = self.shared.plan();
         let is_dirty = plan.is_dirty() || op == Op::Flush || planted!(DirtyAfterTheWrite);
         let shape = self.shared.shape.get();
-        let is_copied = plan.window().is_some_and(|window| shape.is_none_or(|shape| shape.overlaps(op, window)))
-            && !planted!(CopiedOver);
+        let is_copied =
+            plan.window().is_some_and(|window| shape.is_none_or(|shape| shape.overlaps(op, window)))
+                && !planted!(CopiedOver);
         if !plan.is_dirty() && op != Op::Flush {
             self.shared.want_change();
         }
-        if is_dirty && !is_copied {
+        if is_dirty && !is_copied && self.is_alone(op) {
             self.active += 1;
             if op != Op::Flush {
                 self.seat.changes.fetch_add(1, Ordering::Relaxed);
@@ -131,6 +133,27 @@ impl MirrorChannel {
             self.seat.active.store(self.active, Ordering::SeqCst);
             None
         }
+    }
+
+    /// The regions of what a change changes.
+    fn regions(&self, op: Op) -> Option<std::ops::Range<u64>> {
+        let (lba, blocks) = op.extent()?;
+        Some(Regions::of(lba, blocks, self.shared.shape.get()?.block_bytes))
+    }
+
+    /// Whether nothing else changes these blocks; then nothing else will before [`MirrorChannel::end`].
+    fn is_alone(&self, op: Op) -> bool {
+        let (Some((lba, blocks)), Some(regions)) = (op.extent(), self.regions(op)) else { return true };
+        if planted!(OrderLost) {
+            return true;
+        }
+        let end = lba + u64::from(blocks);
+        let overlaps = |slot: &Slot| {
+            let theirs = slot.op.extent().filter(|_| slot.is_begun);
+            theirs.is_some_and(|(first, blocks)| first < end && lba < first + u64::from(blocks))
+        };
+        !self.slots.iter().any(|(_, slot)| overlaps(slot))
+            && self.shared.regions.take(regions, self.seat.number)
     }
 
     /// Takes an IO as far as it goes now; whether a member was given something.
@@ -205,7 +228,8 @@ impl MirrorChannel {
         }
         // Those that are current by now were written by this, as who became it was filled after all before had ended.
         let is_whole = !plan.current().is_empty() && plan.current().without(slot.has).is_empty();
-        let is_whole = is_whole || planted!(FirstMemberOnly) || planted!(FlushOfOne) || planted!(AnsweredBeforeSaved);
+        let is_whole =
+            is_whole || planted!(FirstMemberOnly) || planted!(FlushOfOne) || planted!(AnsweredBeforeSaved);
         let error = slot.error.unwrap_or(IoError::Aborted);
         self.end(key, if is_whole { Ok(()) } else { Err(error) })
     }
@@ -255,7 +279,9 @@ impl MirrorChannel {
             return Handed::Out;
         }
         let way = self.ways.get_mut(member).filter(|_| is_there).and_then(|way| way.open.as_mut());
-        let (Some((channel, _)), Some(io)) = (way, slot.io.take_if(|_| is_there)) else { return Handed::NoRoom };
+        let (Some((channel, _)), Some(io)) = (way, slot.io.take_if(|_| is_there)) else {
+            return Handed::NoRoom;
+        };
         match channel.submit(Io { tag: key, op: leg(slot.op), data: io.data }, now) {
             Ok(()) => {
                 slot.stage = Stage::Leg(member);
@@ -301,6 +327,9 @@ impl MirrorChannel {
         let Some(slot) = self.slots.remove(key) else { return false };
         self.waiting -= 1;
         if slot.is_begun {
+            if let Some(regions) = self.regions(slot.op).filter(|_| !planted!(OrderLost)) {
+                self.shared.regions.give(regions);
+            }
             self.active -= 1;
             self.seat.active.store(self.active, Ordering::SeqCst);
         }
@@ -392,7 +421,9 @@ impl Channel for MirrorChannel {
 
     fn cancel(&mut self, tag: Key) {
         let found = self.slots.iter().find(|(_, slot)| slot.tag == tag);
-        let Some((key, is_read, stage)) = found.map(|(key, slot)| (key, slot.is_read(), slot.stage)) else { return };
+        let Some((key, is_read, stage)) = found.map(|(key, slot)| (key, slot.is_read(), slot.stage)) else {
+            return;
+        };
         if let Some(slot) = self.slots.get_mut(key) {
             slot.is_cancelled = true;
         }

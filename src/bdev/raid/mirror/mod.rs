@@ -1,11 +1,12 @@
 //! Several devices that hold the same (RAID 1).
 //!
-//! What is safe here rests on four rules:
+//! What is safe here rests on these rules:
 //! * **Who may be read is durable.** The state file has the members that are *current*: they have all that was answered GOOD. One that
 //!   fails is taken out of it before the IO that it failed is answered. Members that are not current are never read, in this life or
 //!   the next, before they were filled again.
 //! * **The reader is written last** ([`channel`]): what was read once is on all members that may be read later. So there are no
 //!   balanced reads: they would show what a member has and another one has not yet.
+//! * **Changes of the same blocks come one after the other** ([`regions`]), so that all members have them in one order.
 //! * **Dirty before different.** Before blocks are changed the state file says that members may differ; after a crash one of
 //!   them is current and the others are filled from it. After some seconds without changes all are flushed and it says that they are
 //!   equal.
@@ -16,8 +17,10 @@
 
 mod channel;
 mod copier;
+mod fill;
 mod plan;
 mod record;
+mod regions;
 mod shared;
 mod slot;
 #[cfg(test)]
@@ -215,7 +218,8 @@ impl Bdev for Mirror {
         let current = self.infos(plan.current());
         // Without anybody who is current nothing is there.
         let is_there = |shape: &&shared::Shape| current.iter().any(|info| shape.fits(info));
-        let block_bytes = shape.map_or_else(|| infos.first().map_or(512, |info| info.block_bytes), |shape| shape.block_bytes);
+        let block_bytes = shape
+            .map_or_else(|| infos.first().map_or(512, |info| info.block_bytes), |shape| shape.block_bytes);
         let unmaps: Option<Vec<Unmap>> = infos.iter().map(|info| info.unmap).collect();
         let granularity = |unmaps: Vec<Unmap>| unmaps.iter().map(|unmap| unmap.granularity_blocks).max();
         let any = |is_so: fn(&Info) -> bool| infos.iter().any(is_so);
@@ -223,13 +227,18 @@ impl Bdev for Mirror {
             name: self.shared.name.clone(),
             blocks: shape.filter(is_there).map_or(0, |shape| shape.blocks),
             block_bytes,
-            physical_block_bytes: infos.iter().map(|info| info.physical_block_bytes).fold(block_bytes, u32::max),
+            physical_block_bytes: infos
+                .iter()
+                .map(|info| info.physical_block_bytes)
+                .fold(block_bytes, u32::max),
             read_only: current.iter().any(|info| info.read_only),
             write_cache: any(|info| info.write_cache),
             rotational: any(|info| info.rotational),
             uuid: self.uuid,
             // See `slot::leg`.
-            unmap: unmaps.and_then(granularity).map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true }),
+            unmap: unmaps
+                .and_then(granularity)
+                .map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true }),
             offloads: Offloads::default(),
             protection: None,
             passes: None,

@@ -55,14 +55,17 @@ impl Record {
         let there = there.fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
         let lasting = there.without(volatile);
         // Of members that have been replaced nobody is waited for.
-        let is_all = members.iter().all(Option::is_some) || usize::try_from(there.len()) == Ok(self.current.len());
+        let is_all =
+            members.iter().all(Option::is_some) || usize::try_from(there.len()) == Ok(self.current.len());
         let all = members.iter().enumerate().fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
         let lasting = match lasting.first() {
             Some(_) => lasting,
             // What is nowhere but in RAM begins anew.
             None if all.without(volatile).is_empty() => there.first().map_or(Set::EMPTY, Set::of),
             None if is_all => {
-                return Start::Wait("what it held was in members that forget it: only those were current".to_owned());
+                return Start::Wait(
+                    "what it held was in members that forget it: only those were current".to_owned(),
+                );
             }
             None => Set::EMPTY,
         };

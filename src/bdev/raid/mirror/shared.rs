@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, PoisonError, mpsc};
 use std::thread::Thread;
 
 use super::plan::{MEMBERS_MAX, Plan, Set};
+use super::regions::Regions;
 use crate::bdev::{Bdev, Info, Op};
 
 /// What is copied at once, at most.
@@ -71,6 +72,8 @@ impl Place {
 /// What a channel says of itself. It alone writes this.
 #[derive(Debug, Default)]
 pub(super) struct Seat {
+    /// Whose it is, where regions are concerned.
+    pub(super) number: u32,
     /// Changes that it has begun and not ended.
     pub(super) active: AtomicU32,
     /// The plan under which all of those have begun.
@@ -104,6 +107,9 @@ pub(super) struct Shared {
     /// Set when it can be served.
     pub(super) shape: OnceLock<Shape>,
     pub(super) places: Vec<Place>,
+    pub(super) regions: Regions,
+    /// Counts channels.
+    seated: AtomicU32,
     #[expect(clippy::disallowed_types, reason = "a reactor takes it when a channel is opened")]
     seats: std::sync::Mutex<Vec<Arc<Seat>>>,
     /// Members that failed, the reports of that, and up to which of those it was decided.
@@ -139,6 +145,8 @@ impl Shared {
             plan: AtomicU64::new(Plan::EMPTY.0),
             shape: OnceLock::new(),
             places: members.into_iter().take(MEMBERS_MAX).map(place).collect(),
+            regions: Regions::new(),
+            seated: AtomicU32::new(0),
             seats: Vec::new().into(),
             failed: AtomicU8::new(0),
             reports: AtomicU64::new(0),
@@ -165,7 +173,8 @@ impl Shared {
 
     /// A place for a channel.
     pub(super) fn sit(&self) -> Arc<Seat> {
-        let seat = Arc::new(Seat::default());
+        let number = self.seated.fetch_add(1, Ordering::Relaxed);
+        let seat = Arc::new(Seat { number, ..Seat::default() });
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&seat));
         seat
     }
@@ -176,9 +185,7 @@ impl Shared {
     /// So one that is not active sees this plan before it begins anything.
     pub(super) fn is_everywhere(&self, plan: Plan) -> bool {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        seats.retain(|seat| {
-            !seat.is_closed.load(Ordering::SeqCst) || seat.active.load(Ordering::SeqCst) > 0
-        });
+        seats.retain(|seat| !seat.is_closed.load(Ordering::SeqCst) || seat.active.load(Ordering::SeqCst) > 0);
         seats.iter().all(|seat| {
             seat.active.load(Ordering::SeqCst) == 0 || seat.acked.load(Ordering::SeqCst) == plan.0
         })

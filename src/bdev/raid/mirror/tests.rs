@@ -276,7 +276,9 @@ fn what_cannot_be_read_is_read_from_another_member() {
     let mut rig = Rig::new(members, record(&[1], false));
     faults.set_state(ChannelState::Ready);
     rig.pass(1);
-    faults.add(Rule::everywhere(Kind::Read, Fault::Fail(IoError::Medium { lba: Some(5) })), u32::MAX).unwrap();
+    faults
+        .add(Rule::everywhere(Kind::Read, Fault::Fail(IoError::Medium { lba: Some(5) })), u32::MAX)
+        .unwrap();
     assert_eq!(rig.read(5), Err(IoError::Medium { lba: Some(5) }));
     assert_eq!(rig.doing()[0], Current);
 }
@@ -355,7 +357,9 @@ fn after_a_crash_one_member_is_right_and_the_others_are_filled() {
 fn a_start_waits_for_members_and_reads_none_that_is_old() {
     let info = |number: u8| Some(disk(number).info());
     let (none, all) = (Set::EMPTY, Set(0b11));
-    let start = |record: Record, infos: &[Option<Info>], volatile, is_late| match record.start(infos, volatile, is_late) {
+    let start = |record: Record, infos: &[Option<Info>], volatile, is_late| match record
+        .start(infos, volatile, is_late)
+    {
         Start::With(members) => Some(members),
         Start::Wait(_) => None,
     };

@@ -5,14 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::super::planted::planted;
 use super::copier::Copier;
+use super::fill::Fill;
 use super::plan::{Plan, Role, Set};
 use super::record::{Record, Records, Start};
 use super::shared::{Order, Shape, Shared, What};
 use super::{Recipe, Times};
-use crate::bdev::{Info, IoError, Op};
-use crate::buf::Buf;
+use crate::bdev::{Info, Op};
 use crate::time::Tick;
 
 const LAST: &str = "it is the only member that has all data";
@@ -30,30 +29,19 @@ pub enum Next {
 
 /// What it is doing beside deciding.
 #[derive(Debug)]
-enum Job {
+pub(super) enum Job {
     Idle,
     /// A member is being filled.
-    Fill { member: usize, step: Fill },
+    Fill {
+        member: usize,
+        step: Fill,
+    },
     /// Members are being made equal, and it is said so.
     Calm(Calm),
 }
 
-#[derive(Debug)]
-enum Fill {
-    /// Until all changes go to the member.
-    Announced,
-    /// Until no change is at work that could be in this window.
-    Window(u64),
-    /// A piece is being read, of the first of these members; others have failed to.
-    Reading { window: u64, lba: u64, sources: Set },
-    /// It is being written.
-    Writing { window: u64, lba: u64, blocks: u64 },
-    /// These are still to be flushed.
-    Flushing(Set),
-}
-
 #[derive(Clone, Copy, Debug)]
-enum Calm {
+pub(super) enum Calm {
     /// Until no change is at work.
     Announced,
     /// These are still to be flushed.
@@ -63,8 +51,8 @@ enum Calm {
 /// What watches over a mirror.
 #[derive(Debug)]
 pub struct Warden {
-    shared: Arc<Shared>,
-    times: Times,
+    pub(super) shared: Arc<Shared>,
+    pub(super) times: Times,
     records: Box<dyn Records>,
     volatile: Set,
     is_new: bool,
@@ -72,13 +60,13 @@ pub struct Warden {
     found: Record,
     /// What the state file says for certain; none while that is not known.
     recorded: Option<Record>,
-    plan: Plan,
+    pub(super) plan: Plan,
     /// What names the members that were ever there.
     uuids: Vec<[u8; 16]>,
-    copier: Copier,
-    job: Job,
+    pub(super) copier: Copier,
+    pub(super) job: Job,
     /// Members that failed and were not decided about, and up to which report that would be.
-    failed: Set,
+    pub(super) failed: Set,
     seen: u64,
     judged: u64,
     /// Members that an operator took out.
@@ -155,13 +143,13 @@ impl Warden {
         Some(self.shared.places.get(member)?.bdev()?.info()).filter(|info| info.blocks > 0)
     }
 
-    fn publish(&mut self, plan: Plan) {
+    pub(super) fn publish(&mut self, plan: Plan) {
         self.plan = plan.next();
         self.shared.publish(self.plan);
     }
 
     /// What the state file has to say where this is the plan.
-    fn record(&self, plan: Plan, is_dirty: bool) -> Record {
+    pub(super) fn record(&self, plan: Plan, is_dirty: bool) -> Record {
         let uuid = |member: usize| self.uuids.get(member).copied();
         Record {
             members: self.uuids.clone(),
@@ -172,12 +160,12 @@ impl Warden {
     }
 
     /// Whether members may differ, as far as the state file is concerned: it says otherwise only after they were flushed.
-    fn may_differ(&self) -> bool {
+    pub(super) fn may_differ(&self) -> bool {
         self.plan.is_dirty() || self.recorded.as_ref().is_none_or(|record| record.is_dirty)
     }
 
     /// Whether the state file says this for certain.
-    fn save(&mut self, record: Record, now: Tick) -> bool {
+    pub(super) fn save(&mut self, record: Record, now: Tick) -> bool {
         if self.recorded.as_ref() == Some(&record) {
             return true;
         }
@@ -191,7 +179,11 @@ impl Warden {
                 true
             }
             Err(error) => {
-                tracing::error!(array = self.shared.name, error, "what members of the array are current cannot be saved");
+                tracing::error!(
+                    array = self.shared.name,
+                    error,
+                    "what members of the array are current cannot be saved"
+                );
                 self.save_at = now.after_ns(self.times.look_ns);
                 false
             }
@@ -216,9 +208,15 @@ impl Warden {
             return self.shared.say_why("the state file cannot be written".to_owned());
         }
         if self.found.is_dirty {
-            tracing::info!(array = self.shared.name, "it was not stopped in peace: members are filled from one of them");
+            tracing::info!(
+                array = self.shared.name,
+                "it was not stopped in peace: members are filled from one of them"
+            );
         } else if !self.is_new && self.found.current.len() > self.record(plan, false).current.len() {
-            tracing::warn!(array = self.shared.name, "members that were current are not there: they are out until they are filled");
+            tracing::warn!(
+                array = self.shared.name,
+                "members that were current are not there: they are out until they are filled"
+            );
         }
         self.publish(plan);
         self.changed_at = now;
@@ -226,7 +224,7 @@ impl Warden {
         let _ = self.shared.shape.set(self.shape());
     }
 
-    fn shape(&self) -> Shape {
+    pub(super) fn shape(&self) -> Shape {
         self.found.shape(self.times.window_bytes)
     }
 
@@ -314,7 +312,8 @@ impl Warden {
     }
 
     fn judged_all(&mut self) {
-        for Order { what: What::Remove(member) | What::Add(member), told } in std::mem::take(&mut self.orders) {
+        for Order { what: What::Remove(member) | What::Add(member), told } in std::mem::take(&mut self.orders)
+        {
             let is_out = self.plan.role(member) == Role::Out;
             // Who asked may have gone.
             let _ = told.send(if is_out { Ok(()) } else { Err(LAST.to_owned()) });
@@ -324,13 +323,13 @@ impl Warden {
         self.shared.judge(self.seen);
     }
 
-    fn name(&self, member: usize) -> String {
+    pub(super) fn name(&self, member: usize) -> String {
         let bdev = self.shared.places.get(member).and_then(|place| place.bdev());
         bdev.map_or_else(String::new, |bdev| bdev.info().name)
     }
 
     /// A member that has failed is left alone for a while.
-    fn put_off(&mut self, member: usize, now: Tick) {
+    pub(super) fn put_off(&mut self, member: usize, now: Tick) {
         if let Some((at, failures)) = self.again.get_mut(member) {
             *at = now.after_ns(self.times.again_ns << (*failures).min(7));
             *failures += 1;
@@ -413,135 +412,11 @@ impl Warden {
             (self.changes, self.changed_at) = (changes, now);
         }
         let is_equal = self.recorded.as_ref().is_some_and(|record| !record.is_dirty);
-        if !is_equal && now.since_ns(self.changed_at) >= self.times.calm_ns && !self.shared.is_change_wanted() {
+        if !is_equal && now.since_ns(self.changed_at) >= self.times.calm_ns && !self.shared.is_change_wanted()
+        {
             self.publish(self.plan.with_dirty(false));
             self.job = Job::Calm(Calm::Announced);
         }
-    }
-
-    fn fill(&mut self, member: usize, step: Fill, now: Tick) -> Next {
-        let (step, next) = match step {
-            Fill::Announced if self.shared.is_everywhere(self.plan) => self.next_window(0),
-            Fill::Window(window) if self.shared.is_everywhere(self.plan) || planted!(CopiedOver) => {
-                let lba = window * self.shape().window_blocks();
-                match self.copier.take() {
-                    Some(data) => (self.read(window, lba, self.plan.current(), data, now), Next::AtOnce),
-                    None => (Fill::Window(window), Next::After(self.times.look_ns)),
-                }
-            }
-            Fill::Announced | Fill::Window(_) => (step, Next::Soon),
-            Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing(_) => {
-                return self.piece(member, step, now);
-            }
-        };
-        self.job = Job::Fill { member, step };
-        next
-    }
-
-    /// What is in the window waits from now on.
-    fn next_window(&mut self, window: u64) -> (Fill, Next) {
-        let shape = self.shape();
-        let done = (window * shape.window_blocks()).min(shape.blocks);
-        self.shared.filled_blocks.store(done, Ordering::Relaxed);
-        if window < shape.windows() {
-            self.publish(self.plan.with_window(Some(window)));
-            (Fill::Window(window), Next::AtOnce)
-        } else {
-            self.publish(self.plan.with_window(None));
-            (Fill::Flushing(self.plan.written()), Next::AtOnce)
-        }
-    }
-
-    /// The blocks of the piece that begins here.
-    fn piece_blocks(&self, window: u64, lba: u64) -> u64 {
-        let shape = self.shape();
-        let end = ((window + 1) * shape.window_blocks()).min(shape.blocks);
-        shape.piece_blocks().min(end.saturating_sub(lba))
-    }
-
-    fn read(&mut self, window: u64, lba: u64, sources: Set, data: Buf, now: Tick) -> Fill {
-        let blocks = u32::try_from(self.piece_blocks(window, lba)).unwrap_or(1);
-        if let Some(source) = sources.first() {
-            self.copier.order(source, Op::Read { lba, blocks }, Some(data), now);
-        }
-        Fill::Reading { window, lba, sources }
-    }
-
-    /// Something is in a device for the member that is being filled.
-    fn piece(&mut self, member: usize, step: Fill, now: Tick) -> Next {
-        if let Fill::Flushing(left) = step
-            && self.copier.is_idle()
-        {
-            match left.first() {
-                Some(first) => self.copier.order(first, Op::Flush, None, now),
-                None => return self.promote(member, now),
-            }
-        }
-        let Some(done) = self.copier.poll(&self.shared.places, now) else {
-            self.job = Job::Fill { member, step };
-            return Next::Soon;
-        };
-        let step = match (step, done.data, done.result) {
-            (Fill::Reading { window, lba, .. }, Some(data), Ok(())) => {
-                let blocks = self.piece_blocks(window, lba);
-                let op = Op::Write { lba, blocks: u32::try_from(blocks).unwrap_or(1), fua: false };
-                self.copier.order(member, op, Some(data), now);
-                Fill::Writing { window, lba, blocks }
-            }
-            (Fill::Reading { window, lba, sources }, Some(data), Err(error)) => {
-                // Changes are kept out of here, so others have the same.
-                let others = sources.first().map_or(sources, |source| sources.without(Set::of(source)));
-                let others = others.and(self.plan.current());
-                if others.is_empty() {
-                    return self.give_up(member, error, now);
-                }
-                self.read(window, lba, others, data, now)
-            }
-            (Fill::Writing { window, lba, blocks }, Some(data), Ok(())) => {
-                if self.piece_blocks(window, lba + blocks) > 0 {
-                    self.read(window, lba + blocks, self.plan.current(), data, now)
-                } else {
-                    drop(data);
-                    self.next_window(window + 1).0
-                }
-            }
-            (Fill::Flushing(left), _, Ok(())) => {
-                Fill::Flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
-            }
-            (Fill::Flushing(left), _, Err(_)) => {
-                self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
-                // Whoever it is is out, and then this one is filled anew unless it was itself.
-                return self.give_up(member, IoError::FlushFailed, now);
-            }
-            (_, _, result) => return self.give_up(member, result.err().unwrap_or(IoError::Aborted), now),
-        };
-        self.job = Job::Fill { member, step };
-        Next::AtOnce
-    }
-
-    /// A member cannot be filled.
-    fn give_up(&mut self, member: usize, error: IoError, now: Tick) -> Next {
-        let (array, name) = (&self.shared.name, self.name(member));
-        tracing::error!(array, member = name, ?error, "the member could not be filled: it is tried again");
-        self.put_off(member, now);
-        self.publish(self.plan.with_out(Set::of(member)).with_window(None));
-        self.job = Job::Idle;
-        Next::AtOnce
-    }
-
-    /// A member has all, and says so after a power cut too.
-    fn promote(&mut self, member: usize, now: Tick) -> Next {
-        let plan = self.plan.with_role(member, Role::Current);
-        let record = self.record(plan, self.may_differ());
-        if !self.save(record, now) {
-            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
-            return Next::After(self.times.look_ns);
-        }
-        let is_other = plan.reader() != self.plan.reader();
-        self.publish(plan.with_settling(plan.is_settling() || is_other));
-        let (array, name) = (&self.shared.name, self.name(member));
-        tracing::info!(array, member = name, "the member has all data");
-        Next::AtOnce
     }
 
     fn calm(&mut self, calm: Calm, now: Tick) -> Next {

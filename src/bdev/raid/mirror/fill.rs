@@ -1,0 +1,153 @@
+//! How a member is filled: window by window, while what would change a window waits.
+
+use std::sync::atomic::Ordering;
+
+use super::super::planted::planted;
+use super::plan::{Role, Set};
+use super::warden::{Job, Next, Warden};
+use crate::bdev::{IoError, Op};
+use crate::buf::Buf;
+use crate::time::Tick;
+
+/// How far that has come.
+#[derive(Debug)]
+pub(super) enum Fill {
+    /// Until all changes go to the member.
+    Announced,
+    /// Until no change is at work that could be in this window.
+    Window(u64),
+    /// A piece is being read, of the first of these members; others have failed to.
+    Reading { window: u64, lba: u64, sources: Set },
+    /// It is being written.
+    Writing { window: u64, lba: u64, blocks: u64 },
+    /// These are still to be flushed.
+    Flushing(Set),
+}
+
+impl Warden {
+    /// Goes on with it.
+    pub(super) fn fill(&mut self, member: usize, step: Fill, now: Tick) -> Next {
+        let (step, next) = match step {
+            Fill::Announced if self.shared.is_everywhere(self.plan) => self.next_window(0),
+            Fill::Window(window) if self.shared.is_everywhere(self.plan) || planted!(CopiedOver) => {
+                let lba = window * self.shape().window_blocks();
+                match self.copier.take() {
+                    Some(data) => (self.read(window, lba, self.plan.current(), data, now), Next::AtOnce),
+                    None => (Fill::Window(window), Next::After(self.times.look_ns)),
+                }
+            }
+            Fill::Announced | Fill::Window(_) => (step, Next::Soon),
+            Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing(_) => {
+                return self.piece(member, step, now);
+            }
+        };
+        self.job = Job::Fill { member, step };
+        next
+    }
+
+    /// What is in the window waits from now on.
+    fn next_window(&mut self, window: u64) -> (Fill, Next) {
+        let shape = self.shape();
+        let done = (window * shape.window_blocks()).min(shape.blocks);
+        self.shared.filled_blocks.store(done, Ordering::Relaxed);
+        if window < shape.windows() {
+            self.publish(self.plan.with_window(Some(window)));
+            (Fill::Window(window), Next::AtOnce)
+        } else {
+            self.publish(self.plan.with_window(None));
+            (Fill::Flushing(self.plan.written()), Next::AtOnce)
+        }
+    }
+
+    /// The blocks of the piece that begins here.
+    fn piece_blocks(&self, window: u64, lba: u64) -> u64 {
+        let shape = self.shape();
+        let end = ((window + 1) * shape.window_blocks()).min(shape.blocks);
+        shape.piece_blocks().min(end.saturating_sub(lba))
+    }
+
+    fn read(&mut self, window: u64, lba: u64, sources: Set, data: Buf, now: Tick) -> Fill {
+        let blocks = u32::try_from(self.piece_blocks(window, lba)).unwrap_or(1);
+        if let Some(source) = sources.first() {
+            self.copier.order(source, Op::Read { lba, blocks }, Some(data), now);
+        }
+        Fill::Reading { window, lba, sources }
+    }
+
+    /// Something is in a device for the member that is being filled.
+    fn piece(&mut self, member: usize, step: Fill, now: Tick) -> Next {
+        if let Fill::Flushing(left) = step
+            && self.copier.is_idle()
+        {
+            match left.first() {
+                Some(first) => self.copier.order(first, Op::Flush, None, now),
+                None => return self.promote(member, now),
+            }
+        }
+        let Some(done) = self.copier.poll(&self.shared.places, now) else {
+            self.job = Job::Fill { member, step };
+            return Next::Soon;
+        };
+        let step = match (step, done.data, done.result) {
+            (Fill::Reading { window, lba, .. }, Some(data), Ok(())) => {
+                let blocks = self.piece_blocks(window, lba);
+                let op = Op::Write { lba, blocks: u32::try_from(blocks).unwrap_or(1), fua: false };
+                self.copier.order(member, op, Some(data), now);
+                Fill::Writing { window, lba, blocks }
+            }
+            (Fill::Reading { window, lba, sources }, Some(data), Err(error)) => {
+                // Changes are kept out of here, so others have the same.
+                let others = sources.first().map_or(sources, |source| sources.without(Set::of(source)));
+                let others = others.and(self.plan.current());
+                if others.is_empty() {
+                    return self.give_up(member, error, now);
+                }
+                self.read(window, lba, others, data, now)
+            }
+            (Fill::Writing { window, lba, blocks }, Some(data), Ok(())) => {
+                if self.piece_blocks(window, lba + blocks) > 0 {
+                    self.read(window, lba + blocks, self.plan.current(), data, now)
+                } else {
+                    drop(data);
+                    self.next_window(window + 1).0
+                }
+            }
+            (Fill::Flushing(left), _, Ok(())) => {
+                Fill::Flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
+            }
+            (Fill::Flushing(left), _, Err(_)) => {
+                self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
+                // Whoever it is is out, and then this one is filled anew unless it was itself.
+                return self.give_up(member, IoError::FlushFailed, now);
+            }
+            (_, _, result) => return self.give_up(member, result.err().unwrap_or(IoError::Aborted), now),
+        };
+        self.job = Job::Fill { member, step };
+        Next::AtOnce
+    }
+
+    /// A member cannot be filled.
+    fn give_up(&mut self, member: usize, error: IoError, now: Tick) -> Next {
+        let (array, name) = (&self.shared.name, self.name(member));
+        tracing::error!(array, member = name, ?error, "the member could not be filled: it is tried again");
+        self.put_off(member, now);
+        self.publish(self.plan.with_out(Set::of(member)).with_window(None));
+        self.job = Job::Idle;
+        Next::AtOnce
+    }
+
+    /// A member has all, and says so after a power cut too.
+    fn promote(&mut self, member: usize, now: Tick) -> Next {
+        let plan = self.plan.with_role(member, Role::Current);
+        let record = self.record(plan, self.may_differ());
+        if !self.save(record, now) {
+            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            return Next::After(self.times.look_ns);
+        }
+        let is_other = plan.reader() != self.plan.reader();
+        self.publish(plan.with_settling(plan.is_settling() || is_other));
+        let (array, name) = (&self.shared.name, self.name(member));
+        tracing::info!(array, member = name, "the member has all data");
+        Next::AtOnce
+    }
+}
