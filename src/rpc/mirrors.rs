@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::context::{Context, lock};
 use super::fault::Fault;
 use super::recipes::Recipe;
-use crate::bdev::raid::mirror::{Handle, Record, Records};
+use crate::bdev::raid::mirror::{Handle, News, Record, Records};
 use crate::control::Control;
 use crate::net::kernel::KernelNet;
 
@@ -50,6 +50,8 @@ impl Mirrors {
 pub(super) struct Kept {
     pub(super) context: Weak<Context>,
     pub(super) uuid: [u8; 16],
+    /// Its name.
+    pub(super) array: String,
 }
 
 impl Records for Kept {
@@ -59,6 +61,35 @@ impl Records for Kept {
         let kept = context.control_and_wait(move |control, _, done| control.keep_array(&uuid, &record, done));
         let kept = kept.map_err(|fault| fault.text())?.map_err(|error| error.to_string())?;
         if kept.is_saved { Ok(()) } else { Err("the state file cannot be written".to_owned()) }
+    }
+
+    fn tell(&mut self, news: News<'_>) {
+        let array = &self.array;
+        match news {
+            News::NotSaved(error) => {
+                tracing::error!(array, error, "which members of the array have all data cannot be saved");
+            }
+            News::Unclean => {
+                tracing::info!(
+                    array,
+                    "the array was not stopped in peace: members are filled from one of them"
+                );
+            }
+            News::Missing => {
+                tracing::warn!(
+                    array,
+                    "members that were current are not there: they are out until they are filled"
+                );
+            }
+            News::Out(member) => {
+                tracing::error!(array, member, "the member is out of the array: the others go on without");
+            }
+            News::Filling(member) => tracing::info!(array, member, "the member is being filled"),
+            News::Filled(member) => tracing::info!(array, member, "the member has all data"),
+            News::NotFilled(member, error) => {
+                tracing::error!(array, member, ?error, "the member could not be filled: it is tried again");
+            }
+        }
     }
 }
 

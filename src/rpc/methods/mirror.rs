@@ -75,7 +75,7 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
         "lunette_base_blocks": vec![record.blocks; count],
         "lunette_block_size": record.block_bytes,
     };
-    let records = Box::new(Kept { context: context.me(), uuid: uuid.0 });
+    let records = Box::new(Kept { context: context.me(), uuid: uuid.0, array: params.name.clone() });
     let (mirror, starter) = Mirror::new(MadeOf {
         name: params.name.clone(),
         uuid: uuid.0,

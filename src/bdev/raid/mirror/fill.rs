@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::super::planted::planted;
 use super::plan::{Role, Set};
+use super::record::News;
 use super::warden::{Job, Next, Warden};
 use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
@@ -128,8 +129,8 @@ impl Warden {
 
     /// A member cannot be filled.
     fn give_up(&mut self, member: usize, error: IoError, now: Tick) -> Next {
-        let (array, name) = (&self.shared.name, self.name(member));
-        tracing::error!(array, member = name, ?error, "the member could not be filled: it is tried again");
+        let name = self.name(member);
+        self.records.tell(News::NotFilled(&name, error));
         self.put_off(member, now);
         self.publish(self.plan.with_out(Set::of(member)).with_window(None));
         self.job = Job::Idle;
@@ -146,8 +147,8 @@ impl Warden {
         }
         let is_other = plan.reader() != self.plan.reader();
         self.publish(plan.with_settling(plan.is_settling() || is_other));
-        let (array, name) = (&self.shared.name, self.name(member));
-        tracing::info!(array, member = name, "the member has all data");
+        let name = self.name(member);
+        self.records.tell(News::Filled(&name));
         Next::AtOnce
     }
 }

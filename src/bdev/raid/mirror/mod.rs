@@ -36,7 +36,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 pub use self::plan::MEMBERS_MAX;
-pub use self::record::{Record, Records};
+pub use self::record::{News, Record, Records};
 pub use self::warden::{Next, Warden};
 
 use self::channel::MirrorChannel;

@@ -2,7 +2,7 @@
 
 use super::plan::Set;
 use super::shared::Shape;
-use crate::bdev::Info;
+use crate::bdev::{Info, IoError};
 
 /// What has to survive of a mirror: it is durable before what follows from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +19,25 @@ pub struct Record {
     pub is_dirty: bool,
 }
 
+/// What is told of a mirror; members by their names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum News<'a> {
+    /// Its record could not be saved, so; it is tried again.
+    NotSaved(&'a str),
+    /// It was not stopped in peace: members are filled from one of them.
+    Unclean,
+    /// Members that were current were not there at the start, and are out.
+    Missing,
+    /// A member has failed and is out.
+    Out(&'a str),
+    /// A member is being filled.
+    Filling(&'a str),
+    /// A member has all data.
+    Filled(&'a str),
+    /// A member could not be filled, so; it is tried again.
+    NotFilled(&'a str, IoError),
+}
+
 /// Keeps records.
 pub trait Records: Send + std::fmt::Debug {
     /// Returns when it is durable. It may block.
@@ -26,6 +45,8 @@ pub trait Records: Send + std::fmt::Debug {
     /// # Errors
     /// Whether it is durable nobody knows; why, for people.
     fn save(&mut self, record: &Record) -> Result<(), String>;
+    /// Tells what has happened, to whoever listens.
+    fn tell(&mut self, _news: News<'_>) {}
 }
 
 /// What a start comes to.

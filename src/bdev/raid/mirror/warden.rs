@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::copier::Copier;
 use super::fill::Fill;
 use super::plan::{Plan, Role, Set};
-use super::record::{Record, Records, Start};
+use super::record::{News, Record, Records, Start};
 use super::shared::{Order, Shape, Shared, What};
 use super::{Recipe, Times};
 use crate::bdev::{Info, Op};
@@ -53,7 +53,7 @@ pub(super) enum Calm {
 pub struct Warden {
     pub(super) shared: Arc<Shared>,
     pub(super) times: Times,
-    records: Box<dyn Records>,
+    pub(super) records: Box<dyn Records>,
     volatile: Set,
     is_new: bool,
     /// As it was found, or as it is to be.
@@ -179,11 +179,7 @@ impl Warden {
                 true
             }
             Err(error) => {
-                tracing::error!(
-                    array = self.shared.name,
-                    error,
-                    "what members of the array are current cannot be saved"
-                );
+                self.records.tell(News::NotSaved(&error));
                 self.save_at = now.after_ns(self.times.look_ns);
                 false
             }
@@ -208,15 +204,9 @@ impl Warden {
             return self.shared.say_why("the state file cannot be written".to_owned());
         }
         if self.found.is_dirty {
-            tracing::info!(
-                array = self.shared.name,
-                "it was not stopped in peace: members are filled from one of them"
-            );
+            self.records.tell(News::Unclean);
         } else if !self.is_new && self.found.current.len() > self.record(plan, false).current.len() {
-            tracing::warn!(
-                array = self.shared.name,
-                "members that were current are not there: they are out until they are filled"
-            );
+            self.records.tell(News::Missing);
         }
         self.publish(plan);
         self.changed_at = now;
@@ -305,8 +295,8 @@ impl Warden {
             if matches!(self.job, Job::Fill { member: filled, .. } if filled == member) {
                 self.job = Job::Idle;
             }
-            let (array, member) = (&self.shared.name, self.name(member));
-            tracing::error!(array, member, "the member is out of the array: the others go on without");
+            let name = self.name(member);
+            self.records.tell(News::Out(&name));
         }
         self.judged_all();
     }
@@ -397,8 +387,8 @@ impl Warden {
         };
         let due = (0..self.uuids.len()).find(is_due);
         if let Some(member) = due.filter(|_| Plan::has_numbers_for(self.shape().windows())) {
-            let (array, name) = (&self.shared.name, self.name(member));
-            tracing::info!(array, member = name, "the member is being filled");
+            let name = self.name(member);
+            self.records.tell(News::Filling(&name));
             if let (Some(uuid), Some(info)) = (self.uuids.get_mut(member), self.shared.places.get(member)) {
                 *uuid = info.bdev().map_or([0; 16], |bdev| bdev.info().uuid);
             }
