@@ -30,6 +30,8 @@ pub enum Bug {
     CancelledHalfway,
     /// Changes of the same blocks reach members in any order.
     OrderLost,
+    /// A member counts as filled while changes are at work that began for another reader.
+    FilledTooEarly,
     /// Another member is read before the others have what it has.
     ReadWhileSettling,
 }

@@ -221,7 +221,7 @@ impl MirrorChannel {
         let last = Set::of(slot.plan.reader().unwrap_or(0));
         let order = if planted!(ReaderFirst) { slot.left.and(last) } else { slot.left.without(last) };
         let next = order.first().or_else(|| slot.left.first());
-        if let Some(member) = next.filter(|_| !(planted!(FirstMemberOnly) && !slot.has.is_empty())) {
+        if let Some(member) = next.filter(|_| !planted!(FirstMemberOnly) || slot.has.is_empty()) {
             slot.left = slot.left.without(Set::of(member));
             slot.stage = Stage::Room(member);
             return true;

@@ -139,6 +139,11 @@ impl Warden {
 
     /// A member has all, and says so after a power cut too.
     fn promote(&mut self, member: usize, now: Tick) -> Next {
+        // What began for another reader may be on the present one, which has been read since, and not yet here.
+        if !self.shared.is_everywhere(self.plan) && !planted!(FilledTooEarly) {
+            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            return Next::Soon;
+        }
         let plan = self.plan.with_role(member, Role::Current);
         let record = self.record(plan, self.may_differ());
         if !self.save(record, now) {
