@@ -34,6 +34,8 @@ pub enum Bug {
     FilledTooEarly,
     /// Another member is read before the others have what it has.
     ReadWhileSettling,
+    /// What a member has read counts, though another one is read by now.
+    FormerReader,
 }
 
 #[cfg(feature = "sim")]

@@ -179,4 +179,5 @@ bugs! {
     mirror_order_lost: OrderLost,
     mirror_filled_too_early: FilledTooEarly,
     mirror_read_while_settling: ReadWhileSettling,
+    mirror_former_reader: FormerReader,
 }

@@ -267,15 +267,17 @@ impl MirrorChannel {
     /// Hands the leg to a member.
     fn hand_over(&mut self, key: Key, member: usize, now: Tick) -> Handed {
         let is_there = self.follow(member);
+        let term = self.shared.term();
         let plan = self.shared.plan();
         let Some(slot) = self.slots.get_mut(key) else { return Handed::NoRoom };
         let is_settling = plan.is_settling() && !planted!(ReadWhileSettling);
-        // It has been taken out while this waited, or another one has taken over.
-        let is_out = plan.role(member) == Role::Out && !planted!(StaleRead);
-        if slot.is_read() && (slot.is_cancelled || is_settling || is_out) {
-            return Handed::Back;
-        }
-        if is_out {
+        if slot.is_read() {
+            // Another one has taken over while this waited.
+            let is_other = plan.reader() != Some(member) && !planted!(StaleRead);
+            if slot.is_cancelled || is_settling || is_other {
+                return Handed::Back;
+            }
+        } else if plan.role(member) == Role::Out {
             return Handed::Out;
         }
         let way = self.ways.get_mut(member).filter(|_| is_there).and_then(|way| way.open.as_mut());
@@ -284,6 +286,7 @@ impl MirrorChannel {
         };
         match channel.submit(Io { tag: key, op: leg(slot.op), data: io.data }, now) {
             Ok(()) => {
+                slot.term = term;
                 slot.stage = Stage::Leg(member);
                 self.waiting -= 1;
                 Handed::Taken
@@ -302,11 +305,16 @@ impl MirrorChannel {
     /// A leg has ended; whether a member was given another one.
     fn leg_done(&mut self, member: usize, done: Done, now: Tick) -> bool {
         let key = done.tag;
+        let (term, plan) = (self.shared.term(), self.shared.plan());
         let Some(slot) = self.slots.get_mut(key) else { return false };
+        let was_reader = slot.term == term && plan.reader() == Some(member);
         slot.io = Some(Io { tag: key, op: slot.op, data: done.data });
         slot.stage = Stage::Room(member);
         self.waiting += 1;
         let is_on_its_way = match done.result {
+            _ if slot.is_read() && !was_reader && !planted!(StaleRead) && !planted!(FormerReader) => {
+                self.set_stage(key, Stage::Gate)
+            }
             Ok(()) if slot.is_read() => self.end(key, Ok(())),
             Ok(()) => {
                 slot.has = slot.has.with(Set::of(member));

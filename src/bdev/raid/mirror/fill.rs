@@ -150,8 +150,7 @@ impl Warden {
             self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
             return Next::After(self.times.look_ns);
         }
-        let is_other = plan.reader() != self.plan.reader();
-        self.publish(plan.with_settling(plan.is_settling() || is_other));
+        self.publish(plan);
         let name = self.name(member);
         self.records.tell(News::Filled(&name));
         Next::AtOnce

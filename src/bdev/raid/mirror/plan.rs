@@ -10,7 +10,8 @@ const NO_WINDOW: u64 = 0xffff_ffff;
 const ROLES_SHIFT: u32 = 32;
 const DIRTY: u64 = 1 << 48;
 const SETTLING: u64 = 1 << 49;
-const NUMBER_SHIFT: u32 = 50;
+const READER_SHIFT: u32 = 50;
+const NUMBER_SHIFT: u32 = 53;
 
 /// What a member is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +85,8 @@ impl Plan {
         }
     }
 
+    /// The same with this member in this role. The reader stays who it is as long as it is current: reads that a member has begun for
+    /// it may come back after changes that are written there first.
     pub(super) fn with_role(self, member: usize, role: Role) -> Plan {
         let Ok(member @ 0..8) = u32::try_from(member) else { return self };
         let shift = ROLES_SHIFT + 2 * member;
@@ -92,7 +95,13 @@ impl Plan {
             Role::Filling => 1,
             Role::Current => 2,
         };
-        Plan(self.0 & !(3 << shift) | bits << shift)
+        let plan = Plan(self.0 & !(3 << shift) | bits << shift);
+        match plan.current().first() {
+            Some(first) if plan.reader().is_none() => {
+                Plan(plan.0 & !(7 << READER_SHIFT) | (first as u64) << READER_SHIFT)
+            }
+            _ => plan,
+        }
     }
 
     fn with_roles(self, members: Set, role: Role) -> Plan {
@@ -124,9 +133,10 @@ impl Plan {
         self.all(|role| role != Role::Out)
     }
 
-    /// Who is read: the first of the current ones, and always that one, as it is written last.
+    /// Who is read, and always that one, as it is written last.
     pub(super) fn reader(self) -> Option<usize> {
-        self.current().first()
+        let reader = (self.0 >> READER_SHIFT & 7) as usize;
+        (self.role(reader) == Role::Current).then_some(reader)
     }
 
     /// The window that is being copied.
@@ -176,6 +186,7 @@ impl Plan {
 impl std::fmt::Debug for Plan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plan")
+            .field("reader", &self.reader())
             .field("current", &self.current())
             .field("written", &self.written())
             .field("window", &self.window())
@@ -200,12 +211,14 @@ mod tests {
         plan = plan.with_window(Some(7)).with_dirty(true).with_settling(true);
         assert_eq!((plan.current(), plan.written(), plan.reader()), (Set(0xaa), Set(0xff), Some(1)));
         assert_eq!((plan.window(), plan.is_dirty(), plan.is_settling()), (Some(7), true, true));
-        let after = (0..1 << 14).fold(plan, |plan, _| plan.next());
+        let after = (0..1 << 11).fold(plan, |plan, _| plan.next());
         assert_eq!(after, plan);
         assert_ne!(plan.next(), plan);
         let plan = plan.next().with_out(Set(0x0f)).with_dirty(false).with_settling(false).with_window(None);
         assert_eq!((plan.current(), plan.written(), plan.window()), (Set(0xa0), Set(0xf0), None));
-        assert_eq!((plan.is_dirty(), plan.is_settling()), (false, false));
+        assert_eq!((plan.is_dirty(), plan.is_settling(), plan.reader()), (false, false, Some(5)));
+        assert_eq!(plan.with_role(0, Role::Current).reader(), Some(5), "whoever comes, it is read on");
+        assert_eq!(plan.with_out(Set(0xff)).reader(), None);
         assert_eq!(plan.with_role(8, Role::Current), plan);
         assert_eq!(plan.with_window(Some(u64::MAX)).window(), None);
     }

@@ -104,6 +104,8 @@ pub(super) enum What {
 pub(super) struct Shared {
     pub(super) name: String,
     plan: AtomicU64,
+    /// Counts readers.
+    terms: AtomicU64,
     /// Set when it can be served.
     pub(super) shape: OnceLock<Shape>,
     pub(super) places: Vec<Place>,
@@ -143,6 +145,7 @@ impl Shared {
         Shared {
             name,
             plan: AtomicU64::new(Plan::EMPTY.0),
+            terms: AtomicU64::new(0),
             shape: OnceLock::new(),
             places: members.into_iter().take(MEMBERS_MAX).map(place).collect(),
             regions: Regions::new(),
@@ -166,8 +169,17 @@ impl Shared {
         Plan(self.plan.load(Ordering::SeqCst))
     }
 
+    /// Counts readers. What a member has read counts only if it was the reader all the time: one that is not is written first, or not at
+    /// all. To be asked for before the plan.
+    pub(super) fn term(&self) -> u64 {
+        self.terms.load(Ordering::SeqCst)
+    }
+
     /// The warden's.
     pub(super) fn publish(&self, plan: Plan) {
+        if plan.reader() != self.plan().reader() {
+            self.terms.fetch_add(1, Ordering::SeqCst);
+        }
         self.plan.store(plan.0, Ordering::SeqCst);
     }
 

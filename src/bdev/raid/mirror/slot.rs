@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub(super) is_begun: bool,
     /// Under which plan.
     pub(super) plan: Plan,
+    /// Of a read that a member has: who was reader for how often, see [`Shared::term`](super::shared::Shared::term).
+    pub(super) term: u64,
     /// Members that are still to be asked.
     pub(super) left: Set,
     /// Those that have done it.
@@ -49,6 +51,7 @@ impl Slot {
             is_cancelled: false,
             is_begun: false,
             plan: Plan::EMPTY,
+            term: 0,
             left: Set::EMPTY,
             has: Set::EMPTY,
             failed_at: 0,
