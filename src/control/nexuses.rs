@@ -61,10 +61,19 @@ impl Nexuses {
         id
     }
 
-    /// The ISIDs by which this initiator is known to a target.
-    pub fn isids_of(&self, initiator: &str, target: &str) -> Vec<[u8; 6]> {
-        let is_its = |nexus: &&Nexus| nexus.target == target && nexus.initiator == initiator;
-        let mut isids: Vec<_> = self.by_name.keys().filter(is_its).map(|nexus| nexus.isid).collect();
+    /// The ISIDs by which this initiator has come to a target, or `is_registered` there: not those that others have only named.
+    pub fn isids_of(
+        &self,
+        initiator: &str,
+        target: &str,
+        is_registered: impl Fn(NexusId) -> bool,
+    ) -> Vec<[u8; 6]> {
+        let is_its = |(nexus, id): &(&Nexus, &NexusId)| {
+            nexus.target == target
+                && nexus.initiator == initiator
+                && (self.all.get(id).is_some_and(|known| known.has_come) || is_registered(**id))
+        };
+        let mut isids: Vec<_> = self.by_name.iter().filter(is_its).map(|(nexus, _)| nexus.isid).collect();
         isids.sort_unstable();
         isids.dedup();
         isids
@@ -154,10 +163,12 @@ mod tests {
             of("ab", 3, "t", 1),
             of("a", 4, "u", 1),
         ] {
-            nexuses.know(&nexus);
+            nexuses.arrive(&nexus);
         }
-        assert_eq!(nexuses.isids_of("a", "t"), [[1; 6], [2; 6]]);
-        assert!(nexuses.isids_of("b", "t").is_empty());
+        let registered = nexuses.know(&of("a", 6, "t", 1));
+        nexuses.know(&of("a", 5, "t", 1));
+        assert_eq!(nexuses.isids_of("a", "t", |id| id == registered), [[1; 6], [2; 6], [6; 6]]);
+        assert!(nexuses.isids_of("b", "t", |_| true).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! What is to survive is saved first: a change that cannot be saved does not happen. Of one unit one change at a time is in
 //! flight; those behind it wait. Their number is bounded by the sessions' windows.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::Control;
@@ -12,6 +12,7 @@ use super::keeper::Then;
 use super::saving::{AfterSave, RESERVATIONS};
 use super::sessions;
 use crate::id::{NexusId, ReactorId, SessionId, UnitId};
+use crate::limits::REGISTRATIONS_MAX;
 use crate::net::Net;
 use crate::reactor::message::{Ask, Change, Reserve, TaskTicket, ToReactor};
 use crate::scsi::attention::Ua;
@@ -132,7 +133,7 @@ impl<N: Net> Control<N> {
             return Err(Outcome::check(Sense::NOT_READY));
         }
         let from = self.registrant(ask.session).ok_or(none)?;
-        let named = self.named(&request, ask, &from);
+        let named = self.named(&request, ask, &from).map_err(Outcome::check)?;
         let effect = old.permits.state().out(&request, &from, &named);
         let effect = effect.map_err(|refusal| match refusal {
             Refusal::Conflict => Outcome::of(Status::ReservationConflict),
@@ -189,33 +190,45 @@ impl<N: Net> Control<N> {
     }
 
     /// The other nexuses that a request names, which need not have come yet.
-    fn named(&mut self, request: &Request, ask: &Ask, from: &Nexus) -> Vec<Nexus> {
-        match request {
+    fn named(&mut self, request: &Request, ask: &Ask, from: &Nexus) -> Result<Vec<Nexus>, Sense> {
+        Ok(match request {
             Request::RegisterAndMove { initiator, target_port, .. } => {
                 self.destination(initiator, *target_port, ask.unit).into_iter().collect()
             }
             Request::Register { how, .. } | Request::RegisterAndIgnore { how, .. } => {
-                self.registered_too(how, ask.session, from)
+                self.registered_too(how, ask.session, from)?
             }
             _ => Vec::new(),
-        }
+        })
     }
 
     /// Those that ALL_TG_PT and SPEC_I_PT add (SPC-5 §6.17.3): each of the initiators at the sender's port of the target, or at
-    /// every port of it.
-    fn registered_too(&mut self, how: &Registering, session: SessionId, from: &Nexus) -> Vec<Nexus> {
-        let Some(session) = self.sessions.get(session) else { return Vec::new() };
+    /// every port of it. Nobody is made known where they are more than can be registered.
+    fn registered_too(
+        &mut self,
+        how: &Registering,
+        session: SessionId,
+        from: &Nexus,
+    ) -> Result<Vec<Nexus>, Sense> {
+        let Some(session) = self.sessions.get(session) else { return Ok(Vec::new()) };
         let sessions::Nexus { target, portal_group, .. } = session.nexus.clone();
-        let Some(known) = self.catalog.targets.get(&target) else { return Vec::new() };
+        let Some(known) = self.catalog.targets.get(&target) else { return Ok(Vec::new()) };
         let is_meant = |tag: u16| how.all_ports || tag == portal_group;
         let ports = known.ports.iter().filter(|view| is_meant(view.portal_group));
         let ports: Vec<(u16, u16)> = ports.map(|view| (view.portal_group, view.relative_port)).collect();
         // SPC-5 §7.6.4.6: a name alone is every port that is known of it.
+        let registry = &self.catalog.registry;
+        let is_registered = |nexus| registry.views().any(|view| view.permits.state().names(nexus));
         let ports_of = |name: &Arc<str>| {
-            let isids = self.sessions.isids_of(name, &target);
+            let isids = self.sessions.isids_of(name, &target, is_registered);
             isids.into_iter().map(|isid| InitiatorPort { name: Arc::clone(name), isid }).collect::<Vec<_>>()
         };
-        let by_name: Vec<InitiatorPort> = how.names.iter().flat_map(ports_of).collect();
+        // Each once, however often the list says it.
+        let names: BTreeSet<&Arc<str>> = how.names.iter().collect();
+        let by_name: Vec<InitiatorPort> = names.into_iter().flat_map(ports_of).collect();
+        if (how.initiators.len() + by_name.len()) * ports.len() > REGISTRATIONS_MAX {
+            return Err(Sense::NO_REGISTRATION_RESOURCES);
+        }
         let mut named: Vec<Nexus> = Vec::new();
         for initiator in std::iter::once(&from.initiator).chain(&how.initiators).chain(&by_name) {
             for &(portal_group, target_port) in &ports {
@@ -231,7 +244,7 @@ impl<N: Net> Control<N> {
                 }
             }
         }
-        named
+        Ok(named)
     }
 
     /// The nexus that REGISTER AND MOVE names; its target port has to lead to the unit.

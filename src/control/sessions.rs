@@ -339,9 +339,14 @@ impl Sessions {
         self.nexuses.know(nexus)
     }
 
-    /// The ISIDs by which an initiator is known to a target.
-    pub fn isids_of(&self, initiator: &str, target: &str) -> Vec<[u8; 6]> {
-        self.nexuses.isids_of(initiator, target)
+    /// The ISIDs by which an initiator has come to a target, or `is_registered` there.
+    pub fn isids_of(
+        &self,
+        initiator: &str,
+        target: &str,
+        is_registered: impl Fn(NexusId) -> bool,
+    ) -> Vec<[u8; 6]> {
+        self.nexuses.isids_of(initiator, target, is_registered)
     }
 
     /// Whether the session is served by its reactor and is to be.
