@@ -139,7 +139,7 @@ impl Chore {
                 let (lba, left) = self.at()?;
                 Some(Op::Write { lba, blocks: piece(left, PIECE_BYTES_MAX), fua: false })
             }
-            Task::Erase => self.next_to_erase(ZERO_BYTES_MAX / self.block_bytes),
+            Task::Erase => self.next_to_erase(PIECE_BYTES_MAX / self.block_bytes),
             Task::Unmap => {
                 let (lba, left) = self.at()?;
                 Some(Op::Unmap { lba, blocks: piece(left, ZERO_BYTES_MAX) })
