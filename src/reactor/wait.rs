@@ -343,7 +343,10 @@ impl<N: Net> Reactor<N> {
             Then::Answer { ticket, function, is_of_many: true } if is_clean => {
                 self.answer_tmf_of_many(ticket, function, now);
             }
-            Then::Answer { ticket, function, .. } => {
+            Then::Answer { ticket, function, is_of_many } => {
+                if is_of_many {
+                    self.excuse_on(ticket.conn, now);
+                }
                 let reply = if is_clean { TmfReply::Complete } else { TmfReply::Rejected };
                 self.answer_tmf(ticket, function, reply, now);
             }
