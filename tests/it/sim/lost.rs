@@ -2,11 +2,16 @@
 //! to anybody until they have come back.
 
 use lunette::limits::DRAIN_NS;
+use lunette_initiator::config::{Config, Offer};
+use lunette_initiator::lun;
 use lunette_initiator::scsi::status;
+use lunette_initiator::session::{Function, Tmf};
 
 use super::cell::{At, Cell, Codes, codes};
 use super::reserve::{Out, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE, RESERVE};
+use super::round::Still;
 use super::what::What;
+use super::world::TARGET;
 
 const EXCLUSIVE_ACCESS: u8 = 3;
 const KEY: u64 = 2;
@@ -129,5 +134,40 @@ fn a_read_that_outlives_a_reset_harms_nobody() {
     cell.pass(DRAIN_NS);
     assert_eq!(cell.tmf_answer(1, itt), Some(REJECTED));
     assert_eq!((cell.unit_ready(0), cell.unit_ready(0)), (TOLD_OF_RESET, GOOD));
+    cell.finish();
+}
+
+/// With FastAbort no data come for what the function has given up: its place is free though a WRITE of another is still out.
+#[test]
+fn a_rejected_reset_with_fast_abort_keeps_no_places() {
+    let mut cell = cell();
+    let offer = Offer {
+        task_reporting: Some("FastAbort".to_owned()),
+        immediate_data: Some(false),
+        initial_r2t: Some(true),
+        ..Offer::usual()
+    };
+    let config = Config { offer, ..Config::new("iqn.2026-01.sim:i2", TARGET) };
+    let index = cell.world.open(2, config, 1 << 20);
+    cell.world.sessions[index].keeps_answers = true;
+    cell.settle();
+    assert_ne!(cell.unit_ready(index), GOOD);
+    // Its R2T is on its way until the function is answered.
+    let run = |cell: &mut Cell| {
+        let still = |session| Still { to_target: false, to_initiator: session == index };
+        while cell.world.round(false, still).unwrap() {}
+    };
+    cell.issue(index, What::Write { lba: 100, blocks: 8, fua: false });
+    run(&mut cell);
+    assert_eq!(cell.world.census().tasks, 2);
+    let reset = Tmf::new(Function::LogicalUnitReset, lun::from_number(0));
+    let itt = cell.world.manage(index, 0, reset).unwrap();
+    run(&mut cell);
+    cell.world.now = cell.world.now.after_ns(DRAIN_NS);
+    run(&mut cell);
+    assert_eq!(cell.world.census().tasks, 1, "the WRITE that is out");
+    cell.settle();
+    assert_eq!(cell.tmf_answer(index, itt), Some(REJECTED));
+    cell.end_ios();
     cell.finish();
 }
