@@ -356,7 +356,7 @@ impl<N: Net> Reactor<N> {
                 self.answer_tmf_of_many(ticket, function, now);
             }
             Then::Answer { ticket, function, is_of_many } => {
-                if is_of_many {
+                if is_of_many && function != TmfFunction::NexusReset.code() {
                     self.excuse_on(ticket.conn, now);
                 }
                 let reply = if is_clean { TmfReply::Complete } else { TmfReply::Rejected };

@@ -246,11 +246,17 @@ fn sessions_without_it_are_not_told() {
 /// Nobody can be told on a connection that is lost, whose commands are kept: as without FastAbort their data are awaited for a while.
 #[test]
 fn who_was_not_told_is_waited_for() {
+    // Where this machine stands still for that while it is tried again; without the wait the answer comes first every time.
+    assert!((0..5).any(|_| is_waited_for()));
+}
+
+/// Whether a function is answered after what was asked later.
+fn is_waited_for() -> bool {
     let world = World::start(crate::recovery::setup(2));
     let offer = Offer {
         error_recovery_level: Some(2),
         default_time2wait_s: Some(0),
-        default_time2retain_s: Some(5),
+        default_time2retain_s: Some(60),
         ..reporting("FastAbort")
     };
     let mut session = Session::begin(&world, offer);
@@ -264,11 +270,13 @@ fn who_was_not_told_is_waited_for() {
     second.send(&recovery.with([])).unwrap();
     let (Response::Logout(LogoutResponse { response: 0, .. }), _) = next(&mut second) else { panic!() };
     second.send(&function(ABORT_TASK_SET, 9, cmd_sn)).unwrap();
-    // Answers to what is sent later come first; the second is asked for in another turn.
-    assert!(is_quiet(&mut second, cmd_sn) && is_quiet(&mut second, cmd_sn));
+    // The second is asked for in another turn.
+    if !is_quiet(&mut second, cmd_sn) || !is_quiet(&mut second, cmd_sn) {
+        return false;
+    }
     // The answer then, or what its fence asks.
     match next(&mut second) {
-        (Response::Tmf(TmfResponse { itt: 9, response: 0, .. }) | Response::NopIn(_), _) => {}
+        (Response::Tmf(TmfResponse { itt: 9, response: 0, .. }) | Response::NopIn(_), _) => true,
         other => panic!("no answer: {other:?}"),
     }
 }

@@ -333,20 +333,31 @@ fn ids(format: u8, texts: impl Iterator<Item = String>) -> Vec<u8> {
     [u32::try_from(ids.len()).unwrap().to_be_bytes().to_vec(), ids].concat()
 }
 
+/// As many as a list has room for, at each port of the target.
 #[test]
 fn one_list_names_no_more_than_can_be_registered() {
     let (mut world, _, alice, _) = keeping(Records::new());
-    let carol = "iqn.2026-11.io.example:carol";
-    let ports = (0..=crate::limits::REGISTRATIONS_MAX).map(|isid| format!("{carol},i,0x{isid:012x}"));
-    out(&mut world, alice, REGISTER, [0, 7], SPEC_I_PT, &ids(0x45, ports));
+    for tag in 2..=10 {
+        let address = format!("192.0.2.9:{}", 3260 + tag);
+        world.control.add_portal_group(portal_group(tag, &[&address])).unwrap();
+        world.control.add_maps(TARGET, &[(tag, 1)]).unwrap();
+    }
+    world.turn();
+    for reactor in &world.reactors {
+        while reactor.receive().is_some() {}
+    }
+    let many = crate::limits::REGISTRATIONS_MAX / 10 + 1;
+    let carol = "iqn.x:c";
+    let ports = (0..many).map(|isid| format!("{carol},i,0x{isid:x}"));
+    out(&mut world, alice, REGISTER, [0, 7], ALL_TG_PT | SPEC_I_PT, &ids(0x45, ports));
     assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::NO_REGISTRATION_RESOURCES)));
     assert!(world.control.sessions.isids_of(carol, TARGET, |_| true).is_empty(), "nobody was made known");
     // However often a name is said, it is one.
-    let names = std::iter::repeat_n(ALICE.to_owned(), crate::limits::REGISTRATIONS_MAX + 1);
-    out(&mut world, alice, REGISTER, [0, 7], SPEC_I_PT, &ids(0x05, names));
+    let names = std::iter::repeat_n(ALICE.to_owned(), many);
+    out(&mut world, alice, REGISTER, [0, 7], ALL_TG_PT | SPEC_I_PT, &ids(0x05, names));
     in_force(&mut world, true);
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
-    assert_eq!(keys(&world), [0, 0, 0, 0, 0, 0, 0, 7]);
+    assert_eq!(keys(&world), [[0, 0, 0, 0, 0, 0, 0, 7]; 10].concat(), "at each port");
 }
 
 #[test]

@@ -56,7 +56,7 @@ impl Conn {
                 && task.phase == Phase::Swallowing
                 && task.terminated.is_none()
             {
-                task.excuse_data();
+                Task::excuse_data(task);
             }
         }
     }

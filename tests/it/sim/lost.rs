@@ -139,7 +139,13 @@ fn a_read_that_outlives_a_reset_harms_nobody() {
 
 /// With FastAbort no data come for what the function has given up: its place is free though a WRITE of another is still out.
 #[test]
-fn a_rejected_reset_with_fast_abort_keeps_no_places() {
+fn a_rejected_function_with_fast_abort_keeps_no_places() {
+    for function in [Function::LogicalUnitReset, Function::AbortTaskSet] {
+        rejected_with_fast_abort(function);
+    }
+}
+
+fn rejected_with_fast_abort(function: Function) {
     let mut cell = cell();
     let offer = Offer {
         task_reporting: Some("FastAbort".to_owned()),
@@ -157,15 +163,23 @@ fn a_rejected_reset_with_fast_abort_keeps_no_places() {
         let still = |session| Still { to_target: false, to_initiator: session == index };
         while cell.world.round(false, still).unwrap() {}
     };
+    // A reset waits for what others have in the device, ABORT TASK SET for the session's own.
+    let is_own = function == Function::AbortTaskSet;
+    if is_own {
+        cell.issue(index, What::Write { lba: 200, blocks: 8, fua: false });
+        cell.settle();
+    }
+    let out = cell.world.census().tasks;
+    assert_eq!((out, cell.world.disks[0].in_flight_count()), if is_own { (2, 2) } else { (1, 1) });
     cell.issue(index, What::Write { lba: 100, blocks: 8, fua: false });
     run(&mut cell);
-    assert_eq!(cell.world.census().tasks, 2);
-    let reset = Tmf::new(Function::LogicalUnitReset, lun::from_number(0));
-    let itt = cell.world.manage(index, 0, reset).unwrap();
+    assert_eq!(cell.world.census().tasks, out + 1);
+    let request = Tmf::new(function, lun::from_number(0));
+    let itt = cell.world.manage(index, 0, request).unwrap();
     run(&mut cell);
     cell.world.now = cell.world.now.after_ns(DRAIN_NS);
     run(&mut cell);
-    assert_eq!(cell.world.census().tasks, 1, "the WRITE that is out");
+    assert_eq!(cell.world.census().tasks, out, "what is out");
     cell.settle();
     assert_eq!(cell.tmf_answer(index, itt), Some(REJECTED));
     cell.end_ios();
