@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use rustix::fs::Mode;
 
+use super::fault::Fault;
 use super::json::Json;
 use super::methods;
 
@@ -44,6 +45,23 @@ impl Door {
             May::Everything => true,
             May::Read => methods::find(method).is_ok_and(methods::Method::is_for_readers),
             May::These(names) => method == LIST || names.iter().any(|name| name == method),
+        }
+    }
+
+    /// Why a call may not be made here, where it may not.
+    pub(super) fn refusal(&self, method: &str, params: &Json) -> Option<Fault> {
+        if !self.allows(method) {
+            return Some(Fault {
+                detail: Some("it may not be called at this socket".to_owned()),
+                ..Fault::new(Fault::METHOD_NOT_FOUND, "Method not found")
+            });
+        }
+        match self.may {
+            May::Read => {
+                let parameter = methods::find(method).ok()?.does_more(params)?;
+                Some(Fault::params(format_args!("{parameter}: this socket is for reading only")))
+            }
+            May::Everything | May::These(_) => None,
         }
     }
 
@@ -161,6 +179,17 @@ mod tests {
             "no_get_such",
         ] {
             assert!(!door.allows(method), "{method}");
+        }
+        let refused = |text: &str, door: &Door| door.refusal("bdev_get_iostat", &Json::parse(text).unwrap());
+        for params in ["null", "{}", r#"{"reset_mode":"none"}"#, r#"{"reset_mode":null,"name":"M0"}"#] {
+            assert_eq!(refused(params, &door), None, "{params}");
+        }
+        for params in
+            [r#"{"reset_mode":"all"}"#, r#"{"name":"M0","reset_mode":"maxmin"}"#, r#"{"reset_mode":1}"#]
+        {
+            let fault = refused(params, &door).unwrap();
+            assert!(fault.text().ends_with("reset_mode: this socket is for reading only"), "{fault:?}");
+            assert_eq!(refused(params, &Door::open("/a".into())), None);
         }
         let all = methods::all().map(|method| method.name).collect();
         let Json::Array(listed) = door.listed(all) else { panic!("no array") };

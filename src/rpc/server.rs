@@ -393,13 +393,11 @@ fn call(text: &str, service: &Service) -> Reply {
     };
     let Service { context, door } = service;
     let began = Instant::now();
-    let is_allowed = door.allows(&method);
-    let outcome = match is_allowed {
-        true => methods::call(context, &method, params),
-        false => Err(Fault {
-            detail: Some("it may not be called at this socket".to_owned()),
-            ..Fault::new(Fault::METHOD_NOT_FOUND, "Method not found")
-        }),
+    let refusal = door.refusal(&method, &params);
+    let is_allowed = refusal.is_none();
+    let outcome = match refusal {
+        None => methods::call(context, &method, params),
+        Some(fault) => Err(fault),
     };
     let took_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     let named = methods::find(&method).map_or(UNKNOWN, |method| method.name);
