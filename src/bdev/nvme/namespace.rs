@@ -39,7 +39,7 @@ pub(crate) struct Tenant {
 impl NvmeBdev {
     /// Of a namespace; `name` is what the operator calls it.
     pub(crate) fn new(name: String, tenant: Tenant) -> NvmeBdev {
-        let vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
+        let vacancy = Vacancy::of(&tenant.disk);
         NvmeBdev(Arc::new(Seat::new(name, vacancy, Some(tenant))))
     }
 

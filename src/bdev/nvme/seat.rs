@@ -17,6 +17,16 @@ pub(crate) struct Vacancy {
     pub(crate) uuid: [u8; 16],
     /// Its block size.
     pub(crate) block_bytes: u32,
+    /// How many blocks it had; 0 where that is not known.
+    pub(crate) blocks: u64,
+}
+
+impl Vacancy {
+    /// Of a namespace that is there.
+    pub(super) fn of(disk: &Disk) -> Vacancy {
+        let namespace = disk.namespace();
+        Vacancy { uuid: disk.uuid, block_bytes: namespace.block_bytes, blocks: namespace.blocks }
+    }
 }
 
 /// A seat.
@@ -87,10 +97,14 @@ impl State {
         if is.block_bytes != was {
             return Err(Refusal::BlockSize { is: is.block_bytes, was });
         }
-        match self.tenant.as_ref().map(|former| former.disk.namespace().blocks) {
-            Some(was) if is.blocks < was => Err(Refusal::Smaller { is: is.blocks, was }),
-            _ => Ok(()),
-        }
+        let was = self.known().blocks;
+        if is.blocks < was { Err(Refusal::Smaller { is: is.blocks, was }) } else { Ok(()) }
+    }
+
+    /// What is known of who sits there, or did; it may have been resized there.
+    fn known(&self) -> Vacancy {
+        let blocks = self.tenant.as_ref().map(|tenant| tenant.disk.namespace().blocks);
+        Vacancy { blocks: blocks.unwrap_or(self.vacancy.blocks), ..self.vacancy }
     }
 }
 
@@ -110,7 +124,7 @@ impl Seat {
 
     /// What is known of who sits there, or did.
     pub(crate) fn vacancy(&self) -> Vacancy {
-        self.state().vacancy
+        self.state().known()
     }
 
     /// Whether nobody sits there.
@@ -136,7 +150,7 @@ impl Seat {
         let refusal = admitted.err().filter(|refusal| *refusal != Refusal::Taken);
         state.refused = refusal.map(|refusal| (Arc::clone(&tenant.disk), refusal));
         admitted?;
-        state.vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
+        state.vacancy = Vacancy::of(&tenant.disk);
         let former = state.tenant.replace(tenant);
         drop(state);
         // With it may go the last handle of its controller.
@@ -156,7 +170,7 @@ impl Seat {
         if let Some(tenant) = state.present() {
             return tenant.info(self.name.clone());
         }
-        let Vacancy { uuid, block_bytes } = state.vacancy;
+        let Vacancy { uuid, block_bytes, .. } = state.vacancy;
         Info {
             name: self.name.clone(),
             blocks: 0,
