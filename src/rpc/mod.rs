@@ -6,6 +6,7 @@
 //! [`crate::control::thread::Remote`]; whatever may block happens on the socket's threads.
 
 mod apply;
+mod auth_file;
 pub mod calls;
 pub mod config;
 pub mod context;
