@@ -194,13 +194,13 @@ mod tests {
             // Its reference tag counts with the blocks, modulo 2^32; the application tag does not.
             (
                 [
-                    0x7f, 7, 0, 0, 0, 0, 5, 0x18, 0, 9, 0x08, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf8, 0xff, 0xff, 0xff,
-                    0xf9, 0xab, 0xcd, 0xff, 0xff, 0, 0, 1, 1,
+                    0x7f, 7, 0, 0, 0, 0, 5, 0x18, 0, 9, 0x08, 0, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xf8, 0xff,
+                    0xff, 0xff, 0xf9, 0xab, 0xcd, 0xff, 0xff, 0, 0, 1, 1,
                 ],
                 257,
                 [
-                    0x7f, 7, 0, 0, 0, 0, 5, 0x18, 0, 9, 0x08, 0, 0, 0, 0, 2, 0, 0, 0, 0x08, 0, 0, 0, 0x09, 0xab, 0xcd,
-                    0xff, 0xff, 0, 0, 0, 9,
+                    0x7f, 7, 0, 0, 0, 0, 5, 0x18, 0, 9, 0x08, 0, 0, 0, 0, 2, 0, 0, 0, 0x08, 0, 0, 0, 0x09,
+                    0xab, 0xcd, 0xff, 0xff, 0, 0, 0, 9,
                 ],
             ),
         ] {
@@ -230,16 +230,9 @@ mod tests {
 
     #[test]
     fn an_operation_code_says_how_long_its_cdb_is() {
-        for (opcode, bytes) in [
-            (0x1f, 6),
-            (0x20, 10),
-            (0x5f, 10),
-            (0x83, 16),
-            (0xa0, 12),
-            (0xbf, 12),
-            (0xc0, 10),
-            (0xff, 10),
-        ] {
+        for (opcode, bytes) in
+            [(0x1f, 6), (0x20, 10), (0x5f, 10), (0x83, 16), (0xa0, 12), (0xbf, 12), (0xc0, 10), (0xff, 10)]
+        {
             assert_eq!(cdb_bytes(&cdb(&[opcode])), bytes, "{opcode:02x}");
         }
         assert_eq!(cdb_bytes(&cdb(&[0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])), 16);

@@ -129,7 +129,7 @@ impl SplitChannel {
             | Op::Unmap { lba, blocks }
             | Op::WriteZeroes { lba, blocks, .. }
             | Op::CompareAndWrite { lba, blocks, .. }
-            | Op::Verify { lba, blocks }
+            | Op::Verify { lba, blocks, checks: None }
             | Op::Compare { lba, blocks }
             | Op::WriteUncorrectable { lba, blocks } => *lba = self.shift(*lba, u64::from(*blocks))?,
             Op::Copy { from, lba, blocks, .. } => {
@@ -137,7 +137,7 @@ impl SplitChannel {
                 *lba = self.shift(*lba, u64::from(*blocks))?;
             }
             Op::Flush => {}
-            Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. } => {
+            Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Verify { .. } | Op::Pass { .. } => {
                 return Err(IoError::Unsupported);
             }
         }

@@ -325,7 +325,9 @@ impl Model {
     /// Adds a disk, or finds the one that is made of the same file: a medium has one identity, whatever other targets say.
     pub(super) fn add_disk(&mut self, disk: Disk, place: &Place, report: &mut Report) -> usize {
         let path = match &disk.backing {
-            Backing::File { path, .. } | Backing::Passed { path } | Backing::CdRom { path: Some(path) } => Some(path),
+            Backing::File { path, .. } | Backing::Passed { path } | Backing::CdRom { path: Some(path) } => {
+                Some(path)
+            }
             _ => None,
         };
         match path.and_then(|path| self.disk_of(path)) {

@@ -150,7 +150,9 @@ fn lio_asks_for_chap_unless_it_is_said() {
 #[test]
 fn tgts_passed_through_devices_are_passed_through() {
     let text = |inside: &str| {
-        format!("<target iqn.2026-11.io.example:t>\n<backing-store /dev/sg3>\nlun 5\n{inside}\n</backing-store>\n</target>\n")
+        format!(
+            "<target iqn.2026-11.io.example:t>\n<backing-store /dev/sg3>\nlun 5\n{inside}\n</backing-store>\n</target>\n"
+        )
     };
     for (inside, is_read_only) in [
         ("bs-type sg\ndevice-type pt", false),
@@ -167,7 +169,9 @@ fn tgts_passed_through_devices_are_passed_through() {
         assert!(calls(Format::Tgt, &text, "lunette_bdev_set_identity").is_empty(), "{inside}");
     }
     // bsg has other paths, and other types of device are emulated.
-    for inside in ["bs-type bsg\ndevice-type pt", "bs-type sg\ndevice-type cd", "bs-type rdwr\ndevice-type pt"] {
+    for inside in
+        ["bs-type bsg\ndevice-type pt", "bs-type sg\ndevice-type cd", "bs-type rdwr\ndevice-type pt"]
+    {
         assert!(calls(Format::Tgt, &text(inside), "lunette_sg_create").is_empty(), "{inside}");
     }
     let show = "Target 1: iqn.2026-11.io.example:t\n    System information:\n        Driver: iscsi\n        State: ready\n    \

@@ -123,7 +123,10 @@ pub(super) fn add(
     }
     let is_passed = matches!(backing, Backing::Passed { .. });
     if is_passed && says_more(&said) {
-        report.changed(place, format_args!("LUN {number}: who it is, its blocks and its cache are the device's own"));
+        report.changed(
+            place,
+            format_args!("LUN {number}: who it is, its blocks and its cache are the device's own"),
+        );
     }
     if is_direct && !is_passed {
         report.changed(
@@ -184,7 +187,9 @@ fn backing(path: &str, said: &Said, place: &Place, report: &mut Report) -> Optio
             None
         }
         ("" | "disk", "" | "rdwr" | "aio") => Some(Backing::File { path, create_bytes: None }),
-        ("" | "disk" | "pt", "sg") | ("pt", "") if path.starts_with('/') && !path.starts_with("/dev/bsg/") => {
+        ("" | "disk" | "pt", "sg") | ("pt", "")
+            if path.starts_with('/') && !path.starts_with("/dev/bsg/") =>
+        {
             Some(Backing::Passed { path })
         }
         ("pt", _) | (_, "sg" | "bsg") => {
