@@ -123,7 +123,13 @@ impl SplitChannel {
 
     /// The same IO of the device.
     fn shifted(&self, mut op: Op) -> Result<Op, IoError> {
-        if matches!(op, Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. }) {
+        if matches!(
+            op,
+            Op::ReadProtected { .. }
+                | Op::WriteProtected { .. }
+                | Op::Verify { checks: Some(_), .. }
+                | Op::Pass { .. }
+        ) {
             return Err(IoError::Unsupported);
         }
         if let Op::Copy { from, blocks, .. } = &mut op {
