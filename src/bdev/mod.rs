@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use crate::bdev::pass::{Flow, Passes, Told};
 use crate::bdev::protection::{Checks, Protection};
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::buf::{Buf, Lent};
 use crate::id::ReactorId;
 use crate::slab::Key;
@@ -151,12 +151,20 @@ pub trait Bdev: Send + Sync + Debug {
         Ok(())
     }
     /// The space that its blocks take of what is less than their sum, where it can tell. Figures are as of the last
-    /// [`Bdev::measure_space`].
+    /// [`Bdev::measure`].
     fn space(&self) -> Option<Arc<Space>> {
         None
     }
-    /// Measures that. It may block for as long as the device likes: for helper threads only.
-    fn measure_space(&self) {}
+    /// How hot it is, where it can tell: as of the last [`Bdev::measure`].
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        None
+    }
+    /// Measures both. It may block for as long as the device likes: for helper threads only.
+    fn measure(&self) {}
+    /// All that is ever asked of it; none where nobody counts ([`count`]).
+    fn ledger(&self) -> Option<Arc<count::Ledger>> {
+        None
+    }
     /// Puts another medium in, or none. Whether it is a drive, which can. To be called when nothing is in the device.
     fn change_medium(&self, _medium: Option<Arc<dyn Bdev>>) -> bool {
         false

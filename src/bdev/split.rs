@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::protection::Protection;
 use super::queue::{DoneQueue, room};
+use super::space::Temperature;
 use super::{
     Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
 };
@@ -70,6 +71,14 @@ impl Bdev for Split {
             protection: None::<Protection>,
             ..base
         }
+    }
+
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.base.temperature()
+    }
+
+    fn measure(&self) {
+        self.base.measure();
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
