@@ -339,6 +339,8 @@ static ROWS: [Row; 85] = {
             &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY OPERATING PARAMETERS", C::Read, In,
             &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("RECEIVE COPY FAILURE DETAILS(LID1)", C::Read, In,
+            &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY STATUS(LID4)", C::Read, In,
             &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE ROD TOKEN INFORMATION", C::Read, In,
