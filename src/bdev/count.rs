@@ -194,7 +194,8 @@ impl Ledger {
                 *sum = sum.wrapping_add(count);
             }
         }
-        let kind = |kind: usize| Total { ios: sums[3 * kind], bytes: sums[3 * kind + 1], ns: sums[3 * kind + 2] };
+        let kind =
+            |kind: usize| Total { ios: sums[3 * kind], bytes: sums[3 * kind + 1], ns: sums[3 * kind + 2] };
         Totals { reads: kind(0), writes: kind(1), unmaps: kind(2) }
     }
 }

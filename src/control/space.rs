@@ -25,7 +25,10 @@ impl<N: Net> Control<N> {
     fn measurable(&self) -> impl Iterator<Item = (UnitId, Arc<dyn Bdev>)> {
         let registry = &self.catalog.registry;
         let tell = |view: &&Arc<UnitView>| provisioning::space(view).is_some() || view.temperature.is_some();
-        registry.views().filter(tell).filter_map(|view| Some((view.id, Arc::clone(&registry.entry_of(view.id)?.spec.bdev))))
+        registry
+            .views()
+            .filter(tell)
+            .filter_map(|view| Some((view.id, Arc::clone(&registry.entry_of(view.id)?.spec.bdev))))
     }
 
     /// A unit's space was measured.
