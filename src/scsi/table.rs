@@ -223,7 +223,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 85] = {
+static ROWS: [Row; 86] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
