@@ -172,6 +172,8 @@ pub struct UnitView {
     pub space: Option<Arc<Space>>,
     /// How hot it is, where the device can tell.
     pub temperature: Option<Arc<Temperature>>,
+    /// Where the target's status page is, where it has one that hosts can reach.
+    pub status_url: Option<Arc<str>>,
     /// What is asked of the device, where that is counted.
     pub ledger: Option<Arc<Ledger>>,
     /// What the device does by itself.
@@ -211,6 +213,7 @@ impl UnitView {
             unmap: None,
             space: None,
             temperature: None,
+            status_url: None,
             ledger: None,
             offloads: Offloads::default(),
             protection: None,

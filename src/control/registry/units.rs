@@ -92,7 +92,9 @@ impl Registry {
         let (space, temperature, ledger) = (bdev.space(), bdev.temperature(), bdev.ledger());
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(UnitView { space, temperature, ledger, pace, ..unit::view(id, &info, identity, None, kind) });
+        let status_url = self.status_url.clone();
+        let view = unit::view(id, &info, identity, None, kind);
+        let view = Arc::new(UnitView { space, temperature, ledger, status_url, pace, ..view });
         slot.unit = Some(Unit {
             view,
             bdev: name.clone(),
@@ -166,6 +168,7 @@ impl Registry {
             tray,
             space,
             temperature,
+            status_url: old.status_url.clone(),
             ledger,
             pace,
             ..view
