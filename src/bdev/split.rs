@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::protection::Protection;
 use super::queue::{DoneQueue, room};
+use super::space::Temperature;
 use super::{
     Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
 };
@@ -173,6 +174,14 @@ impl Bdev for Split {
         }
     }
 
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.base.temperature()
+    }
+
+    fn measure(&self) {
+        self.base.measure();
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         self.layout.note(&self.base.info());
         Box::new(SplitChannel {
@@ -243,7 +252,13 @@ impl SplitChannel {
 
     /// The same IO of the device.
     fn shifted(&self, mut op: Op) -> Result<Op, IoError> {
-        if matches!(op, Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. }) {
+        if matches!(
+            op,
+            Op::ReadProtected { .. }
+                | Op::WriteProtected { .. }
+                | Op::Verify { checks: Some(_), .. }
+                | Op::Pass { .. }
+        ) {
             return Err(IoError::Unsupported);
         }
         if let Op::Copy { from, blocks, .. } = &mut op {

@@ -96,6 +96,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     if let Some(state) = state {
         daemon.keep_state(state).map_err(Failed::failure)?;
     }
+    #[cfg(feature = "metrics")]
+    daemon.control().set_status_url(metrics.as_ref().and_then(Bound::url));
     if let Some(ms) = args.slow_io {
         daemon.control().set_slow_io((ms > 0).then_some(ms * MS_NS));
     }

@@ -46,6 +46,7 @@ for disk in "$file" "$ram"; do
   try "$disk: sg_get_lba_status" 0 -- sg_get_lba_status "$disk"
   try "$disk: sg_logs, the list" 0 'Supported log pages' 'Temperature' 'Informational [Ee]xceptions' -- sg_logs -l "$disk"
   try "$disk: sg_logs, temperature" 0 'not available' -- sg_logs -p 0x0d "$disk"
+  try "$disk: sg_logs, statistics" 0 'number of read commands = [1-9]' 'number of logical blocks transmitted = [1-9]' -- sg_logs -p 0x19 "$disk"
   try "$disk: sg_logs, all" 0 'IE asc = 0x0' -- sg_logs -a "$disk"
   try "$disk: sg_logs, no such page" $ILLEGAL -- sg_logs -p 0x11 "$disk"
   check "$disk: sg_senddiag, a self-test" sg_senddiag --test "$disk"

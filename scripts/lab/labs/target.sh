@@ -6,7 +6,7 @@
 #   multipath  two portal groups under dm-multipath: paths fail over in both directions while fio verifies, lunette is killed
 #   cdrom   a CD-ROM drive (mounted, locked, ejected, its disc changed) and a removable disk
 #   pass    a disk and a tape of the kernel's scsi_debug, passed through
-#   protect a RAM disk with protection information, type 1
+#   protect RAM disks with protection information, types 1 and 2
 #   cut     the link to lunette is cut under IO for 10 s, for 30 s, and for longer than the initiator waits
 #   fight   two initiators take a disk from each other by reservations, lunette being killed meanwhile
 #   fio     the jobs of bench/fio, for function only

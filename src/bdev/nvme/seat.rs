@@ -5,8 +5,9 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::channel::Way;
-use super::controller::shared::Disk;
+use super::controller::shared::{Answer, Disk, Query};
 use super::namespace::Tenant;
+use crate::bdev::space::Temperature;
 use crate::bdev::{Info, Offloads};
 use crate::id::ReactorId;
 
@@ -32,6 +33,8 @@ impl Vacancy {
 /// A seat.
 pub(crate) struct Seat {
     name: String,
+    /// Of the controller of who sits there.
+    temperature: Arc<Temperature>,
     #[expect(
         clippy::disallowed_types,
         reason = "held for assignments; a reactor asks once for each tenant, as IO goes to one that is there only"
@@ -110,7 +113,8 @@ impl State {
 
 impl Seat {
     pub(super) fn new(name: String, vacancy: Vacancy, tenant: Option<Tenant>) -> Seat {
-        Seat { name, state: State { vacancy, tenant, refused: None }.into() }
+        let state = State { vacancy, tenant, refused: None };
+        Seat { name, temperature: Arc::default(), state: state.into() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -185,6 +189,21 @@ impl Seat {
             protection: None,
             passes: None,
         }
+    }
+
+    /// As `Bdev::temperature`: the composite temperature of the controller (NVMe Base, SMART / Health Information).
+    pub(super) fn temperature(&self) -> Arc<Temperature> {
+        Arc::clone(&self.temperature)
+    }
+
+    /// As `Bdev::measure`. While the controller does not answer, it is not known.
+    pub(super) fn measure(&self) {
+        let ask = self.state().present().map(|tenant| Arc::clone(&tenant.ask));
+        let answer = ask.map(|ask| ask(Query::Health));
+        self.temperature.set_kelvin(match answer {
+            Some(Ok(Answer::Health(health))) => Some(health.temperature_kelvin),
+            _ => None,
+        });
     }
 
     /// A way to who sits there now.

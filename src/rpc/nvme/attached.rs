@@ -232,13 +232,14 @@ impl Attached {
 
     /// Serves a namespace: by the bdev that it had, or by a new one.
     pub(super) fn add(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
-        let handle = Arc::clone(&self.handle);
+        let (handle, asked) = (Arc::clone(&self.handle), Arc::clone(&self.handle));
         let tenant = Tenant {
             controller: self.number,
             shared: Arc::clone(self.shared()),
             disk: Arc::clone(disk),
             times: self.times,
             connect: Arc::new(move |reactor| handle.port(reactor)),
+            ask: Arc::new(move |query| asked.query(query, QUERY)),
         };
         let name = self.bdev_name(disk.nsid);
         if let Some(seat) = self.seats.find(disk.nsid) {

@@ -17,6 +17,8 @@ use crate::time::SECOND_NS;
 /// Far more than any of this takes.
 const SOON: Duration = Duration::from_secs(120);
 const BLOCKS: u64 = 64;
+/// 300 kelvin, as the mock says.
+const CELSIUS: i32 = 27;
 
 impl Service {
     fn call(&self, method: &str, params: &str) -> Json {
@@ -145,6 +147,34 @@ fn a_controller_that_is_pulled_out_leaves_its_call_its_disk_and_its_lun() {
     assert!(service.context.attach_again(&before, Device::new(1).to_attach()).is_err());
     service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
     assert_eq!((service.blocks("Nn1"), service.saved("bdev_nvme_attach_controller").len()), (None, 0));
+}
+
+#[test]
+fn a_disk_is_as_hot_as_its_controller_while_that_answers() {
+    let service = Service::start();
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    serve(&service, "Nn1");
+    let bdev = service
+        .remote
+        .call(|control, _| control.bdev("Nn1").map(|entry| Arc::clone(&entry.spec.bdev)))
+        .unwrap()
+        .unwrap();
+    let temperature = bdev.temperature().unwrap();
+    bdev.measure();
+    assert_eq!(temperature.celsius(), Some(CELSIUS));
+    let before = service.context.controller("N").unwrap();
+    device.mock.remove();
+    assert!(before.shared().wait_over(SOON));
+    bdev.measure();
+    assert_eq!(temperature.celsius(), None);
+    // Who looks at it goes on to what comes in its stead.
+    let device = Device::new(1);
+    service.context.attach_again(&before, device.to_attach()).unwrap();
+    bdev.measure();
+    assert_eq!(temperature.celsius(), Some(CELSIUS));
+    drop(bdev);
+    service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
 }
 
 #[test]
