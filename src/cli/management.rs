@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Failed;
 use super::args::Serve;
+use super::handed::{Portals, Sockets};
 use super::socket::{self, Wanted};
 use crate::control::thread::Remote;
 use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
+use crate::rpc::door::Door;
 use crate::rpc::server::{Server, Socket};
 use crate::rpc::versions::{TakeError, Taken, Versions};
 
@@ -44,12 +46,12 @@ enum Progress {
 
 impl Management {
     /// Reads and binds.
-    pub(super) fn prepare(args: &Serve) -> Result<Option<Management>, Failed> {
+    pub(super) fn prepare(args: &Serve, given: &mut Sockets) -> Result<Option<Management>, Failed> {
         if let Some(path) = args.config.as_deref().filter(|_| args.create_config) {
             create(path)
                 .map_err(|error| Failed::failure(format!("--create-config {}: {error}", path.display())))?;
         }
-        let sockets = bind(args)?;
+        let sockets = bind(args, given)?;
         if args.config.is_none() && sockets.is_empty() && args.record_dir.is_none() {
             return Ok(None);
         }
@@ -67,7 +69,8 @@ impl Management {
         }
         let record_dir = args.record_dir.as_deref().map(std::path::absolute).transpose();
         let record_dir = record_dir.map_err(Failed::failure)?;
-        Ok(Some(Management { plan, config_file, keeps, sockets, waits: args.wait_for_rpc, record_dir }))
+        let waits = args.wait_for_rpc;
+        Ok(Some(Management { plan, config_file, keeps, sockets, waits, record_dir }))
     }
 
     /// Makes the calls on a thread of its own, then runs `ready`.
@@ -76,6 +79,7 @@ impl Management {
         control: &Remote,
         args: &Serve,
         log: LogLevel,
+        portals: Portals,
         ready: impl FnOnce() -> Result<(), Failed> + Send + 'static,
     ) -> Result<Managed, Failed> {
         let context = Context::new(Parts {
@@ -86,13 +90,14 @@ impl Management {
             hugepages: args.hugepages.into(),
             unsafe_noiommu: args.unsafe_noiommu,
             log,
+            handed: Arc::clone(&portals.handed),
         });
         let progress = Arc::new(Mutex::new(Progress::Starting));
         let managed = Managed { progress: Arc::clone(&progress), context: Arc::clone(&context) };
         let control = control.clone();
         let thread = std::thread::Builder::new().name("start".to_owned());
         let run = move || {
-            let reached = match self.run(context).and_then(|servers| ready().map(|()| servers)) {
+            let reached = match self.run(context, &portals).and_then(|servers| ready().map(|()| servers)) {
                 Ok(servers) => Progress::Serving { _servers: servers },
                 Err(failed) => Progress::Failed(failed),
             };
@@ -105,9 +110,12 @@ impl Management {
         Ok(managed)
     }
 
-    fn run(self, context: Arc<Context>) -> Result<Vec<Server>, Failed> {
+    fn run(self, context: Arc<Context>, portals: &Portals) -> Result<Vec<Server>, Failed> {
         let plan = self.plan.unwrap_or_default();
         plan.run(&context, !self.waits).map_err(|text| Failed::failure(format!("--config: {text}")))?;
+        if !self.waits {
+            portals.settle(true)?;
+        }
         if let Some(folder) = self.record_dir {
             context
                 .record_to(folder)
@@ -133,14 +141,32 @@ fn create(path: &Path) -> std::io::Result<()> {
 }
 
 /// Every socket there is to be.
-fn bind(args: &Serve) -> Result<Vec<Socket>, Failed> {
-    let further = args.rpc_also.iter().cloned().map(|door| Socket::bind_as(door).map_err(Failed::failure));
-    bind_first(args).transpose().into_iter().chain(further).collect()
+fn bind(args: &Serve, given: &mut Sockets) -> Result<Vec<Socket>, Failed> {
+    let mut sockets: Vec<Socket> = bind_first(args, given)?.into_iter().collect();
+    for door in &args.rpc_also {
+        let door = door.clone();
+        sockets.push(match given.at(&door.path) {
+            Some(listener) => Socket::handed_over(listener, door),
+            None => Socket::bind_as(door).map_err(Failed::failure)?,
+        });
+    }
+    Ok(sockets)
 }
 
 /// The socket for everything, if there is to be one. Where nobody named it and nobody needs it, it may be missing.
-fn bind_first(args: &Serve) -> Result<Option<Socket>, Failed> {
-    let usual = match args.rpc_socket.clone().map_or_else(socket::wanted, Wanted::Named) {
+fn bind_first(args: &Serve, given: &mut Sockets) -> Result<Option<Socket>, Failed> {
+    let wanted = args.rpc_socket.clone().map_or_else(socket::wanted, Wanted::Named);
+    let handed_over = match &wanted {
+        Wanted::Named(path) => given.at(path).map(|listener| (listener, path.clone())),
+        Wanted::Usual(path) => {
+            given.at(path).map(|listener| (listener, path.clone())).or_else(|| given.rpc())
+        }
+        Wanted::Nowhere => None,
+    };
+    if let Some((listener, path)) = handed_over {
+        return Ok(Some(Socket::handed_over(listener, Door::open(path))));
+    }
+    let usual = match wanted {
         Wanted::Named(path) => return Socket::bind(&path).map(Some).map_err(Failed::failure),
         Wanted::Usual(path) => {
             let made = socket::make_folder(&path);

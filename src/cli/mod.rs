@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod drain;
 pub mod export;
 mod files;
+mod handed;
 mod hints;
 pub mod import;
 mod limits;

@@ -10,11 +10,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{Mode, fchmod};
-use rustix::net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 use super::calls::UNKNOWN;
 use super::context::Context;
@@ -57,13 +59,13 @@ pub enum BindError {
     },
 }
 
-/// A socket that is bound and not served yet. Its files go with it.
+/// A socket that is bound and not served yet. Its files go with it, unless somebody else has bound it.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
     door: Door,
-    /// Holds the lock as long as it is open.
-    _lock: File,
+    /// Held as long as it is open; none where somebody else keeps the socket.
+    lock: Option<File>,
 }
 
 impl Socket {
@@ -97,7 +99,13 @@ impl Socket {
             Err(_) => {}
         }
         let listener = listen(path, door.mode()).map_err(|source| failed(path, source))?;
-        Ok(Socket { listener, door, _lock: lock })
+        Ok(Socket { listener, door, lock: Some(lock) })
+    }
+
+    /// A socket that somebody else has bound and keeps: a service manager. Who can open it is for that one to say; who may come is
+    /// looked at all the same.
+    pub fn handed_over(listener: UnixListener, door: Door) -> Socket {
+        Socket { listener, door, lock: None }
     }
 
     /// Serves it.
@@ -105,18 +113,38 @@ impl Socket {
     /// # Errors
     /// No thread could be started.
     pub fn serve(self, context: Arc<Context>) -> io::Result<Server> {
-        let shared = Arc::new(Shared::default());
-        let server = Server { socket: self, shared: Arc::clone(&shared) };
-        let listener = server.socket.listener.try_clone()?;
-        let service = Arc::new(Service { context, door: server.socket.door.clone() });
+        let shared = Arc::new(Shared::new()?);
+        let listener = self.listener.try_clone()?;
+        listener.set_nonblocking(true)?;
+        if self.lock.is_none() {
+            leave_to_the_next(&context, &shared)?;
+        }
+        let service = Arc::new(Service { context, door: self.door.clone() });
         let thread = std::thread::Builder::new().name("rpc".to_owned());
-        thread.spawn(move || accept(&listener, &service, &shared))?;
-        Ok(server)
+        let kept = Arc::clone(&shared);
+        let thread = thread.spawn(move || accept(&listener, &service, &kept))?;
+        Ok(Server { _socket: self, shared, thread: Some(thread) })
     }
+}
+
+/// Who comes while the daemon drains waits, where somebody else keeps the socket, for the daemon that is started next.
+fn leave_to_the_next(context: &Context, shared: &Arc<Shared>) -> io::Result<()> {
+    let (tells, drains) = mpsc::channel();
+    context.remote().tell_drain(tells);
+    let shared = Arc::clone(shared);
+    let wait = move || {
+        // It drains, or has stopped.
+        let _ = drains.recv();
+        shared.stop_accepting();
+    };
+    std::thread::Builder::new().name("rpc-drain".to_owned()).spawn(wait).map(drop)
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
+        if self.lock.is_none() {
+            return;
+        }
         // The lock file goes too: who opens it now finds another one, or none, at its path and tries again.
         let mut lock_path = self.door.path.as_os_str().to_owned();
         lock_path.push(".lock");
@@ -128,18 +156,22 @@ impl Drop for Socket {
 /// A socket that is served. Dropping it ends its connections.
 #[derive(Debug)]
 pub struct Server {
-    socket: Socket,
+    _socket: Socket,
     shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Relaxed);
-        // Ends the wait in accept.
-        let _ = rustix::net::shutdown(&self.socket.listener, Shutdown::Both);
-        for conn in self.shared.conns.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = conn.1.shutdown(std::net::Shutdown::Both);
-        }
+        self.shared.stop_accepting();
+        // Whom it accepts last is then among those that are served.
+        let _ = self.thread.take().map(JoinHandle::join);
+        self.shared.shut(std::net::Shutdown::Read);
+        // What they have sent is answered, for who is quick about it.
+        let conns = self.shared.conns();
+        let waited = self.shared.left.wait_timeout_while(conns, LINGER, |conns| !conns.is_empty());
+        drop(waited);
+        self.shared.shut(std::net::Shutdown::Both);
     }
 }
 
@@ -150,13 +182,55 @@ struct Service {
     door: Door,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    /// Nobody is accepted any more.
     is_over: AtomicBool,
+    /// Readable once that is so.
+    over: OwnedFd,
     /// For its numbers.
     accepted: AtomicUsize,
     /// Those that are served, by number.
     conns: Mutex<Vec<(usize, UnixStream)>>,
+    /// One of them has ended.
+    left: Condvar,
+}
+
+impl Shared {
+    fn new() -> io::Result<Shared> {
+        let over = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Shared {
+            is_over: AtomicBool::new(false),
+            over,
+            accepted: AtomicUsize::new(0),
+            conns: Mutex::default(),
+            left: Condvar::new(),
+        })
+    }
+
+    fn conns(&self) -> MutexGuard<'_, Vec<(usize, UnixStream)>> {
+        self.conns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection is no longer served.
+    fn leave(&self, number: usize) {
+        self.conns().retain(|(other, _)| *other != number);
+        self.left.notify_all();
+    }
+
+    fn shut(&self, how: std::net::Shutdown) {
+        for (_, conn) in self.conns().iter() {
+            // It may have ended by itself.
+            let _ = conn.shutdown(how);
+        }
+    }
+
+    /// The listening socket is not shut down for it: somebody else may go on with it.
+    fn stop_accepting(&self) {
+        self.is_over.store(true, Ordering::Release);
+        // It cannot be too full: it is written to twice at most.
+        let _ = rustix::io::write(&self.over, &1_u64.to_ne_bytes());
+    }
 }
 
 fn listen(path: &Path, mode: Mode) -> io::Result<UnixListener> {
@@ -176,17 +250,23 @@ fn listen(path: &Path, mode: Mode) -> io::Result<UnixListener> {
 
 fn accept(listener: &UnixListener, service: &Arc<Service>, shared: &Arc<Shared>) {
     loop {
-        let accepted = listener.accept();
-        if shared.is_over.load(Ordering::Relaxed) {
+        let mut waited = [PollFd::new(listener, PollFlags::IN), PollFd::new(&shared.over, PollFlags::IN)];
+        // What goes wrong here is found out below.
+        let _ = poll(&mut waited, None);
+        if shared.is_over.load(Ordering::Acquire) {
             return;
         }
-        match accepted {
+        match listener.accept() {
             Ok((stream, _)) => {
                 if let Err(error) = start(stream, service, shared) {
                     tracing::warn!(%error, "a JSON-RPC client was turned away");
                 }
             }
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted | ErrorKind::WouldBlock
+                ) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept JSON-RPC clients at the moment");
                 std::thread::sleep(RETRY);
@@ -203,8 +283,7 @@ fn start(mut stream: UnixStream, service: &Arc<Service>, shared: &Arc<Shared>) -
     }
     stream.set_write_timeout(Some(Duration::from_nanos(RPC_SEND_NS)))?;
     let number = shared.accepted.fetch_add(1, Ordering::Relaxed);
-    let conns = || shared.conns.lock().unwrap_or_else(PoisonError::into_inner);
-    if conns().len() >= RPC_CONNS_MAX {
+    if shared.conns().len() >= RPC_CONNS_MAX {
         let fault =
             Fault::internal(format_args!("{RPC_CONNS_MAX} clients are connected, and no more may be"));
         // It fits into an empty socket's buffer.
@@ -212,17 +291,17 @@ fn start(mut stream: UnixStream, service: &Arc<Service>, shared: &Arc<Shared>) -
             .write_all(format!("{}\n", answer(&Id::default(), Err(fault)).unwrap_or_default()).as_bytes())?;
         return Err(io::Error::other("there are too many"));
     }
-    conns().push((number, stream.try_clone()?));
+    shared.conns().push((number, stream.try_clone()?));
     let (service, kept) = (Arc::clone(service), Arc::clone(shared));
     let thread = std::thread::Builder::new().name(format!("rpc-{number}"));
     let spawned = thread.spawn(move || {
         if let Err(error) = serve(&mut stream, &service) {
             tracing::info!(%error, "a JSON-RPC connection was closed");
         }
-        kept.conns.lock().unwrap_or_else(PoisonError::into_inner).retain(|(other, _)| *other != number);
+        kept.leave(number);
     });
     if spawned.is_err() {
-        conns().retain(|(other, _)| *other != number);
+        shared.leave(number);
     }
     spawned.map(drop)
 }

@@ -105,6 +105,7 @@ impl Managed {
             hugepages: Hugepages::Off,
             unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
+            handed: Arc::default(),
         });
         if let Some(plan) = plan {
             plan.run(&context, true)?;
