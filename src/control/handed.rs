@@ -69,7 +69,8 @@ impl Handed {
         match (error, self.0.iter().find(has_port)) {
             (ChangeError::Listen { portal, kind: kind @ io::ErrorKind::AddrInUse, reason }, Some(kept)) => {
                 let kept = kept.address;
-                let reason = format!("{reason} (the service manager keeps {kept}: a portal there has that address)");
+                let reason =
+                    format!("{reason} (the service manager keeps {kept}: a portal there has that address)");
                 ChangeError::Listen { portal, kind, reason }
             }
             (error, _) => error,
