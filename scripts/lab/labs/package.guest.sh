@@ -10,6 +10,7 @@ status_is_told() { [[ $(state StatusText) = *"sessions: $1"* ]]; }
 install_package() { dpkg -i "$SHARE/$1" >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; journalctl -u lunette --no-pager | tail -20; return 1; }; }
 remove() { dpkg "$@" >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; return 1; }; } # for as long as it takes
 is_gone() { local path; for path; do [[ ! -e $path ]] || { echo "$path"; return 1; }; done; }
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
 data() { dd if="/dev/$(wait_disk "$iqn")" bs=1M count=4 iflag=direct status=none | sha256sum; }
 
 step "installed"
@@ -95,7 +96,10 @@ try "root and its user have the socket" 0 '^600 lunette$' -- stat -c '%a %U' /ru
 socket=$(stat -c %i /run/lunette/rpc.sock)
 check "a call starts it and is answered" rpc spdk_get_version
 check "it is up" is_up
-try "others are refused" 3 -- runuser -u nobody -- lunette rpc --socket /run/lunette/rpc.sock spdk_get_version
+try "others cannot open it" 3 'Permission denied' -- as_nobody lunette rpc --socket /run/lunette/rpc.sock spdk_get_version
+chmod 666 /run/lunette/rpc.sock
+try "nor are they heard where they can" 1 -- as_nobody lunette rpc --socket /run/lunette/rpc.sock spdk_get_version
+chmod 600 /run/lunette/rpc.sock
 check "it stops" systemctl stop lunette
 check "a login starts it, and is let in" login "$iqn" 127.0.0.1:3260
 check "to the same bytes" test "$(data)" = "$before"
