@@ -6,43 +6,43 @@
 #   full          all with the long settings, and the fuzzers
 #   or any stage by name: see the functions stage_* below
 #
-# Each stage runs by itself under a time limit; one that fails does not stop the next. The last line is
+# Each stage runs under a time limit, but for some by itself; one that fails does not stop the next. The last line is
 # "N passed, N failed, N skipped": the tests and checks of a stage where they are known, else the stage.
 # A stage that cannot run here ends with status 77; that is a failure too, unless MAY_SKIP names it.
-# Stages run one after the other; with CI_LANES=2 those of all and full in two lanes (see LANE), for a machine of more than two cores.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=(build "${QUICK[@]}" no_alloc counters sim hostile clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
-FULL=("${ALL[@]}" walk mutants fuzz)
+ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
+# Those of tests are stage test's too, with fewer seeds and without optimisation.
+FULL=("${ALL[@]}" no_alloc sim hostile walk mutants fuzz)
 
-# Where all and full run a stage. `first`: alone, before the others, what they use. Then two lanes side by side, each one stage after
-# the other: `guests`, which mostly wait for one that boots, and `host`, which is all that is not named here. `last`: alone again,
-# what measures time, or takes the machine whole.
-declare -A LANE=([build]=first [vm]=guests [sg3]=guests [durability]=guests [nvme]=guests [idle]=last [spdk]=last [mutants]=last [fuzz]=last)
+# Those of all and full that mostly wait: one that is named here runs beside its neighbours that are, too; what it says comes when it has ended.
+declare -A WAITS=([clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
-# Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said. In a lane it is twice that.
+# Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
 declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=1800 [sg3]=1800 [vm]=1800 [walk]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
+export CI_PROFILE=${CI_PROFILE:-release} # cargo's, of the program that clients meet: all and full take what packages and counters take
 OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
 
 # --- stages ---------------------------------------------------------------------------------------
 
 stage_build() { # what most stages use; from here to the end of this run it is not built again
+  cargo build --locked --profile "$CI_PROFILE" -p lunette -p lunette-counters --bins
   release_binary; guest_image
 }
 
 stage_fmt() { cargo fmt --all --check; }
 
-stage_clippy() { # and once more without the default features
+stage_clippy() { # in full once more without the default features
   cargo clippy --locked --workspace --all-targets -- -D warnings
-  cargo clippy --locked --no-default-features -- -D warnings
+  [[ $CI_LEVEL != full ]] || cargo clippy --locked --no-default-features -- -D warnings
 }
 
 stage_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps; }
@@ -61,7 +61,7 @@ for name in sys.argv[1:]: ast.parse(open(name).read(), name)' scripts/*.py scrip
 }
 
 stage_test() { # and that every test which docs/compliance.md cites was among them
-  [[ $CI_LEVEL != all && $CI_LEVEL != full ]] || { packages tgt istgt open-isns-server open-isns-utils; export LUNETTE_PEERS=1; } # targets and servers to compare with
+  [[ $CI_LEVEL != all && $CI_LEVEL != full ]] || { packages tgt istgt open-isns-server open-isns-utils; export LUNETTE_PEERS=1 LUNETTE_HOSTILE_SECONDS=5; } # targets and servers to compare with
   tests --workspace
   checks python3 scripts/compliance.py --ran "$TESTS_LOG"
 }
@@ -82,9 +82,7 @@ stage_sim() { # seeds of the simulator
 }
 
 stage_hostile() { # every kind of bad input with a verifying client beside it
-  local seconds=60
-  [[ $CI_LEVEL != all ]] || seconds=10
-  LUNETTE_HOSTILE_SECONDS=$seconds tests --release --test it hostile::
+  LUNETTE_HOSTILE_SECONDS=${LUNETTE_HOSTILE_SECONDS:-60} tests --release --test it hostile::
 }
 
 stage_mutants() { # code that docs/rfc7143.toml cites, broken: does the test it cites notice? MUTANTS for another number, SEED for that of another run
@@ -251,7 +249,7 @@ checks() { # a script that ends with "checks: N passed, N failed, N skipped"
 }
 
 durability_binaries() { # what cuts the power, and a daemon that bugs can be planted in
-  cargo build --locked --release -p lunette-initiator --example recorder
+  cargo build --locked -p lunette-initiator --example recorder
   # With the features of all tests, so that it is the one that stage test has made: any small test brings the daemon along.
   cargo test --locked --workspace --test port --no-run
 }
@@ -264,8 +262,8 @@ library_tests() { # [OPTION...]: the binary of the library's own tests, built; o
 release_binary() { # as $LUNETTE: where cargo puts it, `cargo test --release` puts one with the feature sim
   export LUNETTE=$OUT/lunette
   [[ -z ${CI_BUILT:-} ]] || return 0
-  cargo build --locked --release --bin lunette
-  install target/release/lunette "$LUNETTE"
+  cargo build --locked --profile "$CI_PROFILE" --bin lunette
+  install "target/$CI_PROFILE/lunette" "$LUNETTE"
 }
 
 apt() { # as root, or through sudo; one at a time
@@ -317,12 +315,12 @@ if [[ ${1:-} = --inner ]]; then # one stage, in a process of its own
   exit
 fi
 
-stages=() lanes=1
+stages=()
 for name in "${@:-quick}"; do
   case $name in
     quick) stages+=("${QUICK[@]}"); CI_LEVEL=quick ;;
-    all) stages+=("${ALL[@]}"); CI_LEVEL=all lanes=${CI_LANES:-1} ;;
-    full) stages+=("${FULL[@]}"); CI_LEVEL=full lanes=${CI_LANES:-1} ;;
+    all) stages+=("${ALL[@]}"); CI_LEVEL=all CI_PROFILE=dist ;;
+    full) stages+=("${FULL[@]}"); CI_LEVEL=full CI_PROFILE=dist ;;
     *)
       declare -F "stage_$name" >/dev/null ||
         { echo "ci: no stage '$name'; there are: quick all full $(declare -F | sed -n 's/.* stage_//p' | paste -sd' ')" >&2; exit 2; }
@@ -331,7 +329,7 @@ for name in "${@:-quick}"; do
 done
 
 run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: PASSED FAILED SKIPPED SECONDS CPU-SECONDS WORD
-  local name=$1 limit=$((${LIMIT[$1]:-900} * ${stretch:-1})) rc p f s real user system word=ok
+  local name=$1 limit=${LIMIT[$1]:-900} rc p f s real user system word=ok
   echo "=== $name"
   export CI_COUNTS=$CI_WORK/$name.counts; : >"$CI_COUNTS"
   timeout -k 15 "$limit" "$0" --inner "$name" </dev/null &
@@ -352,23 +350,13 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   [[ $name != build || $word != ok ]] || export CI_BUILT=1
 }
 
-lane() { # NAME: its stages one after the other, beside another lane; what each says comes when it has ended, all at once
-  local name stretch=2
-  exec 3>&1
-  trap 'end_jobs; tail -n 40 "$CI_WORK/$name.log" >&3; exit 130' TERM
-  for name in $(in_lane "$1"); do
-    echo "... $name begins"
-    run "$name" >"$CI_WORK/$name.log" 2>&1
-    flock "$OUT" cat "$CI_WORK/$name.log"
-  done
-}
-
-in_lane() { # NAME: those of $stages that run there
+settle() { # those that run beside each other have ended
   local name
-  for name in "${stages[@]}"; do [[ ${LANE[$name]:-host} != "$1" ]] || echo "$name"; done
+  for name in "${beside[@]}"; do wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"; done
+  beside=()
 }
 
-end_jobs() { # the stage that runs, or the lanes
+end_jobs() { # what runs
   # shellcheck disable=SC2046 # words
   kill $(jobs -p) 2>/dev/null
   wait
@@ -379,15 +367,17 @@ OUT=$(realpath "$OUT"); export CI_OUT=$OUT
 CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
 trap 'rm -rf "$CI_WORK"' EXIT
 trap 'end_jobs; exit 130' INT TERM
-if [[ $lanes != 1 ]]; then
-  for name in $(in_lane first); do run "$name"; done
-  lane guests &
-  lane host &
-  wait
-  for name in $(in_lane last); do run "$name"; done
-else
-  for name in "${stages[@]}"; do run "$name"; done
-fi
+declare -A waiting=()
+beside=()
+for name in "${stages[@]}"; do
+  if [[ -n ${WAITS[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
+    { trap end_jobs TERM; run "$name"; } >"$CI_WORK/$name.log" 2>&1 &
+    waiting[$name]=$! beside+=("$name")
+  else
+    settle; run "$name"
+  fi
+done
+settle
 
 passed=0 failed=0 skipped=0
 printf '\n'

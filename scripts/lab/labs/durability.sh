@@ -13,7 +13,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 root=$(realpath "$lab/../../..")
 lunette=${LUNETTE:-$root/target/release/lunette} planted=${PLANTED:-$root/target/debug/lunette}
-recorder=${RECORDER:-$root/target/release/examples/recorder}
+recorder=${RECORDER:-$root/target/debug/examples/recorder}
 iqn=iqn.2026-11.io.lunette:lab
 FILE_MIB=16 LOG_GIB=4
 

@@ -9,10 +9,14 @@ state_of() { # PG_TAG -> its access state
   rpc lunette_get_logical_units | tr -d ' \n' | grep -oE "\"pg_tag\":$1,\"relative_port\":[0-9]+,\"port_group\":[0-9]+,\"state\":\"[a-z_]+\"" | grep -oE '[a-z_]+"$' | tr -d '"'
 }
 is_state() { [[ $(state_of "$1") = "$2" ]]; } # PG_TAG STATE
+told() { rpc lunette_get_logical_units; sg_rtpg -v -d "/dev/$second"; tail -20 /out/lunette.log; } # what everybody says
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE
 has_handler() { [[ -e /sys/block/$first/device/dh_state ]]; }   # Debian's cloud kernel is built without: LAB_FLAVOUR=amd64 has it
 takes() { # PG_TAG sdX: the kernel's handler asks for that group's state by that path, or sg_stpg in its place
-  has_handler || check "SET TARGET PORT GROUPS by $2" sg_stpg --optimized --tp="$1" "/dev/$2"
+  has_handler && return
+  # A unit attention that is still owed would be the answer, and the tool may say nothing of it.
+  sg_turs "/dev/$2" >/dev/null 2>&1
+  check "SET TARGET PORT GROUPS by $2" sg_stpg --optimized --tp="$1" "/dev/$2"
 }
 of_port() { # PORT -> the sdX of the session at that portal
   local s
@@ -111,7 +115,7 @@ step "a path fails: the initiator fails over by SET TARGET PORT GROUPS, and back
 echo offline >"/sys/block/$first/device/state"
 takes 2 "$second"
 goes_by "over" "$second"
-if until_true 10 is_state 2 active_optimized; then ok "the initiator has set the second path's state"; else bad "state $(state_of 2)"; fi
+if until_true 10 is_state 2 active_optimized; then ok "the initiator has set the second path's state"; else bad "state $(state_of 2)"; told; fi
 check "meanwhile the first stands by" set_state 1 standby
 echo running >"/sys/block/$first/device/state"
 until_true 20 has_paths || bad "the first path does not come back"
