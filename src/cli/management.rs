@@ -16,6 +16,8 @@ use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
 use crate::rpc::door::Door;
 use crate::rpc::server::{Server, Socket};
+#[cfg(feature = "rpc-tls")]
+use crate::rpc::tcp;
 use crate::rpc::versions::{TakeError, Taken, Versions};
 
 /// What was asked for and is there.
@@ -26,6 +28,8 @@ pub(super) struct Management {
     config_file: Option<PathBuf>,
     keeps: Option<Taken>,
     sockets: Vec<Socket>,
+    #[cfg(feature = "rpc-tls")]
+    entries: Vec<tcp::Bound>,
     waits: bool,
     record_dir: Option<PathBuf>,
 }
@@ -52,14 +56,22 @@ impl Management {
                 .map_err(|error| Failed::failure(format!("--create-config {}: {error}", path.display())))?;
         }
         let sockets = bind(args, given)?;
-        if args.config.is_none() && sockets.is_empty() && args.record_dir.is_none() {
+        #[cfg(feature = "rpc-tls")]
+        let entries = args.rpc_tcp.iter().map(tcp::Bound::bind).collect::<Result<Vec<_>, _>>();
+        #[cfg(feature = "rpc-tls")]
+        let entries = entries.map_err(Failed::failure)?;
+        #[cfg(feature = "rpc-tls")]
+        let is_commanded = !sockets.is_empty() || !entries.is_empty();
+        #[cfg(not(feature = "rpc-tls"))]
+        let is_commanded = !sockets.is_empty();
+        if args.config.is_none() && !is_commanded && args.record_dir.is_none() {
             return Ok(None);
         }
         let config_file = args.config.as_deref().map(std::fs::canonicalize).transpose();
         let config_file = config_file.map_err(|error| Failed::failure(format!("--config: {error}")))?;
         // Before it is read: a daemon that ends, or a rollback, may be writing it.
         let keeps = match &config_file {
-            Some(path) if !sockets.is_empty() && !args.no_save => take(path)?,
+            Some(path) if is_commanded && !args.no_save => take(path)?,
             _ => None,
         };
         let plan = args.config.as_deref().map(Plan::read).transpose().map_err(Failed::failure)?;
@@ -70,7 +82,16 @@ impl Management {
         let record_dir = args.record_dir.as_deref().map(std::path::absolute).transpose();
         let record_dir = record_dir.map_err(Failed::failure)?;
         let waits = args.wait_for_rpc;
-        Ok(Some(Management { plan, config_file, keeps, sockets, waits, record_dir }))
+        Ok(Some(Management {
+            plan,
+            config_file,
+            keeps,
+            sockets,
+            #[cfg(feature = "rpc-tls")]
+            entries,
+            waits,
+            record_dir,
+        }))
     }
 
     /// Makes the calls on a thread of its own, then runs `ready`.
@@ -122,7 +143,13 @@ impl Management {
                 .map_err(|fault| Failed::usage(format!("--record-dir: {}", fault.text())))?;
         }
         let serve = |socket: Socket| socket.serve(Arc::clone(&context)).map_err(Failed::failure);
-        self.sockets.into_iter().map(serve).collect()
+        let servers = self.sockets.into_iter().map(serve);
+        #[cfg(feature = "rpc-tls")]
+        let servers = servers.chain(self.entries.into_iter().map(|entry| {
+            tracing::info!("calls are taken at tcp://{}", entry.address());
+            entry.serve(Arc::clone(&context)).map_err(Failed::failure)
+        }));
+        servers.collect()
     }
 }
 

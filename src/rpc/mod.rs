@@ -9,6 +9,8 @@ mod apply;
 pub mod calls;
 pub mod config;
 pub mod context;
+mod converse;
+mod crowd;
 mod devices;
 pub mod difference;
 pub mod door;
@@ -29,5 +31,7 @@ mod secrets;
 pub mod server;
 #[cfg(test)]
 mod service;
+#[cfg(feature = "rpc-tls")]
+pub mod tcp;
 mod types;
 pub mod versions;

@@ -122,6 +122,12 @@ impl Managed {
         Socket::bind_as(door.parse().unwrap()).unwrap().serve(context).unwrap()
     }
 
+    /// What takes calls elsewhere.
+    #[cfg(feature = "rpc-tls")]
+    pub(super) fn serve(&self, serve: impl FnOnce(Arc<Context>) -> std::io::Result<Server>) -> Server {
+        serve(self.context.clone().expect("it runs")).unwrap()
+    }
+
     /// As `--record-dir` has it.
     pub(super) fn record_to(&self, folder: PathBuf) {
         self.context.as_ref().expect("it runs").record_to(folder).unwrap();
