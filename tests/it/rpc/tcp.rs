@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lunette::limits::RPC_STRANGERS_MAX;
 use lunette::rpc::server::Server;
 use lunette::rpc::tcp::{Bound, Entry};
+use rustix::process::{Pid, Signal, kill_process};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
@@ -309,4 +310,35 @@ fn a_subscriber_is_told_what_happens() {
     );
     assert_eq!(answer(&mut other)["result"], "N");
     assert_eq!(answer(&mut conn)["method"], "lunette_event");
+}
+
+#[test]
+fn serve_takes_calls_over_tcp() {
+    let folder = Folder::new();
+    let keys = Keys::make(&folder);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lunette"));
+    command.args([
+        "serve",
+        "--null",
+        "n:1M",
+        "--portal",
+        "127.0.0.1:0",
+        "--mem-size",
+        "16",
+        "--hugepages",
+        "off",
+    ]);
+    command.args(["--idle", "park", "--rpc-tcp", &keys.entry("")]).env("LUNETTE_SOCKET", "");
+    let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines();
+    let address =
+        log.find_map(|line| line.unwrap().split_once("tcp://").map(|(_, at)| at.parse::<SocketAddr>()));
+    let mut conn = keys.connect(address.expect("it says where").unwrap(), &TLS13);
+    say(&mut conn, &format!("{TOKEN}\n{VERSION}"));
+    assert!(answer(&mut conn)["result"].is_object());
+    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    assert_eq!(told(&mut conn), b"");
+    // What it has to say meanwhile is read.
+    assert!(log.all(|line| line.is_ok()));
+    assert!(daemon.wait().unwrap().success());
 }
