@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use lunette::limits::RPC_STRANGERS_MAX;
@@ -329,16 +329,26 @@ fn serve_takes_calls_over_tcp() {
         "off",
     ]);
     command.args(["--idle", "park", "--rpc-tcp", &keys.entry("")]).env("LUNETTE_SOCKET", "");
-    let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines();
+    let mut daemon = Ended(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(daemon.0.stderr.take().unwrap()).lines();
     let address =
         log.find_map(|line| line.unwrap().split_once("tcp://").map(|(_, at)| at.parse::<SocketAddr>()));
     let mut conn = keys.connect(address.expect("it says where").unwrap(), &TLS13);
     say(&mut conn, &format!("{TOKEN}\n{VERSION}"));
     assert!(answer(&mut conn)["result"].is_object());
-    kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+    kill_process(Pid::from_child(&daemon.0), Signal::TERM).unwrap();
     assert_eq!(told(&mut conn), b"");
     // What it has to say meanwhile is read.
     assert!(log.all(|line| line.is_ok()));
-    assert!(daemon.wait().unwrap().success());
+    assert!(daemon.0.wait().unwrap().success());
+}
+
+/// A process that does not outlive a test that fails.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
