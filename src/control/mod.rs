@@ -24,6 +24,7 @@ pub mod error;
 mod events;
 pub mod feed;
 mod groups;
+pub mod handed;
 pub mod identity;
 mod inbox;
 pub mod keeper;

@@ -98,6 +98,18 @@ impl Bound {
         Ok(Bound { listener, address })
     }
 
+    /// Takes a socket that somebody else has bound and keeps.
+    ///
+    /// # Errors
+    /// The system has something against it.
+    pub fn handed_over(listener: TcpListener) -> Result<Bound, BindError> {
+        let unknown = SocketAddr::from(([0; 4], 0));
+        let refused = |source: io::Error| BindError::Io { address: unknown, source };
+        let address = listener.local_addr().map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        Ok(Bound { listener, address })
+    }
+
     /// Where, with the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address

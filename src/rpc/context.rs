@@ -19,6 +19,7 @@ use crate::buf::Hugepages;
 use crate::control::Control;
 use crate::control::done::{Done, Outcome};
 use crate::control::error::ChangeError;
+use crate::control::handed::Handed;
 use crate::control::thread::Remote;
 use crate::net::kernel::KernelNet;
 use crate::time::Tick;
@@ -90,6 +91,8 @@ pub struct Context {
     /// Devices may be driven that no IOMMU keeps within their memory.
     pub(super) unsafe_noiommu: bool,
     pub(super) log: LogLevel,
+    /// Listening sockets for portals that somebody else keeps.
+    pub(super) handed: Arc<Handed>,
     /// What was called.
     pub calls: CallBook,
 }
@@ -111,6 +114,8 @@ pub struct Parts {
     pub unsafe_noiommu: bool,
     /// How much is logged.
     pub log: LogLevel,
+    /// Listening sockets for portals that somebody else keeps.
+    pub handed: Arc<Handed>,
 }
 
 impl Context {
@@ -134,6 +139,7 @@ impl Context {
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
+            handed: parts.handed,
             calls: CallBook::default(),
         })
     }

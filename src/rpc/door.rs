@@ -20,28 +20,23 @@ pub(super) const LIST: &str = "rpc_get_methods";
 pub struct Door {
     /// Where it is.
     pub path: PathBuf,
-    may: May,
+    pub(super) may: May,
     /// Users that may come, besides the daemon's own and root.
     users: Vec<u32>,
 }
 
 /// What may be called.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum May {
+pub(super) enum May {
     Everything,
     Read,
     These(Vec<String>),
 }
 
-impl Door {
-    /// Where everything may be called.
-    pub fn open(path: PathBuf) -> Door {
-        Door { path, may: May::Everything, users: Vec::new() }
-    }
-
-    /// Whether this may be called here.
+impl May {
+    /// Whether this may be called.
     pub(super) fn allows(&self, method: &str) -> bool {
-        match &self.may {
+        match self {
             May::Everything => true,
             May::Read => methods::find(method).is_ok_and(methods::Method::is_for_readers),
             May::These(names) => method == LIST || names.iter().any(|name| name == method),
@@ -56,7 +51,7 @@ impl Door {
                 ..Fault::new(Fault::METHOD_NOT_FOUND, "Method not found")
             });
         }
-        match self.may {
+        match self {
             May::Read => {
                 let parameter = methods::find(method).ok()?.does_more(params)?;
                 Some(Fault::params(format_args!("{parameter}: this socket is for reading only")))
@@ -71,6 +66,29 @@ impl Door {
         Json::Array(
             names.into_iter().filter(|name| name.text().is_some_and(|name| self.allows(name))).collect(),
         )
+    }
+
+    /// `read-only` or `methods=A+B`, said once; whether it was one of these.
+    pub(super) fn limit(&mut self, part: &str) -> Result<bool, String> {
+        match part.split_once('=') {
+            None if part == "read-only" && *self == May::Everything => *self = May::Read,
+            Some(("methods", names)) if *self == May::Everything => {
+                let names: Vec<String> = names.split('+').map(str::to_owned).collect();
+                if let Some(unknown) = names.iter().find(|name| methods::find(name).is_err()) {
+                    return Err(format!("there is no method {unknown:?}"));
+                }
+                *self = May::These(names);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Door {
+    /// Where everything may be called.
+    pub fn open(path: PathBuf) -> Door {
+        Door { path, may: May::Everything, users: Vec::new() }
     }
 
     /// Whether this user may come.
@@ -94,15 +112,10 @@ impl FromStr for Door {
         let path = parts.next().filter(|path| !path.is_empty()).ok_or("a path is missing")?;
         let mut door = Door::open(path.into());
         for part in parts {
+            if door.may.limit(part)? {
+                continue;
+            }
             match part.split_once('=') {
-                None if part == "read-only" && door.may == May::Everything => door.may = May::Read,
-                Some(("methods", names)) if door.may == May::Everything => {
-                    let names: Vec<String> = names.split('+').map(str::to_owned).collect();
-                    if let Some(unknown) = names.iter().find(|name| methods::find(name).is_err()) {
-                        return Err(format!("there is no method {unknown:?}"));
-                    }
-                    door.may = May::These(names);
-                }
                 Some(("uid", users)) if door.users.is_empty() => {
                     let users = users.split('+').map(str::parse).collect::<Result<_, _>>();
                     door.users = users.map_err(|_| format!("{part}: users are said by their numbers"))?;
@@ -131,8 +144,8 @@ mod tests {
         assert_eq!(door("/run/a.sock"), Door::open("/run/a.sock".into()));
         let some = door("/run/a.sock,uid=33+1000,methods=bdev_get_bdevs+log_get_level");
         assert_eq!(some.users, [33, 1000]);
-        assert!(some.allows("bdev_get_bdevs") && some.allows("rpc_get_methods"));
-        assert!(!some.allows("bdev_malloc_create") && !some.allows("iscsi_get_options"));
+        assert!(some.may.allows("bdev_get_bdevs") && some.may.allows("rpc_get_methods"));
+        assert!(!some.may.allows("bdev_malloc_create") && !some.may.allows("iscsi_get_options"));
         for wrong in [
             "",
             ",read-only",
@@ -167,7 +180,7 @@ mod tests {
             "lunette_subscribe",
             "lunette_get_events",
         ] {
-            assert!(door.allows(method), "{method}");
+            assert!(door.may.allows(method), "{method}");
         }
         for method in [
             "lunette_get_config",
@@ -178,9 +191,9 @@ mod tests {
             "lunette_recorder_set_options",
             "no_get_such",
         ] {
-            assert!(!door.allows(method), "{method}");
+            assert!(!door.may.allows(method), "{method}");
         }
-        let refused = |text: &str, door: &Door| door.refusal("bdev_get_iostat", &Json::parse(text).unwrap());
+        let refused = |text: &str, door: &Door| door.may.refusal("bdev_get_iostat", &Json::parse(text).unwrap());
         for params in ["null", "{}", r#"{"reset_mode":"none"}"#, r#"{"reset_mode":null,"name":"M0"}"#] {
             assert_eq!(refused(params, &door), None, "{params}");
         }
@@ -192,7 +205,7 @@ mod tests {
             assert_eq!(refused(params, &Door::open("/a".into())), None);
         }
         let all = methods::all().map(|method| method.name).collect();
-        let Json::Array(listed) = door.listed(all) else { panic!("no array") };
+        let Json::Array(listed) = door.may.listed(all) else { panic!("no array") };
         assert!(listed.iter().any(|name| name.text() == Some("bdev_get_bdevs")));
         assert!(listed.iter().all(|name| !name.text().unwrap().contains("create")));
     }

@@ -40,6 +40,7 @@ impl Service {
             hugepages: Hugepages::Off,
             unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
+            handed: Arc::default(),
         });
         Plan::default().run(&context, true).unwrap();
         Service { context, remote, thread: Some(thread) }
