@@ -270,10 +270,8 @@ impl Several {
             return Err(format!("ABORT TASK SET: {response}"));
         }
         let is_covered = |op: &Op| Serial(op.cmd_sn).precedes(Serial(abort.cmd_sn));
-        let (covered, others) = std::mem::take(&mut self.ops).into_iter().partition(|(_, op)| is_covered(op));
-        self.ops = others;
-        let covered: BTreeMap<_, _> = covered;
-        for (itt, op) in covered {
+        let covered = self.ops.extract_if(.., |_, op| is_covered(op));
+        for (itt, op) in covered.collect::<Vec<_>>() {
             self.aborted.insert(itt, op.is_taken_over);
             if op.is_write {
                 self.world.oracle.write_ends(0, op.lba, op.blocks, op.tag, None, self.world.step);
