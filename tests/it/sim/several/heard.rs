@@ -270,8 +270,10 @@ impl Several {
             return Err(format!("ABORT TASK SET: {response}"));
         }
         let is_covered = |op: &Op| Serial(op.cmd_sn).precedes(Serial(abort.cmd_sn));
-        let covered = self.ops.extract_if(.., |_, op| is_covered(op));
-        for (itt, op) in covered.collect::<Vec<_>>() {
+        let covered: Vec<u32> =
+            self.ops.iter().filter(|(_, op)| is_covered(op)).map(|(itt, _)| *itt).collect();
+        for itt in covered {
+            let Some(op) = self.ops.remove(&itt) else { continue };
             self.aborted.insert(itt, op.is_taken_over);
             if op.is_write {
                 self.world.oracle.write_ends(0, op.lba, op.blocks, op.tag, None, self.world.step);
