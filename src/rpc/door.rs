@@ -193,7 +193,8 @@ mod tests {
         ] {
             assert!(!door.may.allows(method), "{method}");
         }
-        let refused = |text: &str, door: &Door| door.may.refusal("bdev_get_iostat", &Json::parse(text).unwrap());
+        let refused =
+            |text: &str, door: &Door| door.may.refusal("bdev_get_iostat", &Json::parse(text).unwrap());
         for params in ["null", "{}", r#"{"reset_mode":"none"}"#, r#"{"reset_mode":null,"name":"M0"}"#] {
             assert_eq!(refused(params, &door), None, "{params}");
         }
