@@ -34,8 +34,10 @@ OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
 # --- stages ---------------------------------------------------------------------------------------
 
 stage_build() { # what most stages use; from here to the end of this run it is not built again
+  # In one go: each by itself would be built with other features of what both use.
   cargo build --locked --profile "$CI_PROFILE" -p lunette -p lunette-counters --bins
-  release_binary; guest_image
+  install "target/$CI_PROFILE/lunette" "$OUT/lunette"
+  guest_image
 }
 
 stage_fmt() { cargo fmt --all --check; }
