@@ -17,8 +17,9 @@ ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance vm sg3 
 # Those of tests are stage test's too, with fewer seeds and without optimisation.
 FULL=("${ALL[@]}" no_alloc sim hostile walk mutants fuzz)
 
-# Those of all and full that mostly wait: one that is named here runs beside its neighbours that are, too; what it says comes when it has ended.
-declare -A WAITS=([clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
+# Those of all and full that leave a core idle: one that is named here runs beside its neighbours that are, too, and beside those of
+# quick; what it says comes when it has ended.
+declare -A BESIDE=([build]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
@@ -349,12 +350,14 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   fi
   echo "$p $f $s $real $(awk -v u="$user" -v s="$system" 'BEGIN { printf "%.0f", u + s }') $word" >"$CI_WORK/$name.end"
   echo "--- $name: $real s, $word"
-  [[ $name != build || $word != ok ]] || export CI_BUILT=1
 }
 
-settle() { # those that run beside each other have ended
+settle() { # those that run beside others have ended
   local name
-  for name in "${beside[@]}"; do wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"; done
+  for name in "${beside[@]}"; do
+    wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"
+    [[ $name != build || $(<"$CI_WORK/build.end") != *" ok" ]] || export CI_BUILT=1
+  done
   beside=()
 }
 
@@ -372,11 +375,12 @@ trap 'end_jobs; exit 130' INT TERM
 declare -A waiting=()
 beside=()
 for name in "${stages[@]}"; do
-  if [[ -n ${WAITS[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
+  if [[ -n ${BESIDE[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
     { trap end_jobs TERM; run "$name"; } >"$CI_WORK/$name.log" 2>&1 &
     waiting[$name]=$! beside+=("$name")
   else
-    settle; run "$name"
+    [[ " ${QUICK[*]} " = *" $name "* ]] || settle
+    run "$name"
   fi
 done
 settle
