@@ -1,7 +1,7 @@
 //! Calls over TCP: only by TLS 1.2 or 1.3 (RFC 5246, RFC 8446), and only from who shows a token.
 //!
 //! The first line that a client sends is the token; from then on it is as at a UNIX socket. Who does not show it in time, or another, is
-//! told nothing: the connection ends. Each connection has a thread of its own, as there; strangers are few ([`super::crowd`]).
+//! told nothing: the connection ends. Each connection has a thread of its own, as there; strangers are few (`crowd`).
 
 use std::fmt;
 use std::fs::File;
