@@ -218,10 +218,10 @@ stage_sg3() { # sg3_utils, a CD-ROM drive, and devices passed through, at the Li
 }
 
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA
-  local rounds=2 kills=3 seconds=10
-  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60
+  local rounds=2 kills=3 seconds=10 points=100
+  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60 points=200
   release_binary; guest_image; durability_binaries
-  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh restart log kill planted
+  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh restart log kill planted
 }
 
 # --- what stages use ------------------------------------------------------------------------------
