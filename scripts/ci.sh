@@ -17,14 +17,15 @@ ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance vm sg3 
 # Those of tests are stage test's too, with fewer seeds and without optimisation.
 FULL=("${ALL[@]}" no_alloc sim hostile walk mutants fuzz)
 
-# Those of all and full that mostly wait: one that is named here runs beside its neighbours that are, too; what it says comes when it has ended.
-declare -A WAITS=([clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
+# Those of all and full that leave a core idle: one that is named here runs beside its neighbours that are, too, and beside those of
+# quick; what it says comes when it has ended.
+declare -A BESIDE=([build]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=1800 [sg3]=1800 [vm]=1800 [walk]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -34,8 +35,10 @@ OUT=${CI_OUT:-target/ci}            # logs and tables that outlive the run
 # --- stages ---------------------------------------------------------------------------------------
 
 stage_build() { # what most stages use; from here to the end of this run it is not built again
+  # In one go: each by itself would be built with other features of what both use.
   cargo build --locked --profile "$CI_PROFILE" -p lunette -p lunette-counters --bins
-  release_binary; guest_image
+  install "target/$CI_PROFILE/lunette" "$OUT/lunette"
+  guest_image
 }
 
 stage_fmt() { cargo fmt --all --check; }
@@ -215,10 +218,10 @@ stage_sg3() { # sg3_utils, a CD-ROM drive, and devices passed through, at the Li
 }
 
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA
-  local rounds=2 kills=3 seconds=10
-  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60
+  local rounds=2 kills=3 seconds=10 points=100
+  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60 points=200
   release_binary; guest_image; durability_binaries
-  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds checks scripts/lab/labs/durability.sh restart log kill planted
+  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh restart log kill planted
 }
 
 # --- what stages use ------------------------------------------------------------------------------
@@ -347,12 +350,14 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   fi
   echo "$p $f $s $real $(awk -v u="$user" -v s="$system" 'BEGIN { printf "%.0f", u + s }') $word" >"$CI_WORK/$name.end"
   echo "--- $name: $real s, $word"
-  [[ $name != build || $word != ok ]] || export CI_BUILT=1
 }
 
-settle() { # those that run beside each other have ended
+settle() { # those that run beside others have ended
   local name
-  for name in "${beside[@]}"; do wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"; done
+  for name in "${beside[@]}"; do
+    wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"
+    [[ $name != build || $(<"$CI_WORK/build.end") != *" ok" ]] || export CI_BUILT=1
+  done
   beside=()
 }
 
@@ -370,11 +375,12 @@ trap 'end_jobs; exit 130' INT TERM
 declare -A waiting=()
 beside=()
 for name in "${stages[@]}"; do
-  if [[ -n ${WAITS[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
+  if [[ -n ${BESIDE[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
     { trap end_jobs TERM; run "$name"; } >"$CI_WORK/$name.log" 2>&1 &
     waiting[$name]=$! beside+=("$name")
   else
-    settle; run "$name"
+    [[ " ${QUICK[*]} " = *" $name "* ]] || settle
+    run "$name"
   fi
 done
 settle

@@ -18,6 +18,7 @@ from harness import ROOT, Checks, expect, free_port, run, wait_until
 OUT = os.path.join(ROOT, "target/package")
 IMAGE = os.path.join(OUT, "image")
 UNIT = os.path.join(ROOT, "packaging/systemd/lunette.service")
+SOCKET_UNIT = os.path.join(ROOT, "packaging/systemd/lunette.socket")
 CONTAINERFILE = os.path.join(ROOT, "packaging/container/Containerfile")
 KUBERNETES = os.path.join(ROOT, "packaging/kubernetes")
 SOCKET = "/run/lunette/rpc.sock"
@@ -41,7 +42,7 @@ def contents():
         run("dpkg-deb", "-x", package(), root)
         files = {os.path.relpath(os.path.join(folder, name), root) for folder, _, names in os.walk(root) for name in names}
         for wanted in ("usr/bin/lunette", "usr/sbin/lunette-setup", "lib/systemd/system/lunette.service",
-                       "usr/lib/sysusers.d/lunette.conf", "etc/lunette/serve.conf", "usr/share/doc/lunette/SUMMARY.md"):
+                       "lib/systemd/system/lunette.socket", "usr/lib/sysusers.d/lunette.conf", "etc/lunette/serve.conf", "usr/share/doc/lunette/SUMMARY.md"):
             expect(wanted in files, f"no {wanted} in {sorted(files)}")
         expect(not [name for name in files if name.startswith("var/")], "what the daemon writes belongs to nobody's package")
         version = run(f"{root}/usr/bin/lunette", "--version")
@@ -64,7 +65,9 @@ def unit():
         # With programs that are there.
         with open(UNIT) as written, open(f"{folder}/lunette.service", "w") as file:
             file.write(written.read().replace("/usr/bin/lunette", "/bin/true"))
-        said = subprocess.run(["systemd-analyze", "verify", "--man=no", f"{folder}/lunette.service"], capture_output=True, text=True)
+        shutil.copy(SOCKET_UNIT, folder)
+        units = [f"{folder}/lunette.{kind}" for kind in ("service", "socket")]
+        said = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True)
         mine = [line for line in said.stderr.splitlines() if "lunette" in line]
         expect(said.returncode == 0 and not mine, said.stderr)
         told = run("systemd-analyze", "security", "--offline=true", f"{folder}/lunette.service")

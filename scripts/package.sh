@@ -31,7 +31,7 @@ deb() {
   strip --strip-unneeded --remove-section=.comment --remove-section=.note -o "$root/usr/bin/lunette" "$binary"
   chmod 755 "$root/usr/bin/lunette"
   install -m 755 scripts/setup.sh "$root/usr/sbin/lunette-setup"
-  install -m 644 packaging/systemd/lunette.service "$root/lib/systemd/system/"
+  install -m 644 packaging/systemd/lunette.{service,socket} "$root/lib/systemd/system/"
   install -m 644 packaging/systemd/sysusers.conf "$root/usr/lib/sysusers.d/lunette.conf"
   install -m 644 packaging/systemd/serve.conf "$root/etc/lunette/"
   install -D -m 644 packaging/debian/lintian-overrides "$root/usr/share/lintian/overrides/lunette"

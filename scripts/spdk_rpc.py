@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 
+import spdk_methods
 from clients import round_trip
 from harness import BINARY, ROOT, Checks, Target, expect, free_port, run, wait_until
 
@@ -26,6 +27,7 @@ class Managed(Target):
 
     name = "lunette"
     iqn = TARGET
+    called = set()
 
     def __init__(self, clients, options=()):
         self.clients, self.options = clients, options
@@ -50,7 +52,22 @@ class Managed(Target):
 
     def rpc(self, *argv, status=0):
         """Output of spdk-rpc."""
+        self.called.add(argv[0])
         return run(os.path.join(self.clients, "spdk-rpc"), "-s", self.socket, *argv, status=status)
+
+    def script(self, *lines):
+        """Output of spdk-rpc for a script of calls, all of which succeed."""
+        self.called.update(line.split()[0] for line in lines)
+        done = subprocess.run([os.path.join(self.clients, "spdk-rpc"), "-s", self.socket], input="\n".join(lines), text=True,
+                              capture_output=True, timeout=60)
+        expect(done.returncode == 0, f"{done.stdout[-400:]}{done.stderr[-400:]}")
+        return done.stdout
+
+    def begin(self, *argv):
+        """spdk-rpc with a call whose answer takes a while."""
+        self.called.add(argv[0])
+        return subprocess.Popen([os.path.join(self.clients, "spdk-rpc"), "-s", self.socket, *argv], stdin=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL)
 
     def json(self, *argv):
         return json.loads(self.rpc(*argv))
@@ -369,6 +386,11 @@ def main():
         check("spdk_kill_instance", kill, target)
     with Managed(clients) as target:
         check("set-up scripts", setups, target)
+    with Managed(clients, ["-w"]) as target:
+        target.iqn = spdk_methods.TARGET
+        for name, function in spdk_methods.REST:
+            check(name, function, target)
+        check("every method called", spdk_methods.all_called, target, target.called)
     with Managed(clients, ["--malloc", "disk0:8M", "--null", "null0:1G:4096", "--portal", "127.0.0.1:0"]) as target:
         check("switches, save, restart, save", from_switches, target)
     return checks.finish()

@@ -279,6 +279,12 @@ pub const CONFIG_VERSIONS_MAX: usize = 20;
 pub const CONFIG_BYTES_MAX: u64 = 256 << 20;
 /// Connections of the JSON-RPC socket; more are turned away.
 pub const RPC_CONNS_MAX: usize = 64;
+/// Connections by TLS that have not shown a token yet; one more ends the oldest.
+pub const RPC_STRANGERS_MAX: usize = 16;
+/// A client has so long for TLS's handshake and its token together.
+pub const RPC_HANDSHAKE_NS: u64 = 10 * SECOND_NS;
+/// Bytes of a token.
+pub const RPC_TOKEN_BYTES_MAX: usize = 1024;
 /// Bytes of one JSON-RPC request or batch.
 pub const RPC_REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Levels of arrays and objects in one; the parser recurses.

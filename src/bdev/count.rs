@@ -15,7 +15,7 @@ use crossbeam_utils::CachePadded;
 
 use self::channel::CountedChannel;
 use super::{Bdev, Channel, Info};
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::histogram::Histogram;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
@@ -133,7 +133,7 @@ struct Times {
 #[derive(Debug)]
 pub struct Counted {
     inner: Arc<dyn Bdev>,
-    cells: Box<[OnceLock<Arc<Cell>>]>,
+    ledger: Arc<Ledger>,
     /// How often the longest and shortest were forgotten: each reactor begins anew when it sees that.
     epoch: Arc<AtomicU64>,
     times: Arc<Times>,
@@ -141,6 +141,64 @@ pub struct Counted {
 
 /// One reactor's counters.
 type Cell = CachePadded<Counters>;
+
+/// Every reactor's counters, for whoever wants to know the sums at any time, on any thread.
+#[derive(Debug)]
+pub struct Ledger {
+    cells: Box<[OnceLock<Arc<Cell>>]>,
+}
+
+/// The same, not merely alike.
+impl PartialEq for Ledger {
+    fn eq(&self, other: &Ledger) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Ledger {}
+
+/// All that was ever asked of a device, whatever was forgotten since.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Totals {
+    /// Reads.
+    pub reads: Total,
+    /// Writes, those of zeroes included.
+    pub writes: Total,
+    /// Unmaps.
+    pub unmaps: Total,
+}
+
+/// All of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Total {
+    /// How often.
+    pub ios: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// How long it took, of all that have ended together.
+    pub ns: u64,
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger { cells: (0..REACTORS_MAX).map(|_| OnceLock::new()).collect() }
+    }
+}
+
+impl Ledger {
+    /// All of it. It allocates nothing.
+    pub fn totals(&self) -> Totals {
+        let mut sums = [0_u64; SUMS];
+        for cell in self.cells.iter().filter_map(OnceLock::get) {
+            for (sum, count) in sums.iter_mut().zip(cell.sums()) {
+                *sum = sum.wrapping_add(count);
+            }
+        }
+        let kind =
+            |kind: usize| Total { ios: sums[3 * kind], bytes: sums[3 * kind + 1], ns: sums[3 * kind + 2] };
+        Totals { reads: kind(0), writes: kind(1), unmaps: kind(2) }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Counters {
@@ -207,12 +265,11 @@ impl Counters {
 impl Counted {
     /// Counts what is asked of `inner` from now on.
     pub fn new(inner: Arc<dyn Bdev>) -> Counted {
-        let cells = (0..REACTORS_MAX).map(|_| OnceLock::new()).collect();
-        Counted { inner, cells, epoch: Arc::default(), times: Arc::default() }
+        Counted { inner, ledger: Arc::default(), epoch: Arc::default(), times: Arc::default() }
     }
 
     fn open_cells(&self) -> impl Iterator<Item = (ReactorId, &Arc<Cell>)> {
-        let cells = (0u16..).zip(&self.cells);
+        let cells = (0u16..).zip(&self.ledger.cells);
         cells.filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?)))
     }
 
@@ -253,7 +310,7 @@ impl Bdev for Counted {
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         let inner = self.inner.open(reactor);
-        let Some(cell) = self.cells.get(usize::from(reactor.0)) else { return inner };
+        let Some(cell) = self.ledger.cells.get(usize::from(reactor.0)) else { return inner };
         let cell = Arc::clone(cell.get_or_init(Arc::default));
         let block_bytes = u64::from(self.info().block_bytes);
         // Zeroes of the system's: what is never written takes no memory.
@@ -274,8 +331,16 @@ impl Bdev for Counted {
         self.inner.space()
     }
 
-    fn measure_space(&self) {
-        self.inner.measure_space();
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.inner.temperature()
+    }
+
+    fn measure(&self) {
+        self.inner.measure();
+    }
+
+    fn ledger(&self) -> Option<Arc<Ledger>> {
+        Some(Arc::clone(&self.ledger))
     }
 
     fn change_medium(&self, medium: Option<Arc<dyn Bdev>>) -> bool {
@@ -287,7 +352,7 @@ impl Bdev for Counted {
     }
 
     fn counts(&self) -> Option<Counts> {
-        Some(self.counts_of(self.cells.iter().filter_map(OnceLock::get)))
+        Some(self.counts_of(self.ledger.cells.iter().filter_map(OnceLock::get)))
     }
 
     fn counts_by_reactor(&self) -> Vec<(ReactorId, Counts)> {

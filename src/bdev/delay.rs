@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queue::{IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -93,8 +93,12 @@ impl Bdev for Delay {
         self.inner.space()
     }
 
-    fn measure_space(&self) {
-        self.inner.measure_space();
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.inner.temperature()
+    }
+
+    fn measure(&self) {
+        self.inner.measure();
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

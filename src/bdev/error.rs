@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::pass::{Flow, Told};
 use super::queue::{DoneQueue, IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -223,8 +223,12 @@ impl Bdev for Faulty {
         self.inner.space()
     }
 
-    fn measure_space(&self) {
-        self.inner.measure_space();
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.inner.temperature()
+    }
+
+    fn measure(&self) {
+        self.inner.measure();
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

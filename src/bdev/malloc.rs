@@ -276,11 +276,16 @@ impl Shared {
 
     /// What belongs to blocks that were read, which have to be right.
     fn check_read(&self, lba: u64, data: &mut [u8]) -> Result<(), IoError> {
-        if self.protected.is_none() {
-            return Ok(());
-        }
+        let Some(protected) = &self.protected else { return Ok(()) };
         let mut blocks = (lba..).zip(data.chunks_exact_mut(self.block_bytes as usize));
-        blocks.try_for_each(|(lba, block)| self.read_checked(lba, block, Checks::ALL).map(drop))
+        blocks.try_for_each(|(lba, block)| self.read_checked(lba, block, protected.kind.plain()).map(drop))
+    }
+
+    /// Whether what belongs to blocks is right.
+    fn verify(&self, lba: u64, blocks: u32, checks: Checks) -> Result<(), IoError> {
+        let mut piece = [0; PIECE_BYTES];
+        let block = &mut piece[..self.block_bytes as usize];
+        (lba..).take(blocks as usize).try_for_each(|lba| self.read_checked(lba, block, checks).map(drop))
     }
 
     /// Blocks with their tuples, one after the other.
@@ -379,6 +384,7 @@ impl Perform for Shared {
                 self.copy(from, start, bytes);
                 return self.protect(lba, blocks);
             }
+            Op::Verify { checks: Some(checks), .. } => return self.verify(lba, blocks, checks),
             Op::CompareAndWrite { .. }
             | Op::Verify { .. }
             | Op::WriteUncorrectable { .. }

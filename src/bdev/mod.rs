@@ -45,7 +45,7 @@ use std::sync::Arc;
 
 use crate::bdev::pass::{Flow, Passes, Told};
 use crate::bdev::protection::{Checks, Protection};
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::buf::{Buf, Lent};
 use crate::id::ReactorId;
 use crate::slab::Key;
@@ -110,12 +110,12 @@ impl Offloads {
     pub const fn has(&self, op: Op) -> bool {
         match op {
             Op::CompareAndWrite { blocks, .. } => blocks <= self.compare_and_write_blocks,
-            Op::Verify { .. } => self.verify,
+            Op::Verify { checks: None, .. } => self.verify,
             Op::Compare { .. } => self.compare,
             Op::Copy { .. } => self.copy,
             Op::WriteUncorrectable { .. } => self.write_uncorrectable,
             // See `Info::protection`.
-            Op::ReadProtected { .. } | Op::WriteProtected { .. } => false,
+            Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Verify { .. } => false,
             // See `Info::passes`.
             Op::Pass { .. } => false,
             Op::Read { .. } | Op::Write { .. } | Op::Flush | Op::Unmap { .. } | Op::WriteZeroes { .. } => {
@@ -151,12 +151,20 @@ pub trait Bdev: Send + Sync + Debug {
         Ok(())
     }
     /// The space that its blocks take of what is less than their sum, where it can tell. Figures are as of the last
-    /// [`Bdev::measure_space`].
+    /// [`Bdev::measure`].
     fn space(&self) -> Option<Arc<Space>> {
         None
     }
-    /// Measures that. It may block for as long as the device likes: for helper threads only.
-    fn measure_space(&self) {}
+    /// How hot it is, where it can tell: as of the last [`Bdev::measure`].
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        None
+    }
+    /// Measures both. It may block for as long as the device likes: for helper threads only.
+    fn measure(&self) {}
+    /// All that is ever asked of it; none where nobody counts ([`count`]).
+    fn ledger(&self) -> Option<Arc<count::Ledger>> {
+        None
+    }
     /// Puts another medium in, or none. Whether it is a drive, which can. To be called when nothing is in the device.
     fn change_medium(&self, _medium: Option<Arc<dyn Bdev>>) -> bool {
         false
@@ -265,12 +273,15 @@ pub enum Op {
         /// What has to be right of it.
         checks: Checks,
     },
-    /// Find out whether the blocks can be read ([`Offloads::verify`]). Of at most [`ZERO_BYTES_MAX`].
+    /// Find out whether the blocks can be read ([`Offloads::verify`]), of at most [`ZERO_BYTES_MAX`]; or whether what belongs to them is right
+    /// ([`Info::protection`]), of at most a piece.
     Verify {
         /// First block.
         lba: u64,
         /// How many; at least 1.
         blocks: u32,
+        /// What has to be right of their protection information.
+        checks: Option<Checks>,
     },
     /// Compare the blocks with the buffer's first `blocks` blocks: [`IoError::Miscompare`] where they differ
     /// ([`Offloads::compare`]). NVM command set §3.2.1; SBC-4, VERIFY with BYTCHK 01b.
@@ -330,7 +341,7 @@ impl Op {
             | Op::Unmap { lba, blocks }
             | Op::WriteZeroes { lba, blocks, .. }
             | Op::CompareAndWrite { lba, blocks, .. }
-            | Op::Verify { lba, blocks }
+            | Op::Verify { lba, blocks, .. }
             | Op::Compare { lba, blocks }
             | Op::Copy { lba, blocks, .. }
             | Op::WriteUncorrectable { lba, blocks }

@@ -1,9 +1,10 @@
-//! How much of the space that a thinly provisioned device draws on it has taken, and how much is left.
+//! What a device is looked at for now and then: how much of the space that a thinly provisioned one draws on it has taken, and how much
+//! is left; how hot it is.
 //!
-//! Whoever may block measures ([`crate::bdev::Bdev::measure_space`]), at intervals; reactors read what was found last. So the
+//! Whoever may block measures ([`crate::bdev::Bdev::measure`]), at intervals; reactors read what was found last. So the
 //! figures are a few seconds old, and say nothing of what others take meanwhile.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 
 /// The figures of one device.
 #[derive(Debug, Default)]
@@ -45,5 +46,40 @@ impl Space {
         self.used_bytes.store(figures.used_bytes, Ordering::Relaxed);
         self.available_bytes.store(figures.available_bytes, Ordering::Relaxed);
         self.is_measured.store(true, Ordering::Release);
+    }
+}
+
+/// How hot a device is.
+#[derive(Debug)]
+pub struct Temperature(AtomicU16);
+
+/// Of nothing that is as cold as that anybody could tell.
+const UNKNOWN: u16 = 0;
+
+impl Default for Temperature {
+    fn default() -> Temperature {
+        Temperature(AtomicU16::new(UNKNOWN))
+    }
+}
+
+/// The same, not merely alike.
+impl PartialEq for Temperature {
+    fn eq(&self, other: &Temperature) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Temperature {}
+
+impl Temperature {
+    /// In degrees Celsius, as it was measured last; none where that was not done or did not succeed.
+    pub fn celsius(&self) -> Option<i32> {
+        let kelvin = self.0.load(Ordering::Relaxed);
+        (kelvin != UNKNOWN).then(|| i32::from(kelvin) - 273)
+    }
+
+    /// What was measured now; none where nothing was told.
+    pub fn set_kelvin(&self, kelvin: Option<u16>) {
+        self.0.store(kelvin.unwrap_or(UNKNOWN), Ordering::Relaxed);
     }
 }

@@ -1,13 +1,17 @@
 //! A part of a device as a device of its own: so many blocks from a block on.
 //!
 //! Parts do not overlap and share the device's channels with nobody: each opens its own. A part stays where it is when the device
-//! grows; of what a device that shrank no longer has, a part loses its end.
+//! grows; of what a device that shrank no longer has, a part loses its end. Where the parts of a device are that was never there is
+//! settled, and kept, when it comes.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use super::protection::Protection;
 use super::queue::{DoneQueue, room};
+use super::space::Temperature;
 use super::{
     Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
 };
@@ -16,33 +20,131 @@ use crate::id::ReactorId;
 use crate::slab::Key;
 use crate::time::Tick;
 
+/// How large a part is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Size {
+    /// So many blocks.
+    Blocks(u64),
+    /// So many bytes.
+    Bytes(u64),
+    /// An equal share: the device in so many parts.
+    Share(u32),
+}
+
+impl Size {
+    /// In blocks of this device, which is there.
+    pub fn blocks(self, base: &Info) -> u64 {
+        match self {
+            Size::Blocks(blocks) => blocks,
+            Size::Bytes(bytes) => bytes / u64::from(base.block_bytes.max(1)),
+            Size::Share(count) => base.blocks / u64::from(count.max(1)),
+        }
+    }
+}
+
+/// Keeps the size of parts for the next start.
+pub trait Keeps: Debug + Send + Sync {
+    /// Returns when it is kept: so many blocks. It may block.
+    ///
+    /// # Errors
+    /// It is not kept, for people.
+    fn keep(&self, blocks: u64) -> Result<(), String>;
+}
+
+/// Where the parts of a device are: one behind the other from its first block on, all of one size.
+#[derive(Debug)]
+pub struct Layout {
+    count: u32,
+    /// Blocks of a part, once that is known.
+    blocks: OnceLock<u64>,
+    /// Where it is known only when the device comes.
+    awaited: Option<Awaited>,
+    /// Of a block, as the device was seen last.
+    block_bytes: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Awaited {
+    size: Size,
+    keeps: Box<dyn Keeps>,
+    #[expect(
+        clippy::disallowed_types,
+        reason = "for threads that look for the device; no reactor comes here"
+    )]
+    settling: std::sync::Mutex<()>,
+}
+
+impl Layout {
+    /// So many parts of so many blocks; none where those have no addresses.
+    pub fn new(count: u32, blocks: u64) -> Option<Layout> {
+        blocks.checked_mul(u64::from(count))?;
+        Some(Layout { count, blocks: blocks.into(), awaited: None, block_bytes: AtomicU32::new(1) })
+    }
+
+    /// So many parts of a device that is not there yet. Nothing is to be had of them before it is kept how large they are: by the
+    /// next start the device may have another size, and the parts would be elsewhere.
+    pub fn awaited(count: u32, size: Size, keeps: Box<dyn Keeps>) -> Layout {
+        let awaited = Awaited { size, keeps, settling: ().into() };
+        Layout { count, blocks: OnceLock::new(), awaited: Some(awaited), block_bytes: AtomicU32::new(1) }
+    }
+
+    /// Blocks of a part; 0 while that is not known.
+    fn blocks(&self) -> u64 {
+        self.blocks.get().copied().unwrap_or_default()
+    }
+
+    /// The device's block that is the first of a part.
+    fn first(&self, index: u32) -> u64 {
+        // There is such an address.
+        self.blocks().wrapping_mul(u64::from(index))
+    }
+
+    /// The device is like this.
+    fn note(&self, base: &Info) {
+        self.block_bytes.store(base.block_bytes.max(1), Ordering::Relaxed);
+    }
+
+    /// The device is there: its parts are where they will be for ever.
+    fn settle(&self, base: &Info) -> Result<(), String> {
+        let Some(awaited) = &self.awaited else { return Ok(()) };
+        let _one = awaited.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.blocks.get().is_some() {
+            return Ok(());
+        }
+        let blocks = awaited.size.blocks(base);
+        if blocks == 0 || blocks.checked_mul(u64::from(self.count)).is_none() {
+            return Err(format!(
+                "{} has {} blocks, of which no such parts can be made",
+                base.name, base.blocks
+            ));
+        }
+        awaited.keeps.keep(blocks)?;
+        self.blocks.get_or_init(|| blocks);
+        Ok(())
+    }
+}
+
 /// A part of a device.
 #[derive(Debug)]
 pub struct Split {
     name: String,
     base: Arc<dyn Bdev>,
     index: u32,
-    blocks: u64,
+    layout: Arc<Layout>,
 }
 
 impl Split {
-    /// The part number `index` of `base`, where each has `blocks` blocks; none where that has no address.
-    pub fn new(name: String, base: Arc<dyn Bdev>, index: u32, blocks: u64) -> Option<Split> {
-        blocks.checked_mul(u64::from(index) + 1)?;
-        Some(Split { name, base, index, blocks })
-    }
-
-    /// The device's block that is the part's first.
-    fn first(&self) -> u64 {
-        // `new` has checked it.
-        self.blocks.wrapping_mul(u64::from(self.index))
+    /// The part number `index` of `base`.
+    pub fn new(name: String, base: Arc<dyn Bdev>, index: u32, layout: Arc<Layout>) -> Split {
+        Split { name, base, index, layout }
     }
 }
 
 impl Bdev for Split {
     fn info(&self) -> Info {
         let base = self.base.info();
-        let first = self.first();
+        self.layout.note(&base);
+        let first = self.layout.first(self.index);
         let starts_at = |unit: u64| first.is_multiple_of(unit.max(1));
         let blocks_of_physical = u64::from(base.physical_block_bytes / base.block_bytes.max(1));
         let unmap = base.unmap.map(|unmap| Unmap {
@@ -56,7 +158,7 @@ impl Bdev for Split {
         });
         Info {
             name: self.name.clone(),
-            blocks: base.blocks.saturating_sub(first).min(self.blocks),
+            blocks: base.blocks.saturating_sub(first).min(self.layout.blocks()),
             physical_block_bytes: if starts_at(blocks_of_physical) {
                 base.physical_block_bytes
             } else {
@@ -72,18 +174,42 @@ impl Bdev for Split {
         }
     }
 
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.base.temperature()
+    }
+
+    fn measure(&self) {
+        self.base.measure();
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
+        self.layout.note(&self.base.info());
         Box::new(SplitChannel {
             inner: self.base.open(reactor),
-            first: self.first(),
-            blocks: self.blocks,
-            block_bytes: self.base.info().block_bytes.max(1) as usize,
+            layout: Arc::clone(&self.layout),
+            index: self.index,
             refused: DoneQueue::new(),
         })
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.base.probe()
+        if self.base.info().blocks == 0 {
+            self.base.probe()?;
+        }
+        let base = self.base.info();
+        if base.blocks == 0 {
+            return Err(format!("{} is not there", base.name).into());
+        }
+        self.layout.settle(&base)?;
+        if self.info().blocks == 0 {
+            let first = self.layout.first(self.index);
+            let Info { name, blocks, .. } = base;
+            return Err(format!(
+                "{name} has {blocks} blocks: it ends before block {first}, where this part begins"
+            )
+            .into());
+        }
+        Ok(())
     }
 }
 
@@ -105,25 +231,34 @@ fn uuid(base: [u8; 16], index: u32) -> [u8; 16] {
 #[derive(Debug)]
 struct SplitChannel {
     inner: Box<dyn Channel>,
-    first: u64,
-    blocks: u64,
-    block_bytes: usize,
+    layout: Arc<Layout>,
+    index: u32,
     /// What was refused here.
     refused: DoneQueue,
 }
 
 impl SplitChannel {
+    fn first(&self) -> u64 {
+        self.layout.first(self.index)
+    }
+
     /// The device's block, where the whole extent is in the part.
     fn shift(&self, lba: u64, blocks: u64) -> Result<u64, IoError> {
         match lba.checked_add(blocks) {
-            Some(end) if end <= self.blocks => Ok(self.first + lba),
+            Some(end) if end <= self.layout.blocks() => Ok(self.first() + lba),
             _ => Err(IoError::OutOfRange),
         }
     }
 
     /// The same IO of the device.
     fn shifted(&self, mut op: Op) -> Result<Op, IoError> {
-        if matches!(op, Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. }) {
+        if matches!(
+            op,
+            Op::ReadProtected { .. }
+                | Op::WriteProtected { .. }
+                | Op::Verify { checks: Some(_), .. }
+                | Op::Pass { .. }
+        ) {
             return Err(IoError::Unsupported);
         }
         if let Op::Copy { from, blocks, .. } = &mut op {
@@ -137,7 +272,7 @@ impl SplitChannel {
 
     /// So many bytes in blocks, whole ones.
     fn blocks_of(&self, bytes: usize) -> u64 {
-        (bytes / self.block_bytes) as u64
+        bytes as u64 / u64::from(self.layout.block_bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -196,7 +331,7 @@ impl Channel for SplitChannel {
         self.inner.poll(out, max - refused, now);
         for done in &mut out[before + refused..] {
             if let Err(IoError::Medium { lba: Some(lba) }) = &mut done.result {
-                *lba = lba.saturating_sub(self.first);
+                *lba = lba.saturating_sub(self.first());
             }
         }
     }
@@ -219,110 +354,4 @@ impl Channel for SplitChannel {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bdev::contract::{Made, Subject, suite};
-    use crate::bdev::error::{Fault, Faults, Faulty, Kind, Rule};
-    use crate::bdev::malloc::{Malloc, Recipe};
-    use crate::bdev::null::Null;
-    use crate::buf::{Class, Hugepages, Pool};
-
-    fn malloc(blocks: u64) -> Arc<Malloc> {
-        let recipe = Recipe {
-            name: "Malloc0".to_owned(),
-            blocks,
-            blocks_max: 400,
-            block_bytes: 512,
-            physical_block_bytes: 4096,
-            uuid: [7; 16],
-            hugepages: Hugepages::Off,
-        };
-        Arc::new(Malloc::new(recipe).unwrap())
-    }
-
-    fn split(base: Arc<dyn Bdev>, index: u32, blocks: u64) -> Split {
-        Split::new(format!("{}p{index}", base.info().name), base, index, blocks).unwrap()
-    }
-
-    #[test]
-    fn passes_the_contract() {
-        for (index, first) in [(0, 0), (1, 100)] {
-            let make = || {
-                let disk = malloc(200);
-                let bdev = Arc::new(split(Arc::clone(&disk) as _, index, 100));
-                Made { bdev, resize: Some(Box::new(move |blocks| disk.resize(first + blocks).unwrap())) }
-            };
-            suite(&Subject { name: "split", make: &make, keeps_data: true, frees_on_drop: true });
-        }
-    }
-
-    #[test]
-    fn a_part_is_where_it_is_and_ends_there() {
-        let disk = malloc(300);
-        let pool = Pool::ordinary(&[Class { bytes: 4096, count: 4 }]).unwrap();
-        let mut whole = disk.open(ReactorId(0));
-        let mut part = split(Arc::clone(&disk) as _, 2, 100).open(ReactorId(0));
-        let (now, tag) = (Tick::ZERO, Key { index: 3, generation: 1 });
-        let run = |channel: &mut Box<dyn Channel>, op, byte| {
-            let mut data = pool.take(512).unwrap();
-            data.fill(byte);
-            channel.submit(Io { tag, op, data: Some(data) }, now).unwrap();
-            let mut out = Vec::with_capacity(1);
-            channel.poll(&mut out, 1, now);
-            let done = out.remove(0);
-            (done.result, done.data.unwrap()[0])
-        };
-        assert_eq!(run(&mut part, Op::Write { lba: 5, blocks: 1, fua: false }, 0xAB).0, Ok(()));
-        assert_eq!(run(&mut whole, Op::Read { lba: 205, blocks: 1 }, 0), (Ok(()), 0xAB));
-        assert_eq!(run(&mut part, Op::Read { lba: 100, blocks: 1 }, 0).0, Err(IoError::OutOfRange));
-        assert_eq!(run(&mut part, Op::Read { lba: u64::MAX, blocks: 1 }, 0).0, Err(IoError::OutOfRange));
-        let mut block = [0; 512];
-        assert!(part.load(5, &mut block, now) && block == [0xAB; 512]);
-        assert!(!part.load(100, &mut block, now) && !part.store(99, &[0; 1024], false, now));
-        assert!(part.store(6, &[0xCD; 512], false, now));
-        assert_eq!(run(&mut whole, Op::Read { lba: 206, blocks: 1 }, 0), (Ok(()), 0xCD));
-    }
-
-    #[test]
-    fn errors_name_the_parts_block_and_refusals_bring_the_io_back() {
-        let faults = Faults::new();
-        let bad = Rule {
-            first_lba: 103,
-            last_lba: 103,
-            ..Rule::everywhere(Kind::Unmap, Fault::Fail(IoError::Medium { lba: Some(103) }))
-        };
-        faults.add(bad, u32::MAX).unwrap();
-        faults.add(Rule::everywhere(Kind::Flush, Fault::Full), 1).unwrap();
-        let null = Arc::new(Null::new("Null0".to_owned(), 200, 512, [1; 16]));
-        let mut part = split(Arc::new(Faulty::new(null, faults)), 1, 100).open(ReactorId(0));
-        let tag = Key { index: 0, generation: 0 };
-        part.submit(Io { tag, op: Op::Unmap { lba: 2, blocks: 2 }, data: None }, Tick::ZERO).unwrap();
-        let mut out = Vec::with_capacity(1);
-        part.poll(&mut out, 1, Tick::ZERO);
-        assert_eq!(out[0].result, Err(IoError::Medium { lba: Some(3) }));
-        let flush = Io { tag, op: Op::Flush, data: None };
-        let Err(Refused::Full(io)) = part.submit(flush, Tick::ZERO) else { panic!("it is full") };
-        assert_eq!(io.op, Op::Flush);
-    }
-
-    #[test]
-    fn info_is_of_the_part() {
-        let disk = malloc(250);
-        let info = |index| split(Arc::clone(&disk) as _, index, 100).info();
-        assert_eq!((info(0).blocks, info(1).blocks, info(2).blocks, info(3).blocks), (100, 100, 50, 0));
-        // 100 blocks of 512 bytes are no whole number of 4096.
-        assert_eq!(
-            (info(0).physical_block_bytes, info(1).physical_block_bytes, info(2).physical_block_bytes),
-            (4096, 512, 4096)
-        );
-        let uuids: Vec<[u8; 16]> = (0..4).map(|index| info(index).uuid).collect();
-        assert_eq!(uuids, (0..4).map(|index| info(index).uuid).collect::<Vec<_>>());
-        assert!(
-            uuids.iter().all(|uuid| uuid[6] >> 4 == 8 && uuid[8] >> 6 == 2 && *uuid != [7; 16]),
-            "{uuids:02x?}"
-        );
-        assert!((1..4).all(|index| !uuids[..index].contains(&uuids[index])), "{uuids:02x?}");
-        assert_eq!(uuid([0; 16], 3), [0; 16]);
-        assert!(Split::new("x".to_owned(), malloc(100), 1, u64::MAX).is_none());
-    }
-}
+mod tests;

@@ -16,7 +16,8 @@ use crate::rpc::json::{Json, object};
 #[command(after_help = "\
 Examples:
   lunette apply new.json --dry-run                   what would change
-  lunette apply new.json                             all of it, or nothing")]
+  lunette apply new.json                             all of it, or nothing
+  lunette apply --merge more.json                    in addition to what is served")]
 pub struct Apply {
     /// What the daemon is to serve: calls, as lunette_save_config writes them
     #[arg(value_name = "FILE")]
@@ -27,6 +28,9 @@ pub struct Apply {
     /// Only say which calls it takes
     #[arg(long)]
     pub dry_run: bool,
+    /// Add it to what is served: nothing that is there is changed or deleted
+    #[arg(long)]
+    pub merge: bool,
     /// The calls as JSON
     #[arg(long)]
     pub json: bool,
@@ -41,7 +45,8 @@ pub(super) fn apply(args: &Apply) -> Result<(), Failed> {
     if let Some(exposure) = plan.exposure(&path) {
         eprintln!("warning: {exposure}");
     }
-    let params = object! { "filename": path.display().to_string(), "dry_run": args.dry_run };
+    let params =
+        object! { "filename": path.display().to_string(), "dry_run": args.dry_run, "merge": args.merge };
     let result = rpc::call(&args.socket.path()?, "lunette_apply_config", &params)?;
     let Json::Array(calls) = &result else {
         return Err(Failed::failure(format!("the answer is no list: {result}")));

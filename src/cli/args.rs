@@ -150,6 +150,11 @@ pub struct Serve {
     /// ,uid=N+M from these users too. Repeatable
     #[arg(long, value_name = "PATH[,...]")]
     pub rpc_also: Vec<Door>,
+    /// Take calls over TCP, by TLS and from who shows a token: ADDR:PORT,cert=FILE,key=FILE,token-file=FILE, and ,read-only or
+    /// ,methods=A+B; the two secret files are to be closed to others. Repeatable
+    #[cfg(feature = "rpc-tls")]
+    #[arg(long, value_name = "ADDR:PORT,...")]
+    pub rpc_tcp: Vec<crate::rpc::tcp::Entry>,
     /// A RAM disk, as disk0:1G or disk0:256M:4096. Repeatable; its LUNs come after those of PATHs
     #[arg(long = "malloc", value_name = "NAME:SIZE[:BLOCK]")]
     pub mallocs: Vec<Disk>,

@@ -9,11 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Failed;
 use super::args::Serve;
+use super::handed::{Portals, Sockets};
 use super::socket::{self, Wanted};
 use crate::control::thread::Remote;
 use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
+use crate::rpc::door::Door;
 use crate::rpc::server::{Server, Socket};
+#[cfg(feature = "rpc-tls")]
+use crate::rpc::tcp;
 use crate::rpc::versions::{TakeError, Taken, Versions};
 
 /// What was asked for and is there.
@@ -24,6 +28,8 @@ pub(super) struct Management {
     config_file: Option<PathBuf>,
     keeps: Option<Taken>,
     sockets: Vec<Socket>,
+    #[cfg(feature = "rpc-tls")]
+    entries: Vec<tcp::Bound>,
     waits: bool,
     record_dir: Option<PathBuf>,
 }
@@ -44,20 +50,28 @@ enum Progress {
 
 impl Management {
     /// Reads and binds.
-    pub(super) fn prepare(args: &Serve) -> Result<Option<Management>, Failed> {
+    pub(super) fn prepare(args: &Serve, given: &mut Sockets) -> Result<Option<Management>, Failed> {
         if let Some(path) = args.config.as_deref().filter(|_| args.create_config) {
             create(path)
                 .map_err(|error| Failed::failure(format!("--create-config {}: {error}", path.display())))?;
         }
-        let sockets = bind(args)?;
-        if args.config.is_none() && sockets.is_empty() && args.record_dir.is_none() {
+        let sockets = bind(args, given)?;
+        #[cfg(feature = "rpc-tls")]
+        let entries = args.rpc_tcp.iter().map(tcp::Bound::bind).collect::<Result<Vec<_>, _>>();
+        #[cfg(feature = "rpc-tls")]
+        let entries = entries.map_err(Failed::failure)?;
+        #[cfg(feature = "rpc-tls")]
+        let is_commanded = !sockets.is_empty() || !entries.is_empty();
+        #[cfg(not(feature = "rpc-tls"))]
+        let is_commanded = !sockets.is_empty();
+        if args.config.is_none() && !is_commanded && args.record_dir.is_none() {
             return Ok(None);
         }
         let config_file = args.config.as_deref().map(std::fs::canonicalize).transpose();
         let config_file = config_file.map_err(|error| Failed::failure(format!("--config: {error}")))?;
         // Before it is read: a daemon that ends, or a rollback, may be writing it.
         let keeps = match &config_file {
-            Some(path) if !sockets.is_empty() && !args.no_save => take(path)?,
+            Some(path) if is_commanded && !args.no_save => take(path)?,
             _ => None,
         };
         let plan = args.config.as_deref().map(Plan::read).transpose().map_err(Failed::failure)?;
@@ -67,7 +81,17 @@ impl Management {
         }
         let record_dir = args.record_dir.as_deref().map(std::path::absolute).transpose();
         let record_dir = record_dir.map_err(Failed::failure)?;
-        Ok(Some(Management { plan, config_file, keeps, sockets, waits: args.wait_for_rpc, record_dir }))
+        let waits = args.wait_for_rpc;
+        Ok(Some(Management {
+            plan,
+            config_file,
+            keeps,
+            sockets,
+            #[cfg(feature = "rpc-tls")]
+            entries,
+            waits,
+            record_dir,
+        }))
     }
 
     /// Makes the calls on a thread of its own, then runs `ready`.
@@ -76,6 +100,7 @@ impl Management {
         control: &Remote,
         args: &Serve,
         log: LogLevel,
+        portals: Portals,
         ready: impl FnOnce() -> Result<(), Failed> + Send + 'static,
     ) -> Result<Managed, Failed> {
         let context = Context::new(Parts {
@@ -86,13 +111,14 @@ impl Management {
             hugepages: args.hugepages.into(),
             unsafe_noiommu: args.unsafe_noiommu,
             log,
+            handed: Arc::clone(&portals.handed),
         });
         let progress = Arc::new(Mutex::new(Progress::Starting));
         let managed = Managed { progress: Arc::clone(&progress), context: Arc::clone(&context) };
         let control = control.clone();
         let thread = std::thread::Builder::new().name("start".to_owned());
         let run = move || {
-            let reached = match self.run(context).and_then(|servers| ready().map(|()| servers)) {
+            let reached = match self.run(context, &portals).and_then(|servers| ready().map(|()| servers)) {
                 Ok(servers) => Progress::Serving { _servers: servers },
                 Err(failed) => Progress::Failed(failed),
             };
@@ -105,16 +131,25 @@ impl Management {
         Ok(managed)
     }
 
-    fn run(self, context: Arc<Context>) -> Result<Vec<Server>, Failed> {
+    fn run(self, context: Arc<Context>, portals: &Portals) -> Result<Vec<Server>, Failed> {
         let plan = self.plan.unwrap_or_default();
         plan.run(&context, !self.waits).map_err(|text| Failed::failure(format!("--config: {text}")))?;
+        if !self.waits {
+            portals.settle(true)?;
+        }
         if let Some(folder) = self.record_dir {
             context
                 .record_to(folder)
                 .map_err(|fault| Failed::usage(format!("--record-dir: {}", fault.text())))?;
         }
         let serve = |socket: Socket| socket.serve(Arc::clone(&context)).map_err(Failed::failure);
-        self.sockets.into_iter().map(serve).collect()
+        let servers = self.sockets.into_iter().map(serve);
+        #[cfg(feature = "rpc-tls")]
+        let servers = servers.chain(self.entries.into_iter().map(|entry| {
+            tracing::info!("calls are taken at tcp://{}", entry.address());
+            entry.serve(Arc::clone(&context)).map_err(Failed::failure)
+        }));
+        servers.collect()
     }
 }
 
@@ -133,14 +168,32 @@ fn create(path: &Path) -> std::io::Result<()> {
 }
 
 /// Every socket there is to be.
-fn bind(args: &Serve) -> Result<Vec<Socket>, Failed> {
-    let further = args.rpc_also.iter().cloned().map(|door| Socket::bind_as(door).map_err(Failed::failure));
-    bind_first(args).transpose().into_iter().chain(further).collect()
+fn bind(args: &Serve, given: &mut Sockets) -> Result<Vec<Socket>, Failed> {
+    let mut sockets: Vec<Socket> = bind_first(args, given)?.into_iter().collect();
+    for door in &args.rpc_also {
+        let door = door.clone();
+        sockets.push(match given.at(&door.path) {
+            Some(listener) => Socket::handed_over(listener, door),
+            None => Socket::bind_as(door).map_err(Failed::failure)?,
+        });
+    }
+    Ok(sockets)
 }
 
 /// The socket for everything, if there is to be one. Where nobody named it and nobody needs it, it may be missing.
-fn bind_first(args: &Serve) -> Result<Option<Socket>, Failed> {
-    let usual = match args.rpc_socket.clone().map_or_else(socket::wanted, Wanted::Named) {
+fn bind_first(args: &Serve, given: &mut Sockets) -> Result<Option<Socket>, Failed> {
+    let wanted = args.rpc_socket.clone().map_or_else(socket::wanted, Wanted::Named);
+    let handed_over = match &wanted {
+        Wanted::Named(path) => given.at(path).map(|listener| (listener, path.clone())),
+        Wanted::Usual(path) => {
+            given.at(path).map(|listener| (listener, path.clone())).or_else(|| given.rpc())
+        }
+        Wanted::Nowhere => None,
+    };
+    if let Some((listener, path)) = handed_over {
+        return Ok(Some(Socket::handed_over(listener, Door::open(path))));
+    }
+    let usual = match wanted {
         Wanted::Named(path) => return Socket::bind(&path).map(Some).map_err(Failed::failure),
         Wanted::Usual(path) => {
             let made = socket::make_folder(&path);

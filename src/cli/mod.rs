@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod drain;
 pub mod export;
 mod files;
+mod handed;
 mod hints;
 pub mod import;
 mod limits;
@@ -33,6 +34,8 @@ mod spdk;
 mod state;
 pub mod status;
 mod table;
+#[cfg(feature = "rpc-tls")]
+mod tcp;
 #[cfg(feature = "top")]
 pub mod top;
 
@@ -63,7 +66,8 @@ Begin with:
   lunette share 10G                 one more disk of the daemon that runs
 
 Exit status: 0 done, 1 it failed, 2 it was asked wrongly, 3 no daemon answers.
-Environment: LUNETTE_SOCKET names the daemon's socket, for serve and for all others."
+Environment: LUNETTE_SOCKET names the daemon's socket, for serve and for all others; LUNETTE_TOKEN_FILE and LUNETTE_CA_FILE
+are for a daemon at tcp://HOST:PORT."
 )]
 struct Cli {
     #[command(subcommand)]

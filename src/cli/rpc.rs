@@ -1,6 +1,6 @@
 //! `lunette rpc`: one call to a daemon, its answer printed.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -86,22 +86,31 @@ fn params(text: &str) -> Result<Json, Failed> {
 
 /// Sends a request and takes its answer.
 fn exchange(socket: &Path, request: &str) -> Result<String, Failed> {
-    let failed = |error: io::Error| Failed::failure(format!("{}: {error}", socket.display()));
+    #[cfg(feature = "rpc-tls")]
+    if let Some(place) = socket.to_str().and_then(|text| text.strip_prefix("tcp://")) {
+        return converse(&mut super::tcp::connect(place)?, socket, request);
+    }
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-    stream.write_all(request.as_bytes()).map_err(failed)?;
+    converse(&mut stream, socket, request)
+}
+
+fn converse(stream: &mut (impl Read + Write), socket: &Path, request: &str) -> Result<String, Failed> {
+    let failed = |error: io::Error| Failed::failure(format!("{}: {error}", socket.display()));
+    let ended = || {
+        Failed::failure(format!("{}: the daemon ended the connection without an answer", socket.display()))
+    };
+    stream.write_all(request.as_bytes()).and_then(|()| stream.flush()).map_err(failed)?;
     let (mut values, mut chunk) = (Stream::answers(), vec![0; 64 * 1024]);
     loop {
         if let Some(answer) = values.next_value().map_err(|fault| Failed::failure(fault.text()))? {
             return Ok(answer);
         }
-        match stream.read(&mut chunk).map_err(failed)? {
-            0 => {
-                return Err(Failed::failure(format!(
-                    "{}: the daemon ended the connection without an answer",
-                    socket.display()
-                )));
-            }
-            bytes => values.received(&chunk[..bytes]),
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(ended()),
+            Ok(bytes) => values.received(&chunk[..bytes]),
+            // Without a goodbye.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(ended()),
+            Err(error) => return Err(failed(error)),
         }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::args::Serve;
+use super::args::{PortalArg, Serve};
 use super::disk::Disk;
 use super::files::{self, File, Served};
+use super::handed::Sockets;
 use super::management::{Managed, Management};
 use super::{Failed, cores, hints, log, planted, print, secrets, service, state};
 use crate::bdev::Bdev;
@@ -41,8 +42,9 @@ const MIB: usize = 1024 * 1024;
 
 /// Serves until asked to stop.
 pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
+    let mut given = Sockets::take()?;
     let log = log::start(&args.log)?;
-    let management = Management::prepare(args)?;
+    let management = Management::prepare(args, &mut given)?;
     let state = state::open(args)?;
     #[cfg_attr(not(feature = "spdk"), expect(unused_mut, reason = "SPDK has more"))]
     let mut disks = disks(args, state.as_ref().map(|state| &state.records))?;
@@ -64,19 +66,32 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     };
     let pool_bytes = pool_bytes(args.mem_size, cores.len())?;
     let account = secrets::account(args)?;
-    warn_if_open(args, account.as_ref());
     let auth =
         account.as_ref().map_or(Auth::default(), |_| Auth { chap: Chap::Required, group: GROUP.into() });
     let nop_in_ns = u64::from(args.nop_in) * SECOND_NS;
     // Before anything else: it is what most often cannot be had.
-    let portals = if disks.is_empty() || args.is_mapped_elsewhere() { Vec::new() } else { args.portals() };
+    #[cfg(feature = "metrics")]
+    let metrics = match given.metrics(args.metrics) {
+        Some(listener) => Some(Bound::handed_over(listener)),
+        None => args.metrics.map(Bound::bind),
+    };
+    #[cfg(feature = "metrics")]
+    let metrics = metrics.transpose().map_err(Failed::failure)?;
+    let given = given.portals()?;
+    let portals = match args.portals.is_empty() && !given.named.is_empty() {
+        true => given.named.iter().map(|&address| PortalArg { address, advertised: None }).collect(),
+        false => args.portals(),
+    };
+    warn_if_open(args, &portals, account.as_ref());
+    let portals = if disks.is_empty() || args.is_mapped_elsewhere() { Vec::new() } else { portals };
     let portals = portals
         .into_iter()
-        .map(|portal| Ok(Portal::listen(portal.address)?.advertised_as(portal.advertised)))
+        .map(|portal| Ok(given.handed.listen(portal.address)?.advertised_as(portal.advertised)))
         .collect::<Result<Vec<_>, ChangeError>>();
     let portals = portals.map_err(Failed::failure)?;
-    #[cfg(feature = "metrics")]
-    let metrics = args.metrics.map(Bound::bind).transpose().map_err(Failed::failure)?;
+    if management.is_none() {
+        given.settle(false)?;
+    }
     abort_on_panic();
     raise_descriptor_limit();
     let mut daemon = Daemon::start(Options {
@@ -96,6 +111,8 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
     if let Some(state) = state {
         daemon.keep_state(state).map_err(Failed::failure)?;
     }
+    #[cfg(feature = "metrics")]
+    daemon.control().set_status_url(metrics.as_ref().and_then(Bound::url));
     if let Some(ms) = args.slow_io {
         daemon.control().set_slow_io((ms > 0).then_some(ms * MS_NS));
     }
@@ -127,7 +144,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
                 let portals = remote.call(|control, _| portals_of(control)).unwrap_or_default();
                 ready(&owned, &portals, &remote)
             };
-            Some(management.start(&daemon.remote(), args, log.level(), is_ready)?)
+            Some(management.start(&daemon.remote(), args, log.level(), given, is_ready)?)
         }
     };
     #[cfg(feature = "metrics")]
@@ -305,8 +322,8 @@ fn pool_bytes(mem_size_mib: Option<usize>, reactors: usize) -> Result<usize, Fai
 }
 
 /// Everybody on the network can write to the disks: that should be meant.
-fn warn_if_open(args: &Serve, account: Option<&Account>) {
-    let is_remote = args.portals().iter().any(|portal| !portal.address.ip().is_loopback());
+fn warn_if_open(args: &Serve, portals: &[PortalArg], account: Option<&Account>) {
+    let is_remote = portals.iter().any(|portal| !portal.address.ip().is_loopback());
     if is_remote && account.is_none() && args.initiators.is_empty() {
         tracing::warn!(
             "everybody who reaches the portal can read and write: --chap-user with --chap-secret-file asks for a \

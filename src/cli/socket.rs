@@ -26,7 +26,7 @@ const ROOT: u32 = 0;
 /// Which daemon a command is for.
 #[derive(Clone, Debug, Args)]
 pub struct SocketArg {
-    /// The daemon's socket [default: $LUNETTE_SOCKET, or that of the daemon that runs]
+    /// The daemon's socket, or tcp://HOST:PORT of one with --rpc-tcp [default: $LUNETTE_SOCKET, or that of the daemon that runs]
     #[arg(short, long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
 }

@@ -91,7 +91,7 @@ impl<N: Net> Control<N> {
         self.republish(changed);
         let id = self.pending.begin(done);
         self.pending.set_after(id, After::ForgetInitiators(tag));
-        self.review(id);
+        self.review_or_wait(id);
         self.part_done(id, true);
         Ok(())
     }

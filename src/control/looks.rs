@@ -1,6 +1,8 @@
 //! Questions to reactors, and recordings that they hand out when something goes wrong.
 
 use std::net::SocketAddr;
+#[cfg(feature = "metrics")]
+use std::sync::Arc;
 use std::sync::mpsc;
 
 use super::Control;
@@ -115,6 +117,12 @@ impl<N: Net> Control<N> {
         self.slow_ns = threshold_ns;
         let threshold_ns = threshold_ns.unwrap_or(u64::MAX);
         self.outbox.broadcast(|| ToReactor::SlowIo { threshold_ns });
+    }
+
+    /// Where the status page is: units that are made from now on tell it (VPD 85h).
+    #[cfg(feature = "metrics")]
+    pub fn set_status_url(&mut self, url: Option<String>) {
+        self.catalog.registry.status_url = url.map(Arc::from);
     }
 
     /// What takes so many nanoseconds is told as slow.

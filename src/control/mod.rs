@@ -25,6 +25,7 @@ pub mod error;
 mod events;
 pub mod feed;
 mod groups;
+pub mod handed;
 pub mod identity;
 mod inbox;
 pub mod keeper;
@@ -153,7 +154,7 @@ pub struct Control<N: Net> {
     random: Box<dyn Random>,
     stopping: Option<Stopping>,
     /// Changes of who may come see nobody off for now.
-    holds_reviews: bool,
+    held_reviews: review::Held,
     /// Something was left for the next turn.
     is_busy: bool,
     now: Tick,
@@ -188,7 +189,7 @@ impl<N: Net> Control<N> {
             allowances: qos::Allowances::default(),
             random: config.random,
             stopping: None,
-            holds_reviews: false,
+            held_reviews: review::Held::default(),
             is_busy: false,
             now: Tick::ZERO,
             readiness: Vec::with_capacity(conns as usize),

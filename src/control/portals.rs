@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 
 use super::auth::Auth;
 use super::error::{ChangeError, What};
+use super::handed::Loan;
 use crate::limits::{PORTAL_GROUPS_MAX, PORTALS_MAX};
 use crate::net::Net;
 
@@ -17,6 +18,8 @@ pub struct Portal {
     pub advertised: Option<SocketAddr>,
     /// None in the simulator.
     listener: Option<TcpListener>,
+    /// The listener is somebody else's.
+    loan: Option<Loan>,
 }
 
 impl Portal {
@@ -28,12 +31,22 @@ impl Portal {
         let listener = crate::net::listen::listen(address)
             .and_then(|listener| Ok((listener.local_addr()?, listener)))
             .map_err(|error| ChangeError::listen(address, &error));
-        listener.map(|(address, listener)| Portal { address, advertised: None, listener: Some(listener) })
+        listener.map(|(address, listener)| Portal {
+            address,
+            advertised: None,
+            listener: Some(listener),
+            loan: None,
+        })
+    }
+
+    /// A portal at a socket that somebody else keeps.
+    pub(super) fn lent(address: SocketAddr, listener: TcpListener, loan: Loan) -> Portal {
+        Portal { address, advertised: None, listener: Some(listener), loan: Some(loan) }
     }
 
     /// A portal whose connections come by another way, as in a simulation.
     pub fn without_listener(address: SocketAddr) -> Portal {
-        Portal { address, advertised: None, listener: None }
+        Portal { address, advertised: None, listener: None, loan: None }
     }
 
     /// Initiators are told this address of it.
@@ -179,7 +192,8 @@ pub(super) struct Listening<'a> {
 fn watch(group: &PortalGroup, net: &mut impl Net) -> Result<(), ChangeError> {
     for portal in &group.portals {
         if let Some(listener) = &portal.listener {
-            let registered = net.register(listener.as_raw_fd());
+            let watched = portal.loan.as_ref().map_or(listener.as_raw_fd(), Loan::watched);
+            let registered = net.register(watched);
             registered.map_err(|error| ChangeError::listen(portal.address, &error))?;
         }
     }
@@ -188,7 +202,7 @@ fn watch(group: &PortalGroup, net: &mut impl Net) -> Result<(), ChangeError> {
 
 impl Portal {
     fn close(&mut self) {
-        self.listener = None;
+        (self.listener, self.loan) = (None, None);
     }
 }
 

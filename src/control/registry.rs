@@ -91,6 +91,8 @@ pub(super) struct Registry {
     made: Vec<UnitId>,
     /// What happened to them.
     pub(super) notices: Notices,
+    /// What units that are made from now on tell as [`UnitView::status_url`].
+    pub(super) status_url: Option<Arc<str>>,
 }
 
 impl Registry {

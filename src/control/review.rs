@@ -5,7 +5,8 @@
 //! out, and ended [`DELETE_SECONDS`] later if it is not welcome again by then; meanwhile it finds what it found and nothing new.
 //! Secrets are no part of this: who has proved who it is has done so.
 //!
-//! Several changes that belong together are reviewed as one: what the first of them closes another may open again.
+//! Several changes that belong together are reviewed as one: what the first of them closes another may open again. What others
+//! change meanwhile is reviewed then, too, and they are answered after that.
 
 use std::sync::Arc;
 
@@ -20,15 +21,37 @@ use crate::reactor::message::{EndReason, ToReactor};
 use crate::scsi::view::TargetView;
 use crate::time::{SECOND_NS, Tick};
 
+/// Reviews that are held back.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    is_held: bool,
+    /// What is changed now belongs to what they are held back for.
+    is_part: bool,
+    /// Changes of others, which wait for theirs.
+    others: Vec<ChangeId>,
+}
+
 impl<N: Net> Control<N> {
     /// From now on changes of who may come see nobody off, until [`Control::release_reviews`].
     pub fn hold_reviews(&mut self) {
-        self.holds_reviews = true;
+        self.held_reviews.is_held = true;
+    }
+
+    /// Makes a change for which reviews are held back: it does not wait for its own.
+    pub fn as_part_of_held<R>(&mut self, change: impl FnOnce(&mut Self) -> R) -> R {
+        self.held_reviews.is_part = true;
+        let changed = change(self);
+        self.held_reviews.is_part = false;
+        changed
     }
 
     /// Sees off those who are not welcome after all that was changed; `done` when their sessions are gone.
     pub fn release_reviews(&mut self, done: Done) {
-        self.holds_reviews = false;
+        let held = std::mem::take(&mut self.held_reviews);
+        for id in held.others {
+            self.review(id);
+            self.part_done(id, true);
+        }
         let id = self.pending.begin(done);
         self.review(id);
         self.part_done(id, true);
@@ -37,14 +60,33 @@ impl<N: Net> Control<N> {
     /// Whether they are held back.
     #[cfg(test)]
     pub(crate) fn holds_reviews(&self) -> bool {
-        self.holds_reviews
+        self.held_reviews.is_held
     }
 
-    /// [`Control::review`], after a change to which others may belong.
+    /// [`Control::review`], after a change to which others may belong. A change that comes while reviews are held back for those of
+    /// somebody else waits for its review.
     pub(super) fn review_or_hold(&mut self, id: ChangeId) {
-        if !self.holds_reviews {
+        if !self.held_reviews.is_held {
+            self.review(id);
+        } else if !self.held_reviews.is_part {
+            self.hold_review(id);
+        }
+    }
+
+    /// The same of a change that takes something away for good: where it is one of those that belong together it is the last.
+    pub(super) fn review_or_wait(&mut self, id: ChangeId) {
+        if self.held_reviews.is_held && !self.held_reviews.is_part {
+            self.hold_review(id);
+        } else {
             self.review(id);
         }
+    }
+
+    fn hold_review(&mut self, id: ChangeId) {
+        self.pending.add_part(id);
+        self.held_reviews.others.push(id);
+        // Who asked is answered in any case.
+        self.end_in_time(id, self.now);
     }
 
     /// Sees off the sessions that are not welcome any more. The change waits for them.

@@ -1,5 +1,5 @@
-//! The space that thinly provisioned units draw on: it is measured at intervals, on threads of their own, as that may block; a unit
-//! that meets one of its thresholds by then ([`provisioning::met`]) owes every nexus a unit attention.
+//! The space that thinly provisioned units draw on, and how hot devices are: that is measured at intervals, on threads of their own, as it
+//! may block; a unit that meets one of its thresholds by then ([`provisioning::met`]) owes every nexus a unit attention.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +13,7 @@ use crate::net::Net;
 use crate::reactor::message::Change;
 use crate::scsi::attention::Ua;
 use crate::scsi::provisioning::{self, Met, Thresholds};
+use crate::scsi::view::UnitView;
 use crate::time::Tick;
 
 /// Which thresholds each unit met when it was last measured, and what they were then.
@@ -20,11 +21,14 @@ use crate::time::Tick;
 pub(super) struct Watched(BTreeMap<UnitId, (Thresholds, Met)>);
 
 impl<N: Net> Control<N> {
-    /// The units whose devices can tell what their blocks take.
+    /// The units whose devices can tell what their blocks take, or how hot they are.
     fn measurable(&self) -> impl Iterator<Item = (UnitId, Arc<dyn Bdev>)> {
         let registry = &self.catalog.registry;
-        let thin = registry.views().filter(|view| provisioning::space(view).is_some());
-        thin.filter_map(|view| Some((view.id, Arc::clone(&registry.entry_of(view.id)?.spec.bdev))))
+        let tell = |view: &&Arc<UnitView>| provisioning::space(view).is_some() || view.temperature.is_some();
+        registry
+            .views()
+            .filter(tell)
+            .filter_map(|view| Some((view.id, Arc::clone(&registry.entry_of(view.id)?.spec.bdev))))
     }
 
     /// A unit's space was measured.
@@ -106,7 +110,7 @@ impl Rounds {
     /// Measures what waits, and says so of each. It may block.
     pub(super) fn run(&self, measured: impl Fn(UnitId)) {
         while let Some((unit, bdev)) = self.take() {
-            bdev.measure_space();
+            bdev.measure();
             drop(bdev);
             self.work().measured_now.retain(|other| *other != unit);
             measured(unit);

@@ -42,16 +42,7 @@ fn take(elements: &[Json], subsystem: &str, start: &Place, calls: &mut Vec<Json>
             _ => match element.member("method").and_then(Json::text) {
                 None => report.cannot(start, format_args!("{}: it has no method", place("?"))),
                 Some(method) => {
-                    let mut params = element.member("params").cloned().unwrap_or(Json::Null);
-                    if let Some(file) = take_auth_file(method, &mut params) {
-                        report.cannot(
-                            start,
-                            format_args!(
-                                "{}: the accounts of auth_file {file} are not taken over: iscsi_create_auth_group takes them",
-                                place(method)
-                            ),
-                        );
-                    }
+                    let params = element.member("params").cloned().unwrap_or(Json::Null);
                     match methods::check(method, params.clone()) {
                         Ok(_) => {
                             report.maps(start, place(method));
@@ -68,12 +59,4 @@ fn take(elements: &[Json], subsystem: &str, start: &Place, calls: &mut Vec<Json>
             },
         }
     }
-}
-
-/// Takes the name of a file with accounts out of SPDK's options: lunette reads no such file.
-fn take_auth_file(method: &str, params: &mut Json) -> Option<String> {
-    let Json::Object(members) = params else { return None };
-    let at = members.iter().position(|(name, _)| method == "iscsi_set_options" && name == "auth_file")?;
-    let (_, file) = members.remove(at);
-    file.text().map(str::to_owned)
 }

@@ -257,17 +257,12 @@ fn access_states_of_scsts() {
 }
 
 #[test]
-fn accounts_of_spdks_that_are_in_a_file_are_named_as_left_out() {
-    let text = |file: &str| {
-        format!(
-            r#"{{"subsystems":[{{"subsystem":"iscsi","config":[{{"method":"iscsi_set_options",
-                "params":{{"auth_file":{file},"max_sessions":7}}}}]}}]}}"#
-        )
-    };
-    let (options, lines) = changes(Format::Spdk, &text("\"/etc/spdk/auth.conf\""), "iscsi_set_options");
-    assert_eq!(options, [r#"{"max_sessions":7}"#]);
-    assert!(lines.len() == 1 && lines[0].contains("auth_file /etc/spdk/auth.conf"), "{lines:?}");
-    assert!(changes(Format::Spdk, &text("null"), "iscsi_set_options").1.is_empty());
+fn accounts_of_spdks_stay_in_their_file() {
+    let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[{"method":"iscsi_set_options",
+        "params":{"auth_file":"/etc/spdk/auth.conf","max_sessions":7}}]}]}"#;
+    let (options, lines) = changes(Format::Spdk, text, "iscsi_set_options");
+    assert_eq!(options, [r#"{"auth_file":"/etc/spdk/auth.conf","max_sessions":7}"#]);
+    assert!(lines.is_empty(), "{lines:?}");
 }
 
 /// tgt's source has no such parameter; what it prints has, where an initiator has set it in the control mode page.

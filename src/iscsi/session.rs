@@ -95,6 +95,8 @@ pub struct Session {
     meter: Arc<SessionMeter>,
     stages: Arc<Stages>,
     paused: Paused,
+    #[cfg(feature = "sim")]
+    is_by_arrival: bool,
 }
 
 impl Session {
@@ -122,6 +124,8 @@ impl Session {
             meter: setup.meter,
             stages: setup.stages,
             paused: Paused::new(setup.pace),
+            #[cfg(feature = "sim")]
+            is_by_arrival: false,
         };
         for (unit, ua) in setup.owed {
             session.attend(unit, ua);
@@ -246,6 +250,10 @@ impl Session {
         if self.window.expected() != cmd_sn {
             return None;
         }
+        if !self.is_single() && !self.is_by_arrival() {
+            // One whose turn came before may have come on another connection while the data of this one were on their way.
+            tasks.move_to_end(&mut self.tasks, key);
+        }
         self.window.advance();
         self.window.begin();
         self.grow_window(spare_window);
@@ -260,7 +268,9 @@ impl Session {
             });
             if let Some(key) = due {
                 // Behind those whose turn came before.
-                tasks.move_to_end(&mut self.tasks, key);
+                if !self.is_by_arrival() {
+                    tasks.move_to_end(&mut self.tasks, key);
+                }
                 self.window.begin();
                 if let Some(key) = self.queue(key, tasks) {
                     return Some(key);
@@ -270,6 +280,19 @@ impl Session {
             }
         }
         None
+    }
+
+    /// A planted bug.
+    #[cfg(feature = "sim")]
+    pub fn order_by_arrival(&mut self) {
+        self.is_by_arrival = true;
+    }
+
+    fn is_by_arrival(&self) -> bool {
+        #[cfg(feature = "sim")]
+        return self.is_by_arrival;
+        #[cfg(not(feature = "sim"))]
+        false
     }
 
     /// A task has its turn in CmdSN order: it runs now or as soon as the order of its task set allows. The task, if now.

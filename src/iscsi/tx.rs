@@ -80,6 +80,14 @@ impl TxQueue {
         self.retained = Some(Box::new(Retained::new()));
     }
 
+    /// A planted bug.
+    #[cfg(feature = "sim")]
+    pub fn renumber_retained(&mut self) {
+        if let Some(retained) = &mut self.retained {
+            retained.renumber();
+        }
+    }
+
     /// What is kept.
     pub fn retained(&self) -> Option<&Retained> {
         self.retained.as_deref()

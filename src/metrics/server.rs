@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,16 @@ pub struct Bound {
     address: SocketAddr,
 }
 
+fn url(address: SocketAddr) -> Option<String> {
+    let ip = address.ip().to_canonical();
+    let is_of_a_link = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let is_somewhere = !ip.is_unspecified() && !ip.is_loopback() && !is_of_a_link;
+    is_somewhere.then(|| format!("http://{}/", SocketAddr::new(ip, address.port())))
+}
+
 impl Bound {
     /// Takes an address; port 0 lets the system choose.
     ///
@@ -88,9 +98,26 @@ impl Bound {
         Ok(Bound { listener, address })
     }
 
+    /// Takes a socket that somebody else has bound and keeps.
+    ///
+    /// # Errors
+    /// The system has something against it.
+    pub fn handed_over(listener: TcpListener) -> Result<Bound, BindError> {
+        let unknown = SocketAddr::from(([0; 4], 0));
+        let refused = |source: io::Error| BindError::Io { address: unknown, source };
+        let address = listener.local_addr().map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        Ok(Bound { listener, address })
+    }
+
     /// Where, with the port that the system chose.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where hosts find the status page; none where the address says nothing to others: any, loopback, or one of a link.
+    pub fn url(&self) -> Option<String> {
+        url(self.address)
     }
 
     /// Shows what `source` sees.
@@ -257,6 +284,24 @@ fn hash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_url_is_told_where_others_can_use_it() {
+        for (address, want) in [
+            ("192.0.2.1:9100", Some("http://192.0.2.1:9100/")),
+            ("[2001:db8::1]:80", Some("http://[2001:db8::1]:80/")),
+            ("[::ffff:192.0.2.1]:80", Some("http://192.0.2.1:80/")),
+            ("0.0.0.0:80", None),
+            ("[::]:80", None),
+            ("127.0.0.2:80", None),
+            ("[::1]:80", None),
+            ("[::ffff:127.0.0.1]:80", None),
+            ("169.254.1.1:80", None),
+            ("[fe80::1]:80", None),
+        ] {
+            assert_eq!(url(address.parse().unwrap()).as_deref(), want, "{address}");
+        }
+    }
 
     #[test]
     fn the_page_runs_and_loads_nothing_but_itself() {

@@ -53,6 +53,13 @@ impl KernelNet {
         })
     }
 
+    /// Readable when a wait would end.
+    #[cfg(test)]
+    pub(crate) fn waits_on(&self) -> std::os::fd::BorrowedFd<'_> {
+        use std::os::fd::AsFd as _;
+        self.epoll.as_fd()
+    }
+
     /// Waits until the epoll descriptor has something to tell, at most `ns`. `epoll_wait` itself counts milliseconds,
     /// and the call that counts nanoseconds is missing from older kernels; `ppoll` is in all of them.
     fn wait_at_most(&self, ns: u64) {

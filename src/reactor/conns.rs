@@ -44,6 +44,12 @@ impl<N: Net> Reactor<N> {
             stages: Arc::clone(&self.meter.stages),
             pace: adopt.pace,
         }));
+        #[cfg(feature = "sim")]
+        if planted!(self, OrderOfArrival)
+            && let Ok(key) = began
+        {
+            self.tables.sessions[key].order_by_arrival();
+        }
         let Ok(session_key) = began else {
             // Cannot be: there is room for as many sessions as connections, and control knows how many those are.
             debug_assert!(false, "more sessions than a reactor has room for");
@@ -138,7 +144,10 @@ impl<N: Net> Reactor<N> {
             self.paced.hold(self.tables.tasks.capacity());
             self.watch(session);
         }
-        let inserted = self.conns.insert(Link::new(Conn::new(setup, now), sock));
+        let conn = Conn::new(setup, now);
+        #[cfg(feature = "sim")]
+        let conn = if planted!(self, RetainedRenumbered) { conn.renumbering_retained() } else { conn };
+        let inserted = self.conns.insert(Link::new(conn, sock));
         debug_assert!(inserted.is_ok_and(|inserted| inserted == key), "next_key names the next tenancy");
         Some(key)
     }

@@ -10,6 +10,7 @@ use crate::iscsi::conn::{TmfFunction, TmfReply};
 use crate::iscsi::task::{Passage, Phase, Task};
 use crate::net::Net;
 use crate::reactor::message::TmfTicket;
+use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::reactor::wait::{Then, What};
 use crate::scsi::Plan;
@@ -70,7 +71,7 @@ impl<N: Net> Reactor<N> {
     }
 
     fn has_several(&self, session: Key) -> bool {
-        self.tables.sessions[session].conns().len() > 1
+        !planted!(self, FenceNotRaised) && self.tables.sessions[session].conns().len() > 1
     }
 
     /// Raises a session's fence. Whether it did, and not another one is up.

@@ -107,7 +107,10 @@ impl<N: Net> Reactor<N> {
                 self.drain_for(what, Then::Answer { ticket, function: 0, is_of_many: true }, now);
             }
             TmfOutcome::Complete => self.answer_tmf_of_many(ticket, 0, now),
-            TmfOutcome::Rejected => self.answer_tmf(ticket, 0, TmfReply::Rejected, now),
+            TmfOutcome::Rejected => {
+                self.excuse_on(ticket.conn, now);
+                self.answer_tmf(ticket, 0, TmfReply::Rejected, now);
+            }
         }
     }
 

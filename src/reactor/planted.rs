@@ -62,6 +62,12 @@ pub enum Bug {
     BookingKept,
     /// What a device had of a READ when it began anew on another connection counts as read.
     RestartOverlooked,
+    /// A response that is sent again has the StatSN that would be next.
+    RetainedRenumbered,
+    /// Of several connections' commands those that came early have their turn in the order in which they came.
+    OrderOfArrival,
+    /// What says that commands were aborted does not wait for what was said before on other connections.
+    FenceNotRaised,
 }
 
 /// The bug planted in a reactor, if any.

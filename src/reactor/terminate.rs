@@ -49,6 +49,17 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// A function over several tasks is rejected: with FastAbort no data come all the same for what it has given up on the
+    /// connection that asked. What a device has yet ends when it comes back.
+    pub(super) fn excuse_on(&mut self, conn: Key, now: Tick) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        if link.conn.is_fast_abort() {
+            let session = link.conn.session_key();
+            link.conn.excuse_given_up(&mut self.tables.cx(session, now));
+            self.retire_on(conn, now);
+        }
+    }
+
     /// Data for what was given up on this connection do not come any more.
     pub(super) fn retire_on(&mut self, conn: Key, now: Tick) {
         let Some(link) = self.conns.get_mut(conn) else { return };

@@ -318,8 +318,20 @@ impl<N: Net> Reactor<N> {
             return false;
         }
         if link.conn.is_fast_abort() && function != TmfFunction::NexusReset.code() {
-            // RFC 7143 §4.2.3.4: nothing more is sent for them on this connection, and elsewhere they wait by themselves.
+            // RFC 7143 §4.2.3.4: nothing more is sent for them on this connection, and elsewhere they wait by themselves. Who
+            // was not told of them may send data, as without FastAbort.
             self.retire_on(ticket.conn, now);
+            while let Some(task) =
+                self.tables.sessions[session].next_untold(unit, ticket.conn, &self.tables.tasks)
+            {
+                if now < until {
+                    self.waits[index].look_at = until;
+                    return true;
+                }
+                let conn = self.tables.tasks.get(task).map(|task| task.conn);
+                let Some(link) = conn.and_then(|conn| self.conns.get_mut(conn)) else { break };
+                link.conn.retire(task, &mut self.tables.cx(session, now));
+            }
             return false;
         }
         if !self.tables.sessions[session].is_swallowing(unit, &self.tables.tasks) {
@@ -343,7 +355,10 @@ impl<N: Net> Reactor<N> {
             Then::Answer { ticket, function, is_of_many: true } if is_clean => {
                 self.answer_tmf_of_many(ticket, function, now);
             }
-            Then::Answer { ticket, function, .. } => {
+            Then::Answer { ticket, function, is_of_many } => {
+                if is_of_many && function != TmfFunction::NexusReset.code() {
+                    self.excuse_on(ticket.conn, now);
+                }
                 let reply = if is_clean { TmfReply::Complete } else { TmfReply::Rejected };
                 self.answer_tmf(ticket, function, reply, now);
             }

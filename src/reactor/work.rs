@@ -104,7 +104,7 @@ impl<N: Net> Reactor<N> {
                 scratch = job.data.take();
                 Op::CompareAndWrite { lba, blocks, fua }
             }
-            Step::Verify { lba, blocks } => Op::Verify { lba, blocks },
+            Step::Verify { lba, blocks, checks } => Op::Verify { lba, blocks, checks },
             Step::Unmap { lba, blocks } => Op::Unmap { lba, blocks },
         };
         self.submit(conn, key, unit, op, scratch, 0, 0, now);

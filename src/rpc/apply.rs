@@ -5,16 +5,21 @@
 
 mod access;
 mod auth;
+mod merge;
 mod plan;
 mod things;
 mod ways;
 
+use self::things::Family;
 use super::config::{self, Plan};
 use super::context::Context;
 use super::fault::Fault;
 use super::json::Json;
 use super::methods;
 use crate::control::done::Done;
+
+/// What is said where a portal group is in the way: it may be that of another target's file.
+const ADDS: &str = "to add the file to what is served, its groups under tags that are free, merge it (lunette apply --merge)";
 
 /// A method and its parameters.
 type Call = (String, Json);
@@ -26,18 +31,31 @@ struct Step {
     back: Option<Vec<Call>>,
 }
 
-/// Makes the configuration what `wanted` says, or says which calls would. What it does not say of a thing stays as it is.
+/// Makes the configuration what `wanted` says, or says which calls would. What it does not say of a thing stays as it is; where
+/// `is_merged` what is there stays, and `wanted` comes in addition.
 ///
 /// # Errors
 /// Something differs that cannot be changed while the daemon runs, or a call failed; then those before it are taken back.
-pub(super) fn apply(context: &Context, wanted: &Plan, is_dry: bool) -> Result<Vec<Call>, Fault> {
+pub(super) fn apply(
+    context: &Context,
+    wanted: &Plan,
+    is_dry: bool,
+    is_merged: bool,
+) -> Result<Vec<Call>, Fault> {
     let _alone = context.apply_alone();
     let current = Plan::parse(&config::text(context)?).map_err(Fault::internal)?;
     let rotated = methods::auth::rotated(context)?;
-    let steps = plan::plan(&current, wanted, &rotated).map_err(|problems| Fault {
-        detail: Some(problems.join("; ")),
-        ..Fault::params("not while the daemon runs")
-    })?;
+    let refused = |mut problems: Vec<String>| {
+        if !is_merged && problems.iter().any(|problem| problem.starts_with(Family::PortalGroup.name())) {
+            problems.push(ADDS.to_owned());
+        }
+        Fault { detail: Some(problems.join("; ")), ..Fault::params("not while the daemon runs") }
+    };
+    let steps = match is_merged {
+        true => merge::merge(&current, wanted).and_then(|all| plan::plan(&current, &all, &rotated)),
+        false => plan::plan(&current, wanted, &rotated),
+    };
+    let steps = steps.map_err(refused)?;
     if !is_dry {
         // Who may come is what all of it says together: also after what failed was taken back.
         let held = Held::new(context)?;
@@ -53,12 +71,14 @@ struct Held<'a>(Option<&'a Context>);
 impl Held<'_> {
     fn new(context: &Context) -> Result<Held<'_>, Fault> {
         context.control(|control, _| control.hold_reviews())?;
+        context.set_applier(true);
         Ok(Held(Some(context)))
     }
 
     /// Waits until those are gone who are not welcome any more.
     fn release(mut self) -> Result<(), Fault> {
         let Some(context) = self.0.take() else { return Ok(()) };
+        context.set_applier(false);
         let reviewed = context.control_and_wait(|control, _, done| {
             control.release_reviews(done);
             Ok(())
@@ -70,6 +90,7 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         if let Some(context) = self.0.take() {
+            context.set_applier(false);
             // A daemon that has stopped holds nothing back.
             let _ = context.control(|control, _| control.release_reviews(Done::nobody()));
         }

@@ -124,7 +124,7 @@ fn bdev_calls(control: &Control<KernelNet>, own: Own) -> Json {
 }
 
 fn iscsi_calls(control: &Control<KernelNet>, own: Own) -> Json {
-    let options = [call("iscsi_set_options", options::describe(control.options()))];
+    let options = [call("iscsi_set_options", options::describe(control.options(), &own.sealed))];
     let portals = control.portal_groups().map(|group| {
         let mut params = portal::describe(group);
         if !group.is_started {
@@ -137,7 +137,9 @@ fn iscsi_calls(control: &Control<KernelNet>, own: Own) -> Json {
     let targets = control.targets().flat_map(|target| target::calls(&target));
     let targets = targets.map(|(method, params)| call(method, params));
     let describe = |group: &AuthGroup| auth::describe(group, &own.sealed);
-    let auth = control.auth_groups().map(|group| call("iscsi_create_auth_group", describe(group)));
+    // What a file of accounts says is made of it again.
+    let groups = control.auth_groups().filter(|group| !own.sealed.is_of_file(group.tag));
+    let auth = groups.map(|group| call("iscsi_create_auth_group", describe(group)));
     let portal_auth = control.portal_groups().filter_map(portal_auth_call);
     let slow_io = control
         .slow_io()

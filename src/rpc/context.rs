@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::ThreadId;
 
 use tracing::level_filters::LevelFilter;
 
@@ -19,6 +20,7 @@ use crate::buf::Hugepages;
 use crate::control::Control;
 use crate::control::done::{Done, Outcome};
 use crate::control::error::ChangeError;
+use crate::control::handed::Handed;
 use crate::control::thread::Remote;
 use crate::net::kernel::KernelNet;
 use crate::time::Tick;
@@ -84,11 +86,15 @@ pub struct Context {
     keeper: Option<Keeper>,
     /// One configuration is applied at a time.
     applying: Mutex<()>,
+    /// The thread that makes the calls of one.
+    applier: Mutex<Option<ThreadId>>,
     /// What RAM disks are made of.
     pub(super) hugepages: Hugepages,
     /// Devices may be driven that no IOMMU keeps within their memory.
     pub(super) unsafe_noiommu: bool,
     pub(super) log: LogLevel,
+    /// Listening sockets for portals that somebody else keeps.
+    pub(super) handed: Arc<Handed>,
     /// What was called.
     pub calls: CallBook,
 }
@@ -110,6 +116,8 @@ pub struct Parts {
     pub unsafe_noiommu: bool,
     /// How much is logged.
     pub log: LogLevel,
+    /// Listening sockets for portals that somebody else keeps.
+    pub handed: Arc<Handed>,
 }
 
 impl Context {
@@ -130,9 +138,11 @@ impl Context {
             config_file: parts.config_file,
             keeper: parts.keeps.map(Keeper::new),
             applying: Mutex::new(()),
+            applier: Mutex::new(None),
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
             log: parts.log,
+            handed: parts.handed,
             calls: CallBook::default(),
         })
     }
@@ -160,7 +170,17 @@ impl Context {
         &self,
         change: impl FnOnce(&mut Control<KernelNet>, Tick, Done) -> Result<(), ChangeError> + Send + 'static,
     ) -> Result<Result<Outcome, ChangeError>, Fault> {
-        self.control.call_and_wait(change).ok_or_else(Fault::stopped)
+        let is_part = *lock(&self.applier) == Some(std::thread::current().id());
+        let called = self.control.call_and_wait(move |control, now, done| match is_part {
+            true => control.as_part_of_held(|control| change(control, now, done)),
+            false => change(control, now, done),
+        });
+        called.ok_or_else(Fault::stopped)
+    }
+
+    /// From now on changes that this thread makes belong together (`control::review`), until it says otherwise.
+    pub(super) fn set_applier(&self, is_this: bool) {
+        *lock(&self.applier) = is_this.then(|| std::thread::current().id());
     }
 
     /// From now on portal groups are created without being started.
@@ -210,6 +230,15 @@ impl Context {
     /// The same after the file was loaded, by no call: waits until it is saved, where changes are kept.
     pub(super) fn keep_settled(&self) -> Result<(), Fault> {
         self.keeper.as_ref().map_or(Ok(()), |keeper| keeper.keep_settled(self))
+    }
+
+    /// A device that the file tells the size of has another one: waits until that is saved, or leaves it to the end of loading.
+    pub(super) fn keep_resized(&self) -> Result<(), Fault> {
+        if self.is_loading() {
+            self.settled();
+            return Ok(());
+        }
+        self.keep_settled()
     }
 
     /// Waits until what `method` has changed will be there after the next start, where changes are kept.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use rustix::fs::Mode;
 
+use super::fault::Fault;
 use super::json::Json;
 use super::methods;
 
@@ -19,31 +20,43 @@ pub(super) const LIST: &str = "rpc_get_methods";
 pub struct Door {
     /// Where it is.
     pub path: PathBuf,
-    may: May,
+    pub(super) may: May,
     /// Users that may come, besides the daemon's own and root.
     users: Vec<u32>,
 }
 
 /// What may be called.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum May {
+pub(super) enum May {
     Everything,
     Read,
     These(Vec<String>),
 }
 
-impl Door {
-    /// Where everything may be called.
-    pub fn open(path: PathBuf) -> Door {
-        Door { path, may: May::Everything, users: Vec::new() }
-    }
-
-    /// Whether this may be called here.
+impl May {
+    /// Whether this may be called.
     pub(super) fn allows(&self, method: &str) -> bool {
-        match &self.may {
+        match self {
             May::Everything => true,
             May::Read => methods::find(method).is_ok_and(methods::Method::is_for_readers),
             May::These(names) => method == LIST || names.iter().any(|name| name == method),
+        }
+    }
+
+    /// Why a call may not be made here, where it may not.
+    pub(super) fn refusal(&self, method: &str, params: &Json) -> Option<Fault> {
+        if !self.allows(method) {
+            return Some(Fault {
+                detail: Some("it may not be called at this socket".to_owned()),
+                ..Fault::new(Fault::METHOD_NOT_FOUND, "Method not found")
+            });
+        }
+        match self {
+            May::Read => {
+                let parameter = methods::find(method).ok()?.does_more(params)?;
+                Some(Fault::params(format_args!("{parameter}: this socket is for reading only")))
+            }
+            May::Everything | May::These(_) => None,
         }
     }
 
@@ -53,6 +66,29 @@ impl Door {
         Json::Array(
             names.into_iter().filter(|name| name.text().is_some_and(|name| self.allows(name))).collect(),
         )
+    }
+
+    /// `read-only` or `methods=A+B`, said once; whether it was one of these.
+    pub(super) fn limit(&mut self, part: &str) -> Result<bool, String> {
+        match part.split_once('=') {
+            None if part == "read-only" && *self == May::Everything => *self = May::Read,
+            Some(("methods", names)) if *self == May::Everything => {
+                let names: Vec<String> = names.split('+').map(str::to_owned).collect();
+                if let Some(unknown) = names.iter().find(|name| methods::find(name).is_err()) {
+                    return Err(format!("there is no method {unknown:?}"));
+                }
+                *self = May::These(names);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Door {
+    /// Where everything may be called.
+    pub fn open(path: PathBuf) -> Door {
+        Door { path, may: May::Everything, users: Vec::new() }
     }
 
     /// Whether this user may come.
@@ -76,15 +112,10 @@ impl FromStr for Door {
         let path = parts.next().filter(|path| !path.is_empty()).ok_or("a path is missing")?;
         let mut door = Door::open(path.into());
         for part in parts {
+            if door.may.limit(part)? {
+                continue;
+            }
             match part.split_once('=') {
-                None if part == "read-only" && door.may == May::Everything => door.may = May::Read,
-                Some(("methods", names)) if door.may == May::Everything => {
-                    let names: Vec<String> = names.split('+').map(str::to_owned).collect();
-                    if let Some(unknown) = names.iter().find(|name| methods::find(name).is_err()) {
-                        return Err(format!("there is no method {unknown:?}"));
-                    }
-                    door.may = May::These(names);
-                }
                 Some(("uid", users)) if door.users.is_empty() => {
                     let users = users.split('+').map(str::parse).collect::<Result<_, _>>();
                     door.users = users.map_err(|_| format!("{part}: users are said by their numbers"))?;
@@ -113,8 +144,8 @@ mod tests {
         assert_eq!(door("/run/a.sock"), Door::open("/run/a.sock".into()));
         let some = door("/run/a.sock,uid=33+1000,methods=bdev_get_bdevs+log_get_level");
         assert_eq!(some.users, [33, 1000]);
-        assert!(some.allows("bdev_get_bdevs") && some.allows("rpc_get_methods"));
-        assert!(!some.allows("bdev_malloc_create") && !some.allows("iscsi_get_options"));
+        assert!(some.may.allows("bdev_get_bdevs") && some.may.allows("rpc_get_methods"));
+        assert!(!some.may.allows("bdev_malloc_create") && !some.may.allows("iscsi_get_options"));
         for wrong in [
             "",
             ",read-only",
@@ -149,7 +180,7 @@ mod tests {
             "lunette_subscribe",
             "lunette_get_events",
         ] {
-            assert!(door.allows(method), "{method}");
+            assert!(door.may.allows(method), "{method}");
         }
         for method in [
             "lunette_get_config",
@@ -160,10 +191,22 @@ mod tests {
             "lunette_recorder_set_options",
             "no_get_such",
         ] {
-            assert!(!door.allows(method), "{method}");
+            assert!(!door.may.allows(method), "{method}");
+        }
+        let refused =
+            |text: &str, door: &Door| door.may.refusal("bdev_get_iostat", &Json::parse(text).unwrap());
+        for params in ["null", "{}", r#"{"reset_mode":"none"}"#, r#"{"reset_mode":null,"name":"M0"}"#] {
+            assert_eq!(refused(params, &door), None, "{params}");
+        }
+        for params in
+            [r#"{"reset_mode":"all"}"#, r#"{"name":"M0","reset_mode":"maxmin"}"#, r#"{"reset_mode":1}"#]
+        {
+            let fault = refused(params, &door).unwrap();
+            assert!(fault.text().ends_with("reset_mode: this socket is for reading only"), "{fault:?}");
+            assert_eq!(refused(params, &Door::open("/a".into())), None);
         }
         let all = methods::all().map(|method| method.name).collect();
-        let Json::Array(listed) = door.listed(all) else { panic!("no array") };
+        let Json::Array(listed) = door.may.listed(all) else { panic!("no array") };
         assert!(listed.iter().any(|name| name.text() == Some("bdev_get_bdevs")));
         assert!(listed.iter().all(|name| !name.text().unwrap().contains("create")));
     }

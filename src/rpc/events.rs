@@ -1,12 +1,12 @@
 //! What has happened, as JSON: each fact for itself, and a connection that subscribes to them.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::context::Context;
+use super::converse::Line;
 use super::fault::Fault;
 use super::json::{Json, object};
 use super::recordings::epoch_ns;
@@ -70,7 +70,7 @@ pub(super) fn describe(fact: &Fact, epoch_ns: u64) -> Json {
 }
 
 /// Tells a client what happens, from what [`SUBSCRIBE`] has answered, until it goes or the daemon stops.
-pub(super) fn serve(stream: &mut UnixStream, context: &Context, answer: &Json) -> io::Result<()> {
+pub(super) fn serve(stream: &mut impl Line, context: &Context, answer: &Json) -> io::Result<()> {
     let stopped = |fault: Fault| io::Error::other(fault.text());
     let mut after = match answer.member("after") {
         Some(Json::Unsigned(after)) => *after,
@@ -85,7 +85,6 @@ pub(super) fn serve(stream: &mut UnixStream, context: &Context, answer: &Json) -
     let filter = Filter(kinds);
     let feed = context.control(|control, _| control.feed()).map_err(stopped)?;
     let clock = clock(context).map_err(stopped)?;
-    stream.set_read_timeout(Some(Duration::from_millis(1)))?;
     loop {
         let told = feed.after(after, BATCH, LOOK_EVERY);
         after = told.upto;
@@ -97,7 +96,9 @@ pub(super) fn serve(stream: &mut UnixStream, context: &Context, answer: &Json) -
             notify("lunette_event", describe(fact, clock), &mut lines);
         }
         stream.write_all(lines.as_bytes())?;
+        stream.flush()?;
         if told.facts.is_empty() {
+            stream.read_within(Some(Duration::from_millis(1)))?;
             match stream.read(&mut [0; 1024]) {
                 Ok(0) => return Ok(()),
                 // What it asks further is not answered.

@@ -6,9 +6,12 @@
 //! [`crate::control::thread::Remote`]; whatever may block happens on the socket's threads.
 
 mod apply;
+mod auth_file;
 pub mod calls;
 pub mod config;
 pub mod context;
+mod converse;
+mod crowd;
 mod devices;
 pub mod difference;
 pub mod door;
@@ -30,5 +33,7 @@ mod secrets;
 pub mod server;
 #[cfg(test)]
 mod service;
+#[cfg(feature = "rpc-tls")]
+pub mod tcp;
 mod types;
 pub mod versions;

@@ -18,7 +18,7 @@ use super::fault::Fault;
 use super::hotplug::{self, Hotplug};
 use super::json::Json;
 use crate::bdev::nvme::TimeOuts;
-use crate::bdev::nvme::controller::shared::{Options, Order};
+use crate::bdev::nvme::controller::shared::{Event, Options, Order};
 use crate::bdev::nvme::pci::Groups;
 use crate::bdev::nvme::pci::device::Address;
 use crate::bdev::nvme::pci::list::Place;
@@ -148,7 +148,7 @@ impl Context {
         // Of a controller that is missing, and that no file of ours tells of, the usual is taken for granted.
         let usual = || {
             if attached.is_gone() {
-                vec![(1, Vacancy { uuid: [0; 16], block_bytes: 512 })]
+                vec![(1, Vacancy { uuid: [0; 16], block_bytes: 512, blocks: 0 })]
             } else {
                 Vec::new()
             }
@@ -201,12 +201,21 @@ impl Context {
         }
         let (follower, me) = (Arc::clone(attached), self.me());
         let thread = std::thread::Builder::new().name(format!("nvme-follow:{}", attached.name()));
-        let is_gone = move || {
-            if let Some(context) = me.upgrade() {
-                context.nvme.hotplug.miss();
+        let and_then = move |event: &Event| {
+            let Some(context) = me.upgrade() else { return };
+            match event {
+                Event::Gone => context.nvme.hotplug.miss(),
+                // The next start believes what is saved of it.
+                Event::Resized(disk) => {
+                    if let Err(fault) = context.keep_resized() {
+                        let error = fault.text();
+                        tracing::error!(nsid = disk.nsid, error, "the size of a namespace is not saved");
+                    }
+                }
+                _ => {}
             }
         };
-        thread.spawn(move || follower.follow(&events, is_gone)).map(drop).map_err(Fault::internal)
+        thread.spawn(move || follower.follow(&events, and_then)).map(drop).map_err(Fault::internal)
     }
 
     /// Takes a controller's namespaces out of service and gives it back.

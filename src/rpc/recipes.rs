@@ -198,6 +198,7 @@ pub fn null(info: &Info) -> String {
 fn dif_type(protection: Protection) -> u32 {
     match protection {
         Protection::Type1 => 1,
+        Protection::Type2 => 2,
         Protection::Type3 => 3,
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::auth_file::AuthFile;
 use super::context::lock;
 use crate::iscsi::chap::Secret;
 use crate::limits::CHAP_SECRET_BYTES_MAX;
@@ -48,8 +49,8 @@ fn credential(name: &str, folder: Option<PathBuf>) -> Result<PathBuf, String> {
     Ok(folder.join(name))
 }
 
-/// A file's content without one newline at its end.
-fn read(path: &Path) -> Result<Secret, String> {
+/// The first bytes of a file that not everybody can reach.
+pub(super) fn read_closed(path: &Path, most: usize) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let about = file.metadata().map_err(|error| error.to_string())?;
     if !about.is_file() {
@@ -59,8 +60,14 @@ fn read(path: &Path) -> Result<Secret, String> {
         return Err("everybody on this machine can reach it: chmod 600".to_owned());
     }
     let mut bytes = Vec::new();
-    let most = u64::try_from(CHAP_SECRET_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(2);
+    let most = u64::try_from(most).unwrap_or(u64::MAX);
     file.take(most).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(bytes)
+}
+
+/// A file's content without one newline at its end.
+fn read(path: &Path) -> Result<Secret, String> {
+    let mut bytes = read_closed(path, CHAP_SECRET_BYTES_MAX + 2)?;
     for end in *b"\n\r" {
         if bytes.last() == Some(&end) {
             bytes.pop();
@@ -75,14 +82,19 @@ fn read(path: &Path) -> Result<Secret, String> {
 /// Where an account's two secrets are, as far as they were not said: the initiator's and the target's.
 pub(super) type Origins = [Option<Origin>; 2];
 
-/// Where secrets are, by authentication group and user.
+/// Where secrets are that were not said.
 #[derive(Debug, Default)]
-pub(super) struct Sealed(Mutex<BTreeMap<(u32, String), Origins>>);
+pub(super) struct Sealed {
+    /// By authentication group and user.
+    named: Mutex<BTreeMap<(u32, String), Origins>>,
+    /// SPDK's file of accounts, where one was named.
+    file: Mutex<Option<AuthFile>>,
+}
 
 impl Sealed {
     /// An account was made.
     pub(super) fn set(&self, tag: u32, user: String, origins: Origins) {
-        let mut all = lock(&self.0);
+        let mut all = lock(&self.named);
         if origins == [None, None] {
             all.remove(&(tag, user));
         } else {
@@ -92,7 +104,29 @@ impl Sealed {
 
     /// Where its secrets are.
     pub(super) fn of(&self, tag: u32, user: &str) -> Origins {
-        lock(&self.0).get(&(tag, user.to_owned())).cloned().unwrap_or_default()
+        lock(&self.named).get(&(tag, user.to_owned())).cloned().unwrap_or_default()
+    }
+
+    /// The file of accounts.
+    pub(super) fn auth_file(&self) -> Option<AuthFile> {
+        lock(&self.file).clone()
+    }
+
+    /// The file of accounts is this one.
+    pub(super) fn set_auth_file(&self, file: AuthFile) {
+        *lock(&self.file) = Some(file);
+    }
+
+    /// Whether a group is as the file of accounts says.
+    pub(super) fn is_of_file(&self, tag: u32) -> bool {
+        lock(&self.file).as_ref().is_some_and(|file| file.tags.contains(&tag))
+    }
+
+    /// A group is as a call says from now on, whatever the file of accounts does.
+    pub(super) fn take_from_file(&self, tag: u32) {
+        if let Some(file) = lock(&self.file).as_mut() {
+            file.tags.remove(&tag);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::buf::Hugepages;
 use crate::control::thread::{self, Daemon, Remote};
 use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
+use crate::rpc::versions::Taken;
 
 /// It serves; it ends when dropped.
 pub(super) struct Service {
@@ -19,6 +20,11 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn start() -> Service {
+        Service::keeping(None)
+    }
+
+    /// The same; changes are kept there.
+    pub(super) fn keeping(keeps: Option<Taken>) -> Service {
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
             let daemon = Daemon::start(thread::Options::small()).unwrap();
@@ -30,10 +36,11 @@ impl Service {
             control: remote.clone(),
             stage: Stage::Startup,
             config_file: None,
-            keeps: None,
+            keeps,
             hugepages: Hugepages::Off,
             unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
+            handed: Arc::default(),
         });
         Plan::default().run(&context, true).unwrap();
         Service { context, remote, thread: Some(thread) }

@@ -405,14 +405,17 @@ fn decide(cdb: &Cdb, place: &Place<'_>) -> Result<Plan, Sense> {
             if !row.is_served(unit.view) {
                 return Err(row.not_served());
             }
-            let (cdb, field) =
-                if protect::is_carried_by(row, unit.view) { protect::split(cdb) } else { (*cdb, 0) };
+            if protect::is_refused(cdb, unit.view) {
+                return Err(Sense::INVALID_OPCODE);
+            }
+            let at = protect::field(row, unit.view);
+            let (cdb, field) = at.map_or((*cdb, 0), |at| protect::split(cdb, at));
             row.check(&cdb)?;
             unit.view.alua.check(place.target.port_group, &cdb)?;
             if !unit.view.permits.allows(place.nexus, row.class.of(&cdb)) {
                 return Ok(Plan::End(Status::ReservationConflict));
             }
-            protect::apply(run(&cdb, unit)?, field, unit)
+            protect::apply(run(&cdb, unit)?, &cdb, (at, field), unit)
         }
     }
 }

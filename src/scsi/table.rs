@@ -13,7 +13,7 @@ use crate::scsi::report::{
 use crate::scsi::reserve::{self, Class};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{DeviceKind, UnitView};
-use crate::scsi::{Plan, Served, alua, buffers, chore, copy, medium, mmc, power, work};
+use crate::scsi::{Plan, Served, alua, buffers, chore, copy, medium, mmc, power, protect, work};
 
 /// Which way a command's data go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -223,7 +223,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 85] = {
+static ROWS: [Row; 86] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -339,6 +339,8 @@ static ROWS: [Row; 85] = {
             &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY OPERATING PARAMETERS", C::Read, In,
             &[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("RECEIVE COPY FAILURE DETAILS(LID1)", C::Read, In,
+            &[0x84, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY STATUS(LID4)", C::Read, In,
             &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE ROD TOKEN INFORMATION", C::Read, In,
@@ -476,8 +478,7 @@ const fn usage_32(action: u8, flags: u8) -> [u8; 32] {
     usage
 }
 
-/// A row of [`VARIABLE_LENGTH`], of 32 bytes: not where blocks have protection information, as all of them would carry the tags of
-/// type 2.
+/// A row of [`VARIABLE_LENGTH`], of 32 bytes: not where blocks have protection information of another type than 2, whose tags these carry.
 const fn long(
     name: &'static str,
     class: Class,
@@ -496,12 +497,8 @@ const fn long(
         usage,
         reserved,
         run,
-        only: Some(has_no_protection),
+        only: Some(protect::takes_long),
     }
-}
-
-fn has_no_protection(unit: &UnitView) -> bool {
-    unit.protection.is_none()
 }
 
 /// The bits that no one uses, and none of those that are ignored. `second` is used in byte 1 beside the usage data;

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use crate::bdev::count::Ledger;
 use crate::bdev::protection::Protection;
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::bdev::{Offloads, Unmap};
 use crate::histogram::Histogram;
 use crate::id::UnitId;
@@ -169,6 +170,12 @@ pub struct UnitView {
     pub unmap: Option<Unmap>,
     /// What its blocks take of the space there is, where the device can tell.
     pub space: Option<Arc<Space>>,
+    /// How hot it is, where the device can tell.
+    pub temperature: Option<Arc<Temperature>>,
+    /// Where the target's status page is, where it has one that hosts can reach.
+    pub status_url: Option<Arc<str>>,
+    /// What is asked of the device, where that is counted.
+    pub ledger: Option<Arc<Ledger>>,
     /// What the device does by itself.
     pub offloads: Offloads,
     /// The protection information that it was formatted with.
@@ -205,6 +212,9 @@ impl UnitView {
             settings: Settings::default(),
             unmap: None,
             space: None,
+            temperature: None,
+            status_url: None,
+            ledger: None,
             offloads: Offloads::default(),
             protection: None,
             permits: Permits::default(),

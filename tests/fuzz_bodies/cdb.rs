@@ -144,7 +144,7 @@ fn steps_are_right(cdb: &Cdb, work: &Work, place: &Place<'_>, room: usize) {
     for _ in 0..300 {
         let (lba, blocks, access) = match run.step() {
             Step::Done => return,
-            Step::Hold { lba, blocks } | Step::Read { lba, blocks } | Step::Verify { lba, blocks } => {
+            Step::Hold { lba, blocks } | Step::Read { lba, blocks } | Step::Verify { lba, blocks, .. } => {
                 (lba, blocks, Access::Read)
             }
             Step::Write { lba, blocks, .. }

@@ -5,7 +5,7 @@ use lunette::iscsi::negotiate::Offer as Limits;
 use lunette_initiator::config::Params;
 use lunette_initiator::pdu::request::{LogoutRequest, NopOut, ScsiCommand};
 use lunette_initiator::pdu::response::{DataIn, LogoutResponse, NopIn, Response, ScsiResponse};
-use lunette_initiator::pdu::{NO_TAG, Pdu};
+use lunette_initiator::pdu::{Digests, NO_TAG, Pdu};
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::socket::{SocketError, Wire};
 use lunette_initiator::{Config, Offer};
@@ -169,6 +169,31 @@ fn an_ordered_command_waits_for_those_of_other_connections() {
     assert_eq!(ends(&mut session.first, 1), 0);
     assert!(data(&mut second, 2) == pattern(1, 0, 8, 512));
     assert!(data(&mut second, 3) == [0; 4096]);
+}
+
+/// RFC 7143 §4.2.2.1: its header came first, and its data while the command before it was at work.
+#[test]
+fn an_ordered_command_whose_data_are_late_waits_for_those_of_other_connections() {
+    let world = World::start(setup());
+    let mut session = Session::begin(&world, Offer::usual());
+    let mut second = session.join(&world, 2);
+    let rule = world.disks[0].order(Kind::Write, Fault::Hold, 1);
+    let slow = session.write(1, 1, 0, 8);
+    let mut ordered = session.write(2, 2, 0, 8);
+    ordered.bhs.0[1] = ordered.bhs.0[1] & !7 | 2;
+    let mut bytes = Vec::new();
+    ordered.encode(Digests::default(), &mut bytes);
+    let (head, rest) = bytes.split_at(1000);
+    second.send_bytes(head).unwrap();
+    assert!(is_quiet(&mut session.first, session.cmd_sn), "its header is there");
+    session.first.send(&slow).unwrap();
+    assert!(is_quiet(&mut session.first, session.cmd_sn), "the device has the first");
+    second.send_bytes(rest).unwrap();
+    assert!(is_quiet(&mut second, session.cmd_sn), "it waits");
+    world.disks[0].faults.release(rule);
+    assert_eq!(ends(&mut session.first, 1), 0);
+    assert_eq!(ends(&mut second, 2), 0);
+    assert!(world.client("b").read(0, 8).unwrap() == pattern(2, 0, 8, 512));
 }
 
 #[test]

@@ -108,6 +108,39 @@ fn vmware_clones_a_disk() {
 }
 
 #[test]
+fn how_a_copy_failed_is_told_to_who_asked_for_it() {
+    let world = two_disks();
+    let [mut client, mut other] = ["a", "b"].map(|name| world.client(name));
+    let [from, to] = [0, 1].map(|number| naa(&mut client, number));
+    let details = [0x84, 0x04, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+    let refused = |client: &mut Client| {
+        let ask = Command::new(0, cdb(&details), lunette_initiator::Data::In(512));
+        sense(&client.run(ask).unwrap())
+    };
+    assert_eq!(refused(&mut client), (0x5, 0x24, 0x00), "there was none");
+    // LIST IDENTIFIER 5, which is held.
+    let named = || {
+        let mut command = xcopy(from, to, 0, 0, 8);
+        if let lunette_initiator::Data::Out(list) = &mut command.data {
+            let mut bytes = list.to_vec();
+            bytes[..2].copy_from_slice(&[5, 0]);
+            *list = bytes.into();
+        }
+        command
+    };
+    assert!(is_good(&mut client, named()));
+    assert_eq!(asked(&mut client, 0, &details), [0; 4]);
+    world.disks[0].order(Kind::Read, Fault::Fail(IoError::Medium { lba: None }), 1);
+    assert_eq!(sense(&client.run(named()).unwrap()), (0xa, 0x0d, 0x01));
+    let told = asked(&mut client, 0, &details);
+    assert_eq!(
+        (&told[..4], &told[56..]),
+        (&[0, 0, 0, 64][..], &[2, 0, 0, 8, 0x72, 0xa, 0xd, 1, 0, 0, 0, 0][..])
+    );
+    assert_eq!(refused(&mut other), (0x5, 0x24, 0x00), "another's");
+}
+
+#[test]
 fn a_copy_asks_both_sides_for_leave() {
     let world = two_disks();
     let [mut owner, mut other] = ["a", "b"].map(|name| world.client(name));

@@ -2,8 +2,8 @@
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::iscsi::negotiate::Offer as Limits;
-use lunette_initiator::pdu::request::{DataOut, NopOut, ScsiCommand, TmfRequest};
-use lunette_initiator::pdu::response::{Async, NopIn, R2t, Response, TmfResponse};
+use lunette_initiator::pdu::request::{DataOut, LogoutRequest, NopOut, ScsiCommand, TmfRequest};
+use lunette_initiator::pdu::response::{Async, LogoutResponse, NopIn, R2t, Response, TmfResponse};
 use lunette_initiator::pdu::{NO_TAG, Pdu};
 use lunette_initiator::scsi::{cdb, status};
 use lunette_initiator::session::{Function, Tmf};
@@ -241,4 +241,42 @@ fn sessions_without_it_are_not_told() {
     assert!(is_quiet(&mut third.first, cmd_sn), "neither told nor answered");
     third.first.send(&data(&r2t)).unwrap();
     assert_eq!(ends(&mut third.first, 1), status::TASK_ABORTED);
+}
+
+/// Nobody can be told on a connection that is lost, whose commands are kept: as without FastAbort their data are awaited for a while.
+#[test]
+fn who_was_not_told_is_waited_for() {
+    // Where this machine stands still for that while it is tried again; without the wait the answer comes first every time.
+    assert!((0..5).any(|_| is_waited_for()));
+}
+
+/// Whether a function is answered after what was asked later.
+fn is_waited_for() -> bool {
+    let world = World::start(crate::recovery::setup(2));
+    let offer = Offer {
+        error_recovery_level: Some(2),
+        default_time2wait_s: Some(0),
+        default_time2retain_s: Some(60),
+        ..reporting("FastAbort")
+    };
+    let mut session = Session::begin(&world, offer);
+    assert_eq!(session.first_params.task_reporting, "FastAbort");
+    let mut second = session.join(&world, 2);
+    asked(&mut session, None, 1, 0);
+    let cmd_sn = session.cmd_sn;
+    drop(std::mem::replace(&mut session.first, Wire::connect(world.address()).unwrap()));
+    let recovery =
+        LogoutRequest { immediate: true, reason: 2, itt: 5, cid: 1, cmd_sn, ..LogoutRequest::default() };
+    second.send(&recovery.with([])).unwrap();
+    let (Response::Logout(LogoutResponse { response: 0, .. }), _) = next(&mut second) else { panic!() };
+    second.send(&function(ABORT_TASK_SET, 9, cmd_sn)).unwrap();
+    // The second is asked for in another turn.
+    if !is_quiet(&mut second, cmd_sn) || !is_quiet(&mut second, cmd_sn) {
+        return false;
+    }
+    // The answer then, or what its fence asks.
+    match next(&mut second) {
+        (Response::Tmf(TmfResponse { itt: 9, response: 0, .. }) | Response::NopIn(_), _) => true,
+        other => panic!("no answer: {other:?}"),
+    }
 }

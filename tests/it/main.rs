@@ -15,6 +15,7 @@ mod file;
 #[path = "../fuzz_bodies/mod.rs"]
 mod fuzz_bodies;
 mod fuzz_smoke;
+mod handed;
 mod hang;
 mod harness;
 mod hostile;

@@ -112,6 +112,23 @@ fn data_that_were_lost_are_sent_again_as_they_were() {
     rejected(wire, 0x04, &late);
 }
 
+/// RFC 7143 §4.2.5.1.
+#[test]
+fn data_are_asked_for_again_where_they_went() {
+    let world = World::start(setup(1));
+    let mut session = begin(&world, 1);
+    let mut second = session.join(&world, 2);
+    let read = session.read(2, 0, 8);
+    session.first.send(&read).unwrap();
+    let (pdus, _) = read_all(&mut session.first, 2);
+    let asked = snack(0, 2, 1, 1);
+    second.send(&asked).unwrap();
+    rejected(&mut second, 0x04, &asked);
+    session.first.send(&asked).unwrap();
+    let again = session.first.receive().unwrap().unwrap();
+    assert!(replica(again) == replica(pdus[1].clone()));
+}
+
 /// Sends a WRITE's command and what it is asked for, until it ends.
 pub(crate) fn send_write(wire: &mut Wire, write: &Pdu) {
     wire.send(write).unwrap();

@@ -21,6 +21,8 @@ mod qos;
 mod secrets;
 mod sg;
 mod targets;
+#[cfg(feature = "rpc-tls")]
+mod tcp;
 mod units;
 mod watch;
 mod wire;

@@ -226,7 +226,9 @@ fn an_initiator_that_does_not_answer_is_given_up() {
     let nop_in = NopInTimes { ask_ns: 50 * MS_NS, close_ns: 150 * MS_NS };
     let world = World::start(Setup { nop_in, ..Setup::default() });
     let (mut wire, _) = world.wire(&config("a"));
-    let (Response::NopIn(NopIn { itt: NO_TAG, .. }), _) = next(&mut wire) else { panic!("no NOP-In") };
+    let (Response::NopIn(NopIn { itt: NO_TAG, lun: 0, .. }), _) = next(&mut wire) else {
+        panic!("no NOP-In")
+    };
     assert_eq!(wire.receive().unwrap(), None);
     world.wait_sessions(0);
 }

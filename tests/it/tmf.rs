@@ -85,6 +85,7 @@ fn wire_with_r2t(world: &World) -> (Wire, u32, R2t) {
 fn receive_tmf(wire: &mut Wire) -> TmfResponse {
     let pdu = wire.receive().unwrap().unwrap();
     let Response::Tmf(response) = Response::decode(&pdu.bhs) else { panic!("{pdu:?}") };
+    assert!(pdu.data.is_empty(), "RFC 7143 §11.6.2: {pdu:?}");
     response
 }
 

@@ -136,7 +136,11 @@ impl Initiator {
         task.data_in(data_in, pdu.data, &params, &self.config)?;
         self.counters.data_in_pdus += 1;
         self.counters.read_bytes += pdu.data.len() as u64;
-        if data_in.acknowledge && params.error_recovery_level > 0 {
+        if data_in.acknowledge && params.error_recovery_level == 0 {
+            // RFC 7143 §11.7.2: it is for error recovery levels above 0.
+            return Err(Offence::Field("A"));
+        }
+        if data_in.acknowledge {
             let ack = Snack {
                 kind: 2,
                 lun: data_in.lun,

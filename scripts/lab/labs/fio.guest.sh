@@ -13,11 +13,11 @@ setting "$IQN" node.session.queue_depth 128
 login "$IQN" "$PORTAL" >/dev/null || die login
 read -r first second <<<"$(wait_disk "$IQN" 2)"
 [[ -n ${second:-} ]] || die "no two paths"
-runs=(bash "$SHARE/fio/run.sh" -t 1 -r 0 -o /tmp/fio -e libaio)
+runs=(bash "$SHARE/fio/run.sh" -t 2 -r 0 -o /tmp/fio -e libaio)
 step "paths $first, $second"
 try "reads need no leave" 0 "queue_depth 128" "randread-qd32-x4 +[1-9]" "depth-128 +[1-9]" -- "${runs[@]}" "/dev/$first"
 try "writes do" 1 "randwrite writes: what is on /dev/$first would be lost; say --destroy" -- "${runs[@]}" "/dev/$first" randwrite
-try "writes, mixed, streams" 0 "randwrite-qd1 +[1-9]" "mixed-8k-x4 +[1-9]" "read-128k-x4 +[1-9]" -- \
+try "writes, mixed, streams" 0 "randwrite-qd1 +[0-9]" "randwrite-qd32-x4 +[1-9]" "mixed-8k-x4 +[1-9]" "read-128k-x4 +[1-9]" -- \
   "${runs[@]}" --destroy "/dev/$first" randwrite mixed sequential
 mkfs.ext4 -q "/dev/$first" && mkdir -p /tmp/m && mount "/dev/$first" /tmp/m || die mount
 try "not what is mounted" 1 "$first is mounted" -- "${runs[@]}" --destroy "/dev/$first" randwrite

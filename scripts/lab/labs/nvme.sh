@@ -89,7 +89,7 @@ in_guest() { # WORLD
     options=(-p "$port:3260" -p "$second:3261" -p "$end:3259" -e CONFORM=1)
     conform "$port" "$second" "$end" & children+=($!)
   fi
-  "$lab/../run-guest.sh" "${options[@]}" -t "${LIMIT:-300}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
+  "$lab/../run-guest.sh" "${options[@]}" -t "${LIMIT:-900}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -k "$kargs" \
     -e CALLS="${CALLS:-1000}" -e ROUNDS="${ROUNDS:-3}" -e WORLD="$world" -e FIRST=0000:00:10.0 -e SECOND=0000:00:11.0 -e PORT=0000:00:12.0 -e FOURTH=0000:00:13.0 -e FIFTH=0000:00:13.1 "$lab/${GUEST:-nvme}.guest.sh" -- "${iommu[@]}" "${devices[@]}" |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
   kill "${watchers[@]}" 2>/dev/null || true

@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette} nqn=nqn.2026-11.io.lunette:lab
 read -r port end <<<"$(free_ports 2)"
-"$lab/../run-guest.sh" -t "${LIMIT:-600}" -m 1024 -p "$port:4420" -p "$end:4421" -e NQN="$nqn" -o "${OUT:-$work/out}" \
+"$lab/../run-guest.sh" -t "${LIMIT:-1500}" -m 1024 -p "$port:4420" -p "$end:4421" -e NQN="$nqn" -o "${OUT:-$work/out}" \
   "$lab/nvmet.guest.sh" & guest=$! guests+=($!)
 
 discover() { "$lunette" nvme discover "127.0.0.1:$port" "$@"; }

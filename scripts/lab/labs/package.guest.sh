@@ -1,5 +1,5 @@
-# Runs in the guest, under systemd: the package installed, started, upgraded, removed, purged; with LONG=1 the service under its
-# watchdog, and the package installed again after it was removed, and disabled.
+# Runs in the guest, under systemd: the package installed, started, upgraded, removed, purged; its sockets kept by
+# systemd; with LONG=1 the service under its watchdog, and the package installed again after it was removed, and disabled.
 . lablib.sh
 iqn=iqn.2026-11.io.lunette:packaged
 rpc() { lunette rpc --socket /run/lunette/rpc.sock "$@"; }
@@ -10,6 +10,7 @@ status_is_told() { [[ $(state StatusText) = *"sessions: $1"* ]]; }
 install_package() { dpkg -i "$SHARE/$1" >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; journalctl -u lunette --no-pager | tail -20; return 1; }; }
 remove() { dpkg "$@" >/tmp/dpkg.log 2>&1 || { cat /tmp/dpkg.log; return 1; }; } # for as long as it takes
 is_gone() { local path; for path; do [[ ! -e $path ]] || { echo "$path"; return 1; }; done; }
+as_nobody() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
 data() { dd if="/dev/$(wait_disk "$iqn")" bs=1M count=4 iflag=direct status=none | sha256sum; }
 
 step "installed"
@@ -78,9 +79,46 @@ check "the initiator notices nothing but a reconnect" test "$(data)" = "$before"
 if dmesg | grep -E 'I/O error|offlined'; then bad "errors came through"; else ok "no error came through"; fi
 check "it logs out" logout "$iqn" 127.0.0.1:3260
 
+step "its sockets are kept by systemd"
+# That of a portal beside the package's for calls: docs/service.md.
+cat >/etc/systemd/system/lunette-portal.socket <<'UNIT'
+[Socket]
+ListenStream=127.0.0.1:3260
+Service=lunette.service
+FileDescriptorName=portal
+UNIT
+systemctl daemon-reload
+systemctl stop lunette
+check "the socket for calls" systemctl enable -q --now lunette.socket
+check "and that of the portal" systemctl start lunette-portal.socket
+try "the service does not run" 3 -- systemctl -q is-active lunette
+try "root and its user have the socket" 0 '^600 lunette$' -- stat -c '%a %U' /run/lunette/rpc.sock
+socket=$(stat -c %i /run/lunette/rpc.sock)
+check "a call starts it and is answered" rpc spdk_get_version
+check "it is up" is_up
+try "others cannot open it" 3 'Permission denied' -- as_nobody lunette rpc --socket /run/lunette/rpc.sock spdk_get_version
+chmod 666 /run/lunette/rpc.sock
+try "nor are they heard where they can" 1 -- as_nobody lunette rpc --socket /run/lunette/rpc.sock spdk_get_version
+chmod 600 /run/lunette/rpc.sock
+check "it stops" systemctl stop lunette
+check "a login starts it, and is let in" login "$iqn" 127.0.0.1:3260
+check "to the same bytes" test "$(data)" = "$before"
+check "it logs out of it" logout "$iqn" 127.0.0.1:3260
+pid=$(state MainPID)
+{ for _ in {1..100}; do rpc spdk_get_version >>/tmp/calls.log 2>&1 || exit 1; done; } & calls=$!
+check "it is restarted" systemctl restart lunette
+rc=0; wait "$calls" || rc=$?
+check "it is another process" main_pid_is_new "$pid"
+check "nobody who called meanwhile was refused" test "$rc" = 0
+check "the socket is the same" test "$(stat -c %i /run/lunette/rpc.sock)" = "$socket"
+systemctl stop lunette-portal.socket 2>/dev/null
+rm /etc/systemd/system/lunette-portal.socket
+systemctl daemon-reload
+
 step "removed, installed again, purged"
 check "it is removed" remove -r lunette
 try "nothing of it runs" 1 -- pgrep -x lunette
+check "systemd has its socket no more" is_gone /run/lunette
 check "its configuration stays" test -s /var/lib/lunette/lunette.json -a -s /etc/lunette/serve.conf
 if [[ -n ${LONG:-} ]]; then
   check "it is installed again" install_package second.deb
@@ -94,7 +132,8 @@ fi
 cp /srv/lunette/disk.img /var/lib/lunette/disk.img
 echo secret >/etc/lunette/joe.secret
 check "it is purged" remove -P lunette
-check "what it has written is gone" is_gone /run/lunette /lib/systemd/system/lunette.service /etc/lunette/serve.conf
+check "what it has written is gone" is_gone /run/lunette /lib/systemd/system/lunette.{service,socket} /etc/lunette/serve.conf \
+  /etc/systemd/system/{sockets,multi-user}.target.wants/lunette.{service,socket}
 check "a disk's file beside it is not" test "$(ls -A /var/lib/lunette)" = disk.img
 check "and is whole" cmp /srv/lunette/disk.img /var/lib/lunette/disk.img
 check "nor is an administrator's file" test "$(ls -A /etc/lunette)" = joe.secret

@@ -29,7 +29,7 @@ for name; do
   rm -f "$work/data.img" "$OUT"/*.pcapng
   truncate -s 32M "$work/data.img"
   rc=0
-  "$lab/../run-guest.sh" -t "${LIMIT:-600}" -m 1536 -k lab.systemd -s "$work/share" -o "$OUT" -e LONG="${LONG:-}" "$lab/$name.guest.sh" -- \
+  "$lab/../run-guest.sh" -t "${LIMIT:-1500}" -m 1536 -k lab.systemd -s "$work/share" -o "$OUT" -e LONG="${LONG:-}" "$lab/$name.guest.sh" -- \
     -drive "if=none,id=data,file=$work/data.img,format=raw,cache=unsafe" -device virtio-blk-pci,drive=data,serial=labdata |
     tee "$work/said" | grep -v '^checks: ' || rc=$?
   add_guest "$name" "$rc" "$work/said"

@@ -1,15 +1,17 @@
-# Runs in the guest: a RAM disk of lunette with protection information of type 1, at the guest's initiator: what sg3_utils finds, what is
-# refused, and a file system and fio on it, which know nothing of it.
+# Runs in the guest: RAM disks of lunette with protection information of types 1 and 2, at the guest's initiator: what sg3_utils finds, what is
+# refused, and fio on them, which knows nothing of it. What type 2 checks is asked for with CDBs of 32 bytes.
 . lablib.sh
 IQN=iqn.2026-11.io.lunette:protect PORTAL=127.0.0.1:3260
 ABORTED=11 PROTECTION=40 # exit codes of sg3_utils (sg_lib.h); the latter where the sense is 10h
 start_lunette
 rpc bdev_malloc_create '{"name":"m","num_blocks":131072,"block_size":512,"md_size":8,"md_interleave":true,"dif_type":1}' >/dev/null || die "no disk"
-serve "$IQN" m
+rpc bdev_malloc_create '{"name":"m2","num_blocks":131072,"block_size":512,"md_size":8,"md_interleave":true,"dif_type":2}' >/dev/null || die "no disk of type 2"
+serve "$IQN" m m2
 start_iscsid
 discover "$PORTAL" >/dev/null || die discovery
 login "$IQN" "$PORTAL" >/dev/null || die login
-disk=/dev/$(wait_disk "$IQN") || die "no disk"
+wait_disk "$IQN" 2 >/dev/null || die "no disk"
+disk=/dev/$(disk_of 0)
 try "sg_readcap" 0 'prot_en=1, p_type=0' 'Logical block length=512' -- sg_readcap -l "$disk"
 try "sg_inq" 0 '[Pp]rotect=1' -- sg_inq "$disk"
 try "sg_vpd ei" 0 'GRD_CHK=1' 'REF_CHK=1' 'SPT=0' -- sg_vpd -p ei "$disk"
@@ -32,6 +34,32 @@ check "written anew it is right" sg_verify --lba=5 --count=1 --vrprotect=1 "$dis
 check "fio writes and verifies" fio --name=p --filename="$disk" --direct=1 --ioengine=libaio --rw=randwrite --bsrange=512-256k --iodepth=8 --size=16m \
   --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/dev/null
 check "and everything belongs to its place" sg_verify --lba=0 --count=131072 --bpc=128 --vrprotect=1 "$disk"
+
+# --- type 2
+disk=/dev/$(disk_of 1)
+sgd=/dev/$(basename "/sys/block/${disk##*/}/device/scsi_generic/"*)
+long() { # ACTION PROTECT LBA TAG -> bytes of a CDB for one block, whose reference tag is to be TAG: READ(32) is 9, VERIFY(32) 10, WRITE(32) 11
+  printf '7f 00 00 00 00 00 00 18 00 %02x %02x 00 00 00 00 00 00 00 00 %02x 00 00 00 %02x 00 00 00 00 00 00 00 01' "$1" $(($2 << 5)) "$3" "$4"
+}
+try "sg_readcap of type 2" 0 'prot_en=1, p_type=1' -- sg_readcap -l "$disk"
+try "sg_vpd of type 2" 0 'GRD_CHK=1' 'REF_CHK=1' 'SPT=2' -- sg_vpd -p ei "$disk"
+{ cat /tmp/block; tail -c 8 /tmp/both | head -c 4; printf '\0\0\0\143'; } >/tmp/tagged
+read -ra cdb <<<"$(long 11 1 5 99)"
+check "WRITE(32) with the tag that it says" sg_raw -s 520 -i /tmp/tagged "$sgd" "${cdb[@]}"
+read -ra cdb <<<"$(long 9 1 5 99)"
+check "READ(32)" sg_raw -r 520 -b -o /tmp/read "$sgd" "${cdb[@]}"
+check "it came back" cmp /tmp/tagged /tmp/read
+for action in 9 10 11; do
+  read -ra cdb <<<"$(long $action 1 5 5)"
+  moves=(-r 520); [[ $action != 10 ]] || moves=(); [[ $action != 11 ]] || moves=(-s 520 -i /tmp/tagged)
+  try "another tag is refused, action $action" $PROTECTION 'reference tag check failed' -- sg_raw "${moves[@]}" "$sgd" "${cdb[@]}"
+done
+read -ra cdb <<<"$(long 10 1 5 99)"
+check "VERIFY(32)" sg_raw "$sgd" "${cdb[@]}"
+try "shorter ones do not take the field" 9 -- sg_raw -r 520 "$sgd" 28 20 00 00 00 05 00 00 01 00 # 9: invalid operation code
+check "and go without" cmp -n 512 /tmp/block <(dd if="$disk" bs=512 skip=5 count=1 iflag=direct status=none)
+check "fio writes and verifies, type 2" fio --name=p --filename="$disk" --direct=1 --ioengine=libaio --rw=randwrite --bsrange=512-256k --iodepth=8 --size=16m \
+  --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/dev/null
 iscsiadm -m session -u >/dev/null || bad logout
 stop_lunette
 finish

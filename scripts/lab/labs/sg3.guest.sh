@@ -5,7 +5,7 @@ IQN=iqn.2026-11.io.lunette:sg3 PORTAL=127.0.0.1:3260
 # Exit codes of sg3_utils (sg_lib.h)
 ILLEGAL=5 ATTENTION=6 INVALID_OPCODE=9 MISCOMPARE=14 CONFLICT=24 LBA_OUT_OF_RANGE=22
 mkdir -p /tmp/d; mount "$(drive labdata)" /tmp/d || die mount
-start_lunette
+start_lunette --state /tmp/d/state.json
 rpc bdev_aio_create '{"name":"file","filename":"/tmp/d/file.img","lunette_create_size":67108864,"block_size":512}' >/dev/null || die "no file"
 rpc bdev_malloc_create '{"name":"ram","num_blocks":8192,"block_size":4096}' >/dev/null || die "no RAM disk"
 serve "$IQN" file ram
@@ -46,6 +46,7 @@ for disk in "$file" "$ram"; do
   try "$disk: sg_get_lba_status" 0 -- sg_get_lba_status "$disk"
   try "$disk: sg_logs, the list" 0 'Supported log pages' 'Temperature' 'Informational [Ee]xceptions' -- sg_logs -l "$disk"
   try "$disk: sg_logs, temperature" 0 'not available' -- sg_logs -p 0x0d "$disk"
+  try "$disk: sg_logs, statistics" 0 'number of read commands = [1-9]' 'number of logical blocks transmitted = [1-9]' -- sg_logs -p 0x19 "$disk"
   try "$disk: sg_logs, all" 0 'IE asc = 0x0' -- sg_logs -a "$disk"
   try "$disk: sg_logs, no such page" $ILLEGAL -- sg_logs -p 0x11 "$disk"
   check "$disk: sg_senddiag, a self-test" sg_senddiag --test "$disk"
@@ -120,6 +121,7 @@ done
 
 # --- copies, atomic writes, chores
 disk=$file bytes=512
+block c >/tmp/c
 put 100 </tmp/a
 sg=/dev/$(ls "/sys/block/${file#/dev/}/device/scsi_generic") # sg_xcopy wants that one
 check "sg_xcopy within a LUN" sg_xcopy "if=$sg" "of=$sg" bs=512 skip=100 seek=600 count=1
@@ -139,6 +141,7 @@ holds 8191 b
 check "sg_format" sg_format -FFF --quick --wait "$ram"
 holds 0 '\0'
 holds 8191 '\0'
+disk=$file bytes=512
 
 # --- the cache, by the kernel's MODE SELECT
 cache=$(echo "/sys/block/${file#/dev/}/device/scsi_disk/"*/cache_type)
@@ -208,6 +211,58 @@ try "sg_persist: it is released" 0 'there is NO reservation held' -- $pr_in -r "
 check "sg_persist: clear" $pr_out --clear --param-rk=0xb2 "$other"
 try "sg_persist: all is gone" 0 'there are NO registered reservation keys' -- $pr_in -k "$other"
 check "everybody writes again" sg_write_same --16 --in=/dev/zero --xferlen=512 --lba=400 --num=1 "$file"
+
+# --- every other type: what the other may do, who is not registered
+check "sg_persist: register, whatever was there" $pr_out --register-ignore --param-sark=0xa1 "$file"
+sg_turs "$other" >/dev/null
+while read -r type reads name; do
+  check "type $type: reserved" $pr_out --reserve --param-rk=0xa1 --prout-type="$type" "$file"
+  try "type $type: it is told" 0 "type: $name\$" -- $pr_in -r "$other"
+  try "type $type: the other reads" "$reads" -- sg_verify --lba=400 --count=1 "$other"
+  try "type $type: the other does not write" $CONFLICT -- sg_write_same --16 --in=/dev/zero --xferlen=512 --lba=400 --num=1 "$other"
+  check "type $type: released" $pr_out --release --param-rk=0xa1 --prout-type="$type" "$file"
+done <<END
+3 $CONFLICT Exclusive Access
+5 0 Write Exclusive, registrants only
+6 $CONFLICT Exclusive Access, registrants only
+7 0 Write Exclusive, all registrants
+8 $CONFLICT Exclusive Access, all registrants
+END
+
+# --- preempt and abort, move, registered by another, kept over a loss of power
+mine=$($pr_in -s "$file" | grep -oE 'iqn\.[^ ]*,i,0x[0-9a-f]+')
+[[ $mine = iqn.*,i,0x* ]] || bad "whose key it is: '$mine'"
+check "sg_persist: reserved" $pr_out --reserve --param-rk=0xa1 --prout-type=3 "$file"
+check "sg_persist: the other registers" $pr_out --register --param-sark=0xb2 "$other"
+check "sg_persist: preempted and aborted" $pr_out --preempt-abort --param-rk=0xb2 --param-sark=0xa1 --prout-type=3 "$other"
+try "sg_persist: it is the other's" 0 'Key=0xb2' 'type: Exclusive Access$' -- $pr_in -r "$other"
+try "the former holder is told" $ATTENTION -- sg_turs "$file"
+try "and does not read" $CONFLICT -- sg_verify --lba=400 --count=1 "$file"
+check "sg_persist: moved" $pr_out --register-move --param-rk=0xb2 --param-sark=0xc3 --relative-target-port=1 --transport-id="$mine" "$other"
+try "sg_persist: it is the first one's again" 0 'Key=0xc3' 'type: Exclusive Access$' -- $pr_in -r "$other"
+check "who reads" sg_verify --lba=400 --count=1 "$file"
+check "sg_persist: clear" $pr_out --clear --param-rk=0xc3 "$file"
+try "the other is told" $ATTENTION -- sg_turs "$other"
+try "sg_persist: nothing is kept" 0 'PTPL_C\): 1' 'PTPL_A\): 0' -- $pr_in -c "$file"
+check "sg_persist: both registered by one, and kept" $pr_out --register --param-sark=0xd4 -Z --transport-id="$mine" "$other"
+[[ $($pr_in -k "$other" | grep -c 0xd4) = 2 ]] && ok "sg_persist: two keys" || bad "keys: $($pr_in -k "$other")"
+try "sg_persist: kept" 0 'PTPL_A\): 1' -- $pr_in -c "$other"
+check "who was registered reserves" $pr_out --reserve --param-rk=0xd4 --prout-type=1 "$file"
+check "sg_persist: clear" $pr_out --clear --param-rk=0xd4 "$file"
+
+# --- a copy to another LUN, which is there only now
+rpc bdev_malloc_create '{"name":"copy","num_blocks":16384,"block_size":512}' >/dev/null &&
+  rpc iscsi_target_node_add_lun "{\"name\":\"$IQN\",\"bdev_name\":\"copy\",\"lun_id\":2}" >/dev/null || die "no LUN 2"
+iscsiadm -m session -R >/dev/null || bad rescan
+copy=
+for disk in $(wait_disk "$IQN" 6); do [[ $(<"/sys/block/$disk/size") != 16384 ]] || copy=$disk; done
+[[ -n $copy ]] || die "no disk of LUN 2"
+disk=$file
+put 100 </tmp/c
+sg_turs "$file" >/dev/null; sg_turs "/dev/$copy" >/dev/null
+check "sg_xcopy to another LUN" sg_xcopy "if=$sg" "of=/dev/$(ls "/sys/block/$copy/device/scsi_generic")" bs=512 skip=100 seek=5 count=1
+disk=/dev/$copy
+holds 5 c
 
 iscsiadm -m session -u >/dev/null || bad logout
 stop_lunette

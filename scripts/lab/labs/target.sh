@@ -6,7 +6,7 @@
 #   multipath  two portal groups under dm-multipath: paths fail over in both directions while fio verifies, lunette is killed
 #   cdrom   a CD-ROM drive (mounted, locked, ejected, its disc changed) and a removable disk
 #   pass    a disk and a tape of the kernel's scsi_debug, passed through
-#   protect a RAM disk with protection information, type 1
+#   protect RAM disks with protection information, types 1 and 2
 #   cut     the link to lunette is cut under IO for 10 s, for 30 s, and for longer than the initiator waits
 #   fight   two initiators take a disk from each other by reservations, lunette being killed meanwhile
 #   fio     the jobs of bench/fio, for function only
@@ -22,7 +22,7 @@ in_guest() { # LAB
   local rc=0
   truncate -s 384M "$work/data.img"; truncate -s 64M "$work/flaky.img"
   mke2fs -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 "$work/data.img"
-  "$lab/../run-guest.sh" -t "${LIMIT:-600}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -e ROUNDS="${ROUNDS:-3}" "$lab/$1.guest.sh" -- \
+  "$lab/../run-guest.sh" -t "${LIMIT:-1500}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -e ROUNDS="${ROUNDS:-3}" "$lab/$1.guest.sh" -- \
     -drive "if=none,id=data,file=$work/data.img,format=raw,cache=unsafe,discard=unmap" -device virtio-blk-pci,drive=data,serial=labdata \
     -drive "if=none,id=flaky,file=$work/flaky.img,format=raw,cache=unsafe" -device virtio-blk-pci,drive=flaky,serial=labflaky |
     tee "$work/said" | grep -v '^checks: ' || rc=$?

@@ -242,7 +242,7 @@ fn not_offered(subject: &Subject<'_>) {
     let offloads = rig.made.bdev.info().offloads;
     let all = [
         Op::CompareAndWrite { lba: 0, blocks: 1, fua: false },
-        Op::Verify { lba: 0, blocks: 1 },
+        Op::Verify { lba: 0, blocks: 1, checks: None },
         Op::Compare { lba: 0, blocks: 1 },
         Op::Copy { from: 0, lba: 1, blocks: 1, fua: false },
         Op::WriteUncorrectable { lba: 0, blocks: 1 },

@@ -143,7 +143,7 @@ impl FileDisk {
             None => drop(self.open_medium(&mut opening)?),
             Some(medium) => {
                 term.blocks.store(medium.blocks(&self.recipe.path)?, Ordering::Relaxed);
-                self.measure_space();
+                self.measure();
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Bdev for FileDisk {
         self.term().medium.get().filter(|medium| !medium.is_device()).map(|_| Arc::clone(&self.space))
     }
 
-    fn measure_space(&self) {
+    fn measure(&self) {
         // One that cannot be measured now keeps the figures that it had.
         if let Some(figures) = self.term().medium.get().and_then(|medium| medium.space()) {
             self.space.set(figures);

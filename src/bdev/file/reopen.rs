@@ -120,7 +120,7 @@ impl FileDisk {
         let term = self.term();
         term.blocks.store(blocks, Ordering::Relaxed);
         term.medium.get_or_init(|| medium);
-        self.measure_space();
+        self.measure();
         opening.former = None;
         Ok(left)
     }

@@ -4,12 +4,13 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::channel::NvmeChannel;
-use super::controller::shared::{About, Disk, Shared};
+use super::controller::shared::{About, Answer, Disk, Query, Shared};
 use super::lane::{Lane, PrInfo, Shape, TimeOuts};
 use super::port::Port;
 use super::seat::{Seat, Vacancy};
 use super::spec::identify::{Namespace, Protection, oncs};
 use super::spec::{PRACT, PRCHK_GUARD, PRCHK_REFERENCE};
+use crate::bdev::space::Temperature;
 use crate::bdev::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
@@ -25,6 +26,14 @@ pub(crate) struct NvmeBdev(Arc<Seat>);
 /// Makes a lane's port, which the controller's thread serves from then on. Reactors call it.
 pub(crate) type Connect = Arc<dyn Fn(ReactorId) -> Arc<Port> + Send + Sync>;
 
+/// Asks the controller and waits for the answer; for helper threads.
+pub(crate) type Ask = Arc<dyn Fn(Query) -> Result<Answer, String> + Send + Sync>;
+
+/// Where nobody asks the controller.
+pub(crate) fn unasked() -> Ask {
+    Arc::new(|_| Err("nobody asks this controller".to_owned()))
+}
+
 /// A namespace of a controller that works, or did.
 #[derive(Clone)]
 pub(crate) struct Tenant {
@@ -34,12 +43,13 @@ pub(crate) struct Tenant {
     pub(crate) disk: Arc<Disk>,
     pub(crate) times: TimeOuts,
     pub(crate) connect: Connect,
+    pub(crate) ask: Ask,
 }
 
 impl NvmeBdev {
     /// Of a namespace; `name` is what the operator calls it.
     pub(crate) fn new(name: String, tenant: Tenant) -> NvmeBdev {
-        let vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
+        let vacancy = Vacancy::of(&tenant.disk);
         NvmeBdev(Arc::new(Seat::new(name, vacancy, Some(tenant))))
     }
 
@@ -208,5 +218,13 @@ impl Bdev for NvmeBdev {
             Some(refusal) => Err(refusal.into()),
             None => Err("its controller is missing, or has no such namespace".into()),
         }
+    }
+
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        Some(self.0.temperature())
+    }
+
+    fn measure(&self) {
+        self.0.measure();
     }
 }

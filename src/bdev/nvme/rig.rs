@@ -15,7 +15,7 @@ use super::controller::Controller;
 use super::controller::shared::Order;
 use super::controller::shared::{Event, Life, Options, Shared};
 use super::mock::Mock;
-use super::namespace::{NvmeBdev, Tenant};
+use super::namespace::{NvmeBdev, Tenant, unasked};
 use super::pci::PciTransport;
 use super::port::Port;
 use crate::sim::rng::Rng;
@@ -111,7 +111,8 @@ impl Rig {
             its.register(Arc::clone(&port));
             port
         });
-        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect };
+        let ask = unasked();
+        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect, ask };
         Some(NvmeBdev::new(format!("nvme{nsid}"), tenant))
     }
 }

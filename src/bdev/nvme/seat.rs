@@ -5,8 +5,9 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::channel::Way;
-use super::controller::shared::Disk;
+use super::controller::shared::{Answer, Disk, Query};
 use super::namespace::Tenant;
+use crate::bdev::space::Temperature;
 use crate::bdev::{Info, Offloads};
 use crate::id::ReactorId;
 
@@ -17,11 +18,23 @@ pub(crate) struct Vacancy {
     pub(crate) uuid: [u8; 16],
     /// Its block size.
     pub(crate) block_bytes: u32,
+    /// How many blocks it had; 0 where that is not known.
+    pub(crate) blocks: u64,
+}
+
+impl Vacancy {
+    /// Of a namespace that is there.
+    pub(super) fn of(disk: &Disk) -> Vacancy {
+        let namespace = disk.namespace();
+        Vacancy { uuid: disk.uuid, block_bytes: namespace.block_bytes, blocks: namespace.blocks }
+    }
 }
 
 /// A seat.
 pub(crate) struct Seat {
     name: String,
+    /// Of the controller of who sits there.
+    temperature: Arc<Temperature>,
     #[expect(
         clippy::disallowed_types,
         reason = "held for assignments; a reactor asks once for each tenant, as IO goes to one that is there only"
@@ -87,16 +100,21 @@ impl State {
         if is.block_bytes != was {
             return Err(Refusal::BlockSize { is: is.block_bytes, was });
         }
-        match self.tenant.as_ref().map(|former| former.disk.namespace().blocks) {
-            Some(was) if is.blocks < was => Err(Refusal::Smaller { is: is.blocks, was }),
-            _ => Ok(()),
-        }
+        let was = self.known().blocks;
+        if is.blocks < was { Err(Refusal::Smaller { is: is.blocks, was }) } else { Ok(()) }
+    }
+
+    /// What is known of who sits there, or did; it may have been resized there.
+    fn known(&self) -> Vacancy {
+        let blocks = self.tenant.as_ref().map(|tenant| tenant.disk.namespace().blocks);
+        Vacancy { blocks: blocks.unwrap_or(self.vacancy.blocks), ..self.vacancy }
     }
 }
 
 impl Seat {
     pub(super) fn new(name: String, vacancy: Vacancy, tenant: Option<Tenant>) -> Seat {
-        Seat { name, state: State { vacancy, tenant, refused: None }.into() }
+        let state = State { vacancy, tenant, refused: None };
+        Seat { name, temperature: Arc::default(), state: state.into() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,7 +128,7 @@ impl Seat {
 
     /// What is known of who sits there, or did.
     pub(crate) fn vacancy(&self) -> Vacancy {
-        self.state().vacancy
+        self.state().known()
     }
 
     /// Whether nobody sits there.
@@ -136,7 +154,7 @@ impl Seat {
         let refusal = admitted.err().filter(|refusal| *refusal != Refusal::Taken);
         state.refused = refusal.map(|refusal| (Arc::clone(&tenant.disk), refusal));
         admitted?;
-        state.vacancy = Vacancy { uuid: tenant.disk.uuid, block_bytes: tenant.disk.namespace().block_bytes };
+        state.vacancy = Vacancy::of(&tenant.disk);
         let former = state.tenant.replace(tenant);
         drop(state);
         // With it may go the last handle of its controller.
@@ -156,7 +174,7 @@ impl Seat {
         if let Some(tenant) = state.present() {
             return tenant.info(self.name.clone());
         }
-        let Vacancy { uuid, block_bytes } = state.vacancy;
+        let Vacancy { uuid, block_bytes, .. } = state.vacancy;
         Info {
             name: self.name.clone(),
             blocks: 0,
@@ -171,6 +189,21 @@ impl Seat {
             protection: None,
             passes: None,
         }
+    }
+
+    /// As `Bdev::temperature`: the composite temperature of the controller (NVMe Base, SMART / Health Information).
+    pub(super) fn temperature(&self) -> Arc<Temperature> {
+        Arc::clone(&self.temperature)
+    }
+
+    /// As `Bdev::measure`. While the controller does not answer, it is not known.
+    pub(super) fn measure(&self) {
+        let ask = self.state().present().map(|tenant| Arc::clone(&tenant.ask));
+        let answer = ask.map(|ask| ask(Query::Health));
+        self.temperature.set_kelvin(match answer {
+            Some(Ok(Answer::Health(health))) => Some(health.temperature_kelvin),
+            _ => None,
+        });
     }
 
     /// A way to who sits there now.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::TimeOuts;
 use super::controller::shared::Options;
 use super::mock::{Config, Medium, Mock, Note};
-use super::namespace::{NvmeBdev, Tenant};
+use super::namespace::{NvmeBdev, Tenant, unasked};
 use super::pci::PciTransport;
 use super::thread::Handle;
 use crate::bdev::Bdev;
@@ -82,7 +82,8 @@ impl Served {
         let disk = shared.disks().into_iter().next()?;
         let handle = Arc::clone(&self.handle);
         let connect = Arc::new(move |reactor| handle.port(reactor));
-        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect };
+        let ask = unasked();
+        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect, ask };
         Some(Arc::new(NvmeBdev::new("nvme".to_owned(), tenant)))
     }
 

@@ -12,6 +12,7 @@ use super::{FLIGHTS_MAX, Opened, Shared};
 use crate::bdev::pass::{Flow, Told};
 use crate::bdev::queue::DoneQueue;
 use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
+use crate::limits::PROBE_NS;
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -25,6 +26,8 @@ pub(super) struct SgChannel {
     way: Way,
     /// How often the device had been found when a file was asked for last.
     round: u64,
+    /// When a file was asked for once more last, after one was refused.
+    tried_at: Option<Tick>,
     slots: Slots,
     flights: [Flight; FLIGHTS_MAX],
     /// The file wakes the reactor: while it has commands, and there is memory for it.
@@ -44,6 +47,8 @@ enum Way {
     /// The device is gone. What the kernel has of it is answered through the file yet.
     Leaving(Arc<OwnedFd>),
     Gone,
+    /// The device is there, and there is no file for this channel: it is asked for again when it is used.
+    Refused,
 }
 
 impl std::fmt::Debug for Link {
@@ -76,6 +81,7 @@ impl SgChannel {
             link: Link::new().ok(),
             way: Way::Absent,
             round: 0,
+            tried_at: None,
             slots: Slots::new(FLIGHTS_MAX),
             flights: [Flight::Free; FLIGHTS_MAX],
             is_watched: false,
@@ -100,7 +106,7 @@ impl SgChannel {
         let shared = Arc::clone(&self.shared);
         let Some(worker) = shared.worker.get() else { return };
         let Ok(link) = self.link.clone().map_or_else(Link::new, Ok) else { return };
-        if let Way::Absent | Way::Gone = self.way
+        if let Way::Absent | Way::Gone | Way::Refused = self.way
             && worker.round() > self.round
             && worker.open(&link)
         {
@@ -118,7 +124,8 @@ impl SgChannel {
                     self.opened = Some(opened);
                     self.way = Way::Ready(file);
                 }
-                Err(_) => self.lose(),
+                Err(errno) if told::is_gone(errno) => self.lose(),
+                Err(_) => self.way = Way::Refused,
             }
         }
         self.link = Some(link);
@@ -291,11 +298,18 @@ impl Channel for SgChannel {
         match self.way {
             Way::Absent | Way::Opening => ChannelState::Opening,
             Way::Ready(_) => ChannelState::Ready,
-            Way::Leaving(_) | Way::Gone => ChannelState::Gone,
+            Way::Leaving(_) | Way::Gone | Way::Refused => ChannelState::Gone,
         }
     }
 
-    fn submit(&mut self, io: Io, _now: Tick) -> Result<(), Refused> {
+    fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
+        let is_due = self.tried_at.is_none_or(|tried_at| now >= tried_at.after_ns(PROBE_NS));
+        if let Way::Refused = self.way
+            && is_due
+        {
+            // As before the first file: any round will do. What waits for this one is told if it is refused again.
+            (self.way, self.round, self.tried_at) = (Way::Absent, 0, Some(now));
+        }
         self.connect();
         match self.state() {
             ChannelState::Opening => return Err(Refused::NotReady(io)),

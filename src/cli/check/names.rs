@@ -19,6 +19,8 @@ struct Made {
     portals: BTreeSet<u64>,
     initiators: BTreeSet<u64>,
     auths: BTreeSet<u64>,
+    /// Authentication groups are in a file of their own, too.
+    has_auth_file: bool,
     /// Portal groups that others than this machine reach.
     remote: BTreeSet<u64>,
     /// Initiator groups that let everybody in.
@@ -40,6 +42,9 @@ pub(super) fn check(calls: &[Call], findings: &mut Findings<'_>) {
     let mut made = Made::default();
     // These may come after who names them.
     made.auths.extend(calls.iter().filter(|call| call.method == "iscsi_create_auth_group").map(tag));
+    made.has_auth_file = calls.iter().any(|call| {
+        call.method == "iscsi_set_options" && call.params.member("auth_file").and_then(Json::text).is_some()
+    });
     for call in calls {
         needs(call, &made, findings);
         makes(call, &mut made, findings);
@@ -94,7 +99,7 @@ fn needs(call: &Call, made: &Made, findings: &mut Findings<'_>) {
         }
     }
     let chap_group = number(params, "chap_group");
-    if chap_group != 0 && !made.auths.contains(&chap_group) {
+    if chap_group != 0 && !made.auths.contains(&chap_group) && !made.has_auth_file {
         findings.warn(
             call.place("chap_group"),
             format!("{method}: no call makes authentication group {chap_group}: nobody who has to prove anything can log in"),

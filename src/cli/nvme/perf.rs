@@ -8,7 +8,7 @@ use clap::Args;
 use super::probe::{open, say};
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Event, Options};
-use crate::bdev::nvme::namespace::{NvmeBdev, Tenant};
+use crate::bdev::nvme::namespace::{NvmeBdev, Tenant, unasked};
 use crate::bdev::nvme::thread::Handle;
 use crate::bdev::{Bdev, Channel, ChannelState, Done, Io, Op, Refused};
 use crate::buf::{Buf, Class, Hugepages, Memory, Pool};
@@ -71,7 +71,9 @@ fn read(handle: &Arc<Handle>, args: &Perf) -> Said<String> {
     let (shared, connect) = (Arc::clone(handle.shared()), Arc::clone(handle));
     let times = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
     let connect = Arc::new(move |reactor| connect.port(reactor));
-    let bdev = NvmeBdev::new("perf".to_owned(), Tenant { controller: NUMBER, shared, disk, times, connect });
+    let ask = unasked();
+    let bdev =
+        NvmeBdev::new("perf".to_owned(), Tenant { controller: NUMBER, shared, disk, times, connect, ask });
     let info = bdev.info();
     let blocks = u32::try_from(BYTES).map_err(|error| error.to_string())? / info.block_bytes;
     let places = info.blocks / u64::from(blocks.max(1));

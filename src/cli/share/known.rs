@@ -10,6 +10,8 @@ use crate::rpc::json::Json;
 
 /// The call that makes a target.
 pub(super) const TARGET: &str = "iscsi_create_target_node";
+/// The call that makes an authentication group.
+pub(super) const AUTH_GROUP: &str = "iscsi_create_auth_group";
 /// The call that gives the initiators of a group LUNs of their own.
 const LUN_MAP: &str = "lunette_target_node_set_lun_map";
 
@@ -19,13 +21,18 @@ pub(super) struct Known {
     calls: Vec<(String, Json)>,
     /// As bdev_get_bdevs tells them: those of NVMe controllers are made by no call of their own.
     pub(super) bdevs: Vec<Json>,
+    /// Tags of authentication groups, also of those that no call of their own makes.
+    auth_groups: Vec<u64>,
 }
 
 impl Known {
     /// Asks it.
     pub(super) fn ask(socket: &Path) -> Result<Known, Failed> {
         let config = call(socket, "lunette_get_config", &Json::Null)?;
-        Ok(Known::of(&config, array(call(socket, "bdev_get_bdevs", &Json::Null)?)))
+        let groups = array(call(socket, "iscsi_get_auth_groups", &Json::Null)?);
+        let auth_groups = groups.iter().map(|group| number(group, "tag")).collect();
+        let bdevs = array(call(socket, "bdev_get_bdevs", &Json::Null)?);
+        Ok(Known { auth_groups, ..Known::of(&config, bdevs) })
     }
 
     /// Of its answers.
@@ -33,7 +40,7 @@ impl Known {
         let subsystems = array(member(config, "subsystems"));
         let calls = subsystems.iter().flat_map(|subsystem| array(member(subsystem, "config")));
         let calls = calls.map(|call| (text(&call, "method"), member(&call, "params")));
-        Known { calls: calls.collect(), bdevs }
+        Known { calls: calls.collect(), bdevs, auth_groups: Vec::new() }
     }
 
     /// The parameters of each call of a method.
@@ -104,7 +111,10 @@ impl Known {
 
     /// The lowest tag that no call of a method takes.
     pub(super) fn free_tag(&self, method: &str) -> u64 {
-        let taken: Vec<u64> = self.calls(method).map(|params| number(params, "tag")).collect();
+        let mut taken: Vec<u64> = self.calls(method).map(|params| number(params, "tag")).collect();
+        if method == AUTH_GROUP {
+            taken.extend(&self.auth_groups);
+        }
         (1..).find(|tag| !taken.contains(tag)).unwrap_or(u64::MAX)
     }
 }

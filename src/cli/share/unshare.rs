@@ -8,7 +8,7 @@ use super::super::rpc::call;
 use super::super::socket::SocketArg;
 use super::super::status::{list, member, number, pretty, sessions, short, text};
 use super::super::{Failed, print};
-use super::known::{Known, TARGET};
+use super::known::{AUTH_GROUP, Known, TARGET};
 use crate::rpc::json::{Json, object};
 
 /// `lunette unshare`.
@@ -147,7 +147,9 @@ fn removals(target: &Json, known: &Known, keeps_disks: bool) -> Vec<Removal> {
         }
     }
     let chap_group = number(target, "chap_group");
-    if chap_group != 0 && !names_chap_group(known, &name, chap_group) {
+    // One of a file of accounts is the file's.
+    let is_made = known.calls(AUTH_GROUP).any(|group| number(group, "tag") == chap_group);
+    if is_made && !names_chap_group(known, &name, chap_group) {
         let words = format!("authentication group {chap_group} is gone");
         removals.push(("iscsi_delete_auth_group", object! { "tag": chap_group }, words));
     }
@@ -181,7 +183,8 @@ mod tests {
             "pg_ig_maps":[{"pg_tag":1,"ig_tag":2}],"luns":[{"bdev_name":"ram0","lun_id":0}]}},
         {"method":"iscsi_create_target_node","params":{"name":"iqn.x:both","chap_group":0,
             "pg_ig_maps":[{"pg_tag":1,"ig_tag":1}],
-            "luns":[{"bdev_name":"disk.img","lun_id":0},{"bdev_name":"ram0","lun_id":1}]}}]}]}"#;
+            "luns":[{"bdev_name":"disk.img","lun_id":0},{"bdev_name":"ram0","lun_id":1}]}},
+        {"method":"iscsi_create_auth_group","params":{"tag":1}}]}]}"#;
 
     fn known(config: &str) -> Known {
         Known::of(&Json::parse(config).unwrap(), Vec::new())
@@ -270,8 +273,13 @@ mod tests {
         let discovery =
             r#"{"method":"iscsi_set_options","params":{"chap_group":1}},{"method":"iscsi_create_target"#;
         let known = known(&TWO.replacen(r#"{"method":"iscsi_create_target"#, discovery, 1));
-        let removed = methods(&removals(find("iqn.x:ram0", &known).unwrap(), &known, false));
-        assert!(!removed.iter().any(|call| call.starts_with("iscsi_delete_auth_group")), "{removed:?}");
+        let stay = |known: &Known| {
+            let removed = methods(&removals(find("iqn.x:ram0", known).unwrap(), known, false));
+            assert!(!removed.iter().any(|call| call.starts_with("iscsi_delete_auth_group")), "{removed:?}");
+        };
+        stay(&known);
+        // One that no call makes is that of a file of accounts.
+        stay(&self::known(&TWO.replace("iscsi_create_auth_group", "iscsi_auth_group_add_secret")));
     }
 
     #[test]

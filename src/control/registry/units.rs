@@ -88,10 +88,13 @@ impl Registry {
                 index
             }
         };
-        let space = self.find(&name)?.spec.bdev.space();
+        let bdev = &self.find(&name)?.spec.bdev;
+        let (space, temperature, ledger) = (bdev.space(), bdev.temperature(), bdev.ledger());
         let slot = &mut self.slots[index];
         let id = slot.id;
-        let view = Arc::new(UnitView { space, pace, ..unit::view(id, &info, identity, None, kind) });
+        let status_url = self.status_url.clone();
+        let view = unit::view(id, &info, identity, None, kind);
+        let view = Arc::new(UnitView { space, temperature, ledger, status_url, pace, ..view });
         slot.unit = Some(Unit {
             view,
             bdev: name.clone(),
@@ -153,9 +156,23 @@ impl Registry {
         };
         let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
         let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
-        let (alua, space) = (old.alua.clone(), entry.spec.bdev.space());
+        let (alua, bdev) = (old.alua.clone(), &entry.spec.bdev);
+        let (space, temperature, ledger) = (bdev.space(), bdev.temperature(), bdev.ledger());
         let (medium, tray, pace) = (unit.medium(view.medium), unit.tray(), entry.pace.clone());
-        Ok(UnitView { permits, alua, settings, chore, medium, tray, space, pace, ..view })
+        Ok(UnitView {
+            permits,
+            alua,
+            settings,
+            chore,
+            medium,
+            tray,
+            space,
+            temperature,
+            status_url: old.status_url.clone(),
+            ledger,
+            pace,
+            ..view
+        })
     }
 
     /// Who prevents that the unit's medium is taken out.

@@ -176,10 +176,14 @@ fn several_changes_are_reviewed_as_one() {
     let (alice, bob) = (log_in(&mut world, ALICE), log_in(&mut world, BOB));
     world.control.hold_reviews();
     let (done, answered) = waiter();
-    world.control.remove_initiators(1, &[NameRule::parse("ANY").unwrap()], &[], done).unwrap();
+    world.control.as_part_of_held(|control| {
+        control.remove_initiators(1, &[NameRule::parse("ANY").unwrap()], &[], done).unwrap();
+    });
     assert_eq!((told(&mut world), answered.try_recv()), (vec![], Ok(true)));
     let rules = vec![NameRule::parse(ALICE).unwrap()];
-    world.control.add_initiators(1, rules, Vec::new(), Done::nobody()).unwrap();
+    world.control.as_part_of_held(|control| {
+        control.add_initiators(1, rules, Vec::new(), Done::nobody()).unwrap();
+    });
     let (done, answered) = waiter();
     world.control.release_reviews(done);
     assert_eq!(told(&mut world), [Told::AskLogout(bob)]);
@@ -187,6 +191,34 @@ fn several_changes_are_reviewed_as_one() {
     world.ended(bob);
     world.drained(bob);
     assert_eq!(answered.try_recv(), Ok(true));
+}
+
+/// Who closes something while others are at it is answered when it is closed, and not before.
+#[test]
+fn others_wait_for_the_review_of_what_they_change_meanwhile() {
+    let mut world = two_groups("ANY");
+    let (alice, bob) = (log_in(&mut world, ALICE), log_in(&mut world, BOB));
+    let [(first, initiators), (second, group), (third, late)] = [waiter(), waiter(), waiter()];
+    world.control.hold_reviews();
+    world.control.remove_initiators(1, &[NameRule::parse("ANY").unwrap()], &[], first).unwrap();
+    assert_eq!((told(&mut world), initiators.try_recv().is_err()), (vec![], true), "Bob is here still");
+    world.control.delete_initiator_group(2, second).unwrap();
+    assert_eq!((told(&mut world), group.try_recv().is_err()), (vec![], true), "and Alice");
+    world.control.release_reviews(Done::nobody());
+    assert_eq!(told(&mut world), [Told::AskLogout(alice), Told::AskLogout(bob)]);
+    for session in [alice, bob] {
+        assert!(initiators.try_recv().is_err() && group.try_recv().is_err());
+        world.ended(session);
+        world.drained(session);
+    }
+    assert_eq!((initiators.try_recv(), group.try_recv()), (Ok(true), Ok(true)));
+    world.control.create_initiator_group(InitiatorGroup::any(2)).unwrap();
+    // Nobody waits for ever for those who hold them back.
+    world.control.hold_reviews();
+    world.control.remove_maps(TARGET, &[(1, 1)], third).unwrap();
+    world.pass(crate::limits::DELETE_NS);
+    assert_eq!(late.try_recv(), Ok(false));
+    world.control.release_reviews(Done::nobody());
 }
 
 #[test]

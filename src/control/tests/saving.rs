@@ -95,8 +95,8 @@ fn out(world: &mut World, peer: Peer, action: u8, keys: [u64; 2], flags: u8, mor
     let mut list = keys.map(u64::to_be_bytes).concat();
     list.extend([0, 0, 0, 0, flags, 0, 0, 0]);
     list.extend(more);
-    let length = u8::try_from(list.len()).unwrap();
-    let cdb = Cdb::new([0x5f, action, 1, 0, 0, 0, 0, 0, length, 0, 0, 0, 0, 0, 0, 0]);
+    let [a, b, c, d] = u32::try_from(list.len()).unwrap().to_be_bytes();
+    let cdb = Cdb::new([0x5f, action, 1, 0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0]);
     world.tell(ToControl::Ask(Box::new(Ask {
         reactor: ReactorId(peer.reactor),
         ticket: ticket(1),
@@ -318,6 +318,46 @@ fn others_are_registered_at_every_port_of_the_target() {
     view(&world).permits.report(In::FullStatus, &mut |bytes| data.extend_from_slice(bytes));
     let carols = data.windows(10).filter(|bytes| bytes == b"ple:carol,").count();
     assert_eq!(carols, 2);
+}
+
+/// As many TransportIDs behind their length as there are texts.
+fn ids(format: u8, texts: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut ids = Vec::new();
+    for text in texts {
+        let mut text = (text + "\0").into_bytes();
+        text.resize(text.len().next_multiple_of(4).max(20), 0);
+        ids.extend([format, 0]);
+        ids.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        ids.extend(text);
+    }
+    [u32::try_from(ids.len()).unwrap().to_be_bytes().to_vec(), ids].concat()
+}
+
+/// As many as a list has room for, at each port of the target.
+#[test]
+fn one_list_names_no_more_than_can_be_registered() {
+    let (mut world, _, alice, _) = keeping(Records::new());
+    for tag in 2..=10 {
+        let address = format!("192.0.2.9:{}", 3260 + tag);
+        world.control.add_portal_group(portal_group(tag, &[&address])).unwrap();
+        world.control.add_maps(TARGET, &[(tag, 1)]).unwrap();
+    }
+    world.turn();
+    for reactor in &world.reactors {
+        while reactor.receive().is_some() {}
+    }
+    let many = crate::limits::REGISTRATIONS_MAX / 10 + 1;
+    let carol = "iqn.x:c";
+    let ports = (0..many).map(|isid| format!("{carol},i,0x{isid:x}"));
+    out(&mut world, alice, REGISTER, [0, 7], ALL_TG_PT | SPEC_I_PT, &ids(0x45, ports));
+    assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::NO_REGISTRATION_RESOURCES)));
+    assert!(world.control.sessions.isids_of(carol, TARGET, |_| true).is_empty(), "nobody was made known");
+    // However often a name is said, it is one.
+    let names = std::iter::repeat_n(ALICE.to_owned(), many);
+    out(&mut world, alice, REGISTER, [0, 7], ALL_TG_PT | SPEC_I_PT, &ids(0x05, names));
+    in_force(&mut world, true);
+    assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
+    assert_eq!(keys(&world), [[0, 0, 0, 0, 0, 0, 0, 7]; 10].concat(), "at each port");
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Bdev for Thin {
         Some(Arc::clone(&self.space))
     }
 
-    fn measure_space(&self) {
+    fn measure(&self) {
         while self.holds_up.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }

@@ -50,7 +50,15 @@ pub(super) fn read(subsystems: &[Json], place: &Place, model: &mut Model, report
             }
             "iscsi_create_target_node" | "lunette_target_node_set_lun_map" => {}
             "iscsi_create_portal_group" => model.portal_groups.extend(portal_group(params)),
-            "iscsi_set_options" => model.options.discovery = auth(params, &secrets),
+            "iscsi_set_options" => {
+                model.options.discovery = auth(params, &secrets);
+                if let Some(file) = params.member("auth_file").and_then(Json::text) {
+                    report.cannot(
+                        place,
+                        format_args!("the accounts of auth_file {file} are not read; add them there"),
+                    );
+                }
+            }
             "lunette_isns_set_server" => model.options.isns = text::address(text_of(params, "host"), 3205),
             "lunette_bdev_set_identity" => {
                 if let Some(disk) = model.disks.iter_mut().find(|disk| disk.name == text_of(params, "name")) {

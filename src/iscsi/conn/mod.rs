@@ -399,6 +399,14 @@ impl Conn {
         sent.is_over
     }
 
+    /// A planted bug.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn renumbering_retained(mut self) -> Conn {
+        self.tx.renumber_retained();
+        self
+    }
+
     /// Copies what is lent to data that were not sent, so that it can go back.
     pub fn keep_lent(&mut self, tx: &mut Slab<Queued>, solicited: &Pool) {
         self.tx.keep_lent(tx, solicited);

@@ -2,7 +2,7 @@
 //! more data for them. Until then their tags are valid: what comes is dropped.
 
 use super::{Conn, Cx, Life};
-use crate::iscsi::task::Task;
+use crate::iscsi::task::{Phase, Task};
 use crate::iscsi::tx::StatSn;
 use crate::iscsi::wire::{AsyncMessage, NopOut, TAG_NONE};
 use crate::limits;
@@ -44,6 +44,21 @@ impl Conn {
             }
         }
         true
+    }
+
+    /// RFC 7143 §4.2.3.4: no more data come for the tasks that were given up on this connection, which was not told of them.
+    pub fn excuse_given_up(&mut self, cx: &mut Cx<'_>) {
+        let mut at = cx.session.tasks.first();
+        while let Some(key) = at {
+            at = cx.tasks.next(key);
+            if let Some(task) = cx.tasks.get_mut(key)
+                && task.conn == self.key
+                && task.phase == Phase::Swallowing
+                && task.terminated.is_none()
+            {
+                Task::excuse_data(task);
+            }
+        }
     }
 
     /// RFC 7143 §4.2.3.4: a NOP-Out that acknowledges a task termination. The tags are free, and no more data are owed: whether

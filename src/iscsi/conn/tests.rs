@@ -209,6 +209,7 @@ fn data_owed_for_an_aborted_write_do_not_end_the_connection() {
     assert_eq!(world.conn.solicit(write, cx!(world)), Solicit::Asked);
     let r2t = world.send().remove(0);
     assert_eq!((r2t[0], &r2t[40..48]), (0x31, &[0, 0, 0, 0, 0, 0, 0x10, 0][..]));
+    assert_eq!((r2t.len(), &r2t[4..8]), (48, &[0; 4][..]), "RFC 7143 §11.8.1: it has no data");
     assert_eq!(world.conn.deadline(&*cx!(world)), Some(Tick::from_ns(DATA_OUT_NS)));
 
     world.conn.abort(write, false, cx!(world));

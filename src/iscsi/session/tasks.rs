@@ -76,6 +76,18 @@ impl Session {
         tasks.find(&self.tasks, |task| task.conn == conn && task.may_retire() && task.terminated.is_none())
     }
 
+    /// The next that awaits nothing but data, of `unit` (of any, where none is given), on another connection than the one that has
+    /// asked, where nobody could be told that it is terminated.
+    pub fn next_untold(&self, unit: Option<UnitId>, asking: Key, tasks: &Tasks) -> Option<Key> {
+        let is_so = |task: &Task| {
+            task.conn != asking
+                && task.may_retire()
+                && task.terminated.is_none()
+                && (unit.is_none() || task.unit == unit)
+        };
+        tasks.find(&self.tasks, is_so)
+    }
+
     /// The next task of a connection that is told to be terminated, and is not yet: its LUN.
     pub fn next_to_tell(
         &self,

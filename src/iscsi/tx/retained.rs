@@ -40,11 +40,32 @@ impl Kept {
 pub struct Retained {
     /// Invariant: their StatSNs have no gaps. Room for one batch beyond what stays.
     ring: VecDeque<Kept>,
+    #[cfg(feature = "sim")]
+    is_renumbering: bool,
 }
 
 impl Retained {
     pub(super) fn new() -> Retained {
-        Retained { ring: VecDeque::with_capacity(limits::RETAINED_MAX + limits::BATCH_PDUS) }
+        Retained {
+            ring: VecDeque::with_capacity(limits::RETAINED_MAX + limits::BATCH_PDUS),
+            #[cfg(feature = "sim")]
+            is_renumbering: false,
+        }
+    }
+
+    /// A planted bug.
+    #[cfg(feature = "sim")]
+    pub(super) fn renumber(&mut self) {
+        self.is_renumbering = true;
+    }
+
+    /// The StatSN of what is sent once more: its own.
+    fn number(&self, kept: &Kept) -> Sn {
+        #[cfg(feature = "sim")]
+        if self.is_renumbering {
+            return self.ring.back().map_or(kept.stat_sn, |last| last.stat_sn.plus(1));
+        }
+        kept.stat_sn
     }
 
     /// An item has been sent; `stat_sn` is its own, if it has used one up. How many bytes of data are kept of it.
@@ -129,7 +150,7 @@ impl Retained {
             (None, None) => None,
         };
         Some(TxItem::Pdu {
-            bhs: kept.bhs.numbered(stat_sn),
+            bhs: kept.bhs.numbered(self.number(kept)),
             data,
             stat_sn: StatSn::Again,
             is_control: true,

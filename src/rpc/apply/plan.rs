@@ -83,7 +83,7 @@ pub(super) struct Parts<'a> {
     problems: Vec<String>,
 }
 
-const OPTIONS: &str = "iscsi_set_options";
+pub(super) const OPTIONS: &str = "iscsi_set_options";
 
 impl<'a> Parts<'a> {
     fn of(plan: &'a Plan, node_base: &str) -> Parts<'a> {
@@ -126,7 +126,7 @@ impl<'a> Parts<'a> {
 }
 
 /// A target's name in full, anything else as it is.
-fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
+pub(super) fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
     let name = text(name);
     let is_whole = ["iqn.", "eui.", "naa."].iter().any(|kind| name.starts_with(kind));
     if family == Some(Family::Target) && !is_whole { format!("{node_base}:{name}") } else { name }

@@ -1,13 +1,17 @@
 //! Authentication groups: the accounts that initiators may use, and what discovery sessions have to prove.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::io::Errno;
 
 use super::{Method, Outcome, iscsi_fault, method};
 use crate::control::auth::{Auth, AuthGroup, Chap};
 use crate::control::error::ChangeError;
 use crate::control::options::Options;
 use crate::iscsi::chap::{Account, Credential, Secret};
+use crate::rpc::auth_file::{self, AuthFile};
 use crate::rpc::context::Context;
 use crate::rpc::difference::hide;
 use crate::rpc::fault::Fault;
@@ -50,7 +54,8 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         AuthGroupTag,
         reread_secrets,
-        "Reads the secrets of a group's accounts again that are named, not said: all of them or none. Sessions stay."
+        "Reads the secrets of a group's accounts again that are named, not said: all of them or none; a group of auth_file is what that \
+         says now. Sessions stay."
     ),
     method!(
         "iscsi_set_discovery_auth",
@@ -203,19 +208,44 @@ fn create_auth_group(context: &Context, params: CreateAuthGroup) -> Outcome {
     let (accounts, origins): (Vec<Account>, Vec<Origins>) = given.into_iter().unzip();
     let users: Vec<String> = accounts.iter().map(|account| account.initiator.name.clone()).collect();
     let (tag, sealed) = (params.tag, Arc::clone(&context.sealed));
+    let is_loading = context.is_loading();
     answer(context.control(move |control, _| {
-        control.create_auth_group(AuthGroup { tag, accounts })?;
+        let group = AuthGroup { tag, accounts };
+        if is_loading && sealed.is_of_file(tag) {
+            // SPDK saves what it has read from there as a call, too.
+            tracing::info!(tag, "of auth_file, and by a call of its own: the call counts");
+            auth_file::replace(control, &BTreeSet::from([tag]), vec![group])?;
+            sealed.take_from_file(tag);
+        } else {
+            control.create_auth_group(group)?;
+        }
         // In the same turn: what is saved from the next on does not say what is only named.
         users.into_iter().zip(origins).for_each(|(user, origins)| sealed.set(tag, user, origins));
         Ok(())
     })?)
 }
 
+/// Refuses to change by a call what a file of accounts says.
+fn check_own(context: &Context, tag: u32) -> Result<(), Fault> {
+    match context.sealed.auth_file().filter(|file| file.tags.contains(&tag)) {
+        None => Ok(()),
+        Some(AuthFile { path, .. }) => Err(Fault::errno(
+            Errno::PERM,
+            format_args!(
+                "authentication group {tag} is that of auth_file {}: change it there, then call lunette_auth_group_reread_secrets",
+                path.display()
+            ),
+        )),
+    }
+}
+
 fn delete_auth_group(context: &Context, AuthGroupTag { tag }: AuthGroupTag) -> Outcome {
+    check_own(context, tag)?;
     answer(context.control(move |control, _| control.delete_auth_group(tag))?)
 }
 
 fn add_secret(context: &Context, params: AddSecret) -> Outcome {
+    check_own(context, params.tag)?;
     let (tag, sealed) = (params.tag, Arc::clone(&context.sealed));
     let (account, origins) = account(SecretParams {
         user: params.user,
@@ -236,6 +266,7 @@ fn add_secret(context: &Context, params: AddSecret) -> Outcome {
 }
 
 fn remove_secret(context: &Context, RemoveSecret { tag, user }: RemoveSecret) -> Outcome {
+    check_own(context, tag)?;
     answer(context.control(move |control, _| control.remove_account(tag, &user))?)
 }
 
@@ -287,7 +318,20 @@ pub(in crate::rpc) fn rotated(context: &Context) -> Result<Vec<String>, Fault> {
     Ok(tags)
 }
 
+/// Makes a group what the file of accounts says now.
+fn reread_file(context: &Context, tag: u32, path: &Path) -> Outcome {
+    let mut groups = auth_file::read(path).map_err(Fault::params)?;
+    groups.retain(|group| group.tag == tag);
+    if groups.is_empty() {
+        return Err(Fault::params(format_args!("auth_file: {} has no [AuthGroup{tag}]", path.display())));
+    }
+    answer(context.control(move |control, _| auth_file::replace(control, &BTreeSet::from([tag]), groups))?)
+}
+
 fn reread_secrets(context: &Context, AuthGroupTag { tag }: AuthGroupTag) -> Outcome {
+    if let Some(file) = context.sealed.auth_file().filter(|file| file.tags.contains(&tag)) {
+        return reread_file(context, tag, &file.path);
+    }
     let accounts = named(context, move |group| group == tag)?;
     let read = |(_, account, origins): (u32, Account, Origins)| Ok((reread(&account, &origins)?, origins));
     let accounts: Vec<(Account, Origins)> = accounts.into_iter().map(read).collect::<Result<_, Fault>>()?;
@@ -314,7 +358,15 @@ fn set_discovery_auth(context: &Context, params: SetDiscoveryAuth) -> Outcome {
 fn get_auth_groups(context: &Context, _: Nothing) -> Outcome {
     let sealed = Arc::clone(&context.sealed);
     context.control(move |control, _| {
-        let mut groups = control.auth_groups().map(|group| describe(group, &sealed)).collect::<Json>();
+        let file = sealed.auth_file();
+        let described = control.auth_groups().map(|group| {
+            let mut described = describe(group, &sealed);
+            if let Some(file) = file.as_ref().filter(|file| file.tags.contains(&group.tag)) {
+                described.push("lunette_auth_file", file.path.to_string_lossy().into_owned());
+            }
+            described
+        });
+        let mut groups = described.collect::<Json>();
         hide(&mut groups);
         groups
     })

@@ -44,7 +44,7 @@ params! {
         names: Option<Vec<String>>,
         /// By reactor, of the one bdev that is named.
         per_channel: bool = false,
-        /// What is counted anew from now on; maxmin: the longest and the shortest times only.
+        /// What is counted anew from now on; maxmin: the longest and the shortest times only. A socket for reading only takes none.
         reset_mode: Mode = Mode::None,
     }
 }

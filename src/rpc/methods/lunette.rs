@@ -49,7 +49,7 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         ApplyConfig,
         apply_config,
-        "Makes everything what a file of calls says, by the calls that differ: all of them or, where one fails, none. What the file leaves out of a thing stays as it is. Gives back the calls, without secrets. Sessions of targets that are not deleted stay."
+        "Makes everything what a file of calls says, by the calls that differ: all of them or, where one fails, none. What the file leaves out of a thing stays as it is; with merge, so does everything that is there. Gives back the calls, without secrets. Sessions of targets that are not deleted stay."
     ),
 ];
 
@@ -99,6 +99,9 @@ params! {
         filename: String,
         /// Only says which calls it would be.
         dry_run: bool = false,
+        /// What is there stays, and the file comes in addition: its groups get tags that are free, or are those that say the same. What
+        /// is there under the same name and is another is in the way. Options stay the daemon's.
+        merge: bool = false,
     }
 }
 
@@ -108,7 +111,7 @@ fn apply_config(context: &Context, params: ApplyConfig) -> Outcome {
     if let Some(exposure) = wanted.exposure(&path) {
         tracing::warn!("lunette_apply_config: {exposure}");
     }
-    let calls = apply::apply(context, &wanted, params.dry_run)?;
+    let calls = apply::apply(context, &wanted, params.dry_run, params.merge)?;
     let call = |(method, mut params): (String, Json)| {
         difference::hide(&mut params);
         object! { "method": method, "params": params }

@@ -77,7 +77,7 @@ params! {
         md_size: u32 = 0,
         /// Metadata follow each block; told to SPDK's clients only, initiators see the same either way.
         md_interleave: bool = false,
-        /// Protection information: none (0), type 1 or type 3.
+        /// Protection information: none (0), type 1, 2 (checked with CDBs of 32 bytes) or 3.
         dif_type: u32 = 0,
         /// Protection information is at the head of the metadata: they are as long, so this says nothing.
         dif_is_head_of_md: bool = false,
@@ -130,12 +130,12 @@ fn protection(md_size: u32, dif_type: u32, dif_pi_format: u32) -> Result<Option<
     let what = match (md_size, dif_type, dif_pi_format) {
         (0, 0, _) => return Ok(None),
         (8, 1, 0) => return Ok(Some(Protection::Type1)),
+        (8, 2, 0) => return Ok(Some(Protection::Type2)),
         (8, 3, 0) => return Ok(Some(Protection::Type3)),
-        (_, 2, _) => "dif_type: types 1 and 3 are there; type 2 takes CDBs of 32 bytes",
         (_, 0, _) => "md_size: without dif_type nobody could reach metadata",
-        (_, 1 | 3, 1..) => "dif_pi_format: a guard of 16 bits (0) is all that SCSI knows",
-        (_, 1 | 3, _) => "md_size: protection information has 8 bytes, and there is nothing beside it",
-        _ => "dif_type: 0, 1 or 3",
+        (_, 1..=3, 1..) => "dif_pi_format: a guard of 16 bits (0) is all that SCSI knows",
+        (_, 1..=3, _) => "md_size: protection information has 8 bytes, and there is nothing beside it",
+        _ => "dif_type: 0, 1, 2 or 3",
     };
     Err(Fault::errno(Errno::INVAL, what))
 }

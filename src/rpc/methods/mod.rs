@@ -68,6 +68,8 @@ impl When {
 
 /// Methods that only tell, though their names do not say so.
 const READING: &[&str] = &["lunette_subscribe"];
+/// Parameters of methods that only tell which have them do more, but for the value that is named.
+const DOING_MORE: &[(&str, &str, &str)] = &[("bdev_get_iostat", "reset_mode", "none")];
 /// Methods that tell secrets among the rest: what a configuration is saved from.
 const TELLING_SECRETS: &[&str] = &["framework_get_config", "lunette_get_config"];
 
@@ -104,6 +106,15 @@ impl Method {
     /// Telling events is reading; writing down what was recorded is not.
     pub fn is_for_readers(&self) -> bool {
         self.is_reading() && !TELLING_SECRETS.contains(&self.name)
+    }
+
+    /// The parameter by which a call of it is not for reading only, though it [`Method::is_for_readers`].
+    pub(super) fn does_more(&self, params: &Json) -> Option<&'static str> {
+        let is_given = |name: &str, harmless: &str| {
+            params.member(name).is_some_and(|value| *value != Json::Null && value.text() != Some(harmless))
+        };
+        let mut doing = DOING_MORE.iter().filter(|(method, ..)| *method == self.name);
+        doing.find(|(_, name, harmless)| is_given(name, harmless)).map(|(_, name, _)| *name)
     }
 }
 

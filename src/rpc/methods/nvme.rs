@@ -149,6 +149,8 @@ params! {
         uuid: Option<Uuid>,
         /// Its block size, until it says so itself.
         block_size: u32 = 512,
+        /// How many blocks it had: one that has lost some since is not served.
+        num_blocks: u64 = 0,
     }
 }
 
@@ -240,7 +242,7 @@ fn prepare(context: &Context, params: Attach) -> Result<ToAttach, Fault> {
     let vacancy = |awaited: &Awaited| {
         devices::check_blocks(1, awaited.block_size)?;
         let uuid = awaited.uuid.map_or([0; 16], |Uuid(uuid)| uuid);
-        Ok((awaited.nsid, Vacancy { uuid, block_bytes: awaited.block_size }))
+        Ok((awaited.nsid, Vacancy { uuid, block_bytes: awaited.block_size, blocks: awaited.num_blocks }))
     };
     let awaited =
         params.lunette_namespaces.iter().flatten().map(vacancy).collect::<Result<Vec<_>, Fault>>()?;

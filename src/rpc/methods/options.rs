@@ -1,13 +1,18 @@
 //! Options of the iSCSI side, under SPDK's names.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use super::{Method, Outcome, iscsi_fault, method};
 use crate::control::auth::{Auth, Chap};
 use crate::control::options::Options;
 use crate::reactor::message::NopInTimes;
+use crate::rpc::auth_file;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
+use crate::rpc::secrets::Sealed;
 use crate::rpc::types::{Ignored, Off};
 use crate::time::SECOND_NS;
 
@@ -53,8 +58,10 @@ params! {
         lunette_initial_r2t: Option<bool>,
         /// Secrets under 12 bytes (96 bits) are taken.
         lunette_weak_secrets: Option<bool>,
-        /// SPDK's: accounts from a file, which lunette does not read: the log says so. iscsi_create_auth_group takes them.
-        auth_file: Option<String>,
+        /// A file of accounts, as SPDK has it: sections [AuthGroup1] with lines Auth "user" "secret", or Auth "user" "secret" "muser"
+        /// "msecret". It is absolute, and nobody's but its owner's and his group's; its groups are as it says at each start. One that
+        /// is not there is none.
+        auth_file: Option<PathBuf>,
         /// Connections of a session, at most.
         max_connections_per_session: Option<u16>,
         /// SPDK's: commands of a session at once. Here the window follows the use that is made of it.
@@ -80,15 +87,22 @@ fn set_options(context: &Context, params: SetOptions) -> Outcome {
     if params.immediate_data == Some(false) {
         tracing::info!("immediate data are switched off: small writes take a round trip more");
     }
-    if let Some(file) = &params.auth_file {
-        tracing::warn!(
-            "auth_file: {file} is not read, and its accounts are not there: iscsi_create_auth_group takes them; who has to \
-             prove an account of it cannot log in"
-        );
-    }
+    let file = match &params.auth_file {
+        Some(path) => Some((path.clone(), auth_file::read(path).map_err(Fault::params)?)),
+        None => None,
+    };
+    let sealed = Arc::clone(&context.sealed);
     let set = context.control(move |control, _| {
-        let options = changed(control.options().clone(), params)?;
-        control.set_options(options).map_err(|error| iscsi_fault(&error))
+        let before = control.options().clone();
+        let options = changed(before.clone(), params)?;
+        control.set_options(options).map_err(|error| iscsi_fault(&error))?;
+        let Some((path, groups)) = file else { return Ok(()) };
+        let name = path.display().to_string();
+        auth_file::take_in(control, &sealed, path, groups).map_err(|error| {
+            // They were the options.
+            let _ = control.set_options(before);
+            Fault::params(format_args!("auth_file: {name}: {error}"))
+        })
     })?;
     set.map(|()| Json::Bool(true))
 }
@@ -144,14 +158,15 @@ fn times(interval: u32, timeout: u32) -> Result<NopInTimes, Fault> {
 }
 
 fn get_options(context: &Context, _: Nothing) -> Outcome {
-    context.control(|control, _| describe(control.options()))
+    let sealed = Arc::clone(&context.sealed);
+    context.control(move |control, _| describe(control.options(), &sealed))
 }
 
 /// As the call takes them.
-pub(in crate::rpc) fn describe(options: &Options) -> Json {
+pub(in crate::rpc) fn describe(options: &Options, sealed: &Sealed) -> Json {
     let (disable_chap, require_chap, mutual_chap) = options.discovery.chap.switches();
     let (interval, timeout) = nop_in(options.nop_in);
-    object! {
+    let mut described = object! {
         "node_base": &options.node_base,
         "max_sessions": options.sessions_max as u64,
         "max_connections_per_session": options.offer.connections_max,
@@ -170,5 +185,9 @@ pub(in crate::rpc) fn describe(options: &Options) -> Json {
         "mutual_chap": mutual_chap,
         "chap_group": options.discovery.group,
         "lunette_weak_secrets": options.allows_weak_secrets,
+    };
+    if let Some(file) = sealed.auth_file() {
+        described.push("auth_file", file.path.to_string_lossy().into_owned());
     }
+    described
 }

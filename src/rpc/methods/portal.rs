@@ -171,7 +171,7 @@ fn create_portal_group(context: &Context, params: CreatePortalGroup) -> Outcome 
         return Err(Fault::params("tag: it is 1 to 65535"));
     }
     let listen = |portal: PortalParams| {
-        let listening = Portal::listen(SocketAddr::new(portal.host.0, portal.port.0))?;
+        let listening = context.handed.listen(SocketAddr::new(portal.host.0, portal.port.0))?;
         let port = listening.address.port();
         Ok(listening.advertised_as(portal.lunette_advertise.map(|advertised| advertised.at(port))))
     };

@@ -1,11 +1,11 @@
 //! A bdev in parts of the same size: `bdev_split_create`, `bdev_split_delete`.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 
 use super::{Method, Outcome, method};
-use crate::bdev::split::Split;
+use crate::bdev::split::{Keeps, Layout, Size, Split};
 use crate::limits::BDEVS_MAX;
 use crate::rpc::context::Context;
 use crate::rpc::devices::Made;
@@ -41,8 +41,8 @@ params! {
         split_count: u32,
         /// Mebibytes of a part; an equal share of the bdev unless given.
         split_size_mb: u64 = 0,
-        /// Blocks of a part, for a bdev whose size is not known yet; saved with every split, so that parts are the same after
-        /// the bdev has grown.
+        /// Blocks of a part; saved, so that parts are the same after the bdev has grown. To be given where that is not there yet; a file
+        /// that does not say it waits for the bdev.
         lunette_split_blocks: u64 = 0,
     }
 }
@@ -61,21 +61,31 @@ fn create(context: &Context, params: SplitCreate) -> Outcome {
     if !parts(context, &params.base_bdev)?.is_empty() {
         return Err(Fault::errno(Errno::EXIST, format_args!("{} is split already", params.base_bdev)));
     }
-    let blocks = match (params.lunette_split_blocks, params.split_size_mb) {
-        (0, 0) if info.blocks > 0 && params.split_count > 0 => info.blocks / u64::from(params.split_count),
-        (0, _) if info.blocks == 0 => {
-            let why = format_args!("{} is not there yet: give lunette_split_blocks", params.base_bdev);
-            return Err(Fault::errno(Errno::NODEV, why));
-        }
-        (0, mebibytes) => mebibytes.saturating_mul(1 << 20) / u64::from(info.block_bytes.max(1)),
-        (blocks, _) => blocks,
+    let size = match (params.lunette_split_blocks, params.split_size_mb) {
+        (0, 0) => Size::Share(params.split_count),
+        (0, mebibytes) => Size::Bytes(mebibytes.saturating_mul(1 << 20)),
+        (blocks, _) => Size::Blocks(blocks),
     };
-    if params.split_count == 0 || params.split_count as usize > BDEVS_MAX || blocks == 0 {
+    let is_told = matches!(size, Size::Blocks(_));
+    let is_there = info.blocks > 0;
+    // What it is made of may have another size when it comes. A file that says no more is believed, as SPDK would: what comes first
+    // is what it was made of.
+    if !is_told && !is_there && !context.is_loading() {
+        let why = format_args!("{} is not there yet: give lunette_split_blocks", params.base_bdev);
+        return Err(Fault::errno(Errno::NODEV, why));
+    }
+    let blocks = (is_told || is_there).then(|| size.blocks(&info));
+    if params.split_count == 0 || params.split_count as usize > BDEVS_MAX || blocks == Some(0) {
         return Err(invalid(format_args!(
             "split_count: from 1 to {BDEVS_MAX} parts, each of at least one block"
         )));
     }
-    let room = if info.blocks == 0 { u64::from(params.split_count) } else { info.blocks / blocks };
+    // Of what a file says LUNs may lead to each part: one that has no room any more is not ready.
+    let may_wait = !is_there || (is_told && context.is_loading());
+    let room = match blocks {
+        Some(blocks) if !may_wait => info.blocks / blocks,
+        _ => u64::from(params.split_count),
+    };
     let count = u32::try_from(room).unwrap_or(u32::MAX).min(params.split_count);
     if count == 0 {
         return Err(invalid(format_args!(
@@ -91,25 +101,30 @@ fn create(context: &Context, params: SplitCreate) -> Outcome {
             "there is no room for more parts"
         );
     }
-    let recipe = recipe(
-        SPLIT,
-        object! {
-            "base_bdev": &params.base_bdev,
-            "split_count": count,
-            "split_size_mb": params.split_size_mb,
-            "lunette_split_blocks": blocks,
-        },
-    );
+    let layout = match blocks {
+        Some(blocks) => Layout::new(count, blocks)
+            .ok_or_else(|| invalid("split_size_mb: so many blocks have no addresses"))?,
+        None => {
+            let keeps = Awaiting { context: context.me(), base: params.base_bdev.clone() };
+            Layout::awaited(count, size, Box::new(keeps))
+        }
+    };
+    let layout = Arc::new(layout);
+    let mut saved = object! {
+        "base_bdev": &params.base_bdev,
+        "split_count": count,
+        "split_size_mb": params.split_size_mb,
+    };
+    if let Some(blocks) = blocks {
+        saved.push(SPLIT_BLOCKS, blocks);
+    }
+    let recipe = recipe(SPLIT, saved);
     let mut names = Vec::new();
     for index in 0..count {
         let name = format!("{}p{index}", params.base_bdev);
-        let made = Split::new(name, Arc::clone(&base), index, blocks)
-            .ok_or_else(|| invalid("split_size_mb: so many blocks have no addresses"))
-            .and_then(|split| {
-                let (bases, recipe) = (vec![params.base_bdev.clone()], recipe.clone());
-                context.register(Made { bdev: Arc::new(split), device: None, recipe, bases })
-            });
-        match made {
+        let split = Split::new(name, Arc::clone(&base), index, Arc::clone(&layout));
+        let (bases, recipe) = (vec![params.base_bdev.clone()], recipe.clone());
+        match context.register(Made { bdev: Arc::new(split), device: None, recipe, bases }) {
             Ok(name) => names.push(name),
             Err(fault) => {
                 for name in names {
@@ -119,21 +134,54 @@ fn create(context: &Context, params: SplitCreate) -> Outcome {
             }
         }
     }
-    if params.lunette_split_blocks == 0 {
+    if !is_told {
         context.settled();
     }
     Ok(names.into())
+}
+
+/// The parameter that says where parts are for ever.
+const SPLIT_BLOCKS: &str = "lunette_split_blocks";
+
+/// Keeps where the parts of a bdev are that was not there, when it has come.
+#[derive(Debug)]
+struct Awaiting {
+    context: Weak<Context>,
+    /// What they are of.
+    base: String,
+}
+
+impl Keeps for Awaiting {
+    fn keep(&self, blocks: u64) -> Result<(), String> {
+        let context = self.context.upgrade().ok_or_else(|| "the daemon stops".to_owned())?;
+        if context.is_loading() {
+            return Err("the configuration is still being loaded".to_owned());
+        }
+        let base = self.base.clone();
+        let set = context.control(move |control, _| {
+            let of_parts = control.bdevs().filter_map(|entry| {
+                let recipe = Recipe::parse(&entry.spec.recipe);
+                is_part(&recipe, &base).then(|| (entry.name.clone(), recipe))
+            });
+            let of_parts: Vec<(String, Recipe)> = of_parts.collect();
+            of_parts.into_iter().try_for_each(|(name, recipe)| {
+                control.set_recipe(&name, recipe.with_new(SPLIT_BLOCKS, blocks.into()).to_string())
+            })
+        });
+        set.map_err(|fault| fault.text())?.map_err(|error| error.to_string())?;
+        context.keep_settled().map_err(|fault| fault.text())
+    }
+}
+
+fn is_part(recipe: &Recipe, base: &str) -> bool {
+    recipe.method() == SPLIT && recipe.param("base_bdev").and_then(Json::text) == Some(base)
 }
 
 /// The names of a bdev's parts.
 fn parts(context: &Context, base: &str) -> Result<Vec<String>, Fault> {
     let base = base.to_owned();
     context.control(move |control, _| {
-        let is_part = |recipe: &str| {
-            let recipe = Recipe::parse(recipe);
-            recipe.method() == SPLIT && recipe.param("base_bdev").and_then(Json::text) == Some(&base)
-        };
-        let parts = control.bdevs().filter(|entry| is_part(&entry.spec.recipe));
+        let parts = control.bdevs().filter(|entry| is_part(&Recipe::parse(&entry.spec.recipe), &base));
         parts.map(|entry| entry.name.clone()).collect()
     })
 }

@@ -9,7 +9,7 @@ use super::memory::Name;
 use super::{Method, Outcome, method};
 use crate::bdev::delay::{Delay, Delays};
 use crate::bdev::error::{Fault as Injected, Faults, Faulty, Kind};
-use crate::bdev::space::Space;
+use crate::bdev::space::{Space, Temperature};
 use crate::bdev::{Bdev, Channel, Info, IoError};
 use crate::id::ReactorId;
 use crate::rpc::context::Context;
@@ -100,8 +100,12 @@ impl Bdev for Named {
         self.inner.space()
     }
 
-    fn measure_space(&self) {
-        self.inner.measure_space();
+    fn temperature(&self) -> Option<Arc<Temperature>> {
+        self.inner.temperature()
+    }
+
+    fn measure(&self) {
+        self.inner.measure();
     }
 }
 

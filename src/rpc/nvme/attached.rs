@@ -184,8 +184,11 @@ impl Attached {
     pub(in crate::rpc) fn call(&self) -> Option<Json> {
         let mut call = Recipe::parse(&self.recipe).into_call()?;
         let describe = |(nsid, seat): &(u32, Arc<Seat>)| {
-            let Vacancy { uuid, block_bytes } = seat.vacancy();
+            let Vacancy { uuid, block_bytes, blocks } = seat.vacancy();
             let mut namespace = object! { "nsid": *nsid, "block_size": block_bytes };
+            if blocks > 0 {
+                namespace.push("num_blocks", blocks);
+            }
             if uuid != [0; 16] {
                 namespace.push("uuid", uuid_text(&uuid));
             }
@@ -229,13 +232,14 @@ impl Attached {
 
     /// Serves a namespace: by the bdev that it had, or by a new one.
     pub(super) fn add(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
-        let handle = Arc::clone(&self.handle);
+        let (handle, asked) = (Arc::clone(&self.handle), Arc::clone(&self.handle));
         let tenant = Tenant {
             controller: self.number,
             shared: Arc::clone(self.shared()),
             disk: Arc::clone(disk),
             times: self.times,
             connect: Arc::new(move |reactor| handle.port(reactor)),
+            ask: Arc::new(move |query| asked.query(query, QUERY)),
         };
         let name = self.bdev_name(disk.nsid);
         if let Some(seat) = self.seats.find(disk.nsid) {
@@ -315,18 +319,14 @@ impl Attached {
         told.unwrap_or(Err(ChangeError::Stopping))
     }
 
-    /// Follows what the controller's thread says, until that ends.
-    pub(super) fn follow(&self, events: &Events, is_gone: impl Fn()) {
+    /// Follows what the controller's thread says, until that ends; `and_then` what else follows from it.
+    pub(super) fn follow(&self, events: &Events, and_then: impl Fn(&Event)) {
         while let Ok(event) = events.recv() {
             let followed = match &event {
                 Event::Attached(disk) => self.add(disk),
                 Event::Resized(disk) => self.reread(&self.bdev_name(disk.nsid)),
                 Event::Removed(disk) => self.lost(disk),
-                Event::Gone => {
-                    is_gone();
-                    Ok(())
-                }
-                Event::Lost | Event::Recovered => Ok(()),
+                Event::Gone | Event::Lost | Event::Recovered => Ok(()),
                 Event::Said(severity, text) => {
                     say(&self.name, *severity, text);
                     Ok(())
@@ -335,6 +335,7 @@ impl Attached {
             if let Err(error) = followed {
                 tracing::warn!(controller = self.name, %error, "a namespace has changed and cannot be served so");
             }
+            and_then(&event);
         }
     }
 

@@ -11,11 +11,14 @@ use crate::bdev::nvme::pci::PciTransport;
 use crate::rpc::config::{self, Plan};
 use crate::rpc::methods;
 use crate::rpc::service::Service;
+use crate::rpc::versions::Versions;
 use crate::time::SECOND_NS;
 
 /// Far more than any of this takes.
 const SOON: Duration = Duration::from_secs(120);
 const BLOCKS: u64 = 64;
+/// 300 kelvin, as the mock says.
+const CELSIUS: i32 = 27;
 
 impl Service {
     fn call(&self, method: &str, params: &str) -> Json {
@@ -112,7 +115,7 @@ fn serve(service: &Service, disk: &str) {
     service.call("iscsi_create_target_node", &params);
 }
 
-const CALL: &str = r#"{"name":"N","trtype":"PCIe","traddr":"0000:01:00.0","lunette_namespaces":[{"nsid":1,"block_size":512,"uuid":"6d6f636b-0000-4000-8000-000000000001"}]}"#;
+const CALL: &str = r#"{"name":"N","trtype":"PCIe","traddr":"0000:01:00.0","lunette_namespaces":[{"nsid":1,"block_size":512,"num_blocks":64,"uuid":"6d6f636b-0000-4000-8000-000000000001"}]}"#;
 
 #[test]
 fn a_controller_that_is_pulled_out_leaves_its_call_its_disk_and_its_lun() {
@@ -144,6 +147,34 @@ fn a_controller_that_is_pulled_out_leaves_its_call_its_disk_and_its_lun() {
     assert!(service.context.attach_again(&before, Device::new(1).to_attach()).is_err());
     service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
     assert_eq!((service.blocks("Nn1"), service.saved("bdev_nvme_attach_controller").len()), (None, 0));
+}
+
+#[test]
+fn a_disk_is_as_hot_as_its_controller_while_that_answers() {
+    let service = Service::start();
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    serve(&service, "Nn1");
+    let bdev = service
+        .remote
+        .call(|control, _| control.bdev("Nn1").map(|entry| Arc::clone(&entry.spec.bdev)))
+        .unwrap()
+        .unwrap();
+    let temperature = bdev.temperature().unwrap();
+    bdev.measure();
+    assert_eq!(temperature.celsius(), Some(CELSIUS));
+    let before = service.context.controller("N").unwrap();
+    device.mock.remove();
+    assert!(before.shared().wait_over(SOON));
+    bdev.measure();
+    assert_eq!(temperature.celsius(), None);
+    // Who looks at it goes on to what comes in its stead.
+    let device = Device::new(1);
+    service.context.attach_again(&before, device.to_attach()).unwrap();
+    bdev.measure();
+    assert_eq!(temperature.celsius(), Some(CELSIUS));
+    drop(bdev);
+    service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
 }
 
 #[test]
@@ -187,7 +218,7 @@ fn limits_keep_a_disk_whose_controller_is_away() {
 fn another_medium_is_not_served_in_the_stead_of_the_one_that_is_awaited() {
     let service = Service::start();
     let device = Device::new(1);
-    let other = Vacancy { uuid: [7; 16], block_bytes: 4096 };
+    let other = Vacancy { uuid: [7; 16], block_bytes: 4096, blocks: 0 };
     let what = ToAttach { awaited: Some(vec![(1, other), (3, other)]), ..device.to_attach() };
     let reserved = service.context.reserve_controller("N", None).unwrap();
     // Two disks of the same medium are one too many.
@@ -200,7 +231,7 @@ fn another_medium_is_not_served_in_the_stead_of_the_one_that_is_awaited() {
     service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
 
     let device = Device::new(2);
-    let unknown = Vacancy { uuid: [0; 16], block_bytes: 512 };
+    let unknown = Vacancy { uuid: [0; 16], block_bytes: 512, blocks: 0 };
     let what = ToAttach { awaited: Some(vec![(1, other), (2, unknown)]), ..device.to_attach() };
     assert_eq!(service.attach(what), ["Nn1", "Nn2"]);
     assert_eq!((service.blocks("Nn1"), service.blocks("Nn2")), (Some(0), Some(BLOCKS)));
@@ -244,6 +275,48 @@ fn a_medium_that_comes_back_with_other_blocks_is_not_taken_in() {
         });
     }
     drop(device);
+}
+
+/// Also where that happened while nobody served it: a file tells how large it was.
+#[test]
+fn a_medium_that_lost_blocks_between_two_starts_is_not_taken_in() {
+    for (was, is, is_served) in [(BLOCKS, BLOCKS, true), (BLOCKS, BLOCKS - 1, false), (0, BLOCKS - 1, true)] {
+        let service = Service::start();
+        let device = Device::with(1, Medium::new(is, 512));
+        let uuid =
+            [b"mock".as_slice(), &[0, 0, 0x40, 0, 0x80, 0, 0, 0, 0, 0, 0, 1]].concat().try_into().unwrap();
+        let awaited = Some(vec![(1, Vacancy { uuid, block_bytes: 512, blocks: was })]);
+        assert_eq!(service.attach(ToAttach { awaited, ..device.to_attach() }), ["Nn1"]);
+        serve(&service, "Nn1");
+        assert_eq!(service.blocks("Nn1"), Some(if is_served { is } else { 0 }), "{was} {is}");
+        if !is_served {
+            let why = r#""lunette_not_ready":"the medium has 63 blocks now, not 64 as before""#;
+            until("it is told why", || {
+                service.call("bdev_get_bdevs", r#"{"name":"Nn1"}"#).to_string().contains(why)
+            });
+            // What is saved is what it was, not what was refused.
+            assert_eq!(service.saved("bdev_nvme_attach_controller"), [CALL]);
+        }
+        service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
+    }
+}
+
+/// A size that initiators were told of is the one that the next start expects.
+#[test]
+fn a_namespace_that_is_resized_is_saved_so() {
+    let folder = std::env::temp_dir().join(format!("lunette-resized-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("config.json");
+    let service = Service::keeping(Some(Versions::of(&file).take().unwrap()));
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    serve(&service, "Nn1");
+    device.mock.resize(1, BLOCKS - 1);
+    until("it is smaller", || service.blocks("Nn1") == Some(BLOCKS - 1));
+    let is_saved = || std::fs::read_to_string(&file).is_ok_and(|text| text.contains(r#""num_blocks": 63"#));
+    until("that is saved", is_saved);
+    drop(service);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

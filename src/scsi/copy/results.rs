@@ -21,6 +21,8 @@ const KEPT: usize = 64;
 const COPY_STATUS: u8 = 0x00;
 /// SERVICE ACTION of OPERATING PARAMETERS.
 const OPERATING_PARAMETERS: u8 = 0x03;
+/// SERVICE ACTION of RECEIVE COPY FAILURE DETAILS(LID1).
+const FAILURE_DETAILS: u8 = 0x04;
 /// SERVICE ACTION of RECEIVE COPY STATUS(LID4).
 const COPY_STATUS_LID4: u8 = 0x05;
 
@@ -37,6 +39,10 @@ pub(in crate::scsi) enum Told {
     Status {
         id: u32,
         is_long: bool,
+    },
+    /// How the copy with this LIST IDENTIFIER failed.
+    Failure {
+        id: u32,
     },
     /// Of the command with a token that has this LIST IDENTIFIER.
     Token {
@@ -151,7 +157,7 @@ impl Results {
         writer: &mut Writer<'_>,
     ) -> Result<(), Sense> {
         let id = match told {
-            Told::Status { id, .. } | Told::Token { id } => id,
+            Told::Status { id, .. } | Told::Failure { id } | Told::Token { id } => id,
             Told::OperatingParameters => {
                 operating_parameters(writer);
                 return Ok(());
@@ -168,6 +174,9 @@ impl Results {
                 token_descriptors(kept.token.as_ref(), writer);
                 writer.length_32(0, 4);
             }
+            // SPC-4: those of EXTENDED COPY(LID1).
+            Told::Failure { .. } if kept.action != LID1 => return Err(Sense::invalid_byte(2)),
+            Told::Failure { .. } => failure_details(kept, writer),
             Told::Status { is_long: false, .. } => status(kept, writer),
             _ => {
                 long_status(kept, if has_token { IN_BLOCKS } else { 0 }, writer);
@@ -190,6 +199,20 @@ fn status(kept: &Kept, writer: &mut Writer<'_>) {
     let (units, count) = transfer_count(kept.bytes);
     writer.put(&[units]);
     writer.put(&count.to_be_bytes());
+}
+
+/// RECEIVE COPY FAILURE DETAILS(LID1): AVAILABLE DATA is 0 where the copy has not failed, or was aborted, which leaves no sense data.
+fn failure_details(kept: &Kept, writer: &mut Writer<'_>) {
+    writer.zeros(4);
+    let State::Failed(Some(failed)) = kept.state else { return };
+    let mut sense = [0; crate::limits::SENSE_BYTES_MAX];
+    let sense_bytes = failed.encode(true, &mut sense);
+    writer.zeros_to(56);
+    // EXTENDED COPY COMMAND STATUS; SENSE DATA LENGTH, below.
+    writer.put(&[Status::CheckCondition.code(), 0, 0, 0]);
+    writer.put(&sense[..sense_bytes]);
+    writer.length_16(58, 60);
+    writer.length_32(0, 4);
 }
 
 /// TRANSFER COUNT UNITS, bytes or KiB, and the count.
@@ -261,6 +284,7 @@ fn operating_parameters(writer: &mut Writer<'_>) {
 pub(in crate::scsi) fn plan_results(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
     let told = match cdb.service_action() {
         COPY_STATUS => Told::Status { id: u32::from(cdb.byte(2)), is_long: false },
+        FAILURE_DETAILS => Told::Failure { id: u32::from(cdb.byte(2)) },
         COPY_STATUS_LID4 => Told::Status { id: cdb.be32(2), is_long: true },
         ROD_TOKEN_INFORMATION => Told::Token { id: cdb.be32(2) },
         OPERATING_PARAMETERS => Told::OperatingParameters,
@@ -283,8 +307,9 @@ pub(in crate::scsi) fn third_party_copy(unit: &UnitView, writer: &mut Writer<'_>
     });
     // Supported commands.
     descriptor(0x0001, writer, |writer| {
-        writer.put(&[12, 0x83, 4, LID1, LID4, rod::POPULATE, rod::WRITE]);
-        writer.put(&[0x84, 4, COPY_STATUS, OPERATING_PARAMETERS, COPY_STATUS_LID4, ROD_TOKEN_INFORMATION]);
+        writer.put(&[13, 0x83, 4, LID1, LID4, rod::POPULATE, rod::WRITE]);
+        writer.put(&[0x84, 5, COPY_STATUS, OPERATING_PARAMETERS, FAILURE_DETAILS, COPY_STATUS_LID4]);
+        writer.put(&[ROD_TOKEN_INFORMATION]);
     });
     // Parameter data.
     descriptor(0x0004, writer, |writer| {

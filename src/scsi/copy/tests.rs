@@ -303,6 +303,32 @@ fn results() {
 }
 
 #[test]
+fn how_a_copy_failed() {
+    let world = World::new();
+    let mut results = Results::default();
+    let ask = |id| [0x84, 0x04, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+    assert_eq!(world.told(&ask(9), &results), Err(Sense::invalid_byte(2)), "no such copy");
+    results.begin(TASK, NexusId(1), UnitId(3), 9, &cdb(&[0x83, 0x00]));
+    assert_eq!(world.told(&ask(9), &results), Ok(vec![0; 4]), "at work");
+    results.end(TASK, Outcome::GOOD);
+    assert_eq!(world.told(&ask(9), &results), Ok(vec![0; 4]), "it has not failed");
+    results.begin(TASK, NexusId(1), UnitId(3), 8, &cdb(&[0x83, 0x00]));
+    results.end(TASK, Outcome::check(Sense::COPY_ABORTED));
+    let told = world.told(&ask(8), &results).unwrap();
+    let want = [0x02, 0, 0, 8, 0x72, 0x0a, 0, 0, 0, 0, 0, 0];
+    assert_eq!((&told[..4], &told[56..]), (&[0, 0, 0, 64][..], &want[..]));
+    assert!(told[4..56].iter().all(|byte| *byte == 0));
+    assert_eq!(world.told(&ask(8), &results).unwrap(), told, "as often as it is asked for");
+    // Aborted: nobody was told anything. And one with a long identifier is asked for otherwise.
+    results.begin(TASK, NexusId(1), UnitId(3), 7, &cdb(&[0x83, 0x00]));
+    results.lose(|_| true);
+    assert_eq!(world.told(&ask(7), &results), Ok(vec![0; 4]));
+    results.begin(TASK, NexusId(1), UnitId(3), 6, &cdb(&[0x83, 0x01]));
+    results.end(TASK, Outcome::check(Sense::COPY_ABORTED));
+    assert_eq!(world.told(&ask(6), &results), Err(Sense::invalid_byte(2)));
+}
+
+#[test]
 fn operating_parameters_and_the_page() {
     let world = World::new();
     let told = world.told(&[0x84, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0], &Results::default());
@@ -320,7 +346,7 @@ fn operating_parameters_and_the_page() {
         // Block device ROD limits: 16 ranges, 60 s, 30 s, 1 GiB, 64 MiB.
         &[0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 60, 0, 0, 0, 30],
         &[0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
-        &[0, 1, 0, 16, 12, 0x83, 4, 0x00, 0x01, 0x10, 0x11, 0x84, 4, 0x00, 0x03, 0x05, 0x07, 0, 0, 0],
+        &[0, 1, 0, 16, 13, 0x83, 4, 0x00, 0x01, 0x10, 0x11, 0x84, 5, 0x00, 0x03, 0x04, 0x05, 0x07, 0, 0],
         &[0, 4, 0, 28, 0, 0, 0, 0, 0, 16, 0, 64, 0, 0, 0x09, 0x00],
         &[0; 16],
         &[0, 8, 0, 4, 2, 0x02, 0xe4, 0],

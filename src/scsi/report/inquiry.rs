@@ -27,7 +27,7 @@ pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Option<Served<'_>>) -> Result<Plan,
     let vital = cdb.byte(1) & 0x01 != 0;
     let page = cdb.byte(2);
     let kind = match (vital, page) {
-        (true, page) if vpd::known(page, unit.map(|unit| unit.view.kind)) => Kind::Vpd { page },
+        (true, page) if vpd::known(page, unit.map(|unit| unit.view)) => Kind::Vpd { page },
         (false, 0) => Kind::Inquiry,
         // SPC-5: PAGE CODE must be 0 without EVPD.
         _ => return Err(Sense::invalid_byte(2)),

@@ -8,6 +8,9 @@ use crate::scsi::table::{Row, Table};
 use crate::scsi::view::UnitView;
 use crate::scsi::{Plan, Served, protect};
 
+/// The longest CDB that is served.
+const CDB_BYTES: usize = 32;
+
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Request {
@@ -87,12 +90,13 @@ fn one(row: Option<&Row>, timeouts: bool, unit: &UnitView, writer: &mut Writer<'
     let ctdp = if timeouts { 0x80 } else { 0 };
     writer.put(&[0, ctdp | 0x03]);
     writer.put(&cdb_bytes(row));
-    match *row.usage {
-        [opcode, flags, ref rest @ ..] if protect::is_carried_by(row, unit) => {
-            writer.put(&[opcode, flags | protect::FIELD]);
-            writer.put(rest);
-        }
-        ref usage => writer.put(usage),
+    let mut usage = [0; CDB_BYTES];
+    if let (Some(at), Some(usage)) = (protect::field(row, unit), usage.get_mut(..row.usage.len())) {
+        usage.copy_from_slice(row.usage);
+        protect::use_field(usage, at);
+        writer.put(usage);
+    } else {
+        writer.put(row.usage);
     }
     if timeouts {
         timeouts_descriptor(writer);

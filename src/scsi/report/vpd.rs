@@ -15,10 +15,11 @@ const SUPPORTED: u8 = 0x00;
 const IDENTIFICATION: u8 = 0x83;
 
 /// Each page's code and what follows its four-byte header; ascending.
-static PAGES: [(u8, Body); 10] = [
+static PAGES: [(u8, Body); 11] = [
     (SUPPORTED, supported),
     (0x80, serial_number),
     (IDENTIFICATION, identification),
+    (MANAGEMENT_ADDRESSES, |unit, _, writer| management_addresses(unit, writer)),
     (0x86, extended_inquiry),
     (0x87, mode_page_policy),
     (0x88, scsi_ports),
@@ -27,6 +28,9 @@ static PAGES: [(u8, Body); 10] = [
     (0xb1, block_characteristics),
     (0xb2, |unit, _, writer| provisioning::vpd(unit, writer)),
 ];
+
+/// MANAGEMENT NETWORK ADDRESSES.
+const MANAGEMENT_ADDRESSES: u8 = 0x85;
 
 /// ASSOCIATION of a designator: the target port. PIV: the protocol identifier means something.
 const TARGET_PORT: u8 = 0x90;
@@ -43,13 +47,15 @@ const SERIAL_BYTES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 223;
 
 /// There is such a page. At a LUN that leads nowhere there is the list of pages alone.
-pub(super) fn known(page: u8, unit: Option<DeviceKind>) -> bool {
-    page == SUPPORTED || unit.is_some_and(|kind| pages(kind).any(|(code, _)| *code == page))
+pub(super) fn known(page: u8, unit: Option<&UnitView>) -> bool {
+    page == SUPPORTED || unit.is_some_and(|unit| pages(unit).any(|(code, _)| *code == page))
 }
 
-/// Those that this kind of device has: drives have those of SPC that identify them.
-fn pages(kind: DeviceKind) -> impl Iterator<Item = &'static (u8, Body)> {
-    PAGES.iter().filter(move |(code, _)| kind != DeviceKind::CdRom || *code <= IDENTIFICATION)
+/// Those that this unit has: drives have those of SPC that identify them.
+fn pages(unit: &UnitView) -> impl Iterator<Item = &'static (u8, Body)> {
+    let has_address = unit.status_url.is_some();
+    let of_kind = PAGES.iter().filter(|(code, _)| unit.kind != DeviceKind::CdRom || *code <= IDENTIFICATION);
+    of_kind.filter(move |(code, _)| has_address || *code != MANAGEMENT_ADDRESSES)
 }
 
 pub(super) fn fill(page: u8, unit: &UnitView, target: &TargetView, writer: &mut Writer<'_>) {
@@ -65,7 +71,7 @@ pub(super) fn fill_nowhere(writer: &mut Writer<'_>) {
 }
 
 fn supported(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
-    for (code, _) in pages(unit.kind) {
+    for (code, _) in pages(unit) {
         writer.put(&[*code]);
     }
 }
@@ -128,6 +134,19 @@ fn port_name(target: &TargetView, portal_group: u16, writer: &mut Writer<'_>) {
     let port_tail = port_tail(portal_group);
     let padding = padding(name.len() + port_tail.len());
     designator(writer, ISCSI_UTF8, TARGET_PORT | 0x8, &[name, &port_tail, padding]);
+}
+
+/// Management network addresses (SPC-5 §7.8.9): the status page.
+fn management_addresses(unit: &UnitView, writer: &mut Writer<'_>) {
+    /// ASSOCIATION 10b, the target device; SERVICE TYPE 03h, status.
+    const STATUS_OF_TARGET: u8 = 0x43;
+    let Some(url) = unit.status_url.as_deref() else { return };
+    writer.put(&[STATUS_OF_TARGET, 0, 0, 0]);
+    let start = writer.length();
+    writer.put(url.as_bytes());
+    // Ended by a NUL, padded to a multiple of four.
+    writer.put(padding(url.len()));
+    writer.length_16(start - 2, start);
 }
 
 /// SCSI ports (SPC-5 §7.8.15): those of the target, whoever asks by whichever of them. None is an initiator's.

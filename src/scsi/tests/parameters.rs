@@ -1,7 +1,14 @@
 //! What hosts write and read back, log pages, diagnostics: byte by byte.
 
+use std::sync::Arc;
+
 use super::{answered, cdb, planned, refused, target, unit};
-use crate::id::{NexusId, UnitId};
+use crate::bdev::count::Counted;
+use crate::bdev::null::Null;
+use crate::bdev::space::Temperature;
+use crate::bdev::{Bdev, Io, Op};
+use crate::buf::{Class, Pool};
+use crate::id::{NexusId, ReactorId, UnitId};
 use crate::scsi::buffers::Buffers;
 use crate::scsi::copy::Results;
 use crate::scsi::report::identifying::Identifying;
@@ -10,6 +17,7 @@ use crate::scsi::report::{self, Facts};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{LunNumber, Settings, UnitView};
 use crate::scsi::{Place, Plan, Status};
+use crate::slab::Key;
 use crate::time::Tick;
 
 /// What `bytes` are answered with at a time, with what was written into buffers.
@@ -46,6 +54,72 @@ fn log_pages() {
     assert_eq!(refused(&log(0x10, 0, 0), &unit()), Sense::invalid_bit(2, 5), "no such page");
     assert_eq!(refused(&log(0x0d, 1, 0), &unit()), Sense::invalid_byte(3), "no such subpage");
     assert_eq!(refused(&[0x4d, 1, 0x40, 0, 0, 0, 0, 0, 4, 0], &unit()), Sense::invalid_bit(1, 0), "SP");
+}
+
+#[test]
+fn a_device_that_tells_its_temperature_has_it_in_both_pages() {
+    let temperature = Arc::new(Temperature::default());
+    let unit = UnitView { temperature: Some(Arc::clone(&temperature)), ..unit() };
+    let shown = || {
+        let of = |page, at: usize| answered(&log(page, 0, 0), Some(&unit), None)[at];
+        (of(0x0d, 9), of(0x2f, 10))
+    };
+    // Before it was measured, and of a controller that does not answer, nothing is known.
+    assert_eq!(shown(), (0xff, 0xff));
+    for (kelvin, celsius) in [(315, 42), (273, 0), (200, 0), (600, 254), (0, 0xff)] {
+        temperature.set_kelvin(Some(kelvin));
+        assert_eq!(shown(), (celsius, celsius), "{kelvin}");
+    }
+    temperature.set_kelvin(Some(315));
+    temperature.set_kelvin(None);
+    assert_eq!(shown(), (0xff, 0xff));
+    let reference = &answered(&log(0x0d, 0, 1), Some(&unit), None)[4..];
+    assert_eq!(*reference, [0, 1, 3, 2, 0, 0xff], "nobody tells that");
+}
+
+#[test]
+fn statistics() {
+    let disk = Counted::new(Arc::new(Null::new("Null0".to_owned(), 1000, 512, [7; 16])));
+    let unit = UnitView { ledger: disk.ledger(), ..unit() };
+    let ask = |bytes: &[u8]| answered(bytes, Some(&unit), None);
+    let pool = Pool::ordinary(&[Class { bytes: 16384, count: 8 }]).unwrap();
+    let at = Tick::from_ns;
+    // Two reactors: 20 ns for each IO, and 30.
+    for reactor in [0, 1] {
+        let mut channel = disk.open(ReactorId(reactor));
+        for (index, op) in [
+            (0, Op::Read { lba: 0, blocks: 3 }),
+            (1, Op::Write { lba: 0, blocks: 2, fua: false }),
+            (2, Op::Unmap { lba: 0, blocks: 9 }),
+            (3, Op::Flush),
+        ] {
+            let data = matches!(op, Op::Read { .. } | Op::Write { .. }).then(|| pool.take(2048).unwrap());
+            channel.submit(Io { tag: Key { index, generation: 0 }, op, data }, at(100)).unwrap();
+            channel.poll(&mut Vec::with_capacity(8), 8, at(120 + 10 * u64::from(reactor)));
+        }
+    }
+    let access = |fields: [u8; 8]| {
+        let wide = fields.iter().flat_map(|field| [0, 0, 0, 0, 0, 0, 0, *field]);
+        [0, 1, 0x22, 64].into_iter().chain(wide).collect::<Vec<u8>>()
+    };
+    let idle = [0, 2, 0x22, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    let interval = [0, 3, 3, 8, 0, 0, 0, 9, 0, 0, 0, 1];
+    // Reads, writes with unmaps, blocks that came, blocks that went, nanoseconds; nothing is weighted.
+    let counted = access([2, 4, 4, 6, 50, 100, 0, 0]);
+    assert_eq!(ask(&log(0x19, 0, 0)), [&[0x19, 0, 0, 92][..], &counted, &idle, &interval].concat());
+    assert_eq!(ask(&log(0x19, 0, 2)), [&[0x19, 0, 0, 24][..], &idle, &interval].concat());
+    assert_eq!(ask(&log(0x19, 0, 3)), [&[0x19, 0, 0, 12][..], &interval].concat());
+    assert_eq!(refused(&log(0x19, 0, 4), &unit), Sense::invalid_byte(5));
+    // Thresholds and defaults.
+    for control in [0, 2, 3] {
+        let mut cdb = log(0x19, 0, 0);
+        cdb[2] = control << 6 | 0x19;
+        assert_eq!(ask(&cdb)[4..72], access([0; 8]), "{control}");
+    }
+    assert_eq!(ask(&log(0x00, 0, 0)), [0x00, 0, 0, 4, 0x00, 0x0d, 0x19, 0x2f]);
+    // What the operator forgets goes on counting here.
+    disk.forget_counts();
+    assert_eq!(ask(&log(0x19, 0, 0))[4..72], counted);
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn formatted() -> UnitView {
 const EXTENT: Extent = Extent { lba: 5, blocks: 2, fua: false };
 
 fn protected(access: Access, guard: bool, reference: bool) -> Plan {
-    Plan::Protected(Protected { extent: EXTENT, access, checks: Checks { guard, reference } })
+    Plan::Protected(Protected { extent: EXTENT, access, checks: Checks { guard, reference, shift: 0 } })
 }
 
 #[test]
@@ -32,6 +32,7 @@ fn it_is_told() {
     // 16 MiB in blocks; 504 blocks of 520 bytes are 256 KiB.
     assert_eq!(of(None), (0x00, 0x00, 0x00, vec![0, 0, 0x80, 0]));
     assert_eq!(of(Some(Protection::Type1)), (0x01, 0x01, 0x05, vec![0, 0, 0x01, 0xf8]));
+    assert_eq!(of(Some(Protection::Type2)), (0x03, 0x01, 0x15, vec![0, 0, 0x01, 0xf8]));
     assert_eq!(of(Some(Protection::Type3)), (0x05, 0x01, 0x24, vec![0, 0, 0x01, 0xf8]));
     let usage = |unit: &UnitView| {
         answered(&[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 1, 0, 0, 0], Some(unit), None)[4..7].to_vec()
@@ -118,4 +119,63 @@ fn what_compares_blocks_does_so_without() {
         "it stays as it was made"
     );
     assert_eq!(refused(&[0x41, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 5));
+}
+
+/// Blocks 6 and 7 of a unit of type 2, the first of which is expected to have the tag 9.
+fn long(action: u8, flags: u8) -> [u8; 32] {
+    [
+        0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, flags, 0, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 9, 0xab, 0xcd,
+        0xff, 0xff, 0, 0, 0, 2,
+    ]
+}
+
+fn type_2() -> UnitView {
+    UnitView { protection: Some(Protection::Type2), ..unit() }
+}
+
+#[test]
+fn in_type_2_those_of_32_bytes_say_what_is_expected() {
+    let extent = Extent { lba: 6, ..EXTENT };
+    for (action, access) in [(0x09, Access::Read), (0x0b, Access::Write)] {
+        let plain = if access == Access::Read { Plan::Read(extent) } else { Plan::Write(extent) };
+        assert_eq!(planned(&long(action, 0), &type_2()), plain);
+        for (field, guard, reference) in
+            [(1, true, true), (2, false, true), (3, false, false), (4, true, false), (5, true, true)]
+        {
+            let checks = Checks { guard, reference, shift: 3 };
+            let want = Plan::Protected(Protected { extent, access, checks });
+            assert_eq!(planned(&long(action, field << 5), &type_2()), want, "{field}");
+        }
+        for field in [6, 7] {
+            assert_eq!(refused(&long(action, field << 5), &type_2()), Sense::invalid_bit(10, 7));
+        }
+        assert_eq!(refused(&long(action, 0x20), &unit()), Sense::invalid_bit(10, 5), "a unit without it");
+    }
+    // VERIFY without data checks; where blocks are compared it does not, and in WRITE SAME the field is 0.
+    assert_ne!(planned(&long(0x0a, 0x20), &type_2()), planned(&long(0x0a, 0), &type_2()));
+    assert!(matches!(planned(&long(0x0a, 0x20), &type_2()), Plan::Work(_)));
+    assert_eq!(refused(&long(0x0a, 0x22), &type_2()), Sense::invalid_bit(10, 7));
+    assert_eq!(refused(&long(0x0c, 0x20), &type_2()), Sense::invalid_bit(10, 7));
+    assert_eq!(refused(&long(0x0d, 0x20), &type_2()), Sense::invalid_bit(10, 5));
+}
+
+#[test]
+fn in_type_2_shorter_ones_go_without() {
+    assert_eq!(planned(&[0x28, 0, 0, 0, 0, 5, 0, 0, 2, 0], &type_2()), Plan::Read(EXTENT));
+    assert_eq!(planned(&[0x2a, 0, 0, 0, 0, 5, 0, 0, 2, 0], &type_2()), Plan::Write(EXTENT));
+    for opcode in
+        [0x28, 0x2a, 0x2e, 0x2f, 0x41, 0x88, 0x89, 0x8a, 0x8b, 0x8e, 0x8f, 0x93, 0xa8, 0xaa, 0xae, 0xaf]
+    {
+        let bytes = [opcode, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
+        assert_eq!(refused(&bytes, &type_2()), Sense::INVALID_OPCODE, "{opcode:02x}");
+    }
+    let usage = |action: u8| {
+        let asked = [0xa3, 0x0c, 2, 0x7f, 0, action, 0, 0, 1, 0, 0, 0];
+        answered(&asked, Some(&type_2()), None)[4..].to_vec()
+    };
+    assert_eq!(usage(0x09)[10], 0xf8);
+    assert_eq!(usage(0x09)[20..28], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    assert_eq!((usage(0x0d)[10], usage(0x0d)[20]), (0x09, 0));
+    let short = answered(&[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 1, 0, 0, 0], Some(&type_2()), None);
+    assert_eq!(short[4..7], [0x28, 0x18, 0xff]);
 }

@@ -1,13 +1,14 @@
 //! Parameter data, byte by byte.
 
-use super::{answered, target, unit};
+use super::{answered, refused, target, unit};
 use crate::bdev::{Offloads, Unmap};
 use crate::id::NexusId;
 use crate::limits::{PARAMETER_BYTES_MAX, TARGET_LUNS_MAX};
 use crate::scsi::buffers::Buffers;
 use crate::scsi::copy::Results;
 use crate::scsi::report::{Facts, Report};
-use crate::scsi::view::{LunNumber, Mapping, Medium, TargetView, UnitView};
+use crate::scsi::sense::Sense;
+use crate::scsi::view::{DeviceKind, LunNumber, Mapping, Medium, TargetView, UnitView};
 use crate::scsi::{Place, Plan, plan, report};
 use crate::time::Tick;
 
@@ -125,6 +126,19 @@ fn every_port_of_the_target() {
     want.extend([0, 0, 0x02, 0x03, 0, 0, 0, 0, 0, 0, 0, 40, 0x53, 0x98, 0, 36]);
     want.extend(b"iqn.2026-11.example:disk,t,0x0002\0\0\0");
     assert_eq!(page(0x88, &unit()), want);
+}
+
+#[test]
+fn where_the_status_page_is() {
+    let url = |url: &str| UnitView { status_url: Some(url.into()), ..unit() };
+    let shown = page(0x85, &url("http://192.0.2.1:81/"));
+    assert_eq!(shown, [&[0x00, 0x85, 0, 28, 0x43, 0, 0, 24][..], b"http://192.0.2.1:81/\0\0\0\0"].concat());
+    let shown = page(0x85, &url("http://192.0.2.1:9100/"));
+    assert_eq!(shown, [&[0x00, 0x85, 0, 28, 0x43, 0, 0, 24][..], b"http://192.0.2.1:9100/\0\0"].concat());
+    assert_eq!(page(0x00, &url("http://192.0.2.1/"))[3..9], [11, 0x00, 0x80, 0x83, 0x85, 0x86]);
+    assert_eq!(refused(&[0x12, 1, 0x85, 0, 255, 0], &unit()), Sense::invalid_byte(2), "there is none");
+    let drive = UnitView { kind: DeviceKind::CdRom, ..url("http://192.0.2.1/") };
+    assert_eq!(page(0x00, &drive)[3..], [3, 0x00, 0x80, 0x83]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(super) use plan::{
 pub(super) use unmap::unmap;
 
 use crate::bdev::ZERO_BYTES_MAX;
+use crate::bdev::protection::Checks;
 use crate::limits::PIECE_BYTES_MAX;
 use crate::scsi::report::diagnostic;
 use crate::scsi::sense::Sense;
@@ -53,6 +54,8 @@ pub struct Work {
 enum Kind {
     /// VERIFY: the blocks can be read.
     Verify,
+    /// The same, and so much of their protection information is right.
+    VerifyProtected(Checks),
     /// VERIFY with BYTCHK 01b: they are as sent.
     Compare,
     /// VERIFY with BYTCHK 11b: each is as the one sent.
@@ -112,8 +115,10 @@ pub enum Step {
     Verify {
         /// First block.
         lba: u64,
-        /// How many; at most [`ZERO_BYTES_MAX`] bytes.
+        /// How many; at most [`ZERO_BYTES_MAX`] bytes, and a piece where something is checked.
         blocks: u32,
+        /// Of their protection information.
+        checks: Option<Checks>,
     },
     /// To make these blocks zero.
     WriteZeroes {
@@ -167,7 +172,7 @@ impl Work {
     /// Data that come with it, in bytes.
     pub fn data_bytes(&self, block_bytes: u32) -> u64 {
         let blocks = match self.kind {
-            Kind::Verify | Kind::WriteSame { has_data: false, .. } => 0,
+            Kind::Verify | Kind::VerifyProtected(_) | Kind::WriteSame { has_data: false, .. } => 0,
             Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite | Kind::WriteAtomic => {
                 u64::from(self.extent.blocks)
             }
@@ -194,6 +199,16 @@ impl Work {
         matches!(self.kind, Kind::WriteSame { .. })
     }
 
+    /// The VERIFY that checks protection information too; none of what is no VERIFY without data.
+    pub(super) fn checking(self, checks: Checks) -> Option<Work> {
+        (self.kind == Kind::Verify).then_some(Work { kind: Kind::VerifyProtected(checks), ..self })
+    }
+
+    /// The blocks concerned.
+    pub(super) fn first(&self) -> u64 {
+        self.extent.lba
+    }
+
     /// Whether it is UNMAP.
     pub fn is_unmap(&self) -> bool {
         matches!(self.kind, Kind::Unmap { .. })
@@ -202,7 +217,11 @@ impl Work {
     /// Whether it changes the medium.
     pub fn access(&self) -> Access {
         match self.kind {
-            Kind::Verify | Kind::Compare | Kind::CompareEach | Kind::Diagnostic { .. } => Access::Read,
+            Kind::Verify
+            | Kind::VerifyProtected(_)
+            | Kind::Compare
+            | Kind::CompareEach
+            | Kind::Diagnostic { .. } => Access::Read,
             _ => Access::Write,
         }
     }
@@ -238,7 +257,7 @@ impl Work {
             _ => medium::check(self.extent, self.access(), unit)?,
         }
         match self.kind {
-            Kind::Verify => run.stage = Stage::Read,
+            Kind::Verify | Kind::VerifyProtected(_) => run.stage = Stage::Read,
             Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite => {
                 run.extent.lba += u64::from(start_bytes / block_bytes);
                 run.extent.blocks = u32::try_from(data.len()).unwrap_or(0) / block_bytes;
@@ -285,7 +304,12 @@ impl Run {
         let zeroes = left.min(ZERO_BYTES_MAX / self.block_bytes);
         match (self.kind, self.stage) {
             (_, Stage::Hold) => Step::Hold { lba, blocks },
-            (Kind::Verify, Stage::Read) if self.is_offloaded => Step::Verify { lba, blocks: zeroes },
+            (Kind::Verify, Stage::Read) if self.is_offloaded => {
+                Step::Verify { lba, blocks: zeroes, checks: None }
+            }
+            (Kind::VerifyProtected(checks), Stage::Read) => {
+                Step::Verify { lba, blocks, checks: Some(checks) }
+            }
             (_, Stage::Read) => Step::Read { lba, blocks },
             // It was read and is equal. What is told apart now was written by somebody past us.
             (Kind::CompareAndWrite, Stage::Write) if self.is_offloaded => {

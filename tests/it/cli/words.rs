@@ -154,13 +154,13 @@ fn files_whose_secrets_others_can_read_are_warned_of() {
 }
 
 #[test]
-fn accounts_in_a_file_of_spdks_are_said_to_be_missing() {
+fn a_file_of_accounts_that_is_missing_is_named() {
     let lunette = Lunette::start();
     let config = lunette.file("config.json");
     let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[{"method":"iscsi_set_options","params":{"auth_file":"/a"}}]}]}"#;
     fs::write(&config, text).unwrap();
     let told = what_serve_says(&lunette, &config);
-    assert!(told.contains("auth_file: /a is not read"), "{told}");
+    assert!(told.contains("auth_file: /a is not there"), "{told}");
 }
 
 #[test]

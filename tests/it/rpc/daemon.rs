@@ -105,6 +105,7 @@ impl Managed {
             hugepages: Hugepages::Off,
             unsafe_noiommu: false,
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
+            handed: Arc::default(),
         });
         if let Some(plan) = plan {
             plan.run(&context, true)?;
@@ -119,6 +120,12 @@ impl Managed {
     pub(super) fn also(&self, door: &str) -> Server {
         let context = self.context.clone().expect("it runs");
         Socket::bind_as(door.parse().unwrap()).unwrap().serve(context).unwrap()
+    }
+
+    /// What takes calls elsewhere.
+    #[cfg(feature = "rpc-tls")]
+    pub(super) fn serve(&self, serve: impl FnOnce(Arc<Context>) -> std::io::Result<Server>) -> Server {
+        serve(self.context.clone().expect("it runs")).unwrap()
     }
 
     /// As `--record-dir` has it.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use lunette::import::source::{Disk, Source};
+use lunette::import::{Format, import};
 use lunette::rpc::config::Plan;
 use lunette::rpc::versions::Versions;
 use lunette_initiator::{Client, Config};
@@ -277,6 +279,56 @@ fn a_call_that_the_socket_does_not_let_through_saves_nothing() {
     daemon.ok("bdev_malloc_create", &create("B"));
     assert!(saved().unwrap().contains("\"A\""));
     drop(server);
+}
+
+/// What another target's file says is added to what is served, though both count their groups from 1.
+#[test]
+fn a_configuration_is_merged_into_what_is_served() {
+    let daemon = keeping();
+    let [portal, _] = two_groups(&daemon, false);
+    let session = Client::connect(&portal, Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
+    let (from, wanted) = (daemon.folder.path("targets.conf"), daemon.folder.path("wanted.json"));
+    let disk = daemon.folder.path("disk.img");
+    std::fs::write(&disk, vec![0; 1 << 20]).unwrap();
+    std::fs::write(
+        &from,
+        format!(
+            "<target iqn.2026-11.io.example:new>\nbacking-store {}\ninitiator-address 127.0.0.1\n</target>\n",
+            disk.display()
+        ),
+    )
+    .unwrap();
+    let source = Source { name: "targets.conf".to_owned(), text: std::fs::read_to_string(&from).unwrap() };
+    let listen = ["127.0.0.1:0".parse().unwrap()];
+    let imported = import(Format::Tgt, &[source], &Disk, &listen).unwrap();
+    std::fs::write(&wanted, imported.config.to_string()).unwrap();
+    let apply = |more: &str| {
+        daemon.call("lunette_apply_config", &format!(r#"{{"filename":"{}"{more}}}"#, wanted.display()))
+    };
+    let refused = apply("").unwrap_err().to_string();
+    assert!(
+        refused.contains("portal group 1: portals is") && refused.contains("lunette apply --merge"),
+        "{refused}"
+    );
+    let before = daemon.ok("lunette_get_config", "{}");
+    let calls = apply(r#","merge":true"#).unwrap().to_string();
+    assert!(
+        !calls.contains("delete") && calls.contains(r#""pg_tag":3"#) && calls.contains(r#""ig_tag":2"#),
+        "{calls}"
+    );
+    let after = daemon.ok("lunette_get_config", "{}");
+    let has_all = |before: &Value, after: &Value| {
+        let calls = |config: &Value| {
+            let subsystems = config["subsystems"].as_array().unwrap().clone();
+            subsystems.iter().flat_map(|one| one["config"].as_array().unwrap().clone()).collect::<Vec<_>>()
+        };
+        let after = calls(after);
+        calls(before).iter().all(|call| after.contains(call))
+    };
+    assert!(has_all(&before, &after), "nothing that was there is another");
+    let targets = daemon.ok("iscsi_get_target_nodes", "{}").to_string();
+    assert!(targets.contains("iqn.2026-11.io.example:new") && targets.contains(TARGET), "{targets}");
+    drop(session);
 }
 
 #[test]

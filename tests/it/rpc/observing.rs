@@ -1,7 +1,7 @@
 //! What SPDK's tools ask to see what goes on: reactors, channels, times, notifications, tracepoints, sockets.
 
 use lunette_initiator::scsi::cdb;
-use lunette_initiator::{Client, Config, Data};
+use lunette_initiator::{Client, Command, Config, Data};
 use serde_json::{Value, json};
 
 use super::daemon::{Managed, two_groups};
@@ -45,6 +45,34 @@ fn reactors_and_their_channels_are_shown() {
     assert_eq!(daemon.ok("framework_get_governor", "{}"), json!({}));
     assert_eq!(daemon.ok("framework_monitor_context_switch", "{}"), json!({"enabled": false}));
     assert_eq!(daemon.refused("framework_monitor_context_switch", r#"{"enabled":true}"#).0, -95);
+}
+
+#[test]
+fn initiators_are_told_what_was_asked_of_a_disk() {
+    let daemon = Managed::start();
+    let [portal, _] = two_groups(&daemon, false);
+    let config = Config::new("iqn.2026-11.io.example:a", "iqn.2016-06.io.spdk:t");
+    let mut client = Client::connect(&portal, config).unwrap();
+    client.command(cdb::test_unit_ready(), Data::None).unwrap();
+    // Reads, writes, blocks that came, blocks that went, of LOG SENSE page 19h.
+    let mut told = || {
+        let page = [0x4d, 0, 0x40 | 0x19, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let end = client.run(Command::read(0, page, 256)).unwrap();
+        assert!(end.is_good() && end.data.len() == 96, "{end:?}");
+        let field = |index: usize| {
+            let bytes = &end.data[8 + 8 * index..][..8];
+            u64::from_be_bytes(bytes.try_into().unwrap())
+        };
+        let fields = [field(0), field(1), field(2), field(3)];
+        for _ in 0..3 {
+            assert!(client.run(read(0, 8)).unwrap().is_good());
+        }
+        assert!(client.run(write(0, 0, 16)).unwrap().is_good());
+        fields
+    };
+    let (before, after) = (told(), told());
+    let more: Vec<u64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
+    assert_eq!(more, [3, 1, 16, 24]);
 }
 
 #[test]

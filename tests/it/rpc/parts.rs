@@ -330,3 +330,44 @@ fn an_array_waits_for_its_members_and_its_layout_is_saved_when_they_have_come() 
         );
     }
 }
+
+#[test]
+fn parts_wait_for_their_bdev_and_where_they_are_is_saved_when_it_has_come() {
+    let (folder, place) = (super::daemon::Folder::new(), super::daemon::Folder::new());
+    let (file, config) = (place.path("a"), folder.path("config.json"));
+    // As SPDK writes it.
+    let text = format!(
+        r#"{{"subsystems":[{{"subsystem":"bdev","config":[
+            {{"method":"bdev_aio_create","params":{{"name":"A","filename":{file:?},"block_size":512}}}},
+            {{"method":"bdev_split_create","params":{{"base_bdev":"A","split_count":2,"split_size_mb":0}}}}]}},
+           {{"subsystem":"iscsi","config":[{{"method":"iscsi_create_target_node","params":{{"name":"t","alias_name":"",
+             "pg_ig_maps":[],"queue_depth":1,"luns":[{{"bdev_name":"Ap0","lun_id":0}},{{"bdev_name":"Ap1","lun_id":1}}]}}}}]}}]}}"#
+    );
+    std::fs::write(&config, &text).unwrap();
+    let daemon = Managed::keeping(folder, Plan::parse(&text).unwrap());
+    let sizes =
+        |daemon: &Managed| ["Ap0", "Ap1"].map(|name| shown(daemon, name)["num_blocks"].as_u64().unwrap());
+    assert_eq!(sizes(&daemon), [0, 0]);
+    // A call that is not of a file is for a bdev as it is now.
+    assert_eq!(
+        daemon.refused("bdev_split_create", r#"{"base_bdev":"Ap0","split_count":2}"#),
+        (-19, "No such device: Ap0 is not there yet: give lunette_split_blocks".to_owned())
+    );
+    std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+    crate::harness::until("they are there", || sizes(&daemon) == [1024, 1024]);
+    assert_eq!(shown(&daemon, "Ap1")["driver_specific"]["split"]["offset_blocks"], 1024);
+    let saved = std::fs::read_to_string(&config).unwrap();
+    assert!(saved.contains(r#""lunette_split_blocks": 1024"#), "{saved}");
+    // They are where they were after it has grown; and where it ends before one, that one waits.
+    let mut folder = daemon.stop();
+    for (bytes, expected) in [(3 << 20, [1024, 1024]), (512 * 1000, [1000, 0])] {
+        std::fs::write(&file, vec![0; bytes]).unwrap();
+        let daemon = Managed::keeping(folder, Plan::parse(&saved).unwrap());
+        assert_eq!((sizes(&daemon), std::fs::read_to_string(&config).unwrap()), (expected, saved.clone()));
+        if expected[1] == 0 {
+            let why = "A has 1000 blocks: it ends before block 1024, where this part begins";
+            crate::harness::until(why, || shown(&daemon, "Ap1")["lunette_not_ready"] == why);
+        }
+        folder = daemon.stop();
+    }
+}

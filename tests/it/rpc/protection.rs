@@ -165,15 +165,53 @@ fn type_3_has_no_reference_tag() {
     assert_eq!(sense(&write(&mut client, 1, 7, with([g, h ^ 1, 1, 2, 3, 4, 5, 6]))), GUARD);
 }
 
+/// A command of 32 bytes, of one block, whose reference tag is expected to be `tag`.
+fn long(action: u8, field: u8, lba: u8, tag: u8, data: lunette_initiator::Data) -> Command {
+    let first = [0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, field << 5, 0, 0, 0, 0, 0];
+    let rest = [0, 17, 1, 0, 0, 0, 0, lba, 0, 0, 0, tag, 0x12, 0x34, 0xff, 0xff, 0, 0, 0, 1];
+    Command { ahs: rest.to_vec(), ..Command::new(0, first, data) }
+}
+
+#[test]
+fn type_2_has_the_reference_tags_that_its_commands_say() {
+    use lunette_initiator::Data;
+    let (daemon, mut client) = serve(2);
+    assert_eq!(daemon.ok("bdev_get_bdevs", "{}")[0]["dif_type"], json!(2));
+    let [g, h, ..] = right(0);
+    let tagged = |tag| with([g, h, 1, 2, 0, 0, 0, tag]);
+    let mut run = |action, field, tag, data| client.run(long(action, field, 7, tag, data)).unwrap();
+    // WRITE(32), READ(32), VERIFY(32): the tag is not the address.
+    assert_eq!(sense(&run(0x0b, 1, 7, Data::Out(tagged(99).into()))), REFERENCE_TAG);
+    assert!(run(0x0b, 1, 99, Data::Out(tagged(99).into())).is_good());
+    assert!(run(0x09, 1, 99, Data::In(520)).data == tagged(99));
+    assert_eq!(sense(&run(0x09, 1, 7, Data::In(520))), REFERENCE_TAG);
+    assert!(run(0x09, 4, 7, Data::In(520)).data == tagged(99), "only the guard");
+    assert!(run(0x0a, 1, 99, Data::None).is_good());
+    assert_eq!(sense(&run(0x0a, 1, 7, Data::None)), REFERENCE_TAG);
+    assert!(run(0x0a, 4, 7, Data::None).is_good());
+    // A guard that is wrong.
+    let wrong = with([g, h ^ 1, 1, 2, 0, 0, 0, 99]);
+    assert_eq!(sense(&run(0x0b, 1, 99, Data::Out(wrong.clone().into()))), GUARD);
+    assert!(run(0x0b, 2, 99, Data::Out(wrong.into())).is_good());
+    assert_eq!(sense(&run(0x0a, 1, 99, Data::None)), GUARD);
+    assert_eq!(sense(&read(&mut client, 0, 7, 1)), GUARD, "also where nothing is expected");
+    // Shorter ones go without; what they write has a tag that nobody expects.
+    assert_eq!(sense(&read(&mut client, 1, 7, 1)), (0x5, 0x20, 0x00));
+    assert_eq!(sense(&write(&mut client, 1, 7, tagged(7))), (0x5, 0x20, 0x00));
+    assert!(write(&mut client, 0, 7, BLOCK.to_vec()).is_good());
+    assert!(read(&mut client, 0, 7, 1).data == BLOCK);
+    let made = client.run(long(0x09, 4, 7, 7, Data::In(520))).unwrap();
+    assert!(made.data == with([g, h, 0, 0, 0xff, 0xff, 0xff, 0xff]));
+}
+
 #[test]
 fn what_scsi_cannot_show_is_refused() {
     let daemon = Managed::start();
     for (size, kind, format, why) in [
         (8, 0, 0, "md_size: without dif_type nobody could reach metadata"),
         (16, 1, 0, "md_size: protection information has 8 bytes, and there is nothing beside it"),
-        (8, 2, 0, "dif_type: types 1 and 3 are there; type 2 takes CDBs of 32 bytes"),
         (8, 1, 1, "dif_pi_format: a guard of 16 bits (0) is all that SCSI knows"),
-        (8, 9, 0, "dif_type: 0, 1 or 3"),
+        (8, 9, 0, "dif_type: 0, 1, 2 or 3"),
     ] {
         let disk = json!({"name": "m", "num_blocks": 8, "block_size": 512, "md_size": size, "dif_type": kind, "dif_pi_format": format});
         let refused = daemon.refused("bdev_malloc_create", &disk.to_string());

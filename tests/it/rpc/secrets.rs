@@ -102,6 +102,86 @@ fn a_secret_that_was_rotated_is_read_again_by_apply() {
     assert_eq!(daemon.refused("lunette_auth_group_reread_secrets", r#"{"tag":2}"#).0, -32602);
 }
 
+/// SPDK's file of accounts is read at each start, and what stands in it stays there.
+#[test]
+fn accounts_are_read_from_spdks_file() {
+    let folder = Folder::new();
+    let file = folder.path("auth.conf");
+    let write = |accounts: &str, mode| {
+        std::fs::write(&file, accounts).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let options = |more: &str| {
+        format!(
+            r#"{{"subsystems":[{{"subsystem":"iscsi","config":[{{"method":"iscsi_set_options","params":{{"auth_file":{file:?}}}}}{more}]}}]}}"#
+        )
+    };
+    let start = |folder, text: &str| Managed::try_start(folder, Some(Plan::parse(text).unwrap()));
+    for (accounts, mode, why) in [
+        (
+            format!("[AuthGroup1]\nAuth alice {SECRET}\n"),
+            0o604,
+            "everybody on this machine can reach it: chmod 600",
+        ),
+        (format!("[AuthGroup1]\nAuth alice \"{SECRET}\n"), 0o600, "line 2: a quote is not closed"),
+        ("[AuthGroup2]\n[AuthGroup1]\nAuth alice guess\n".to_owned(), 0o600, "fewer than 12 bytes"),
+    ] {
+        write(&accounts, mode);
+        let refused = start(Folder::new(), &options("")).unwrap_err();
+        assert!(refused.contains("auth.conf") && refused.contains(why), "{refused}");
+        assert!(!refused.contains(SECRET) && !refused.contains("guess\n"), "{refused}");
+    }
+    write(&format!("[AuthGroup1]\n  Auth \"alice\" \"{SECRET}\"\n[AuthGroup2]\n"), 0o600);
+    let daemon = start(Folder::new(), &options("")).unwrap();
+    let [address, _] = two_groups(&daemon, false);
+    let auth = json!({"name": TARGET, "require_chap": true, "chap_group": 1}).to_string();
+    daemon.ok("iscsi_target_node_set_auth", &auth);
+    assert!(log_in(&address, SECRET) && !log_in(&address, "another-secret-1"));
+    let shown = json!([
+        {"tag": 1, "secrets": [{"user": "alice", "secret": "***"}], "lunette_auth_file": file},
+        {"tag": 2, "secrets": [], "lunette_auth_file": file},
+    ]);
+    assert_eq!(daemon.ok("iscsi_get_auth_groups", "{}"), shown);
+    assert_eq!(daemon.ok("iscsi_get_options", "{}")["auth_file"], json!(file));
+    let saved = daemon.ok("lunette_get_config", "{}").to_string();
+    assert!(!saved.contains(SECRET) && !saved.contains("iscsi_create_auth_group"), "{saved}");
+    assert!(saved.contains(r#""auth_file""#), "{saved}");
+    // Its groups are its own affair; they are read again when that is asked for.
+    for (method, params) in [
+        ("iscsi_delete_auth_group", r#"{"tag":1}"#),
+        ("iscsi_auth_group_remove_secret", r#"{"tag":1,"user":"alice"}"#),
+        ("iscsi_auth_group_add_secret", r#"{"tag":1,"user":"bob","secret":"another-secret-1"}"#),
+    ] {
+        let refused = daemon.refused(method, params);
+        assert!(refused.0 == -1 && refused.1.contains("that of auth_file"), "{refused:?}");
+    }
+    write("[AuthGroup1]\nAuth alice guess\n", 0o600);
+    let refused = daemon.refused("lunette_auth_group_reread_secrets", r#"{"tag":1}"#).1;
+    assert!(refused.contains("12 bytes"), "{refused}");
+    assert!(log_in(&address, SECRET), "all of it or nothing");
+    write("[AuthGroup1]\nAuth alice rotated-secret-1\n", 0o600);
+    daemon.ok("lunette_auth_group_reread_secrets", r#"{"tag":1}"#);
+    assert!(!log_in(&address, SECRET) && log_in(&address, "rotated-secret-1"));
+    assert!(
+        daemon.refused("lunette_auth_group_reread_secrets", r#"{"tag":2}"#).1.contains("no [AuthGroup2]")
+    );
+    // What is saved reads it anew; and a call of the same file says more of a group than that does.
+    let folder = daemon.stop();
+    let daemon = start(folder, &saved).unwrap();
+    assert_eq!(daemon.ok("lunette_get_config", "{}").to_string(), saved);
+    assert!(log_in(&super::daemon::addresses(&daemon)[0], "rotated-secret-1"));
+    let call = r#",{"method":"iscsi_create_auth_group","params":{"tag":1,"secrets":[{"user":"bob","secret":"another-secret-1"}]}}"#;
+    let daemon = start(daemon.stop(), &options(call)).unwrap();
+    let shown = json!([{"tag": 1, "secrets": [{"user": "bob", "secret": "***"}]}]);
+    assert_eq!(daemon.ok("iscsi_get_auth_groups", "{}"), shown);
+    let saved = daemon.ok("lunette_get_config", "{}").to_string();
+    assert!(saved.contains("iscsi_create_auth_group"), "{saved}");
+    // One that is not there is none.
+    std::fs::remove_file(&file).unwrap();
+    let daemon = start(daemon.stop(), &options("")).unwrap();
+    assert_eq!(daemon.ok("iscsi_get_auth_groups", "{}"), json!([]));
+}
+
 /// A call's answer.
 fn ask(wire: &mut Wire, method: &str) -> Value {
     wire.send(&json!({"jsonrpc": "2.0", "id": 1, "method": method}).to_string());
@@ -132,6 +212,10 @@ fn a_socket_for_reading_changes_nothing_and_tells_no_secret() {
         assert!(!answer.to_string().contains(SECRET), "{method}");
         assert_eq!(answer["error"]["code"] == -32601, !listed.contains(method), "{method}");
     }
+    let reset = Wire::connect(&path).call("bdev_get_iostat", r#"{"reset_mode":"all"}"#).unwrap_err();
+    assert_eq!(reset["code"], -32602);
+    assert_eq!(reset["message"], "Invalid parameters: reset_mode: this socket is for reading only");
+    Wire::connect(&path).call("bdev_get_iostat", r#"{"reset_mode":"none"}"#).unwrap();
     // Who is told of events changes nothing; a recording is written to a file.
     let may = |method: &str| listed.contains(&json!(method));
     assert!(may("lunette_subscribe") && may("lunette_get_events") && !may("lunette_dump_recorder"));

@@ -2,11 +2,16 @@
 //! to anybody until they have come back.
 
 use lunette::limits::DRAIN_NS;
+use lunette_initiator::config::{Config, Offer};
+use lunette_initiator::lun;
 use lunette_initiator::scsi::status;
+use lunette_initiator::session::{Function, Tmf};
 
 use super::cell::{At, Cell, Codes, codes};
 use super::reserve::{Out, PREEMPT_AND_ABORT, REGISTER_AND_IGNORE, RESERVE};
+use super::round::Still;
 use super::what::What;
+use super::world::TARGET;
 
 const EXCLUSIVE_ACCESS: u8 = 3;
 const KEY: u64 = 2;
@@ -129,5 +134,54 @@ fn a_read_that_outlives_a_reset_harms_nobody() {
     cell.pass(DRAIN_NS);
     assert_eq!(cell.tmf_answer(1, itt), Some(REJECTED));
     assert_eq!((cell.unit_ready(0), cell.unit_ready(0)), (TOLD_OF_RESET, GOOD));
+    cell.finish();
+}
+
+/// With FastAbort no data come for what the function has given up: its place is free though a WRITE of another is still out.
+#[test]
+fn a_rejected_function_with_fast_abort_keeps_no_places() {
+    for function in [Function::LogicalUnitReset, Function::AbortTaskSet] {
+        rejected_with_fast_abort(function);
+    }
+}
+
+fn rejected_with_fast_abort(function: Function) {
+    let mut cell = cell();
+    let offer = Offer {
+        task_reporting: Some("FastAbort".to_owned()),
+        immediate_data: Some(false),
+        initial_r2t: Some(true),
+        ..Offer::usual()
+    };
+    let config = Config { offer, ..Config::new("iqn.2026-01.sim:i2", TARGET) };
+    let index = cell.world.open(2, config, 1 << 20);
+    cell.world.sessions[index].keeps_answers = true;
+    cell.settle();
+    assert_ne!(cell.unit_ready(index), GOOD);
+    // Its R2T is on its way until the function is answered.
+    let run = |cell: &mut Cell| {
+        let still = |session| Still { to_target: false, to_initiator: session == index };
+        while cell.world.round(false, still).unwrap() {}
+    };
+    // A reset waits for what others have in the device, ABORT TASK SET for the session's own.
+    let is_own = function == Function::AbortTaskSet;
+    if is_own {
+        cell.issue(index, What::Write { lba: 200, blocks: 8, fua: false });
+        cell.settle();
+    }
+    let out = cell.world.census().tasks;
+    assert_eq!((out, cell.world.disks[0].in_flight_count()), if is_own { (2, 2) } else { (1, 1) });
+    cell.issue(index, What::Write { lba: 100, blocks: 8, fua: false });
+    run(&mut cell);
+    assert_eq!(cell.world.census().tasks, out + 1);
+    let request = Tmf::new(function, lun::from_number(0));
+    let itt = cell.world.manage(index, 0, request).unwrap();
+    run(&mut cell);
+    cell.world.now = cell.world.now.after_ns(DRAIN_NS);
+    run(&mut cell);
+    assert_eq!(cell.world.census().tasks, out, "what is out");
+    cell.settle();
+    assert_eq!(cell.tmf_answer(index, itt), Some(REJECTED));
+    cell.end_ios();
     cell.finish();
 }

@@ -157,7 +157,7 @@ impl Part {
             (Op::CompareAndWrite { fua, .. }, Some(data)) => {
                 (nvm::WRITE, fua_bit(fua), Payload::Write(data, part))
             }
-            (Op::Verify { .. }, _) => (nvm::VERIFY, reads & !spec::PRACT, Payload::None),
+            (Op::Verify { checks: None, .. }, _) => (nvm::VERIFY, reads & !spec::PRACT, Payload::None),
             (Op::WriteZeroes { fua, .. }, _) if shape.zeroes_blocks_max.is_none() => {
                 (nvm::WRITE, writes | fua_bit(fua), Payload::Zeroes(self.bytes))
             }
@@ -187,7 +187,13 @@ impl Part {
                 return None;
             }
             // What a namespace keeps of it, its controller makes and checks.
-            (Op::ReadProtected { .. } | Op::WriteProtected { .. } | Op::Pass { .. }, _) => return None,
+            (
+                Op::ReadProtected { .. }
+                | Op::WriteProtected { .. }
+                | Op::Verify { checks: Some(_), .. }
+                | Op::Pass { .. },
+                _,
+            ) => return None,
         };
         command.opcode = opcode;
         command.cdw10[2] |= flags;

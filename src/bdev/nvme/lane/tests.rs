@@ -244,7 +244,7 @@ fn every_operation_is_the_command_that_it_says() {
     rig.io(0, Op::Flush).unwrap();
     rig.io(1, Op::Unmap { lba: 9, blocks: 3 }).unwrap();
     rig.io(2, Op::WriteZeroes { lba: 1 << 33, blocks: 3, fua: true, may_unmap: true }).unwrap();
-    rig.io(3, Op::Verify { lba: 7, blocks: 2 }).unwrap();
+    rig.io(3, Op::Verify { lba: 7, blocks: 2, checks: None }).unwrap();
     rig.io(4, Op::Compare { lba: 11, blocks: 2 }).unwrap();
     rig.io(5, Op::Copy { from: 3, lba: 1 << 33, blocks: 2, fua: true }).unwrap();
     rig.io(6, Op::WriteUncorrectable { lba: 8, blocks: 3 }).unwrap();
@@ -279,7 +279,9 @@ fn what_the_namespace_does_not_offer_is_not_asked_of_it() {
     let mut rig = Rig::new(Shape { offloads: Offloads::default(), ..SHAPE });
     let copy = Op::Copy { from: 9, lba: 0, blocks: 1, fua: false };
     let spoil = Op::WriteUncorrectable { lba: 0, blocks: 1 };
-    for op in [copy, spoil, Op::Verify { lba: 0, blocks: 1 }, Op::Compare { lba: 0, blocks: 1 }, SWAP] {
+    for op in
+        [copy, spoil, Op::Verify { lba: 0, blocks: 1, checks: None }, Op::Compare { lba: 0, blocks: 1 }, SWAP]
+    {
         rig.io(1, op).unwrap();
         assert_eq!(rig.poll(), [(1, Err(IoError::Unsupported))], "{op:?}");
     }

@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
@@ -58,6 +59,8 @@ type Device = dyn Fn(Command<'_>) -> Reply + Send + Sync;
 pub(in crate::bdev::sg) struct Fake {
     device: Arc<Device>,
     part_bytes_max: u32,
+    /// What the system says to whoever opens it once more; 0: nothing.
+    refusal: Arc<AtomicI32>,
 }
 
 impl Fake {
@@ -65,7 +68,12 @@ impl Fake {
         part_bytes_max: u32,
         device: impl Fn(Command<'_>) -> Reply + Send + Sync + 'static,
     ) -> Arc<Fake> {
-        Arc::new(Fake { device: Arc::new(device), part_bytes_max })
+        Arc::new(Fake { device: Arc::new(device), part_bytes_max, refusal: Arc::default() })
+    }
+
+    /// From now on it is not opened once more, with this errno; 0: it is.
+    pub(in crate::bdev::sg) fn refuse(&self, errno: i32) {
+        self.refusal.store(errno, Ordering::Relaxed);
     }
 }
 
@@ -77,14 +85,19 @@ impl std::fmt::Debug for Fake {
 
 impl OpensFirst for Fake {
     fn open_first(&self) -> Result<(Arc<dyn Door>, u32), OpenError> {
-        Ok((Arc::new(Behind(Arc::clone(&self.device))), self.part_bytes_max))
+        let behind = Behind(Arc::clone(&self.device), Arc::clone(&self.refusal));
+        Ok((Arc::new(behind), self.part_bytes_max))
     }
 }
 
-struct Behind(Arc<Device>);
+struct Behind(Arc<Device>, Arc<AtomicI32>);
 
 impl Door for Behind {
     fn open(&self) -> io::Result<OwnedFd> {
+        match self.1.load(Ordering::Relaxed) {
+            0 => {}
+            errno => return Err(io::Error::from_raw_os_error(errno)),
+        }
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         rustix::io::ioctl_fionbio(&ours, true)?;

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::{DISK, NAA, Rig, SOON, bytes_of, cdb, disk, recipe};
+use super::{DISK, NAA, Rig, SOON, bytes_of, cdb, disk, key, recipe};
 use crate::bdev::pass::{Flow, Passes};
 use crate::bdev::sg::slots::fake::{Command, Fake, Reply};
 use crate::bdev::sg::{OpenError, OpensFirst, Recipe, SgDisk, told};
-use crate::bdev::{Bdev, ChannelState, IoError};
+use crate::bdev::{Bdev, ChannelState, Io, IoError, Op, Refused};
+use crate::limits::PROBE_NS;
 use crate::time::Tick;
 
 #[test]
@@ -168,6 +169,51 @@ fn a_device_that_comes_back_is_served_again() {
         std::thread::yield_now();
     }
     assert_eq!(rig.run(cdb(&[0x12, 0, 0, 0, 36]), Flow::In, Some(rig.buf(36))).2.as_deref(), Some(&DISK[..]));
+}
+
+/// A reactor that gets no file takes the device away from no other, and has one as soon as there is room.
+#[test]
+fn one_that_cannot_be_opened_once_more_is_not_gone() {
+    let fake = Fake::new(1 << 18, |mut command| disk(&mut command).unwrap_or(Reply::GOOD));
+    let sg = SgDisk::behind(recipe(None), Arc::clone(&fake) as Arc<dyn OpensFirst>);
+    sg.find().unwrap();
+    let mut first = Rig::new(&sg);
+    for errno in [libc::EMFILE, libc::ENOMEM, libc::EBUSY, libc::EACCES] {
+        fake.refuse(errno);
+        let mut second = Rig::new(&sg);
+        assert_eq!(second.channel.state(), ChannelState::Gone);
+        assert_eq!(first.run(cdb(&[0]), Flow::None, None).0.status, 0);
+        assert_eq!(first.channel.state(), ChannelState::Ready, "{errno}");
+        second.channel.poll(&mut second.out, 64, Tick::ZERO);
+        assert_eq!(second.channel.state(), ChannelState::Gone, "nobody uses it");
+        let io =
+            || Io { tag: key(9), op: Op::Pass { cdb: cdb(&[0]), flow: Flow::None, bytes: 0 }, data: None };
+        let asks = |second: &mut Rig, now, is_refused| {
+            fake.refuse(if is_refused { errno } else { 0 });
+            // The thread may be as fast.
+            match second.channel.submit(io(), now) {
+                Err(Refused::NotReady(_)) => {}
+                Err(Refused::Gone(_)) => assert!(is_refused, "{errno}"),
+                Ok(()) => {
+                    assert!(!is_refused, "{errno}");
+                    second.ended();
+                    second.told(9);
+                }
+                Err(Refused::Full(_)) => panic!("{errno}"),
+            }
+            let until = Instant::now() + SOON;
+            while second.channel.state() == ChannelState::Opening {
+                assert!(Instant::now() < until, "it is tried");
+                second.channel.poll(&mut second.out, 64, now);
+                std::thread::yield_now();
+            }
+        };
+        asks(&mut second, Tick::ZERO, true);
+        // What has waited for that is told so.
+        assert!(matches!(second.channel.submit(io(), Tick::ZERO), Err(Refused::Gone(_))));
+        asks(&mut second, Tick::ZERO.after_ns(PROBE_NS), false);
+        assert_eq!(second.run(cdb(&[0]), Flow::None, None).0.status, 0);
+    }
 }
 
 /// Threads of this process that have such a name.

@@ -136,7 +136,10 @@ fn what_the_device_does_by_itself_it_is_left_to_do() {
         Ok(vec![hold(3), read(1, 3), write(1, 3, true), Done])
     );
     let verify = [0x8F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0];
-    assert_eq!(done(&verify, &[], &unit, &mut medium), Ok(vec![Step::Verify { lba: 0, blocks: 4 }, Done]));
+    assert_eq!(
+        done(&verify, &[], &unit, &mut medium),
+        Ok(vec![Step::Verify { lba: 0, blocks: 4, checks: None }, Done])
+    );
 }
 
 #[test]
