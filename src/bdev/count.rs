@@ -347,6 +347,14 @@ impl Bdev for Counted {
         self.inner.change_medium(medium)
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
+
+    fn unregistered(&self) {
+        self.inner.unregistered();
+    }
+
     fn doing(&self) -> Vec<super::raid::mirror::Doing> {
         self.inner.doing()
     }

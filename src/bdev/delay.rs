@@ -101,6 +101,10 @@ impl Bdev for Delay {
         self.inner.measure();
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(DelayChannel {
             inner: self.inner.open(reactor),

@@ -231,6 +231,10 @@ impl Bdev for Faulty {
         self.inner.measure();
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(FaultyChannel {
             inner: self.inner.open(reactor),

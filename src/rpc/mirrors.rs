@@ -72,7 +72,7 @@ impl Records for Kept {
             News::Unclean => {
                 tracing::info!(
                     array,
-                    "the array was not stopped in peace: members are filled from one of them"
+                    "the array was not stopped in peace, or made again: members are filled from one of them"
                 );
             }
             News::Missing => {
@@ -89,6 +89,13 @@ impl Records for Kept {
             News::NotFilled(member, error) => {
                 tracing::error!(array, member, ?error, "the member could not be filled: it is tried again");
             }
+            News::NoWay(member) => {
+                tracing::error!(
+                    array,
+                    member,
+                    "the member could not be filled: beside the reactors there is no way to a member, or no memory; it is tried again"
+                );
+            }
         }
     }
 }
@@ -103,7 +110,7 @@ pub(super) fn is_volatile(control: &Control<KernelNet>, name: &str) -> bool {
 }
 
 /// What a mirror is to be, by what is kept.
-#[derive(Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub(super) enum Found {
     /// This one; with its record.
     Kept([u8; 16], Record),
@@ -111,21 +118,20 @@ pub(super) enum Found {
     New,
 }
 
-/// Looks for what is kept: by UUID, or else by members.
+/// Looks for what is kept: by UUID, or else by members, of which their names are told, and what those are by themselves that are there.
 ///
 /// # Errors
 /// A member is one of another array's, or what is kept makes no sense.
 pub(super) fn find(
     control: &Control<KernelNet>,
     uuid: Option<[u8; 16]>,
-    members: &[(String, [u8; 16])],
+    members: &[(String, Option<[u8; 16]>)],
 ) -> Result<Found, Fault> {
-    let known: Vec<[u8; 16]> =
-        members.iter().map(|(_, uuid)| *uuid).filter(|uuid| *uuid != [0; 16]).collect();
+    let known: Vec<[u8; 16]> = members.iter().filter_map(|(_, own)| *own).collect();
     let is_same = |record: &Record| {
         record.members.len() == members.len()
             && known.len() == members.len()
-            && known.iter().all(|uuid| record.members.contains(uuid))
+            && known.iter().all(|own| record.members.contains(own))
     };
     let all: Vec<([u8; 16], Option<Record>)> = control.kept_arrays().collect();
     let uuid = uuid.or_else(|| {
@@ -133,7 +139,8 @@ pub(super) fn find(
     });
     for (other, record) in all.iter().filter(|(other, _)| Some(*other) != uuid) {
         let theirs = record.as_ref().map_or(&[][..], |record| &record.members);
-        if let Some((name, _)) = members.iter().find(|(_, uuid)| *uuid != [0; 16] && theirs.contains(uuid)) {
+        let is_theirs = |own: Option<[u8; 16]>| own.is_some_and(|own| theirs.contains(&own));
+        if let Some((name, _)) = members.iter().find(|(_, own)| is_theirs(*own)) {
             let other = crate::control::registry::uuid_text(other);
             let why = format_args!(
                 "{name} is of the array {other}, which says whether its data are old: give that uuid, or forget it (lunette_forget_disk)"

@@ -382,6 +382,10 @@ impl Bdev for Disk {
         }
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        Some(self.info().uuid)
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         let shared = self.lock();
         let block_bytes = usize::try_from(shared.block_bytes).unwrap_or(512);

@@ -16,7 +16,7 @@ pub use self::layout::Level;
 
 use self::channel::RaidChannel;
 use self::layout::{Layout, Misfit};
-use super::{Bdev, Channel, Info, Offloads, Unmap};
+use super::{Bdev, Channel, Info, Offloads, Unmap, made_of};
 use crate::id::ReactorId;
 
 /// An array.
@@ -161,6 +161,16 @@ impl Bdev for Raid {
             protection: None,
             passes: None,
         }
+    }
+
+    /// Its layout, and its members in their order.
+    fn own(&self) -> Option<[u8; 16]> {
+        let members: Option<Vec<[u8; 16]>> = self.recipe.members.iter().map(|member| member.own()).collect();
+        let how = match self.recipe.level {
+            Level::Striped => "strips",
+            Level::Concat => "rows",
+        };
+        Some(made_of(&format!("{how} of {}", self.recipe.strip_bytes), &members?))
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

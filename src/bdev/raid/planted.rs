@@ -36,6 +36,8 @@ pub enum Bug {
     ReadWhileSettling,
     /// What a member has read counts, though another one is read by now.
     FormerReader,
+    /// What is written back where a medium was bad may be older than what was written since it was read.
+    MendedOver,
 }
 
 #[cfg(feature = "sim")]

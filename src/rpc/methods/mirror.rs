@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::Outcome;
 use super::raid::{RaidCreate, check_names};
-use crate::bdev::Info;
+use crate::bdev::{Bdev, Info};
 use crate::bdev::raid::mirror::{MEMBERS_MAX, Mirror, Recipe as MadeOf, Record, Times};
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Made, check_blocks};
@@ -33,7 +33,7 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
         let why = "raid_level: raid1 has to keep which of its members have all data: give lunette serve --state FILE";
         return Err(Fault::errno(Errno::OPNOTSUPP, why));
     }
-    // Another one that had the same members may still be at work on them.
+    // Another one may still be at work on the same members, and say which of them are current.
     context.mirrors.wait()?;
     context.check_free(&params.name)?;
     let members = params.base_bdevs.iter().map(|name| context.base(name)).collect::<Result<Vec<_>, _>>()?;
@@ -42,24 +42,30 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
         let why = "base_bdevs: what is passed through cannot be part of an array";
         return Err(Fault::errno(Errno::OPNOTSUPP, why));
     }
-    let there = |info: &Info| (info.name.clone(), if info.blocks > 0 { info.uuid } else { [0; 16] });
-    let names: Vec<(String, [u8; 16])> = infos.iter().map(there).collect();
+    let known = known(&members, &infos)?;
     let (wanted, bases) = (params.uuid.as_ref().map(|uuid| uuid.0), params.base_bdevs.clone());
-    let (found, volatile) = context.control(move |control, _| {
-        let volatile: Vec<bool> = bases.iter().map(|base| is_volatile(control, base)).collect();
-        (find(control, wanted, &names), volatile)
+    let volatile = context.control(move |control, _| -> Vec<bool> {
+        bases.iter().map(|base| is_volatile(control, base)).collect()
     })?;
+    let look = |known: Vec<(String, Option<[u8; 16]>)>| {
+        context.control(move |control, _| find(control, wanted, &known))?
+    };
+    let found = look(known.clone())?;
     let is_told_settled = params.uuid.is_some() && params.lunette_base_blocks.is_some();
     let is_clean = params.lunette_assume_clean;
-    let (uuid, record, is_new) = match found? {
+    let (uuid, record, is_new) = match &found {
         Found::Kept(_, _) if is_clean => {
             return Err(invalid(
                 "lunette_assume_clean: it is known which members of this array have all data",
             ));
         }
-        Found::Kept(uuid, record) => (Uuid(uuid), record, false),
+        // While there was no array its members were anybody's: what they hold may have been changed.
+        Found::Kept(uuid, record) => {
+            let is_dirty = record.is_dirty || !context.is_loading();
+            (Uuid(*uuid), Record { is_dirty, ..record.clone() }, false)
+        }
         Found::New => {
-            let record = new_record(&params, &infos, is_clean)?;
+            let record = new_record(&params, &infos, &known, is_clean)?;
             (params.uuid.unwrap_or_else(Uuid::random), record, true)
         }
     };
@@ -88,16 +94,26 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
         times: Times::default(),
     });
     let bases = params.base_bdevs;
-    // Only now are its members its own: nothing has happened to them yet.
-    context.register(Made { bdev: Arc::new(mirror), device: None, recipe: recipe(RAID, saved), bases })?;
-    let handle = match starter.start() {
-        Ok(handle) => handle,
-        Err(error) => {
-            context.unregister(&params.name, RAID)?;
-            return Err(Fault::internal(format_args!("there is no thread for the array: {error}")));
-        }
-    };
+    let handle = starter.handle();
     context.mirrors.push(handle.clone());
+    let made = Made { bdev: Arc::new(mirror), device: None, recipe: recipe(RAID, saved), bases };
+    if let Err(fault) = context.register(made) {
+        starter.give_up();
+        return Err(fault);
+    }
+    // Only now are its members its own. Whoever had them has let go before, and may have said something since that was looked for.
+    let is_same = context.mirrors.wait().and_then(|()| Ok(look(known)? == found));
+    if !matches!(is_same, Ok(true)) {
+        starter.give_up();
+        context.unregister(&params.name, RAID)?;
+        return Err(is_same.err().unwrap_or_else(|| {
+            Fault::errno(Errno::BUSY, "base_bdevs: another array had them until now: try again")
+        }));
+    }
+    if let Err(error) = starter.start() {
+        context.unregister(&params.name, RAID)?;
+        return Err(Fault::internal(format_args!("there is no thread for the array: {error}")));
+    }
     if is_soon && wait_begun(&handle) {
         context.reread(&params.name)?;
     }
@@ -107,9 +123,37 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
     Ok(Json::Bool(true))
 }
 
+/// What members are by themselves, as far as they are there.
+fn known(
+    members: &[Arc<dyn Bdev>],
+    infos: &[Info],
+) -> Result<Vec<(String, Option<[u8; 16]>)>, Fault> {
+    let mut known: Vec<(String, Option<[u8; 16]>)> = Vec::new();
+    for (member, info) in members.iter().zip(infos) {
+        let own = if info.blocks > 0 { member.own() } else { None };
+        if info.blocks > 0 && own.is_none() {
+            let why = format_args!(
+                "base_bdevs: nothing tells {} from another medium after a restart: it has no serial number or other name for life",
+                info.name
+            );
+            return Err(Fault::errno(Errno::OPNOTSUPP, why));
+        }
+        if let Some((other, _)) = known.iter().find(|(_, other)| own.is_some() && *other == own) {
+            return Err(invalid(format_args!("base_bdevs: {other} and {} are the same medium", info.name)));
+        }
+        known.push((info.name.clone(), own));
+    }
+    Ok(known)
+}
+
 /// What is to be kept of an array that nothing is kept of.
-fn new_record(params: &RaidCreate, infos: &[Info], is_clean: bool) -> Result<Record, Fault> {
-    let members: Vec<[u8; 16]> = infos.iter().map(|info| info.uuid).collect();
+fn new_record(
+    params: &RaidCreate,
+    infos: &[Info],
+    known: &[(String, Option<[u8; 16]>)],
+    is_clean: bool,
+) -> Result<Record, Fault> {
+    let members: Vec<[u8; 16]> = known.iter().filter_map(|(_, own)| *own).collect();
     if let Some(blocks) = params.lunette_base_blocks.as_ref().and_then(|blocks| blocks.first()) {
         // It was made, and whoever knew which members have all data does not any more.
         let block_bytes = params.lunette_block_size.unwrap_or(512);

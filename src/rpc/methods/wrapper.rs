@@ -107,6 +107,10 @@ impl Bdev for Named {
     fn measure(&self) {
         self.inner.measure();
     }
+
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
 }
 
 fn named(inner: Arc<dyn Bdev>, name: &str, Uuid(uuid): Uuid) -> Arc<dyn Bdev> {

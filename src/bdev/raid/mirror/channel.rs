@@ -2,16 +2,17 @@
 //!
 //! A read goes to the plan's reader. What changes blocks goes to every member that is written, one after the other in the same
 //! buffer, to the reader last: so whatever was read once is on all members that may be read later. What has begun goes on to
-//! all of them, whatever is cancelled. A member that fails ends in a report, and the IO waits until the warden has decided.
+//! all of them, whatever is cancelled. A member that fails ends in a report, and the IO waits until the warden has decided. Only
+//! where the reader's medium is bad another one is read, what it has is written back, and the reader stays.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::super::planted::planted;
-use super::plan::{Plan, Role, Set};
+use super::plan::{Role, Set};
 use super::regions::Regions;
 use super::shared::{Seat, Shared};
-use super::slot::{Slot, Stage, leg};
+use super::slot::{Mending, Slot, Stage};
 use crate::bdev::queue::{DoneQueue, IN_FLIGHT_MAX};
 use crate::bdev::{Bdev, Channel, ChannelState, Done, Fence, Io, IoError, Op, Refused, Wake};
 use crate::id::ReactorId;
@@ -111,28 +112,35 @@ impl MirrorChannel {
         }
     }
 
-    /// A change says that it begins, and then looks whether it may: see [`Shared::is_everywhere`].
-    fn may_begin(&mut self, op: Op) -> Option<Plan> {
+    /// A change says that it begins, and then looks whether it may: see [`Shared::is_everywhere`]. So does a read that mends; that makes
+    /// no members differ.
+    fn may_begin(&mut self, key: Key) -> bool {
+        let Some((op, is_read)) = self.slots.get(key).map(|slot| (slot.op, slot.is_read())) else {
+            return false;
+        };
+        let is_change = op != Op::Flush && !is_read;
         self.seat.active.store(self.active + 1, Ordering::SeqCst);
-        let plan = self.shared.plan();
-        let is_dirty = plan.is_dirty() || op == Op::Flush || planted!(DirtyAfterTheWrite);
+        let (epoch, plan) = (self.shared.epoch(), self.shared.plan());
+        let is_dirty = plan.is_dirty() || !is_change || planted!(DirtyAfterTheWrite);
         let shape = self.shared.shape.get();
         let is_copied =
             plan.window().is_some_and(|window| shape.is_none_or(|shape| shape.overlaps(op, window)))
                 && !planted!(CopiedOver);
-        if !plan.is_dirty() && op != Op::Flush {
+        if !plan.is_dirty() && is_change {
             self.shared.want_change();
         }
-        if is_dirty && !is_copied && self.is_alone(op) {
-            self.active += 1;
-            if op != Op::Flush {
-                self.seat.changes.fetch_add(1, Ordering::Relaxed);
-            }
-            Some(plan)
-        } else {
+        if !is_dirty || is_copied || !self.is_alone(key) {
             self.seat.active.store(self.active, Ordering::SeqCst);
-            None
+            return false;
         }
+        self.active += 1;
+        if is_change {
+            self.seat.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(slot) = self.slots.get_mut(key) {
+            (slot.is_begun, slot.plan, slot.epoch, slot.left) = (true, plan, epoch, plan.written());
+        }
+        true
     }
 
     /// The regions of what a change changes.
@@ -141,19 +149,26 @@ impl MirrorChannel {
         Some(Regions::of(lba, blocks, self.shared.shape.get()?.block_bytes))
     }
 
-    /// Whether nothing else changes these blocks; then nothing else will before [`MirrorChannel::end`].
-    fn is_alone(&self, op: Op) -> bool {
-        let (Some((lba, blocks)), Some(regions)) = (op.extent(), self.regions(op)) else { return true };
-        if planted!(OrderLost) {
+    /// Whether nothing else changes the blocks of this one; then nothing else will before [`MirrorChannel::end`].
+    fn is_alone(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get(key) else { return false };
+        let (Some((lba, blocks)), Some(regions)) = (slot.op.extent(), self.regions(slot.op)) else {
+            return true;
+        };
+        if planted!(OrderLost) || (slot.is_read() && planted!(MendedOver)) {
             return true;
         }
         let end = lba + u64::from(blocks);
-        let overlaps = |slot: &Slot| {
-            let theirs = slot.op.extent().filter(|_| slot.is_begun);
+        let overlaps = |(other, slot): (Key, &Slot)| {
+            let theirs = slot.op.extent().filter(|_| slot.is_in_line && other != key);
             theirs.is_some_and(|(first, blocks)| first < end && lba < first + u64::from(blocks))
         };
-        !self.slots.iter().any(|(_, slot)| overlaps(slot))
-            && self.shared.regions.take(regions, self.seat.number)
+        if !slot.is_in_line && self.slots.iter().any(overlaps) {
+            return false;
+        }
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        slot.is_in_line = true;
+        self.shared.regions.take(&regions, &mut slot.held, self.seat.number)
     }
 
     /// Takes an IO as far as it goes now; whether a member was given something.
@@ -170,6 +185,7 @@ impl MirrorChannel {
                     Handed::Out => self.next_leg(key),
                     Handed::Gone => self.failed(key, member, IoError::Gone),
                 },
+                Stage::Judging(_) if self.shared.is_over() => self.end(key, Err(IoError::Gone)),
                 Stage::Judging(report) => {
                     if !self.shared.is_judged(report) && !planted!(AnsweredBeforeSaved) {
                         return false;
@@ -189,8 +205,11 @@ impl MirrorChannel {
         if slot.is_cancelled {
             return self.end(key, Err(IoError::Cancelled));
         }
-        let (op, is_read) = (slot.op, slot.is_read());
-        if is_read {
+        if self.shared.is_over() {
+            return self.end(key, Err(IoError::Gone));
+        }
+        let (op, is_read, is_mending) = (slot.op, slot.is_read(), slot.mending != Mending::No);
+        if is_read && !is_mending {
             let plan = self.shared.plan();
             if plan.is_settling() && !planted!(ReadWhileSettling) {
                 return false;
@@ -199,11 +218,14 @@ impl MirrorChannel {
             let Some(reader) = reader else { return self.end(key, Err(IoError::Gone)) };
             return self.set_stage(key, Stage::Room(reader));
         }
-        let Some(plan) = self.may_begin(op) else { return false };
-        let Some(slot) = self.slots.get_mut(key) else { return false };
-        (slot.is_begun, slot.plan, slot.left) = (true, plan, plan.written());
-        if planted!(FlushOfOne) && op == Op::Flush {
-            slot.left = Set::of(plan.reader().unwrap_or(0));
+        if !self.may_begin(key) {
+            return false;
+        }
+        if let Some(slot) = self.slots.get_mut(key)
+            && planted!(FlushOfOne)
+            && op == Op::Flush
+        {
+            slot.left = Set::of(slot.plan.reader().unwrap_or(0));
         }
         self.next_leg(key)
     }
@@ -216,6 +238,9 @@ impl MirrorChannel {
     fn next_leg(&mut self, key: Key) -> bool {
         let plan = self.shared.plan();
         let Some(slot) = self.slots.get_mut(key) else { return false };
+        if slot.is_read() {
+            return self.mend(key);
+        }
         // Who has been taken out since is not asked any more.
         slot.left = slot.left.and(plan.written());
         let last = Set::of(slot.plan.reader().unwrap_or(0));
@@ -234,6 +259,58 @@ impl MirrorChannel {
         self.end(key, if is_whole { Ok(()) } else { Err(error) })
     }
 
+    /// A read that found bad blocks goes on: to a member that can read them, then to those that could not. As [`MirrorChannel::enter`].
+    fn mend(&mut self, key: Key) -> bool {
+        let current = self.shared.plan().current();
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        let next = match slot.mending {
+            Mending::No => return self.set_stage(key, Stage::Gate),
+            Mending::Reading(bad) => current.without(bad).first(),
+            Mending::Writing(left) => {
+                let first = left.and(current).first();
+                slot.mending = Mending::Writing(left.without(first.map_or(left, Set::of)));
+                first
+            }
+        };
+        let error = slot.error.unwrap_or(IoError::Gone);
+        match (next, slot.mending) {
+            (Some(member), _) => self.set_stage(key, Stage::Room(member)),
+            (None, Mending::Writing(_)) => self.end(key, Ok(())),
+            (None, _) => self.end(key, Err(error)),
+        }
+    }
+
+    /// A leg of a read has ended. As [`MirrorChannel::enter`].
+    fn read_done(&mut self, key: Key, member: usize, result: Result<(), IoError>, was_reader: bool) -> bool {
+        let current = self.shared.plan().current();
+        let Some(slot) = self.slots.get_mut(key) else { return false };
+        let is_bad = matches!(result, Err(IoError::Medium { .. }));
+        match (slot.mending, result) {
+            (Mending::No, _) if !was_reader && !planted!(StaleRead) && !planted!(FormerReader) => {
+                self.set_stage(key, Stage::Gate)
+            }
+            (Mending::No, Err(error)) if is_bad && !current.without(Set::of(member)).is_empty() => {
+                slot.error = Some(error);
+                slot.mending = Mending::Reading(Set::of(member));
+                self.set_stage(key, Stage::Gate)
+            }
+            // Who was taken out meanwhile does not count, and is not asked again.
+            (Mending::Reading(_), _) if !current.has(member) => self.mend(key),
+            (Mending::Reading(bad), Ok(())) => {
+                slot.mending = Mending::Writing(bad);
+                self.mend(key)
+            }
+            (Mending::Reading(bad), Err(_)) if is_bad => {
+                slot.mending = Mending::Reading(bad.with(Set::of(member)));
+                self.mend(key)
+            }
+            (Mending::Writing(_), Ok(())) => self.mend(key),
+            (Mending::No, Ok(())) => self.end(key, Ok(())),
+            (_, Err(_)) if planted!(ErrorIgnored) => self.end(key, Ok(())),
+            (_, Err(error)) => self.failed(key, member, error),
+        }
+    }
+
     /// A member has not done it. It is decided about before the next one is asked, so that the reader never has what another
     /// one lacks that may be read later.
     fn failed(&mut self, key: Key, member: usize, error: IoError) -> bool {
@@ -241,7 +318,8 @@ impl MirrorChannel {
         let Some(slot) = self.slots.get_mut(key) else { return false };
         slot.error.get_or_insert(error);
         let is_last = plan.current() == Set::of(member);
-        if slot.is_read() && (is_last || error == IoError::Cancelled) {
+        let is_written = matches!(slot.mending, Mending::Writing(_));
+        if slot.is_read() && !is_written && (is_last || error == IoError::Cancelled) {
             return self.end(key, Err(error));
         }
         slot.stage = Stage::Judging(self.shared.report(Set::of(member)));
@@ -252,7 +330,10 @@ impl MirrorChannel {
     /// It is decided about who failed.
     fn judged(&mut self, key: Key) -> bool {
         let Some(slot) = self.slots.get_mut(key) else { return false };
-        if !slot.is_read() {
+        if let Mending::Reading(bad) = slot.mending {
+            slot.mending = Mending::Reading(bad.with(Set::of(slot.failed_at)));
+        }
+        if !slot.is_read() || slot.mending != Mending::No {
             return self.next_leg(key);
         }
         let (reader, failed_at) = (self.shared.plan().reader(), slot.failed_at);
@@ -271,11 +352,18 @@ impl MirrorChannel {
         let plan = self.shared.plan();
         let Some(slot) = self.slots.get_mut(key) else { return Handed::NoRoom };
         let is_settling = plan.is_settling() && !planted!(ReadWhileSettling);
-        if slot.is_read() {
+        if slot.is_read() && slot.mending == Mending::No {
             // Another one has taken over while this waited.
             let is_other = plan.reader() != Some(member) && !planted!(StaleRead);
             if slot.is_cancelled || is_settling || is_other {
                 return Handed::Back;
+            }
+        } else if let Mending::Reading(_) | Mending::Writing(_) = slot.mending {
+            if slot.is_cancelled && matches!(slot.mending, Mending::Reading(_)) {
+                return Handed::Back;
+            }
+            if plan.role(member) != Role::Current {
+                return Handed::Out;
             }
         } else if plan.role(member) == Role::Out {
             return Handed::Out;
@@ -284,7 +372,7 @@ impl MirrorChannel {
         let (Some((channel, _)), Some(io)) = (way, slot.io.take_if(|_| is_there)) else {
             return Handed::NoRoom;
         };
-        match channel.submit(Io { tag: key, op: leg(slot.op), data: io.data }, now) {
+        match channel.submit(Io { tag: key, op: slot.leg(), data: io.data }, now) {
             Ok(()) => {
                 slot.term = term;
                 slot.stage = Stage::Leg(member);
@@ -312,17 +400,14 @@ impl MirrorChannel {
         slot.stage = Stage::Room(member);
         self.waiting += 1;
         let is_on_its_way = match done.result {
-            _ if slot.is_read() && !was_reader && !planted!(StaleRead) && !planted!(FormerReader) => {
-                self.set_stage(key, Stage::Gate)
-            }
-            Ok(()) if slot.is_read() => self.end(key, Ok(())),
+            result if slot.is_read() => self.read_done(key, member, result, was_reader),
             Ok(()) => {
                 slot.has = slot.has.with(Set::of(member));
                 self.next_leg(key)
             }
             Err(_) if planted!(ErrorIgnored) => {
                 slot.has = slot.has.with(Set::of(member));
-                if slot.is_read() { self.end(key, Ok(())) } else { self.next_leg(key) }
+                self.next_leg(key)
             }
             Err(IoError::Cancelled) if planted!(CancelledHalfway) => self.end(key, Err(IoError::Cancelled)),
             Err(error) => self.failed(key, member, error),
@@ -334,10 +419,8 @@ impl MirrorChannel {
     fn end(&mut self, key: Key, result: Result<(), IoError>) -> bool {
         let Some(slot) = self.slots.remove(key) else { return false };
         self.waiting -= 1;
+        self.leave_line(&slot);
         if slot.is_begun {
-            if let Some(regions) = self.regions(slot.op).filter(|_| !planted!(OrderLost)) {
-                self.shared.regions.give(regions);
-            }
             self.active -= 1;
             self.seat.active.store(self.active, Ordering::SeqCst);
         }
@@ -346,15 +429,22 @@ impl MirrorChannel {
         false
     }
 
+    /// Others may have its blocks.
+    fn leave_line(&self, slot: &Slot) {
+        if let Some(regions) = self.regions(slot.op).filter(|_| slot.is_in_line) {
+            self.shared.regions.give(&regions, slot.held, self.seat.number);
+        }
+    }
+
     /// Says under which plan all has begun that is being done, once that is so.
     fn acknowledge(&mut self) {
-        let plan = self.shared.plan();
-        if self.seat.acked.load(Ordering::Relaxed) == plan.0 {
+        let epoch = self.shared.epoch();
+        if self.seat.acked.load(Ordering::Relaxed) == epoch {
             return;
         }
-        let is_older = |slot: &Slot| slot.is_begun && slot.plan != plan;
+        let is_older = |slot: &Slot| slot.is_begun && slot.epoch < epoch;
         if !self.slots.iter().any(|(_, slot)| is_older(slot)) {
-            self.seat.acked.store(plan.0, Ordering::SeqCst);
+            self.seat.acked.store(epoch, Ordering::SeqCst);
             self.shared.call();
         }
     }
@@ -429,7 +519,8 @@ impl Channel for MirrorChannel {
 
     fn cancel(&mut self, tag: Key) {
         let found = self.slots.iter().find(|(_, slot)| slot.tag == tag);
-        let Some((key, is_read, stage)) = found.map(|(key, slot)| (key, slot.is_read(), slot.stage)) else {
+        let is_read = |slot: &Slot| slot.is_read() && !matches!(slot.mending, Mending::Writing(_));
+        let Some((key, is_read, stage)) = found.map(|(key, slot)| (key, is_read(slot), slot.stage)) else {
             return;
         };
         if let Some(slot) = self.slots.get_mut(key) {
@@ -476,6 +567,8 @@ impl Channel for MirrorChannel {
 
 impl Drop for MirrorChannel {
     fn drop(&mut self) {
+        // Who has begun is in a device, and keeps its blocks.
+        self.slots.iter().filter(|(_, slot)| !slot.is_begun).for_each(|(_, slot)| self.leave_line(slot));
         self.seat.is_closed.store(true, Ordering::SeqCst);
         self.shared.call();
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::super::planted::planted;
+use super::copier::{PATIENCE_NS, Trouble};
 use super::plan::{Role, Set};
 use super::record::News;
 use super::warden::{Job, Next, Warden};
@@ -13,8 +14,8 @@ use crate::time::Tick;
 /// How far that has come.
 #[derive(Debug)]
 pub(super) enum Fill {
-    /// Until all changes go to the member.
-    Announced,
+    /// Until all changes go to the member, and there is a way to it.
+    Announced { since: Tick },
     /// Until no change is at work that could be in this window.
     Window(u64),
     /// A piece is being read, of the first of these members; others have failed to.
@@ -29,21 +30,38 @@ impl Warden {
     /// Goes on with it.
     pub(super) fn fill(&mut self, member: usize, step: Fill, now: Tick) -> Next {
         let (step, next) = match step {
-            Fill::Announced if self.shared.is_everywhere(self.plan) => self.next_window(0),
-            Fill::Window(window) if self.shared.is_everywhere(self.plan) || planted!(CopiedOver) => {
+            Fill::Announced { since } if self.shared.is_everywhere(self.epoch) => {
+                // Before anybody waits for the first window.
+                if self.has_ways(member, now) {
+                    self.next_window(0)
+                } else if now.since_ns(since) > PATIENCE_NS {
+                    return self.give_up(member, Trouble::NoWay, now);
+                } else {
+                    (step, Next::After(self.times.look_ns))
+                }
+            }
+            Fill::Window(window) if self.shared.is_everywhere(self.epoch) || planted!(CopiedOver) => {
                 let lba = window * self.shape().window_blocks();
                 match self.copier.take() {
                     Some(data) => (self.read(window, lba, self.plan.current(), data, now), Next::AtOnce),
-                    None => (Fill::Window(window), Next::After(self.times.look_ns)),
+                    // Nobody is to wait for memory.
+                    None => return self.give_up(member, Trouble::NoWay, now),
                 }
             }
-            Fill::Announced | Fill::Window(_) => (step, Next::Soon),
+            Fill::Announced { .. } | Fill::Window(_) => (step, Next::Soon),
             Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing(_) => {
                 return self.piece(member, step, now);
             }
         };
         self.job = Job::Fill { member, step };
         next
+    }
+
+    /// Whether there is memory, and a way to the member and to those that it is filled from.
+    fn has_ways(&mut self, member: usize, now: Tick) -> bool {
+        let members = self.plan.current().with(Set::of(member));
+        let are_ready = members.iter().all(|member| self.copier.is_ready(member, &self.shared.places, now));
+        are_ready && self.copier.take().is_some()
     }
 
     /// What is in the window waits from now on.
@@ -116,22 +134,30 @@ impl Warden {
             (Fill::Flushing(left), _, Ok(())) => {
                 Fill::Flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
             }
-            (Fill::Flushing(left), _, Err(_)) => {
-                self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
-                // Whoever it is is out, and then this one is filled anew unless it was itself.
-                return self.give_up(member, IoError::FlushFailed, now);
+            (Fill::Flushing(left), _, Err(trouble)) => {
+                if trouble.is_members() {
+                    self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
+                }
+                // Whoever it is, this one is filled anew.
+                return self.give_up(member, trouble, now);
             }
-            (_, _, result) => return self.give_up(member, result.err().unwrap_or(IoError::Aborted), now),
+            (_, _, result) => {
+                let trouble = result.err().unwrap_or(Trouble::Failed(IoError::Aborted));
+                return self.give_up(member, trouble, now);
+            }
         };
         self.job = Job::Fill { member, step };
         Next::AtOnce
     }
 
     /// A member cannot be filled.
-    fn give_up(&mut self, member: usize, error: IoError, now: Tick) -> Next {
+    fn give_up(&mut self, member: usize, trouble: Trouble, now: Tick) -> Next {
         let name = self.name(member);
-        self.records.tell(News::NotFilled(&name, error));
-        self.put_off(member, now);
+        match trouble {
+            Trouble::NoWay => self.records.tell(News::NoWay(&name)),
+            Trouble::Failed(error) => self.records.tell(News::NotFilled(&name, error)),
+        }
+        self.put_off(member, now, trouble != Trouble::NoWay);
         self.publish(self.plan.with_out(Set::of(member)).with_window(None));
         self.job = Job::Idle;
         Next::AtOnce
@@ -140,7 +166,7 @@ impl Warden {
     /// A member has all, and says so after a power cut too.
     fn promote(&mut self, member: usize, now: Tick) -> Next {
         // What began for another reader may be on the present one, which has been read since, and not yet here.
-        if !self.shared.is_everywhere(self.plan) && !planted!(FilledTooEarly) {
+        if !self.shared.is_everywhere(self.epoch) && !planted!(FilledTooEarly) {
             self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
             return Next::Soon;
         }
@@ -151,6 +177,7 @@ impl Warden {
             return Next::After(self.times.look_ns);
         }
         self.publish(plan);
+        self.again.iter_mut().skip(member).take(1).for_each(|again| *again = (Tick::ZERO, 0));
         let name = self.name(member);
         self.records.tell(News::Filled(&name));
         Next::AtOnce

@@ -116,14 +116,24 @@ pub struct Starter {
 }
 
 impl Starter {
-    /// From now on it has a thread that watches over it.
+    /// From now on it has a thread that watches over it; where it is gone by now it ends at once.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(self) -> std::io::Result<Handle> {
-        let handle = Handle(Arc::clone(&self.shared));
-        thread::start(self.shared, self.recipe)?;
-        Ok(handle)
+    pub fn start(self) -> std::io::Result<()> {
+        thread::start(self.shared, self.recipe)
+    }
+
+    /// How to have a say in it.
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.shared))
+    }
+
+    /// It is not to be started: nothing has happened to members, and nothing will.
+    pub fn give_up(self) {
+        self.shared.end();
+        drop(self.recipe);
+        self.shared.let_go();
     }
 }
 
@@ -200,7 +210,7 @@ impl Handle {
 
     /// The mirror is gone.
     pub fn is_over(&self) -> bool {
-        self.0.is_over.load(Ordering::SeqCst)
+        self.0.is_over()
     }
 
     /// Nothing of it is in a device any more.
@@ -235,7 +245,7 @@ impl Bdev for Mirror {
             write_cache: any(|info| info.write_cache),
             rotational: any(|info| info.rotational),
             uuid: self.uuid,
-            // See `slot::leg`.
+            // See `Slot::leg`.
             unmap: unmaps
                 .and_then(granularity)
                 .map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true }),
@@ -247,6 +257,16 @@ impl Bdev for Mirror {
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(MirrorChannel::new(Arc::clone(&self.shared), reactor))
+    }
+
+    /// Its record says whose data it has.
+    fn own(&self) -> Option<[u8; 16]> {
+        Some(self.uuid)
+    }
+
+    /// Somebody who is looking at it may keep it for longer: its thread does not wait for that.
+    fn unregistered(&self) {
+        self.shared.end();
     }
 
     /// Until somebody was told that it can be used, too.
@@ -280,7 +300,6 @@ impl Bdev for Mirror {
 
 impl Drop for Mirror {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::SeqCst);
-        self.shared.call();
+        self.shared.end();
     }
 }

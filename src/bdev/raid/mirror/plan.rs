@@ -11,7 +11,6 @@ const ROLES_SHIFT: u32 = 32;
 const DIRTY: u64 = 1 << 48;
 const SETTLING: u64 = 1 << 49;
 const READER_SHIFT: u32 = 50;
-const NUMBER_SHIFT: u32 = 53;
 
 /// What a member is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -175,12 +174,6 @@ impl Plan {
     pub(super) fn with_settling(self, is_settling: bool) -> Plan {
         self.with_bit(SETTLING, is_settling)
     }
-
-    /// The same under the next number, so that two that say the same are not taken for one.
-    pub(super) fn next(self) -> Plan {
-        let number = (self.0 >> NUMBER_SHIFT).wrapping_add(1);
-        Plan(self.0 & ((1 << NUMBER_SHIFT) - 1) | number << NUMBER_SHIFT)
-    }
 }
 
 impl std::fmt::Debug for Plan {
@@ -192,7 +185,6 @@ impl std::fmt::Debug for Plan {
             .field("window", &self.window())
             .field("is_dirty", &self.is_dirty())
             .field("is_settling", &self.is_settling())
-            .field("number", &(self.0 >> NUMBER_SHIFT))
             .finish()
     }
 }
@@ -211,10 +203,7 @@ mod tests {
         plan = plan.with_window(Some(7)).with_dirty(true).with_settling(true);
         assert_eq!((plan.current(), plan.written(), plan.reader()), (Set(0xaa), Set(0xff), Some(1)));
         assert_eq!((plan.window(), plan.is_dirty(), plan.is_settling()), (Some(7), true, true));
-        let after = (0..1 << 11).fold(plan, |plan, _| plan.next());
-        assert_eq!(after, plan);
-        assert_ne!(plan.next(), plan);
-        let plan = plan.next().with_out(Set(0x0f)).with_dirty(false).with_settling(false).with_window(None);
+        let plan = plan.with_out(Set(0x0f)).with_dirty(false).with_settling(false).with_window(None);
         assert_eq!((plan.current(), plan.written(), plan.window()), (Set(0xa0), Set(0xf0), None));
         assert_eq!((plan.is_dirty(), plan.is_settling(), plan.reader()), (false, false, Some(5)));
         assert_eq!(plan.with_role(0, Role::Current).reader(), Some(5), "whoever comes, it is read on");

@@ -2,7 +2,7 @@
 
 use super::plan::Set;
 use super::shared::Shape;
-use crate::bdev::{Info, IoError};
+use crate::bdev::{Bdev, Info, IoError};
 
 /// What has to survive of a mirror: it is durable before what follows from it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -11,12 +11,29 @@ pub struct Record {
     pub blocks: u64,
     /// Bytes of a block.
     pub block_bytes: u32,
-    /// Its members, by what names their media for ever.
+    /// Its members, by what their media are by themselves ([`Bdev::own`](crate::bdev::Bdev::own)), whatever they are called.
     pub members: Vec<[u8; 16]>,
     /// Those that have all that was answered GOOD. All others are not read before they have been filled again.
     pub current: Vec<[u8; 16]>,
     /// Those may differ, in what was being written.
     pub is_dirty: bool,
+}
+
+/// A member that is there: what it is, and what its medium is by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct There {
+    pub(super) info: Info,
+    pub(super) own: [u8; 16],
+}
+
+impl There {
+    /// None where it has no blocks, or nothing tells what it is.
+    pub(super) fn of(bdev: &dyn Bdev) -> Option<There> {
+        let info = bdev.info();
+        // After that: a medium that goes has no blocks first.
+        let own = bdev.own()?;
+        (info.blocks > 0 && own != [0; 16]).then_some(There { info, own })
+    }
 }
 
 /// What is told of a mirror; members by their names.
@@ -36,6 +53,8 @@ pub enum News<'a> {
     Filled(&'a str),
     /// A member could not be filled, so; it is tried again.
     NotFilled(&'a str, IoError),
+    /// There is no way to a member beside those of the reactors, or no memory; it is tried again.
+    NoWay(&'a str),
 }
 
 /// Keeps records.
@@ -65,14 +84,23 @@ impl Record {
 
     /// Which members may be read at the start, given what is there. `volatile` are those that forget what they hold, `is_late`: no
     /// more is waited for than has to be.
-    pub(super) fn start(&self, members: &[Option<Info>], volatile: Set, is_late: bool) -> Start {
+    pub(super) fn start(&self, members: &[Option<There>], volatile: Set, is_late: bool) -> Start {
         if self.current.is_empty() {
             let why = "the state file does not say which of its members have all data: delete it and make it anew, \
                        the one with the data first";
             return Start::Wait(why.to_owned());
         }
-        let is_current = |info: &Info| self.current.contains(&info.uuid) && self.shape(0).fits(info);
-        let there = members.iter().enumerate().filter(|(_, info)| info.as_ref().is_some_and(is_current));
+        let is_current =
+            |there: &There| self.current.contains(&there.own) && self.shape(0).fits(&there.info);
+        // One medium is one member, however often it is there.
+        let own = |there: &Option<There>| there.as_ref().map(|there| there.own);
+        let is_first = |member: usize| {
+            let mut former = members.iter().take(member);
+            members.get(member).is_some_and(|this| former.all(|former| own(former) != own(this)))
+        };
+        let there = members.iter().enumerate().filter(|(member, there)| {
+            there.as_ref().is_some_and(is_current) && is_first(*member)
+        });
         let there = there.fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
         let lasting = there.without(volatile);
         // Of members that have been replaced nobody is waited for.

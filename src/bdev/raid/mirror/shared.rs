@@ -76,7 +76,7 @@ pub(super) struct Seat {
     pub(super) number: u32,
     /// Changes that it has begun and not ended.
     pub(super) active: AtomicU32,
-    /// The plan under which all of those have begun.
+    /// All of those have begun under the plan of this epoch, or a later one.
     pub(super) acked: AtomicU64,
     /// Counts changes.
     pub(super) changes: AtomicU64,
@@ -104,6 +104,8 @@ pub(super) enum What {
 pub(super) struct Shared {
     pub(super) name: String,
     plan: AtomicU64,
+    /// Counts plans: it is not used up, so that two that say the same are never taken for one.
+    epoch: AtomicU64,
     /// Counts readers.
     terms: AtomicU64,
     /// Set when it can be served.
@@ -123,7 +125,7 @@ pub(super) struct Shared {
     /// Somebody was told that it can be used.
     pub(super) is_told: AtomicBool,
     /// The array is gone: the warden is to end.
-    pub(super) is_over: AtomicBool,
+    is_over: AtomicBool,
     /// The warden has ended, and nothing of it is in a device.
     pub(super) is_ended: AtomicBool,
     pub(super) thread: OnceLock<Thread>,
@@ -145,6 +147,7 @@ impl Shared {
         Shared {
             name,
             plan: AtomicU64::new(Plan::EMPTY.0),
+            epoch: AtomicU64::new(0),
             terms: AtomicU64::new(0),
             shape: OnceLock::new(),
             places: members.into_iter().take(MEMBERS_MAX).map(place).collect(),
@@ -175,12 +178,18 @@ impl Shared {
         self.terms.load(Ordering::SeqCst)
     }
 
-    /// The warden's.
-    pub(super) fn publish(&self, plan: Plan) {
+    /// Counts plans. Who asks for it before the plan has one of that epoch, or a later one.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The warden's. The epoch of the plan.
+    pub(super) fn publish(&self, plan: Plan) -> u64 {
         if plan.reader() != self.plan().reader() {
             self.terms.fetch_add(1, Ordering::SeqCst);
         }
         self.plan.store(plan.0, Ordering::SeqCst);
+        self.epoch.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// A place for a channel.
@@ -191,16 +200,24 @@ impl Shared {
         seat
     }
 
-    /// Whether all changes that were begun under a plan before this one have ended, in all channels.
+    /// Whether all changes that were begun under a plan before that of this epoch have ended, in all channels.
     ///
     /// A channel says that it is active before it looks at the plan; here the plan was published before it is asked whether it is.
     /// So one that is not active sees this plan before it begins anything.
-    pub(super) fn is_everywhere(&self, plan: Plan) -> bool {
+    pub(super) fn is_everywhere(&self, epoch: u64) -> bool {
+        self.is_each_seat(|seat| seat.acked.load(Ordering::SeqCst) >= epoch)
+    }
+
+    /// Whether no channel has changes at work.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_each_seat(|_| false)
+    }
+
+    /// Whether this is so of all channels that have changes at work.
+    fn is_each_seat(&self, is_so: impl Fn(&Seat) -> bool) -> bool {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         seats.retain(|seat| !seat.is_closed.load(Ordering::SeqCst) || seat.active.load(Ordering::SeqCst) > 0);
-        seats.iter().all(|seat| {
-            seat.active.load(Ordering::SeqCst) == 0 || seat.acked.load(Ordering::SeqCst) == plan.0
-        })
+        seats.iter().all(|seat| seat.active.load(Ordering::SeqCst) == 0 || is_so(seat))
     }
 
     /// Counts changes of all channels that are open.
@@ -246,6 +263,24 @@ impl Shared {
     /// The warden's, after it has published a dirty plan.
     pub(super) fn change_may_begin(&self) {
         self.is_change_wanted.store(false, Ordering::SeqCst);
+    }
+
+    /// The array is gone: nobody decides any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Says so.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        self.call();
+    }
+
+    /// Nobody watches over it: its members may be closed, and another one may have them.
+    pub(super) fn let_go(&self) {
+        // Whoever keeps a handle keeps no member open.
+        self.places.iter().for_each(|place| drop(place.put(None)));
+        self.is_ended.store(true, Ordering::SeqCst);
     }
 
     /// Wakes the warden, where it has a thread.

@@ -17,6 +17,18 @@ pub(super) enum Stage {
     Judging(u64),
 }
 
+/// What a read does about a medium that is bad where it reads. It has the blocks to itself meanwhile, so all current members hold the
+/// same in them, but for what cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mending {
+    /// Nothing: nothing is bad as far as is known.
+    No,
+    /// It reads from a current member that is none of these: of those the medium is bad.
+    Reading(Set),
+    /// What it has read is written to these.
+    Writing(Set),
+}
+
 /// An IO.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -26,10 +38,17 @@ pub(super) struct Slot {
     /// There in every stage but [`Stage::Leg`].
     pub(super) io: Option<Io>,
     pub(super) is_cancelled: bool,
-    /// It changes members, or flushes them, and has begun.
+    /// It changes members, or flushes them, or mends them, and has begun.
     pub(super) is_begun: bool,
-    /// Under which plan.
+    /// Under which plan, and of which epoch that is, or of an earlier one.
     pub(super) plan: Plan,
+    pub(super) epoch: u64,
+    /// So many words of its regions are its own, see [`super::regions`].
+    pub(super) held: u64,
+    /// It waits at its regions, or has them: what has blocks in common with it comes later.
+    pub(super) is_in_line: bool,
+    /// Of a read.
+    pub(super) mending: Mending,
     /// Of a read that a member has: who was reader for how often, see [`Shared::term`](super::shared::Shared::term).
     pub(super) term: u64,
     /// Members that are still to be asked.
@@ -51,6 +70,10 @@ impl Slot {
             is_cancelled: false,
             is_begun: false,
             plan: Plan::EMPTY,
+            epoch: 0,
+            held: 0,
+            is_in_line: false,
+            mending: Mending::No,
             term: 0,
             left: Set::EMPTY,
             has: Set::EMPTY,
@@ -62,12 +85,13 @@ impl Slot {
     pub(super) fn is_read(&self) -> bool {
         matches!(self.op, Op::Read { .. })
     }
-}
 
-/// What members are asked for: what was unmapped has to read the same everywhere, so it is zeroes.
-pub(super) fn leg(op: Op) -> Op {
-    match op {
-        Op::Unmap { lba, blocks } => Op::WriteZeroes { lba, blocks, fua: false, may_unmap: true },
-        other => other,
+    /// What members are asked for: what was unmapped has to read the same everywhere, so it is zeroes.
+    pub(super) fn leg(&self) -> Op {
+        match (self.op, self.mending) {
+            (Op::Unmap { lba, blocks }, _) => Op::WriteZeroes { lba, blocks, fua: false, may_unmap: true },
+            (Op::Read { lba, blocks }, Mending::Writing(_)) => Op::Write { lba, blocks, fua: false },
+            (other, _) => other,
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The thread of a warden. It may block.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{Builder, park_timeout};
 use std::time::{Duration, Instant};
 
@@ -22,7 +21,7 @@ pub(super) fn start(shared: Arc<Shared>, recipe: Recipe) -> std::io::Result<()> 
         let mut warden = Warden::new(Arc::clone(&its), recipe);
         loop {
             let now = Tick::from_ns(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX));
-            let is_over = its.is_over.load(Ordering::SeqCst);
+            let is_over = its.is_over();
             if is_over && warden.end(now) {
                 break;
             }
@@ -33,12 +32,18 @@ pub(super) fn start(shared: Arc<Shared>, recipe: Recipe) -> std::io::Result<()> 
             }
         }
         drop(warden);
-        // Whoever keeps a handle keeps no member open.
-        its.places.iter().for_each(|place| drop(place.put(None)));
-        its.is_ended.store(true, Ordering::SeqCst);
+        its.let_go();
     };
-    let spawned = Builder::new().name("raid1".to_owned()).spawn(run)?;
-    // Until then it looks by itself.
-    let _ = shared.thread.set(spawned.thread().clone());
-    Ok(())
+    match Builder::new().name("raid1".to_owned()).spawn(run) {
+        Ok(spawned) => {
+            // Until then it looks by itself.
+            let _ = shared.thread.set(spawned.thread().clone());
+            Ok(())
+        }
+        Err(error) => {
+            shared.end();
+            shared.let_go();
+            Err(error)
+        }
+    }
 }

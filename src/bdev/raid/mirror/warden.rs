@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::copier::Copier;
+use super::copier::{Came, Copier};
 use super::fill::Fill;
 use super::plan::{Plan, Role, Set};
-use super::record::{News, Record, Records, Start};
+use super::record::{News, Record, Records, Start, There};
 use super::shared::{Order, Shape, Shared, What};
 use super::{Recipe, Times};
-use crate::bdev::{Info, Op};
+use crate::bdev::Op;
 use crate::time::Tick;
 
 const LAST: &str = "it is the only member that has all data";
@@ -61,8 +61,10 @@ pub struct Warden {
     /// What the state file says for certain; none while that is not known.
     recorded: Option<Record>,
     pub(super) plan: Plan,
-    /// What names the members that were ever there.
-    uuids: Vec<[u8; 16]>,
+    /// Of the plan.
+    pub(super) epoch: u64,
+    /// What the members that were there are by themselves; one that was not may be any of those that were found.
+    owns: Vec<Option<[u8; 16]>>,
     pub(super) copier: Copier,
     pub(super) job: Job,
     /// Members that failed and were not decided about, and up to which report that would be.
@@ -72,7 +74,7 @@ pub struct Warden {
     /// Members that an operator took out.
     removed: Set,
     /// When each may be filled again, and how often it has failed.
-    again: Vec<(Tick, u32)>,
+    pub(super) again: Vec<(Tick, u32)>,
     orders: Vec<Order>,
     began: Option<Tick>,
     look_at: Tick,
@@ -95,7 +97,8 @@ impl Warden {
             is_new: recipe.is_new,
             found: recipe.record,
             plan: Plan::EMPTY,
-            uuids: vec![[0; 16]; count],
+            epoch: 0,
+            owns: vec![None; count],
             copier: Copier::new(count, recipe.hugepages),
             job: Job::Idle,
             failed: Set::EMPTY,
@@ -113,10 +116,11 @@ impl Warden {
         }
     }
 
-    /// The mirror is gone. Whether nothing of this is in a device any more.
+    /// The mirror is gone. Whether nothing of it is in a device any more.
     pub(super) fn end(&mut self, now: Tick) -> bool {
+        self.copier.give_up();
         self.copier.poll(&self.shared.places, now);
-        self.copier.is_idle()
+        self.copier.is_idle() && self.shared.is_quiet()
     }
 
     /// Does what is to be done now.
@@ -139,24 +143,25 @@ impl Warden {
         next
     }
 
-    fn info(&self, member: usize) -> Option<Info> {
-        Some(self.shared.places.get(member)?.bdev()?.info()).filter(|info| info.blocks > 0)
+    fn there(&self, member: usize) -> Option<There> {
+        There::of(&*self.shared.places.get(member)?.bdev()?)
     }
 
     pub(super) fn publish(&mut self, plan: Plan) {
-        self.plan = plan.next();
-        self.shared.publish(self.plan);
+        self.plan = plan;
+        self.epoch = self.shared.publish(plan);
     }
 
     /// What the state file has to say where this is the plan.
     pub(super) fn record(&self, plan: Plan, is_dirty: bool) -> Record {
-        let uuid = |member: usize| self.uuids.get(member).copied();
-        Record {
-            members: self.uuids.clone(),
-            current: plan.current().iter().filter_map(uuid).collect(),
-            is_dirty,
-            ..self.found.clone()
+        let own = |member: usize| *self.owns.get(member)?;
+        let mut members: Vec<[u8; 16]> = self.owns.iter().flatten().copied().collect();
+        if members.len() < self.owns.len() {
+            // Who is missing is one of these.
+            members.extend(self.found.members.iter().filter(|former| !self.owns.contains(&Some(**former))));
         }
+        let current = plan.current().iter().filter_map(own).collect();
+        Record { members, current, is_dirty, ..self.found.clone() }
     }
 
     /// Whether members may differ, as far as the state file is concerned: it says otherwise only after they were flushed.
@@ -190,14 +195,12 @@ impl Warden {
     fn begin(&mut self, now: Tick) {
         let began = *self.began.get_or_insert(now);
         let is_late = now.since_ns(began) >= self.times.missing_ns;
-        let infos: Vec<Option<Info>> = (0..self.uuids.len()).map(|member| self.info(member)).collect();
-        let current = match self.found.start(&infos, self.volatile, is_late) {
+        let there: Vec<Option<There>> = (0..self.owns.len()).map(|member| self.there(member)).collect();
+        let current = match self.found.start(&there, self.volatile, is_late) {
             Start::With(current) => current,
             Start::Wait(why) => return self.shared.say_why(why),
         };
-        for (uuid, info) in self.uuids.iter_mut().zip(&infos) {
-            info.iter().for_each(|info| *uuid = info.uuid);
-        }
+        self.owns = there.iter().map(|there| there.as_ref().map(|there| there.own)).collect();
         let plan = Plan::EMPTY.with_current(current);
         let record = self.record(plan, false);
         if !self.save(record, now) {
@@ -220,8 +223,9 @@ impl Warden {
 
     /// Whether who is in a place is who was there, and can hold the array.
     fn is_member(&self, member: usize) -> bool {
-        let is_it = |info: &Info| self.shape().fits(info) && Some(&info.uuid) == self.uuids.get(member);
-        self.info(member).as_ref().is_some_and(is_it)
+        let own = self.owns.get(member).copied().flatten();
+        let is_it = |there: There| self.shape().fits(&there.info) && Some(there.own) == own;
+        self.there(member).is_some_and(is_it)
     }
 
     /// Members that are not there any more have failed.
@@ -291,7 +295,7 @@ impl Warden {
         // Others may not have yet what the new reader has.
         self.publish(plan.with_settling(plan.is_settling() || (is_other && plan.current().len() > 1)));
         for member in out.iter() {
-            self.put_off(member, now);
+            self.put_off(member, now, true);
             if matches!(self.job, Job::Fill { member: filled, .. } if filled == member) {
                 self.job = Job::Idle;
             }
@@ -305,6 +309,10 @@ impl Warden {
         for Order { what: What::Remove(member) | What::Add(member), told } in std::mem::take(&mut self.orders)
         {
             let is_out = self.plan.role(member) == Role::Out;
+            if !is_out {
+                // When it fails later it is not the operator who has taken it out.
+                self.removed = self.removed.without(Set::of(member));
+            }
             // Who asked may have gone.
             let _ = told.send(if is_out { Ok(()) } else { Err(LAST.to_owned()) });
         }
@@ -318,17 +326,17 @@ impl Warden {
         bdev.map_or_else(String::new, |bdev| bdev.info().name)
     }
 
-    /// A member that has failed is left alone for a while.
-    pub(super) fn put_off(&mut self, member: usize, now: Tick) {
+    /// A member is left alone for a while; for longer each time where that is because it has failed.
+    pub(super) fn put_off(&mut self, member: usize, now: Tick, has_failed: bool) {
         if let Some((at, failures)) = self.again.get_mut(member) {
             *at = now.after_ns(self.times.again_ns << (*failures).min(7));
-            *failures += 1;
+            *failures = failures.saturating_add(has_failed.into());
         }
     }
 
     /// Reads may go on when all that was begun for another reader has ended.
     fn settle(&mut self) {
-        if self.plan.is_settling() && self.shared.is_everywhere(self.plan) {
+        if self.plan.is_settling() && self.shared.is_everywhere(self.epoch) {
             self.publish(self.plan.with_settling(false));
         }
     }
@@ -355,8 +363,14 @@ impl Warden {
     /// Goes on with the job; [`Next::After`] 0 where there is none.
     fn work(&mut self, now: Tick) -> Next {
         if matches!(self.job, Job::Idle) {
-            // What an earlier job has left in a device comes back first.
-            self.copier.poll(&self.shared.places, now);
+            // What an earlier job has left in a device comes back first. What could not be flushed is in doubt, whoever asked.
+            if let Some(Came { flushed: Some(member), result: Err(trouble), .. }) =
+                self.copier.poll(&self.shared.places, now)
+                && trouble.is_members()
+            {
+                self.failed = self.failed.with(Set::of(member));
+                return Next::AtOnce;
+            }
             if !self.copier.is_idle() {
                 return Next::Soon;
             }
@@ -374,8 +388,10 @@ impl Warden {
 
     /// Whether a member that is out can be filled.
     fn fillable(&self, member: usize) -> bool {
-        let is_good = |info: &Info| self.shape().fits(info) && !info.read_only && info.uuid != [0; 16];
-        self.info(member).as_ref().is_some_and(is_good)
+        let Some(There { info, own }) = self.there(member) else { return false };
+        // A medium that is a member in another place is no second copy.
+        let is_elsewhere = |(other, known): (usize, &Option<[u8; 16]>)| other != member && *known == Some(own);
+        self.shape().fits(&info) && !info.read_only && !self.owns.iter().enumerate().any(is_elsewhere)
     }
 
     fn choose(&mut self, now: Tick) {
@@ -385,16 +401,15 @@ impl Warden {
                 && self.again.get(*member).is_some_and(|(at, _)| *at <= now)
                 && self.fillable(*member)
         };
-        let due = (0..self.uuids.len()).find(is_due);
+        let due = (0..self.owns.len()).find(is_due);
         if let Some(member) = due.filter(|_| Plan::has_numbers_for(self.shape().windows())) {
             let name = self.name(member);
             self.records.tell(News::Filling(&name));
-            if let (Some(uuid), Some(info)) = (self.uuids.get_mut(member), self.shared.places.get(member)) {
-                *uuid = info.bdev().map_or([0; 16], |bdev| bdev.info().uuid);
-            }
+            let own = self.there(member).map(|there| there.own);
+            self.owns.iter_mut().skip(member).take(1).for_each(|known| *known = own);
             self.shared.filled_blocks.store(0, Ordering::Relaxed);
             self.publish(self.plan.with_role(member, Role::Filling));
-            self.job = Job::Fill { member, step: Fill::Announced };
+            self.job = Job::Fill { member, step: Fill::Announced { since: now } };
             return;
         }
         let changes = self.shared.changes();
@@ -414,7 +429,7 @@ impl Warden {
             return Next::AtOnce;
         }
         let calm = match calm {
-            Calm::Announced if self.shared.is_everywhere(self.plan) => Calm::Flushing(self.plan.current()),
+            Calm::Announced if self.shared.is_everywhere(self.epoch) => Calm::Flushing(self.plan.current()),
             Calm::Announced => {
                 self.job = Job::Calm(calm);
                 return Next::Soon;
@@ -423,8 +438,10 @@ impl Warden {
                 if self.copier.is_idle() {
                     let Some(first) = left.first() else {
                         let record = self.record(self.plan, false);
-                        // What is not saved is tried again.
-                        self.save(record, now);
+                        if !self.save(record, now) {
+                            // It is tried again, and flushed before that.
+                            self.changed_at = now;
+                        }
                         return Next::AtOnce;
                     };
                     self.copier.order(first, Op::Flush, None, now);
@@ -436,8 +453,10 @@ impl Warden {
                     }
                     Some(result) => {
                         let first = left.first().map_or(Set::EMPTY, Set::of);
-                        if result.is_err() {
-                            self.failed = self.failed.with(first);
+                        if let Err(trouble) = result {
+                            if trouble.is_members() {
+                                self.failed = self.failed.with(first);
+                            }
                             self.changed_at = now;
                             return Next::AtOnce;
                         }
