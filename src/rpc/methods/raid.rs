@@ -92,7 +92,7 @@ params! {
         base_bdevs: Vec<String>,
         /// What names the medium to initiators; random where none is given.
         uuid: Option<Uuid>,
-        /// SPDK's: says on the members that they belong together.
+        /// SPDK's: says on the members that they belong together. Of raid1 the state file says that.
         superblock: Off,
         /// So many blocks of each member are used at most; saved, so that an array is the same after a member has grown. To be given where a member is not there yet; a file that does not say it waits for all members.
         lunette_base_blocks: Option<Vec<u64>>,

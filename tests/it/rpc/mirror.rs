@@ -96,6 +96,89 @@ fn a_mirror_goes_on_with_one_member_and_reads_no_old_data_after_a_restart() {
     assert_eq!(on_disk(&daemon.folder, "c", 100, 16), of(2));
 }
 
+/// Files under each other's names, as where device names have changed: who is current is told by the medium, not by its name.
+#[test]
+fn members_that_have_changed_names_are_known_by_what_they_are() {
+    let daemon = Managed::with_state(Folder::new(), Plan::default());
+    for name in ["a", "b"] {
+        let file = daemon.folder.path(name);
+        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+    }
+    daemon.ok("bdev_raid_create", RAID);
+    let mut client = login(&daemon, &["R"]);
+    until_whole(&daemon);
+    let of = |seed| pattern(seed, 0, 16, 512);
+    write(&mut client, 0, 100, of(1));
+    daemon.ok("bdev_raid_remove_base_bdev", r#"{"name":"b"}"#);
+    write(&mut client, 0, 100, of(2));
+    drop(client);
+    let saved = daemon.ok("lunette_get_config", "{}").to_string();
+    let folder = daemon.stop();
+    // Now the one with old data has the name of the current one.
+    std::fs::rename(folder.path("a"), folder.path("c")).unwrap();
+    std::fs::rename(folder.path("b"), folder.path("a")).unwrap();
+    std::fs::rename(folder.path("c"), folder.path("b")).unwrap();
+    let daemon = Managed::with_state(folder, Plan::parse(&saved).unwrap());
+    let mut client = login_again(&daemon);
+    assert_eq!(read(&mut client, 0, 100, 16), of(2));
+    until_whole(&daemon);
+    assert_eq!(
+        (on_disk(&daemon.folder, "a", 100, 16), on_disk(&daemon.folder, "b", 100, 16)),
+        (of(2), of(2))
+    );
+    drop(client);
+    let folder = daemon.stop();
+    // A copy is another medium, whatever it holds: the array is filled from the one that is known.
+    std::fs::write(folder.path("c"), vec![3; 1 << 20]).unwrap();
+    std::fs::rename(folder.path("c"), folder.path("a")).unwrap();
+    let daemon = Managed::with_state(folder, Plan::parse(&saved).unwrap());
+    let mut client = login_again(&daemon);
+    assert_eq!(read(&mut client, 0, 100, 16), of(2));
+    until_whole(&daemon);
+    assert_eq!(on_disk(&daemon.folder, "a", 100, 16), of(2));
+}
+
+#[test]
+fn what_was_written_to_a_member_while_there_was_no_array_makes_no_members_differ() {
+    let daemon = Managed::with_state(Folder::new(), Plan::default());
+    for name in ["a", "b"] {
+        let file = daemon.folder.path(name);
+        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+    }
+    for round in 0..2 {
+        daemon.ok("bdev_raid_create", &RAID.replace(r#""name""#, r#""strip_size_kb":0,"name""#));
+        until_whole(&daemon);
+        daemon.ok("bdev_raid_delete", r#"{"name":"R"}"#);
+        // Both are current; as a client of a LUN of this member's own would.
+        let member = ["b", "a"][round];
+        let mut file = std::fs::OpenOptions::new().write(true).open(daemon.folder.path(member)).unwrap();
+        std::io::Write::write_all(&mut file, &vec![7; 512]).unwrap();
+    }
+    daemon.ok("bdev_raid_create", RAID);
+    until_whole(&daemon);
+    assert_eq!(on_disk(&daemon.folder, "a", 0, 1), on_disk(&daemon.folder, "b", 0, 1));
+}
+
+#[test]
+fn members_have_to_be_known_for_life_and_to_be_several() {
+    let daemon = Managed::with_state(Folder::new(), Plan::default());
+    for name in ["a", "b"] {
+        let params = json!({"name": name, "num_blocks": 4096, "block_size": 512});
+        daemon.ok("bdev_malloc_create", &params.to_string());
+    }
+    let null = json!({"name": "n", "num_blocks": 4096, "block_size": 512});
+    daemon.ok("bdev_null_create", &null.to_string());
+    let (code, why) = daemon.refused("bdev_raid_create", &RAID.replace(r#""b""#, r#""n""#));
+    assert!(code == -95 && why.contains("nothing tells n from another medium"), "{why}");
+    let (code, why) =
+        daemon.refused("bdev_raid_create", &RAID.replace(r#""name""#, r#""superblock":true,"name""#));
+    assert!(code == -32602 && why.contains("superblock"), "{code} {why}");
+    daemon.ok("bdev_raid_create", RAID);
+    until_whole(&daemon);
+}
+
 #[test]
 fn a_mirror_that_nobody_knows_any_more_is_not_ready() {
     let daemon = Managed::start();

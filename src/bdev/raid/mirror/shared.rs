@@ -304,6 +304,11 @@ impl Shared {
         self.call();
     }
 
+    #[cfg(test)]
+    pub(super) fn order_count(&self) -> usize {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     pub(super) fn take_orders(&self) -> Vec<Order> {
         std::mem::take(&mut *self.orders.lock().unwrap_or_else(PoisonError::into_inner))
     }

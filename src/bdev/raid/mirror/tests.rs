@@ -1,8 +1,11 @@
 //! Mirrors of RAM disks: the contract, what is answered when a member fails, what a start reads, and how members are filled.
 
+mod deciding;
+mod mending;
+
 use std::sync::{Arc, Mutex};
 
-use super::record::Start;
+use super::record::{Start, There};
 use super::*;
 use crate::bdev::contract::{Made, Subject, suite};
 use crate::bdev::error::{Fault, Faults, Faulty, Kind, Rule};
@@ -91,7 +94,8 @@ fn passes_the_contract() {
         let members: Vec<Arc<dyn Bdev>> = vec![disk(1), disk(2)];
         let recipe = recipe(members, record(&[1], false), &Kept::default());
         let (mirror, starter) = Mirror::new(Recipe { is_new: true, ..recipe });
-        let handle = starter.start().unwrap();
+        let handle = starter.handle();
+        starter.start().unwrap();
         while !handle.is_begun() {
             std::thread::yield_now();
         }
@@ -101,6 +105,8 @@ fn passes_the_contract() {
 }
 
 const TAG: Key = Key { index: 7, generation: 3 };
+const OTHER: Key = Key { index: 8, generation: 3 };
+const THIRD: Key = Key { index: 9, generation: 3 };
 
 /// A mirror, a channel to it, and time.
 struct Rig {
@@ -117,7 +123,7 @@ impl Rig {
         let kept = Kept::default();
         let (mirror, warden) = Mirror::staged(recipe(members, record, &kept));
         let channel = mirror.open(ReactorId(0));
-        let pool = Pool::ordinary(&[Class { bytes: 32768, count: 2 }]).unwrap();
+        let pool = Pool::ordinary(&[Class { bytes: 32768, count: 4 }]).unwrap();
         Rig { mirror, warden, channel, pool, kept, now: Tick::ZERO }
     }
 
@@ -152,7 +158,11 @@ impl Rig {
     }
 
     fn submit(&mut self, op: Op, byte: u8) {
-        let io = self.io(op, byte);
+        self.submit_as(TAG, op, byte);
+    }
+
+    fn submit_as(&mut self, tag: Key, op: Op, byte: u8) {
+        let io = Io { tag, ..self.io(op, byte) };
         self.channel.submit(io, self.now).unwrap();
         self.channel.kick();
     }
@@ -268,7 +278,8 @@ fn what_cannot_be_read_is_read_from_another_member() {
     let (members, faults) = faulty(&first, &second, true);
     let mut rig = Rig::ready(members);
     assert_eq!(rig.write(5, 1, 4), Ok(()));
-    fail(&faults, Kind::Read);
+    // One that does not answer is out; for a bad medium see `mending`.
+    faults.add(Rule::everywhere(Kind::Read, Fault::Fail(IoError::Aborted)), 1).unwrap();
     assert_eq!(rig.read(5), Ok(4));
     assert_eq!((rig.kept.last(), rig.doing()), ((vec![2], true), vec![Out, Current]));
     // The last one stays, and says what it cannot do.
@@ -355,10 +366,10 @@ fn after_a_crash_one_member_is_right_and_the_others_are_filled() {
 
 #[test]
 fn a_start_waits_for_members_and_reads_none_that_is_old() {
-    let info = |number: u8| Some(disk(number).info());
+    let info = |number: u8| There::of(&*disk(number));
     let (none, all) = (Set::EMPTY, Set(0b11));
-    let start = |record: Record, infos: &[Option<Info>], volatile, is_late| match record
-        .start(infos, volatile, is_late)
+    let start = |record: Record, there: &[Option<There>], volatile, is_late| match record
+        .start(there, volatile, is_late)
     {
         Start::With(members) => Some(members),
         Start::Wait(_) => None,
@@ -376,6 +387,16 @@ fn a_start_waits_for_members_and_reads_none_that_is_old() {
         assert_eq!(start(record(&[1, 2], false), &both, Set(1), is_late), Some(Set(2)));
         assert_eq!(start(record(&[1], false), &both, Set(1), is_late), None);
         assert_eq!(start(record(&[1, 2], false), &both, all, is_late), Some(Set(1)));
+        // Another medium under the same name and UUID is another member; one that is there twice is one.
+        let other = |number: u8, own: u8| info(number).map(|there| There { own: [own; 16], ..there });
+        assert_eq!(start(record(&[1], false), &[other(1, 3), info(2)], none, is_late), None);
+        assert_eq!(
+            start(record(&[1, 2], false), &[other(1, 3), info(2)], none, is_late),
+            Some(Set(2)),
+            "all places are known: nobody is waited for"
+        );
+        assert_eq!(start(record(&[1], false), &[other(1, 2), other(2, 1)], none, is_late), Some(Set(2)));
+        assert_eq!(start(record(&[1, 2], false), &[info(1), other(2, 1)], none, is_late), Some(Set(1)));
         let larger = Record { blocks: BLOCKS + 1, ..record(&[1, 2], false) };
         assert_eq!(start(larger, &both, none, is_late), None);
     }
