@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lunette::bdev::raid::mirror::Mirror;
 use lunette::bdev::raid::planted::{Bug, plant};
 use lunette::bdev::raid::{Level, Raid, Recipe};
-use lunette::bdev::{Bdev, ChannelState};
+use lunette::bdev::{Bdev, ChannelState, IoError};
 use lunette::control::registry::BdevSpec;
 use lunette::reactor::message::NopInTimes;
 use lunette::sim::disk::{Disk, Stamp};
@@ -197,6 +197,8 @@ impl Life {
         let rng = &mut self.world.rng;
         let member = &self.members[rng.index(MEMBERS)];
         match rng.below(6) {
+            // Who has only a bad block stays in a mirror.
+            0 if self.watched.is_some() && rng.one_in(2) => member.fail_next_with(1, IoError::Aborted),
             0 => member.fail_next(1),
             1 => member.set_queue_max(rng.index(3)),
             2 => member.set_state(ChannelState::Opening),

@@ -149,18 +149,20 @@ fn whatever_members_do_a_mirror_holds_what_was_written() {
     }
 }
 
-fn find(bug: Bug) {
-    let found = (0..BUG_SEEDS).find_map(|seed| Some((seed, run(seed, true, Some(bug)).err()?)));
+/// `first` has found it before: the others are for when the stories have changed.
+fn find(bug: Bug, first: u64) {
+    let seeds = std::iter::once(first).chain(0..BUG_SEEDS);
+    let found = seeds.into_iter().find_map(|seed| Some((seed, run(seed, true, Some(bug)).err()?)));
     let (seed, error) = found.unwrap_or_else(|| panic!("{bug:?} was not found by {BUG_SEEDS} seeds"));
     println!("{bug:?}: seed {seed}: {}", error.chars().take(300).collect::<String>());
 }
 
 macro_rules! bugs {
-    ($($name:ident: $bug:ident,)*) => {
+    ($($name:ident: $bug:ident, $first:literal;)*) => {
         $(
             #[test]
             fn $name() {
-                find(Bug::$bug);
+                find(Bug::$bug, $first);
             }
         )*
     };
@@ -169,17 +171,17 @@ macro_rules! bugs {
 // `FilledTooEarly` needs a reader that fails between two legs of a write, at the very end of filling, and a read of that block: too rare
 // for seeds. The mirror's own tests (`deciding`) tell that story, with the bug and without.
 bugs! {
-    mirror_first_member_only: FirstMemberOnly,
-    mirror_stale_read: StaleRead,
-    mirror_flush_of_one: FlushOfOne,
-    mirror_reader_first: ReaderFirst,
-    mirror_error_ignored: ErrorIgnored,
-    mirror_answered_before_saved: AnsweredBeforeSaved,
-    mirror_copied_over: CopiedOver,
-    mirror_dirty_after_the_write: DirtyAfterTheWrite,
-    mirror_cancelled_halfway: CancelledHalfway,
-    mirror_order_lost: OrderLost,
-    mirror_read_while_settling: ReadWhileSettling,
-    mirror_former_reader: FormerReader,
-    mirror_mended_over: MendedOver,
+    mirror_first_member_only: FirstMemberOnly, 0;
+    mirror_stale_read: StaleRead, 0;
+    mirror_flush_of_one: FlushOfOne, 0;
+    mirror_reader_first: ReaderFirst, 0;
+    mirror_error_ignored: ErrorIgnored, 0;
+    mirror_answered_before_saved: AnsweredBeforeSaved, 0;
+    mirror_copied_over: CopiedOver, 0;
+    mirror_dirty_after_the_write: DirtyAfterTheWrite, 0;
+    mirror_cancelled_halfway: CancelledHalfway, 0;
+    mirror_order_lost: OrderLost, 0;
+    mirror_read_while_settling: ReadWhileSettling, 0;
+    mirror_former_reader: FormerReader, 0;
+    mirror_mended_over: MendedOver, 0;
 }
