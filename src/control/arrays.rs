@@ -75,6 +75,26 @@ impl<N: Net> Control<N> {
         Ok(())
     }
 
+    /// Of mirrors that are not there members are anybody's: from now on nobody says that they hold the same. `done` when that is durable, or
+    /// is not going to be.
+    pub fn doubt_absent_arrays(&mut self, done: Done) {
+        let is_absent = |uuid: &[u8; 16]| self.bdev(&uuid_text(uuid)).is_none_or(|entry| entry.is_leaving);
+        let absent = self.kept_arrays().filter(|(uuid, _)| is_absent(uuid));
+        let clean = absent.filter_map(|(uuid, kept)| Some((uuid, kept.filter(|kept| !kept.is_dirty)?)));
+        let clean: Vec<([u8; 16], Record)> = clean.collect();
+        let mut left = clean.len();
+        let mut done = Some(done);
+        for (uuid, kept) in clean {
+            left -= 1;
+            let key = format!("{ARRAY}{}", uuid_text(&uuid));
+            let value = record(&Record { is_dirty: true, ..kept });
+            // What is saved before the last one is durable no later.
+            let last = done.take_if(|_| left == 0).unwrap_or_else(Done::nobody);
+            self.save(Some(&key), Some(value), AfterSave::Array(last));
+        }
+        done.into_iter().for_each(|done| self.array_kept(done, true));
+    }
+
     pub(super) fn array_kept(&self, done: Done, is_saved: bool) {
         done.call(Outcome { is_clean: true, is_saved, bdevs: Vec::new() });
     }

@@ -124,6 +124,7 @@ impl<N: Net> Control<N> {
                 }
             }
         }
+        self.doubt_absent_arrays(Done::nobody());
         self.part_done(id, true);
         Ok(())
     }

@@ -131,6 +131,7 @@ impl Context {
         // What a mirror has in its members is waited for: they are to be closed. Whoever makes another one of them waits for longer.
         drop(outcome);
         drop(self.mirrors.wait());
+        super::mirrors::doubt_absent(self);
         self.forget_devices()
     }
 

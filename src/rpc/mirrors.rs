@@ -155,6 +155,18 @@ pub(super) fn find(
     }
 }
 
+/// Members of mirrors that are not there are anybody's from now on: see [`Control::doubt_absent_arrays`].
+pub(super) fn doubt_absent(context: &Context) {
+    let doubted = context.control_and_wait(|control, _, done| {
+        control.doubt_absent_arrays(done);
+        Ok(())
+    });
+    if !matches!(doubted, Ok(Ok(outcome)) if outcome.is_saved) {
+        let why = "the state file cannot be written: members of arrays that are not there are still said to be equal";
+        tracing::error!("{why}");
+    }
+}
+
 /// Waits until a mirror that was started can be used, for a while. Whether it can.
 pub(super) fn wait_begun(handle: &Handle) -> bool {
     (0..500).any(|_| {

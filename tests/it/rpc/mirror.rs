@@ -158,7 +158,32 @@ fn what_was_written_to_a_member_while_there_was_no_array_makes_no_members_differ
     }
     daemon.ok("bdev_raid_create", RAID);
     until_whole(&daemon);
-    assert_eq!(on_disk(&daemon.folder, "a", 0, 1), on_disk(&daemon.folder, "b", 0, 1));
+    let are_equal =
+        |daemon: &Managed| on_disk(&daemon.folder, "a", 0, 8) == on_disk(&daemon.folder, "b", 0, 8);
+    assert!(are_equal(&daemon));
+    // Nor does a configuration of before, from which nobody knows that there was none.
+    let with = daemon.ok("lunette_get_config", "{}").to_string();
+    daemon.ok("bdev_raid_delete", r#"{"name":"R"}"#);
+    let without = daemon.ok("lunette_get_config", "{}").to_string();
+    let start = |folder, saved: &str| Managed::with_state(folder, Plan::parse(saved).unwrap());
+    let change = |folder: &Folder, byte| {
+        let mut file = std::fs::OpenOptions::new().write(true).open(folder.path("b")).unwrap();
+        std::io::Write::write_all(&mut file, &[byte; 512]).unwrap();
+    };
+    let folder = daemon.stop();
+    change(&folder, 8);
+    let daemon = start(folder, &with);
+    until_whole(&daemon);
+    assert!(are_equal(&daemon));
+    let daemon = start(daemon.stop(), &without);
+    let folder = daemon.stop();
+    change(&folder, 9);
+    let daemon = start(folder, &with);
+    until_whole(&daemon);
+    assert!(are_equal(&daemon));
+    // One that was there all the time is believed.
+    let daemon = start(daemon.stop(), &with);
+    assert_eq!(states(&daemon), ["current", "current"]);
 }
 
 #[test]

@@ -280,6 +280,53 @@ fn nobody_counts_as_filled_while_a_change_is_at_work_that_began_for_another_read
     }
 }
 
+/// A member has a read for so long that it failed meanwhile, was filled again, and is written before the one that is read now; whether what it
+/// has read shows a change that the other one has not.
+fn is_read_ahead() -> bool {
+    let disks = [disk(1), disk(2)];
+    let faults = [Faults::new(), Faults::new()];
+    let faulty = |(disk, faults): (&Arc<Malloc>, &Faults)| -> Arc<dyn Bdev> {
+        Arc::new(Faulty::new(Arc::clone(disk) as _, faults.clone()))
+    };
+    let mut rig = Rig::ready(disks.iter().zip(&faults).map(faulty).collect());
+    let [first, second] = &faults;
+    let read = first.add(Rule { first_lba: 7, last_lba: 7, ..Rule::everywhere(Kind::Read, Fault::Hold) }, 1);
+    rig.submit(Op::Read { lba: 7, blocks: 1 }, 0xEE);
+    assert!(rig.alone().is_empty());
+    fail(first, Kind::Write);
+    rig.submit_as(OTHER, Op::Write { lba: 20, blocks: 1, fua: false }, 2);
+    assert_eq!((rig.end().tag, rig.doing()), (OTHER, vec![Out, Current]));
+    rig.pass(25);
+    assert_eq!(rig.doing(), [Current, Current]);
+    let write = second.add(Rule::everywhere(Kind::Write, Fault::Hold), 1).unwrap();
+    rig.submit_as(OTHER, Op::Write { lba: 7, blocks: 1, fua: false }, 9);
+    assert!(rig.alone().is_empty());
+    assert_eq!(disks.each_ref().map(|disk| held(disk, 7)), [9, 0], "who is read is written last");
+    first.release(read.unwrap());
+    let done = rig.end();
+    assert_eq!((done.tag, done.result), (TAG, Ok(())));
+    let is_ahead = done.data.unwrap()[0] == 9;
+    rig.submit_as(THIRD, Op::Read { lba: 7, blocks: 1 }, 0xEE);
+    let later = rig.end();
+    assert_eq!((later.tag, later.data.unwrap()[0]), (THIRD, 0));
+    second.release(write);
+    assert_eq!(rig.end().result, Ok(()));
+    is_ahead
+}
+
+#[test]
+fn what_a_member_has_read_does_not_count_when_another_one_is_read_by_now() {
+    assert!(!is_read_ahead());
+    #[cfg(feature = "sim")]
+    {
+        use crate::bdev::raid::planted::{Bug, plant};
+        plant(Some(Bug::FormerReader));
+        let is_found = is_read_ahead();
+        plant(None);
+        assert!(is_found, "the bug that is planted is not found");
+    }
+}
+
 /// A channel whose changes follow each other at once would have their region for ever.
 #[test]
 fn a_change_of_another_channel_comes_before_what_came_later() {
