@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::Outcome;
 use super::raid::{RaidCreate, check_names};
-use crate::bdev::{Bdev, Info};
 use crate::bdev::raid::mirror::{MEMBERS_MAX, Mirror, Recipe as MadeOf, Record, Times};
+use crate::bdev::{Bdev, Info};
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Made, check_blocks};
 use crate::rpc::fault::Fault;
@@ -124,10 +124,7 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
 }
 
 /// What members are by themselves, as far as they are there.
-fn known(
-    members: &[Arc<dyn Bdev>],
-    infos: &[Info],
-) -> Result<Vec<(String, Option<[u8; 16]>)>, Fault> {
+fn known(members: &[Arc<dyn Bdev>], infos: &[Info]) -> Result<Vec<(String, Option<[u8; 16]>)>, Fault> {
     let mut known: Vec<(String, Option<[u8; 16]>)> = Vec::new();
     for (member, info) in members.iter().zip(infos) {
         let own = if info.blocks > 0 { member.own() } else { None };

@@ -79,7 +79,10 @@ impl Controller {
             Step::Limits if self.limits.version >= LIMITS_VERSION => {
                 (Some(command::identify(cns::NVM_CONTROLLER, 0)), AdminData::In)
             }
-            Step::Queues => (Some(command::number_of_queues(self.options.reactors.saturating_add(NVME_GUESTS))), AdminData::None),
+            Step::Queues => (
+                Some(command::number_of_queues(self.options.reactors.saturating_add(NVME_GUESTS))),
+                AdminData::None,
+            ),
             Step::Doorbells if self.identity.oacs & oacs::DOORBELL_BUFFER != 0 => {
                 (self.transport.doorbell_buffer(), AdminData::None)
             }

@@ -382,7 +382,8 @@ impl Controller {
         lane.pair = Pair::Wanted { not_before: self.now.after_ns(RETRY_NS) };
         if lane.retries == 0 && self.queues <= self.options.reactors {
             lane.retries = 1;
-            let words = "no pair of IO queues is left to fill members of mirrors: run fewer reactors (--cores)";
+            let words =
+                "no pair of IO queues is left to fill members of mirrors: run fewer reactors (--cores)";
             self.say(Severity::Error, format_args!("{words}"));
         }
     }

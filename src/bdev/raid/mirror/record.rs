@@ -90,17 +90,17 @@ impl Record {
                        the one with the data first";
             return Start::Wait(why.to_owned());
         }
-        let is_current =
-            |there: &There| self.current.contains(&there.own) && self.shape(0).fits(&there.info);
+        let is_current = |there: &There| self.current.contains(&there.own) && self.shape(0).fits(&there.info);
         // One medium is one member, however often it is there.
         let own = |there: &Option<There>| there.as_ref().map(|there| there.own);
         let is_first = |member: usize| {
             let mut former = members.iter().take(member);
             members.get(member).is_some_and(|this| former.all(|former| own(former) != own(this)))
         };
-        let there = members.iter().enumerate().filter(|(member, there)| {
-            there.as_ref().is_some_and(is_current) && is_first(*member)
-        });
+        let there = members
+            .iter()
+            .enumerate()
+            .filter(|(member, there)| there.as_ref().is_some_and(is_current) && is_first(*member));
         let there = there.fold(Set::EMPTY, |set, (member, _)| set.with(Set::of(member)));
         let lasting = there.without(volatile);
         // Of members that have been replaced nobody is waited for.

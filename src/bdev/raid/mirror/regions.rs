@@ -188,7 +188,9 @@ mod tests {
         assert!(regions.take(&large, &mut held, 8));
         assert_eq!(held, 8);
         give(&regions, large, 8);
-        assert!(regions.0.iter().all(|word| word.load(Ordering::Relaxed) & (COUNT | OWNERS << COUNT_BITS) == 0));
+        assert!(
+            regions.0.iter().all(|word| word.load(Ordering::Relaxed) & (COUNT | OWNERS << COUNT_BITS) == 0)
+        );
     }
 
     /// Else they would wait for each other: each has what the other one lacks.

@@ -390,7 +390,8 @@ impl Warden {
     fn fillable(&self, member: usize) -> bool {
         let Some(There { info, own }) = self.there(member) else { return false };
         // A medium that is a member in another place is no second copy.
-        let is_elsewhere = |(other, known): (usize, &Option<[u8; 16]>)| other != member && *known == Some(own);
+        let is_elsewhere =
+            |(other, known): (usize, &Option<[u8; 16]>)| other != member && *known == Some(own);
         self.shape().fits(&info) && !info.read_only && !self.owns.iter().enumerate().any(is_elsewhere)
     }
 

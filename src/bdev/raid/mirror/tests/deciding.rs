@@ -237,8 +237,7 @@ fn is_filled_too_early() -> bool {
         Arc::new(Faulty::new(Arc::clone(disk) as _, faults.clone()))
     };
     let [first, third] = &faults;
-    let members =
-        vec![faulty(&disks[0], first), Arc::clone(&disks[1]) as _, faulty(&disks[2], third)];
+    let members = vec![faulty(&disks[0], first), Arc::clone(&disks[1]) as _, faulty(&disks[2], third)];
     let mut rig = Rig::new(members, record(&[1, 2], false));
     let flush = third.add(Rule::everywhere(Kind::Flush, Fault::Hold), 1).unwrap();
     rig.pass(2);
@@ -298,6 +297,9 @@ fn is_read_ahead() -> bool {
     assert_eq!((rig.end().tag, rig.doing()), (OTHER, vec![Out, Current]));
     rig.pass(25);
     assert_eq!(rig.doing(), [Current, Current]);
+    // It may have been calm.
+    rig.submit_as(OTHER, Op::Write { lba: 21, blocks: 1, fua: false }, 2);
+    assert_eq!(rig.end().tag, OTHER);
     let write = second.add(Rule::everywhere(Kind::Write, Fault::Hold), 1).unwrap();
     rig.submit_as(OTHER, Op::Write { lba: 7, blocks: 1, fua: false }, 9);
     assert!(rig.alone().is_empty());
