@@ -109,6 +109,9 @@ pub(super) fn is_volatile(control: &Control<KernelNet>, name: &str) -> bool {
         || entry.spec.bases.iter().any(|base| is_volatile(control, base))
 }
 
+/// A member: its name, and what it is by itself where it is there.
+pub(super) type Member = (String, Option<[u8; 16]>);
+
 /// What a mirror is to be, by what is kept.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Found {
@@ -118,14 +121,14 @@ pub(super) enum Found {
     New,
 }
 
-/// Looks for what is kept: by UUID, or else by members, of which their names are told, and what those are by themselves that are there.
+/// Looks for what is kept: by UUID, or else by members.
 ///
 /// # Errors
 /// A member is one of another array's, or what is kept makes no sense.
 pub(super) fn find(
     control: &Control<KernelNet>,
     uuid: Option<[u8; 16]>,
-    members: &[(String, Option<[u8; 16]>)],
+    members: &[Member],
 ) -> Result<Found, Fault> {
     let known: Vec<[u8; 16]> = members.iter().filter_map(|(_, own)| *own).collect();
     let is_same = |record: &Record| {

@@ -12,7 +12,7 @@ use crate::rpc::context::Context;
 use crate::rpc::devices::{Made, check_blocks};
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
-use crate::rpc::mirrors::{Found, Kept, find, is_volatile, wait_begun};
+use crate::rpc::mirrors::{Found, Kept, Member, find, is_volatile, wait_begun};
 use crate::rpc::recipes::{RAID, recipe};
 use crate::rpc::types::Uuid;
 
@@ -47,9 +47,7 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
     let volatile = context.control(move |control, _| -> Vec<bool> {
         bases.iter().map(|base| is_volatile(control, base)).collect()
     })?;
-    let look = |known: Vec<(String, Option<[u8; 16]>)>| {
-        context.control(move |control, _| find(control, wanted, &known))?
-    };
+    let look = |known: Vec<Member>| context.control(move |control, _| find(control, wanted, &known))?;
     let found = look(known.clone())?;
     let is_told_settled = params.uuid.is_some() && params.lunette_base_blocks.is_some();
     let is_clean = params.lunette_assume_clean;
@@ -71,7 +69,7 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
     };
     // One whose members are not known to have all data waits: see `Record`.
     let is_new = is_new && !record.current.is_empty();
-    let is_soon = is_new || (!record.is_dirty && infos.iter().all(|info| info.blocks > 0)) || record.is_dirty;
+    let is_soon = is_new || record.is_dirty || infos.iter().all(|info| info.blocks > 0);
     let saved = object! {
         "name": params.name.clone(),
         "uuid": uuid.to_string(),
@@ -124,8 +122,8 @@ pub(super) fn create(context: &Context, params: RaidCreate) -> Outcome {
 }
 
 /// What members are by themselves, as far as they are there.
-fn known(members: &[Arc<dyn Bdev>], infos: &[Info]) -> Result<Vec<(String, Option<[u8; 16]>)>, Fault> {
-    let mut known: Vec<(String, Option<[u8; 16]>)> = Vec::new();
+fn known(members: &[Arc<dyn Bdev>], infos: &[Info]) -> Result<Vec<Member>, Fault> {
+    let mut known: Vec<Member> = Vec::new();
     for (member, info) in members.iter().zip(infos) {
         let own = if info.blocks > 0 { member.own() } else { None };
         if info.blocks > 0 && own.is_none() {
@@ -147,7 +145,7 @@ fn known(members: &[Arc<dyn Bdev>], infos: &[Info]) -> Result<Vec<(String, Optio
 fn new_record(
     params: &RaidCreate,
     infos: &[Info],
-    known: &[(String, Option<[u8; 16]>)],
+    known: &[Member],
     is_clean: bool,
 ) -> Result<Record, Fault> {
     let members: Vec<[u8; 16]> = known.iter().filter_map(|(_, own)| *own).collect();

@@ -1,6 +1,8 @@
 //! What the warden decides, and what it must not: who is a member, whose failure it was, when it is over.
 
 use super::*;
+use crate::bdev::Refused;
+use crate::bdev::nvme::served::Served;
 use crate::bdev::raid::mirror::shared::Shared;
 
 /// A member that is there or not.
@@ -327,6 +329,44 @@ fn what_a_member_has_read_does_not_count_when_another_one_is_read_by_now() {
         plant(None);
         assert!(is_found, "the bug that is planted is not found");
     }
+}
+
+/// The warden is one more than the reactors of which a controller is asked for queues.
+#[test]
+fn a_member_that_is_a_namespace_is_filled_beside_the_reactors() {
+    let served = Served::start(1, BLOCKS, 512).unwrap();
+    let first = disk(1);
+    assert!(first.open(ReactorId(0)).store(63, &[7; 512], false, Tick::ZERO));
+    let namespace = served.bdev().unwrap();
+    // The only reactor has its own.
+    let mut channel = namespace.open(ReactorId(0));
+    let members: Vec<Arc<dyn Bdev>> = vec![first, Arc::clone(&namespace)];
+    let (mirror, starter) = Mirror::new(recipe(members, record(&[1], false), &Kept::default()));
+    let handle = starter.handle();
+    starter.start().unwrap();
+    while mirror.doing() != [Current, Current] {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(mirror);
+    while !handle.is_ended() {
+        std::thread::yield_now();
+    }
+    let pool = Pool::ordinary(&[Class { bytes: 4096, count: 1 }]).unwrap();
+    let mut io = Some(Io { tag: TAG, op: Op::Read { lba: 63, blocks: 1 }, data: pool.take(512) });
+    let mut out = Vec::with_capacity(1);
+    while out.is_empty() {
+        io = io.and_then(|io| match channel.submit(io, Tick::ZERO) {
+            Err(Refused::NotReady(io) | Refused::Full(io)) => Some(io),
+            submitted => submitted.map(|()| None).unwrap(),
+        });
+        channel.kick();
+        channel.poll(&mut out, 1, Tick::ZERO);
+        std::thread::yield_now();
+    }
+    let done = out.pop().unwrap();
+    assert_eq!((done.result, done.data.unwrap()[0]), (Ok(()), 7));
+    drop(channel);
+    assert!(served.violations().is_empty(), "{:?}", served.violations());
 }
 
 /// A channel whose changes follow each other at once would have their region for ever.
