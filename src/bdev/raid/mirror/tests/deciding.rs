@@ -345,7 +345,7 @@ fn a_member_that_is_a_namespace_is_filled_beside_the_reactors() {
     let handle = starter.handle();
     starter.start().unwrap();
     while mirror.doing() != [Current, Current] {
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     drop(mirror);
     while !handle.is_ended() {
