@@ -128,7 +128,7 @@ impl Retained {
         let mut own = self.pieces.iter().filter(|piece| piece.itt == itt);
         #[cfg(feature = "sim")]
         if self.is_misplacing {
-            return own.last().map(|piece| &*piece.buf);
+            return own.next_back().map(|piece| &*piece.buf);
         }
         own.find_map(|piece| data_from(&piece.buf, piece.offset, at))
     }
