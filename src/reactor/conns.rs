@@ -142,11 +142,12 @@ impl<N: Net> Reactor<N> {
         setup.retains = setup.retains && self.tables.retain();
         if setup.retains {
             self.paced.hold(self.tables.tasks.capacity());
-            self.watch(session);
         }
         let conn = Conn::new(setup, now);
         #[cfg(feature = "sim")]
         let conn = if planted!(self, RetainedRenumbered) { conn.renumbering_retained() } else { conn };
+        #[cfg(feature = "sim")]
+        let conn = if planted!(self, RetainedMisplaced) { conn.misplacing_retained() } else { conn };
         let inserted = self.conns.insert(Link::new(conn, sock));
         debug_assert!(inserted.is_ok_and(|inserted| inserted == key), "next_key names the next tenancy");
         Some(key)

@@ -4,7 +4,7 @@ use crate::bdev::{Done, IoError, Op};
 use crate::buf::Buf;
 use crate::iscsi::conn::Request;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::{Outcome, Phase, Task};
+use crate::iscsi::task::{Outcome, Task};
 use crate::net::Net;
 use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
@@ -191,9 +191,6 @@ impl<N: Net> Reactor<N> {
         // Another connection may have taken it over.
         if !planted!(self, AllegianceForgotten) {
             record.conn = task.conn;
-        }
-        if task.phase == Phase::Answered {
-            return self.read_again(&record, data, result, now);
         }
         if task.outcome.is_some() {
             return self.settle(record.conn, record.task, now);

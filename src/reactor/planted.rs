@@ -64,6 +64,8 @@ pub enum Bug {
     RestartOverlooked,
     /// A response that is sent again has the StatSN that would be next.
     RetainedRenumbered,
+    /// Data that are sent again are those at the beginning of their buffer, whichever were asked for.
+    RetainedMisplaced,
     /// Of several connections' commands those that came early have their turn in the order in which they came.
     OrderOfArrival,
     /// What says that commands were aborted does not wait for what was said before on other connections.

@@ -20,6 +20,7 @@ mod hang;
 mod harness;
 mod hostile;
 mod hosts;
+mod kept;
 mod kill;
 mod login;
 mod metrics;
