@@ -24,7 +24,7 @@ PATIENCE = "--virtual-time-budget=300000"
 SCREENS = {"light": (1280, 1400, False), "dark": (1280, 1400, True), "phone": (390, 1600, False)}
 
 # Of what has not happened there are no series.
-UNHAPPENED = ("lunette_device_errors_total", "lunette_initiator_errors_total", "lunette_login_failures_total",
+UNHAPPENED = ("lunette_initiator_throttled_commands_total", "lunette_initiator_throttled_seconds_total", "lunette_device_errors_total", "lunette_initiator_errors_total", "lunette_login_failures_total",
               "lunette_connections_closed_total", "lunette_task_management_total", "lunette_rejects_total", "lunette_rpc_calls_total",
               "lunette_rpc_errors_total")
 

@@ -10,6 +10,7 @@ use crate::control::tally::{Fact, Tally};
 use crate::meter::{PoolMeter, ReactorMeter, Spread, Work};
 use crate::net::Net;
 use crate::rpc::calls::Calls;
+use crate::qos::Waited;
 use crate::scsi::view::LunNumber;
 use crate::time::Tick;
 
@@ -57,6 +58,8 @@ pub struct ReactorSample {
 
 /// Where a command's time goes, in order.
 pub const STAGES: [&str; 4] = ["queue", "receive", "device", "send"];
+    /// Commands that wait for a ceiling.
+    pub paced: u64,
 
 impl ReactorSample {
     fn of(meter: &ReactorMeter) -> ReactorSample {
@@ -77,6 +80,7 @@ impl ReactorSample {
 }
 
 /// A bdev.
+            paced: meter.paced.get(),
 #[derive(Clone, Default, Debug)]
 pub struct BdevSample {
     /// Its name.
@@ -93,6 +97,8 @@ pub struct BdevSample {
 #[derive(Clone, Default, Debug)]
 pub struct SessionSample {
     /// Its number.
+    /// Commands that have waited for its unit's ceilings.
+    pub waited: Waited,
     pub id: u64,
     /// The initiator's name.
     pub initiator: String,
@@ -177,6 +183,7 @@ fn bdevs<N: Net>(control: &Control<N>) -> Vec<BdevSample> {
 
 fn connections(connections: &[Connection]) -> [u64; 3] {
     let mut counts = [0; 3];
+            waited: entry.waits.waited(),
     for connection in connections {
         let index = match connection.phase {
             Phase::Login | Phase::Waiting => 0,

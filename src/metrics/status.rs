@@ -96,6 +96,7 @@ fn session(session: &SessionSample) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+        "throttled": reactor.paced,
 
     #[test]
     fn sessions_that_moved_most_come_first_and_their_number_is_bounded() {
@@ -111,3 +112,4 @@ mod tests {
         assert_eq!(document.member("session_count"), Some(&Json::Unsigned(300)));
     }
 }
+        "throttled": object! { "commands": bdev.waited.commands, "ns": bdev.waited.ns },

@@ -3,12 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use lunette::control::auth::Chap as Demand;
 use lunette::iscsi::chap::{Account, Credential, Secret};
 use lunette::metrics::server::{Bound, Lookout, Server};
+use lunette::qos::Limits;
+use lunette_initiator::config::{Auth, Chap};
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::{Client, Data};
 
-use crate::harness::{SOON, Setup, TARGET, World, until};
+use crate::harness::{SOON, Setup, TARGET, World, read, until};
 
 /// What shows a world.
 fn shown(world: &World) -> (Server, SocketAddr) {
@@ -87,6 +90,51 @@ fn figures_are_what_was_done() {
 fn no_secret_is_shown() {
     let credential = |name: &str, secret: &str| Credential {
         name: name.to_owned(),
+/// The value of a series, which comes when something has happened.
+fn value(address: SocketAddr, series: &str) -> Option<f64> {
+    let all = get(address, "/metrics");
+    let line = all.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(line.parse().unwrap())
+}
+
+#[test]
+fn commands_that_wait_for_limits_are_shown() {
+    let world = World::start(Setup::default());
+    let (_server, address) = shown(&world);
+    let mut client = world.client("a");
+    let limited = Limits { ios: 50, burst_ns: 1_000_000, ..Limits::NONE };
+    let of = |limit: &str, unit: &str| {
+        format!(
+            "lunette_initiator_throttled_{unit}_total{{initiator=\"iqn.2026-11.io.example:a\",target=\"{TARGET}\",limit=\"{limit}\"}}"
+        )
+    };
+    let bdev = |unit: &str| format!("lunette_bdev_throttled_{unit}_total{{bdev=\"disk0\"}}");
+    assert_eq!(
+        (value(address, &bdev("commands")), value(address, &of("lun", "commands"))),
+        (Some(0.0), None)
+    );
+    world.control(move |control| control.set_bdev_limits("disk0", limited).unwrap());
+    let mut wait_for = |series: &str| {
+        until(series, || {
+            // Two at once: one of them waits.
+            let both = [(); 2].map(|()| client.session().command(read(0, 1)).unwrap());
+            both.map(|command| assert!(client.completion(command).unwrap().is_good()));
+            value(address, series).is_some_and(|value| value > 0.0)
+        });
+    };
+    for series in [bdev("commands"), bdev("seconds"), of("lun", "commands"), of("lun", "seconds")] {
+        wait_for(&series);
+    }
+    assert_eq!(value(address, &of("initiator", "commands")), None);
+    // What was counted stays where the limit goes; what waits for another is not counted there.
+    world.control(|control| control.set_bdev_limits("disk0", Limits::NONE).unwrap());
+    let counted = || world.control(|control| control.bdev("disk0").unwrap().waits.waited());
+    let by_unit = counted();
+    world.control(move |control| control.set_initiator_limits("*:a", limited).unwrap());
+    wait_for(&of("initiator", "seconds"));
+    assert_eq!((counted(), by_unit.commands > 0), (by_unit, true));
+}
+
         secret: Secret(secret.as_bytes().to_vec()),
     };
     let account = Account {
