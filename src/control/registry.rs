@@ -297,13 +297,15 @@ impl Registry {
         Ok(names)
     }
 
-    /// Tells of it where a bdev has another size than it had.
-    pub(super) fn look_at_size(&mut self, name: &str) {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) else { return };
-        let blocks = entry.spec.bdev.info().blocks;
-        if std::mem::replace(&mut entry.seen_blocks, blocks) != blocks {
-            self.notices.push(notices::What::Resized, name);
+    /// Tells of it where a bdev has another size than it had; in bytes, which that is.
+    pub(super) fn look_at_size(&mut self, name: &str) -> Option<u64> {
+        let entry = self.entries.iter_mut().find(|entry| entry.name == name)?;
+        let Info { blocks, block_bytes, .. } = entry.spec.bdev.info();
+        if std::mem::replace(&mut entry.seen_blocks, blocks) == blocks {
+            return None;
         }
+        self.notices.push(notices::What::Resized, name);
+        Some(blocks.saturating_mul(u64::from(block_bytes)))
     }
 
     /// Forgets a bdev, and its unit, which no reactor may have any more. Returns the device.

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use crate::bdev::count::Figures;
 use crate::control::Control;
 use crate::control::connections::{Connection, Phase};
+use crate::control::feed;
 use crate::control::sessions::Ledger;
 use crate::control::tally::{Fact, Tally};
 use crate::meter::{PoolMeter, ReactorMeter, Spread, Work};
 use crate::net::Net;
-use crate::rpc::calls::Calls;
 use crate::qos::Waited;
+use crate::rpc::calls::Calls;
 use crate::scsi::view::LunNumber;
 use crate::time::Tick;
+
+/// So many events are shown.
+const EVENTS_SHOWN_MAX: usize = 50;
 
 /// What there was to be seen.
 #[derive(Debug, Default)]
@@ -33,6 +37,8 @@ pub struct Sample {
     pub ledger: Ledger,
     /// What has happened how often.
     pub facts: Vec<(Fact, &'static str, u64)>,
+    /// The last that happened, newest first.
+    pub events: Vec<Arc<feed::Fact>>,
     /// Calls of the JSON-RPC socket, by method.
     pub calls: Vec<(&'static str, Calls)>,
 }
@@ -52,14 +58,14 @@ pub struct ReactorSample {
     pub socket: Spread,
     /// Connections, commands at work, of them those that wait for buffers, IOs.
     pub at_work: [u64; 4],
+    /// Commands that wait for a ceiling.
+    pub paced: u64,
     /// Buffers for data that come unasked, and for others: all of them and those in use, in bytes.
     pub pools: [[u64; 2]; 2],
 }
 
 /// Where a command's time goes, in order.
 pub const STAGES: [&str; 4] = ["queue", "receive", "device", "send"];
-    /// Commands that wait for a ceiling.
-    pub paced: u64,
 
 impl ReactorSample {
     fn of(meter: &ReactorMeter) -> ReactorSample {
@@ -74,13 +80,13 @@ impl ReactorSample {
             stages: stages.map(|stage| stage.spread().with_instant(short)),
             socket: meter.socket.spread(),
             at_work: [&meter.conns, &meter.commands, &meter.hungry, &meter.ios].map(|count| count.get()),
+            paced: meter.paced.get(),
             pools: [&meter.unsolicited, &meter.solicited].map(pool),
         }
     }
 }
 
 /// A bdev.
-            paced: meter.paced.get(),
 #[derive(Clone, Default, Debug)]
 pub struct BdevSample {
     /// Its name.
@@ -91,14 +97,14 @@ pub struct BdevSample {
     pub luns: Vec<(String, u16)>,
     /// What reactors (by number) have asked of it.
     pub figures: Vec<(u16, Figures)>,
+    /// Commands that have waited for its unit's ceilings.
+    pub waited: Waited,
 }
 
 /// A session.
 #[derive(Clone, Default, Debug)]
 pub struct SessionSample {
     /// Its number.
-    /// Commands that have waited for its unit's ceilings.
-    pub waited: Waited,
     pub id: u64,
     /// The initiator's name.
     pub initiator: String,
@@ -132,6 +138,7 @@ impl Sample {
             connections: connections(&control.connections()),
             ledger: control.sessions().work(),
             facts: facts(control.tally()),
+            events: control.feed().latest(EVENTS_SHOWN_MAX),
             calls: Vec::new(),
         }
     }
@@ -176,6 +183,7 @@ fn bdevs<N: Net>(control: &Control<N>) -> Vec<BdevSample> {
             bytes: info.blocks.saturating_mul(u64::from(info.block_bytes)),
             luns: own.map(|(_, target, at)| (target.clone(), *at)).collect(),
             figures: entry.spec.bdev.figures().into_iter().map(|(id, figures)| (id.0, figures)).collect(),
+            waited: entry.waits.waited(),
         }
     });
     sample.collect()
@@ -183,7 +191,6 @@ fn bdevs<N: Net>(control: &Control<N>) -> Vec<BdevSample> {
 
 fn connections(connections: &[Connection]) -> [u64; 3] {
     let mut counts = [0; 3];
-            waited: entry.waits.waited(),
     for connection in connections {
         let index = match connection.phase {
             Phase::Login | Phase::Waiting => 0,

@@ -9,7 +9,7 @@ use lunette::metrics::server::{Bound, Lookout, Server};
 use lunette::qos::Limits;
 use lunette_initiator::config::{Auth, Chap};
 use lunette_initiator::scsi::cdb;
-use lunette_initiator::{Client, Data};
+use lunette_initiator::{Client, Config, Data};
 
 use crate::harness::{SOON, Setup, TARGET, World, read, until};
 
@@ -55,7 +55,7 @@ fn figures_are_what_was_done() {
     }
     // LBA out of range: ILLEGAL REQUEST.
     assert!(client.command(cdb::read_16(1 << 40, 1, cdb::Flags::default()), Data::In(512)).is_err());
-    let stranger = lunette_initiator::Config::new("iqn.2026-11.io.other:b", TARGET);
+    let stranger = Config::new("iqn.2026-11.io.other:b", TARGET);
     assert!(Client::connect(world.address(), stranger).is_err());
     let of = format!("initiator=\"iqn.2026-11.io.example:a\",target=\"{TARGET}\"");
     for line in [
@@ -78,7 +78,11 @@ fn figures_are_what_was_done() {
     let all = get(address, "/metrics");
     assert!(all.starts_with("HTTP/1.1 200 OK\r\n"), "{all}");
     assert!(all.contains("content-type: text/plain; version=0.0.4"), "{all}");
-    assert!(get(address, "/status.json").contains("\"initiator\":\"iqn.2026-11.io.example:a\""));
+    let status = get(address, "/status.json");
+    assert!(status.contains("\"initiator\":\"iqn.2026-11.io.example:a\""), "{status}");
+    for kind in ["bdev_registered", "session_up", "login_refused"] {
+        assert!(status.contains(&format!("\"kind\":\"{kind}\"")), "{kind} is not in {status}");
+    }
     // What a session has done is not forgotten when it is over.
     drop(client);
     wait_for(address, "lunette_connections_closed_total{reason=\"peer_gone\"} 1");
@@ -86,10 +90,6 @@ fn figures_are_what_was_done() {
     wait_for(address, &format!("lunette_initiator_commands_total{{{of},op=\"read\"}} 3"));
 }
 
-#[test]
-fn no_secret_is_shown() {
-    let credential = |name: &str, secret: &str| Credential {
-        name: name.to_owned(),
 /// The value of a series, which comes when something has happened.
 fn value(address: SocketAddr, series: &str) -> Option<f64> {
     let all = get(address, "/metrics");
@@ -135,15 +135,28 @@ fn commands_that_wait_for_limits_are_shown() {
     assert_eq!((counted(), by_unit.commands > 0), (by_unit, true));
 }
 
+#[test]
+fn no_secret_is_shown() {
+    let credential = |name: &str, secret: &str| Credential {
+        name: name.to_owned(),
         secret: Secret(secret.as_bytes().to_vec()),
     };
     let account = Account {
         initiator: credential("user-that-logs-in", "secret-of-initiator"),
         target: Some(credential("user-that-is-target", "secret-of-target")),
     };
-    let world = World::start(Setup { accounts: vec![account], ..Setup::default() });
+    let setup = Setup { accounts: vec![account], chap: Demand::Required, ..Setup::default() };
+    let world = World::start(setup);
     let (_server, address) = shown(&world);
-    let _client = world.client("a");
+    let with = |user: &str, secret: &str| {
+        let auth = Auth::Chap(Chap::new(user, secret.as_bytes()));
+        Client::connect(world.address(), Config { auth, ..Config::new("iqn.2026-11.io.example:a", TARGET) })
+    };
+    let _client = with("user-that-logs-in", "secret-of-initiator").unwrap();
+    // Those that are refused are told of as events, without what they said to be let in.
+    assert!(with("user-that-logs-in", "secret-of-nobody").is_err());
+    assert!(with("user-that-lies", "secret-of-nobody").is_err());
+    assert!(get(address, "/status.json").contains("\"reason\":\"authentication\""));
     for path in ["/", "/metrics", "/status.json"] {
         let answer = get(address, path);
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
