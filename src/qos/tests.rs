@@ -93,7 +93,7 @@ fn what_is_guaranteed_does_not_wait_for_others_and_counts_all_the_same() {
     let unit = pace(Limits { ios: 1000, ..Limits::NONE });
     let guaranteed = pace(Limits { guaranteed_ios: 500, ..Limits::NONE });
     for _ in 0..100 {
-        of(&unit).book(READ, ms(100)).at;
+        of(&unit).book(READ, ms(100));
     }
     let favoured = Paces { unit: Some(&unit), initiator: Some(&guaranteed) };
     // 2 ms each, and not the 198 ms that it is behind the others.
@@ -116,7 +116,7 @@ fn a_guarantee_excuses_from_no_ceiling_of_ones_own() {
 fn high_rates_are_kept_and_low_ones_do_not_overflow() {
     let fast = pace(Limits { ios: 3_000_000, ..Limits::NONE });
     for _ in 0..300_000 {
-        of(&fast).book(READ, ms(2)).at;
+        of(&fast).book(READ, ms(2));
     }
     let end = of(&fast).book(READ, ms(2)).at.ns();
     assert!((99_900_000..=100_000_000).contains(&end), "{end}");
@@ -124,7 +124,7 @@ fn high_rates_are_kept_and_low_ones_do_not_overflow() {
     let long = Asked { is_read: false, bytes: u32::MAX };
     assert_eq!(of(&slow).book(long, ms(2)).at, Tick::ZERO);
     for _ in 0..3 {
-        of(&slow).book(long, ms(2)).at;
+        of(&slow).book(long, ms(2));
     }
     assert_eq!(of(&slow).book(long, ms(2)).at.ns(), u64::MAX.div_ceil(PARTS));
 }
