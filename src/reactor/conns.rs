@@ -29,6 +29,10 @@ impl<N: Net> Reactor<N> {
 
     /// A session begins, with its first connection.
     pub(super) fn adopt(&mut self, adopt: Adopt<N::Handle>, now: Tick) {
+        #[cfg(feature = "sim")]
+        if planted!(self, TurnNeverEnds) {
+            crate::reactor::planted::hang();
+        }
         let session = adopt.session;
         self.make_room();
         let began = self.tables.sessions.insert(Session::new(SessionSetup {

@@ -70,6 +70,8 @@ pub enum Bug {
     OrderOfArrival,
     /// What says that commands were aborted does not wait for what was said before on other connections.
     FenceNotRaised,
+    /// The turn in which a session begins never ends.
+    TurnNeverEnds,
 }
 
 /// The bug planted in a reactor, if any.
@@ -89,6 +91,15 @@ impl Planted {
     /// Whether it is this one.
     pub(super) fn is(self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+}
+
+/// [`Bug::TurnNeverEnds`].
+#[cfg(feature = "sim")]
+#[expect(clippy::disallowed_methods, reason = "it is the bug")]
+pub(super) fn hang() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 
