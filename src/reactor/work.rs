@@ -1,10 +1,11 @@
 //! Commands that are worked off in steps ([`scsi::work`]), and those that control decides.
 
 use crate::bdev::Op;
+use crate::bdev::allocation::Allocation;
 use crate::buf::Buf;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
-use crate::reactor::message::{Ask, TaskTicket, ToControl};
+use crate::reactor::message::{Ask, Retired, TaskTicket, ToControl};
 use crate::reactor::turn::Reactor;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
@@ -37,20 +38,25 @@ impl<N: Net> Reactor<N> {
                 }
                 self.end(conn, key, Outcome::GOOD, now);
             }
-            Plan::Ask { .. } => {
-                let Some(unit) = task.unit else {
-                    return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
-                };
-                let (cdb, session) = (task.cdb, link.conn.session());
-                // A change of configuration, so it may allocate.
-                let parameters = data.as_deref().unwrap_or(&[]).into();
-                task.is_asked = true;
-                let ticket = TaskTicket { conn, task: key };
-                let reactor = self.id;
-                self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
-            }
+            Plan::Ask { .. } => self.ask(conn, key, data, now),
             _ => {}
         }
+    }
+
+    /// Asks control about a command, with its parameter list.
+    pub(super) fn ask(&mut self, conn: Key, key: Key, data: Option<Buf>, now: Tick) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        let Some(unit) = task.unit else {
+            return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+        };
+        let (cdb, session) = (task.cdb, link.conn.session());
+        // No IO, but a change of configuration or a question about the medium, so it may allocate.
+        let parameters = data.as_deref().unwrap_or(&[]).into();
+        task.is_asked = true;
+        let ticket = TaskTicket { conn, task: key };
+        let reactor = self.id;
+        self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
     }
 
     /// Does a command's next step.
@@ -169,5 +175,22 @@ impl<N: Net> Reactor<N> {
             }
             _ => self.end(conn, key, outcome, now),
         }
+    }
+
+    /// The device has told which of its blocks take space.
+    pub(super) fn surveyed(&mut self, ticket: TaskTicket, allocation: Box<Allocation>, now: Tick) {
+        let task = self.tables.tasks.get_mut(ticket.task);
+        match task.map(|task| (task.plan, task.outcome.is_some())) {
+            Some((Plan::Report(report), false)) => {
+                let conn = self.allegiance(ticket.task, ticket.conn);
+                if let Some(task) = self.tables.tasks.get_mut(ticket.task) {
+                    task.is_asked = false;
+                }
+                self.report(conn, ticket.task, &report, Some(&allocation), now);
+            }
+            // It was given up meanwhile.
+            _ => self.answered(ticket, Outcome::of(Status::TaskAborted), false, now),
+        }
+        self.tell(ToControl::Retired(Retired::Allocation(allocation)));
     }
 }

@@ -103,6 +103,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 now: Tick::ZERO,
                 buffers: &Buffers::default(),
                 copies: &Results::default(),
+                allocation: None,
             };
             let Ok(length) = report::fill(&report, place, facts, &mut out) else { return };
             assert!(length <= out.len() && length <= report.bytes_max() as usize, "{cdb:02x?}: {length}");

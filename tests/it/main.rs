@@ -21,6 +21,7 @@ mod harness;
 mod hostile;
 mod hosts;
 mod kill;
+mod lba_status;
 mod login;
 mod metrics;
 mod modes;

@@ -80,6 +80,7 @@ impl World {
             now: Tick::ZERO,
             buffers: &Buffers::default(),
             copies: results,
+            allocation: None,
         };
         let length = report::fill(&report, &self.place(), facts, &mut out)?;
         out.truncate(length);

@@ -8,7 +8,7 @@ pub(in crate::scsi) mod diagnostic;
 pub(super) mod functions;
 pub mod identifying;
 pub(super) mod inquiry;
-pub(super) mod lba_status;
+pub(crate) mod lba_status;
 pub(super) mod log;
 pub(super) mod luns;
 pub mod mode;
@@ -20,6 +20,7 @@ pub mod timestamp;
 mod vpd;
 pub(super) mod writer;
 
+use crate::bdev::allocation::Allocation;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::buffers::{self, Buffers};
@@ -62,6 +63,10 @@ enum Kind {
     LbaStatus {
         lba: u64,
     },
+    /// The same, the device being asked which blocks take space: [`Facts::allocation`].
+    LbaStatusAsked {
+        lba: u64,
+    },
     Reservations(In),
     Log(log::Request),
     Diagnostics,
@@ -86,12 +91,19 @@ pub struct Facts<'a> {
     pub buffers: &'a Buffers,
     /// What became of copies.
     pub copies: &'a Results,
+    /// Which blocks take space, where [`Report::asks_device`].
+    pub allocation: Option<&'a Allocation>,
 }
 
 impl Report {
     /// The most bytes [`fill`] can write: the ALLOCATION LENGTH, as far as any parameter data go.
     pub fn bytes_max(&self) -> u32 {
         self.allocation_bytes.min(PARAMETER_BYTES_MAX)
+    }
+
+    /// Whether the device is to be asked first which of its blocks take space.
+    pub fn asks_device(&self) -> bool {
+        matches!(self.kind, Kind::LbaStatusAsked { .. })
     }
 }
 
@@ -140,7 +152,9 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
         (Kind::Capacity10, Some(unit)) => capacity::fill_10(unit.view, writer),
         (Kind::Capacity16, Some(unit)) => capacity::fill_16(unit.view, writer),
         (Kind::Mode(request), Some(unit)) => mode::fill(request, unit, writer),
-        (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
+        (Kind::LbaStatus { lba } | Kind::LbaStatusAsked { lba }, Some(unit)) => {
+            lba_status::fill(lba, unit.view, facts.allocation, writer);
+        }
         (Kind::Opcodes(request), Some(unit)) => opcodes::fill(request, unit.view, writer),
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
         (Kind::PortGroups { is_extended }, Some(unit)) => {

@@ -94,6 +94,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                         now: Tick::ZERO,
                         buffers: &Buffers::default(),
                         copies: &Results::default(),
+                        allocation: None,
                     };
                     let Ok(length) = report::fill(&report, &place, facts, &mut out[..room]) else { continue };
                     assert!(length <= room && length <= report.bytes_max() as usize);
