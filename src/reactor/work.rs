@@ -2,6 +2,7 @@
 
 use crate::bdev::Op;
 use crate::bdev::allocation::Allocation;
+use crate::bdev::protection::TUPLE_BYTES;
 use crate::buf::Buf;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
@@ -70,21 +71,17 @@ impl<N: Net> Reactor<N> {
             Running::Token { .. } => return self.token_on(conn, key, now),
         };
         let step = run.step();
-        let blocks = match step {
-            Step::Done => return self.worked_off(conn, key, now),
-            // The buffer comes before the hold: those that wait for the hold have buffers.
-            Step::Hold { blocks, .. } | Step::Read { blocks, .. } | Step::Write { blocks, .. } => blocks,
-            Step::CompareAndWrite { .. }
-            | Step::Verify { .. }
-            | Step::WriteZeroes { .. }
-            | Step::Unmap { .. } => 0,
-        };
+        if step == Step::Done {
+            return self.worked_off(conn, key, now);
+        }
+        let (blocks, with_tuples) = step.scratch();
         let mut scratch = None;
         if blocks > 0 {
             let Some(view) = self.tables.views.get(unit.index()).and_then(Option::as_ref) else {
                 return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
             };
-            let bytes = blocks as usize * view.block_bytes as usize;
+            let tuple_bytes = if with_tuples { TUPLE_BYTES } else { 0 };
+            let bytes = blocks as usize * (view.block_bytes + tuple_bytes) as usize;
             let kept = job.scratch.take().filter(|scratch| scratch.len() >= bytes);
             let Some(mut buf) = kept.or_else(|| self.tables.solicited.take_kept(bytes)) else {
                 return self.go_hungry(key);
@@ -102,6 +99,11 @@ impl<N: Net> Reactor<N> {
             Step::Write { lba, blocks, fua } => {
                 run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
                 Op::Write { lba, blocks, fua }
+            }
+            Step::ReadProtected { lba, blocks, checks } => Op::ReadProtected { lba, blocks, checks },
+            Step::WriteProtected { lba, blocks, fua, checks } => {
+                run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
+                Op::WriteProtected { lba, blocks, fua, checks }
             }
             Step::WriteZeroes { lba, blocks, may_unmap } => {
                 Op::WriteZeroes { lba, blocks, fua: false, may_unmap }
