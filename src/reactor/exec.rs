@@ -11,6 +11,7 @@ use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::scsi::attention::Ua;
+use crate::scsi::copy::rod::Known;
 use crate::scsi::report::{Facts, Report};
 use crate::scsi::sense::Sense;
 use crate::scsi::{self, Plan, Status, table};
@@ -71,6 +72,7 @@ impl<N: Net> Reactor<N> {
             Plan::Refuse(sense) => self.end(conn, key, Outcome::check(sense), now),
             Plan::Report(report) if report.asks_device() => self.ask(conn, key, None, now),
             Plan::Report(report) => self.report(conn, key, &report, None, now),
+            Plan::AbortCopy { id } => self.abort_copy(conn, key, id, now),
             Plan::Pass { .. } => self.advance_pass(conn, key, now),
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) | Plan::Write(_) | Plan::Work(_) | Plan::Protected(_)
@@ -122,8 +124,9 @@ impl<N: Net> Reactor<N> {
         let (place, attentions) =
             self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
         let protocol_level = link.conn.params().protocol_level;
-        let (buffers, copies) = (&self.buffers, &self.copies);
-        let facts = Facts { attentions, protocol_level, now, buffers, copies, allocation };
+        let (buffers, copies, tokens) =
+            (&self.buffers, &self.copies, Some(&self.holds.watches as &dyn Known));
+        let facts = Facts { attentions, protocol_level, now, buffers, copies, tokens, allocation };
         match scsi::report::fill(report, &place, facts, &mut out) {
             Ok(filled) => out.truncate(filled),
             Err(sense) => return self.end(conn, key, Outcome::check(sense), now),

@@ -103,6 +103,7 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 now: Tick::ZERO,
                 buffers: &Buffers::default(),
                 copies: &Results::default(),
+                tokens: None,
                 allocation: None,
             };
             let Ok(length) = report::fill(&report, place, facts, &mut out) else { return };
@@ -129,7 +130,12 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
             }
         }
         Plan::Pass { cut_bytes } => assert!(cut_bytes.is_none_or(|bytes| bytes % 512 == 0), "{cdb:02x?}"),
-        Plan::End(_) | Plan::Flush | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {}
+        Plan::End(_)
+        | Plan::Flush
+        | Plan::Keep(_)
+        | Plan::Copy(_)
+        | Plan::AbortCopy { .. }
+        | Plan::Ask { .. } => {}
     }
 }
 

@@ -80,6 +80,7 @@ impl World {
             now: Tick::ZERO,
             buffers: &Buffers::default(),
             copies: results,
+            tokens: None,
             allocation: None,
         };
         let length = report::fill(&report, &self.place(), facts, &mut out)?;
@@ -304,6 +305,27 @@ fn results() {
 }
 
 #[test]
+fn a_copy_that_can_be_aborted_is_under_way_and_has_a_long_identifier() {
+    let world = World::new();
+    let abort = [0x83, 0x1c, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(world.planned(&abort), Plan::AbortCopy { id: 0x0102_0304 });
+    let mut results = Results::default();
+    let (nexus, unit) = (NexusId(1), UnitId(3));
+    let other = Key { index: 8, generation: 1 };
+    for (action, task, found) in
+        [(0x01, TASK, Some(TASK)), (0x10, TASK, Some(TASK)), (0x11, other, Some(other)), (0x00, TASK, None)]
+    {
+        results.begin(task, nexus, unit, 9, &cdb(&[0x83, action]));
+        assert_eq!(results.under_way(nexus, unit, 9), found, "{action:02x}h");
+        assert_eq!(results.under_way(NexusId(2), unit, 9), None);
+        assert_eq!(results.under_way(nexus, UnitId(4), 9), None);
+        assert_eq!(results.under_way(nexus, unit, 8), None);
+        results.end(task, Outcome::GOOD);
+        assert_eq!(results.under_way(nexus, unit, 9), None, "it is over");
+    }
+}
+
+#[test]
 fn how_a_copy_failed() {
     let world = World::new();
     let mut results = Results::default();
@@ -347,7 +369,7 @@ fn operating_parameters_and_the_page() {
         // Block device ROD limits: 16 ranges, 60 s, 30 s, 1 GiB, 64 MiB.
         &[0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 60, 0, 0, 0, 30],
         &[0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
-        &[0, 1, 0, 16, 13, 0x83, 4, 0x00, 0x01, 0x10, 0x11, 0x84, 5, 0x00, 0x03, 0x04, 0x05, 0x07, 0, 0],
+        &[0, 1, 0, 16, 15, 0x83, 5, 0x00, 0x01, 0x10, 0x11, 0x1c, 0x84, 6, 0x00, 0x03, 0x04, 0x05, 0x07, 0x08],
         &[0, 4, 0, 28, 0, 0, 0, 0, 0, 16, 0, 64, 0, 0, 0x09, 0x00],
         &[0; 16],
         &[0, 8, 0, 4, 2, 0x02, 0xe4, 0],
@@ -432,13 +454,55 @@ mod tokens {
             run.token(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10, world.place().unit.unwrap().0).unwrap();
         let mut want = [0; 512];
         want[..8].copy_from_slice(&[0x00, 0x80, 0x00, 0x01, 0, 0, 0x01, 0xf8]);
-        want[8..16].copy_from_slice(&NAA);
+        want[8..16].copy_from_slice(&[0x5d, 0xfb, 0xab, 0xee, 0xdf, 0x31, 0x8b, 0xf3]);
         want[16..24].copy_from_slice(&[0xe4, 0, 0, 0, 0x01, 0x03, 0, 8]);
         want[24..32].copy_from_slice(&NAA);
         want[61..64].copy_from_slice(&[0x0f, 0xb0, 0x00]);
         want[128..144].copy_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
         assert_eq!(token.encode(), want);
         told(&world, token, &want);
+    }
+
+    /// Two tokens of the unit that is asked.
+    #[derive(Debug)]
+    struct Two;
+
+    impl rod::Known for Two {
+        fn tokens_of(&self, unit: UnitId, _: Tick, told: &mut dyn FnMut(rod::TokenId, u64)) {
+            assert_eq!(unit, UnitId(3));
+            told(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10, 2008);
+            told(1, 1);
+        }
+    }
+
+    #[test]
+    fn all_tokens_are_told_without_their_secrets() {
+        let world = World::new();
+        let bytes = [0x84, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+        assert_eq!(world.told(&bytes, &Results::default()), Ok(vec![0, 0, 0, 4, 0, 0, 0, 0]), "none");
+        let Plan::Report(report) = world.planned(&bytes) else { panic!() };
+        let facts = Facts {
+            protocol_level: 0,
+            attentions: None,
+            now: Tick::ZERO,
+            buffers: &Buffers::default(),
+            copies: &Results::default(),
+            tokens: Some(&Two),
+            allocation: None,
+        };
+        let mut out = [0xee; 512];
+        let length = report::fill(&report, &world.place(), facts, &mut out).unwrap();
+        let mut want = [0; 8 + 2 * 96];
+        want[3] = 4 + 2 * 96;
+        want[8..16].copy_from_slice(&[0x00, 0x80, 0x00, 0x01, 0, 0, 0x01, 0xf8]);
+        want[16..24].copy_from_slice(&[0x5d, 0xfb, 0xab, 0xee, 0xdf, 0x31, 0x8b, 0xf3]);
+        want[24..32].copy_from_slice(&[0xe4, 0, 0, 0, 0x01, 0x03, 0, 8]);
+        want[32..40].copy_from_slice(&NAA);
+        want[69..72].copy_from_slice(&[0x0f, 0xb0, 0x00]);
+        want[104..112].copy_from_slice(&[0x00, 0x80, 0x00, 0x01, 0, 0, 0x01, 0xf8]);
+        assert_eq!(out[..104], want[..104]);
+        assert_eq!((length, &out[104..112], out[165], out[166]), (want.len(), &want[104..112], 0, 2));
+        assert_ne!(out[16..24], out[112..120], "each has a label of its own");
     }
 
     /// RECEIVE ROD TOKEN INFORMATION tells of it.

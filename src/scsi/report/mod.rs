@@ -24,6 +24,7 @@ use crate::bdev::allocation::Allocation;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::buffers::{self, Buffers};
+use crate::scsi::copy::rod::Known;
 use crate::scsi::copy::{self, Results};
 use crate::scsi::reserve::In;
 use crate::scsi::sense::Sense;
@@ -91,6 +92,8 @@ pub struct Facts<'a> {
     pub buffers: &'a Buffers,
     /// What became of copies.
     pub copies: &'a Results,
+    /// Which tokens there are.
+    pub tokens: Option<&'a dyn Known>,
     /// Which blocks take space, where [`Report::asks_device`].
     pub allocation: Option<&'a Allocation>,
 }
@@ -168,6 +171,9 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
         (Kind::Identifying(what), Some(unit)) => identifying::fill(what, unit.view, writer),
         (Kind::Buffer(read), Some(unit)) => {
             facts.buffers.fill(read, place.nexus, unit.view.id, writer)?;
+        }
+        (Kind::Copy(copy::Told::AllTokens), Some(unit)) => {
+            copy::all_tokens(unit.view, facts.tokens, facts.now, writer);
         }
         (Kind::Copy(told), Some(unit)) => facts.copies.fill(told, place.nexus, unit.view.id, writer)?,
         (Kind::Mmc(request), Some(unit)) => mmc::fill(request, unit, facts.attentions.as_deref(), writer),

@@ -36,6 +36,7 @@ fn told(bytes: &[u8], unit: &UnitView, nexus: u32, now: Tick, buffers: &Buffers)
             now,
             buffers,
             copies: &Results::default(),
+            tokens: None,
             allocation: None,
         },
         &mut out,

@@ -21,6 +21,7 @@ fn filled(report: &Report, place: &Place<'_>, out: &mut [u8]) -> usize {
         now: Tick::ZERO,
         buffers: &Buffers::default(),
         copies: &Results::default(),
+        tokens: None,
         allocation: None,
     };
     report::fill(report, place, facts, out).unwrap()
@@ -332,6 +333,7 @@ fn lba_status_as_the_device_tells_it() {
             now: Tick::ZERO,
             buffers: &Buffers::default(),
             copies: &Results::default(),
+            tokens: None,
             allocation: Some(allocation),
         };
         let mut out = [0xee; 64];
