@@ -157,8 +157,8 @@ stage_spdk() { # the feature spdk, where SPDK is installed: unit tests, the cont
 }
 
 stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs and without; and over TCP at the kernel's target
-  local calls=1000 seconds=5 points=60 contract perf=${SPDK_NVME_PERF:-${SPDK_DIR:+$SPDK_DIR/bin/spdk_nvme_perf}}
-  [[ $CI_LEVEL != full ]] || calls=10000 seconds=60 points=200
+  local calls=1000 seconds=5 points=60 more= contract perf=${SPDK_NVME_PERF:-${SPDK_DIR:+$SPDK_DIR/bin/spdk_nvme_perf}}
+  [[ $CI_LEVEL != full ]] || calls=10000 seconds=60 points=200 more=nvme_planted
   release_binary; guest_image
   contract=$(library_tests)
   OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu39 bare
@@ -166,7 +166,7 @@ stage_nvme() { # the NVMe driver in a guest, at QEMU's controllers with IOMMUs a
   OUT=$OUT/nvmet checks scripts/lab/labs/nvmet.sh "$contract" nvmet_
   OUT=$OUT/fabric checks scripts/lab/labs/target.sh fabric
   durability_binaries
-  LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh nvme
+  LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh nvme ${more:+"$more"}
   if [[ $CI_LEVEL != all ]]; then # what CI has no time for
     OUT=$OUT/nvme checks scripts/lab/labs/nvme.sh iommu48
     CONTRACT=$contract GUEST=nvmeserve OUT=$OUT/nvmeserve-bare LIMIT=800 checks scripts/lab/labs/nvme.sh bare
@@ -218,10 +218,10 @@ stage_sg3() { # sg3_utils, a CD-ROM drive, and devices passed through, at the Li
 }
 
 stage_durability() { # lunette killed, power cut, QEMU killed; and all of it found to fail without flush or FUA
-  local rounds=2 kills=3 seconds=10 points=100
-  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60 points=200
+  local rounds=2 kills=3 seconds=10 points=100 more=
+  [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60 points=200 more=planted_more
   release_binary; guest_image; durability_binaries
-  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh restart log kill planted
+  ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh restart log kill planted ${more:+"$more"}
 }
 
 # --- what stages use ------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ pub mod bdev;
 pub mod buf;
 pub mod capture;
 pub mod cli;
+mod closed_file;
 pub mod control;
 mod file_lock;
 pub mod histogram;

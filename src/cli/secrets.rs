@@ -1,23 +1,20 @@
 //! CHAP secrets, out of files that only their owner can read.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use clap::Args;
 
 use super::Failed;
 use super::args::Serve;
+use crate::closed_file;
 use crate::control::identity::hex;
 use crate::iscsi::chap::{Account, Credential, Secret};
+use crate::limits::CHAP_SECRET_BYTES_MAX;
 
 /// RFC 7143 §9.2.1: at least 96 bits.
 const SECRET_BYTES_MIN: usize = 12;
 /// What Windows initiators take at most.
 const SECRET_BYTES_COMMON_MAX: usize = 16;
-/// What RFC 7143 §12.1.3 lets a CHAP value be, in bytes, and far more than anybody needs.
-const SECRET_BYTES_MAX: usize = 1024;
 
 /// `lunette chap-secret`.
 #[derive(Clone, Copy, Debug, Args)]
@@ -92,23 +89,10 @@ pub(super) fn from_file(file: &Path, is_weak_fine: bool) -> Result<Secret, Faile
     Ok(secret)
 }
 
-/// The file's content without one newline at its end.
 fn secret(path: &Path) -> Result<Secret, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mode = file.metadata().map_err(|error| error.to_string())?.mode();
-    if mode & 0o007 != 0 {
-        return Err("everybody on this machine can reach it: chmod 600".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(SECRET_BYTES_MAX as u64 + 2).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    if bytes.last() == Some(&b'\r') {
-        bytes.pop();
-    }
-    if bytes.len() > SECRET_BYTES_MAX {
-        return Err(format!("more than {SECRET_BYTES_MAX} bytes"));
+    let bytes = closed_file::read_secret(path, CHAP_SECRET_BYTES_MAX)?;
+    if bytes.len() > CHAP_SECRET_BYTES_MAX {
+        return Err(format!("more than {CHAP_SECRET_BYTES_MAX} bytes"));
     }
     Ok(Secret(bytes))
 }

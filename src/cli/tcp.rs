@@ -3,10 +3,8 @@
 //! `LUNETTE_CA_FILE` names the certificates that are trusted, `LUNETTE_TOKEN_FILE` the token's file: on the command line everybody would
 //! see it.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +15,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::Failed;
+use crate::closed_file;
 use crate::limits::RPC_TOKEN_BYTES_MAX;
 
 const TOKEN: &str = "LUNETTE_TOKEN_FILE";
@@ -73,21 +72,8 @@ fn named(variable: &str, what: &str) -> Result<PathBuf, Failed> {
 }
 
 fn token(path: &Path) -> Result<Vec<u8>, Failed> {
-    let failed = |why: String| Failed::failure(format!("{}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    if file.metadata().map_err(|error| failed(error.to_string()))?.mode() & 0o007 != 0 {
-        return Err(failed(format!("everybody on this machine can reach it: chmod 600 {}", path.display())));
-    }
-    let mut bytes = Vec::new();
-    file.take(RPC_TOKEN_BYTES_MAX as u64 + 2)
-        .read_to_end(&mut bytes)
-        .map_err(|error| failed(error.to_string()))?;
-    for end in *b"\n\r" {
-        if bytes.last() == Some(&end) {
-            bytes.pop();
-        }
-    }
-    Ok(bytes)
+    closed_file::read_secret(path, RPC_TOKEN_BYTES_MAX)
+        .map_err(|why| Failed::failure(format!("{}: {why}", path.display())))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, Failed> {

@@ -2,7 +2,7 @@
 
 use super::error::ChangeError;
 use super::identity::hex;
-use crate::bdev::Info;
+use crate::bdev::{Bdev, Info};
 use crate::id::UnitId;
 use crate::scsi::view::{DeviceKind, Identity, Medium, Modes, UnitView};
 
@@ -22,6 +22,7 @@ pub(super) fn check(info: &Info) -> Result<(), ChangeError> {
 /// A unit as its device is at this moment. What MODE SELECT has set stays set, as far as the device can still do it.
 pub(super) fn view(
     id: UnitId,
+    bdev: &dyn Bdev,
     info: &Info,
     identity: Identity,
     modes: Option<Modes>,
@@ -45,6 +46,9 @@ pub(super) fn view(
             _ => Medium::Ready,
         },
         kind: info.passes.map_or(kind, |passes| DeviceKind::Passed { is_blocks: passes.is_blocks }),
+        space: bdev.space(),
+        temperature: bdev.temperature(),
+        ledger: bdev.ledger(),
         ..UnitView::new(id, info.blocks, info.block_bytes, identity)
     }
 }

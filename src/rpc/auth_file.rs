@@ -6,7 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::secrets::{self, Sealed};
+use super::secrets::Sealed;
+use crate::closed_file;
 use crate::control::Control;
 use crate::control::auth::AuthGroup;
 use crate::control::error::ChangeError;
@@ -36,7 +37,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<AuthGroup>, String> {
         tracing::warn!("auth_file: {path} is not there: who has to prove an account of it cannot log in");
         return Ok(Vec::new());
     }
-    let bytes = secrets::read_closed(path, BYTES_MAX + 1).map_err(wrong)?;
+    let bytes = closed_file::read(path, BYTES_MAX + 1).map_err(wrong)?;
     if bytes.len() > BYTES_MAX {
         return Err(wrong(format!("it has more than {} MiB", BYTES_MAX >> 20)));
     }

@@ -2,14 +2,12 @@
 //! (`LoadCredential=` or `LoadCredentialEncrypted=`). They are read when the call is made, and what is saved names them again.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::auth_file::AuthFile;
 use super::context::lock;
+use crate::closed_file;
 use crate::iscsi::chap::Secret;
 use crate::limits::CHAP_SECRET_BYTES_MAX;
 
@@ -49,30 +47,9 @@ fn credential(name: &str, folder: Option<PathBuf>) -> Result<PathBuf, String> {
     Ok(folder.join(name))
 }
 
-/// The first bytes of a file that not everybody can reach.
-pub(super) fn read_closed(path: &Path, most: usize) -> Result<Vec<u8>, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let about = file.metadata().map_err(|error| error.to_string())?;
-    if !about.is_file() {
-        return Err("it is not a file".to_owned());
-    }
-    if about.mode() & 0o007 != 0 {
-        return Err("everybody on this machine can reach it: chmod 600".to_owned());
-    }
-    let mut bytes = Vec::new();
-    let most = u64::try_from(most).unwrap_or(u64::MAX);
-    file.take(most).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    Ok(bytes)
-}
-
-/// A file's content without one newline at its end.
+/// What a file says.
 fn read(path: &Path) -> Result<Secret, String> {
-    let mut bytes = read_closed(path, CHAP_SECRET_BYTES_MAX + 2)?;
-    for end in *b"\n\r" {
-        if bytes.last() == Some(&end) {
-            bytes.pop();
-        }
-    }
+    let bytes = closed_file::read_secret(path, CHAP_SECRET_BYTES_MAX)?;
     if bytes.is_empty() {
         return Err("it is empty".to_owned());
     }
@@ -160,7 +137,7 @@ mod tests {
         mode(0o640);
         assert_eq!(Origin::File(path.clone()).read(), Ok(Secret(b"correct-horse-12".to_vec())));
         mode(0o604);
-        assert!(Origin::File(path.clone()).read().unwrap_err().ends_with("chmod 600"));
+        assert!(Origin::File(path.clone()).read().unwrap_err().contains("chmod 600"));
         std::fs::write(&path, "\n").unwrap();
         mode(0o600);
         assert!(Origin::File(path.clone()).read().unwrap_err().ends_with("it is empty"));

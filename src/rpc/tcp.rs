@@ -4,10 +4,8 @@
 //! told nothing: the connection ends. Each connection has a thread of its own, as there; strangers are few (`crowd`).
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,12 +23,13 @@ use super::converse::{Line, Service, serve};
 use super::crowd::Crowd;
 use super::door::May;
 use super::server::{Server, too_many};
+use crate::closed_file;
 use crate::limits::{RPC_HANDSHAKE_NS, RPC_SEND_NS, RPC_TOKEN_BYTES_MAX};
 
 /// Fewer can be guessed, by who has the time.
 const TOKEN_BYTES_MIN: usize = 16;
-/// Bytes of a key or of certificates, far more than there are.
-const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a key, far more than there are.
+const KEY_BYTES_MAX: usize = 1 << 20;
 /// A stranger has so long.
 const PATIENCE: Duration = Duration::from_nanos(RPC_HANDSHAKE_NS);
 /// Strangers that are turned away are told of in the log so often.
@@ -105,6 +104,12 @@ pub enum EntryError {
     },
 }
 
+impl EntryError {
+    fn of(path: &Path, why: String) -> EntryError {
+        EntryError::File { path: path.to_owned(), why }
+    }
+}
+
 /// What a client has to show. Only its digest is kept.
 struct Token([u8; 32]);
 
@@ -141,7 +146,7 @@ impl Bound {
     /// # Errors
     /// What is wrong with them, and what mends it.
     pub fn bind(entry: &Entry) -> Result<Bound, EntryError> {
-        let token = token(&entry.token)?;
+        let token = token(&entry.token).map_err(|why| EntryError::of(&entry.token, why))?;
         let config = config(entry)?;
         let refused = |source| EntryError::Listen { address: entry.address, source };
         let listener = crate::net::listen::listen(entry.address).map_err(refused)?;
@@ -182,49 +187,42 @@ impl Bound {
 
 /// The key's certificates, for a server.
 fn config(entry: &Entry) -> Result<Arc<ServerConfig>, EntryError> {
-    let wrong = |path: &Path, why: String| EntryError::File { path: path.to_owned(), why };
-    let text = read(&entry.cert, false)?;
-    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let certs = certs.map_err(|error| wrong(&entry.cert, format!("it is not PEM: {error}")))?;
-    if certs.is_empty() {
-        return Err(wrong(&entry.cert, "there is no certificate in it".to_owned()));
-    }
-    let key = PrivateKeyDer::from_pem_slice(&read(&entry.key, true)?);
-    let key =
-        key.map_err(|error| wrong(&entry.key, format!("there is no private key in it, as PEM: {error}")))?;
+    let certs = certs(&entry.cert).map_err(|why| EntryError::of(&entry.cert, why))?;
+    let key = key(&entry.key).map_err(|why| EntryError::of(&entry.key, why))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(certs, key));
     config.map(Arc::new).map_err(EntryError::Tls)
 }
 
-/// A file's token, without the newline at its end.
-fn token(path: &Path) -> Result<Token, EntryError> {
-    let wrong = |why: String| EntryError::File { path: path.to_owned(), why };
-    let text = read(path, true)?;
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
-    let text = text.strip_suffix(b"\r").unwrap_or(text);
-    if !(TOKEN_BYTES_MIN..=RPC_TOKEN_BYTES_MAX).contains(&text.len()) {
-        return Err(wrong(format!(
-            "a token has {TOKEN_BYTES_MIN} to {RPC_TOKEN_BYTES_MAX} bytes; 'lunette chap-secret' makes one"
-        )));
+fn certs(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let text = std::fs::read(path).map_err(|error| error.to_string())?;
+    let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let certs = certs.map_err(|error| format!("it is not PEM: {error}"))?;
+    if certs.is_empty() {
+        return Err("there is no certificate in it".to_owned());
     }
-    if text.iter().any(|&byte| byte == b'\n' || byte == b'\r') {
-        return Err(wrong("a token is one line".to_owned()));
-    }
-    Ok(Token::of(text))
+    Ok(certs)
 }
 
-fn read(path: &Path, is_secret: bool) -> Result<Vec<u8>, EntryError> {
-    let wrong = |why: String| EntryError::File { path: path.to_owned(), why };
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
-    let about = file.metadata().map_err(|error| wrong(error.to_string()))?;
-    if is_secret && about.mode() & 0o007 != 0 {
-        return Err(wrong(format!("everybody on this machine can reach it: chmod 600 {}", path.display())));
+fn key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
+    let text = closed_file::read(path, KEY_BYTES_MAX)?;
+    PrivateKeyDer::from_pem_slice(&text)
+        .map_err(|error| format!("there is no private key in it, as PEM: {error}"))
+}
+
+/// A file's token.
+fn token(path: &Path) -> Result<Token, String> {
+    let text = closed_file::read_secret(path, RPC_TOKEN_BYTES_MAX)?;
+    if !(TOKEN_BYTES_MIN..=RPC_TOKEN_BYTES_MAX).contains(&text.len()) {
+        return Err(format!(
+            "a token has {TOKEN_BYTES_MIN} to {RPC_TOKEN_BYTES_MAX} bytes; 'lunette chap-secret' makes one"
+        ));
     }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
-    Ok(bytes)
+    if text.iter().any(|&byte| byte == b'\n' || byte == b'\r') {
+        return Err("a token is one line".to_owned());
+    }
+    Ok(Token::of(&text))
 }
 
 /// Where strangers wait.

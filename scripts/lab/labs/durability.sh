@@ -4,9 +4,11 @@
 #   log      lunette in the guest over dm-log-writes; the log is cut at random points
 #   kill     lunette in the guest on a sparse file; QEMU is killed
 #   nvme     lunette in the guest drives QEMU's NVMe controller, whose flushes and writes QEMU's blklogwrites logs; and, as QEMU's
-#            takes no notice of FUA, the kernel's NVMe/TCP target over dm-log-writes: both logs are cut, and both again without
-#            flush, or FUA, in the driver of a test build, which the cuts have to find
+#            takes no notice of FUA, the kernel's NVMe/TCP target over dm-log-writes: both logs are cut, and the first again without
+#            flush in the driver of a test build, which the cuts have to find
+#   nvme_planted  the second log again, without flush, or FUA
 #   planted  log and kill with flush or FUA switched off in a test build: each has to find it
+#   planted_more  kill without UNMAPs flushed, and without FUA
 # All parts unless some are named. Variables: ROUNDS (of kill: 2), KILLS (of restart: 3), POINTS (of a log: 200), LOG_SECONDS (10);
 # LUNETTE, PLANTED: the binary, and one built with --features sim; RECORDER: the example of the initiator.
 set -euo pipefail
@@ -101,6 +103,9 @@ part_nvme() {
   check "power cut at ${POINTS:-200} points of QEMU's log under an NVMe controller" log_is_cut nvme "$lunette" 5 --fua 0 --syncs 5 --
   check "power cut at ${POINTS:-200} points of dm-log-writes under NVMe/TCP" log_is_cut nvmet "$lunette" 6 --fua 20 --
   check_status 3 "no flush: QEMU's log shows it" log_is_cut nvme "$planted" 7 --fua 0 --syncs 5 -- -e LUNETTE_PLANT=nvme::FlushNotSent
+}
+
+part_nvme_planted() {
   check_status 3 "no flush over TCP: dm-log-writes shows it" log_is_cut nvmet "$planted" 8 --syncs 5 -- -e LUNETTE_PLANT=nvme::FlushNotSent
   check_status 3 "no FUA over TCP: dm-log-writes shows it" log_is_cut nvmet "$planted" 9 --fua 20 -- -e LUNETTE_PLANT=nvme::FuaDropped
 }
@@ -116,6 +121,9 @@ part_planted() { # 3: data are lost
   check_status 3 "no flush: the log shows it" log_is_cut log "$planted" 2 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
   check_status 3 "no FUA: the log shows it" log_is_cut log "$planted" 3 --fua 20 -- -e LUNETTE_PLANT=FuaDropped
   check_status 3 "no flush: killing QEMU shows it" power_is_cut "$planted" 1 --fua 0 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
+}
+
+part_planted_more() {
   # The writes last by their FUA, and only UNMAPs follow.
   check_status 3 "no flush: UNMAPs are lost" power_is_cut "$planted" 4 --slots 256 --writes 300 --fua 100 --syncs 5 -- -e LUNETTE_PLANT=FlushNotWaitedFor
   check_status 3 "no FUA: killing QEMU shows it" power_is_cut "$planted" 2 --fua 20 --syncs 0 -- -e LUNETTE_PLANT=FuaDropped
@@ -160,7 +168,7 @@ part_restart() {
   check "fio verifies through ${KILLS:-3} kills of lunette" survives_kills
 }
 
-(($#)) || set -- restart log kill nvme planted
+(($#)) || set -- restart log kill nvme nvme_planted planted planted_more
 for part; do
   declare -F "part_$part" >/dev/null || { echo "lab: no part '$part'" >&2; exit 2; }
   "part_$part"

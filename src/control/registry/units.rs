@@ -88,13 +88,12 @@ impl Registry {
                 index
             }
         };
-        let bdev = &self.find(&name)?.spec.bdev;
-        let (space, temperature, ledger) = (bdev.space(), bdev.temperature(), bdev.ledger());
+        let bdev = Arc::clone(&self.find(&name)?.spec.bdev);
         let slot = &mut self.slots[index];
         let id = slot.id;
         let status_url = self.status_url.clone();
-        let view = unit::view(id, &info, identity, None, kind);
-        let view = Arc::new(UnitView { space, temperature, ledger, status_url, pace, ..view });
+        let view = unit::view(id, &*bdev, &info, identity, None, kind);
+        let view = Arc::new(UnitView { status_url, pace, ..view });
         slot.unit = Some(Unit {
             view,
             bdev: name.clone(),
@@ -154,23 +153,16 @@ impl Registry {
             Medium::NotReady => entry.identity(&info),
             _ => old.identity.clone(),
         };
-        let view = unit::view(id, &info, identity, Some(old.modes), entry.kind);
-        let (permits, settings, chore) = (old.permits.clone(), old.settings.clone(), old.chore.clone());
-        let (alua, bdev) = (old.alua.clone(), &entry.spec.bdev);
-        let (space, temperature, ledger) = (bdev.space(), bdev.temperature(), bdev.ledger());
-        let (medium, tray, pace) = (unit.medium(view.medium), unit.tray(), entry.pace.clone());
+        let view = unit::view(id, &*entry.spec.bdev, &info, identity, Some(old.modes), entry.kind);
         Ok(UnitView {
-            permits,
-            alua,
-            settings,
-            chore,
-            medium,
-            tray,
-            space,
-            temperature,
+            permits: old.permits.clone(),
+            alua: old.alua.clone(),
+            settings: old.settings.clone(),
+            chore: old.chore.clone(),
+            medium: unit.medium(view.medium),
+            tray: unit.tray(),
             status_url: old.status_url.clone(),
-            ledger,
-            pace,
+            pace: entry.pace.clone(),
             ..view
         })
     }

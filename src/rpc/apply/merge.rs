@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{OPTIONS, key_of};
-use super::things::{Family, Kind, Setter, WITHOUT_EFFECT, is_met, text};
+use super::plan::OPTIONS;
+use super::things::{Family, Kind, Setter, WITHOUT_EFFECT, is_met, key_of, text};
 use crate::rpc::config::Plan;
 use crate::rpc::json::{Json, object};
 
@@ -96,15 +96,10 @@ impl Known {
 }
 
 fn key(method: &str, params: &Json, node_base: &str) -> Option<Vec<String>> {
-    if let Some(kind) = Kind::find(method) {
-        let key = key_of(params.member(kind.key)?, Some(kind.family), node_base);
-        return Some(vec![kind.thing_key(key)]);
+    match Kind::find(method) {
+        Some(kind) => kind.key_in(params, node_base).map(|key| vec![key]),
+        None => Setter::find(method).map(|setter| setter.key_in(params, node_base)),
     }
-    let setter = Setter::find(method)?;
-    let of = |(index, name): (usize, &&str)| {
-        params.member(name).map(|name| key_of(name, setter.of.filter(|_| index == 0), node_base))
-    };
-    Some(setter.key.iter().enumerate().filter_map(of).collect())
 }
 
 /// The parameters with a target's whole name: it is short for one of the file's own `node_base`.

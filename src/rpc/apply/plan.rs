@@ -89,21 +89,17 @@ impl<'a> Parts<'a> {
     fn of(plan: &'a Plan, node_base: &str) -> Parts<'a> {
         let mut parts = Parts::default();
         for (method, params) in plan.calls() {
-            let name = |key: &str, family| params.member(key).map(|name| key_of(name, family, node_base));
             if let Some(kind) = Kind::find(method) {
-                let Some(key) = name(kind.key, Some(kind.family)) else {
+                let Some(key) = kind.key_in(params, node_base) else {
                     parts.problems.push(format!("{method} without {}: say it, to be found again", kind.key));
                     continue;
                 };
-                let key = kind.thing_key(key);
                 if parts.find(kind.family, &key).is_some() {
                     parts.problems.push(format!("{} {key} is made twice", kind.family.name()));
                 }
                 parts.things.push(Thing { kind, key, params });
             } else if let Some(setter) = Setter::find(method) {
-                let of = |(index, key): (usize, &&str)| name(key, setter.of.filter(|_| index == 0));
-                let key = setter.key.iter().enumerate().filter_map(of).collect();
-                parts.settings.push(Setting { setter, key, params });
+                parts.settings.push(Setting { setter, key: setter.key_in(params, node_base), params });
             } else if method == OPTIONS {
                 parts.options = Some(params);
             } else if !WITHOUT_EFFECT.contains(&method) && !methods::is_knob(method) {
@@ -123,13 +119,6 @@ impl<'a> Parts<'a> {
         let is_same = |one: &&Setting<'_>| one.setter.method == other.setter.method && one.key == other.key;
         self.settings.iter().find(is_same)
     }
-}
-
-/// A target's name in full, anything else as it is.
-pub(super) fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
-    let name = text(name);
-    let is_whole = ["iqn.", "eui.", "naa."].iter().any(|kind| name.starts_with(kind));
-    if family == Some(Family::Target) && !is_whole { format!("{node_base}:{name}") } else { name }
 }
 
 /// What is to be done, in order.

@@ -49,13 +49,14 @@ impl Kind {
         KINDS.iter().find(|kind| kind.create == method)
     }
 
-    /// What the thing that is made of `key` is called among those of its family: not as what it is made of.
-    pub(super) fn thing_key(&self, key: String) -> String {
-        match self.key {
+    /// What the thing that these parameters make is called among those of its family: not as what it is made of.
+    pub(super) fn key_in(&self, params: &Json, node_base: &str) -> Option<String> {
+        let key = key_of(params.member(self.key)?, Some(self.family), node_base);
+        Some(match self.key {
             "base_name" => format!("EE_{key}"),
             "base_bdev" => format!("{key}p*"),
             _ => key,
-        }
+        })
     }
 
     /// What deletes the thing that `params` made.
@@ -151,6 +152,14 @@ impl Setter {
         SETTERS.iter().find(|setter| setter.method == method)
     }
 
+    /// Of what these parameters set it.
+    pub(super) fn key_in(&self, params: &Json, node_base: &str) -> Vec<String> {
+        let key = |(index, name): (usize, &&str)| {
+            Some(key_of(params.member(name)?, self.of.filter(|_| index == 0), node_base))
+        };
+        self.key.iter().enumerate().filter_map(key).collect()
+    }
+
     /// What undoes the call that had these parameters, where nothing was set before.
     pub(super) fn back(&self, params: &Json) -> Call {
         let mut members: Vec<(String, Json)> = Vec::new();
@@ -216,6 +225,13 @@ const SETTERS: &[Setter] = &[
 
 /// Calls that leave nothing behind that could differ.
 pub(super) const WITHOUT_EFFECT: &[&str] = &["bdev_wait_for_examine", "bdev_examine"];
+
+/// A target's name in full, anything else as it is.
+pub(super) fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
+    let name = text(name);
+    let is_whole = ["iqn.", "eui.", "naa."].iter().any(|kind| name.starts_with(kind));
+    if family == Some(Family::Target) && !is_whole { format!("{node_base}:{name}") } else { name }
+}
 
 /// A name or number, as text.
 pub(super) fn text(json: &Json) -> String {
