@@ -103,10 +103,10 @@ fn all_operation_codes() {
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 83 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0x7c]);
+    assert_eq!(with_timeouts.len(), 4 + 85 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0xa4]);
     assert_eq!(
-        with_timeouts[1344..1364],
+        with_timeouts[1384..1404],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 }
