@@ -69,6 +69,8 @@ pub const BDEVS_MAX: usize = 4096;
 pub const PROBE_NS: u64 = SECOND_NS;
 /// Media that are looked for at once.
 pub const PROBES_MAX: usize = 64;
+/// Devices that are asked at once which of their blocks take space.
+pub const SURVEYS_MAX: usize = 16;
 /// The space that thinly provisioned disks take, and have left, is measured so often.
 pub const SPACE_NS: u64 = 10 * SECOND_NS;
 /// Namespaces of one NVMe controller that one reactor serves.

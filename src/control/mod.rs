@@ -47,6 +47,7 @@ mod saving;
 pub mod sessions;
 mod space;
 pub mod store;
+mod surveys;
 pub mod tally;
 mod target_changes;
 pub mod targets;
@@ -139,6 +140,7 @@ pub struct Control<N: Net> {
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
     watched: space::Watched,
+    surveys: surveys::Surveys,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     tally: Tally,
@@ -178,6 +180,7 @@ impl<N: Net> Control<N> {
             early: alua::Early::default(),
             exchanges: BTreeSet::new(),
             watched: space::Watched::default(),
+            surveys: surveys::Surveys::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             tally: Tally::default(),

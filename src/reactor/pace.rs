@@ -147,9 +147,13 @@ fn asked(task: &Task) -> Option<Asked> {
         Plan::Pass { .. } => task.takes_in,
         Plan::Work(work) if work.is_unmap() => return None,
         Plan::Write(_) | Plan::Work(_) | Plan::Copy(_) => false,
-        Plan::End(_) | Plan::Refuse(_) | Plan::Report(_) | Plan::Flush | Plan::Keep(_) | Plan::Ask { .. } => {
-            return None;
-        }
+        Plan::End(_)
+        | Plan::Refuse(_)
+        | Plan::Report(_)
+        | Plan::Flush
+        | Plan::Keep(_)
+        | Plan::AbortCopy { .. }
+        | Plan::Ask { .. } => return None,
     };
     (task.moves_bytes > 0).then_some(Asked { is_read, bytes: task.moves_bytes })
 }

@@ -22,6 +22,7 @@ mod hostile;
 mod hosts;
 mod kept;
 mod kill;
+mod lba_status;
 mod login;
 mod metrics;
 mod modes;
