@@ -198,6 +198,7 @@ def top(target):
     once = run(BINARY, "top", "-s", target.socket, "--once")
     for header in (r"^target +LUN +bdev +read/s ", r"^session +initiator +target ", r"^session +LUN +bdev +command "):
         expect(re.search(header, once, re.M), f"--once has no {header!r}: {once!r}")
+    expect(re.search(r"^target .* latency +p50 +p99$", once, re.M), f"--once has no p50: {once!r}")
     expect(re.search(r"^\S+ +0 +\S+ +\d", once, re.M), f"--once does not know LUN 0: {once!r}")
     tmux = ["tmux", "-L", f"lunette-{os.getpid()}"]
 

@@ -4,6 +4,7 @@
 sight.py [--out FOLDER]        screenshots are left in FOLDER: look at them
 """
 import argparse
+import base64
 import json
 import os
 import re
@@ -16,15 +17,28 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from devtools import Chromium
 from harness import BINARY, ROOT, Checks, Lunette, expect, free_port, run, wait_until
 
 # So much of the page's own time, which does not wait for ours: it looks some hundred times.
 PATIENCE = "--virtual-time-budget=300000"
-# Width, height, and whether what the machine prefers is dark.
-SCREENS = {"light": (1280, 1400, False), "dark": (1280, 1400, True), "phone": (390, 1600, False)}
+# Width, whether what the machine prefers is dark, whether it is a phone.
+SCREENS = {"light": (1280, False, False), "dark": (1280, True, False), "phone": (390, False, True), "small-phone": (320, True, True)}
+# What is wider than the screen, but for tables that are scrolled; and the events that are to be seen in their list.
+LOOK = """({
+  page: document.documentElement.scrollWidth, screen: innerWidth, height: document.documentElement.scrollHeight,
+  wide: [...document.querySelectorAll("body *")].filter((e) => !e.closest("table") && e.getBoundingClientRect().right > innerWidth + 1)
+    .map((e) => `${e.tagName} ${e.className} ${e.textContent.slice(0, 40)}`),
+  events: [...document.querySelectorAll("#events li")].filter((e) => {
+    const box = e.getBoundingClientRect(), list = e.parentNode.getBoundingClientRect();
+    return box.width > 100 && box.height > 10 && box.bottom <= list.bottom + 1 && e.checkVisibility();
+  }).map((e) => e.textContent),
+  facts: document.querySelector("#bdevs .facts").textContent, legend: document.querySelector("#reactors").textContent,
+  stages: [...document.querySelectorAll("#reactors polygon")].map((e) => e.getAttribute("points").split(" ").length),
+})"""
 
 # Of what has not happened there are no series.
-UNHAPPENED = ("lunette_device_errors_total", "lunette_initiator_errors_total", "lunette_login_failures_total",
+UNHAPPENED = ("lunette_initiator_throttled_commands_total", "lunette_initiator_throttled_seconds_total", "lunette_device_errors_total", "lunette_initiator_errors_total", "lunette_login_failures_total",
               "lunette_connections_closed_total", "lunette_task_management_total", "lunette_rejects_total", "lunette_rpc_calls_total",
               "lunette_rpc_errors_total")
 
@@ -112,7 +126,7 @@ def page(base, profile, target):
     """After some seconds the page shows sessions, disks and reactors, and nothing was refused by its policy."""
     out = chromium(profile, "--enable-logging=stderr", PATIENCE, "--dump-dom", f"{base}/")
     out = re.sub(r"<script>.*</script>", "", out, flags=re.S)
-    for expected in ("live", "reactor 0", "disk0", target.iqn, "busiest reactor"):
+    for expected in ("live", "reactor 0", "disk0", target.iqn, "busiest reactor", "session up", "a command's time"):
         expect(expected in out, f"the page does not say {expected!r}: {out[-2000:]}")
     for wrong in ("Content Security Policy", "Uncaught", "not to be reached"):
         expect(wrong not in out, f"{wrong}: {out[-2000:]}")
@@ -121,13 +135,32 @@ def page(base, profile, target):
     return f"{len(points)} lines"
 
 
-def screenshot(base, profile, out, name):
-    width, height, is_dark = SCREENS[name]
-    path = os.path.join(out, f"status-{name}.png")
-    dark = ["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if is_dark else []
-    chromium(profile, f"--window-size={width},{height}", PATIENCE, f"--screenshot={path}", *dark, f"{base}/")
-    expect(os.path.getsize(path) > 10_000, "the picture is empty")
-    return path
+def screens(base, profile, target, out):
+    """On every screen nothing is wider than that, events are to be seen, stages are drawn; a picture of each for who looks at it."""
+    # What waits for a limit takes some time, by which there is something to draw.
+    run(BINARY, "rpc", "-s", target.socket, "bdev_set_qos_limit", '{"name":"disk0","rw_ios_per_sec":200}')
+    with Chromium(profile) as browser:
+        browser.screen(1280, 1400)
+        browser.ask("Page.navigate", url=f"{base}/")
+        drawn = 'Math.max(0, ...[...document.querySelectorAll("polyline")].map((e) => (e.getAttribute("points") || "").split(" ").length))'
+        wait_until("charts with some points", 60, lambda: browser.value(drawn) >= 8)
+        for name, (width, is_dark, is_phone) in SCREENS.items():
+            browser.screen(width, 1400, is_dark, is_phone)
+            look = browser.value(LOOK)
+            expect(look["screen"] == width, f"{name}: the screen is {look['screen']} wide")
+            expect(look["page"] <= width and not look["wide"], f"{name}: {look['page']} of {width}, too wide: {look['wide'][:5]}")
+            expect(any("session up" in event for event in look["events"]),
+                   f"{name}: no login among the events that are to be seen: {look['events']}")
+            expect(look["stages"] and all(points > 4 for points in look["stages"]), f"{name}: stages {look['stages']}")
+            expect("for the limit" in look["facts"], f"{name}: nobody waits for the limit: {look['facts']}")
+            expect(re.search(r"queue [0-9.]+ (µs|ms|s)", look["legend"]), f"{name}: no time in the queue: {look['legend']}")
+            browser.screen(width, min(look["height"], 8000), is_dark, is_phone)
+            picture = base64.b64decode(browser.ask("Page.captureScreenshot")["data"])
+            path = os.path.join(out, f"status-{name}.png")
+            with open(path, "wb") as f:
+                f.write(picture)
+        expect(not browser.complaints, f"the browser complains: {browser.complaints}")
+    return f"status-*.png in {out}"
 
 
 def taken():
@@ -149,7 +182,9 @@ def main():
     folder = tempfile.mkdtemp(prefix="sight.")
     try:
         checks.check("an address that is taken", taken)
-        with Lunette(disks_mib=(64, 64), options=("--metrics", "127.0.0.1:0", "--idle", "park")) as target:
+        rpc = os.path.join(folder, "rpc.sock")
+        with Lunette(disks_mib=(64, 64), options=("--metrics", "127.0.0.1:0", "--idle", "park", "--rpc-socket", rpc)) as target:
+            target.socket = rpc
             base = "http://" + wait_until("the address", 10, lambda: where(target))
             work(target)
             checks.check("promtool check metrics", lints, base)
@@ -160,8 +195,7 @@ def main():
             try:
                 profile = os.path.join(folder, "chromium")
                 checks.check("the page", page, base, profile, target)
-                for name in SCREENS:
-                    checks.check(f"screenshot, {name}", screenshot, base, profile, out, name)
+                checks.check("screens", screens, base, os.path.join(folder, "browser"), target, out)
             finally:
                 load.kill()
                 load.wait()

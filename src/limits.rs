@@ -70,6 +70,8 @@ pub const BDEVS_MAX: usize = 4096;
 pub const PROBE_NS: u64 = SECOND_NS;
 /// Media that are looked for at once.
 pub const PROBES_MAX: usize = 64;
+/// Devices that are asked at once which of their blocks take space.
+pub const SURVEYS_MAX: usize = 16;
 /// The space that thinly provisioned disks take, and have left, is measured so often.
 pub const SPACE_NS: u64 = 10 * SECOND_NS;
 /// Namespaces of one NVMe controller that one reactor serves.
@@ -172,8 +174,9 @@ pub const RETAINING_CONNS_MAX: u32 = 64;
 pub const RETAINED_MAX: usize = WINDOW_MAX as usize;
 /// Data of a READ are sent again (RFC 7143 §11.16) if they are no more than this: their place is counted PDU by PDU.
 pub const RESEND_BYTES_MAX: u32 = 16 * 1024 * 1024;
-/// Writes to a unit that are remembered, so that data are not sent again which have changed since.
-pub const WATCHED_WRITES: usize = 256;
+/// Pieces of data that such a connection keeps, so that they can be sent again; for the data of more there is no room.
+pub const RETAINED_PIECES_MAX: usize = 256;
+const _: () = assert!(RETAINED_PIECES_MAX >= WINDOW_MAX as usize, "a window of short READs is kept");
 
 /// PDUs whose headers a connection's flight recorder has: 64 bytes each.
 pub const RECORDED_PDUS: usize = 128;

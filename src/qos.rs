@@ -11,6 +11,7 @@
 //! Nothing here waits, or knows what is done with those that have to: that is `reactor::pace`.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::time::{MS_NS, SECOND_NS, Tick};
@@ -130,10 +131,41 @@ impl Meter {
     }
 }
 
+/// Commands that have waited for ceilings, those whose turn came.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Waited {
+    /// How many.
+    pub commands: u64,
+    /// How long, all of them together, in nanoseconds.
+    pub ns: u64,
+}
+
+/// Commands that have waited for ceilings. All reactors add to it, for each command that has waited.
+#[derive(Debug, Default)]
+pub struct Waits {
+    commands: AtomicU64,
+    ns: AtomicU64,
+}
+
+impl Waits {
+    /// One has waited so long.
+    pub fn add(&self, ns: u64) {
+        self.commands.fetch_add(1, Ordering::Relaxed);
+        self.ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// All so far.
+    pub fn waited(&self) -> Waited {
+        Waited { commands: self.commands.load(Ordering::Relaxed), ns: self.ns.load(Ordering::Relaxed) }
+    }
+}
+
 /// The clocks of a logical unit, or of an initiator: of all its sessions, on all reactors.
 #[derive(Debug)]
 pub struct Pace {
     limits: Limits,
+    /// Who has waited for these, and for those that were set before.
+    waits: Arc<Waits>,
     /// IOs, bytes, bytes read, bytes written.
     ceilings: [Option<Meter>; 4],
     /// IOs, bytes.
@@ -152,9 +184,15 @@ impl Eq for Pace {}
 impl Pace {
     /// One that begins, with a whole burst to spend.
     pub fn new(limits: Limits) -> Pace {
+        Pace::counting(limits, Arc::default())
+    }
+
+    /// The same; those who wait for it are counted there.
+    pub fn counting(limits: Limits, waits: Arc<Waits>) -> Pace {
         let meter = |rate| Meter::new(rate, limits.burst_ns);
         Pace {
             limits,
+            waits,
             ceilings: [limits.ios, limits.bytes, limits.read_bytes, limits.write_bytes].map(meter),
             guarantees: [limits.guaranteed_ios, limits.guaranteed_bytes].map(meter),
         }
@@ -163,6 +201,11 @@ impl Pace {
     /// What it keeps.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Who has waited for it.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// The ceilings that count a command, each with how much of it there is.
@@ -207,6 +250,24 @@ fn counted<const N: usize>(
     counted.filter_map(|(meter, amount)| Some((meter.as_ref()?, amount)))
 }
 
+/// Whose ceiling it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// The logical unit's.
+    Unit,
+    /// The initiator's.
+    Initiator,
+}
+
+/// A command that is booked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Booked {
+    /// When it may begin, which may have been.
+    pub at: Tick,
+    /// Whose ceiling lets it begin no earlier.
+    pub by: Whose,
+}
+
 /// The paces that count a command: its logical unit's and its initiator's, where they have one.
 #[derive(Clone, Copy, Debug)]
 pub struct Paces<'a> {
@@ -218,7 +279,7 @@ pub struct Paces<'a> {
 
 impl Paces<'_> {
     /// Books a command in all of them; when it may begin. Every booking is used, or given back.
-    pub fn book(&self, asked: Asked, now: Tick) -> Tick {
+    pub fn book(&self, asked: Asked, now: Tick) -> Booked {
         let parts = now.ns().saturating_mul(PARTS);
         let guaranteed = |pace: Option<&Pace>| pace.and_then(|pace| pace.guaranteed(asked, parts));
         let allowed = |pace: Option<&Pace>| pace.and_then(|pace| pace.allowed(asked, parts)).unwrap_or(0);
@@ -226,8 +287,11 @@ impl Paces<'_> {
         let (to_unit, to_initiator) = (guaranteed(self.unit), guaranteed(self.initiator));
         let by_unit = allowed(self.unit).min(to_initiator.unwrap_or(u64::MAX));
         let by_initiator = allowed(self.initiator).min(to_unit.unwrap_or(u64::MAX));
-        let at = by_unit.max(by_initiator);
-        Tick::from_ns(at.div_ceil(PARTS))
+        let (at, by) = match by_initiator > by_unit {
+            true => (by_initiator, Whose::Initiator),
+            false => (by_unit, Whose::Unit),
+        };
+        Booked { at: Tick::from_ns(at.div_ceil(PARTS)), by }
     }
 
     /// A command that was booked does not begin.

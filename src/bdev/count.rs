@@ -15,6 +15,7 @@ use crossbeam_utils::CachePadded;
 
 use self::channel::CountedChannel;
 use super::{Bdev, Channel, Info};
+use crate::bdev::allocation::Allocation;
 use crate::bdev::space::{Space, Temperature};
 use crate::histogram::Histogram;
 use crate::id::ReactorId;
@@ -337,6 +338,10 @@ impl Bdev for Counted {
 
     fn measure(&self) {
         self.inner.measure();
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.inner.allocation(lba, blocks)
     }
 
     fn ledger(&self) -> Option<Arc<Ledger>> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queue::{IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
+use crate::bdev::allocation::Allocation;
 use crate::bdev::space::{Space, Temperature};
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
@@ -103,6 +104,10 @@ impl Bdev for Delay {
 
     fn own(&self) -> Option<[u8; 16]> {
         self.inner.own()
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.inner.allocation(lba, blocks)
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

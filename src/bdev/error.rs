@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use super::pass::{Flow, Told};
 use super::queue::{DoneQueue, IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
+use crate::bdev::allocation::Allocation;
 use crate::bdev::space::{Space, Temperature};
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
@@ -233,6 +234,10 @@ impl Bdev for Faulty {
 
     fn own(&self) -> Option<[u8; 16]> {
         self.inner.own()
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.inner.allocation(lba, blocks)
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

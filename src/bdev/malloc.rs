@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::allocation::{Allocation, Teller};
 use super::instant::{InstantChannel, Perform, blocks_of};
 use super::protection::{Checks, Protection, TUPLE, TUPLE_BYTES, Tuple};
 use super::queue::extent_bytes;
@@ -175,6 +176,10 @@ impl Bdev for Malloc {
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(InstantChannel::new(Arc::clone(&self.shared)))
     }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.shared.allocation(lba, blocks)
+    }
 }
 
 /// What saves a way through the host.
@@ -236,6 +241,9 @@ impl Protected {
 fn place(lba: u64) -> usize {
     usize::try_from(lba).map_or(usize::MAX, |lba| lba.saturating_mul(TUPLE))
 }
+
+/// So much is looked at to tell which blocks take space: the kernel goes through as many pages.
+const TOLD_BYTES_MAX: u32 = 2 << 30;
 
 /// A multiple of these is copied or compared at a time.
 const PIECE_BYTES: usize = 4096;
@@ -333,6 +341,25 @@ impl Shared {
             protected.make(lba, block, block.len());
         }
         Ok(())
+    }
+
+    /// Page by page: what shares one with a block that was written is mapped, too, and hugepages are never given back.
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        let left = self.blocks.load(Ordering::Relaxed).saturating_sub(lba);
+        let most = (TOLD_BYTES_MAX / self.block_bytes).min(blocks);
+        let blocks = u32::try_from(left).unwrap_or(u32::MAX).min(most);
+        let mut teller = Teller::new(lba, blocks, self.block_bytes);
+        let Ok(extent) = self.extent(lba, blocks) else { return Allocation::default() };
+        let end = teller.bytes().end;
+        let mut is_wanted = true;
+        let told = self.medium.touched(extent.start, extent.len(), &mut |pages| {
+            is_wanted = teller.hole_to(pages.start) && teller.data_to(pages.end);
+            is_wanted
+        });
+        if told.is_ok() && is_wanted {
+            teller.hole_to(end);
+        }
+        teller.finish()
     }
 
     fn extent(&self, lba: u64, blocks: u32) -> Result<Range<usize>, IoError> {
@@ -499,6 +526,19 @@ mod tests {
         assert_eq!(disk.resize(201).unwrap_err().to_string(), "201 blocks are not between 1 and 200");
         assert!(disk.resize(0).is_err());
         assert_eq!(disk.info().blocks, 200);
+    }
+
+    #[test]
+    fn it_tells_no_more_than_it_has() {
+        let disk = Malloc::new(recipe()).unwrap();
+        let told =
+            |lba, blocks| disk.allocation(lba, blocks).runs().iter().map(|run| run.blocks).sum::<u32>();
+        assert_eq!([told(0, u32::MAX), told(99, 5), told(10, 5)], [100, 1, 5]);
+        assert_eq!([told(100, 1), told(u64::MAX, 1), told(3, 0)], [0, 0, 0]);
+        disk.resize(200).unwrap();
+        assert_eq!(told(0, u32::MAX), 200);
+        disk.resize(10).unwrap();
+        assert_eq!(told(0, u32::MAX), 10);
     }
 
     #[test]

@@ -16,6 +16,7 @@
     )
 )]
 
+pub mod allocation;
 pub mod count;
 pub mod delay;
 pub mod drive;
@@ -43,6 +44,7 @@ use std::fmt::Debug;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
+use crate::bdev::allocation::Allocation;
 use crate::bdev::pass::{Flow, Passes, Told};
 use crate::bdev::protection::{Checks, Protection};
 use crate::bdev::space::{Space, Temperature};
@@ -161,6 +163,11 @@ pub trait Bdev: Send + Sync + Debug {
     }
     /// Measures both. It may block for as long as the device likes: for helper threads only.
     fn measure(&self) {}
+    /// Which blocks take space, from this one on: of so many of them, or of fewer. What is told was so at some moment between the call
+    /// and its return. It may block for as long as the device likes: for helper threads only.
+    fn allocation(&self, _lba: u64, _blocks: u32) -> Allocation {
+        Allocation::default()
+    }
     /// All that is ever asked of it; none where nobody counts ([`count`]).
     fn ledger(&self) -> Option<Arc<count::Ledger>> {
         None

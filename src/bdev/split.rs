@@ -9,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use super::allocation::Allocation;
 use super::protection::Protection;
 use super::queue::{DoneQueue, room};
 use super::space::Temperature;
@@ -184,6 +185,13 @@ impl Bdev for Split {
 
     fn own(&self) -> Option<[u8; 16]> {
         Some(made_of(&format!("from block {}", self.layout.first(self.index)), &[self.base.own()?]))
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        match self.layout.first(self.index).checked_add(lba) {
+            Some(lba) => self.base.allocation(lba, blocks),
+            None => Allocation::default(),
+        }
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

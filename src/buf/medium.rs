@@ -12,7 +12,8 @@
 #![expect(unsafe_code, reason = "copies from and into memory that other cores write at the same time")]
 
 use std::fmt;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use rustix::mm::{Advice, madvise};
 
 use super::memory::{Memory, Pages};
+use super::touched::touched;
 
 /// What is given back at a time.
 const PAGE_BYTES: usize = 4096;
@@ -85,6 +87,31 @@ impl Medium {
         } else {
             self.zero(offset, bytes);
         }
+    }
+
+    /// Tells where, among these bytes, the system has given memory, in whole pages, as ranges in order: all others are zeroes and take
+    /// none. It ends early where `told` wants no more. It may block: for helper threads only.
+    ///
+    /// # Errors
+    /// The system does not tell: of what is beyond the last range nothing is known then.
+    ///
+    /// # Panics
+    /// Where that is not within the memory.
+    pub fn touched(
+        &self,
+        offset: usize,
+        bytes: usize,
+        told: &mut dyn FnMut(Range<u64>) -> bool,
+    ) -> io::Result<()> {
+        let base = self.memory.base().addr().get() as u64;
+        touched(self.addresses(offset, bytes), &mut |pages| told(pages.start - base..pages.end - base))
+    }
+
+    /// The addresses of the pages where these bytes are.
+    pub(super) fn addresses(&self, offset: usize, bytes: usize) -> Range<u64> {
+        let start = self.at(offset, bytes).addr().get() as u64;
+        let page_bytes = rustix::param::page_size() as u64;
+        start - start % page_bytes..(start + bytes as u64).next_multiple_of(page_bytes)
     }
 
     /// Whether the kernel did it: where its pages are larger it may not.

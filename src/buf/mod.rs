@@ -23,6 +23,7 @@
 mod medium;
 mod memory;
 mod pool;
+mod touched;
 
 pub use medium::{Lender, Lent, Medium};
 pub use memory::{Hugepages, MapFailed, Memory, Pages, Region};

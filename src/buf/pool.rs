@@ -181,7 +181,7 @@ impl Shelf {
 
 /// A buffer with one owner; it goes back to its pool when dropped. It reads as exactly the bytes asked for.
 pub struct Buf {
-    /// Invariant: present until drop, at least `skip` and `len` together long.
+    /// Invariant: present until drop or [`Buf::take`], at least `skip` and `len` together long.
     chunk: Option<Chunk>,
     /// Bytes before those that it reads as.
     skip: u32,
@@ -218,6 +218,20 @@ impl Buf {
         self.skip = u32::try_from(window.start.min(bytes)).unwrap_or(u32::MAX);
         let skip = self.skip as usize;
         self.len = window.end.clamp(skip, bytes) - skip;
+    }
+
+    /// Moves it out of its place, where one without memory stays.
+    #[must_use]
+    pub fn take(&mut self) -> Buf {
+        let empty = Buf { chunk: None, skip: 0, len: 0, shelf: self.shelf, pool: self.pool.clone() };
+        std::mem::replace(self, empty)
+    }
+
+    /// Whether more than half of its class is free. Those who keep buffers only where it is so have less than half of them
+    /// together.
+    pub fn is_plentiful(&self) -> bool {
+        let usage = self.pool.shelves[self.shelf as usize].usage();
+        2 * usage.free_count > usage.class.count
     }
 
     /// Shortens it to `bytes`; no effect where it is not longer.
@@ -280,6 +294,21 @@ mod tests {
         assert_eq!(buf.len(), 192);
         buf.show(9000..9001);
         assert_eq!(buf.len(), 0);
+    }
+
+    #[test]
+    fn who_keeps_what_is_plentiful_has_less_than_half() {
+        let pool = Pool::ordinary(&[Class { bytes: 4096, count: 5 }]).unwrap();
+        let mut kept = Vec::new();
+        while let Some(mut buf) = pool.take(3).filter(Buf::is_plentiful) {
+            buf.copy_from_slice(&[1, 2, 3]);
+            kept.push(buf.take());
+            assert_eq!((buf.len(), buf.capacity()), (0, 0));
+        }
+        assert_eq!((kept.len(), pool.in_use_count()), (2, 2), "what was taken out of its place is whole");
+        assert!(kept.iter().all(|buf| **buf == [1, 2, 3]));
+        drop(kept);
+        assert_eq!(pool.in_use_count(), 0);
     }
 
     fn pool() -> Pool {

@@ -58,7 +58,8 @@ impl FromArg {
 Examples:
   lunette import /etc/tgt/targets.conf > config.json
   lunette import --from iet /etc/iet/ietd.conf /etc/iet/initiators.allow > config.json
-  lunette check config.json && lunette serve --config config.json")]
+  lunette check config.json && lunette serve --config config.json
+  lunette import --only iqn.2026-11.com.example:db /etc/tgt/targets.conf > db.json && lunette apply --merge db.json")]
 pub struct Import {
     /// The configuration's files, all of them at once
     #[arg(required = true, value_name = "FILE")]
@@ -66,6 +67,9 @@ pub struct Import {
     /// Whose configuration it is
     #[arg(long, value_enum, default_value = "auto", value_name = "TARGET")]
     pub from: FromArg,
+    /// Only these targets, with what they need: to move one after the other (lunette apply --merge). Repeatable
+    #[arg(long, value_name = "IQN", value_delimiter = ',')]
+    pub only: Vec<String>,
     /// Where to listen, where the other target listens on every address: ADDR or ADDR:PORT, IPv6 addresses in brackets. Repeatable
     #[arg(long = "portal", value_name = "ADDR:PORT", value_parser = address)]
     pub portals: Vec<SocketAddr>,
@@ -99,7 +103,7 @@ pub(super) fn import(args: &Import) -> Result<(), Failed> {
         Failed::usage("whose configuration that is does not show: say it with --from tgt, iet, lio, scst, ctld, istgt or spdk")
     })?;
     let Imported { config, report } =
-        import::import(format, &sources, &Disk, &args.portals).map_err(Failed::failure)?;
+        import::import(format, &sources, &Disk, &args.portals, &args.only).map_err(Failed::failure)?;
     let mut text = String::new();
     config.write_pretty(&mut text);
     text.push('\n');

@@ -1,4 +1,4 @@
-//! A bug that the environment plants in the daemon, so that the labs can be shown to find it. In a build without the
+//! A bug that the environment plants in the daemon, so that labs and tests can be shown to find it. In a build without the
 //! feature `sim` there is no such switch.
 
 use super::Failed;
@@ -16,7 +16,7 @@ pub(super) fn from_environment() -> Result<Planted, Failed> {
     use crate::bdev::nvme::planted::{self, Bug as NvmeBug};
     use crate::reactor::Bug;
 
-    const BUGS: [Bug; 2] = [Bug::FlushNotWaitedFor, Bug::FuaDropped];
+    const BUGS: [Bug; 3] = [Bug::FlushNotWaitedFor, Bug::FuaDropped, Bug::TurnNeverEnds];
     const NVME_BUGS: [NvmeBug; 2] = [NvmeBug::FlushNotSent, NvmeBug::FuaDropped];
     let Some(name) = std::env::var_os("LUNETTE_PLANT") else { return Ok(Planted::default()) };
     let is_named = |bug: String| name.to_str() == Some(&bug);

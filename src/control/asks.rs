@@ -6,8 +6,8 @@ use crate::net::Net;
 use crate::reactor::message::{Ask, ToReactor};
 use crate::scsi::alua;
 use crate::scsi::chore::{FORMAT_UNIT, SANITIZE};
-use crate::scsi::report::mode;
 use crate::scsi::report::timestamp::{self, Clock};
+use crate::scsi::report::{lba_status, mode};
 use crate::scsi::sense::Sense;
 use crate::scsi::table::{
     MAINTENANCE_OUT, MODE_SELECT_6, MODE_SELECT_10, PREVENT_ALLOW_MEDIUM_REMOVAL, START_STOP_UNIT, Table,
@@ -25,6 +25,7 @@ impl<N: Net> Control<N> {
                     self.answer(&ask, outcome);
                 }
             }
+            lba_status::SERVICE_ACTION_IN => self.survey(&ask),
             SANITIZE | FORMAT_UNIT => {
                 if let Some(outcome) = self.chore(&ask) {
                     self.answer(&ask, outcome);

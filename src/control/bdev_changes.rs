@@ -79,7 +79,10 @@ impl<N: Net> Control<N> {
         for name in self.catalog.registry.with_users(name)? {
             self.keep_found(&name);
             self.recall_identity(&name);
-            self.catalog.registry.look_at_size(&name);
+            if let Some(bytes) = self.catalog.registry.look_at_size(&name) {
+                let fields = vec![("bdev", name.as_str().into()), ("bytes", bytes.into())];
+                self.log.fact("bdev_resized", fields, self.now);
+            }
         }
         let registry = &self.catalog.registry;
         let units = registry.with_users(name)?.into_iter().filter_map(|name| registry.get(&name)?.unit);

@@ -145,9 +145,10 @@ impl Log {
         peer: SocketAddr,
         initiator: Option<&str>,
         why: &dyn Debug,
+        reason: &'static str,
         now: Tick,
     ) {
-        self.login_failed(peer, initiator, why, now);
+        self.login_failed(peer, initiator, why, reason, now);
         if self.allow(Kind::LoginRefused, now) {
             tracing::warn!(%peer, initiator = initiator.unwrap_or(UNKNOWN), ?why, "login refused");
         }
@@ -159,9 +160,10 @@ impl Log {
         peer: SocketAddr,
         initiator: Option<&str>,
         why: &dyn Debug,
+        reason: &'static str,
         now: Tick,
     ) {
-        self.login_failed(peer, initiator, why, now);
+        self.login_failed(peer, initiator, why, reason, now);
         if self.allow(Kind::LoginClosed, now) {
             tracing::info!(%peer, initiator = initiator.unwrap_or(UNKNOWN), ?why, "connection closed before login");
         }
@@ -169,7 +171,7 @@ impl Log {
 
     /// A connection had to make room for another.
     pub(super) fn evicted(&mut self, peer: SocketAddr, initiator: Option<&str>, now: Tick) {
-        self.login_failed(peer, initiator, &"Evicted", now);
+        self.login_failed(peer, initiator, &"Evicted", "evicted", now);
         if self.allow(Kind::Evicted, now) {
             let initiator = initiator.unwrap_or(UNKNOWN);
             tracing::warn!(%peer, initiator, "connection closed to make room: too many have not logged in");
@@ -183,11 +185,20 @@ impl Log {
         }
     }
 
-    fn login_failed(&self, peer: SocketAddr, initiator: Option<&str>, why: &dyn Debug, now: Tick) {
+    /// `reason` is one of few, and says nothing of what the peer has said.
+    fn login_failed(
+        &self,
+        peer: SocketAddr,
+        initiator: Option<&str>,
+        why: &dyn Debug,
+        reason: &'static str,
+        now: Tick,
+    ) {
         let fields = vec![
             ("peer", peer.to_string().into()),
             ("initiator", initiator.unwrap_or(UNKNOWN).into()),
             ("why", format!("{why:?}").into()),
+            ("reason", reason.into()),
         ];
         self.feed.push(now, "login_refused", fields);
     }

@@ -73,6 +73,7 @@ pub const KINDS: &[(&str, &str)] = &[
     ("recorded", "What a connection had recorded was handed out, as something had gone wrong."),
     ("bdev_registered", "A block device is there."),
     ("bdev_unregistered", "A block device is gone, and with it the limits that it had."),
+    ("bdev_resized", "A block device has another size; 0 while its medium is not there."),
     ("target_created", "A target is there."),
     ("target_deleted", "A target is being taken away."),
     ("lun_added", "A LUN leads to a block device."),
@@ -121,6 +122,11 @@ impl Feed {
         kept.facts.push_back(fact);
         drop(kept);
         self.0.is_new.notify_all();
+    }
+
+    /// The last so many, newest first.
+    pub fn latest(&self, count_max: usize) -> Vec<Arc<Fact>> {
+        self.lock().facts.iter().rev().take(count_max).cloned().collect()
     }
 
     /// The number of the last one; 0 where there was none.
@@ -177,6 +183,8 @@ mod tests {
         let told = feed.after(feed.last() - 1, 10, NOW);
         assert_eq!((numbers(&told), told.lost, told.upto), (vec![feed.last()], 0, feed.last()));
         assert!(feed.after(feed.last(), 10, NOW).facts.is_empty());
+        let latest: Vec<u64> = feed.latest(2).iter().map(|fact| fact.number).collect();
+        assert_eq!(latest, [feed.last(), feed.last() - 1]);
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl<N: Net> Control<N> {
             ToControl::Withdraw { reactor, ticket, unit } => {
                 self.withdraw(reactor, ticket, unit);
                 self.withdraw_chore(reactor, ticket, unit);
+                self.withdraw_survey(reactor, ticket);
             }
             ToControl::ChoreEnded { unit, is_done, .. } => self.chore_done(unit, is_done),
             // Told together with the end of the session, which comes next.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::desk::{Desk, Grant};
 use super::entrance::{Cause, Ending, Entrance, Stage};
+use super::tally::Tally;
 use super::{Control, Origin};
 use crate::id::SessionId;
 use crate::iscsi::login::Established;
@@ -58,7 +59,7 @@ impl<N: Net> Control<N> {
     /// A connection had to be closed before it was taken in, for want of something of the system's.
     pub fn turned_away(&mut self, peer: std::net::SocketAddr, error: &std::io::Error, now: Tick) {
         self.tally.turned_away();
-        self.log.login_closed(peer, None, error, now);
+        self.log.login_closed(peer, None, error, "turned_away", now);
     }
 
     /// Goes on with every connection that has something to do.
@@ -224,14 +225,15 @@ impl<N: Net> Control<N> {
             self.tally.login_ended(cause);
         }
         let (peer, initiator) = (entrance.origin.peer, entrance.initiator());
+        let reason = Tally::login_reason(cause).unwrap_or_default();
         match cause {
             Cause::LoggedOut | Cause::Stopping => {}
             Cause::Evicted => self.log.evicted(peer, initiator, now),
-            Cause::Refused(why) => self.log.login_refused(peer, initiator, why, now),
+            Cause::Refused(why) => self.log.login_refused(peer, initiator, why, reason, now),
             // Most initiators close a discovery session without a word.
             Cause::PeerGone if entrance.is_discovery() => {}
             _ if entrance.is_discovery() => self.log.discovery_closed(peer, &entrance.discoverer, cause, now),
-            _ => self.log.login_closed(peer, initiator, cause, now),
+            _ => self.log.login_closed(peer, initiator, cause, reason, now),
         }
     }
 

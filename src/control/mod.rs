@@ -48,6 +48,7 @@ mod saving;
 pub mod sessions;
 mod space;
 pub mod store;
+mod surveys;
 pub mod tally;
 mod target_changes;
 pub mod targets;
@@ -140,6 +141,7 @@ pub struct Control<N: Net> {
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
     watched: space::Watched,
+    surveys: surveys::Surveys,
     entrances: Slab<Entrance<N::Sock>>,
     log: Log,
     tally: Tally,
@@ -179,6 +181,7 @@ impl<N: Net> Control<N> {
             early: alua::Early::default(),
             exchanges: BTreeSet::new(),
             watched: space::Watched::default(),
+            surveys: surveys::Surveys::default(),
             entrances: Slab::new(conns),
             log: Log::new(),
             tally: Tally::default(),

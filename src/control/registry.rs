@@ -16,7 +16,7 @@ use super::unit;
 use crate::bdev::{Bdev, Info};
 use crate::id::UnitId;
 use crate::limits::BDEVS_MAX;
-use crate::qos::{Limits, Pace};
+use crate::qos::{Limits, Pace, Waits};
 use crate::scsi::view::{DeviceKind, Identity, UnitView};
 
 /// A block device to be had.
@@ -54,6 +54,8 @@ pub struct Entry {
     pub kind: DeviceKind,
     /// How much may be asked of its unit, where that has limits.
     pub pace: Option<Arc<Pace>>,
+    /// Who has waited for those.
+    pub waits: Arc<Waits>,
     /// Why its medium was not found when it was looked for last.
     pub(super) missing: Option<String>,
     /// Stands for the UUID of a medium that has not been found yet.
@@ -185,6 +187,7 @@ impl Registry {
             source: None,
             kind,
             pace: None,
+            waits: Arc::default(),
             missing: None,
             stand_in,
             seen_blocks: info.blocks,
@@ -259,7 +262,7 @@ impl Registry {
         if entry.limits() == limits {
             return Ok(None);
         }
-        entry.pace = (!limits.is_none()).then(|| Arc::new(Pace::new(limits)));
+        entry.pace = (!limits.is_none()).then(|| Arc::new(Pace::counting(limits, Arc::clone(&entry.waits))));
         let (unit, pace) = (entry.unit, entry.pace.clone());
         let view = unit.and_then(|unit| self.view(unit));
         Ok(view.map(|view| UnitView { pace, ..UnitView::clone(view) }))
@@ -294,13 +297,15 @@ impl Registry {
         Ok(names)
     }
 
-    /// Tells of it where a bdev has another size than it had.
-    pub(super) fn look_at_size(&mut self, name: &str) {
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.name == name) else { return };
-        let blocks = entry.spec.bdev.info().blocks;
-        if std::mem::replace(&mut entry.seen_blocks, blocks) != blocks {
-            self.notices.push(notices::What::Resized, name);
+    /// Tells of it where a bdev has another size than it had; in bytes, which that is.
+    pub(super) fn look_at_size(&mut self, name: &str) -> Option<u64> {
+        let entry = self.entries.iter_mut().find(|entry| entry.name == name)?;
+        let Info { blocks, block_bytes, .. } = entry.spec.bdev.info();
+        if std::mem::replace(&mut entry.seen_blocks, blocks) == blocks {
+            return None;
         }
+        self.notices.push(notices::What::Resized, name);
+        Some(blocks.saturating_mul(u64::from(block_bytes)))
     }
 
     /// Forgets a bdev, and its unit, which no reactor may have any more. Returns the device.

@@ -45,17 +45,22 @@ impl Tally {
 
     /// A connection ended before it was one of a session.
     pub(super) fn login_ended(&mut self, cause: &Cause) {
-        let reason = match cause {
-            // No login, or one that nobody gave up.
-            Cause::LoggedOut | Cause::Stopping | Cause::Discovery(_) => return,
+        if let Some(reason) = Tally::login_reason(cause) {
+            self.add(Fact::LoginFailed, reason, 1);
+        }
+    }
+
+    /// What that is counted as; nothing where there was no login, or nobody gave it up.
+    pub(super) fn login_reason(cause: &Cause) -> Option<&'static str> {
+        Some(match cause {
+            Cause::LoggedOut | Cause::Stopping | Cause::Discovery(_) => return None,
             Cause::PeerGone => "peer_gone",
             Cause::TooLate => "too_late",
             Cause::Evicted => "evicted",
             Cause::Superseded => "superseded",
             Cause::TargetGone => "target_gone",
             Cause::Refused(why) | Cause::Login(why) => why_failed(why),
-        };
-        self.add(Fact::LoginFailed, reason, 1);
+        })
     }
 
     /// A connection could not be taken in.

@@ -252,6 +252,7 @@ impl Daemon {
             options: options.iscsi,
         });
         control.set_meters(reactors.iter().map(|reactor| Arc::clone(&reactor.meter)).collect());
+        control.survey_on_threads();
         let mut secret = [0; 16];
         SystemRandom.fill(&mut secret);
         control.share_secret(secret);
@@ -332,6 +333,7 @@ impl Daemon {
             if self.control.has_stopped() {
                 break;
             }
+            self.ask_devices();
             let survey = self.surveyor.deadline(&self.control);
             let deadlines = [self.control.next_deadline(), self.prober.deadline(), survey];
             let wait = match deadlines.into_iter().flatten().min() {
@@ -386,6 +388,21 @@ impl Daemon {
         let run = move || rounds.run(measured);
         if let Err(error) = std::thread::Builder::new().name("bdev-space".to_owned()).spawn(run) {
             tracing::warn!(%error, "no thread to measure the space of disks on: it is tried again");
+        }
+    }
+
+    /// Asks devices which of their blocks take space.
+    fn ask_devices(&mut self) {
+        while let Some(survey) = self.control.survey_due() {
+            let (remote, not_run) = (self.remote.clone(), survey.not_run());
+            let ask = move || {
+                let surveyed = survey.run();
+                remote.order(Box::new(move |daemon: &mut Daemon, _| daemon.control.surveyed(surveyed)));
+            };
+            if let Err(error) = std::thread::Builder::new().name("bdev-survey".to_owned()).spawn(ask) {
+                tracing::warn!(%error, "no thread to ask a disk on which of its blocks take space: they count as mapped");
+                self.control.surveyed(not_run);
+            }
         }
     }
 

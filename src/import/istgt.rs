@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::identity::{Field, Identity, designator};
-use super::keys;
 use super::model::{Access, Account, Auth, Backing, Lun, Model, PortalGroup, Target};
 use super::report::{ImportError, Place, Report};
-use super::settle;
-use super::source::Source;
+use super::source::{Files, Source};
 use super::text::{self, PORT, crc32c, is_initiator_rule, netmask, number, truth, words};
+use super::{keys, passed, settle};
 
 /// The name base of targets where none is set.
 const NODE_BASE: &str = "iqn.2007-09.jp.ne.peach.istgt";
@@ -54,6 +53,7 @@ const WORDS: &[&str] = &[
     "AuthMethod",
     "BlockLength",
     "Comment",
+    "Device",
     "DiscoveryAuthGroup",
     "DiscoveryAuthMethod",
     "Global",
@@ -101,7 +101,12 @@ fn usual(word: &mut String) {
 ///
 /// # Errors
 /// Where one is no such file.
-pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report) -> Result<(), ImportError> {
+pub(super) fn import(
+    sources: &[Source],
+    files: &dyn Files,
+    model: &mut Model,
+    report: &mut Report,
+) -> Result<(), ImportError> {
     let mut sections = Vec::new();
     for source in sources {
         read(source, &mut sections)?;
@@ -110,6 +115,7 @@ pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report)
         base: NODE_BASE.to_owned(),
         initiators: BTreeMap::new(),
         auths: BTreeMap::new(),
+        files,
         model,
         report,
     };
@@ -185,6 +191,8 @@ struct Reader<'a> {
     base: String,
     initiators: BTreeMap<u64, Access>,
     auths: BTreeMap<u64, Vec<Account>>,
+    /// Of the host, which knows its devices.
+    files: &'a dyn Files,
     model: &'a mut Model,
     report: &'a mut Report,
 }
@@ -293,7 +301,7 @@ impl Reader<'_> {
         let is_whole = ["iqn.", "eui.", "naa."].iter().any(|prefix| name.starts_with(prefix));
         let name = if is_whole { name.to_owned() } else { format!("{}:{name}", self.base) };
         let kind = section.value("UnitType").map_or("Disk", |line| line.word(1));
-        if !["Disk", "DVD"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
+        if !["Disk", "DVD", "Pass"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
             return self
                 .report
                 .cannot(place, format_args!("target {name}: UnitType {kind}; it was left out"));
@@ -365,13 +373,18 @@ impl Reader<'_> {
         number: u16,
         lines: &[&Line],
     ) -> Option<Lun> {
-        let storage = lines.iter().find(|line| ["Storage", "Removable"].contains(&line.word(1)));
+        let is_passed = kind.eq_ignore_ascii_case("Pass");
+        let storages: &[&str] = if is_passed { &["Device"] } else { &["Storage", "Removable"] };
+        let storage = lines.iter().find(|line| storages.contains(&line.word(1)));
         let Some(storage) = storage else {
             let line = lines.first()?;
             self.report.cannot(&line.place, format_args!("LUN{number}: {}; it was left out", line.word(1)));
             return None;
         };
         let (place, path) = (&storage.place, storage.word(2).to_owned());
+        if is_passed {
+            return self.passed(target, number, &path, place, section);
+        }
         let is_drive = kind.eq_ignore_ascii_case("DVD");
         let create_bytes = text::size(storage.word(3)).filter(|_| !path.starts_with("/dev/"));
         let backing = if is_drive {
@@ -405,6 +418,26 @@ impl Reader<'_> {
         let name = disk.name.clone();
         let disk = self.model.add_disk(disk, place, self.report);
         self.report.maps(place, format_args!("LUN{number} of {target} is {name}"));
+        Some(Lun { number, disk, is_read_only: false })
+    }
+
+    /// A device that commands are passed on to.
+    fn passed(
+        &mut self,
+        target: &str,
+        number: u16,
+        device: &str,
+        place: &Place,
+        section: &Section,
+    ) -> Option<Lun> {
+        let what = format!("LUN{number} of {target}");
+        let backing = passed::backing(&what, device, place, self.files, self.report)?;
+        // istgt tells of it what it makes up, as of every LUN.
+        self.report
+            .changed(place, format_args!("{what}: who it is, its blocks and its cache are the device's own"));
+        let mut disk = self.model.new_disk(backing, &["istgt", target, &number.to_string()]);
+        disk.is_read_only = section.value("ReadOnly").and_then(|line| truth(line.word(1))) == Some(true);
+        let disk = self.model.add_disk(disk, place, self.report);
         Some(Lun { number, disk, is_read_only: false })
     }
 

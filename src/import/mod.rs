@@ -15,6 +15,8 @@ mod istgt;
 mod keys;
 mod lio;
 mod model;
+mod only;
+mod passed;
 pub mod report;
 mod scst;
 mod settle;
@@ -98,35 +100,46 @@ pub struct Imported {
 }
 
 /// Reads another target's files, which belong together. `listen`: where to listen instead of at every address; nothing
-/// leaves it at that.
+/// leaves it at that. `only`: the names of the targets that are wanted; nothing stands for all.
 ///
 /// # Errors
-/// The first thing that makes no sense in such a file.
+/// The first thing that makes no sense in such a file, or a target that is not there.
 pub fn import(
     format: Format,
     sources: &[Source],
     files: &dyn Files,
     listen: &[SocketAddr],
+    only: &[String],
 ) -> Result<Imported, ImportError> {
     let (mut model, mut report) = (Model::default(), Report::default());
+    let place = Place::new(sources.first().map_or("", |source| &source.name), 0);
     match format {
         Format::Tgt if sources.iter().all(|source| tgt::show::is_such(&source.text)) => {
-            let source = only(sources)?;
+            let source = alone(sources)?;
             tgt::show::import(source, &mut model, &mut report)?;
         }
         Format::Tgt => tgt::import(sources, files, &mut model, &mut report)?,
         Format::Iet => iet::import(sources, &mut model, &mut report)?,
-        Format::Lio => lio::import(only(sources)?, &mut model, &mut report)?,
-        Format::Scst => scst::import(sources, &mut model, &mut report)?,
+        Format::Lio => lio::import(alone(sources)?, files, &mut model, &mut report)?,
+        Format::Scst => scst::import(sources, files, &mut model, &mut report)?,
         Format::Ctld => ctld::import(sources, &mut model, &mut report)?,
-        Format::Istgt => istgt::import(sources, &mut model, &mut report)?,
+        Format::Istgt => istgt::import(sources, files, &mut model, &mut report)?,
+        // Its calls are lunette's: they are taken as they are.
+        Format::Spdk if !only.is_empty() => {
+            return Err(ImportError::new(
+                &place,
+                "--only: not of a file of SPDK's; take out of it what is not wanted, lunette apply --merge adds the rest",
+            ));
+        }
         Format::Spdk => {
-            let config = spdk::import(only(sources)?, &mut report)?;
+            let config = spdk::import(alone(sources)?, &mut report)?;
             return Ok(Imported { config, report });
         }
     }
-    let place = Place::new(sources.first().map_or("", |source| &source.name), 0);
     settle::settle(&mut model, listen, &place, &mut report);
+    if !only.is_empty() {
+        only::keep(&mut model, only, &place, &mut report)?;
+    }
     if emit::has_weak_secrets(&model) {
         report.changed(
             &place,
@@ -138,7 +151,7 @@ pub fn import(
 }
 
 /// The file of a format that has but one.
-fn only(sources: &[Source]) -> Result<&Source, ImportError> {
+fn alone(sources: &[Source]) -> Result<&Source, ImportError> {
     match sources {
         [source] => Ok(source),
         [] => Err(ImportError::new(&Place::new("", 0), "there is no file")),

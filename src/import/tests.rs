@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::report::Fate;
 use super::source::{Files, Source};
 use super::{Format, import};
 use crate::control::access::fits;
@@ -53,13 +54,20 @@ fn sources(folder: &Path) -> Vec<Source> {
 /// What a fixture includes, relative to its folder.
 struct Below(PathBuf);
 
+impl Below {
+    /// What is at this machine's root is not theirs.
+    fn below(&self, path: &Path) -> PathBuf {
+        self.0.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}
+
 impl Files for Below {
     fn read(&self, path: &Path) -> io::Result<String> {
-        super::source::Disk.read(&self.0.join(path))
+        super::source::Disk.read(&self.below(path))
     }
 
     fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>> {
-        let found = super::source::Disk.matching(&self.0.join(pattern))?;
+        let found = super::source::Disk.matching(&self.below(pattern))?;
         Ok(found.into_iter().map(|path| path.strip_prefix(&self.0).unwrap().to_owned()).collect())
     }
 }
@@ -79,7 +87,7 @@ fn every_fixture_becomes_what_stands_beside_it() {
     for folder in folders {
         let sources = sources(&folder);
         let format = Format::detect(&sources).unwrap_or_else(|| panic!("{}: whose is it?", folder.display()));
-        let imported = import(format, &sources, &Below(folder.clone()), &[]).unwrap();
+        let imported = import(format, &sources, &Below(folder.clone()), &[], &[]).unwrap();
         let mut config = String::new();
         imported.config.write_pretty(&mut config);
         config.push('\n');
@@ -105,7 +113,7 @@ fn what_is_written_is_a_file_of_calls_that_can_be_made() {
 /// The parameters of the calls of this method that a text becomes.
 fn calls(format: Format, text: &str, method: &str) -> Vec<String> {
     let source = [Source { name: "f".to_owned(), text: text.to_owned() }];
-    let imported = import(format, &source, &Folder::default(), &[]).unwrap();
+    let imported = import(format, &source, &Folder::default(), &[], &[]).unwrap();
     let plan = Plan::parse(&imported.config.to_string()).unwrap();
     plan.calls().filter(|(called, _)| *called == method).map(|(_, params)| params.to_string()).collect()
 }
@@ -185,10 +193,120 @@ fn tgts_passed_through_devices_are_passed_through() {
     );
 }
 
+/// LIO's pscsi, SCST's handlers of devices, istgt's UnitType Pass.
+#[test]
+fn what_others_pass_through_is_passed_through_by_its_generic_device() {
+    let files = Folder(vec![
+        ("/sys/block/sdb/device/scsi_generic/sg4", ""),
+        ("/sys/class/scsi_device/1:0:5:0/device/scsi_generic/sg6", ""),
+    ]);
+    let lio = |device: &str| {
+        format!(
+            r#"{{"fabric_modules":[],"storage_objects":[{{"plugin":"pscsi","name":"tape","dev":"{device}","attributes":{{}}}}],
+                "targets":[{{"fabric":"iscsi","wwn":"iqn.2026-11.io.example:t","tpgs":[{{"tag":1,"enable":true,
+                "attributes":{{"authentication":0,"generate_node_acls":1,"demo_mode_write_protect":0}},
+                "portals":[{{"ip_address":"192.0.2.1","port":3260}}],
+                "luns":[{{"index":5,"storage_object":"/backstores/pscsi/tape"}}]}}]}}]}}"#
+        )
+    };
+    let scst = |handler: &str, device: &str| {
+        format!(
+            "HANDLER {handler} {{\n DEVICE {device}\n}}\nTARGET_DRIVER iscsi {{\n enabled 1\n TARGET iqn.2026-11.io.example:t {{\n \
+             enabled 1\n LUN 5 {device}\n }}\n}}\n"
+        )
+    };
+    let istgt = |device: &str| {
+        format!(
+            "[Global]\n[PortalGroup1]\nPortal a 192.0.2.1:3260\n[InitiatorGroup1]\nInitiatorName ALL\nNetmask ALL\n[LogicalUnit1]\n\
+             TargetName iqn.2026-11.io.example:t\nMapping PortalGroup1 InitiatorGroup1\nUnitType Pass\nLUN5 Device {device}\n"
+        )
+    };
+    for (format, text, expected) in [
+        (Format::Lio, lio("/dev/sg3"), Some(("tape", "/dev/sg3"))),
+        (Format::Lio, lio("/dev/sdb"), Some(("tape", "/dev/sg4"))),
+        (Format::Lio, lio("1:0:5:0"), Some(("tape", "/dev/sg6"))),
+        (Format::Lio, lio("/dev/sdz"), None),
+        (Format::Scst, scst("dev_disk", "1:0:5:0"), Some(("sg6", "/dev/sg6"))),
+        (Format::Scst, scst("dev_tape", "1:0:5:0"), Some(("sg6", "/dev/sg6"))),
+        (Format::Scst, scst("dev_changer", "1:0:9:0"), None),
+        // What measures without reading and writing would read and write.
+        (Format::Scst, scst("dev_disk_perf", "1:0:5:0"), None),
+        (Format::Istgt, istgt("/dev/sg3"), Some(("sg3", "/dev/sg3"))),
+        (Format::Istgt, istgt("/dev/pass0"), None),
+    ] {
+        let source = [Source { name: "f".to_owned(), text }];
+        let imported = import(format, &source, &files, &[], &[]).unwrap();
+        let plan = Plan::parse(&imported.config.to_string()).unwrap();
+        let of = |method: &str| -> Vec<String> {
+            plan.calls()
+                .filter(|(called, _)| *called == method)
+                .map(|(_, params)| params.to_string())
+                .collect()
+        };
+        let wanted = expected
+            .map(|(name, path)| format!(r#"{{"name":"{name}","filename":"{path}","readonly":false}}"#));
+        let text = &source[0].text;
+        assert_eq!(of("lunette_sg_create"), Vec::from_iter(wanted), "{text}");
+        assert!(of("lunette_bdev_set_identity").is_empty(), "who it is it says itself: {text}");
+        let targets = of("iscsi_create_target_node");
+        let luns = expected.map_or(r#""luns":[]"#.to_owned(), |(name, _)| {
+            format!(r#""luns":[{{"bdev_name":"{name}","lun_id":5}}]"#)
+        });
+        assert!(targets[0].contains(&luns), "{targets:?}");
+        let is_left_out = imported.report.to_string().contains("left out");
+        assert!(is_left_out, "the last line counts");
+        assert_eq!(imported.report.count(Fate::Cannot) > 0, expected.is_none(), "{}", imported.report);
+    }
+}
+
+#[test]
+fn some_targets_of_many_come_with_what_they_need_and_nothing_else() {
+    let folder = fixtures().join("scst");
+    let text = "HANDLER vdisk_fileio {\n DEVICE a {\n filename /srv/a\n }\n DEVICE b {\n filename /srv/b\n }\n DEVICE c {\n \
+        filename /srv/c\n }\n DEVICE d {\n filename /srv/d\n }\n}\nTARGET_DRIVER iscsi {\n enabled 1\n \
+        TARGET iqn.2026-11.io.example:one {\n enabled 1\n allowed_portal 192.0.2.1\n LUN 0 a\n LUN 1 b\n }\n \
+        TARGET iqn.2026-11.io.example:two {\n enabled 1\n allowed_portal 192.0.2.2\n IncomingUser \"u secret-of-two\"\n LUN 7 c\n \
+        GROUP g {\n LUN 8 d\n LUN 9 b\n INITIATOR iqn.2026-11.io.example:host\n }\n }\n}\n";
+    let source = [Source { name: "scst.conf".to_owned(), text: text.to_owned() }];
+    let taken = |only: &[&str]| {
+        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+        import(Format::Scst, &source, &Below(folder.clone()), &[], &only)
+    };
+    let calls = |only: &[&str], method: &str, member: &str| -> Vec<String> {
+        let plan = Plan::parse(&taken(only).unwrap().config.to_string()).unwrap();
+        let of = plan.calls().filter(|(called, _)| *called == method);
+        of.map(|(_, params)| params.member(member).unwrap().to_string()).collect()
+    };
+    let (one, two) = ("iqn.2026-11.io.example:one", "IQN.2026-11.io.example:two");
+    assert_eq!(calls(&[two], "bdev_aio_create", "filename"), [r#""/srv/b""#, r#""/srv/c""#, r#""/srv/d""#]);
+    let luns = [r#"[{"bdev_name":"c","lun_id":7}]"#];
+    assert_eq!(calls(&[two], "iscsi_create_target_node", "luns"), luns);
+    let own = [
+        r#"[{"bdev_name":"d","lun_id":8,"read_only":false},{"bdev_name":"b","lun_id":9,"read_only":false}]"#,
+    ];
+    assert_eq!(calls(&[two], "lunette_target_node_set_lun_map", "luns"), own);
+    assert_eq!(calls(&[two], "iscsi_create_portal_group", "tag"), ["2"]);
+    assert_eq!(calls(&[one], "bdev_aio_create", "filename"), [r#""/srv/a""#, r#""/srv/b""#]);
+    assert!(!taken(&[one]).unwrap().config.to_string().contains("secret-of-two"));
+    let both = taken(&[one, two]).unwrap();
+    assert_eq!(both.config, taken(&[]).unwrap().config);
+    assert!(taken(&[two]).unwrap().report.to_string().contains("--only: 1 other targets and 1 other disks"));
+    let unknown = taken(&["iqn.2026-11.io.example:three"]).unwrap_err().to_string();
+    assert_eq!(
+        unknown,
+        "scst.conf: --only iqn.2026-11.io.example:three: there is no such target; those that could be taken over: \
+         iqn.2026-11.io.example:one, iqn.2026-11.io.example:two"
+    );
+    // A file of SPDK's is calls, of which none is left out.
+    let saved = [Source { name: "f".to_owned(), text: r#"{"subsystems":[]}"#.to_owned() }];
+    let refused = import(Format::Spdk, &saved, &Folder::default(), &[], &[one.to_owned()]).unwrap_err();
+    assert!(refused.to_string().contains("--only: not of a file of SPDK's"), "{refused}");
+}
+
 /// What is imported of a text, and the lines of its report that do not say that all is as it was.
 fn changes(format: Format, text: &str, method: &str) -> (Vec<String>, Vec<String>) {
     let source = [Source { name: "f".to_owned(), text: text.to_owned() }];
-    let imported = import(format, &source, &Folder::default(), &[]).unwrap();
+    let imported = import(format, &source, &Folder::default(), &[], &[]).unwrap();
     let lines = imported.report.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
     let is_change = |line: &&String| line.contains(": changed: ") || line.contains(": cannot: ");
     (calls(format, text, method), lines.iter().filter(is_change).cloned().collect())
@@ -330,7 +448,7 @@ fn whatever_stands_in_a_file_is_read_or_refused() {
         };
         let source = [Source { name: "f".to_owned(), text }];
         for format in ALL {
-            if let Ok(imported) = import(format, &source, &Folder::default(), &[]) {
+            if let Ok(imported) = import(format, &source, &Folder::default(), &[], &[]) {
                 read += 1;
                 let text = imported.config.to_string();
                 Plan::parse(&text).unwrap_or_else(|error| panic!("{format:?}: {error}\n{}", source[0].text));

@@ -422,17 +422,6 @@ impl Session {
         task.phase = Phase::Answered;
     }
 
-    /// An answered task is acknowledged while an IO of it is in a device: it is kept until that comes back.
-    pub(in crate::iscsi) fn swallow(&mut self, key: Key, tasks: &mut Tasks) {
-        if let Some(task) = tasks.get_mut(key) {
-            if task.attribute == ORDERED {
-                self.ordered_count += 1;
-            }
-            task.phase = Phase::Swallowing;
-            task.is_immediate = false;
-        }
-    }
-
     /// A task that was answered goes on once more, for another connection.
     pub(in crate::iscsi) fn reopen(&mut self, task: &mut Task) {
         if task.phase == Phase::Answered {

@@ -258,9 +258,7 @@ pub struct Task {
     pub outcome: Option<Outcome>,
     /// WRITE: data were lost on their way. What comes is dropped until nothing is outstanding, then asked for again.
     pub is_damaged: bool,
-    /// READ: the count of the unit's watched writes when it was begun; none where they are not watched.
-    pub watched_at: Option<u64>,
-    /// READ: data that are to be sent again.
+    /// READ or report: data that are to be sent again.
     pub again: Option<Again>,
     /// READ: the SNACK Tag of the last R-Data SNACK; 0 where there was none.
     pub snack_tag: u32,
@@ -330,7 +328,6 @@ impl Task {
             is_asked: false,
             outcome: None,
             is_damaged: false,
-            watched_at: None,
             again: None,
             snack_tag: 0,
             is_booked: false,
@@ -371,7 +368,7 @@ impl Task {
 
     /// Its connection is gone: no buffer is kept for it. What has come of its open piece is to come anew.
     pub fn drop_buffers(&mut self) {
-        (self.parked, self.told) = (None, None);
+        (self.parked, self.told, self.again) = (None, None, None);
         if let Some(piece) = self.piece.take() {
             (self.arrived_bytes, self.asked_bytes) = (piece.start, piece.start);
         }

@@ -88,6 +88,43 @@ impl TxQueue {
         }
     }
 
+    /// A planted bug.
+    #[cfg(feature = "sim")]
+    pub fn misplace_retained(&mut self) {
+        if let Some(retained) = &mut self.retained {
+            retained.misplace();
+        }
+    }
+
+    /// Data of a command from the `at`th byte on, as they were sent or are to be, as far as one buffer has them; none where they
+    /// were not kept.
+    pub fn data_of<'a>(&'a self, itt: u32, at: u32, items: &'a Slab<Queued>) -> Option<&'a [u8]> {
+        let mut found = self.retained.as_deref()?.data_of(itt, at);
+        let mut next = self.first;
+        while found.is_none()
+            && let Some(queued) = next.and_then(|key| items.get(key))
+        {
+            found = queued.item.data_of(itt, at);
+            next = queued.next;
+        }
+        found
+    }
+
+    /// Nobody can ask for data of this command any more: its buffers go back, those in the queue when they have been sent.
+    pub fn forget_data(&mut self, itt: u32, items: &mut Slab<Queued>) {
+        let Some(retained) = &mut self.retained else { return };
+        retained.forget_data(itt);
+        let mut next = self.first;
+        while let Some(queued) = next.and_then(|key| items.get_mut(key)) {
+            if let TxItem::DataIn { itt: own, is_retained, .. } = &mut queued.item
+                && *own == itt
+            {
+                *is_retained = false;
+            }
+            next = queued.next;
+        }
+    }
+
     /// What is kept.
     pub fn retained(&self) -> Option<&Retained> {
         self.retained.as_deref()

@@ -24,6 +24,8 @@ pub struct ReactorMeter {
     pub commands: Count,
     /// Of them, those that wait for a buffer.
     pub hungry: Count,
+    /// Of them, those that wait for a ceiling.
+    pub paced: Count,
     /// IOs in devices, or waiting for room there.
     pub ios: Count,
     /// Buffers for data that come unasked.

@@ -1,6 +1,7 @@
 //! What a session has done. Its reactor counts, control keeps the sums when it is over.
 
 use super::Count;
+use crate::qos::{Waited, Whose};
 use crate::scsi::sense::Sense;
 use crate::scsi::{Outcome, Status};
 
@@ -43,6 +44,13 @@ impl Lane {
     }
 }
 
+/// Commands that have waited for one kind of ceiling.
+#[derive(Debug, Default)]
+struct Held {
+    commands: Count,
+    ns: Count,
+}
+
 /// A session's counters.
 #[derive(Debug, Default)]
 pub struct SessionMeter {
@@ -50,6 +58,7 @@ pub struct SessionMeter {
     writes: Lane,
     others: Count,
     took_ns: Count,
+    held: [Held; 2],
     endings: [Count; ENDINGS.len()],
 }
 
@@ -87,6 +96,17 @@ impl SessionMeter {
         self.took_ns.add(ns);
     }
 
+    /// A command has waited so long for a ceiling.
+    pub fn waited(&self, whose: Whose, ns: u64) {
+        let [unit, initiator] = &self.held;
+        let held = match whose {
+            Whose::Unit => unit,
+            Whose::Initiator => initiator,
+        };
+        held.commands.add(1);
+        held.ns.add(ns);
+    }
+
     /// It ended like this.
     pub fn ended(&self, outcome: &Outcome) {
         if let Some(count) = ending(outcome).and_then(|index| self.endings.get(index)) {
@@ -101,6 +121,10 @@ impl SessionMeter {
             writes: self.writes.moved(),
             others: self.others.get(),
             took_ns: self.took_ns.get(),
+            waited: self
+                .held
+                .each_ref()
+                .map(|held| Waited { commands: held.commands.get(), ns: held.ns.get() }),
             endings: self.endings.each_ref().map(Count::get),
         }
     }
@@ -142,6 +166,8 @@ pub struct Work {
     pub others: u64,
     /// How long all of them together took, in nanoseconds; those on the short way none.
     pub took_ns: u64,
+    /// Those that have waited for a ceiling of their logical unit, and of their initiator.
+    pub waited: [Waited; 2],
     /// Those that did not end well, as [`ENDINGS`] names them.
     pub endings: [u64; ENDINGS.len()],
 }
@@ -155,6 +181,10 @@ impl Work {
         }
         self.others = self.others.wrapping_add(more.others);
         self.took_ns = self.took_ns.wrapping_add(more.took_ns);
+        for (waited, more) in self.waited.iter_mut().zip(more.waited) {
+            waited.commands = waited.commands.wrapping_add(more.commands);
+            waited.ns = waited.ns.wrapping_add(more.ns);
+        }
         for (ending, more) in self.endings.iter_mut().zip(more.endings) {
             *ending = ending.wrapping_add(more);
         }
@@ -172,6 +202,9 @@ mod tests {
         meter.wrote(1, 512);
         meter.did();
         meter.took(70);
+        meter.waited(Whose::Unit, 3);
+        meter.waited(Whose::Initiator, 5);
+        meter.waited(Whose::Initiator, 6);
         for outcome in [
             Outcome::GOOD,
             Outcome::of(Status::ConditionMet),
@@ -202,5 +235,7 @@ mod tests {
         let moved = |commands, bytes| Moved { commands, bytes };
         assert_eq!((work.reads, work.writes), (moved(2, 8192), moved(2, 1024)));
         assert_eq!((work.others, work.took_ns, work.endings[17]), (2, 140, 4));
+        let waited = |commands, ns| Waited { commands, ns };
+        assert_eq!(work.waited, [waited(2, 6), waited(4, 22)]);
     }
 }

@@ -10,6 +10,7 @@ use super::sample::{BdevSample, ReactorSample, STAGES, Sample};
 use crate::bdev::count::Figures;
 use crate::control::tally::Fact;
 use crate::meter::{ENDINGS, Spread};
+use crate::qos::Waited;
 use crate::rpc::calls::Calls;
 
 /// What kind of metric it is.
@@ -115,6 +116,13 @@ pub const FAMILIES: &[Family] = &[
         |sample| at_work(sample, 2)
     ),
     family!(
+        "lunette_reactor_throttled_commands",
+        Gauge,
+        ["reactor"],
+        "Commands that wait for a limit, of their LUN or of their initiator.",
+        |sample| reactors(sample, |reactor| vec![(vec![], Value::Number(reactor.paced))])
+    ),
+    family!(
         "lunette_reactor_ios",
         Gauge,
         ["reactor"],
@@ -203,6 +211,21 @@ pub const FAMILIES: &[Family] = &[
         |sample| asked(sample, |figures| vec![(vec![], Value::Number(figures.in_flight))])
     ),
     family!(
+        "lunette_bdev_throttled_commands_total",
+        Counter,
+        ["bdev"],
+        "Commands that waited for a limit of the bdev's, counted when their turn came; one that waits for its initiator's longer is \
+         counted there.",
+        |sample| throttled_by_bdevs(sample, |waited| Value::Number(waited.commands))
+    ),
+    family!(
+        "lunette_bdev_throttled_seconds_total",
+        Counter,
+        ["bdev"],
+        "How long those commands waited, all together.",
+        |sample| throttled_by_bdevs(sample, |waited| Value::Nanoseconds(waited.ns))
+    ),
+    family!(
         "lunette_lun_info",
         Gauge,
         ["target", "lun", "bdev"],
@@ -260,6 +283,21 @@ pub const FAMILIES: &[Family] = &[
                 endings.map(|(ending, count)| (vec![ending.to_owned()], Value::Number(count))).collect()
             })
         }
+    ),
+    family!(
+        "lunette_initiator_throttled_commands_total",
+        Counter,
+        ["initiator", "target", "limit"],
+        "Commands that waited for a limit, counted when their turn came: of their LUN (lun) or of their initiator (initiator), \
+         whichever was the longer.",
+        |sample| throttled(sample, |waited| Value::Number(waited.commands))
+    ),
+    family!(
+        "lunette_initiator_throttled_seconds_total",
+        Counter,
+        ["initiator", "target", "limit"],
+        "How long those commands waited, all together.",
+        |sample| throttled(sample, |waited| Value::Nanoseconds(waited.ns))
     ),
     family!("lunette_target_sessions", Gauge, ["target"], "Sessions.", |sample| {
         sample.targets.iter().map(|(name, count)| (vec![name.clone()], Value::Number(*count))).collect()
@@ -387,6 +425,19 @@ fn asked(sample: &Sample, rows: impl Fn(&Figures) -> Vec<Row>) -> Vec<Row> {
 fn initiators(sample: &Sample, rows: impl Fn(&crate::meter::Work) -> Vec<Row>) -> Vec<Row> {
     let of = sample.ledger.iter();
     of.flat_map(|(who, work)| prefixed(vec![who.initiator.clone(), who.target.clone()], rows(work))).collect()
+}
+
+fn throttled_by_bdevs(sample: &Sample, value: impl Fn(Waited) -> Value) -> Vec<Row> {
+    sample.bdevs.iter().map(|bdev| (vec![bdev.name.clone()], value(bdev.waited))).collect()
+}
+
+/// Of those that have waited: others have no series.
+fn throttled(sample: &Sample, value: impl Fn(Waited) -> Value) -> Vec<Row> {
+    initiators(sample, |work| {
+        let limits = ["lun", "initiator"].into_iter().zip(work.waited);
+        let have_waited = limits.filter(|(_, waited)| waited.commands > 0);
+        have_waited.map(|(limit, waited)| (vec![limit.to_owned()], value(waited))).collect()
+    })
 }
 
 fn facts(sample: &Sample, fact: Fact) -> Vec<Row> {

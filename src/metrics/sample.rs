@@ -5,13 +5,18 @@ use std::sync::Arc;
 use crate::bdev::count::Figures;
 use crate::control::Control;
 use crate::control::connections::{Connection, Phase};
+use crate::control::feed;
 use crate::control::sessions::Ledger;
 use crate::control::tally::{Fact, Tally};
 use crate::meter::{PoolMeter, ReactorMeter, Spread, Work};
 use crate::net::Net;
+use crate::qos::Waited;
 use crate::rpc::calls::Calls;
 use crate::scsi::view::LunNumber;
 use crate::time::Tick;
+
+/// So many events are shown.
+const EVENTS_SHOWN_MAX: usize = 50;
 
 /// What there was to be seen.
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ pub struct Sample {
     pub ledger: Ledger,
     /// What has happened how often.
     pub facts: Vec<(Fact, &'static str, u64)>,
+    /// The last that happened, newest first.
+    pub events: Vec<Arc<feed::Fact>>,
     /// Calls of the JSON-RPC socket, by method.
     pub calls: Vec<(&'static str, Calls)>,
 }
@@ -51,6 +58,8 @@ pub struct ReactorSample {
     pub socket: Spread,
     /// Connections, commands at work, of them those that wait for buffers, IOs.
     pub at_work: [u64; 4],
+    /// Commands that wait for a ceiling.
+    pub paced: u64,
     /// Buffers for data that come unasked, and for others: all of them and those in use, in bytes.
     pub pools: [[u64; 2]; 2],
 }
@@ -71,6 +80,7 @@ impl ReactorSample {
             stages: stages.map(|stage| stage.spread().with_instant(short)),
             socket: meter.socket.spread(),
             at_work: [&meter.conns, &meter.commands, &meter.hungry, &meter.ios].map(|count| count.get()),
+            paced: meter.paced.get(),
             pools: [&meter.unsolicited, &meter.solicited].map(pool),
         }
     }
@@ -87,6 +97,8 @@ pub struct BdevSample {
     pub luns: Vec<(String, u16)>,
     /// What reactors (by number) have asked of it.
     pub figures: Vec<(u16, Figures)>,
+    /// Commands that have waited for its unit's ceilings.
+    pub waited: Waited,
 }
 
 /// A session.
@@ -126,6 +138,7 @@ impl Sample {
             connections: connections(&control.connections()),
             ledger: control.sessions().work(),
             facts: facts(control.tally()),
+            events: control.feed().latest(EVENTS_SHOWN_MAX),
             calls: Vec::new(),
         }
     }
@@ -170,6 +183,7 @@ fn bdevs<N: Net>(control: &Control<N>) -> Vec<BdevSample> {
             bytes: info.blocks.saturating_mul(u64::from(info.block_bytes)),
             luns: own.map(|(_, target, at)| (target.clone(), *at)).collect(),
             figures: entry.spec.bdev.figures().into_iter().map(|(id, figures)| (id.0, figures)).collect(),
+            waited: entry.waits.waited(),
         }
     });
     sample.collect()

@@ -2,6 +2,7 @@
 
 use super::sample::{BdevSample, ReactorSample, STAGES, Sample, SessionSample};
 use crate::bdev::count::Figures;
+use crate::control::feed::{Fact, Value};
 use crate::meter::{Moved, Spread, TIMES_BOUNDS_NS, Work};
 use crate::rpc::json::{Json, object};
 
@@ -26,6 +27,7 @@ pub(super) fn document(sample: &Sample) -> Json {
         "session_count": u64::try_from(sample.sessions.len()).unwrap_or(u64::MAX),
         "sessions": listed.into_iter().map(session).collect::<Json>(),
         "facts": facts.collect::<Json>(),
+        "events": sample.events.iter().map(|fact| event(fact)).collect::<Json>(),
     }
 }
 
@@ -35,6 +37,47 @@ fn moved(work: &Work) -> u64 {
 
 fn spread(spread: &Spread) -> Json {
     object! { "counts": spread.counts.iter().copied().map(Json::from).collect::<Json>(), "total_ns": spread.total_ns }
+}
+
+/// What is told of an event to everybody who asks: names of CHAP are in none of these, those of files neither.
+const TOLD: &[&str] = &[
+    "bdev",
+    "blocks",
+    "bytes",
+    "cause",
+    "cid",
+    "command",
+    "count",
+    "device_us",
+    "error",
+    "function",
+    "initiator",
+    "is_so",
+    "lba",
+    "limits",
+    "lun",
+    "peer",
+    "queue_us",
+    "reactor",
+    "reason",
+    "receive_us",
+    "response",
+    "send_us",
+    "session",
+    "target",
+    "us",
+];
+
+fn event(fact: &Fact) -> Json {
+    let mut about = Json::Object(Vec::new());
+    for (name, value) in fact.fields.iter().filter(|(name, _)| TOLD.contains(name)) {
+        match value {
+            Value::Number(value) => about.push(name, *value),
+            Value::Flag(value) => about.push(name, *value),
+            Value::Text(value) => about.push(name, value),
+        }
+    }
+    object! { "number": fact.number, "at_ns": fact.at.ns(), "kind": fact.kind, "about": about }
 }
 
 fn reactor(reactor: &ReactorSample) -> Json {
@@ -53,6 +96,7 @@ fn reactor(reactor: &ReactorSample) -> Json {
         "connections": conns,
         "commands": commands,
         "hungry": hungry,
+        "throttled": reactor.paced,
         "ios": ios,
         "pools": pools.map(|[capacity, in_use]| object! { "bytes": capacity, "in_use_bytes": in_use }).collect::<Json>(),
     }
@@ -73,6 +117,7 @@ fn bdev(bdev: &BdevSample) -> Json {
         "flushes": sum(|figures| figures.flushes),
         "errors": sum(|figures| figures.errors),
         "in_flight": sum(|figures| figures.in_flight),
+        "throttled": object! { "commands": bdev.waited.commands, "ns": bdev.waited.ns },
     }
 }
 
@@ -96,6 +141,24 @@ fn session(session: &SessionSample) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_told_newest_first_with_all_that_is_known_of_them() {
+        let feed = crate::control::feed::Feed::default();
+        feed.push(crate::time::Tick::from_ns(5), "bdev_registered", vec![("bdev", "M0".into())]);
+        feed.push(
+            crate::time::Tick::from_ns(7),
+            "session_up",
+            vec![("session", 3.into()), ("is_so", true.into()), ("why", "nobody's".into())],
+        );
+        let document = document(&Sample { events: feed.latest(9), ..Sample::default() });
+        let told = document.member("events").unwrap().to_string();
+        assert_eq!(
+            told,
+            r#"[{"number":2,"at_ns":7,"kind":"session_up","about":{"session":3,"is_so":true}},"#.to_owned()
+                + r#"{"number":1,"at_ns":5,"kind":"bdev_registered","about":{"bdev":"M0"}}]"#
+        );
+    }
 
     #[test]
     fn sessions_that_moved_most_come_first_and_their_number_is_bounded() {

@@ -29,6 +29,10 @@ impl<N: Net> Reactor<N> {
 
     /// A session begins, with its first connection.
     pub(super) fn adopt(&mut self, adopt: Adopt<N::Handle>, now: Tick) {
+        #[cfg(feature = "sim")]
+        if planted!(self, TurnNeverEnds) {
+            crate::reactor::planted::hang();
+        }
         let session = adopt.session;
         self.make_room();
         let began = self.tables.sessions.insert(Session::new(SessionSetup {
@@ -142,11 +146,12 @@ impl<N: Net> Reactor<N> {
         setup.retains = setup.retains && self.tables.retain();
         if setup.retains {
             self.paced.hold(self.tables.tasks.capacity());
-            self.watch(session);
         }
         let conn = Conn::new(setup, now);
         #[cfg(feature = "sim")]
         let conn = if planted!(self, RetainedRenumbered) { conn.renumbering_retained() } else { conn };
+        #[cfg(feature = "sim")]
+        let conn = if planted!(self, RetainedMisplaced) { conn.misplacing_retained() } else { conn };
         let inserted = self.conns.insert(Link::new(conn, sock));
         debug_assert!(inserted.is_ok_and(|inserted| inserted == key), "next_key names the next tenancy");
         Some(key)

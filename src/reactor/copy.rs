@@ -5,7 +5,9 @@ use crate::buf::Buf;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
 use crate::reactor::turn::Reactor;
+use crate::reactor::wait::{Then, What};
 use crate::scsi::copy::{self, Copy, Step, rod};
+use crate::scsi::sense::Sense;
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -91,5 +93,28 @@ impl<N: Net> Reactor<N> {
         let outcome = if copy.has_token() { outcome } else { copy::outcome(outcome) };
         self.copies.end(key, outcome);
         outcome
+    }
+
+    /// COPY OPERATION ABORT (SPC-5 §6.3): the copy ends in TASK ABORTED; the command when no device has anything of it any more.
+    pub(super) fn abort_copy(&mut self, conn: Key, key: Key, id: u32, now: Tick) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let tasks = &self.tables.tasks;
+        let Some(unit) = tasks.get(key).and_then(|task| task.unit) else {
+            return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+        };
+        self.copies.lose(|copy| tasks.get(copy).is_none_or(|task| task.outcome.is_some()));
+        let Some(copy) = self.copies.under_way(link.conn.nexus(), unit, id) else {
+            return self.end(conn, key, Outcome::check(Sense::invalid_byte(2)), now);
+        };
+        self.give_up(copy, true, now);
+        self.wait_for(What::Task(copy), Then::EndAbort { task: key }, now);
+    }
+
+    /// The copy that a command has aborted is over, or a device keeps some of it.
+    pub(super) fn end_abort(&mut self, key: Key, is_clean: bool, now: Tick) {
+        let Some(task) = self.tables.tasks.get(key).filter(|task| task.outcome.is_none()) else { return };
+        let conn = task.conn;
+        let outcome = if is_clean { Outcome::GOOD } else { Outcome::check(Sense::INTERNAL_FAILURE) };
+        self.end(conn, key, outcome, now);
     }
 }

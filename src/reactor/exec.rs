@@ -1,16 +1,18 @@
 //! Commands at work: from their turn to their end.
 
+use crate::bdev::allocation::Allocation;
 use crate::bdev::{Done, IoError, Op};
 use crate::buf::Buf;
 use crate::iscsi::conn::Request;
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::{Outcome, Phase, Task};
+use crate::iscsi::task::{Outcome, Task};
 use crate::net::Net;
 use crate::reactor::message::Event;
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
 use crate::scsi::attention::Ua;
-use crate::scsi::report::Facts;
+use crate::scsi::copy::rod::Known;
+use crate::scsi::report::{Facts, Report};
 use crate::scsi::sense::Sense;
 use crate::scsi::{self, Plan, Status, table};
 use crate::slab::Key;
@@ -68,28 +70,9 @@ impl<N: Net> Reactor<N> {
         match plan {
             Plan::End(status) => self.end(conn, key, Outcome::of(status), now),
             Plan::Refuse(sense) => self.end(conn, key, Outcome::check(sense), now),
-            Plan::Report(report) => {
-                let Some(link) = self.conns.get_mut(conn) else { return };
-                let bytes = report.bytes_max() as usize;
-                let Some(mut out) = self.tables.solicited.take(bytes.max(1)) else {
-                    return self.end(conn, key, Outcome::of(Status::Busy), now);
-                };
-                let tasks = &self.tables.tasks;
-                let Some(task) = tasks.get(key) else { return };
-                self.copies.lose(|copy| tasks.get(copy).is_none_or(|task| task.outcome.is_some()));
-                let (place, attentions) =
-                    self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
-                let protocol_level = link.conn.params().protocol_level;
-                let (buffers, copies) = (&self.buffers, &self.copies);
-                let facts = Facts { attentions, protocol_level, now, buffers, copies };
-                match scsi::report::fill(&report, &place, facts, &mut out) {
-                    Ok(filled) => out.truncate(filled),
-                    Err(sense) => return self.end(conn, key, Outcome::check(sense), now),
-                }
-                link.conn.report(key, out, &mut self.tables.cx(session, now));
-                self.activate(conn);
-                self.run_queued(conn, now);
-            }
+            Plan::Report(report) if report.asks_device() => self.ask(conn, key, None, now),
+            Plan::Report(report) => self.report(conn, key, &report, None, now),
+            Plan::AbortCopy { id } => self.abort_copy(conn, key, id, now),
             Plan::Pass { .. } => self.advance_pass(conn, key, now),
             Plan::Work(work) if work.data_bytes(1) == 0 => self.data_came(conn, key, None, 0, now),
             Plan::Read(_) | Plan::Write(_) | Plan::Work(_) | Plan::Protected(_)
@@ -118,6 +101,39 @@ impl<N: Net> Reactor<N> {
                 }
             }
         }
+    }
+
+    /// Answers a command with parameter data, `allocation` being what the device was asked, if it was.
+    pub(super) fn report(
+        &mut self,
+        conn: Key,
+        key: Key,
+        report: &Report,
+        allocation: Option<&Allocation>,
+        now: Tick,
+    ) {
+        let Some(link) = self.conns.get_mut(conn) else { return };
+        let session = link.conn.session_key();
+        let bytes = report.bytes_max() as usize;
+        let Some(mut out) = self.tables.solicited.take(bytes.max(1)) else {
+            return self.end(conn, key, Outcome::of(Status::Busy), now);
+        };
+        let tasks = &self.tables.tasks;
+        let Some(task) = tasks.get(key) else { return };
+        self.copies.lose(|copy| tasks.get(copy).is_none_or(|task| task.outcome.is_some()));
+        let (place, attentions) =
+            self.tables.sessions[session].place_and_attentions(task.number, &self.tables.views);
+        let protocol_level = link.conn.params().protocol_level;
+        let (buffers, copies, tokens) =
+            (&self.buffers, &self.copies, Some(&self.holds.watches as &dyn Known));
+        let facts = Facts { attentions, protocol_level, now, buffers, copies, tokens, allocation };
+        match scsi::report::fill(report, &place, facts, &mut out) {
+            Ok(filled) => out.truncate(filled),
+            Err(sense) => return self.end(conn, key, Outcome::check(sense), now),
+        }
+        link.conn.report(key, out, &mut self.tables.cx(session, now));
+        self.activate(conn);
+        self.run_queued(conn, now);
     }
 
     /// Decides how a command ends, and ends it as soon as nothing more is awaited.
@@ -191,9 +207,6 @@ impl<N: Net> Reactor<N> {
         // Another connection may have taken it over.
         if !planted!(self, AllegianceForgotten) {
             record.conn = task.conn;
-        }
-        if task.phase == Phase::Answered {
-            return self.read_again(&record, data, result, now);
         }
         if task.outcome.is_some() {
             return self.settle(record.conn, record.task, now);

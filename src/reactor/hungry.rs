@@ -98,8 +98,10 @@ impl<N: Net> Reactor<N> {
             let Some(task) = self.tables.tasks.get_mut(waiting.task) else { continue };
             task.is_waiting_for_buffer = false;
             let (key, conn) = (waiting.task, task.conn);
-            if task.phase == Phase::Answered {
+            if task.phase == Phase::Answered || task.again.is_some() {
                 self.resend(conn, key, now);
+                // One that is not over may want something for itself.
+                self.advance_read(conn, key, now);
             } else if let Plan::Pass { .. } = task.plan {
                 self.advance_pass(conn, key, now);
             } else if task.plan.reads().is_some() {

@@ -53,6 +53,7 @@ impl<N: Net> Reactor<N> {
             ToReactor::Answered { asked, outcome, is_flushed } => {
                 self.answered(asked, outcome, is_flushed, now);
             }
+            ToReactor::Surveyed { asked, allocation } => self.surveyed(asked, allocation, now),
             ToReactor::Secret(secret) => self.mint = Mint::new(secret),
             ToReactor::Chore { unit, chore } => self.begin_chore(unit, chore),
             ToReactor::Look(question) => self.look(question, now),

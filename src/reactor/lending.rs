@@ -111,10 +111,6 @@ impl<N: Net> Reactor<N> {
                         in_the_way = Some((unit, extent));
                         break;
                     }
-                    if let Some(watch) = &mut slot.watch {
-                        watch.note(extent.lba, extent.blocks);
-                    }
-                    let Some(channel) = &mut slot.channel else { break };
                     let fua = extent.fua && !drops_fua;
                     if !channel.store(extent.lba, short.data, fua, now) {
                         break;
@@ -135,9 +131,6 @@ impl<N: Net> Reactor<N> {
 
     /// Blocks are about to change: what is lent of them is copied.
     pub(super) fn recall(&mut self, unit: UnitId, lba: u64, blocks: u32) {
-        if let Some(watch) = unit::of(&mut self.units, unit).and_then(|unit| unit.watch.as_mut()) {
-            watch.note(lba, blocks);
-        }
         while let Some(conn) = self.lending.find(unit, lba, blocks) {
             if let Some(link) = self.conns.get_mut(conn)
                 && !planted!(self, LentNotKept)

@@ -19,6 +19,7 @@ impl<N: Net> Reactor<N> {
         meter.conns.set(count(self.conns.len()));
         meter.commands.set(count(self.tables.tasks.len()));
         meter.hungry.set(count(self.hungry.len()));
+        meter.paced.set(count(self.paced.len()));
         meter.ios.set(count(self.tables.ios.len()));
         meter.unsolicited.measure(&self.tables.unsolicited);
         meter.solicited.measure(&self.tables.solicited);

@@ -14,6 +14,7 @@ pub use event::{CloseCause, Event};
 pub use peer::{HoldId, HoldRange, PeerMessage, Purpose, Watch};
 
 use crate::bdev::Bdev;
+use crate::bdev::allocation::Allocation;
 use crate::id::{BarrierId, NexusId, ReactorId, SessionId, UnitId};
 use crate::iscsi::params::Params;
 use crate::iscsi::recorder::Recorder;
@@ -170,6 +171,13 @@ pub enum ToReactor<H> {
         /// Before that the unit is to be flushed.
         is_flushed: bool,
     },
+    /// A device was asked for a command which of its blocks take space. It comes instead of [`ToReactor::Answered`], and the memory is given back.
+    Surveyed {
+        /// The command.
+        asked: TaskTicket,
+        /// What the device has told.
+        allocation: Box<Allocation>,
+    },
     /// What the names of tokens are made of, the same for every reactor. Until it comes there are no tokens.
     Secret([u8; 16]),
     /// To a unit's home: do this on the whole of it. Every reactor shows that its medium is not ready. Answered by
@@ -219,7 +227,8 @@ pub struct TaskTicket {
     pub task: Key,
 }
 
-/// A command that changes what a logical unit is to everybody, to be decided by control.
+/// A command that changes what a logical unit is to everybody, to be decided by control; or GET LBA STATUS, for which control has the device
+/// asked.
 #[derive(Debug)]
 pub struct Ask {
     /// Who asks.
@@ -305,7 +314,7 @@ pub enum ToControl {
         /// What is asked.
         request: TmfAsk,
     },
-    /// A command to be decided. Answered by [`ToReactor::Answered`].
+    /// A command to be decided. Answered by [`ToReactor::Answered`] or [`ToReactor::Surveyed`].
     Ask(Box<Ask>),
     /// A command that control was asked about is aborted: what has not been decided shall not be. It is answered all the same.
     Withdraw {
@@ -376,4 +385,6 @@ pub enum Retired {
     Target(Arc<TargetView>),
     /// What an initiator was allowed.
     Pace(Arc<Pace>),
+    /// What a device has told.
+    Allocation(Box<Allocation>),
 }

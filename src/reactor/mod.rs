@@ -43,7 +43,6 @@ mod transfer;
 mod turn;
 mod unit;
 mod wait;
-mod watch;
 mod work;
 
 pub use planted::Planted;

@@ -15,7 +15,7 @@ use crate::id::{SessionId, UnitId};
 use crate::iscsi::task::{Outcome, Task};
 use crate::limits;
 use crate::net::Net;
-use crate::qos::{Asked, Pace, Paces};
+use crate::qos::{Asked, Booked, Pace, Paces, Whose};
 use crate::reactor::message::{Retired, ToControl};
 use crate::reactor::planted::planted;
 use crate::reactor::turn::Reactor;
@@ -27,6 +27,9 @@ use crate::time::Tick;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Waiting {
     until: Tick,
+    since: Tick,
+    /// Whose ceiling it waits for.
+    whose: Whose,
     /// Counts those that have come.
     number: u64,
     task: Key,
@@ -76,7 +79,6 @@ impl Paced {
     }
 
     /// How many.
-    #[cfg(feature = "sim")]
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -95,8 +97,8 @@ impl Paced {
     #[cfg(not(feature = "sim"))]
     fn looked_at(&mut self, _: usize) {}
 
-    /// Adds one. `waits`: whether one of those that were added before waits still.
-    fn push(&mut self, until: Tick, task: Key, waits: impl Fn(Key) -> bool) {
+    /// Adds one that is booked. `waits`: whether one of those that were added before waits still.
+    fn push(&mut self, booked: Booked, since: Tick, task: Key, waits: impl Fn(Key) -> bool) {
         if self.queue.len() == self.queue.capacity() {
             // Half of them wait no longer, or there would be more commands than there may be.
             self.looked_at(self.queue.len());
@@ -104,13 +106,14 @@ impl Paced {
         }
         self.number += 1;
         self.count += 1;
-        self.queue.push(Waiting { until, number: self.number, task });
+        let Booked { at: until, by: whose } = booked;
+        self.queue.push(Waiting { until, since, whose, number: self.number, task });
     }
 
     /// Takes out the next one whose time has come, be it that it waits no longer.
-    fn pop(&mut self, now: Tick) -> Option<Key> {
+    fn pop(&mut self, now: Tick) -> Option<Waiting> {
         self.queue.peek().filter(|waiting| waiting.until <= now)?;
-        self.queue.pop().map(|waiting| waiting.task)
+        self.queue.pop()
     }
 
     /// One waits no longer.
@@ -144,9 +147,13 @@ fn asked(task: &Task) -> Option<Asked> {
         Plan::Pass { .. } => task.takes_in,
         Plan::Work(work) if work.is_unmap() => return None,
         Plan::Write(_) | Plan::Work(_) | Plan::Copy(_) => false,
-        Plan::End(_) | Plan::Refuse(_) | Plan::Report(_) | Plan::Flush | Plan::Keep(_) | Plan::Ask { .. } => {
-            return None;
-        }
+        Plan::End(_)
+        | Plan::Refuse(_)
+        | Plan::Report(_)
+        | Plan::Flush
+        | Plan::Keep(_)
+        | Plan::AbortCopy { .. }
+        | Plan::Ask { .. } => return None,
     };
     (task.moves_bytes > 0).then_some(Asked { is_read, bytes: task.moves_bytes })
 }
@@ -166,20 +173,20 @@ impl<N: Net> Reactor<N> {
         let Some(asked) = asked(task) else { return false };
         let (unit, bytes) = (task.unit, task.piece.as_ref().map_or(0, |piece| piece.buf.len()));
         let paces = self.paces(session, unit);
-        let until = paces.book(asked, now);
-        if until <= now || planted!(self, CeilingIgnored) {
+        let booked = paces.book(asked, now);
+        if booked.at <= now || planted!(self, CeilingIgnored) {
             if let Some(task) = self.tables.tasks.get_mut(key) {
                 task.is_booked = true;
             }
             return false;
         }
-        if until.since_ns(now) > limits::PACED_NS {
+        if booked.at.since_ns(now) > limits::PACED_NS {
             paces.give_back(asked);
             self.end(conn, key, Outcome::of(Status::TaskSetFull), now);
             return true;
         }
         let tasks = &self.tables.tasks;
-        self.paced.push(until, key, |key| tasks.get(key).is_some_and(Task::is_paced));
+        self.paced.push(booked, now, key, |key| tasks.get(key).is_some_and(Task::is_paced));
         self.tables.sessions[session].pause(key, bytes, &mut self.tables.tasks);
         true
     }
@@ -188,14 +195,27 @@ impl<N: Net> Reactor<N> {
     pub(super) fn run_paced(&mut self, now: Tick) -> bool {
         let mut count = 0;
         while count < limits::PACED_PER_TURN
-            && let Some(key) = self.paced.pop(now)
+            && let Some(waiting) = self.paced.pop(now)
         {
             count += 1;
-            if let Some(conn) = self.resume(key, true) {
-                self.run(conn, key, now);
+            if let Some(conn) = self.resume(waiting.task, true) {
+                self.count_wait(conn, &waiting, now);
+                self.run(conn, waiting.task, now);
             }
         }
         count > 0
+    }
+
+    /// Counts a command that has waited until its turn came.
+    fn count_wait(&self, conn: Key, waiting: &Waiting, now: Tick) {
+        let (Some(link), Some(task)) = (self.conns.get(conn), self.tables.tasks.get(waiting.task)) else {
+            return;
+        };
+        let (session, ns) = (link.conn.session_key(), now.since_ns(waiting.since));
+        self.tables.sessions[session].count_wait(waiting.whose, ns);
+        if let (Whose::Unit, Some(pace)) = (waiting.whose, self.paces(session, task.unit).unit) {
+            pace.waits().add(ns);
+        }
     }
 
     /// A command waits no longer, if it did. Its connection.
@@ -299,20 +319,24 @@ mod tests {
     fn held(tasks: u32) -> Paced {
         let mut paced = Paced::default();
         paced.hold(tasks as usize);
-        (0..tasks)
-            .for_each(|index| paced.push(Tick::from_ns(u64::from(tasks - index)), key(index), |_| true));
+        (0..tasks).for_each(|index| push(&mut paced, u64::from(tasks - index), index, |_| true));
         paced
+    }
+
+    fn push(paced: &mut Paced, until: u64, index: u32, waits: impl Fn(Key) -> bool) {
+        let booked = Booked { at: Tick::from_ns(until), by: Whose::Unit };
+        paced.push(booked, Tick::ZERO, key(index), waits);
     }
 
     #[test]
     fn all_in_the_order_of_their_turns() {
         let mut paced = held(3);
-        paced.push(Tick::from_ns(2), key(3), |_| true);
+        push(&mut paced, 2, 3, |_| true);
         assert_eq!((paced.next(), paced.pop(Tick::ZERO)), (Some(Tick::from_ns(1)), None));
         let mut order = Vec::new();
         while let Some(next) = paced.pop(Tick::from_ns(9)) {
             paced.left();
-            order.push(next.index);
+            order.push(next.task.index);
         }
         assert_eq!(order, [2, 1, 3, 0]);
     }
@@ -337,7 +361,7 @@ mod tests {
         paced.left();
         for index in TASKS..TASKS + MANY {
             let given_up = TASKS - 1..index;
-            paced.push(Tick::from_ns(1), key(index), |key| !given_up.contains(&key.index));
+            push(&mut paced, 1, index, |key| !given_up.contains(&key.index));
             paced.left();
         }
         let (steps, room_after) = paced.cost();

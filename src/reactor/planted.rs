@@ -64,10 +64,14 @@ pub enum Bug {
     RestartOverlooked,
     /// A response that is sent again has the StatSN that would be next.
     RetainedRenumbered,
+    /// Data that are sent again are those at the beginning of their buffer, whichever were asked for.
+    RetainedMisplaced,
     /// Of several connections' commands those that came early have their turn in the order in which they came.
     OrderOfArrival,
     /// What says that commands were aborted does not wait for what was said before on other connections.
     FenceNotRaised,
+    /// The turn in which a session begins never ends.
+    TurnNeverEnds,
 }
 
 /// The bug planted in a reactor, if any.
@@ -87,6 +91,15 @@ impl Planted {
     /// Whether it is this one.
     pub(super) fn is(self, bug: Bug) -> bool {
         self.bug == Some(bug)
+    }
+}
+
+/// [`Bug::TurnNeverEnds`].
+#[cfg(feature = "sim")]
+#[expect(clippy::disallowed_methods, reason = "it is the bug")]
+pub(super) fn hang() -> ! {
+    loop {
+        std::thread::park();
     }
 }
 

@@ -18,9 +18,6 @@ use crate::time::Tick;
 impl<N: Net> Reactor<N> {
     /// Asks the device for the next pieces of a READ.
     pub(super) fn advance_read(&mut self, conn: Key, key: Key, now: Tick) {
-        if self.conns.get(conn).is_some_and(|link| link.conn.retains()) {
-            self.begin_watching(key);
-        }
         loop {
             let Some(link) = self.conns.get_mut(conn) else { return };
             let Some(task) = self.tables.tasks.get(key) else { return };
@@ -74,13 +71,7 @@ impl<N: Net> Reactor<N> {
         self.activate(conn);
         match self.tables.tasks.get(key) {
             Some(task) if task.phase != Phase::Answered => self.advance_read(conn, key, now),
-            answered => {
-                let wants_more = answered.is_some_and(|task| task.again.is_some());
-                self.run_queued(conn, now);
-                if wants_more {
-                    self.resend(conn, key, now);
-                }
-            }
+            _ => self.run_queued(conn, now),
         }
     }
 
@@ -168,12 +159,15 @@ impl<N: Net> Reactor<N> {
             if task.conn != conn {
                 continue;
             }
-            if task.phase == Phase::Running && task.plan.reads().is_some() {
-                self.advance_read(conn, key, now);
-            } else if task.phase == Phase::Running && task.takes_in {
-                self.advance_pass(conn, key, now);
-            } else if task.phase == Phase::Answered && task.again.is_some() {
+            let (is_running, reads) = (task.phase == Phase::Running, task.plan.reads().is_some());
+            let takes_in = task.takes_in;
+            if task.again.is_some() {
                 self.resend(conn, key, now);
+            }
+            if is_running && reads {
+                self.advance_read(conn, key, now);
+            } else if is_running && takes_in {
+                self.advance_pass(conn, key, now);
             }
         }
         if at.is_some()

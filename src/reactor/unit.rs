@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::bdev::{Bdev, Channel, ChannelState, Refused};
 use crate::id::{ReactorId, UnitId};
 use crate::reactor::tables::{InFlight, Tables};
-use crate::reactor::watch::Watch;
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -27,8 +26,6 @@ pub(super) struct Unit {
     pub(super) watched: Option<RawFd>,
     /// It is to be let go of as soon as nothing is in the device.
     pub(super) is_leaving: bool,
-    /// What was written to it lately, where data may have to be read once more.
-    pub(super) watch: Option<Box<Watch>>,
 }
 
 impl Unit {
@@ -43,7 +40,6 @@ impl Unit {
             needs_kick: false,
             watched: None,
             is_leaving: false,
-            watch: None,
         }
     }
 

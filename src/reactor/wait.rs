@@ -91,6 +91,8 @@ pub(super) enum Then {
     EndFenced { session: SessionId, task: Key },
     /// A session's fence is lowered.
     LowerFence(SessionId),
+    /// A command that has aborted a copy ends.
+    EndAbort { task: Key },
 }
 
 /// Something that waits.
@@ -372,6 +374,7 @@ impl<N: Net> Reactor<N> {
             }
             Then::EndFenced { session, task } => self.end_fenced(session, task, now),
             Then::LowerFence(session) => self.lower_fence(session, now),
+            Then::EndAbort { task } => self.end_abort(task, is_clean, now),
         }
     }
 

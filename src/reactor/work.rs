@@ -1,10 +1,12 @@
 //! Commands that are worked off in steps ([`scsi::work`]), and those that control decides.
 
 use crate::bdev::Op;
+use crate::bdev::allocation::Allocation;
+use crate::bdev::protection::TUPLE_BYTES;
 use crate::buf::Buf;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
-use crate::reactor::message::{Ask, TaskTicket, ToControl};
+use crate::reactor::message::{Ask, Retired, TaskTicket, ToControl};
 use crate::reactor::turn::Reactor;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
@@ -37,20 +39,25 @@ impl<N: Net> Reactor<N> {
                 }
                 self.end(conn, key, Outcome::GOOD, now);
             }
-            Plan::Ask { .. } => {
-                let Some(unit) = task.unit else {
-                    return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
-                };
-                let (cdb, session) = (task.cdb, link.conn.session());
-                // A change of configuration, so it may allocate.
-                let parameters = data.as_deref().unwrap_or(&[]).into();
-                task.is_asked = true;
-                let ticket = TaskTicket { conn, task: key };
-                let reactor = self.id;
-                self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
-            }
+            Plan::Ask { .. } => self.ask(conn, key, data, now),
             _ => {}
         }
+    }
+
+    /// Asks control about a command, with its parameter list.
+    pub(super) fn ask(&mut self, conn: Key, key: Key, data: Option<Buf>, now: Tick) {
+        let Some(link) = self.conns.get(conn) else { return };
+        let Some(task) = self.tables.tasks.get_mut(key) else { return };
+        let Some(unit) = task.unit else {
+            return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
+        };
+        let (cdb, session) = (task.cdb, link.conn.session());
+        // No IO, but a change of configuration or a question about the medium, so it may allocate.
+        let parameters = data.as_deref().unwrap_or(&[]).into();
+        task.is_asked = true;
+        let ticket = TaskTicket { conn, task: key };
+        let reactor = self.id;
+        self.tell(ToControl::Ask(Box::new(Ask { reactor, ticket, session, unit, cdb, parameters })));
     }
 
     /// Does a command's next step.
@@ -64,21 +71,17 @@ impl<N: Net> Reactor<N> {
             Running::Token { .. } => return self.token_on(conn, key, now),
         };
         let step = run.step();
-        let blocks = match step {
-            Step::Done => return self.worked_off(conn, key, now),
-            // The buffer comes before the hold: those that wait for the hold have buffers.
-            Step::Hold { blocks, .. } | Step::Read { blocks, .. } | Step::Write { blocks, .. } => blocks,
-            Step::CompareAndWrite { .. }
-            | Step::Verify { .. }
-            | Step::WriteZeroes { .. }
-            | Step::Unmap { .. } => 0,
-        };
+        if step == Step::Done {
+            return self.worked_off(conn, key, now);
+        }
+        let (blocks, with_tuples) = step.scratch();
         let mut scratch = None;
         if blocks > 0 {
             let Some(view) = self.tables.views.get(unit.index()).and_then(Option::as_ref) else {
                 return self.end(conn, key, Outcome::check(Sense::NO_SUCH_UNIT), now);
             };
-            let bytes = blocks as usize * view.block_bytes as usize;
+            let tuple_bytes = if with_tuples { TUPLE_BYTES } else { 0 };
+            let bytes = blocks as usize * (view.block_bytes + tuple_bytes) as usize;
             let kept = job.scratch.take().filter(|scratch| scratch.len() >= bytes);
             let Some(mut buf) = kept.or_else(|| self.tables.solicited.take_kept(bytes)) else {
                 return self.go_hungry(key);
@@ -96,6 +99,11 @@ impl<N: Net> Reactor<N> {
             Step::Write { lba, blocks, fua } => {
                 run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
                 Op::Write { lba, blocks, fua }
+            }
+            Step::ReadProtected { lba, blocks, checks } => Op::ReadProtected { lba, blocks, checks },
+            Step::WriteProtected { lba, blocks, fua, checks } => {
+                run.fill(job.data.as_deref().unwrap_or(&[]), scratch.as_deref_mut().unwrap_or(&mut []));
+                Op::WriteProtected { lba, blocks, fua, checks }
             }
             Step::WriteZeroes { lba, blocks, may_unmap } => {
                 Op::WriteZeroes { lba, blocks, fua: false, may_unmap }
@@ -169,5 +177,22 @@ impl<N: Net> Reactor<N> {
             }
             _ => self.end(conn, key, outcome, now),
         }
+    }
+
+    /// The device has told which of its blocks take space.
+    pub(super) fn surveyed(&mut self, ticket: TaskTicket, allocation: Box<Allocation>, now: Tick) {
+        let task = self.tables.tasks.get_mut(ticket.task);
+        match task.map(|task| (task.plan, task.outcome.is_some())) {
+            Some((Plan::Report(report), false)) => {
+                let conn = self.allegiance(ticket.task, ticket.conn);
+                if let Some(task) = self.tables.tasks.get_mut(ticket.task) {
+                    task.is_asked = false;
+                }
+                self.report(conn, ticket.task, &report, Some(&allocation), now);
+            }
+            // It was given up meanwhile.
+            _ => self.answered(ticket, Outcome::of(Status::TaskAborted), false, now),
+        }
+        self.tell(ToControl::Retired(Retired::Allocation(allocation)));
     }
 }

@@ -151,6 +151,11 @@ pub enum Plan {
     Keep(buffers::Write),
     /// Copy blocks from LUN to LUN.
     Copy(copy::Copy),
+    /// Give up a copy that was asked for.
+    AbortCopy {
+        /// Its LIST IDENTIFIER.
+        id: u32,
+    },
     /// The device carries it out, as it came.
     Pass {
         /// So many bytes of blocks, where it is a READ or WRITE of such: it may be done in pieces.
@@ -198,7 +203,7 @@ impl Plan {
         let tuples = |extent: &Extent| u64::from(extent.blocks) * u64::from(TUPLE_BYTES);
         let out = |bytes| if bytes > 0 { Transfer::Out(bytes) } else { Transfer::None };
         match self {
-            Plan::End(_) | Plan::Refuse(_) | Plan::Flush => Transfer::None,
+            Plan::End(_) | Plan::Refuse(_) | Plan::Flush | Plan::AbortCopy { .. } => Transfer::None,
             Plan::Report(report) => Transfer::In(u64::from(report.bytes_max())),
             Plan::Read(extent) => Transfer::In(bytes(extent)),
             Plan::Write(extent) => Transfer::Out(bytes(extent)),

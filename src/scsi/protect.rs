@@ -34,13 +34,13 @@ pub(super) fn blocks_max(unit: &UnitView) -> u32 {
 }
 
 /// In which byte the command has the field, where it has it at this unit: of type 2 in those of 32 bytes, which say what is expected, of the
-/// others in READ(10), (12), (16), WRITE, WRITE AND VERIFY and VERIFY of the same.
+/// others in READ(10), (12), (16), WRITE, WRITE AND VERIFY and VERIFY of the same, WRITE SAME(10) and (16).
 pub(super) fn field(row: &Row, unit: &UnitView) -> Option<u8> {
     match (unit.protection?, row.opcode, row.action) {
-        (Protection::Type2, VARIABLE_LENGTH, Some(0x09..=0x0c)) => Some(10),
+        (Protection::Type2, VARIABLE_LENGTH, Some(0x09..=0x0d)) => Some(10),
         (
             Protection::Type1 | Protection::Type3,
-            0x28 | 0x2a | 0x2e | 0x2f | 0x88 | 0x8a | 0x8e | 0x8f | 0xa8 | 0xaa | 0xae | 0xaf,
+            0x28 | 0x2a | 0x2e | 0x2f | 0x41 | 0x88 | 0x8a | 0x8e | 0x8f | 0x93 | 0xa8 | 0xaa | 0xae | 0xaf,
             _,
         ) => Some(1),
         _ => None,
@@ -100,8 +100,13 @@ pub(super) fn apply(
     let (extent, access) = match plan {
         Plan::Read(extent) => (extent, Access::Read),
         Plan::Write(extent) => (extent, Access::Write),
-        // VERIFY without data; else the comparison is of blocks alone.
-        Plan::Work(work) => return work.checking(of(work.first())).map(Plan::Work).ok_or(refused),
+        Plan::Work(work) => {
+            // What compares or merges blocks does so without.
+            let work = work.checking(of(work.first())).ok_or(refused)?;
+            // They are one piece, as below.
+            let is_too_much = work.data_bytes(unit.view.block_bytes) > u64::from(PIECE_BYTES_MAX);
+            return if is_too_much { Err(Sense::INVALID_FIELD) } else { Ok(Plan::Work(work)) };
+        }
         other => return Ok(other),
     };
     if extent.blocks > blocks_max(unit.view) {

@@ -223,7 +223,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 86] = {
+static ROWS: [Row; 88] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -335,6 +335,8 @@ static ROWS: [Row; 86] = {
         action("WRITE USING TOKEN", C::Write, Out,
             &[0x83, copy::rod::WRITE, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0], &[],
             Unit(copy::rod::plan)),
+        action("COPY OPERATION ABORT", C::Write, Nothing,
+            &[0x83, copy::ABORT, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[], Unit(copy::plan_abort)),
         action("RECEIVE COPY STATUS(LID1)", C::Read, In,
             &[0x84, 0x00, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE COPY OPERATING PARAMETERS", C::Read, In,
@@ -345,6 +347,8 @@ static ROWS: [Row; 86] = {
             &[0x84, 0x05, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         action("RECEIVE ROD TOKEN INFORMATION", C::Read, In,
             &[0x84, 0x07, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
+        action("REPORT ALL ROD TOKENS", C::Read, In,
+            &[0x84, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_results)),
         row("READ(16)", C::Read, In,
             &[0x88, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(medium::read_16)),

@@ -3,7 +3,7 @@
 use lunette::bdev::Unmap;
 use lunette::bdev::protection::Protection;
 use lunette::id::NexusId;
-use lunette::limits::PARAMETER_BYTES_MAX;
+use lunette::limits::{PARAMETER_BYTES_MAX, PIECE_BYTES_MAX};
 use lunette::scsi::attention::{Attentions, Ua};
 use lunette::scsi::buffers::Buffers;
 use lunette::scsi::cdb::{Cdb, VARIABLE_LENGTH};
@@ -103,6 +103,8 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
                 now: Tick::ZERO,
                 buffers: &Buffers::default(),
                 copies: &Results::default(),
+                tokens: None,
+                allocation: None,
             };
             let Ok(length) = report::fill(&report, place, facts, &mut out) else { return };
             assert!(length <= out.len() && length <= report.bytes_max() as usize, "{cdb:02x?}: {length}");
@@ -128,7 +130,12 @@ fn command(cdb: &Cdb, place: &Place<'_>, attentions: &mut Attentions, room: usiz
             }
         }
         Plan::Pass { cut_bytes } => assert!(cut_bytes.is_none_or(|bytes| bytes % 512 == 0), "{cdb:02x?}"),
-        Plan::End(_) | Plan::Flush | Plan::Keep(_) | Plan::Copy(_) | Plan::Ask { .. } => {}
+        Plan::End(_)
+        | Plan::Flush
+        | Plan::Keep(_)
+        | Plan::Copy(_)
+        | Plan::AbortCopy { .. }
+        | Plan::Ask { .. } => {}
     }
 }
 
@@ -144,19 +151,24 @@ fn steps_are_right(cdb: &Cdb, work: &Work, place: &Place<'_>, room: usize) {
     for _ in 0..300 {
         let (lba, blocks, access) = match run.step() {
             Step::Done => return,
-            Step::Hold { lba, blocks } | Step::Read { lba, blocks } | Step::Verify { lba, blocks, .. } => {
-                (lba, blocks, Access::Read)
-            }
+            Step::Hold { lba, blocks }
+            | Step::Read { lba, blocks }
+            | Step::ReadProtected { lba, blocks, .. }
+            | Step::Verify { lba, blocks, .. } => (lba, blocks, Access::Read),
             Step::Write { lba, blocks, .. }
+            | Step::WriteProtected { lba, blocks, .. }
             | Step::CompareAndWrite { lba, blocks, .. }
             | Step::WriteZeroes { lba, blocks, .. }
             | Step::Unmap { lba, blocks } => (lba, blocks, Access::Write),
         };
         assert!(blocks > 0, "{cdb:02x?}: a step of nothing");
         extent_is_right(cdb, Extent { lba, blocks, fua: false }, access, place);
-        let is_data = matches!(run.step(), Step::Read { .. } | Step::Write { .. });
-        let mut scratch = vec![0; if is_data { (blocks * unit.block_bytes) as usize } else { 0 }];
-        if matches!(run.step(), Step::Write { .. }) {
+        let is_data = !matches!(run.step(), Step::Hold { .. });
+        let (scratch_blocks, with_tuples) = run.step().scratch();
+        let block_bytes = unit.block_bytes + if with_tuples { 8 } else { 0 };
+        let mut scratch = vec![0; if is_data { (scratch_blocks * block_bytes) as usize } else { 0 }];
+        assert!(scratch.len() <= PIECE_BYTES_MAX as usize, "{cdb:02x?}: no buffer is as long");
+        if matches!(run.step(), Step::Write { .. } | Step::WriteProtected { .. }) {
             run.fill(&data, &mut scratch);
         }
         if run.finished(&data, &scratch).is_err() {

@@ -31,7 +31,7 @@ pub(super) fn one(data: &[u8]) {
     let sources = [Source { name: "f".to_owned(), text }];
     let _ = Format::detect(&sources);
     let format = FORMATS[usize::from(*first) % FORMATS.len()];
-    let Ok(imported) = import(format, &sources, &NoFiles, &[]) else { return };
+    let Ok(imported) = import(format, &sources, &NoFiles, &[], &[]) else { return };
     let text = imported.config.to_string();
     Plan::parse(&text).unwrap();
     for to in [To::Spdk, To::Lio, To::Tgt] {

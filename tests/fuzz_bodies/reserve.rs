@@ -269,6 +269,8 @@ fn show(state: &State, source: &mut Source<'_>) {
         now: Tick::ZERO,
         buffers: &Buffers::default(),
         copies: &Results::default(),
+        tokens: None,
+        allocation: None,
     };
     let Ok(length) = report::fill(&asked, &place, facts, &mut out) else { return };
     let mut whole: Vec<u8> = Vec::new();

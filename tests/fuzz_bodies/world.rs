@@ -34,6 +34,8 @@ pub(super) use net::{FakeNet, Wire, Wires};
 
 /// Turns of one settling; a reactor that still has something to do then is busy with nothing.
 const TURNS_MAX: usize = 20_000;
+/// SERVICE ACTION IN(16): of what control is asked about it is this.
+const GET_LBA_STATUS: u8 = 0x9e;
 
 #[derive(Debug)]
 struct Nobody;
@@ -252,6 +254,9 @@ impl World {
                     if let Some(asked) = ticket {
                         self.tell(ToReactor::TmfEnded { asked, outcome });
                     }
+                }
+                ToControl::Ask(ask) if ask.cdb.opcode() == GET_LBA_STATUS => {
+                    self.tell(ToReactor::Surveyed { asked: ask.ticket, allocation: Box::default() });
                 }
                 ToControl::Ask(ask) => {
                     self.tell(ToReactor::Answered {

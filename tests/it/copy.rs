@@ -140,6 +140,81 @@ fn how_a_copy_failed_is_told_to_who_asked_for_it() {
     assert_eq!(refused(&mut other), (0x5, 0x24, 0x00), "another's");
 }
 
+/// EXTENDED COPY(LID4) within LUN 0, one segment.
+fn copy_lid4(id: u32, source: u16, destination: u16, blocks: u16) -> Command {
+    let mut list = vec![0; 48];
+    (list[0], list[3], list[16], list[45]) = (0x01, 0x20, 0xff, 28);
+    list[20..24].copy_from_slice(&id.to_be_bytes());
+    let lba = |lba: u16| [&[0; 6][..], &lba.to_be_bytes()].concat();
+    list.extend([0x02, 0x00, 0, 0x18, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+    list.extend([&blocks.to_be_bytes()[..], &lba(source), &lba(destination)].concat());
+    listed(0, &[0x83, 0x01], &list)
+}
+
+#[test]
+fn a_copy_is_aborted_by_its_list_identifier() {
+    let world = two_disks();
+    let [mut client, mut other] = ["a", "b"].map(|name| world.client(name));
+    fill(&mut client, 0, 7, 0, 2000);
+    fill(&mut client, 0, 8, 1000, 1000);
+    let abort = |id: u8| {
+        let bytes = cdb(&[0x83, 0x1c, 0, 0, 1, id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        Command::new(0, bytes, lunette_initiator::Data::None)
+    };
+    let refused = |client: &mut Client, id| {
+        let refused = client.run(abort(id)).unwrap();
+        (sense(&refused), refused.sense[15..18].to_vec())
+    };
+    let no_such_copy = ((0x5, 0x24, 0x00), vec![0xc0, 0, 2]);
+    assert_eq!(refused(&mut client, 9), no_such_copy, "there was none");
+    // What overlaps is read and written; the second read does not come back.
+    let rule = world.disks[0].order(Kind::Write, Fault::Lose, 1);
+    let copy = client.session().command(copy_lid4(0x109, 0, 900, 1000)).unwrap();
+    until("a device has it", || {
+        client.ping(b"").unwrap();
+        world.disks[0].faults.left(rule) == 0
+    });
+    assert_eq!(refused(&mut other, 9), no_such_copy, "it is another's");
+    assert_eq!(refused(&mut client, 8), no_such_copy);
+    let status =
+        |client: &mut Client| asked(client, 0, &[0x84, 0x05, 0, 0, 1, 9, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0])[5];
+    assert_eq!(status(&mut client), 0x10, "under way");
+    let aborting = client.session().command(abort(9)).unwrap();
+    client.ping(b"").unwrap();
+    assert_eq!(client.next_event(), None, "a device still has some of it");
+    world.disks[0].faults.release(rule);
+    assert_eq!(client.completion(copy).unwrap().status, 0x40, "TASK ABORTED");
+    assert!(client.completion(aborting).unwrap().is_good());
+    assert_eq!(status(&mut client), 0x60, "terminated");
+    assert_eq!(refused(&mut client, 9), no_such_copy, "it is over");
+    // It went no further.
+    holds(&mut client, 0, 1412, &pattern(8, 1412, 588, 512));
+    assert!(is_good(&mut client, copy_lid4(0x109, 0, 4000, 8)));
+    assert_eq!(status(&mut client), 0x01);
+}
+
+#[test]
+fn all_tokens_of_a_disk_are_told() {
+    let world = two_disks();
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    let all = |client: &mut Client, number| {
+        let told = asked(client, number, &[0x84, 0x08, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0]);
+        assert_eq!(u32::from_be_bytes(told[..4].try_into().unwrap()) as usize, told.len() - 4);
+        told[8..].chunks(96).map(<[u8]>::to_vec).collect::<Vec<_>>()
+    };
+    assert!(all(&mut one, 0).is_empty());
+    let first = token(&mut one, 0, &[(100, 50), (500, 50)]);
+    let second = token(&mut other, 0, &[(300, 10)]);
+    let told = [first[..96].to_vec(), second[..96].to_vec()];
+    for client in [&mut one, &mut other] {
+        assert_eq!(all(client, 0), told, "wherever they were made");
+        assert!(all(client, 1).is_empty());
+    }
+    assert_ne!(first[8..16], second[8..16]);
+    fill(&mut one, 0, 9, 305, 1);
+    assert_eq!(all(&mut one, 0), told[..1]);
+}
+
 #[test]
 fn a_copy_asks_both_sides_for_leave() {
     let world = two_disks();

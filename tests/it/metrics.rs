@@ -3,12 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use lunette::control::auth::Chap as Demand;
 use lunette::iscsi::chap::{Account, Credential, Secret};
 use lunette::metrics::server::{Bound, Lookout, Server};
+use lunette::qos::Limits;
+use lunette_initiator::config::{Auth, Chap};
 use lunette_initiator::scsi::cdb;
-use lunette_initiator::{Client, Data};
+use lunette_initiator::{Client, Config, Data};
 
-use crate::harness::{SOON, Setup, TARGET, World, until};
+use crate::harness::{SOON, Setup, TARGET, World, read, until};
 
 /// What shows a world.
 fn shown(world: &World) -> (Server, SocketAddr) {
@@ -52,7 +55,7 @@ fn figures_are_what_was_done() {
     }
     // LBA out of range: ILLEGAL REQUEST.
     assert!(client.command(cdb::read_16(1 << 40, 1, cdb::Flags::default()), Data::In(512)).is_err());
-    let stranger = lunette_initiator::Config::new("iqn.2026-11.io.other:b", TARGET);
+    let stranger = Config::new("iqn.2026-11.io.other:b", TARGET);
     assert!(Client::connect(world.address(), stranger).is_err());
     let of = format!("initiator=\"iqn.2026-11.io.example:a\",target=\"{TARGET}\"");
     for line in [
@@ -75,12 +78,63 @@ fn figures_are_what_was_done() {
     let all = get(address, "/metrics");
     assert!(all.starts_with("HTTP/1.1 200 OK\r\n"), "{all}");
     assert!(all.contains("content-type: text/plain; version=0.0.4"), "{all}");
-    assert!(get(address, "/status.json").contains("\"initiator\":\"iqn.2026-11.io.example:a\""));
+    let status = get(address, "/status.json");
+    assert!(status.contains("\"initiator\":\"iqn.2026-11.io.example:a\""), "{status}");
+    for kind in ["bdev_registered", "session_up", "login_refused"] {
+        assert!(status.contains(&format!("\"kind\":\"{kind}\"")), "{kind} is not in {status}");
+    }
     // What a session has done is not forgotten when it is over.
     drop(client);
     wait_for(address, "lunette_connections_closed_total{reason=\"peer_gone\"} 1");
     wait_for(address, &format!("lunette_target_sessions{{target=\"{TARGET}\"}} 0"));
     wait_for(address, &format!("lunette_initiator_commands_total{{{of},op=\"read\"}} 3"));
+}
+
+/// The value of a series, which comes when something has happened.
+fn value(address: SocketAddr, series: &str) -> Option<f64> {
+    let all = get(address, "/metrics");
+    let line = all.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(line.parse().unwrap())
+}
+
+#[test]
+fn commands_that_wait_for_limits_are_shown() {
+    let world = World::start(Setup::default());
+    let (_server, address) = shown(&world);
+    let mut client = world.client("a");
+    let limited = Limits { ios: 50, burst_ns: 1_000_000, ..Limits::NONE };
+    let of = |limit: &str, unit: &str| {
+        format!(
+            "lunette_initiator_throttled_{unit}_total{{initiator=\"iqn.2026-11.io.example:a\",target=\"{TARGET}\",limit=\"{limit}\"}}"
+        )
+    };
+    let bdev = |unit: &str| format!("lunette_bdev_throttled_{unit}_total{{bdev=\"disk0\"}}");
+    assert_eq!(
+        (value(address, &bdev("commands")), value(address, &of("lun", "commands"))),
+        (Some(0.0), None)
+    );
+    world.control(move |control| control.set_bdev_limits("disk0", limited).unwrap());
+    let mut wait_for = |series: &str| {
+        until(series, || {
+            // Two at once: one of them waits.
+            let both = [(); 2].map(|()| client.session().command(read(0, 1)).unwrap());
+            for command in both {
+                assert!(client.completion(command).unwrap().is_good());
+            }
+            value(address, series).is_some_and(|value| value > 0.0)
+        });
+    };
+    for series in [bdev("commands"), bdev("seconds"), of("lun", "commands"), of("lun", "seconds")] {
+        wait_for(&series);
+    }
+    assert_eq!(value(address, &of("initiator", "commands")), None);
+    // What was counted stays where the limit goes; what waits for another is not counted there.
+    world.control(|control| control.set_bdev_limits("disk0", Limits::NONE).unwrap());
+    let counted = || world.control(|control| control.bdev("disk0").unwrap().waits.waited());
+    let by_unit = counted();
+    world.control(move |control| control.set_initiator_limits("*:a", limited).unwrap());
+    wait_for(&of("initiator", "seconds"));
+    assert_eq!((counted(), by_unit.commands > 0), (by_unit, true));
 }
 
 #[test]
@@ -93,9 +147,18 @@ fn no_secret_is_shown() {
         initiator: credential("user-that-logs-in", "secret-of-initiator"),
         target: Some(credential("user-that-is-target", "secret-of-target")),
     };
-    let world = World::start(Setup { accounts: vec![account], ..Setup::default() });
+    let setup = Setup { accounts: vec![account], chap: Demand::Required, ..Setup::default() };
+    let world = World::start(setup);
     let (_server, address) = shown(&world);
-    let _client = world.client("a");
+    let with = |user: &str, secret: &str| {
+        let auth = Auth::Chap(Chap::new(user, secret.as_bytes()));
+        Client::connect(world.address(), Config { auth, ..Config::new("iqn.2026-11.io.example:a", TARGET) })
+    };
+    let _client = with("user-that-logs-in", "secret-of-initiator").unwrap();
+    // Those that are refused are told of as events, without what they said to be let in.
+    assert!(with("user-that-logs-in", "secret-of-nobody").is_err());
+    assert!(with("user-that-lies", "secret-of-nobody").is_err());
+    assert!(get(address, "/status.json").contains("\"reason\":\"authentication\""));
     for path in ["/", "/metrics", "/status.json"] {
         let answer = get(address, path);
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");

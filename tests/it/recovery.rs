@@ -136,26 +136,6 @@ pub(crate) fn send_write(wire: &mut Wire, write: &Pdu) {
 }
 
 #[test]
-fn data_that_have_changed_since_are_not_sent_again() {
-    let world = World::start(setup(1));
-    let mut session = begin(&world, 1);
-    let [read, beside, within] =
-        [session.read(2, 0, 8), session.write(3, 5, 8, 1), session.write(4, 5, 3, 1)];
-    let wire = &mut session.first;
-    wire.send(&read).unwrap();
-    let (pdus, _) = read_all(wire, 2);
-    send_write(wire, &beside);
-    wire.send(&snack(0, 2, 0, 1)).unwrap();
-    assert!(replica(wire.receive().unwrap().unwrap()) == replica(pdus[0].clone()), "nobody wrote there");
-    send_write(wire, &within);
-    let changed = snack(0, 2, 1, 1);
-    wire.send(&changed).unwrap();
-    rejected(wire, 0x03, &changed);
-    wire.send(&snack(0, 2, 2, 1)).unwrap();
-    assert!(replica(wire.receive().unwrap().unwrap()) == replica(pdus[2].clone()), "nor there");
-}
-
-#[test]
 fn statuses_that_were_lost_are_sent_again() {
     let world = World::start(setup(1));
     let mut session = begin(&world, 1);

@@ -13,9 +13,9 @@ use lunette_initiator::{Client, Command, Offer};
 
 use crate::connections::{Session, is_quiet, next};
 use crate::harness::{SOON, Setup, World, config, pattern, write};
-use crate::recovery::{begin, offer, read_all, rejected, replica, send_write, setup, snack};
+use crate::recovery::{begin, offer, read_all, rejected, send_write, setup, snack};
 
-fn r_data(itt: u32, tag: u32) -> Pdu {
+pub(crate) fn r_data(itt: u32, tag: u32) -> Pdu {
     Snack { kind: 3, itt, ttt: tag, ..Snack::default() }.with([])
 }
 
@@ -76,11 +76,6 @@ fn data_come_again_in_shorter_segments_and_the_response_is_tagged() {
     }
     wire.send(&r_data(77, 5)).unwrap();
     rejected(wire, 0x04, &r_data(77, 5));
-    // What has changed since is gone.
-    let write = session.write(4, 10, 3, 1);
-    send_write(&mut session.first, &write);
-    session.first.send(&r_data(2, 6)).unwrap();
-    rejected(&mut session.first, 0x03, &r_data(2, 6));
 }
 
 #[test]
@@ -212,33 +207,6 @@ fn a_tag_of_a_lost_connection_is_none_of_the_next() {
     again.send(&r_data(2, 9)).unwrap();
     let (_, response) = read_all(&mut again, 2);
     assert_eq!(response.snack_tag, 9);
-}
-
-/// An initiator asks for 16 MiB once more and does not read: others have buffers all the same.
-#[test]
-fn data_that_are_sent_again_leave_memory_to_others() {
-    const BLOCKS: u16 = 32 * 1024;
-    let world = World::start(Setup { pool_bytes: 10 << 20, disks: vec![(BLOCKS.into(), 512)], ..setup(1) });
-    let wide = Offer { error_recovery_level: Some(1), ..Offer::usual() };
-    let mut session = Session::begin(&world, wide);
-    assert_eq!(session.first_params.error_recovery_level, 1);
-    let read = session.read(2, 0, BLOCKS);
-    let wire = &mut session.first;
-    wire.send(&read).unwrap();
-    let (pdus, _) = read_all(wire, 2);
-    let count = pdus.len();
-    wire.send(&snack(0, 2, 0, 0)).unwrap();
-    // Its first PDU is there: the rest is on its way, as far as it goes.
-    let first = wire.receive().unwrap().unwrap();
-    assert!(replica(first) == replica(pdus[0].clone()));
-    let mut other = world.client("b");
-    for _ in 0..32 {
-        assert!(other.read(0, 2048).unwrap() == vec![0; 1 << 20]);
-    }
-    for pdu in &pdus[1..count] {
-        let again = wire.receive().unwrap().unwrap();
-        assert_eq!(places(&[again]), places(std::slice::from_ref(pdu)));
-    }
 }
 
 /// A WRITE of 256 KiB, the first of its data with it.

@@ -1,13 +1,17 @@
 //! What the daemon tells a service manager, in the bytes of sd_notify(3).
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use lunette_initiator::{Client, Config};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::SOON;
-use crate::serve::Folder;
+use crate::serve::{Folder, TARGET};
 
 /// A service manager and what it has started.
 struct Manager {
@@ -32,7 +36,7 @@ impl Manager {
         // Not where a daemon of this machine may be looked for.
         command.env("LUNETTE_SOCKET", "");
         command.env("NOTIFY_SOCKET", &path).envs(watchdog.iter().copied());
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         Manager { socket, child, _folder: folder }
     }
 
@@ -40,6 +44,13 @@ impl Manager {
         let mut bytes = [0; 256];
         let count = self.socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
+    }
+
+    /// Where it listens.
+    fn address(&mut self) -> SocketAddr {
+        let out = BufReader::new(self.child.stdout.as_mut().unwrap());
+        let mut lines = out.lines().map(Result::unwrap);
+        lines.find_map(|line| line.strip_prefix("listening on ")?.trim().parse().ok()).unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -70,6 +81,30 @@ fn a_service_manager_is_told_of_the_beginning_signs_of_life_and_the_end() {
     }
     assert_eq!(told, "STOPPING=1\n");
     assert!(manager.child.wait().unwrap().success());
+}
+
+/// What the watchdog is for: all else goes on, and nobody is served.
+#[test]
+fn a_reactor_that_hangs_ends_the_signs_of_life() {
+    let disk = ["--null", "n:1M", "--portal", "127.0.0.1:0"];
+    let planted = [("WATCHDOG_USEC", "300000"), ("LUNETTE_PLANT", "TurnNeverEnds")];
+    let mut manager = Manager::start(&planted, &disk);
+    assert_eq!(manager.told(), "READY=1\n");
+    for _ in 0..2 {
+        assert!(manager.told().starts_with("WATCHDOG=1\n"), "it lives while nobody comes");
+    }
+    let address = manager.address();
+    let client = Client::connect(address, Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
+    // A sign that was due before may yet come. What does without the reactor's turn goes on ten times a second.
+    manager.socket.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+    let mut bytes = [0; 256];
+    let signs = (0..30).take_while(|_| manager.socket.recv(&mut bytes).is_ok()).count();
+    assert!(signs < 30, "signs of life of a process that serves nobody");
+    // It is not that the process had ended, or that control hangs.
+    let found = Client::discover(address, Config::discovery("iqn.2026-11.io.example:b")).unwrap();
+    assert_eq!(found[0], ("TargetName".to_owned(), TARGET.to_owned()));
+    assert!(manager.child.try_wait().unwrap().is_none());
+    drop(client);
 }
 
 #[test]

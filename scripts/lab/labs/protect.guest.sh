@@ -56,6 +56,12 @@ for action in 9 10 11; do
 done
 read -ra cdb <<<"$(long 10 1 5 99)"
 check "VERIFY(32)" sg_raw "$sgd" "${cdb[@]}"
+# It says that the first tag is to be 0.
+{ cat /tmp/block; tail -c 8 /tmp/both | head -c 4; printf '\0\0\0\0'; } >/tmp/first
+check "sg_write_same --32" sg_write_same --32 --num=4 --lba=5 --wrprotect=1 --in=/tmp/first --xferlen=520 "$sgd"
+read -ra cdb <<<"$(long 9 1 8 3)"
+check "the last of its blocks has tag 3" sg_raw -r 520 -b -o /tmp/read "$sgd" "${cdb[@]}"
+check "and is the same" cmp -n 512 /tmp/first /tmp/read
 try "shorter ones do not take the field" 9 -- sg_raw -r 520 "$sgd" 28 20 00 00 00 05 00 00 01 00 # 9: invalid operation code
 check "and go without" cmp -n 512 /tmp/block <(dd if="$disk" bs=512 skip=5 count=1 iflag=direct status=none)
 check "fio writes and verifies, type 2" fio --name=p --filename="$disk" --direct=1 --ioengine=libaio --rw=randwrite --bsrange=512-256k --iodepth=8 --size=16m \

@@ -14,6 +14,7 @@
 mod aside;
 mod at_once;
 mod channel;
+mod extents;
 mod job;
 mod lock;
 mod open;
@@ -41,6 +42,7 @@ use self::channel::FileChannel;
 use self::open::Habits;
 use self::reopen::{Former, Origin};
 use self::term::Term;
+use super::allocation::Allocation;
 use super::space::Space;
 use super::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::id::ReactorId;
@@ -214,6 +216,10 @@ impl Bdev for FileDisk {
     /// A file's is its file system's. What a block device is made of does not tell.
     fn space(&self) -> Option<Arc<Space>> {
         self.term().medium.get().filter(|medium| !medium.is_device()).map(|_| Arc::clone(&self.space))
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.term().medium.get().map(|medium| medium.allocation(lba, blocks)).unwrap_or_default()
     }
 
     fn measure(&self) {

@@ -203,6 +203,40 @@ fn holes_are_punched_and_zeroes_keep_their_space() {
 }
 
 #[test]
+fn holes_are_told_where_the_file_system_is_believed() {
+    for parent in [Path::new("/dev/shm"), &std::env::temp_dir()] {
+        let directory = Directory::under(parent);
+        let path = directory.file("disk", 1 << 20);
+        let disk = disk(recipe(&path)).unwrap();
+        let told = |lba, blocks| {
+            let allocation = disk.allocation(lba, blocks);
+            let runs = allocation.runs().iter().map(|run| (run.blocks, run.is_deallocated));
+            runs.collect::<Vec<_>>()
+        };
+        let magic = rustix::fs::statfs(parent).unwrap().f_type;
+        if ![libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC, libc::TMPFS_MAGIC].contains(&magic) {
+            assert!(told(0, u32::MAX).is_empty(), "nothing is known");
+            continue;
+        }
+        assert_eq!(told(0, u32::MAX), [(2048, true)]);
+        let mut bench = Bench::new(&disk);
+        for lba in [64, 2040] {
+            assert_eq!(bench.result(Op::Write { lba, blocks: 8, fua: false }), Ok(()));
+        }
+        assert_eq!(told(0, u32::MAX), [(64, true), (8, false), (1968, true), (8, false)]);
+        assert_eq!(told(66, 10), [(6, false), (4, true)]);
+        assert_eq!(told(2047, 9), [(1, false)], "to the end");
+        assert!(told(2048, 1).is_empty());
+        assert_eq!(bench.result(Op::Unmap { lba: 64, blocks: 8 }), Ok(()));
+        assert_eq!(told(0, 100), [(100, true)]);
+        // What others have cut off is not known.
+        fs::File::options().write(true).open(&path).unwrap().set_len(1 << 19).unwrap();
+        assert_eq!(told(1000, 100), [(24, true)]);
+        assert!(told(1024, 100).is_empty());
+    }
+}
+
+#[test]
 fn read_only_is_read_only() {
     let directory = Directory::new();
     let path = directory.file("disk", 1 << 20);

@@ -15,6 +15,8 @@ struct BdevCounts {
     write_bytes: u64,
     /// Of all of them, in nanoseconds.
     latency_ns: u64,
+    /// Reads and writes by how long they took; nothing where the daemon does not say.
+    times: Vec<u64>,
 }
 
 /// A session, as it is.
@@ -50,6 +52,8 @@ pub(super) struct Command {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Counts {
     ticks_ns: u64,
+    /// What the IOs counted in [`BdevCounts::times`] took less than; the last of them took more than any.
+    bounds_ns: Vec<u64>,
     bdevs: Vec<BdevCounts>,
     sessions: Vec<Session>,
     commands: Vec<Command>,
@@ -72,6 +76,9 @@ pub(super) struct Lun {
     pub(super) write_bytes: f64,
     /// At the device, on average, in microseconds.
     pub(super) latency_us: Option<f64>,
+    /// There, what half of them took no longer than, and 99 of a hundred.
+    pub(super) p50_us: Option<f64>,
+    pub(super) p99_us: Option<f64>,
 }
 
 /// How long a target's commands took, in microseconds.
@@ -89,6 +96,8 @@ pub(super) struct Sample {
     pub(super) sessions: Vec<Session>,
     pub(super) commands: Vec<Command>,
     pub(super) latencies: Vec<Latency>,
+    /// Of all devices together: what half of the IOs took no longer than, and 99 of a hundred.
+    pub(super) devices_us: Option<(f64, f64)>,
     /// Of each reactor: its name, connections, commands in flight.
     pub(super) reactors: Vec<(String, u64, u64)>,
 }
@@ -110,6 +119,15 @@ fn shown(json: &Json, name: &str) -> String {
         Some(Json::Unsigned(number)) => number.to_string(),
         _ => String::new(),
     }
+}
+
+/// The numbers of an array; nothing where it is none.
+fn numbers(json: Option<&Json>) -> Vec<u64> {
+    let number = |json: &Json| match json {
+        Json::Unsigned(number) => *number,
+        _ => 0,
+    };
+    list(json).iter().map(number).collect()
 }
 
 fn list(json: Option<&Json>) -> &[Json] {
@@ -136,6 +154,11 @@ impl Counts {
             write_ios: number(bdev, "num_write_ops"),
             write_bytes: number(bdev, "bytes_written"),
             latency_ns: number(bdev, "read_latency_ticks") + number(bdev, "write_latency_ticks"),
+            times: {
+                let of =
+                    |kind: &str| numbers(bdev.member("lunette_times").and_then(|times| times.member(kind)));
+                of("read").iter().zip(of("write")).map(|(read, write)| read + write).collect()
+            },
         };
         let command = |command: &Json| Command {
             session: number(command, "session"),
@@ -155,6 +178,7 @@ impl Counts {
         });
         Counts {
             ticks_ns: number(iostat, "ticks"),
+            bounds_ns: numbers(iostat.member("lunette_times_bounds_ns")),
             bdevs: list(iostat.member("bdevs")).iter().map(bdev).collect(),
             sessions: sessions(connections, &commands),
             luns: luns.collect(),
@@ -210,6 +234,8 @@ impl Sample {
             let then = find(before).unwrap_or_default();
             let ios = (now.read_ios + now.write_ios).saturating_sub(then.read_ios + then.write_ios);
             let took_ns = now.latency_ns.saturating_sub(then.latency_ns);
+            let times = more(&then.times, &now.times);
+            let quantile = |hundredths| quantile(&after.bounds_ns, &times, hundredths);
             Lun {
                 target: target.clone(),
                 number: number.clone(),
@@ -219,18 +245,13 @@ impl Sample {
                 read_bytes: rate(then.read_bytes, now.read_bytes),
                 write_bytes: rate(then.write_bytes, now.write_bytes),
                 latency_us: (ios > 0).then(|| took_ns as f64 / ios as f64 / 1e3),
+                p50_us: quantile(50),
+                p99_us: quantile(99),
             }
         };
         let latency = |(target, now): &(String, Vec<u64>)| {
             let then = before.histograms.iter().find(|(name, _)| name == target).map(|(_, then)| then);
-            let zero = 0;
-            let counts: Vec<u64> = now
-                .iter()
-                .enumerate()
-                .map(|(index, count)| {
-                    count.saturating_sub(*then.and_then(|then| then.get(index)).unwrap_or(&zero))
-                })
-                .collect();
+            let counts = more(then.map_or(&[], Vec::as_slice), now);
             let (p50_us, p99_us) = (percentile(&counts, 50)?, percentile(&counts, 99)?);
             Some(Latency { target: target.clone(), p50_us, p99_us })
         };
@@ -250,6 +271,7 @@ impl Sample {
             sessions: after.sessions.clone(),
             commands: after.commands.clone(),
             latencies: after.histograms.iter().filter_map(latency).collect(),
+            devices_us: in_devices(before, after),
             reactors,
         }
     }
@@ -263,6 +285,42 @@ impl Sample {
     pub(super) fn bytes(&self) -> f64 {
         self.luns.iter().map(|lun| lun.read_bytes + lun.write_bytes).sum()
     }
+}
+
+/// How many more there are of each.
+fn more(before: &[u64], after: &[u64]) -> Vec<u64> {
+    let before = before.iter().copied().chain(std::iter::repeat(0));
+    after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect()
+}
+
+/// What half of all devices' IOs took no longer than, and 99 of a hundred, in microseconds.
+fn in_devices(before: &Counts, after: &Counts) -> Option<(f64, f64)> {
+    let mut all = vec![0; after.bounds_ns.len() + 1];
+    for now in &after.bdevs {
+        let then = before.bdevs.iter().find(|then| then.name == now.name);
+        let times = more(then.map_or(&[], |then| &then.times), &now.times);
+        all.iter_mut().zip(times).for_each(|(sum, count)| *sum += count);
+    }
+    let quantile = |hundredths| quantile(&after.bounds_ns, &all, hundredths);
+    quantile(50).zip(quantile(99))
+}
+
+/// Of counts by bucket what so many of a hundred are below, in microseconds; none where there are none. Within a bucket they are
+/// taken to be spread evenly, in the first and the last its bound is all that is known.
+fn quantile(bounds_ns: &[u64], counts: &[u64], hundredths: u64) -> Option<f64> {
+    let total: u64 = counts.iter().sum();
+    let mut wanted = total as f64 * hundredths as f64 / 100.0;
+    let last = *bounds_ns.last()?;
+    for (index, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        if count as f64 >= wanted {
+            let high = bounds_ns.get(index).copied().unwrap_or(last);
+            let low =
+                index.checked_sub(1).map_or(high, |before| bounds_ns.get(before).copied().unwrap_or(last));
+            return Some((low as f64 + high.saturating_sub(low) as f64 * wanted / count as f64) / 1e3);
+        }
+        wanted -= count as f64;
+    }
+    None
 }
 
 /// Below which so many of a hundred values are, in microseconds; none where there are no values.
@@ -293,10 +351,13 @@ fn largest(index: usize) -> u64 {
 mod tests {
     use super::*;
 
+    /// A tenth of the reads takes up to 2 us, the others less than 1 us.
     fn iostat(ticks: u64, reads: u64, bytes: u64, latency: u64) -> Json {
+        let (short, long) = (reads - reads / 10, reads / 10);
         Json::parse(&format!(
-            r#"{{"tick_rate":1000000000,"ticks":{ticks},"bdevs":[{{"name":"M0","num_read_ops":{reads},"bytes_read":{bytes},
-                "num_write_ops":0,"bytes_written":0,"read_latency_ticks":{latency},"write_latency_ticks":0}}]}}"#
+            r#"{{"tick_rate":1000000000,"ticks":{ticks},"lunette_times_bounds_ns":[1000,2000],"bdevs":[{{"name":"M0",
+                "num_read_ops":{reads},"bytes_read":{bytes},"num_write_ops":0,"bytes_written":0,"read_latency_ticks":{latency},
+                "write_latency_ticks":0,"lunette_times":{{"read":[{short},{long},0],"write":[0,0,0],"unmap":[0,0,9]}}}}]}}"#
         ))
         .unwrap()
     }
@@ -328,6 +389,9 @@ mod tests {
         assert_eq!((lun.target.as_str(), lun.number.as_str(), lun.bdev.as_str()), ("t", "0", "M0"));
         assert_eq!((lun.read_ios, lun.read_bytes, lun.latency_us), (100.0, 4000.0, Some(4.0)));
         assert_eq!((sample.ios(), sample.bytes()), (100.0, 4000.0));
+        // 180 of less than 1 us, 20 of less than 2: the 198th is nine tenths into those.
+        assert_eq!((lun.p50_us, lun.p99_us), (Some(1.0), Some(1.9)));
+        assert_eq!(sample.devices_us, Some((1.0, 1.9)));
         // Bucket 384 is 512 to 515 ns, bucket 500 (3 * 128 + 116) is 976 to 979.
         assert_eq!(sample.latencies, [Latency { target: "t".to_owned(), p50_us: 0.515, p99_us: 0.979 }]);
         assert_eq!(sample.reactors, [("reactor_0".to_owned(), 2, 1)]);
@@ -337,11 +401,29 @@ mod tests {
     }
 
     #[test]
+    fn times_are_between_the_bounds_of_their_bucket() {
+        let bounds = [1000, 2000, 4000];
+        for (counts, hundredths, expected) in [
+            ([4, 0, 0, 0], 99, Some(1.0)),
+            ([0, 4, 0, 0], 50, Some(1.5)),
+            ([0, 2, 2, 0], 75, Some(3.0)),
+            ([0, 0, 0, 7], 50, Some(4.0)),
+            ([0; 4], 50, None),
+        ] {
+            assert_eq!(quantile(&bounds, &counts, hundredths), expected, "{counts:?}");
+        }
+        // A daemon that does not tell.
+        assert_eq!(quantile(&[], &[], 50), None);
+        assert_eq!(more(&[1, 2], &[1, 5, 7]), [0, 3, 7]);
+    }
+
+    #[test]
     fn nothing_is_divided_by_nothing() {
         let same = counts(5, 1, 1, 1, &[]);
         let sample = Sample::between(&same, &same);
         assert_eq!((sample.ios(), sample.luns[0].latency_us), (0.0, None));
         assert!(sample.latencies.is_empty());
+        assert_eq!((sample.luns[0].p50_us, sample.devices_us), (None, None));
         let nothing = Counts::read(&Json::Null, &Json::Null, &Json::Null, &Json::Null, &[]);
         assert_eq!(Sample::between(&same, &nothing), Sample::default());
     }

@@ -100,10 +100,11 @@ impl Screen {
 
     fn luns(&self) -> Vec<Lun> {
         let mut luns = self.sample.luns.clone();
-        let key = |lun: &Lun| match self.sort % 3 {
+        let key = |lun: &Lun| match self.sort % 4 {
             0 => lun.read_ios + lun.write_ios,
             1 => lun.read_bytes + lun.write_bytes,
-            _ => lun.latency_us.unwrap_or(0.0),
+            2 => lun.latency_us.unwrap_or(0.0),
+            _ => lun.p99_us.unwrap_or(0.0),
         };
         luns.sort_by(|a, b| key(b).total_cmp(&key(a)));
         luns
@@ -125,14 +126,15 @@ impl Screen {
     }
 
     fn sorted(&self) -> &'static str {
-        match (self.view, self.sort % 3) {
-            (View::Luns, 0) => "by IOs",
-            (View::Luns, 1) => "by bytes",
-            (View::Luns, _) => "by latency",
-            (View::Sessions, 0) => "by commands",
-            (View::Sessions, 1) => "by age",
-            (View::Sessions, _) => "by name",
-            (View::Commands, _) => "by age",
+        match (self.view, self.sort % 4, self.sort % 3) {
+            (View::Luns, 0, _) => "by IOs",
+            (View::Luns, 1, _) => "by bytes",
+            (View::Luns, 2, _) => "by latency",
+            (View::Luns, ..) => "by p99",
+            (View::Sessions, _, 0) => "by commands",
+            (View::Sessions, _, 1) => "by age",
+            (View::Sessions, ..) => "by name",
+            (View::Commands, ..) => "by age",
         }
     }
 
@@ -165,7 +167,7 @@ impl Screen {
         let (title, header, rows, widths) = match self.view {
             View::Luns => {
                 let rows = self.luns().iter().map(lun_cells).map(Row::new).collect::<Vec<_>>();
-                ("LUNs".to_owned(), LUN_HEADER.to_vec(), rows, vec![24, 4, 14, 9, 9, 10, 10, 10])
+                ("LUNs".to_owned(), LUN_HEADER.to_vec(), rows, vec![20, 4, 12, 8, 8, 9, 9, 9, 9, 9])
             }
             View::Sessions => {
                 let rows = self.sessions().iter().map(session_cells).map(Row::new).collect::<Vec<_>>();
@@ -190,8 +192,8 @@ impl Screen {
     }
 }
 
-const LUN_HEADER: [&str; 8] =
-    ["target", "LUN", "bdev", "read/s", "write/s", "read B/s", "write B/s", "latency"];
+const LUN_HEADER: [&str; 10] =
+    ["target", "LUN", "bdev", "read/s", "write/s", "read B/s", "write B/s", "latency", "p50", "p99"];
 const SESSION_HEADER: [&str; 8] =
     ["session", "initiator", "target", "address", "reactor", "conns", "commands", "oldest"];
 const COMMAND_HEADER: [&str; 8] = ["session", "LUN", "bdev", "command", "LBA", "bytes", "age", "waits for"];
@@ -208,10 +210,11 @@ fn summary(sample: &Sample) -> String {
         .iter()
         .map(|one| format!("{} p50 {} p99 {}", short(&one.target), time(one.p50_us), time(one.p99_us)))
         .collect();
-    let latencies = if latencies.is_empty() {
-        "p50 and p99: iscsi_enable_histogram has a target count them".to_owned()
-    } else {
-        latencies.join("  ")
+    // Where no target's commands are counted (iscsi_enable_histogram), the devices' IOs always are.
+    let latencies = match sample.devices_us {
+        _ if !latencies.is_empty() => latencies.join("  "),
+        Some((p50_us, p99_us)) => format!("devices p50 {} p99 {}", about(p50_us), about(p99_us)),
+        None => "devices p50 - p99 -".to_owned(),
     };
     format!(
         "{} IO/s  {}B/s  {} sessions  {latencies}\n{}",
@@ -233,7 +236,7 @@ pub(super) fn in_words(sample: &Sample) -> String {
     out
 }
 
-fn lun_cells(lun: &Lun) -> [String; 8] {
+fn lun_cells(lun: &Lun) -> [String; 10] {
     [
         short(&lun.target).to_owned(),
         lun.number.clone(),
@@ -243,6 +246,8 @@ fn lun_cells(lun: &Lun) -> [String; 8] {
         amount(lun.read_bytes),
         amount(lun.write_bytes),
         lun.latency_us.map_or_else(|| "-".to_owned(), time),
+        lun.p50_us.map_or_else(|| "-".to_owned(), about),
+        lun.p99_us.map_or_else(|| "-".to_owned(), about),
     ]
 }
 
@@ -297,6 +302,11 @@ fn time(us: f64) -> String {
     }
 }
 
+/// The same of what is known by buckets, the first of which ends at 1.024.
+fn about(us: f64) -> String {
+    if us < 1.03 { "<1 us".to_owned() } else { time(us) }
+}
+
 #[cfg(test)]
 mod tests {
     use ratatui::Terminal;
@@ -314,6 +324,8 @@ mod tests {
             read_bytes: read_ios * 4096.0,
             write_bytes: 0.0,
             latency_us: Some(latency_us),
+            p50_us: Some(1.024),
+            p99_us: (bdev == "fast").then_some(latency_us * 3.0),
         };
         let session = |number: u64, commands: u64| Session {
             number,
@@ -341,6 +353,7 @@ mod tests {
             sessions: vec![session(3, 0), session(4, 1)],
             commands: vec![command(4)],
             latencies: Vec::new(),
+            devices_us: Some((1.024, 2_500.0)),
             reactors: vec![("reactor_0".to_owned(), 2, 1)],
         }
     }
@@ -359,12 +372,17 @@ mod tests {
         screen.show(sample());
         let shown = lines(&mut screen);
         assert!(shown[0].starts_with("123.5k IO/s  505.7MB/s  2 sessions"), "{}", shown[0]);
+        assert!(shown[0].contains("  devices p50 <1 us p99 2.5 ms"), "{}", shown[0]);
         assert!(shown[1].starts_with("reactor_0: 2 conns, 1 in flight"), "{}", shown[1]);
         assert!(shown[6].contains("LUNs, by IOs"), "{}", shown[6]);
-        assert!(shown[8].contains("fast") && shown[8].contains("12 us"), "{}", shown[8]);
+        assert!(shown[7].contains("p50") && shown[7].contains("p99"), "{}", shown[7]);
+        assert!(shown[8].contains("fast") && shown[8].contains("12 us     <1 us     36 us"), "{}", shown[8]);
         assert!(screen.pressed(KeyCode::Char('s')) && screen.pressed(KeyCode::Char('s')));
         let shown = lines(&mut screen);
         assert!(shown[6].contains("LUNs, by latency") && shown[8].contains("slow"), "{shown:#?}");
+        assert!(screen.pressed(KeyCode::Char('s')));
+        let shown = lines(&mut screen);
+        assert!(shown[6].contains("LUNs, by p99") && shown[8].contains("fast"), "{shown:#?}");
         assert!(!screen.pressed(KeyCode::Char('q')));
     }
 
@@ -391,8 +409,11 @@ mod tests {
     fn scripts_get_tables() {
         let text = in_words(&sample());
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[3], "target  LUN  bdev  read/s  write/s  read B/s  write B/s  latency");
-        assert_eq!(lines[4], "t       0    fast  123.5k  0        505.7M    0          12 us");
+        assert_eq!(lines[3], "target  LUN  bdev  read/s  write/s  read B/s  write B/s  latency  p50    p99");
+        assert_eq!(
+            lines[4],
+            "t       0    fast  123.5k  0        505.7M    0          12 us    <1 us  36 us"
+        );
         assert!(text.contains("READ(16)"));
     }
 }

@@ -9,6 +9,7 @@ mod reserve;
 mod review;
 mod saving;
 mod space;
+mod surveys;
 mod world;
 
 use self::world::{ALICE, World, login, normal, status, with_text};

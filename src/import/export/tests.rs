@@ -56,7 +56,7 @@ fn what_tgt_and_lio_are_told_is_read_back_as_the_same_disks() {
         let exported = export(to, &source()).unwrap();
         let back = [Source { name: "back".to_owned(), text: exported.text }];
         assert_eq!(Format::detect(&back), Some(format));
-        let imported = import(format, &back, &Folder::default(), &[]).unwrap();
+        let imported = import(format, &back, &Folder::default(), &[], &[]).unwrap();
         let identities = params(&imported.config, "lunette_bdev_set_identity");
         let found = identities
             .iter()

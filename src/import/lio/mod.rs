@@ -8,7 +8,7 @@ use super::keys;
 use super::model::{Access, Account, Auth, Lun, Model, PortalGroup, Target, lun_number};
 use super::report::{ImportError, Place, Report};
 use super::settle;
-use super::source::Source;
+use super::source::{Files, Source};
 use super::text::{self, PORT, truth};
 use crate::rpc::json::Json;
 use store::{Stores, list, number, string};
@@ -22,11 +22,16 @@ pub(super) fn is_such(root: &Json) -> bool {
 ///
 /// # Errors
 /// It is no JSON.
-pub(super) fn import(source: &Source, model: &mut Model, report: &mut Report) -> Result<(), ImportError> {
+pub(super) fn import(
+    source: &Source,
+    files: &dyn Files,
+    model: &mut Model,
+    report: &mut Report,
+) -> Result<(), ImportError> {
     let start = Place::new(&source.name, 0);
     let root = Json::parse(&source.text).map_err(|error| ImportError::new(&start, error))?;
     let mut reader =
-        Reader { lines: Lines::of(&source.text), start, stores: Stores::default(), model, report };
+        Reader { lines: Lines::of(&source.text), start, stores: Stores::of(files), model, report };
     for object in list(&root, "storage_objects") {
         let place = reader.place(string(object, "name"));
         reader.stores.read(object, &place);
@@ -62,7 +67,7 @@ impl<'a> Lines<'a> {
 struct Reader<'a> {
     lines: Lines<'a>,
     start: Place,
-    stores: Stores,
+    stores: Stores<'a>,
     model: &'a mut Model,
     report: &'a mut Report,
 }

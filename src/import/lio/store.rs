@@ -2,12 +2,17 @@
 
 use crate::import::identity::{Field, Identity, designator};
 use crate::import::model::{Backing, Disk, Model};
+use crate::import::passed;
 use crate::import::report::{Place, Report};
+use crate::import::source::Files;
 use crate::rpc::json::Json;
 
 /// The storage objects of a file. Each becomes a disk when a LUN first leads to it.
-#[derive(Debug, Default)]
-pub(super) struct Stores(Vec<Store>);
+pub(super) struct Stores<'a> {
+    all: Vec<Store>,
+    /// Of the host, which knows its devices.
+    files: &'a dyn Files,
+}
 
 #[derive(Debug)]
 struct Store {
@@ -19,24 +24,28 @@ struct Store {
     disk: Option<Option<usize>>,
 }
 
-impl Stores {
+impl<'a> Stores<'a> {
+    pub(super) fn of(files: &'a dyn Files) -> Stores<'a> {
+        Stores { all: Vec::new(), files }
+    }
+
     pub(super) fn read(&mut self, object: &Json, place: &Place) {
         let part = |name| string(object, name).unwrap_or_default();
         let path = format!("/backstores/{}/{}", part("plugin"), part("name"));
-        self.0.push(Store { path, place: place.clone(), object: object.clone(), disk: None });
+        self.all.push(Store { path, place: place.clone(), object: object.clone(), disk: None });
     }
 
     pub(super) fn place(&self, path: &str) -> Option<Place> {
-        self.0.iter().find(|store| store.path == path).map(|store| store.place.clone())
+        self.all.iter().find(|store| store.path == path).map(|store| store.place.clone())
     }
 
     /// The disk that a storage object is.
     pub(super) fn disk(&mut self, path: &str, model: &mut Model, report: &mut Report) -> Option<usize> {
-        let store = self.0.iter_mut().find(|store| store.path == path)?;
+        let store = self.all.iter_mut().find(|store| store.path == path)?;
         if let Some(known) = store.disk {
             return known;
         }
-        let made = disk(&store.object, &store.place, model, report);
+        let made = disk(&store.object, &store.place, self.files, model, report);
         let disk = made.map(|disk| model.add_disk(disk, &store.place, report));
         store.disk = Some(disk);
         disk
@@ -44,7 +53,7 @@ impl Stores {
 
     /// The access state of a storage object by a target port group, where it is not the usual.
     pub(super) fn state(&self, path: &str, group: &str, report: &mut Report) -> Option<(&'static str, bool)> {
-        let store = self.0.iter().find(|store| store.path == path)?;
+        let store = self.all.iter().find(|store| store.path == path)?;
         let known = list(&store.object, "alua_tpgs").find(|known| string(known, "name") == Some(group))?;
         let state = match number(known, "alua_access_state").unwrap_or(0) {
             1 => "active_non_optimized",
@@ -86,8 +95,8 @@ impl Stores {
 
     /// Tells of those that no LUN leads to: nobody could reach them.
     pub(super) fn remark_unused(self, model: &mut Model, report: &mut Report) {
-        for store in self.0.into_iter().filter(|store| store.disk.is_none()) {
-            if let Some(disk) = disk(&store.object, &store.place, model, report) {
+        for store in self.all.into_iter().filter(|store| store.disk.is_none()) {
+            if let Some(disk) = disk(&store.object, &store.place, self.files, model, report) {
                 report.changed(
                     &store.place,
                     format_args!("{}: no LUN leads to it; it is there as {}", store.path, disk.name),
@@ -98,7 +107,13 @@ impl Stores {
     }
 }
 
-fn disk(object: &Json, place: &Place, model: &mut Model, report: &mut Report) -> Option<Disk> {
+fn disk(
+    object: &Json,
+    place: &Place,
+    files: &dyn Files,
+    model: &mut Model,
+    report: &mut Report,
+) -> Option<Disk> {
     let name = string(object, "name").unwrap_or_default();
     let plugin = string(object, "plugin").unwrap_or_default();
     let text = |member: &str| string(object, member).map(str::to_owned);
@@ -127,12 +142,12 @@ fn disk(object: &Json, place: &Place, model: &mut Model, report: &mut Report) ->
                 return None;
             }
         },
-        ("pscsi", Some(path)) => {
-            report.cannot(
-                place,
-                format_args!("{name}: SCSI commands are passed through to {path}; it was left out"),
-            );
-            return None;
+        // All that is said of it the device says itself.
+        ("pscsi", Some(device)) => {
+            let backing = passed::backing(name, &device, place, files, report)?;
+            let mut disk = model.new_disk(backing, &["lio", plugin, name]);
+            disk.name = rename(model, &disk.name, name);
+            return Some(disk);
         }
         _ => {
             report.cannot(place, format_args!("{name}: plugin {plugin}; it was left out"));

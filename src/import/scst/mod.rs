@@ -9,22 +9,27 @@ use super::model::{
     Access, Account, Auth, Backing, Disk, FIRST_GROUP, Lun, Model, PortalGroup, Target, lun_number,
 };
 use super::report::{ImportError, Place, Report};
-use super::source::Source;
+use super::source::{Files, Source};
 use super::text::{self, PORT, is_initiator_rule, number, truth, words};
-use super::{keys, settle};
+use super::{keys, passed, settle};
 
 /// Reads files.
 ///
 /// # Errors
 /// Where one is no such file.
-pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report) -> Result<(), ImportError> {
+pub(super) fn import(
+    sources: &[Source],
+    files: &dyn Files,
+    model: &mut Model,
+    report: &mut Report,
+) -> Result<(), ImportError> {
     let mut nodes = Vec::new();
     for source in sources {
         nodes.extend(braces::read(source, |_| None)?);
     }
     let setup_id =
         nodes.iter().find(|node| node.key() == "setup_id").and_then(|node| number(node.word(1))).unwrap_or(0);
-    let mut reader = Reader { setup_id, disks: BTreeMap::new(), model, report };
+    let mut reader = Reader { setup_id, files, disks: BTreeMap::new(), model, report };
     for node in &nodes {
         match node.key() {
             "HANDLER" => node.statements().for_each(|device| reader.device(node.word(1), device)),
@@ -41,9 +46,15 @@ pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report)
     Ok(())
 }
 
+/// Handlers that pass commands on to a device of the host's, which is named by its host, channel, id and LUN.
+const PASSING: &[&str] =
+    &["dev_disk", "dev_tape", "dev_changer", "dev_cdrom", "dev_modisk", "dev_raid", "dev_processor"];
+
 struct Reader<'a> {
     /// What the kernel puts before the names that it makes.
     setup_id: u64,
+    /// Of the host, which knows its devices.
+    files: &'a dyn Files,
     /// Devices that became disks.
     disks: BTreeMap<String, usize>,
     model: &'a mut Model,
@@ -76,11 +87,35 @@ impl Reader<'_> {
                     .report
                     .cannot(place, format_args!("{name}: filename is missing; it was left out"));
             }
+            (handler, _) if PASSING.contains(&handler) => {
+                match passed::backing(&format!("device {name}"), name, place, self.files, self.report) {
+                    Some(backing) => backing,
+                    None => return,
+                }
+            }
+            (handler, _) if handler.strip_suffix("_perf").is_some_and(|plain| PASSING.contains(&plain)) => {
+                return self.report.cannot(
+                    place,
+                    format_args!(
+                        "{name}: handler {handler} reads and writes nothing, it measures; it was left out"
+                    ),
+                );
+            }
             _ => {
                 return self.report.cannot(place, format_args!("{name}: handler {handler}; it was left out"));
             }
         };
-        let disk = self.disk(name, handler, backing, node);
+        let disk = match backing {
+            // All that is said of it the device says itself.
+            Backing::Passed { .. } => {
+                let options = node.statements().map(Node::key).collect::<Vec<_>>().join(", ");
+                if !options.is_empty() {
+                    self.report.changed(place, format_args!("{options}: as the device has it"));
+                }
+                self.model.new_disk(backing, &["scst", name])
+            }
+            _ => self.disk(name, handler, backing, node),
+        };
         let index = self.model.add_disk(disk, place, self.report);
         self.disks.insert(name.to_owned(), index);
         self.report.maps(place, format_args!("device {name} is {}", self.model.disks[index].name));

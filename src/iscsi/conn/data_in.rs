@@ -7,7 +7,6 @@ use crate::iscsi::obligation::End;
 use crate::iscsi::sn::Sn;
 use crate::iscsi::task::Outcome;
 use crate::iscsi::tx::{Data, Keeps, TxItem, data_in_pdus, data_sn_at};
-use crate::limits;
 use crate::scsi::Status;
 use crate::slab::Key;
 
@@ -70,6 +69,7 @@ impl Conn {
             last,
             // A place in the window goes with the status.
             keeps: task.keeps(),
+            is_retained: self.retains,
         };
         self.push(item, cx);
         if is_last && is_apart {
@@ -83,15 +83,10 @@ impl Conn {
         }
     }
 
-    /// Data of a READ that has been answered, once more: `data` begin at `offset` of its data.
-    pub fn data_again(&mut self, key: Key, data: Buf, offset: u32, cx: &mut Cx<'_>) {
+    /// Data of a command once more: a copy of those that begin at `offset` and were sent from one buffer, up to its end or not.
+    pub(super) fn data_again(&mut self, key: Key, data: Buf, offset: u32, ends_piece: bool, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
-        if !self.is_sending() {
-            task.again = None;
-            return;
-        }
         let end = offset + u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let ends_piece = end.is_multiple_of(limits::PIECE_BYTES_MAX) || end == task.moves_bytes;
         let item = TxItem::DataIn {
             itt: task.itt,
             data: Data::Own(data),
@@ -100,6 +95,7 @@ impl Conn {
             data_sn: Sn(data_sn_at(&self.params, offset)),
             last: None,
             keeps: if ends_piece { Keeps::Control } else { Keeps::Part },
+            is_retained: false,
         };
         if let Some(again) = &mut task.again {
             again.at = end;

@@ -26,6 +26,7 @@ use arrayvec::ArrayVec;
 pub use data_out::Solicit;
 pub use reassign::GoOn;
 pub use short::{Short, Went};
+pub use snack::Resent;
 pub use tmf::{TmfCall, TmfFunction, TmfReply};
 
 use crate::buf::Pool;
@@ -49,6 +50,8 @@ use crate::time::Tick;
 /// Opcodes of requests that are answered with as much as they say (RFC 7143 §11.2.1.2).
 const NOP_OUT: u8 = 0x00;
 const TEXT_REQUEST: u8 = 0x04;
+/// And one that may be answered with much more.
+const SNACK: u8 = 0x10;
 
 /// What of the reactor a connection works with.
 #[derive(Debug)]
@@ -325,8 +328,11 @@ impl Conn {
         self.tx.control_count() >= limits::CONTROL_REPLIES_MAX
     }
 
-    /// Whether there is room for the answer to a request that is answered with as much as it says.
+    /// Whether there is room for the answer to a request that is answered with as much as it says, or more.
     fn may_echo(&self, bhs: &Bhs) -> bool {
+        if self.retains && bhs.opcode() == SNACK {
+            return !self.is_clogged();
+        }
         let bytes = u64::from(bhs.data_bytes());
         bytes == 0
             || !matches!(bhs.opcode(), NOP_OUT | TEXT_REQUEST)
@@ -404,6 +410,14 @@ impl Conn {
     #[must_use]
     pub fn renumbering_retained(mut self) -> Conn {
         self.tx.renumber_retained();
+        self
+    }
+
+    /// Another.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub fn misplacing_retained(mut self) -> Conn {
+        self.tx.misplace_retained();
         self
     }
 
@@ -503,6 +517,9 @@ impl Conn {
     fn forget(&mut self, key: Key, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get(key) else { return };
         debug_assert!(task.conn == self.key, "a task is ended by its own connection");
+        if self.retains {
+            self.tx.forget_data(task.itt, cx.tx);
+        }
         if task.phase != Phase::Answered {
             if task.obligation.is_answered() {
                 cx.session.count(task, cx.now);

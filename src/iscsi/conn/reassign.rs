@@ -194,7 +194,11 @@ impl Conn {
                 if offset >= task.moves_bytes { GoOn::Answer } else { GoOn::Read }
             }
             // What it said when nobody could be told is lost.
-            Plan::Report(_) if task.data_sn != Sn(0) || !was_answered && !task.is_waiting_for_buffer => {
+            // One for which a device is asked goes on when that has answered.
+            Plan::Report(_)
+                if !task.is_asked
+                    && (task.data_sn != Sn(0) || !was_answered && !task.is_waiting_for_buffer) =>
+            {
                 (task.queued_bytes, task.data_sn) = (0, Sn(0));
                 task.outcome = None;
                 GoOn::Run

@@ -184,6 +184,7 @@ impl Conn {
                     data_sn: Sn(0),
                     last: Some(Some((status, Residual::None))),
                     keeps: Keeps::Place,
+                    is_retained: false,
                 };
                 self.push_inline(item, cx);
             }

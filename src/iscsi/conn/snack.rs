@@ -1,13 +1,17 @@
 //! SNACK and acknowledgement (RFC 7143 §7.8, §11.16): what was sent is sent again, at error recovery levels above 0.
 //!
-//! Numbered PDUs are kept until ExpStatSN acknowledges them. Data are not: those of a READ are read again by the reactor, if
-//! nothing has written there since, in other segments with R-Data; those of other commands are refused. No Data-In asks for
+//! Numbered PDUs are kept until ExpStatSN acknowledges them, and so are data of READs and reports, as far as there are buffers for
+//! that; they are sent again out of these, in other segments with R-Data. Those of other commands are refused. No Data-In asks for
 //! acknowledgement, so a DataACK is none.
+//!
+//! No device is asked again: RFC 7143 §11.16 wants exact replicas, and the blocks may have been written since, by this initiator or
+//! another, on this reactor, another one, or past them all. The exception is a READ that is not over and begins anew with R-Data: all
+//! that was sent of it is void.
 
 use super::{Conn, Cx, Request};
 use crate::iscsi::error::{Fatal, RejectReason};
 use crate::iscsi::sn::Sn;
-use crate::iscsi::task::{Again, Outcome, Phase};
+use crate::iscsi::task::{Again, Outcome, Phase, Task};
 use crate::iscsi::tx::{Kept, SCSI_RESPONSE, StatSn, TxItem, data_sn_at, offset_of};
 use crate::iscsi::wire::{Bhs, R2t, Request as Pdu, Snack, TAG_NONE};
 use crate::limits;
@@ -21,6 +25,19 @@ const DATA_OR_R2T: u8 = 0;
 const STATUS: u8 = 1;
 const DATA_ACK: u8 = 2;
 const R_DATA: u8 = 3;
+
+/// How far [`Conn::resend`] has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resent {
+    /// All is queued, or nothing was to be sent.
+    All,
+    /// So much waits to be sent that the rest has to wait.
+    Clogged,
+    /// There is no buffer for the next copy.
+    NoBuffer,
+    /// It was not kept: the SNACK is rejected, and the command is decided where it was not over.
+    Refused,
+}
 
 impl Conn {
     /// Whether a request's ExpStatSN is about this connection: in a Logout it is about the one that is to be closed (RFC 7143
@@ -58,16 +75,8 @@ impl Conn {
         let answered = cx.tasks.find(&cx.session.tasks, |task| {
             task.conn == self.key && task.itt == itt && task.phase == Phase::Answered
         });
-        match answered {
-            // An IO of it is still in a device: it is over with that.
-            Some(key) if cx.tasks.get(key).is_some_and(|task| task.ios > 0) => {
-                if let Some(task) = cx.tasks.get_mut(key) {
-                    task.again = None;
-                }
-                cx.session.swallow(key, cx.tasks);
-            }
-            Some(key) => self.forget(key, cx),
-            None => {}
+        if let Some(key) = answered {
+            self.forget(key, cx);
         }
     }
 
@@ -92,6 +101,10 @@ impl Conn {
     }
 
     fn snack_status(&mut self, snack: &Snack, bhs: &Bhs, cx: &mut Cx<'_>) -> Result<Option<Request>, Fatal> {
+        if self.is_clogged() {
+            // Copies of echoes and texts are as long as these: who does not read them does not get more.
+            return self.reject(bhs, RejectReason::SnackReject, cx).map(|()| None);
+        }
         let next = self.tx.stat_sn();
         let Some(retained) = self.tx.retained() else {
             return self.reject(bhs, RejectReason::SnackReject, cx).map(|()| None);
@@ -131,7 +144,7 @@ impl Conn {
         };
         let last = if snack.count == 0 { u32::MAX } else { snack.first.saturating_add(snack.count) };
         match task.plan {
-            Plan::Read(_) if task.moves_bytes <= limits::RESEND_BYTES_MAX => {
+            Plan::Read(_) | Plan::Report(_) if task.moves_bytes <= limits::RESEND_BYTES_MAX => {
                 let at = offset_of(&self.params, snack.first, task.queued_bytes);
                 let end = offset_of(&self.params, last, task.queued_bytes);
                 let sent = task.data_sn.0;
@@ -140,8 +153,7 @@ impl Conn {
                 }
                 let again = task.again.get_or_insert(Again { at, end, asked: *bhs, snack_tag: None });
                 (again.at, again.end) = (again.at.min(at), again.end.max(end));
-                // While it is read for the first time, this waits until all of it has been sent.
-                Ok((task.phase == Phase::Answered).then_some(Request::Resend(key)))
+                Ok(Some(Request::Resend(key)))
             }
             Plan::Write(_)
             | Plan::Work(_)
@@ -182,7 +194,13 @@ impl Conn {
         let Some((key, task)) = found.and_then(|key| Some((key, cx.tasks.get_mut(key)?))) else {
             return self.reject(bhs, RejectReason::ProtocolError, cx).map(|()| None);
         };
-        if !matches!(task.plan, Plan::Read(_)) || task.moves_bytes > limits::RESEND_BYTES_MAX {
+        let may_come_again = match task.plan {
+            Plan::Read(_) => true,
+            // One that is behind a fence cannot begin anew.
+            Plan::Report(_) => task.phase == Phase::Answered,
+            _ => false,
+        };
+        if !may_come_again || task.moves_bytes > limits::RESEND_BYTES_MAX {
             return self.refuse_snack(snack.itt, bhs, cx);
         }
         if task.phase == Phase::Running {
@@ -211,11 +229,38 @@ impl Conn {
             (task.read_bytes, task.queued_bytes, task.data_sn) = (0, 0, Sn(0));
             task.parked = None;
             task.restarted_at = serial;
+            self.tx.forget_data(task.itt, cx.tx);
         }
     }
 
-    /// All that was to be sent again of a READ has been queued.
-    pub fn sent_again(&mut self, key: Key, cx: &mut Cx<'_>) {
+    /// Queues what is to be sent again of a command, as far as may be now.
+    pub fn resend(&mut self, key: Key, cx: &mut Cx<'_>) -> Resent {
+        // One that was aborted meanwhile says nothing more.
+        let may_say = |task: &&Task| matches!(task.phase, Phase::Running | Phase::Answered);
+        let wanted = |task: &Task| Some((task.itt, task.again?));
+        while let Some((itt, again)) = cx.tasks.get(key).filter(may_say).and_then(wanted) {
+            if again.at >= again.end {
+                self.sent_again(key, cx);
+                return Resent::All;
+            }
+            if self.is_clogged() {
+                return Resent::Clogged;
+            }
+            let Some(kept) = self.tx.data_of(itt, again.at, cx.tx) else {
+                self.cannot_resend(key, cx);
+                return Resent::Refused;
+            };
+            let bytes = kept.len().min((again.end - again.at) as usize);
+            let Some(mut data) = cx.solicited.take(bytes) else { return Resent::NoBuffer };
+            data.copy_from_slice(&kept[..bytes]);
+            let ends_piece = bytes == kept.len();
+            self.data_again(key, data, again.at, ends_piece, cx);
+        }
+        Resent::All
+    }
+
+    /// All that was to be sent again of a command has been queued.
+    fn sent_again(&mut self, key: Key, cx: &mut Cx<'_>) {
         let Some(task) = cx.tasks.get_mut(key) else { return };
         let Some(again) = task.again.take() else { return };
         let Some(snack_tag) = again.snack_tag else { return };
@@ -240,11 +285,15 @@ impl Conn {
         }))
     }
 
-    /// The data of a READ that were to be sent again cannot be.
-    pub fn cannot_resend(&mut self, key: Key, cx: &mut Cx<'_>) {
-        if let Some(again) = cx.tasks.get_mut(key).and_then(|task| task.again.take()) {
-            self.reject(&again.asked, RejectReason::SnackReject, cx).ok();
+    /// The data of a command that were to be sent again cannot be. As [`Conn::refuse_snack`].
+    fn cannot_resend(&mut self, key: Key, cx: &mut Cx<'_>) {
+        let Some(task) = cx.tasks.get_mut(key) else { return };
+        let Some(again) = task.again.take() else { return };
+        // Its status may wait for a fence.
+        if task.phase == Phase::Running && task.outcome.is_none_or(|outcome| outcome == Outcome::GOOD) {
+            task.outcome = Some(Outcome::check(Sense::SNACK_REJECTED));
         }
+        self.reject(&again.asked, RejectReason::SnackReject, cx).ok();
     }
 }
 

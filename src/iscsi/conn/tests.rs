@@ -45,6 +45,7 @@ macro_rules! cx {
 }
 
 mod kept;
+mod resent;
 mod told;
 
 fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {

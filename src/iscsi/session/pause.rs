@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::iscsi::task::{Phase, Tasks};
 use crate::limits;
-use crate::qos::Pace;
+use crate::qos::{Pace, Whose};
 use crate::scsi::view::UnitView;
 use crate::slab::Key;
 
@@ -68,6 +68,11 @@ impl Session {
             self.paused.count -= 1;
             self.paused.bytes -= task.paused_bytes;
         }
+    }
+
+    /// One whose turn has come has waited so long.
+    pub fn count_wait(&self, whose: Whose, ns: u64) {
+        self.meter.waited(whose, ns);
     }
 
     /// Whether any waits.

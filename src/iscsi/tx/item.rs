@@ -69,7 +69,29 @@ pub enum TxItem {
         last: Option<Option<(u8, Residual)>>,
         /// What its command keeps until it is sent.
         keeps: Keeps,
+        /// They are kept when they have been sent, if there are buffers enough: they may be asked for again.
+        is_retained: bool,
     },
+}
+
+impl TxItem {
+    /// A command's data from the `at`th byte on, where they are here and no copy.
+    pub(super) fn data_of(&self, itt: u32, at: u32) -> Option<&[u8]> {
+        match self {
+            TxItem::DataIn { itt: own, data: Data::Own(buf), offset, is_retained: true, .. }
+                if *own == itt =>
+            {
+                data_from(buf, *offset, at)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Of data that begin at `offset` of their command's those from the `at`th byte on, if there are any.
+pub(super) fn data_from(data: &[u8], offset: u32, at: u32) -> Option<&[u8]> {
+    let skip = usize::try_from(at.checked_sub(offset)?).ok()?;
+    data.get(skip..).filter(|rest| !rest.is_empty())
 }
 
 /// Where a READ's data are.

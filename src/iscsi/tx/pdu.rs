@@ -166,7 +166,7 @@ pub(super) fn make(pdu: &mut Pdu, key: Key, item: &TxItem, params: &Params, wind
                 _ => pdu.put_header(bhs, 0, stat_sn, stamps),
             }
         }
-        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps } => {
+        TxItem::DataIn { itt, data, offset, segment_bytes_max, data_sn, last, keeps, .. } => {
             let whole = to_u32(data.len());
             let bytes = segment_bytes(params, *segment_bytes_max, *offset + before.at, whole - before.at);
             let end = before.at + bytes;

@@ -1,9 +1,12 @@
 //! What was sent under a StatSN and is not acknowledged yet: kept at error recovery levels above 0, so that it can be sent
-//! again (RFC 7143 §7.8, §11.16). Data of READs are not kept.
+//! again (RFC 7143 §7.8, §11.16). And the data that commands have sent, in the buffers that they were sent from: what is sent again
+//! is what was sent, whatever has become of the blocks since. Of these so much is kept as leaves others more than half of the
+//! buffers of each size.
 
 use std::collections::VecDeque;
 
-use super::{StatSn, TxItem};
+use super::item::data_from;
+use super::{Data, StatSn, TxItem};
 use crate::buf::{Buf, Pool};
 use crate::iscsi::sn::Sn;
 use crate::iscsi::wire::Bhs;
@@ -35,21 +38,37 @@ impl Kept {
     }
 }
 
+/// Data that a command has sent.
+#[derive(Debug)]
+struct Piece {
+    itt: u32,
+    /// Of their first byte in the command's data.
+    offset: u32,
+    buf: Buf,
+}
+
 /// The PDUs that are kept, oldest first.
 #[derive(Debug)]
 pub struct Retained {
     /// Invariant: their StatSNs have no gaps. Room for one batch beyond what stays.
     ring: VecDeque<Kept>,
+    /// Invariant: room for `RETAINED_PIECES_MAX`, and no more are in.
+    pieces: Vec<Piece>,
     #[cfg(feature = "sim")]
     is_renumbering: bool,
+    #[cfg(feature = "sim")]
+    is_misplacing: bool,
 }
 
 impl Retained {
     pub(super) fn new() -> Retained {
         Retained {
             ring: VecDeque::with_capacity(limits::RETAINED_MAX + limits::BATCH_PDUS),
+            pieces: Vec::with_capacity(limits::RETAINED_PIECES_MAX),
             #[cfg(feature = "sim")]
             is_renumbering: false,
+            #[cfg(feature = "sim")]
+            is_misplacing: false,
         }
     }
 
@@ -57,6 +76,12 @@ impl Retained {
     #[cfg(feature = "sim")]
     pub(super) fn renumber(&mut self) {
         self.is_renumbering = true;
+    }
+
+    /// Another.
+    #[cfg(feature = "sim")]
+    pub(super) fn misplace(&mut self) {
+        self.is_misplacing = true;
     }
 
     /// The StatSN of what is sent once more: its own.
@@ -80,11 +105,37 @@ impl Retained {
             TxItem::Told { response, data, .. } => {
                 Kept { stat_sn, bhs: response.encode(), sense: None, data: data.take() }
             }
+            TxItem::DataIn { itt, data: Data::Own(buf), offset, is_retained: true, .. } => {
+                self.keep_data(*itt, *offset, buf);
+                return 0;
+            }
             TxItem::Pdu { .. } | TxItem::DataIn { .. } => return 0,
         };
         let bytes = kept.data_bytes();
         self.ring.push_back(kept);
         bytes
+    }
+
+    /// Data of a command have been sent.
+    fn keep_data(&mut self, itt: u32, offset: u32, buf: &mut Buf) {
+        if buf.is_plentiful() && self.pieces.len() < limits::RETAINED_PIECES_MAX {
+            self.pieces.push(Piece { itt, offset, buf: buf.take() });
+        }
+    }
+
+    /// Data of a command from the `at`th byte on, as far as one buffer has them.
+    pub(super) fn data_of(&self, itt: u32, at: u32) -> Option<&[u8]> {
+        let mut own = self.pieces.iter().filter(|piece| piece.itt == itt);
+        #[cfg(feature = "sim")]
+        if self.is_misplacing {
+            return own.next_back().map(|piece| &*piece.buf);
+        }
+        own.find_map(|piece| data_from(&piece.buf, piece.offset, at))
+    }
+
+    /// Nobody can ask for data of this command any more.
+    pub(super) fn forget_data(&mut self, itt: u32) {
+        self.pieces.retain(|piece| piece.itt != itt);
     }
 
     /// The oldest that ExpStatSN acknowledges, or that is too many, taken out.
@@ -125,6 +176,7 @@ impl Retained {
 
     /// The buffers go back: nobody can ask for this any more but for what is in the headers. How many bytes they hold.
     pub(super) fn drop_data(&mut self) -> u64 {
+        self.pieces.clear();
         let buffers = self.ring.iter_mut().filter_map(|kept| kept.data.take());
         buffers.map(|data| data.len() as u64).sum()
     }

@@ -15,6 +15,7 @@ fn sample() -> Sample {
             turns,
             waits: 9,
             at_work: [1, 2, 3, 4],
+            paced: 6,
             pools: [[10, 20], [30, 40]],
             ..ReactorSample::default()
         }],
@@ -23,6 +24,7 @@ fn sample() -> Sample {
             bytes: 512,
             luns: vec![("iqn.t".to_owned(), 3)],
             figures: vec![(0, figures), (2, figures)],
+            waited: Waited { commands: 11, ns: 2_500_000_000 },
         }],
         targets: vec![("iqn.t".to_owned(), 1)],
         sessions: vec![SessionSample::default()],
@@ -45,6 +47,9 @@ fn what_prometheus_reads() {
         "lunette_reactor_turn_seconds_bucket{reactor=\"0\",le=\"+Inf\"} 5\n\
          lunette_reactor_turn_seconds_sum{reactor=\"0\"} 0.000005\n\
          lunette_reactor_turn_seconds_count{reactor=\"0\"} 5\n",
+        "\nlunette_reactor_throttled_commands{reactor=\"0\"} 6\n",
+        "\nlunette_bdev_throttled_commands_total{bdev=\"disk \\\"0\\\"\"} 11\n",
+        "\nlunette_bdev_throttled_seconds_total{bdev=\"disk \\\"0\\\"\"} 2.5\n",
         "\nlunette_reactor_hungry_commands{reactor=\"0\"} 3\n",
         "\nlunette_reactor_buffer_in_use_bytes{reactor=\"0\",pool=\"solicited\"} 40\n",
         "\nlunette_bdev_ios_total{bdev=\"disk \\\"0\\\"\",reactor=\"2\",op=\"read\"} 7\n",

@@ -7,7 +7,7 @@
 use crate::id::UnitId;
 use crate::limits::WATCHES_MAX;
 use crate::reactor::message::{HoldRange, Watch};
-use crate::scsi::copy::rod::TokenId;
+use crate::scsi::copy::rod::{Known, TokenId};
 use crate::time::Tick;
 
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +120,20 @@ impl Watches {
     }
 }
 
+impl Known for Watches {
+    /// As far as this reactor knows. Of one that is being made there is as much as is watched.
+    fn tokens_of(&self, unit: UnitId, now: Tick, told: &mut dyn FnMut(TokenId, u64)) {
+        let is_there = |entry: &&Entry| !entry.is_broken && entry.watch.until > now;
+        for first in self.entries.iter().filter(is_there) {
+            if first.range.unit != unit || first.watch.offset_blocks != 0 {
+                continue;
+            }
+            let ranges = self.entries.iter().filter(|entry| entry.watch.token == first.watch.token);
+            told(first.watch.token, ranges.map(|entry| u64::from(entry.range.blocks)).sum());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +205,22 @@ mod tests {
         assert!(watches.is_whole(1001));
         watches.expire(Tick::from_ns(100));
         assert!(!watches.is_whole(1001) && watches.is_idle());
+    }
+
+    #[test]
+    fn tokens_that_are_whole_are_told() {
+        let told = |watches: &Watches, unit, now| {
+            let mut told = Vec::new();
+            watches.tokens_of(unit, Tick::from_ns(now), &mut |token, blocks| told.push((token, blocks)));
+            told
+        };
+        let mut watches = Watches::new();
+        assert!(add(&mut watches, 7, 100, 10, 0) && add(&mut watches, 8, 300, 5, 0));
+        assert!(add(&mut watches, 7, 50, 4, 10));
+        assert_eq!(told(&watches, UNIT, 0), [(7, 14), (8, 5)]);
+        assert!(told(&watches, UnitId(4), 0).is_empty());
+        assert!(told(&watches, UNIT, 100).is_empty(), "their time is over");
+        watches.change(UNIT, 51, 1);
+        assert_eq!(told(&watches, UNIT, 0), [(8, 5)]);
     }
 }

@@ -3,9 +3,10 @@
 use rustix::io::Errno;
 
 use super::{Method, Outcome, method};
-use crate::bdev::count::{Counts, Tally};
+use crate::bdev::count::{Counts, Figures, Tally};
 use crate::control::registry::Entry;
 use crate::id::ReactorId;
+use crate::meter::{Spread, TIMES_BOUNDS_NS};
 use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
 use crate::rpc::fault::Fault;
@@ -21,7 +22,8 @@ pub(super) const METHODS: &[Method] = &[
         GetIostat,
         get_iostat,
         "How often and how much was read, written and unmapped, of all bdevs or some, and how long that took in ticks, \
-         which are nanoseconds."
+         which are nanoseconds. lunette_times has how many took how long since the start: less than each of \
+         lunette_times_bounds_ns, and at last no less than any."
     ),
     method!("bdev_reset_iostat", Runtime, ResetIostat, reset_iostat, "Begins to count anew."),
 ];
@@ -65,7 +67,8 @@ fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
             }
         };
         let ticks = now.since_ns(crate::time::Tick::ZERO);
-        let mut told = object! { "tick_rate": SECOND_NS, "ticks": ticks };
+        let bounds = TIMES_BOUNDS_NS.iter().copied().map(Json::from).collect::<Json>();
+        let mut told = object! { "tick_rate": SECOND_NS, "ticks": ticks, "lunette_times_bounds_ns": bounds };
         match entries.first() {
             Some(entry) if per_channel => {
                 told.push("name", &entry.name);
@@ -86,17 +89,33 @@ fn get_iostat(context: &Context, params: GetIostat) -> Outcome {
 
 /// Of each reactor that has had a channel; it is known by the number that `thread_get_stats` tells.
 fn channels(entry: &Entry) -> Json {
+    let figures = entry.spec.bdev.figures();
     let of = |(reactor, counts): &(ReactorId, Counts)| {
         let mut members = object! { "thread_id": u64::from(reactor.0) + 1 };
         push(&mut members, counts);
+        let own = figures.iter().filter(|(known, _)| known == reactor);
+        members.push("lunette_times", times(own.map(|(_, figures)| figures)));
         members
     };
     entry.spec.bdev.counts_by_reactor().iter().map(of).collect()
 }
 
+/// How long reads, writes and unmaps took.
+fn times<'a>(figures: impl Iterator<Item = &'a Figures>) -> Json {
+    let mut sums = [Spread::default(); 3];
+    for Figures { reads, writes, unmaps, .. } in figures {
+        for (sum, kind) in sums.iter_mut().zip([reads, writes, unmaps]) {
+            *sum = sum.plus(&kind.times);
+        }
+    }
+    let [read, write, unmap] = sums.map(|sum| sum.counts.into_iter().map(Json::from).collect::<Json>());
+    object! { "read": read, "write": write, "unmap": unmap }
+}
+
 fn describe(entry: &Entry) -> Json {
     let mut members = object! { "name": &entry.name };
     push(&mut members, &entry.spec.bdev.counts().unwrap_or_default());
+    members.push("lunette_times", times(entry.spec.bdev.figures().iter().map(|(_, figures)| figures)));
     members
 }
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::memory::Name;
 use super::{Method, Outcome, method};
+use crate::bdev::allocation::Allocation;
 use crate::bdev::delay::{Delay, Delays};
 use crate::bdev::error::{Fault as Injected, Faults, Faulty, Kind};
 use crate::bdev::space::{Space, Temperature};
@@ -110,6 +111,10 @@ impl Bdev for Named {
 
     fn own(&self) -> Option<[u8; 16]> {
         self.inner.own()
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.inner.allocation(lba, blocks)
     }
 }
 

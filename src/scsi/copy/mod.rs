@@ -13,7 +13,7 @@ pub mod rod;
 mod tests;
 
 pub use results::Results;
-pub(in crate::scsi) use results::{Told, plan_results, third_party_copy};
+pub(in crate::scsi) use results::{Told, all_tokens, plan_results, third_party_copy};
 
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ const _: () = assert!(OFFLOADED_BYTES_MAX <= ZERO_BYTES_MAX);
 pub(in crate::scsi) const LID1: u8 = 0x00;
 /// SERVICE ACTION of EXTENDED COPY(LID4).
 pub(in crate::scsi) const LID4: u8 = 0x01;
+/// SERVICE ACTION of COPY OPERATION ABORT.
+pub(in crate::scsi) const ABORT: u8 = 0x1c;
 
 /// A copy that is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -308,4 +310,9 @@ pub(super) fn plan_copy(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
         _ if bytes > list::LIST_BYTES_MAX => Err(Sense::PARAMETER_LIST_LENGTH),
         _ => Ok(Plan::Copy(Copy { action: cdb.service_action(), bytes })),
     }
+}
+
+/// COPY OPERATION ABORT. Which copy that is the reactor knows.
+pub(super) fn plan_abort(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Sense> {
+    Ok(Plan::AbortCopy { id: cdb.be32(2) })
 }

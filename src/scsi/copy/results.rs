@@ -3,7 +3,7 @@
 //! A reactor keeps the results of the last copies that its sessions asked for; who asks for one that was forgotten, or never was,
 //! is refused.
 
-use super::{CSCDS_MAX, DESCRIPTORS_BYTES_MAX, LID1, LID4, SEGMENTS_MAX};
+use super::{ABORT, CSCDS_MAX, DESCRIPTORS_BYTES_MAX, LID1, LID4, SEGMENTS_MAX};
 use crate::id::{NexusId, UnitId};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::copy::list::{BLOCK_TO_BLOCK, IDENTIFICATION};
@@ -13,6 +13,7 @@ use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Outcome, Plan, Served, Status};
 use crate::slab::Key;
+use crate::time::Tick;
 
 /// Results that a reactor keeps.
 const KEPT: usize = 64;
@@ -28,6 +29,8 @@ const COPY_STATUS_LID4: u8 = 0x05;
 
 /// SERVICE ACTION of RECEIVE ROD TOKEN INFORMATION.
 const ROD_TOKEN_INFORMATION: u8 = 0x07;
+/// SERVICE ACTION of REPORT ALL ROD TOKENS.
+const ALL_ROD_TOKENS: u8 = 0x08;
 /// TRANSFER COUNT UNITS: logical blocks.
 const IN_BLOCKS: u8 = 0xf1;
 
@@ -48,6 +51,8 @@ pub(in crate::scsi) enum Told {
     Token {
         id: u32,
     },
+    /// Of all tokens of the unit: [`all_tokens`].
+    AllTokens,
 }
 
 #[derive(Clone, Debug)]
@@ -136,6 +141,12 @@ impl Results {
         }
     }
 
+    /// The copy of this LIST IDENTIFIER that is under way. One of LID1 has no identifier of four bytes.
+    pub fn under_way(&self, nexus: NexusId, unit: UnitId, id: u32) -> Option<Key> {
+        let kept = self.kept[self.find(nexus, unit, id)?].as_ref()?;
+        (kept.state == State::AtWork && kept.action != LID1).then_some(kept.task)
+    }
+
     fn at_work(&mut self, task: Key) -> Option<&mut Kept> {
         self.kept.iter_mut().flatten().find(|kept| kept.task == task && kept.state == State::AtWork)
     }
@@ -162,6 +173,8 @@ impl Results {
                 operating_parameters(writer);
                 return Ok(());
             }
+            // See `report`.
+            Told::AllTokens => return Ok(()),
         };
         let kept = self.find(nexus, unit, id).and_then(|index| self.kept[index].as_ref());
         // SPC-5: a list identifier that names no copy.
@@ -261,6 +274,24 @@ fn token_descriptors(token: Option<&Token>, writer: &mut Writer<'_>) {
     writer.length_32(start, start + 4);
 }
 
+/// REPORT ALL ROD TOKENS (SPC-5 §6.28): of each its management token, which tells what it stands for and cannot be used in its stead.
+pub(in crate::scsi) fn all_tokens(
+    unit: &UnitView,
+    known: Option<&dyn rod::Known>,
+    now: Tick,
+    writer: &mut Writer<'_>,
+) {
+    // AVAILABLE DATA, below.
+    writer.zeros(8);
+    if let Some(known) = known {
+        known.tokens_of(unit.id, now, &mut |id, blocks| {
+            let token = Token::of(id, unit, blocks).encode();
+            writer.put(&token[..rod::MANAGEMENT_BYTES]);
+        });
+    }
+    writer.length_32(0, 4);
+}
+
 /// OPERATING PARAMETERS.
 fn operating_parameters(writer: &mut Writer<'_>) {
     writer.zeros(4);
@@ -287,6 +318,7 @@ pub(in crate::scsi) fn plan_results(cdb: &Cdb, _: Served<'_>) -> Result<Plan, Se
         FAILURE_DETAILS => Told::Failure { id: u32::from(cdb.byte(2)) },
         COPY_STATUS_LID4 => Told::Status { id: cdb.be32(2), is_long: true },
         ROD_TOKEN_INFORMATION => Told::Token { id: cdb.be32(2) },
+        ALL_ROD_TOKENS => Told::AllTokens,
         OPERATING_PARAMETERS => Told::OperatingParameters,
         _ => return Err(Sense::invalid_bit(1, 4)),
     };
@@ -307,9 +339,9 @@ pub(in crate::scsi) fn third_party_copy(unit: &UnitView, writer: &mut Writer<'_>
     });
     // Supported commands.
     descriptor(0x0001, writer, |writer| {
-        writer.put(&[13, 0x83, 4, LID1, LID4, rod::POPULATE, rod::WRITE]);
-        writer.put(&[0x84, 5, COPY_STATUS, OPERATING_PARAMETERS, FAILURE_DETAILS, COPY_STATUS_LID4]);
-        writer.put(&[ROD_TOKEN_INFORMATION]);
+        writer.put(&[15, 0x83, 5, LID1, LID4, rod::POPULATE, rod::WRITE, ABORT]);
+        writer.put(&[0x84, 6, COPY_STATUS, OPERATING_PARAMETERS, FAILURE_DETAILS, COPY_STATUS_LID4]);
+        writer.put(&[ROD_TOKEN_INFORMATION, ALL_ROD_TOKENS]);
     });
     // Parameter data.
     descriptor(0x0004, writer, |writer| {

@@ -8,15 +8,17 @@
 //! token is still whole.
 
 use arrayvec::ArrayVec;
+use sha2::{Digest, Sha256};
 
 use crate::bdev::ZERO_BYTES_MAX;
+use crate::id::UnitId;
 use crate::limits::PIECE_BYTES_MAX;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::copy::list::{be16, be32, be64};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
 use crate::scsi::{Access, Extent, Place, Plan, Served, Status, medium};
-use crate::time::SECOND_NS;
+use crate::time::{SECOND_NS, Tick};
 
 /// SERVICE ACTION of POPULATE TOKEN.
 pub(in crate::scsi) const POPULATE: u8 = 0x10;
@@ -46,6 +48,9 @@ const RANGE_BYTES: usize = 16;
 const TOKEN_LENGTH: u16 = 504;
 /// Where in a token its secret is.
 const SECRET_AT: usize = 128;
+/// What of a token everybody may know: its management token.
+pub(in crate::scsi) const MANAGEMENT_BYTES: usize = 96;
+const _: () = assert!(MANAGEMENT_BYTES <= SECRET_AT);
 
 /// What names a token, and cannot be guessed.
 pub type TokenId = u128;
@@ -60,14 +65,26 @@ pub struct Token {
     bytes: u64,
 }
 
+/// Who knows which tokens there are.
+pub trait Known: std::fmt::Debug {
+    /// Tells each token that is whole, of blocks of this unit, and of how many.
+    fn tokens_of(&self, unit: UnitId, now: Tick, told: &mut dyn FnMut(TokenId, u64));
+}
+
 impl Token {
+    /// A token of so many blocks of a unit.
+    pub(in crate::scsi) fn of(id: TokenId, view: &UnitView, blocks: u64) -> Token {
+        Token { id, naa: view.identity.naa.clone(), bytes: blocks * u64::from(view.block_bytes) }
+    }
+
     /// Writes the 512 bytes.
     pub(in crate::scsi) fn encode(&self) -> [u8; TOKEN_BYTES] {
         let mut token = [0; TOKEN_BYTES];
         token[..4].copy_from_slice(&CHANGE_VULNERABLE.to_be_bytes());
         token[6..8].copy_from_slice(&TOKEN_LENGTH.to_be_bytes());
-        // COPY MANAGER ROD TOKEN IDENTIFIER, which may be known.
-        token[8..16].copy_from_slice(&self.naa[..8]);
+        // COPY MANAGER ROD TOKEN IDENTIFIER, which tells tokens apart and may be known: it does not lead back to the secret.
+        let label = Sha256::digest(self.id.to_be_bytes());
+        token[8..16].copy_from_slice(&label[..8]);
         // CREATOR LOGICAL UNIT DESCRIPTOR: an identification descriptor.
         let naa_bytes = self.naa.len();
         token[16..24].copy_from_slice(&[0xe4, 0, 0, 0, 0x01, 0x03, 0, if naa_bytes == 16 { 16 } else { 8 }]);
@@ -250,12 +267,7 @@ impl Run {
 
     /// The token that was made, as it is told; none where none was to be.
     pub fn token(&self, id: TokenId, view: &UnitView) -> Option<Token> {
-        let bytes = self.moved_blocks * u64::from(self.block_bytes);
-        matches!(self.kind, Kind::Populate { .. }).then_some(Token {
-            id,
-            naa: view.identity.naa.clone(),
-            bytes,
-        })
+        matches!(self.kind, Kind::Populate { .. }).then(|| Token::of(id, view, self.moved_blocks))
     }
 
     /// How long a new token is to last, in nanoseconds.

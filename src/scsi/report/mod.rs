@@ -8,7 +8,7 @@ pub(in crate::scsi) mod diagnostic;
 pub(super) mod functions;
 pub mod identifying;
 pub(super) mod inquiry;
-pub(super) mod lba_status;
+pub(crate) mod lba_status;
 pub(super) mod log;
 pub(super) mod luns;
 pub mod mode;
@@ -20,9 +20,11 @@ pub mod timestamp;
 mod vpd;
 pub(super) mod writer;
 
+use crate::bdev::allocation::Allocation;
 use crate::limits::PARAMETER_BYTES_MAX;
 use crate::scsi::attention::Attentions;
 use crate::scsi::buffers::{self, Buffers};
+use crate::scsi::copy::rod::Known;
 use crate::scsi::copy::{self, Results};
 use crate::scsi::reserve::In;
 use crate::scsi::sense::Sense;
@@ -62,6 +64,10 @@ enum Kind {
     LbaStatus {
         lba: u64,
     },
+    /// The same, the device being asked which blocks take space: [`Facts::allocation`].
+    LbaStatusAsked {
+        lba: u64,
+    },
     Reservations(In),
     Log(log::Request),
     Diagnostics,
@@ -86,12 +92,21 @@ pub struct Facts<'a> {
     pub buffers: &'a Buffers,
     /// What became of copies.
     pub copies: &'a Results,
+    /// Which tokens there are.
+    pub tokens: Option<&'a dyn Known>,
+    /// Which blocks take space, where [`Report::asks_device`].
+    pub allocation: Option<&'a Allocation>,
 }
 
 impl Report {
     /// The most bytes [`fill`] can write: the ALLOCATION LENGTH, as far as any parameter data go.
     pub fn bytes_max(&self) -> u32 {
         self.allocation_bytes.min(PARAMETER_BYTES_MAX)
+    }
+
+    /// Whether the device is to be asked first which of its blocks take space.
+    pub fn asks_device(&self) -> bool {
+        matches!(self.kind, Kind::LbaStatusAsked { .. })
     }
 }
 
@@ -140,7 +155,9 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
         (Kind::Capacity10, Some(unit)) => capacity::fill_10(unit.view, writer),
         (Kind::Capacity16, Some(unit)) => capacity::fill_16(unit.view, writer),
         (Kind::Mode(request), Some(unit)) => mode::fill(request, unit, writer),
-        (Kind::LbaStatus { lba }, Some(unit)) => lba_status::fill(lba, unit.view, writer),
+        (Kind::LbaStatus { lba } | Kind::LbaStatusAsked { lba }, Some(unit)) => {
+            lba_status::fill(lba, unit.view, facts.allocation, writer);
+        }
         (Kind::Opcodes(request), Some(unit)) => opcodes::fill(request, unit.view, writer),
         (Kind::Functions { is_extended }, Some(_)) => functions::fill(is_extended, writer),
         (Kind::PortGroups { is_extended }, Some(unit)) => {
@@ -154,6 +171,9 @@ fn write(kind: Kind, place: &Place<'_>, facts: Facts<'_>, writer: &mut Writer<'_
         (Kind::Identifying(what), Some(unit)) => identifying::fill(what, unit.view, writer),
         (Kind::Buffer(read), Some(unit)) => {
             facts.buffers.fill(read, place.nexus, unit.view.id, writer)?;
+        }
+        (Kind::Copy(copy::Told::AllTokens), Some(unit)) => {
+            copy::all_tokens(unit.view, facts.tokens, facts.now, writer);
         }
         (Kind::Copy(told), Some(unit)) => facts.copies.fill(told, place.nexus, unit.view.id, writer)?,
         (Kind::Mmc(request), Some(unit)) => mmc::fill(request, unit, facts.attentions.as_deref(), writer),

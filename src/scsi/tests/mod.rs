@@ -120,6 +120,8 @@ pub(in crate::scsi) fn answered_at(
         now: Tick::ZERO,
         buffers: &Buffers::default(),
         copies: &Results::default(),
+        tokens: None,
+        allocation: None,
     };
     let length = report::fill(&report, &place, facts, &mut out).unwrap();
     assert!(length <= report.bytes_max() as usize);

@@ -9,7 +9,7 @@ use crate::scsi::view::UnitView;
 fn all_operation_codes() {
     #[rustfmt::skip]
     let want = [
-        0, 0, 0x02, 0x98,
+        0, 0, 0x02, 0xa8,
         0x00, 0, 0, 0, 0, 0, 0, 6,
         0x03, 0, 0, 0, 0, 0, 0, 6,
         0x04, 0, 0, 0, 0, 0, 0, 6,
@@ -63,11 +63,13 @@ fn all_operation_codes() {
         0x83, 0, 0, 0x01, 0, 1, 0, 16,
         0x83, 0, 0, 0x10, 0, 1, 0, 16,
         0x83, 0, 0, 0x11, 0, 1, 0, 16,
+        0x83, 0, 0, 0x1c, 0, 1, 0, 16,
         0x84, 0, 0, 0x00, 0, 1, 0, 16,
         0x84, 0, 0, 0x03, 0, 1, 0, 16,
         0x84, 0, 0, 0x04, 0, 1, 0, 16,
         0x84, 0, 0, 0x05, 0, 1, 0, 16,
         0x84, 0, 0, 0x07, 0, 1, 0, 16,
+        0x84, 0, 0, 0x08, 0, 1, 0, 16,
         0x88, 0, 0, 0, 0, 0, 0, 16,
         0x89, 0, 0, 0, 0, 0, 0, 16,
         0x8a, 0, 0, 0, 0, 0, 0, 16,
@@ -101,10 +103,10 @@ fn all_operation_codes() {
     assert_eq!(answered(&short, Some(&unit()), None), want[..10]);
 
     let with_timeouts = answered(&ask(0x80, 0), Some(&unit()), None);
-    assert_eq!(with_timeouts.len(), 4 + 83 * 20);
-    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0x7c]);
+    assert_eq!(with_timeouts.len(), 4 + 85 * 20);
+    assert_eq!(with_timeouts[..4], [0, 0, 0x06, 0xa4]);
     assert_eq!(
-        with_timeouts[1344..1364],
+        with_timeouts[1384..1404],
         [0x9e, 0, 0, 0x10, 0, 3, 0, 16, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
     );
 }

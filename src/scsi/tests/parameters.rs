@@ -30,7 +30,15 @@ fn told(bytes: &[u8], unit: &UnitView, nexus: u32, now: Tick, buffers: &Buffers)
     let length = report::fill(
         &report,
         &place,
-        Facts { protocol_level: 0, attentions: None, now, buffers, copies: &Results::default() },
+        Facts {
+            protocol_level: 0,
+            attentions: None,
+            now,
+            buffers,
+            copies: &Results::default(),
+            tokens: None,
+            allocation: None,
+        },
         &mut out,
     )?;
     out.truncate(length);

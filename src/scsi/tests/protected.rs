@@ -1,6 +1,7 @@
 //! Units formatted with protection information (SBC-4 §4.22).
 
 use super::{answered, cdb, planned, refused, target, unit};
+use crate::bdev::Offloads;
 use crate::bdev::protection::{Checks, Protection};
 use crate::id::NexusId;
 use crate::scsi::protect::Protected;
@@ -112,13 +113,46 @@ fn eight_bytes_go_with_each_block() {
 fn what_compares_blocks_does_so_without() {
     assert!(matches!(planned(&[0x2f, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Plan::Work(_)));
     assert_eq!(refused(&[0x2f, 0x22, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 7));
-    assert_eq!(refused(&[0x2e, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 7));
     assert_eq!(
         refused(&[0x04, 0, 0, 0, 0, 0], &formatted()),
         Sense::INVALID_OPCODE,
         "it stays as it was made"
     );
-    assert_eq!(refused(&[0x41, 0x20, 0, 0, 0, 5, 0, 0, 2, 0], &formatted()), Sense::invalid_bit(1, 5));
+    // COMPARE AND WRITE, ORWRITE, WRITE ATOMIC.
+    for opcode in [0x89, 0x8b, 0x9c] {
+        let bytes = [opcode, 0x20, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0];
+        let unit =
+            UnitView { offloads: Offloads { atomic_write_blocks: 8, ..Offloads::default() }, ..formatted() };
+        assert_eq!(refused(&bytes, &unit), Sense::invalid_bit(1, 5), "{opcode:02x}");
+    }
+}
+
+#[test]
+fn write_and_verify_and_write_same_take_what_goes_with_their_blocks() {
+    let data_bytes = |bytes: &[u8], unit: &UnitView| match planned(bytes, unit) {
+        Plan::Work(work) => work.data_bytes(512),
+        other => panic!("{bytes:02x?} is {other:?}"),
+    };
+    for (opcode, want) in [(0x2e, 3 * 520), (0x41, 520)] {
+        let cdb = |field: u8| [opcode, field << 5, 0, 0, 0, 5, 0, 0, 3, 0];
+        assert_eq!(data_bytes(&cdb(0), &formatted()), want - want / 520 * 8);
+        for field in 1..=5 {
+            assert_eq!(data_bytes(&cdb(field), &formatted()), want);
+        }
+        for field in [6, 7] {
+            assert_eq!(refused(&cdb(field), &formatted()), Sense::invalid_bit(1, 7));
+        }
+        assert_eq!(refused(&cdb(1), &unit()), Sense::invalid_bit(1, 5), "a unit without it");
+    }
+    // All data of a WRITE AND VERIFY are one piece; of a WRITE SAME there is one block.
+    assert_eq!(data_bytes(&[0x2e, 0x20, 0, 0, 0, 0, 0, 1, 0xf8, 0], &formatted()), 504 * 520);
+    assert_eq!(refused(&[0x2e, 0x20, 0, 0, 0, 0, 0, 1, 0xf9, 0], &formatted()), Sense::INVALID_FIELD);
+    assert_eq!(data_bytes(&[0x41, 0x20, 0, 0, 0, 0, 0, 3, 0xe8, 0], &formatted()), 520);
+    // NDOB: there is no block, and nothing with it.
+    let ndob = [0x93, 0x21, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0];
+    assert_eq!(refused(&ndob, &formatted()), Sense::invalid_bit(1, 7));
+    assert_eq!(data_bytes(&long(0x0c, 0x20), &type_2()), 2 * 520);
+    assert_eq!(data_bytes(&long(0x0d, 0x20), &type_2()), 520);
 }
 
 /// Blocks 6 and 7 of a unit of type 2, the first of which is expected to have the tag 9.
@@ -151,12 +185,10 @@ fn in_type_2_those_of_32_bytes_say_what_is_expected() {
         }
         assert_eq!(refused(&long(action, 0x20), &unit()), Sense::invalid_bit(10, 5), "a unit without it");
     }
-    // VERIFY without data checks; where blocks are compared it does not, and in WRITE SAME the field is 0.
+    // VERIFY without data checks; where blocks are compared it does not.
     assert_ne!(planned(&long(0x0a, 0x20), &type_2()), planned(&long(0x0a, 0), &type_2()));
     assert!(matches!(planned(&long(0x0a, 0x20), &type_2()), Plan::Work(_)));
     assert_eq!(refused(&long(0x0a, 0x22), &type_2()), Sense::invalid_bit(10, 7));
-    assert_eq!(refused(&long(0x0c, 0x20), &type_2()), Sense::invalid_bit(10, 7));
-    assert_eq!(refused(&long(0x0d, 0x20), &type_2()), Sense::invalid_bit(10, 5));
 }
 
 #[test]
@@ -175,7 +207,7 @@ fn in_type_2_shorter_ones_go_without() {
     };
     assert_eq!(usage(0x09)[10], 0xf8);
     assert_eq!(usage(0x09)[20..28], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-    assert_eq!((usage(0x0d)[10], usage(0x0d)[20]), (0x09, 0));
+    assert_eq!((usage(0x0d)[10], usage(0x0d)[20]), (0xe9, 0xff));
     let short = answered(&[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 1, 0, 0, 0], Some(&type_2()), None);
     assert_eq!(short[4..7], [0x28, 0x18, 0xff]);
 }

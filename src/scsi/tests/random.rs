@@ -94,6 +94,8 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                         now: Tick::ZERO,
                         buffers: &Buffers::default(),
                         copies: &Results::default(),
+                        tokens: None,
+                        allocation: None,
                     };
                     let Ok(length) = report::fill(&report, &place, facts, &mut out[..room]) else { continue };
                     assert!(length <= room && length <= report.bytes_max() as usize);
@@ -111,6 +113,7 @@ fn any_cdb_is_planned_and_answered_within_its_lengths() {
                 | Plan::Copy(_)
                 | Plan::Ask { .. }
                 | Plan::Pass { .. }
+                | Plan::AbortCopy { .. }
                 | Plan::Protected(_) => {}
             }
         }

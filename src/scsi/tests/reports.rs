@@ -1,6 +1,7 @@
 //! Parameter data, byte by byte.
 
 use super::{answered, refused, target, unit};
+use crate::bdev::allocation::{Allocation, Teller};
 use crate::bdev::{Offloads, Unmap};
 use crate::id::NexusId;
 use crate::limits::{PARAMETER_BYTES_MAX, TARGET_LUNS_MAX};
@@ -20,6 +21,8 @@ fn filled(report: &Report, place: &Place<'_>, out: &mut [u8]) -> usize {
         now: Tick::ZERO,
         buffers: &Buffers::default(),
         copies: &Results::default(),
+        tokens: None,
+        allocation: None,
     };
     report::fill(report, place, facts, out).unwrap()
 }
@@ -303,6 +306,59 @@ fn lba_status() {
         0, 0, 0, 0, 0, 0, 0, 5, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0,
     ];
     assert_eq!(answered(&cdb, Some(&huge), None), want, "as many as the field can say");
+}
+
+#[test]
+fn lba_status_as_the_device_tells_it() {
+    let thin = UnitView {
+        blocks: 0x400,
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+        ..unit()
+    };
+    let target = target();
+    let place =
+        Place { nexus: NexusId(1), target: &target, number: LunNumber(0), unit: Some((&thin, false)) };
+    let report_of = |length| {
+        let cdb = super::cdb(&[0x9e, 0x12, 0, 0, 0, 0, 0, 0, 3, 0xe0, 0, 0, 0, length, 0, 0]);
+        let Plan::Report(report) = plan(&cdb, &place) else { panic!() };
+        report
+    };
+    assert!(!report_of(8).asks_device(), "no descriptor is wanted");
+    let report = report_of(56);
+    assert!(report.asks_device());
+    let told = |allocation: &Allocation| {
+        let facts = Facts {
+            protocol_level: 0,
+            attentions: None,
+            now: Tick::ZERO,
+            buffers: &Buffers::default(),
+            copies: &Results::default(),
+            tokens: None,
+            allocation: Some(allocation),
+        };
+        let mut out = [0xee; 64];
+        let length = report::fill(&report, &place, facts, &mut out).unwrap();
+        out[..length].to_vec()
+    };
+    let mut teller = Teller::new(0x3e0, 100, 512);
+    teller.hole_to(0x3f0 * 512);
+    teller.data_to(0x3f8 * 512);
+    teller.hole_to(u64::MAX);
+    #[rustfmt::skip]
+    let want = [
+        0, 0, 0, 52, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 3, 0xe0, 0, 0, 0, 16, 1, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 3, 0xf0, 0, 0, 0, 8, 0, 0, 0, 0,
+        // There are no more blocks.
+        0, 0, 0, 0, 0, 0, 3, 0xf8, 0, 0, 0, 8, 1, 0, 0, 0,
+    ];
+    assert_eq!(told(&teller.finish()), want);
+    #[rustfmt::skip]
+    let unknown = [
+        0, 0, 0, 20, 0, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 3, 0xe0, 0, 0, 0, 32, 0, 0, 0, 0,
+    ];
+    assert_eq!(told(&Allocation::default()), unknown);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! whole command, or one piece where the data that come with it are cut into pieces.
 
 mod plan;
+mod protected;
 mod unmap;
 
 #[cfg(test)]
@@ -18,7 +19,7 @@ pub(super) use plan::{
 pub(super) use unmap::unmap;
 
 use crate::bdev::ZERO_BYTES_MAX;
-use crate::bdev::protection::Checks;
+use crate::bdev::protection::{Checks, Protection, TUPLE_BYTES};
 use crate::limits::PIECE_BYTES_MAX;
 use crate::scsi::report::diagnostic;
 use crate::scsi::sense::Sense;
@@ -48,14 +49,14 @@ pub struct Work {
     kind: Kind,
     /// The blocks concerned; for UNMAP they stand in the parameter list.
     extent: Extent,
+    /// What is checked of protection information ([`protect`](crate::scsi::protect)), which then goes with the blocks that are sent.
+    checks: Option<Checks>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     /// VERIFY: the blocks can be read.
     Verify,
-    /// The same, and so much of their protection information is right.
-    VerifyProtected(Checks),
     /// VERIFY with BYTCHK 01b: they are as sent.
     Compare,
     /// VERIFY with BYTCHK 11b: each is as the one sent.
@@ -102,6 +103,26 @@ pub enum Step {
         /// Force unit access.
         fua: bool,
     },
+    /// To read these blocks with their protection information into a scratch buffer.
+    ReadProtected {
+        /// First block.
+        lba: u64,
+        /// How many; at most a piece, with what goes with them.
+        blocks: u32,
+        /// What has to be right.
+        checks: Checks,
+    },
+    /// To write these blocks with their protection information out of a scratch buffer that [`Run::fill`] has filled.
+    WriteProtected {
+        /// First block.
+        lba: u64,
+        /// How many; at most a piece, with what goes with them.
+        blocks: u32,
+        /// Force unit access.
+        fua: bool,
+        /// What has to be right.
+        checks: Checks,
+    },
     /// To compare these blocks with the first half of the command's data and to write the second, as one.
     CompareAndWrite {
         /// First block.
@@ -140,6 +161,24 @@ pub enum Step {
     Done,
 }
 
+impl Step {
+    /// The scratch buffer that it wants, in blocks, and whether their protection information is to be in it.
+    pub fn scratch(&self) -> (u32, bool) {
+        match *self {
+            // The buffer comes before the hold: those that wait for the hold have buffers.
+            Step::Hold { blocks, .. } | Step::Read { blocks, .. } | Step::Write { blocks, .. } => {
+                (blocks, false)
+            }
+            Step::ReadProtected { blocks, .. } | Step::WriteProtected { blocks, .. } => (blocks, true),
+            Step::CompareAndWrite { .. }
+            | Step::Verify { .. }
+            | Step::WriteZeroes { .. }
+            | Step::Unmap { .. }
+            | Step::Done => (0, false),
+        }
+    }
+}
+
 /// Where a run stands within the blocks from `at` on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Stage {
@@ -164,15 +203,23 @@ pub struct Run {
     stage: Stage,
     /// Where the run's data begin in the command's, in bytes.
     start_bytes: u32,
-    /// WRITE SAME: the block is zero.
+    /// WRITE SAME: the block is zero, and nothing else is to be kept with it.
     is_zero: bool,
+    /// As the command's.
+    checks: Option<Checks>,
+    /// WRITE SAME: each block has the reference tag after that of the one before.
+    counts_tags: bool,
 }
 
 impl Work {
+    const fn new(kind: Kind, extent: Extent) -> Work {
+        Work { kind, extent, checks: None }
+    }
+
     /// Data that come with it, in bytes.
     pub fn data_bytes(&self, block_bytes: u32) -> u64 {
         let blocks = match self.kind {
-            Kind::Verify | Kind::VerifyProtected(_) | Kind::WriteSame { has_data: false, .. } => 0,
+            Kind::Verify | Kind::WriteSame { has_data: false, .. } => 0,
             Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite | Kind::WriteAtomic => {
                 u64::from(self.extent.blocks)
             }
@@ -180,13 +227,13 @@ impl Work {
             Kind::CompareAndWrite => 2 * u64::from(self.extent.blocks),
             Kind::Unmap { bytes } | Kind::Diagnostic { bytes } => return u64::from(bytes),
         };
-        blocks * u64::from(block_bytes)
+        blocks * u64::from(wire_bytes(block_bytes, self.checks))
     }
 
     /// Whether a part of the data is enough for a part of the command. Else all must have come first, and they fit one
     /// buffer.
     pub fn is_piecewise(&self) -> bool {
-        matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite)
+        matches!(self.kind, Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite) && self.checks.is_none()
     }
 
     /// Whether it is COMPARE AND WRITE, whose data are those to compare and those to write.
@@ -199,9 +246,14 @@ impl Work {
         matches!(self.kind, Kind::WriteSame { .. })
     }
 
-    /// The VERIFY that checks protection information too; none of what is no VERIFY without data.
+    /// The same with protection information: VERIFY without data, WRITE AND VERIFY and WRITE SAME of a block that is sent; none of what
+    /// goes without.
     pub(super) fn checking(self, checks: Checks) -> Option<Work> {
-        (self.kind == Kind::Verify).then_some(Work { kind: Kind::VerifyProtected(checks), ..self })
+        let can = matches!(
+            self.kind,
+            Kind::Verify | Kind::WriteVerify { .. } | Kind::WriteSame { has_data: true, .. }
+        );
+        can.then_some(Work { checks: Some(checks), ..self })
     }
 
     /// The blocks concerned.
@@ -217,11 +269,7 @@ impl Work {
     /// Whether it changes the medium.
     pub fn access(&self) -> Access {
         match self.kind {
-            Kind::Verify
-            | Kind::VerifyProtected(_)
-            | Kind::Compare
-            | Kind::CompareEach
-            | Kind::Diagnostic { .. } => Access::Read,
+            Kind::Verify | Kind::Compare | Kind::CompareEach | Kind::Diagnostic { .. } => Access::Read,
             _ => Access::Write,
         }
     }
@@ -238,7 +286,7 @@ impl Work {
             extent: self.extent,
             block_bytes,
             is_offloaded: match self.kind {
-                Kind::Verify => unit.view.offloads.verify,
+                Kind::Verify => unit.view.offloads.verify && self.checks.is_none(),
                 Kind::CompareAndWrite => unit.view.offloads.compare_and_write_blocks >= self.extent.blocks,
                 _ => false,
             },
@@ -247,6 +295,9 @@ impl Work {
             stage: Stage::Write,
             start_bytes,
             is_zero: false,
+            checks: self.checks,
+            // SBC-4 §5.50: of type 3 the tag is nobody's.
+            counts_tags: unit.view.protection != Some(Protection::Type3),
         };
         match self.kind {
             Kind::Unmap { .. } => unmap::check(data, unit)?,
@@ -257,8 +308,8 @@ impl Work {
             _ => medium::check(self.extent, self.access(), unit)?,
         }
         match self.kind {
-            Kind::Verify | Kind::VerifyProtected(_) => run.stage = Stage::Read,
-            Kind::Compare | Kind::WriteVerify { .. } | Kind::OrWrite => {
+            Kind::Verify => run.stage = Stage::Read,
+            _ if self.is_piecewise() => {
                 run.extent.lba += u64::from(start_bytes / block_bytes);
                 run.extent.blocks = u32::try_from(data.len()).unwrap_or(0) / block_bytes;
                 run.stage = match self.kind {
@@ -267,12 +318,24 @@ impl Work {
                     _ => Stage::Write,
                 };
             }
-            Kind::CompareEach | Kind::CompareAndWrite | Kind::WriteAtomic | Kind::WriteSame { .. } => {
+            Kind::Compare
+            | Kind::WriteVerify { .. }
+            | Kind::OrWrite
+            | Kind::CompareEach
+            | Kind::CompareAndWrite
+            | Kind::WriteAtomic
+            | Kind::WriteSame { .. } => {
                 if data.len() as u64 != self.data_bytes(block_bytes) {
                     // The initiator sent less than the CDB says.
                     return Err(Sense::INVALID_FIELD_IN_COMMAND_INFORMATION_UNIT);
                 }
-                run.is_zero = data.iter().all(|byte| *byte == 0);
+                run.is_zero = match self.checks {
+                    None => data.iter().all(|byte| *byte == 0),
+                    Some(_) => {
+                        matches!(self.kind, Kind::WriteSame { unmap: true, .. })
+                            && protected::is_unmapped(data)
+                    }
+                };
                 run.stage = match self.kind {
                     Kind::CompareEach => Stage::Read,
                     Kind::CompareAndWrite | Kind::WriteAtomic => Stage::Hold,
@@ -300,15 +363,15 @@ impl Run {
         if left == 0 {
             return Step::Done;
         }
+        if let Some(checks) = self.checks.filter(|_| !self.is_zero) {
+            return self.protected_step(lba, left, checks);
+        }
         let blocks = left.min(PIECE_BYTES_MAX / self.block_bytes);
         let zeroes = left.min(ZERO_BYTES_MAX / self.block_bytes);
         match (self.kind, self.stage) {
             (_, Stage::Hold) => Step::Hold { lba, blocks },
             (Kind::Verify, Stage::Read) if self.is_offloaded => {
                 Step::Verify { lba, blocks: zeroes, checks: None }
-            }
-            (Kind::VerifyProtected(checks), Stage::Read) => {
-                Step::Verify { lba, blocks, checks: Some(checks) }
             }
             (_, Stage::Read) => Step::Read { lba, blocks },
             // It was read and is equal. What is told apart now was written by somebody past us.
@@ -323,9 +386,25 @@ impl Run {
         }
     }
 
+    /// The same of a command whose protection information is checked.
+    fn protected_step(&self, lba: u64, left: u32, checks: Checks) -> Step {
+        let blocks = left.min(PIECE_BYTES_MAX / wire_bytes(self.block_bytes, self.checks));
+        match (self.kind, self.stage) {
+            (Kind::WriteVerify { compares: true }, Stage::Read) => {
+                Step::ReadProtected { lba, blocks, checks }
+            }
+            (_, Stage::Hold | Stage::Read) => Step::Verify { lba, blocks, checks: Some(checks) },
+            (_, Stage::Write) => Step::WriteProtected { lba, blocks, fua: self.extent.fua, checks },
+        }
+    }
+
     /// Prepares what [`Step::Write`] writes. ORWRITE finds there what was read.
     pub fn fill(&self, data: &[u8], scratch: &mut [u8]) {
         match self.kind {
+            Kind::WriteSame { .. } if self.checks.is_some() => {
+                let first = if self.counts_tags { Some(self.done_blocks) } else { None };
+                protected::fill_same(data, first, scratch);
+            }
             Kind::WriteSame { .. } => {
                 for block in scratch.chunks_exact_mut(data.len().max(1)) {
                     block.copy_from_slice(data);
@@ -350,6 +429,8 @@ impl Run {
             Step::Hold { .. } | Step::Done => 0,
             Step::Read { blocks, .. }
             | Step::Write { blocks, .. }
+            | Step::ReadProtected { blocks, .. }
+            | Step::WriteProtected { blocks, .. }
             | Step::CompareAndWrite { blocks, .. }
             | Step::Verify { blocks, .. }
             | Step::WriteZeroes { blocks, .. }
@@ -376,6 +457,7 @@ impl Run {
             (Kind::OrWrite, Stage::Read) => self.stage = Stage::Write,
             (Kind::WriteVerify { compares }, Stage::Read) => {
                 if compares {
+                    // With what goes with the blocks, where that was sent.
                     compare(data, scratch, self.start_bytes)?;
                 }
                 self.done_blocks += moved;
@@ -398,6 +480,11 @@ impl Run {
             self.done_blocks = 0;
         }
     }
+}
+
+/// What goes over the wire with each block of a command that has these checks.
+fn wire_bytes(block_bytes: u32, checks: Option<Checks>) -> u32 {
+    if checks.is_some() { block_bytes + TUPLE_BYTES } else { block_bytes }
 }
 
 fn copy(from: &[u8], to: &mut [u8]) {

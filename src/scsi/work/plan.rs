@@ -73,7 +73,7 @@ fn verify(cdb: &Cdb, extent: Extent, fields: Fields, unit: Served<'_>) -> Result
     } else {
         medium::check(extent, Access::Read, unit)?;
     }
-    Ok(Plan::Work(Work { kind, extent }))
+    Ok(Plan::Work(Work::new(kind, extent)))
 }
 
 pub(in crate::scsi) fn write_and_verify_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
@@ -100,13 +100,13 @@ fn write_and_verify(cdb: &Cdb, extent: Extent, fields: Fields, unit: Served<'_>)
         ByteCheck::OneBlock => return Err(Sense::invalid_bit(fields.flags, 2)),
     };
     medium::check_transfer(extent, fields.length, Access::Write, unit)?;
-    Ok(Plan::Work(Work { kind: Kind::WriteVerify { compares }, extent: Extent { fua: true, ..extent } }))
+    Ok(Plan::Work(Work::new(Kind::WriteVerify { compares }, Extent { fua: true, ..extent })))
 }
 
 pub(in crate::scsi) fn orwrite_16(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     let extent = extent_16(cdb);
     medium::check_transfer(extent, 10, Access::Write, unit)?;
-    Ok(Plan::Work(Work { kind: Kind::OrWrite, extent }))
+    Ok(Plan::Work(Work::new(Kind::OrWrite, extent)))
 }
 
 pub(in crate::scsi) fn compare_and_write(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
@@ -115,7 +115,7 @@ pub(in crate::scsi) fn compare_and_write(cdb: &Cdb, unit: Served<'_>) -> Result<
         return Err(Sense::invalid_byte(13));
     }
     medium::check(extent, Access::Write, unit)?;
-    Ok(Plan::Work(Work { kind: Kind::CompareAndWrite, extent }))
+    Ok(Plan::Work(Work::new(Kind::CompareAndWrite, extent)))
 }
 
 /// All data are there before the first block is written, and nobody sees some of them (SBC-4 §4.29).
@@ -129,7 +129,7 @@ pub(in crate::scsi) fn write_atomic_16(cdb: &Cdb, unit: Served<'_>) -> Result<Pl
     if extent.blocks > write_atomic_blocks_max(unit.view) {
         return Err(Sense::invalid_byte(12));
     }
-    Ok(Plan::Work(Work { kind: Kind::WriteAtomic, extent }))
+    Ok(Plan::Work(Work::new(Kind::WriteAtomic, extent)))
 }
 
 pub(in crate::scsi) fn write_same_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
@@ -161,19 +161,19 @@ fn write_same(
     }
     let extent = Extent { fua: false, ..extent };
     medium::check(extent, Access::Write, unit)?;
-    Ok(Plan::Work(Work { kind: Kind::WriteSame { unmap, has_data }, extent }))
+    Ok(Plan::Work(Work::new(Kind::WriteSame { unmap, has_data }, extent)))
 }
 
 /// The medium can be read: the first block of it.
 pub(in crate::scsi) fn self_test(unit: Served<'_>) -> Result<Plan, Sense> {
     let extent = Extent { lba: 0, blocks: 1, fua: false };
     medium::check(extent, Access::Read, unit)?;
-    Ok(Plan::Work(Work { kind: Kind::Verify, extent }))
+    Ok(Plan::Work(Work::new(Kind::Verify, extent)))
 }
 
 /// SEND DIAGNOSTIC with so many bytes of parameter list.
 pub(in crate::scsi) fn diagnostic(bytes: u16) -> Plan {
-    Plan::Work(Work { kind: Kind::Diagnostic { bytes }, extent: super::NOTHING })
+    Plan::Work(Work::new(Kind::Diagnostic { bytes }, super::NOTHING))
 }
 
 pub(in crate::scsi) fn pre_fetch_10(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {

@@ -1,6 +1,7 @@
 //! What is planned, and the steps that follow.
 
 mod plans;
+mod protected;
 mod runs;
 
 use super::{Run, Step, Work};
@@ -71,6 +72,9 @@ fn done(
                 scratch.resize(blocks as usize * 512, 0xee);
                 run.fill(data, &mut scratch);
                 medium[range(lba, blocks)].copy_from_slice(&scratch);
+            }
+            Step::ReadProtected { .. } | Step::WriteProtected { .. } => {
+                unreachable!("no unit here has tuples")
             }
             Step::CompareAndWrite { lba, blocks, .. } => {
                 let (old, new) = data.split_at(data.len() / 2);

@@ -16,7 +16,7 @@ const DESCRIPTOR_BYTES: usize = 16;
 pub(in crate::scsi) fn unmap(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     medium::check(super::NOTHING, Access::Write, unit)?;
     let bytes = cdb.be16(7);
-    Ok(Plan::Work(Work { kind: Kind::Unmap { bytes }, extent: super::NOTHING }))
+    Ok(Plan::Work(Work::new(Kind::Unmap { bytes }, super::NOTHING)))
 }
 
 /// The whole list is judged before any block goes.

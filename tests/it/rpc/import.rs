@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Process, Stdio};
 use std::time::Instant;
 
+use lunette::import::export::{To, export};
 use lunette::import::source::{Disk, Files as _, Source};
 use lunette::import::{Format, Imported, import};
 use lunette::rpc::config::Plan;
+use lunette_initiator::chap::Algorithm;
+use lunette_initiator::config::{Auth, Chap};
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::{Client, Command, Config, lun};
 use serde_json::Value;
@@ -170,7 +173,7 @@ fn moved(format: Format, names: &[PathBuf], folder: Folder) -> (Managed, String)
     let sources: Vec<Source> = names.iter().map(read).collect();
     assert_eq!(Format::detect(&sources), Some(format));
     let Imported { config, report } =
-        import(format, &sources, &Disk, &["127.0.0.1:0".parse().unwrap()]).unwrap();
+        import(format, &sources, &Disk, &["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
     let daemon = Managed::try_start(folder, Some(Plan::parse(&config.to_string()).unwrap())).unwrap();
     let groups = daemon.ok("iscsi_get_portal_groups", "{}");
     let portal = format!("127.0.0.1:{}", groups[0]["portals"][0]["port"].as_str().unwrap());
@@ -180,6 +183,129 @@ fn moved(format: Format, names: &[PathBuf], folder: Folder) -> (Managed, String)
 
 fn disk(path: &Path) {
     std::fs::File::create(path).unwrap().set_len(1 << 20).unwrap();
+}
+
+/// tgt's daemon with a configuration that tgt-admin has read.
+struct Tgt {
+    admin: PathBuf,
+    control: String,
+    portal: String,
+    _running: Running,
+}
+
+impl Tgt {
+    fn start(tgtd: &Path, admin: PathBuf, conf: &Path) -> Tgt {
+        let port = free_port();
+        // tgtd takes no larger one for its own socket.
+        let control = (port % 32767 + 1).to_string();
+        let portal = format!("127.0.0.1:{port}");
+        let listen = format!("portal={portal}");
+        let running = Running::start(Process::new(tgtd).args(["-f", "-C", &control, "--iscsi", &listen]));
+        await_portal(&portal);
+        let tgt = Tgt { admin, control, portal, _running: running };
+        tgt.admin(&["-e", "-c", &conf.display().to_string()]);
+        tgt
+    }
+
+    fn admin(&self, args: &[&str]) -> String {
+        let done = Process::new(&self.admin).args(["-C", &self.control]).args(args).output().unwrap();
+        assert!(done.status.success() && done.stderr.is_empty(), "{args:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+/// The way back: what is exported is read by tgt's own tools, and initiators find there what they have found here.
+#[test]
+fn a_disk_that_goes_to_tgt_is_the_same_to_initiators() {
+    const OPEN: &str = "iqn.2026-11.io.example:open";
+    const CLOSED: &str = "iqn.2026-11.io.example:closed";
+    const NAA: &str = "6e0b1c2d3f405162738495a6b7c8d9ea";
+    let (Some(tgtd), Some(admin)) = (program("tgtd"), program("tgt-admin")) else { return };
+    let folder = Folder::new();
+    let files = ["a.img", "b.img", "c.img"].map(|name| folder.path(name));
+    files.iter().for_each(|file| disk(file));
+    let aio = |name: &str, file: &PathBuf, is_read_only: bool| {
+        serde_json::json!({"method": "bdev_aio_create",
+            "params": {"name": name, "filename": file, "block_size": 512, "readonly": is_read_only}})
+    };
+    let target = |name: &str, chap: u64, luns: Value| {
+        serde_json::json!({"method": "iscsi_create_target_node", "params": {"name": name, "alias_name": "", "queue_depth": 64,
+            "pg_ig_maps": [{"pg_tag": 1, "ig_tag": 1}], "luns": luns, "require_chap": chap > 0, "chap_group": chap}})
+    };
+    let config = serde_json::json!({"subsystems": [
+        {"subsystem": "bdev", "config": [
+            aio("a", &files[0], false), aio("b", &files[1], true), aio("c", &files[2], false),
+            {"method": "lunette_bdev_set_identity", "params": {"name": "a", "vendor": "ACME", "product": "Road Runner",
+                "revision": "9", "serial": "SN-1", "naa": NAA}}]},
+        {"subsystem": "iscsi", "config": [
+            {"method": "iscsi_create_portal_group", "params": {"tag": 1, "portals": [{"host": "127.0.0.1", "port": "0"}]}},
+            {"method": "iscsi_create_initiator_group", "params": {"tag": 1, "initiators": ["ANY"], "netmasks": ["ANY"]}},
+            {"method": "iscsi_create_auth_group", "params": {"tag": 1, "secrets": [{"user": "host", "secret": "correct-horse-12"}]}},
+            target(OPEN, 0, serde_json::json!([{"bdev_name": "a", "lun_id": 3}, {"bdev_name": "b", "lun_id": 18}])),
+            target(CLOSED, 1, serde_json::json!([{"bdev_name": "c", "lun_id": 1}]))]}]});
+    let daemon = Managed::try_start(folder, Some(Plan::parse(&config.to_string()).unwrap())).unwrap();
+    let groups = daemon.ok("iscsi_get_portal_groups", "{}");
+    let portal = format!("127.0.0.1:{}", groups[0]["portals"][0]["port"].as_str().unwrap());
+    let before = look(&portal, OPEN, 3);
+    let text = daemon.ok("lunette_get_config", "{}").to_string();
+    let folder = daemon.stop();
+
+    let exported = export(To::Tgt, &Source { name: "lunette.json".to_owned(), text }).unwrap();
+    let conf = folder.path("targets.conf");
+    std::fs::write(&conf, &exported.text).unwrap();
+    let tgt = Tgt::start(&tgtd, admin, &conf);
+    let after = look(&tgt.portal, OPEN, 3);
+    // tgt cuts nothing, and fills up at the other end of a serial number.
+    let padded = |text: &[u8]| String::from_utf8(text.to_vec()).unwrap().trim().to_owned();
+    assert_eq!((before.names, padded(&before.serial)), (after.names, padded(&after.serial)));
+    let naa: Vec<u8> =
+        [&[0x01, 0x03, 0x00, 0x10][..], &u128::from_str_radix(NAA, 16).unwrap().to_be_bytes()].concat();
+    assert!(before.designators.contains(&naa) && after.designators.contains(&naa), "{:?}", after.designators);
+    // Who has no account is kept out, and who has it is let in.
+    let as_host = |auth: Auth| {
+        let config = Config { auth, ..Config::new("iqn.2026-11.io.example:a", CLOSED) };
+        Client::connect(&tgt.portal, config).map(drop)
+    };
+    assert!(as_host(Auth::None).is_err());
+    let chap = Chap { algorithms: vec![Algorithm::Md5], ..Chap::new("host", b"correct-horse-12") };
+    as_host(Auth::Chap(chap)).unwrap();
+    // What tgt-admin tells of it comes back as it went.
+    let shown = tgt.admin(&["--show"]);
+    let source = Source { name: "show".to_owned(), text: shown };
+    let Imported { config, .. } = import(Format::Tgt, &[source], &Disk, &[], &[]).unwrap();
+    let config: Value = serde_json::from_str(&config.to_string()).unwrap();
+    let calls = |method: &str| {
+        let all = config["subsystems"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|part| part["config"].as_array().unwrap());
+        all.filter(|call| call["method"] == method).map(|call| call["params"].clone()).collect::<Vec<_>>()
+    };
+    let luns = |name: &str| {
+        let targets = calls("iscsi_create_target_node");
+        let target = targets.iter().find(|target| target["name"] == name).unwrap();
+        target["luns"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|lun| lun["lun_id"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!((luns(OPEN), luns(CLOSED)), (vec![3, 18], vec![1]));
+    let disks: Vec<(Value, Value)> = calls("bdev_aio_create")
+        .iter()
+        .map(|disk| (disk["filename"].clone(), disk["readonly"].clone()))
+        .collect();
+    for (file, is_read_only) in files.iter().zip([false, true, false]) {
+        let wanted = (Value::from(file.to_string_lossy()), Value::from(is_read_only));
+        assert!(disks.contains(&wanted), "{wanted:?} is none of {disks:?}");
+    }
+    // And --dump writes a configuration of it.
+    let dumped = tgt.admin(&["--dump"]);
+    for wanted in [OPEN, CLOSED, "incominguser host", &files[1].display().to_string()] {
+        assert!(dumped.contains(wanted), "{wanted} is not in {dumped}");
+    }
 }
 
 #[test]
@@ -201,27 +327,15 @@ fn a_disk_that_comes_from_tgt_is_the_same_to_initiators() {
         own.display()
     );
     std::fs::write(&conf, text).unwrap();
-    let port = free_port();
-    // tgtd takes no larger one for its own socket.
-    let control = (port % 32767 + 1).to_string();
-    let portal = format!("127.0.0.1:{port}");
-    let running = Running::start(Process::new(tgtd).args([
-        "-f",
-        "-C",
-        &control,
-        "--iscsi",
-        &format!("portal={portal}"),
-    ]));
-    await_portal(&portal);
-    let done = Process::new(admin).args(["-C", &control, "-e", "-c"]).arg(&conf).output().unwrap();
-    assert!(done.status.success(), "{done:?}");
+    let tgt = Tgt::start(&tgtd, admin, &conf);
+    let portal = &tgt.portal;
     let luns = [
         ("iqn.2026-11.io.example:two", 1),
         ("iqn.2026-11.io.example:two", 2),
         ("iqn.2026-11.io.example:one", 18),
     ];
-    let before = luns.map(|(target, number)| look(&portal, target, number));
-    drop(running);
+    let before = luns.map(|(target, number)| look(portal, target, number));
+    drop(tgt);
     let (_daemon, portal) = moved(Format::Tgt, &[conf], folder);
     let after = luns.map(|(target, number)| look(&portal, target, number));
     assert_eq!(before, after);

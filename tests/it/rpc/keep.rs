@@ -300,7 +300,7 @@ fn a_configuration_is_merged_into_what_is_served() {
     .unwrap();
     let source = Source { name: "targets.conf".to_owned(), text: std::fs::read_to_string(&from).unwrap() };
     let listen = ["127.0.0.1:0".parse().unwrap()];
-    let imported = import(Format::Tgt, &[source], &Disk, &listen).unwrap();
+    let imported = import(Format::Tgt, &[source], &Disk, &listen, &[]).unwrap();
     std::fs::write(&wanted, imported.config.to_string()).unwrap();
     let apply = |more: &str| {
         daemon.call("lunette_apply_config", &format!(r#"{{"filename":"{}"{more}}}"#, wanted.display()))

@@ -303,6 +303,15 @@ fn what_initiators_do_is_counted() {
     assert_eq!(latencies(), [total, 0, 0, 0]);
     daemon.ok("bdev_reset_iostat", "{}");
     assert_eq!(latencies(), [0; 4]);
+    // By how long they took, since the start: three writes, two reads.
+    let told = daemon.ok("bdev_get_iostat", r#"{"name":"M0"}"#);
+    let bounds = told["lunette_times_bounds_ns"].as_array().unwrap().len();
+    let counts = ["read", "write", "unmap"].map(|kind| {
+        let counts = told["bdevs"][0]["lunette_times"][kind].as_array().unwrap();
+        assert_eq!(counts.len(), bounds + 1);
+        counts.iter().map(|count| count.as_u64().unwrap()).sum::<u64>()
+    });
+    assert_eq!((counts, told["lunette_times_bounds_ns"][0].as_u64()), ([2, 3, 0], Some(1024)));
     assert_eq!(daemon.refused("bdev_get_iostat", r#"{"name":"M1"}"#).0, -19);
 }
 

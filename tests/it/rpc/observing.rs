@@ -107,6 +107,12 @@ fn notifications_tell_what_happened_to_bdevs() {
     assert_eq!(seen("{}"), all);
     assert_eq!(seen(r#"{"id":2,"max":2}"#), all[2..4]);
     assert_eq!(seen(r#"{"id":6}"#), Vec::<String>::new());
+    let told = daemon.ok("lunette_get_events", r#"{"kinds":["bdev_resized"]}"#);
+    let resized = told["events"].as_array().unwrap().iter().map(|event| (&event["bdev"], &event["bytes"]));
+    assert_eq!(
+        resized.collect::<Vec<_>>(),
+        [(&json!("N0"), &json!(2 << 20)), (&json!("P0"), &json!(2 << 20))]
+    );
 }
 
 #[test]

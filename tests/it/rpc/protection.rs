@@ -167,8 +167,13 @@ fn type_3_has_no_reference_tag() {
 
 /// A command of 32 bytes, of one block, whose reference tag is expected to be `tag`.
 fn long(action: u8, field: u8, lba: u8, tag: u8, data: lunette_initiator::Data) -> Command {
-    let first = [0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, field << 5, 0, 0, 0, 0, 0];
-    let rest = [0, 17, 1, 0, 0, 0, 0, lba, 0, 0, 0, tag, 0x12, 0x34, 0xff, 0xff, 0, 0, 0, 1];
+    long_of(1, action, field << 5, lba, tag, data)
+}
+
+/// The same of so many blocks, with the flags that stand beside the field.
+fn long_of(blocks: u8, action: u8, flags: u8, lba: u8, tag: u8, data: lunette_initiator::Data) -> Command {
+    let first = [0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, action, flags, 0, 0, 0, 0, 0];
+    let rest = [0, 17, 1, 0, 0, 0, 0, lba, 0, 0, 0, tag, 0x12, 0x34, 0xff, 0xff, 0, 0, 0, blocks];
     Command { ahs: rest.to_vec(), ..Command::new(0, first, data) }
 }
 
@@ -202,6 +207,39 @@ fn type_2_has_the_reference_tags_that_its_commands_say() {
     assert!(read(&mut client, 0, 7, 1).data == BLOCK);
     let made = client.run(long(0x09, 4, 7, 7, Data::In(520))).unwrap();
     assert!(made.data == with([g, h, 0, 0, 0xff, 0xff, 0xff, 0xff]));
+}
+
+#[test]
+fn write_and_verify_and_write_same_of_type_2() {
+    use lunette_initiator::Data;
+    let (_daemon, mut client) = serve(2);
+    let [g, h, ..] = right(0);
+    let tagged = |tag| with([g, h, 1, 2, 0, 0, 0, tag]);
+    let tags = |from: u8| (from..from + 3).flat_map(tagged).collect::<Vec<u8>>();
+    let mut run = |action, flags, tag, data| client.run(long_of(3, action, flags, 7, tag, data)).unwrap();
+    // WRITE AND VERIFY(32), without and with a comparison.
+    for (flags, tag) in [(0x20, 50), (0x22, 60)] {
+        assert_eq!(sense(&run(0x0c, flags, tag + 1, Data::Out(tags(tag).into()))), REFERENCE_TAG);
+        assert!(run(0x0c, flags, tag, Data::Out(tags(tag).into())).is_good());
+        assert!(run(0x09, 0x20, tag, Data::In(3 * 520)).data == tags(tag));
+    }
+    let wrong = [tagged(60), tagged(61), with([g, h ^ 1, 1, 2, 0, 0, 0, 62])].concat();
+    assert_eq!(sense(&run(0x0c, 0x20, 60, Data::Out(wrong.into()))), GUARD);
+    assert!(run(0x09, 0x20, 60, Data::In(3 * 520)).data == tags(60), "nothing of it is written");
+
+    // WRITE SAME(32): the reference tags go on from the one that is sent.
+    assert_eq!(sense(&run(0x0d, 0x20, 71, Data::Out(tagged(70).into()))), REFERENCE_TAG);
+    assert!(run(0x09, 0x20, 60, Data::In(3 * 520)).data == tags(60));
+    assert!(run(0x0d, 0x20, 70, Data::Out(tagged(70).into())).is_good());
+    assert!(run(0x09, 0x20, 70, Data::In(3 * 520)).data == tags(70));
+    let wrong = with([g, h ^ 1, 1, 2, 0, 0, 0, 70]);
+    assert_eq!(sense(&run(0x0d, 0x20, 70, Data::Out(wrong.into()))), GUARD);
+    // A block without its tuple is no data of this command.
+    assert_eq!(sense(&run(0x0d, 0x20, 70, Data::Out(BLOCK.to_vec().into()))).0, 0x5);
+    // What unmapped blocks read as unmaps.
+    let unmapped = [&[0; 512][..], &[0xff; 8]].concat();
+    assert!(run(0x0d, 0x28, 70, Data::Out(unmapped.clone().into())).is_good());
+    assert!(run(0x09, 0x20, 70, Data::In(3 * 520)).data == unmapped.repeat(3));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use lunette::limits::WINDOW_MIN;
-use lunette::qos::Limits;
+use lunette::qos::{Limits, Waited};
 use lunette::reactor::Bug;
-use lunette::time::SECOND_NS;
+use lunette::time::{MS_NS, SECOND_NS};
 use lunette_initiator::config::{Config, Offer};
 use lunette_initiator::scsi::status;
 use lunette_initiator::session::Attribute;
@@ -157,6 +157,31 @@ fn one_unit_of_three_reactors(bug: Option<Bug>) -> Vec<u64> {
 fn the_ceiling_of_a_unit_is_that_of_all_reactors_together() {
     let done = one_unit_of_three_reactors(None);
     assert!(is_near(done.iter().sum(), 4000) && done.iter().all(|done| is_near(*done, 1333)), "{done:?}");
+}
+
+#[test]
+fn who_waits_is_counted_by_what_it_waits_for() {
+    let mut crowd = Crowd::new(2, 2, None);
+    crowd.limit(0, ios(1000));
+    crowd.limit_initiator(1, ios(500));
+    crowd.open(0, 0, READ, 8);
+    crowd.open(1, 1, READ, 4);
+    crowd.run(SECOND_NS);
+    let control = &crowd.world.control;
+    let ledger = control.sessions().work();
+    let waited: Vec<[Waited; 2]> = ledger.iter().map(|(_, work)| work.waited).collect();
+    let [[by_unit, nobody], [nothing, by_initiator]] = waited[..] else { panic!("{waited:?}") };
+    assert_eq!((nobody, nothing), (Waited::default(), Waited::default()));
+    let mean_ms = |waited: Waited| waited.ns / waited.commands / MS_NS;
+    // Eight share 1000 a second, four share 500; each is asked again a moment after it was answered.
+    assert!((900..=1100).contains(&by_unit.commands) && (6..=8).contains(&mean_ms(by_unit)), "{by_unit:?}");
+    assert!(
+        (450..=550).contains(&by_initiator.commands) && (6..=8).contains(&mean_ms(by_initiator)),
+        "{by_initiator:?}"
+    );
+    // The unit has counted those that waited for it, and for no other.
+    let of_bdev = |name: &str| control.bdev(name).unwrap().waits.waited();
+    assert_eq!((of_bdev("disk0"), of_bdev("disk1")), (by_unit, Waited::default()));
 }
 
 #[test]

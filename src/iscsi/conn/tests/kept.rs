@@ -1,6 +1,6 @@
 //! Answers that are kept until they are acknowledged.
 
-use super::{Cx, World};
+use super::{Batch, Cx, Request, World, stream};
 
 /// A NOP-Out of 60 bytes that wants an echo, or a request that nobody knows; it acknowledges what came before `exp_stat_sn`.
 fn request(opcode: u8, exp_stat_sn: u8) -> [u8; 48 + 60] {
@@ -32,4 +32,37 @@ fn bytes_of_kept_answers_count_once_and_until_they_are_acknowledged() {
     }
     world.conn.close(cx!(world));
     assert_eq!([world.pools[0].in_use_count(), world.pools[1].in_use_count()], [0, 0]);
+}
+
+/// A status SNACK brings as much as was kept, and costs its sender nothing.
+#[test]
+fn echoes_that_are_asked_for_again_and_not_read_are_bounded_in_bytes() {
+    let mut world = World::of(true);
+    world.conn.params.recv_segment_bytes_max = 262_144;
+    world.conn.params.send_segment_bytes_max = 262_144;
+    let mut nop = vec![0x5a; 48 + 262_144];
+    nop[..48].copy_from_slice(&request(0x00, 100)[..48]);
+    (nop[5], nop[7]) = (4, 0);
+    for _ in 0..2 {
+        assert_eq!(world.receive(&nop), None);
+    }
+    let mut batch = Batch::new();
+    world.conn.fill(&mut batch, &world.tx, &world.session);
+    let bytes = stream(&batch, &world.tx).len();
+    assert_eq!(bytes, 2 * nop.len());
+    assert!(!world.conn.sent(bytes, &batch, cx!(world)));
+    // All that was not acknowledged, once more.
+    let mut snack = [0; 48];
+    (snack[0], snack[1], snack[31]) = (0x10, 0x81, 100);
+    snack[16..24].fill(0xff);
+    for _ in 0..2 {
+        assert_eq!(world.receive(&snack), None);
+    }
+    assert_eq!(world.conn.unsent_bytes(), 1 << 20);
+    // What waits is to be sent first; as that is not possible, it is rejected.
+    let mut input = &snack[..];
+    assert_eq!(world.conn.advance(&mut input, cx!(world)), Ok(Some(Request::Flush)));
+    assert!(!world.conn.is_flooded(), "the session goes on");
+    assert_eq!(world.conn.advance(&mut input, cx!(world)), Ok(None));
+    assert_eq!(world.conn.unsent_bytes(), (1 << 20) + 48, "a Reject");
 }

@@ -33,7 +33,7 @@ fn verify_of_every_length() {
             &[0x8f, byte_1, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 3, 0, 0],
         ] {
             let work = work(cdb, &unit);
-            assert_eq!(work, Work { kind, extent: extent(0x1_0203, 3, false) });
+            assert_eq!(work, Work::new(kind, extent(0x1_0203, 3, false)));
             assert_eq!((work.data_bytes(512), work.access()), (bytes, Access::Read));
             assert_eq!(work.is_piecewise(), kind == Kind::Compare);
         }
@@ -67,10 +67,7 @@ fn write_and_verify_is_forced_to_the_medium() {
             &[0x8e, byte_1, 0, 0, 0, 0, 0, 1, 2, 3, 0, 0, 0, 2, 0, 0],
         ] {
             let work = work(cdb, &unit);
-            assert_eq!(
-                work,
-                Work { kind: Kind::WriteVerify { compares }, extent: extent(0x1_0203, 2, true) }
-            );
+            assert_eq!(work, Work::new(Kind::WriteVerify { compares }, extent(0x1_0203, 2, true)));
             assert_eq!(
                 (work.data_bytes(512), work.access(), work.is_piecewise()),
                 (1024, Access::Write, true)
@@ -86,7 +83,7 @@ fn write_and_verify_is_forced_to_the_medium() {
 fn orwrite_has_as_much_data_as_blocks() {
     let orwrite = [0x8b, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 4, 0, 0];
     let work = work(&orwrite, &thin());
-    assert_eq!(work, Work { kind: Kind::OrWrite, extent: extent(9, 4, true) });
+    assert_eq!(work, Work::new(Kind::OrWrite, extent(9, 4, true)));
     assert_eq!((work.data_bytes(512), work.is_piecewise()), (2048, true));
     assert_eq!(
         refused(&[0x8b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 1, 0, 0], &thin()),
@@ -99,7 +96,7 @@ fn compare_and_write_has_both_halves_in_one_buffer() {
     let swap = |blocks| [0x89, 0x08, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, blocks, 0, 0];
     let unit = thin();
     let work = work(&swap(3), &unit);
-    assert_eq!(work, Work { kind: Kind::CompareAndWrite, extent: extent(9, 3, true) });
+    assert_eq!(work, Work::new(Kind::CompareAndWrite, extent(9, 3, true)));
     assert_eq!((work.data_bytes(512), work.is_piecewise(), work.access()), (3072, false, Access::Write));
     let max = [512, 1024, 2048, 4096].map(compare_and_write_blocks_max);
     assert_eq!(max, [255, 128, 64, 32], "one byte, or 128 KiB");
@@ -140,7 +137,7 @@ fn write_same_wants_the_initiator_to_agree_on_its_length() {
 #[test]
 fn write_same_with_and_without_data() {
     let unit = thin();
-    let same = |kind, blocks| Plan::Work(Work { kind, extent: extent(5, blocks, false) });
+    let same = |kind, blocks| Plan::Work(Work::new(kind, extent(5, blocks, false)));
     let with = |unmap| Kind::WriteSame { unmap, has_data: true };
     let none = Kind::WriteSame { unmap: true, has_data: false };
     let short = |byte_1| [0x41, byte_1, 0, 0, 0, 5, 0, 0, 7, 0];
@@ -206,10 +203,7 @@ fn write_atomic_is_bounded_by_the_device_and_by_a_piece() {
     let cdb = |lba: u8, boundary: u8, blocks: [u8; 2]| {
         [0x9c, 0, 0, 0, 0, 0, 0, 0, 0, lba, 0, boundary, blocks[0], blocks[1], 0, 0]
     };
-    assert_eq!(
-        work(&cdb(9, 0, [0, 4]), &atomic(4)),
-        Work { kind: Kind::WriteAtomic, extent: extent(9, 4, false) }
-    );
+    assert_eq!(work(&cdb(9, 0, [0, 4]), &atomic(4)), Work::new(Kind::WriteAtomic, extent(9, 4, false)));
     assert_eq!(refused(&cdb(9, 0, [0, 5]), &atomic(4)), Sense::invalid_byte(12));
     assert_eq!(work(&cdb(0, 0, [2, 0]), &atomic(u32::MAX)).data_bytes(512), 256 * 1024);
     assert_eq!(refused(&cdb(0, 0, [2, 1]), &atomic(u32::MAX)), Sense::invalid_byte(12));

@@ -165,6 +165,11 @@ impl Several {
             if *op.places.entry(sn).or_insert(place) != place {
                 return Err(format!("DataSN {sn} was at {:?}: {pdu:?}", op.places.get(&sn)));
             }
+            // RFC 7143 §11.16: exact replicas, but of a READ that may have begun anew.
+            let before = op.sent.entry(sn).or_insert_with(|| pdu.data.clone());
+            if *before != pdu.data && op.snack_tag == 0 && !op.is_taken_over {
+                return Err(format!("DataSN {sn} was something else when it was sent first: {pdu:?}"));
+            }
         }
         Ok(())
     }

@@ -37,6 +37,8 @@ pub(super) struct Op {
     pub(super) heard: BTreeSet<u32>,
     /// Where the data of each DataSN go.
     pub(super) places: BTreeMap<u32, (u32, usize)>,
+    /// The data of each DataSN as they were sent first.
+    pub(super) sent: BTreeMap<u32, Vec<u8>>,
     pub(super) held: Option<Held>,
     pub(super) snack_tag: u32,
     /// Its data cannot be had any more.
