@@ -1,5 +1,6 @@
 //! Every bound of the process in one place, and the relations between them that must hold.
 
+use crate::id::ReactorId;
 use crate::time::SECOND_NS;
 
 /// Pieces a command's data are cut into: what one buffer holds and one device IO moves, at most.
@@ -77,6 +78,8 @@ pub const SPACE_NS: u64 = 10 * SECOND_NS;
 pub const NVME_CHANNELS_MAX: u32 = 256;
 /// Mappings that a reactor's buffers are cut from, as far as an NVMe controller is concerned.
 pub const NVME_REGIONS_MAX: usize = 8;
+/// Pairs of IO queues that an NVMe controller is asked for beside those of the reactors, for other threads ([`GUEST`]).
+pub const NVME_GUESTS: u16 = 4;
 /// A reactor that waits for an NVMe controller's thread looks again so soon.
 pub const NVME_TICK_NS: u64 = crate::time::MS_NS;
 /// Where a medium failed is asked of an NVMe controller for so long.
@@ -260,6 +263,11 @@ pub const IDLE_SCAN_NS: u64 = 60 * SECOND_NS;
 pub const WAITS: usize = 64;
 /// Reactors of one process: a set of them is one word.
 pub const REACTORS_MAX: usize = 128;
+/// Whose channels those of threads are that are no reactor's: mirrors are watched over by such. What there is of anything is for reactors first.
+#[expect(clippy::cast_possible_truncation, reason = "it is small")]
+pub const GUEST: ReactorId = ReactorId(REACTORS_MAX as u16);
+/// Channels of such threads to one device, at most.
+pub const GUESTS_MAX: usize = 8;
 /// Holds that the commands of one reactor may have or wait for; a command beyond is answered BUSY. What a home reactor has
 /// still to tell of them is kept in their records, this many for each reactor: there is no queue beside the ports.
 pub const HOLDS_MAX: u32 = 128;

@@ -352,6 +352,18 @@ impl Bdev for Counted {
         self.inner.change_medium(medium)
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
+
+    fn unregistered(&self) {
+        self.inner.unregistered();
+    }
+
+    fn doing(&self) -> Vec<super::raid::mirror::Doing> {
+        self.inner.doing()
+    }
+
     fn counts(&self) -> Option<Counts> {
         Some(self.counts_of(self.ledger.cells.iter().filter_map(OnceLock::get)))
     }

@@ -102,6 +102,10 @@ impl Bdev for Delay {
         self.inner.measure();
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
+
     fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
         self.inner.allocation(lba, blocks)
     }

@@ -232,6 +232,10 @@ impl Bdev for Faulty {
         self.inner.measure();
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.inner.own()
+    }
+
     fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
         self.inner.allocation(lba, blocks)
     }

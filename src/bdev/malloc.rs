@@ -168,6 +168,11 @@ impl Bdev for Malloc {
         }
     }
 
+    /// As long as it is there.
+    fn own(&self) -> Option<[u8; 16]> {
+        Some(self.shared.uuid)
+    }
+
     fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(InstantChannel::new(Arc::clone(&self.shared)))
     }

@@ -176,6 +176,17 @@ pub trait Bdev: Send + Sync + Debug {
     fn change_medium(&self, _medium: Option<Arc<dyn Bdev>>) -> bool {
         false
     }
+    /// What the medium is by itself, whatever it is called and whoever says so, while it is there: the same at each start, on each
+    /// machine, and no other medium's. None where nothing tells.
+    fn own(&self) -> Option<[u8; 16]> {
+        None
+    }
+    /// Nobody can ask for it any more, and no reactor has a channel to it.
+    fn unregistered(&self) {}
+    /// What its members do, where it is a mirror ([`raid::mirror`]).
+    fn doing(&self) -> Vec<raid::mirror::Doing> {
+        Vec::new()
+    }
     /// What was asked of it; none where nobody counts ([`count`]).
     fn counts(&self) -> Option<count::Counts> {
         None
@@ -202,6 +213,11 @@ pub trait Bdev: Send + Sync + Debug {
     fn forget_counts(&self) {}
     /// Forgets the longest and the shortest times only.
     fn forget_extremes(&self) {}
+}
+
+/// By what a device is known that is made of others ([`Bdev::own`]): by what it makes of them, and by them.
+fn made_of(how: &str, bases: &[[u8; 16]]) -> [u8; 16] {
+    file::uuid_of("", &format!("{how} of {bases:02x?}"))
 }
 
 /// What an IO does. Extents are in blocks of the device's `block_bytes`, already checked against its size by the caller;

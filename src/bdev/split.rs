@@ -14,7 +14,7 @@ use super::protection::Protection;
 use super::queue::{DoneQueue, room};
 use super::space::Temperature;
 use super::{
-    Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake,
+    Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Offloads, Op, Refused, Unmap, Wake, made_of,
 };
 use crate::buf::Lent;
 use crate::id::ReactorId;
@@ -181,6 +181,10 @@ impl Bdev for Split {
 
     fn measure(&self) {
         self.base.measure();
+    }
+
+    fn own(&self) -> Option<[u8; 16]> {
+        Some(made_of(&format!("from block {}", self.layout.first(self.index)), &[self.base.own()?]))
     }
 
     fn allocation(&self, lba: u64, blocks: u32) -> Allocation {

@@ -127,6 +127,7 @@ impl<N: Net> Control<N> {
                 }
             }
         }
+        self.doubt_absent_arrays(Done::nobody());
         self.part_done(id, true);
         Ok(())
     }

@@ -64,6 +64,9 @@ pub enum ChangeError {
         STATE_BYTES_MAX >> 20
     )]
     StateFull,
+    /// What has to be kept has no place.
+    #[error("there is no state file: serve --state FILE")]
+    NoState,
     /// It is in force, but not everywhere yet.
     #[error(
         "it is in force, but a device keeps IO that it was given before: until that has come back, something may still land"

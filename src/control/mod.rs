@@ -9,6 +9,7 @@
 
 pub mod access;
 pub mod alua;
+pub mod arrays;
 mod asks;
 pub mod auth;
 mod bdev_changes;

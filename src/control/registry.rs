@@ -316,6 +316,8 @@ impl Registry {
         if let Some(slot) = entry.unit.and_then(|id| self.slots.get_mut(id.index())) {
             slot.vacate();
         }
+        // Before what it is made of may be another's.
+        entry.spec.bdev.unregistered();
         Some(entry.spec.bdev)
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Control;
 use super::alua::Shifting;
 use super::catalog::KnownPort;
+use super::done::Done;
 use super::error::ChangeError;
 use super::identity::{Choosing, hex};
 use super::keeper::Then;
@@ -40,6 +41,8 @@ pub(super) enum AfterSave {
     Sanitize(UnitId),
     /// One has ended well.
     Sanitized(UnitId),
+    /// A mirror's warden goes on.
+    Array(Done),
 }
 
 /// SET IDENTIFYING INFORMATION while it is being saved.
@@ -150,6 +153,7 @@ impl<N: Net> Control<N> {
             AfterSave::Identifying(written) => self.written(*written, is_saved),
             AfterSave::Sanitize(unit) => self.show_sanitize(unit, is_saved),
             AfterSave::Sanitized(unit) => self.chore_over(unit, is_saved),
+            AfterSave::Array(done) => self.array_kept(done, is_saved),
         }
     }
 

@@ -281,6 +281,7 @@ impl Plan {
         }
         context.start();
         make(late, context)?;
+        super::mirrors::doubt_absent(context);
         context.release_portals().and_then(|()| context.begin_keeping()).map_err(|fault| fault.text())
     }
 }

@@ -11,6 +11,7 @@ use super::devices::Devices;
 use super::fault::Fault;
 use super::isns::Registrar;
 use super::keep::Keeper;
+use super::mirrors::Mirrors;
 use super::nvme::Controllers;
 use super::recordings::{self, FILES_MAX, Folder, Keep};
 use super::secrets::Sealed;
@@ -72,6 +73,7 @@ pub struct Context {
     stage_changed: Condvar,
     pub(super) devices: Devices,
     pub(super) nvme: Controllers,
+    pub(super) mirrors: Mirrors,
     pub(super) isns: Registrar,
     pub(super) recordings: Keep,
     /// Where the secrets of accounts are that were not said.
@@ -128,6 +130,7 @@ impl Context {
             stage_changed: Condvar::new(),
             devices: Devices::default(),
             nvme: Controllers::default(),
+            mirrors: Mirrors::default(),
             isns: Registrar::default(),
             recordings: Keep::default(),
             sealed: Arc::default(),

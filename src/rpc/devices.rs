@@ -128,6 +128,10 @@ impl Context {
         if !outcome.is_clean {
             tracing::warn!(bdev = name, "removed, but a device keeps IO of it");
         }
+        // What a mirror has in its members is waited for: they are to be closed. Whoever makes another one of them waits for longer.
+        drop(outcome);
+        drop(self.mirrors.wait());
+        super::mirrors::doubt_absent(self);
         self.forget_devices()
     }
 

@@ -23,6 +23,7 @@ mod isns;
 pub mod json;
 mod keep;
 pub mod methods;
+mod mirrors;
 mod nvme;
 mod orders;
 pub mod params;

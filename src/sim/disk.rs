@@ -103,6 +103,8 @@ struct Shared {
     queue_max: usize,
     state: ChannelState,
     failures: u32,
+    /// In what they end; none: in what is wrong with a medium.
+    failure: Option<IoError>,
     can_fence: bool,
     honours_cancel: bool,
     latency_ns_max: u64,
@@ -136,6 +138,7 @@ impl Disk {
             queue_max: 64,
             state: ChannelState::Ready,
             failures: 0,
+            failure: None,
             can_fence: true,
             honours_cancel: true,
             latency_ns_max: 2_000_000,
@@ -171,7 +174,14 @@ impl Disk {
 
     /// The next so many IOs fail.
     pub fn fail_next(&self, count: u32) {
-        self.lock().failures = count;
+        let mut shared = self.lock();
+        (shared.failures, shared.failure) = (count, None);
+    }
+
+    /// The next so many IOs fail with this.
+    pub fn fail_next_with(&self, count: u32, error: IoError) {
+        let mut shared = self.lock();
+        (shared.failures, shared.failure) = (count, Some(error));
     }
 
     /// Whether a fence and a wish to cancel get through.
@@ -293,10 +303,10 @@ impl Shared {
             Op::Flush if fails => {}
             Op::Flush => self.flush(serial),
         }
-        let error = match op.extent() {
+        let error = self.failure.unwrap_or(match op.extent() {
             None => IoError::FlushFailed,
             Some((lba, _)) => IoError::Medium { lba: Some(lba) },
-        };
+        });
         self.flying[at].result = Some(if fails { Err(error) } else { Ok(()) });
     }
 
@@ -380,6 +390,10 @@ impl Bdev for Disk {
             protection: None,
             passes: None,
         }
+    }
+
+    fn own(&self) -> Option<[u8; 16]> {
+        Some(self.info().uuid)
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

@@ -10,6 +10,7 @@ mod hostile;
 mod import;
 mod isns;
 mod keep;
+mod mirror;
 mod missing;
 mod objects;
 mod observing;

@@ -10,6 +10,7 @@ mod cells;
 mod chaos;
 mod copies;
 mod lost;
+mod mirrors;
 mod nvme;
 mod oracle;
 mod paced;

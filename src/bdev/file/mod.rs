@@ -209,6 +209,10 @@ impl Bdev for FileDisk {
         Ok(self.open_or_rescan()?)
     }
 
+    fn own(&self) -> Option<[u8; 16]> {
+        self.origin.get()?.lasting
+    }
+
     /// A file's is its file system's. What a block device is made of does not tell.
     fn space(&self) -> Option<Arc<Space>> {
         self.term().medium.get().filter(|medium| !medium.is_device()).map(|_| Arc::clone(&self.space))

@@ -54,6 +54,8 @@ pub(super) struct Medium {
     pub(super) own_uuid: [u8; 16],
     /// When a file was made: seconds and nanoseconds, where the file system knows.
     pub(super) born: Option<(i64, u32)>,
+    /// As [`crate::bdev::Bdev::own`]: numbers that devices get as they come have no part in it.
+    pub(super) lasting: Option<[u8; 16]>,
     /// The unit in which space is freed, in bytes; none where it cannot be.
     pub(super) hole_bytes: Option<u64>,
     /// At least [`ZERO_WRITE_BYTES`] that nobody writes: the kernel's one page of zeroes, again and again.
@@ -86,6 +88,7 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
         u32::try_from(stat.st_blksize).unwrap_or(block_bytes)
     };
     let own_uuid = uuid(&stat, is_device);
+    let born = if is_device { None } else { born(&fd) };
     let medium = Medium {
         is_direct,
         is_memory: !is_device && is_in_memory(&fd),
@@ -94,7 +97,8 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
         rotational: sysfs::queue_number(at, "rotational") == Some(1),
         uuid: recipe.uuid.unwrap_or(own_uuid),
         own_uuid,
-        born: if is_device { None } else { born(&fd) },
+        born,
+        lasting: lasting_name(&fd, &stat, born).map(|name| uuid_of("", &name)),
         hole_bytes: if recipe.read_only { None } else { hole_bytes(&fd, &stat, is_device) },
         zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary)?,
         device: is_device.then(|| (stat.st_rdev, sysfs::sequence(stat.st_rdev))),
@@ -167,6 +171,7 @@ impl Medium {
             uuid: [7; 16],
             own_uuid: [7; 16],
             born: None,
+            lasting: None,
             hole_bytes: Some(512),
             zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary).expect("memory for a test"),
             device: None,
@@ -350,6 +355,23 @@ fn uuid(stat: &Stat, is_device: bool) -> [u8; 16] {
         format!("inode {} on {:x}", stat.st_ino, stat.st_dev)
     };
     uuid_of(machine().trim(), &medium)
+}
+
+/// What a medium is wherever it is put: a device by what it is called for life, where it is. A file by its number and when it was made: another
+/// one can have had the number before, and those of other file systems have it, but they were not made at the same time; and there are file
+/// systems that have a name of their own.
+fn lasting_name(fd: &OwnedFd, stat: &Stat, born: Option<(i64, u32)>) -> Option<String> {
+    if file_type(stat) == FileType::BlockDevice {
+        return sysfs::serial_of_part(stat.st_rdev).map(|serial| format!("device {serial}"));
+    }
+    let has_name = |kind| matches!(kind, libc::EXT4_SUPER_MAGIC | libc::BTRFS_SUPER_MAGIC);
+    let has_name = rustix::fs::fstatfs(fd).is_ok_and(|system| has_name(system.f_type));
+    let system = if has_name { rustix::fs::fstatvfs(fd).map_or(0, |system| system.f_fsid) } else { 0 };
+    Some(match born {
+        Some((seconds, ns)) => format!("file {} of {system:x} born {seconds}.{ns:09}", stat.st_ino),
+        // A file system that does not tell: rather is the same file taken for another one than the other way round.
+        None => format!("file {} on {:x} of {}", stat.st_ino, stat.st_dev, machine().trim()),
+    })
 }
 
 /// Names this machine, as a host that uses disks of others.

@@ -35,6 +35,8 @@ pub(super) struct Origin {
     pub(super) own_uuid: [u8; 16],
     /// Inode numbers are used again.
     pub(super) born: Option<(i64, u32)>,
+    /// As [`crate::bdev::Bdev::own`].
+    pub(super) lasting: Option<[u8; 16]>,
     pub(super) block_bytes: u32,
 }
 
@@ -127,8 +129,8 @@ impl FileDisk {
 
     /// Whether it is the medium that was served before.
     fn check_same(&self, medium: &Medium) -> Result<(), OpenError> {
-        let Medium { uuid, own_uuid, born, block_bytes, .. } = *medium;
-        let origin = self.origin.get_or_init(|| Origin { uuid, own_uuid, born, block_bytes });
+        let Medium { uuid, own_uuid, born, lasting, block_bytes, .. } = *medium;
+        let origin = self.origin.get_or_init(|| Origin { uuid, own_uuid, born, lasting, block_bytes });
         if (origin.own_uuid, origin.born, origin.block_bytes) == (own_uuid, born, block_bytes) {
             return Ok(());
         }

@@ -84,6 +84,16 @@ pub(super) fn serial(device: Dev) -> Option<String> {
     texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
 }
 
+/// The same of a partition: its disk's, and where it begins there.
+pub(super) fn serial_of_part(device: Dev) -> Option<String> {
+    let directory = directory(device);
+    let Ok(start) = std::fs::read_to_string(directory.join("start")) else { return serial(device) };
+    let files = ["../wwid", "../device/wwid", "../serial", "../md/uuid", "../dm/uuid"];
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(directory.join(file)).ok());
+    let serial = texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())?;
+    Some(format!("{serial} from {}", start.trim()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,10 +8,12 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-use crate::limits::REACTORS_MAX;
+use crate::limits::{GUESTS_MAX, REACTORS_MAX};
 
 /// Nobody's desk.
 const FREE: u64 = 0;
+/// A channel has one.
+const DESKS: usize = REACTORS_MAX + GUESTS_MAX;
 /// What a desk holds when it is taken; then it counts up: odd while a sync is in the kernel.
 const TAKEN: u64 = 2;
 
@@ -23,7 +25,7 @@ pub(super) struct Desk(usize);
 #[derive(Debug)]
 pub(super) struct Verdict {
     failed: AtomicBool,
-    desks: [AtomicU64; REACTORS_MAX],
+    desks: [AtomicU64; DESKS],
 }
 
 /// Syncs of others that overlap one's own: desk, and what it held.
@@ -32,13 +34,13 @@ pub(super) struct Doubts(Vec<(usize, u64)>);
 
 impl Doubts {
     pub(super) fn new() -> Doubts {
-        Doubts(Vec::with_capacity(REACTORS_MAX))
+        Doubts(Vec::with_capacity(DESKS))
     }
 }
 
 impl Verdict {
     pub(super) fn new() -> Verdict {
-        Verdict { failed: AtomicBool::new(false), desks: [const { AtomicU64::new(FREE) }; REACTORS_MAX] }
+        Verdict { failed: AtomicBool::new(false), desks: [const { AtomicU64::new(FREE) }; DESKS] }
     }
 
     /// Whether a sync has failed: nothing can be relied on that was written since the one before it.
@@ -133,7 +135,7 @@ mod tests {
     fn desks_are_taken_once_and_used_again() {
         let verdict = Verdict::new();
         let mut desks: Vec<Desk> = std::iter::from_fn(|| verdict.take_desk()).collect();
-        assert_eq!(desks.len(), REACTORS_MAX);
+        assert_eq!(desks.len(), DESKS);
         let left = desks.pop().unwrap();
         verdict.begin(&left);
         verdict.leave_desk(left);

@@ -367,7 +367,7 @@ impl Controller {
         self.shared.set_life(Life::Running);
         let identify::Controller { model, serial, firmware, .. } = &self.identity;
         let words = if is_back { "it works again" } else { "attached" };
-        let queues = self.queues;
+        let queues = self.queues.min(self.options.reactors);
         self.say(
             Severity::Info,
             format_args!(

@@ -224,6 +224,11 @@ impl Bdev for NvmeBdev {
         Some(self.0.temperature())
     }
 
+    /// What namespaces are named by is their own.
+    fn own(&self) -> Option<[u8; 16]> {
+        (!self.0.is_vacant()).then(|| self.0.vacancy().uuid).filter(|uuid| *uuid != [0; 16])
+    }
+
     fn measure(&self) {
         self.0.measure();
     }

@@ -1,10 +1,11 @@
-//! Several devices as one: striped (RAID 0), or one after the other.
+//! Several devices as one: striped (RAID 0), or one after the other; or all with the same ([`mirror`], RAID 1).
 //!
-//! Without redundancy: the array is there while all its members are. There is no RAID 1 on purpose, as long as nothing says after
-//! a power cut which of two copies that differ is right; the layout is [`Level`]'s, with nothing on the members but data.
+//! Striped or one after the other there is no redundancy: the array is there while all its members are. The layout is [`Level`]'s,
+//! with nothing on the members but data.
 
 mod channel;
 mod layout;
+pub mod mirror;
 pub mod planted;
 
 use std::error::Error;
@@ -15,7 +16,7 @@ pub use self::layout::Level;
 
 use self::channel::RaidChannel;
 use self::layout::{Layout, Misfit};
-use super::{Bdev, Channel, Info, Offloads, Unmap};
+use super::{Bdev, Channel, Info, Offloads, Unmap, made_of};
 use crate::id::ReactorId;
 
 /// An array.
@@ -160,6 +161,16 @@ impl Bdev for Raid {
             protection: None,
             passes: None,
         }
+    }
+
+    /// Its layout, and its members in their order.
+    fn own(&self) -> Option<[u8; 16]> {
+        let members: Option<Vec<[u8; 16]>> = self.recipe.members.iter().map(|member| member.own()).collect();
+        let how = match self.recipe.level {
+            Level::Striped => "strips",
+            Level::Concat => "rows",
+        };
+        Some(made_of(&format!("{how} of {}", self.recipe.strip_bytes), &members?))
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

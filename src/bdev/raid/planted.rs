@@ -14,6 +14,30 @@ pub enum Bug {
     WindowNotMoved,
     /// What a member could not do counts as done.
     ErrorIgnored,
+    /// Of a mirror: a change is answered when one member has it.
+    FirstMemberOnly,
+    /// The first member is read, whatever it is.
+    StaleRead,
+    /// The member that is read is written first.
+    ReaderFirst,
+    /// What a member could not do is answered before the state file says that it is out.
+    AnsweredBeforeSaved,
+    /// A window is copied while it is being changed.
+    CopiedOver,
+    /// Blocks are changed before the state file says so.
+    DirtyAfterTheWrite,
+    /// A change that was cancelled is given up where it is.
+    CancelledHalfway,
+    /// Changes of the same blocks reach members in any order.
+    OrderLost,
+    /// A member counts as filled while changes are at work that began for another reader.
+    FilledTooEarly,
+    /// Another member is read before the others have what it has.
+    ReadWhileSettling,
+    /// What a member has read counts, though another one is read by now.
+    FormerReader,
+    /// What is written back where a medium was bad may be older than what was written since it was read.
+    MendedOver,
 }
 
 #[cfg(feature = "sim")]

@@ -1,5 +1,5 @@
 //! What must survive the process, and a power loss: one file of records, each a JSON value under a key
-//! (`reservations/UUID`, `alua/UUID`, `identity/UUID`, `identifying/UUID`, `sanitize/UUID`, `disk/BDEV`, `ports`).
+//! (`reservations/UUID`, `alua/UUID`, `identity/UUID`, `identifying/UUID`, `sanitize/UUID`, `array/UUID`, `disk/BDEV`, `ports`).
 //!
 //! Control changes records in memory and says what follows when they are durable; a thread of the store's own
 //! ([`thread`]) is told what has changed and writes the whole file, atomically ([`folder::save`]). One write is in flight;

@@ -14,6 +14,7 @@ mod log;
 mod lunette;
 mod medium;
 mod memory;
+mod mirror;
 mod notify;
 pub(super) mod nvme;
 pub(super) mod options;

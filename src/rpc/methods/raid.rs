@@ -1,11 +1,12 @@
-//! Several bdevs as one: `bdev_raid_*`, of the levels 0 and concat.
+//! Several bdevs as one: `bdev_raid_*`, of the levels 0 and concat; level 1 is [`super::mirror`]'s.
 
 use std::sync::{Arc, Weak};
 
 use rustix::io::Errno;
 
 use super::memory::Name;
-use super::{Method, Outcome, method};
+use super::{Method, Outcome, method, mirror};
+use crate::bdev::raid::mirror::Doing;
 use crate::bdev::raid::{Keeps, Known, Level, Raid, Recipe as MadeOf};
 use crate::bdev::{Bdev as _, Info};
 use crate::control::Control;
@@ -25,15 +26,16 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         RaidCreate,
         create,
-        "Makes a bdev of several others: raid0 over all of them strip by strip, or concat. Their data are where SPDK has them \
-         without a superblock. There is no level with redundancy."
+        "Makes a bdev of several others: raid0 over all of them strip by strip, concat, or raid1, which needs a state file. Their \
+         data are where SPDK has them without a superblock. The first member of a new raid1 has the data: the others are filled with \
+         them, meanwhile it can be used. One that is kept is known again by its uuid or its members."
     ),
     method!(
         "bdev_raid_delete",
         Runtime,
         RaidDelete,
         delete,
-        "Deletes such a bdev, its LUNs first. The data stay."
+        "Deletes such a bdev, its LUNs first. The data stay; of a raid1, which members have all of them is kept too."
     ),
     method!(
         "bdev_raid_get_bdevs",
@@ -47,14 +49,15 @@ pub(super) const METHODS: &[Method] = &[
         Runtime,
         AddBase,
         add_base,
-        "Refused: the levels that there are have the members that they were made of."
+        "Fills a member of a raid1 again that is out. Other levels have the members that they were made of."
     ),
     method!(
         "bdev_raid_remove_base_bdev",
         Runtime,
         Name,
         remove_base,
-        "Refused: the levels that there are need all of their members."
+        "Takes a member of a raid1 out: it is not read or written until it is added again, or the next start. Not the last one that \
+         has all data. Other levels need all of their members."
     ),
 ];
 
@@ -81,20 +84,22 @@ params! {
     pub(super) struct RaidCreate {
         /// Its name.
         name: String,
-        /// Kibibytes of a strip: a power of two.
+        /// Kibibytes of a strip: a power of two; 0 of raid1.
         strip_size_kb: u32 = 0,
-        /// How blocks are laid out; raid1 and raid5f are refused.
+        /// How blocks are laid out; raid5f is refused.
         raid_level: RaidLevel,
         /// What it is made of, in order.
         base_bdevs: Vec<String>,
         /// What names the medium to initiators; random where none is given.
         uuid: Option<Uuid>,
-        /// SPDK's: says on the members that they belong together.
+        /// SPDK's: says on the members that they belong together. Of raid1 the state file says that.
         superblock: Off,
         /// So many blocks of each member are used at most; saved, so that an array is the same after a member has grown. To be given where a member is not there yet; a file that does not say it waits for all members.
         lunette_base_blocks: Option<Vec<u64>>,
         /// Bytes of a block of each member; saved with lunette_base_blocks. Members with others are not taken in.
         lunette_block_size: Option<u32>,
+        /// Of a new raid1: all members hold the same, you promise; so none is filled.
+        lunette_assume_clean: bool = false,
     }
 }
 
@@ -103,8 +108,9 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
     let (level, word) = match params.raid_level {
         RaidLevel::Raid0 | RaidLevel::Zero => (Level::Striped, "raid0"),
         RaidLevel::Concat => (Level::Concat, "concat"),
-        RaidLevel::Raid1 | RaidLevel::One | RaidLevel::Raid5f | RaidLevel::FiveF => {
-            let why = "raid_level: lunette has raid0 and concat; redundancy is md's (mdadm), whose devices bdev_aio_create takes";
+        RaidLevel::Raid1 | RaidLevel::One => return mirror::create(context, params),
+        RaidLevel::Raid5f | RaidLevel::FiveF => {
+            let why = "raid_level: lunette has raid0, raid1 and concat; parity is md's (mdadm), whose devices bdev_aio_create takes";
             return Err(Fault::errno(Errno::OPNOTSUPP, why));
         }
     };
@@ -116,10 +122,9 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
     if count == 0 || count > MEMBERS_MAX {
         return Err(invalid("base_bdevs: from 1 to 255"));
     }
-    let is_twice =
-        |(index, name): (usize, &String)| params.base_bdevs.iter().skip(index + 1).any(|other| other == name);
-    if params.base_bdevs.iter().enumerate().any(is_twice) {
-        return Err(invalid("base_bdevs: one of them is named twice"));
+    check_names(&params.base_bdevs)?;
+    if params.lunette_assume_clean {
+        return Err(invalid("lunette_assume_clean: only members of raid1 hold the same"));
     }
     let blocks = params.lunette_base_blocks.unwrap_or_default();
     if !blocks.is_empty() && blocks.len() != count {
@@ -189,6 +194,15 @@ fn create(context: &Context, params: RaidCreate) -> Outcome {
         context.settled();
     }
     Ok(Json::Bool(true))
+}
+
+/// Whether no member is named twice.
+pub(super) fn check_names(names: &[String]) -> Result<(), Fault> {
+    let is_twice = |(index, name): (usize, &String)| names.iter().skip(index + 1).any(|other| other == name);
+    if names.iter().enumerate().any(is_twice) {
+        return Err(Fault::errno(Errno::INVAL, "base_bdevs: one of them is named twice"));
+    }
+    Ok(())
 }
 
 /// What a layout follows from, as parameters.
@@ -295,21 +309,34 @@ pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
         },
         _ => 1,
     };
-    let block_bytes = entry.spec.bdev.info().block_bytes;
+    let array_info = entry.spec.bdev.info();
+    let block_bytes = array_info.block_bytes;
+    let doing = entry.spec.bdev.doing();
     let members = entry.spec.bases.iter().enumerate().map(|(index, base)| {
         let info = control.bdev(base).map(|entry| entry.spec.bdev.info());
         let fits = |info: &Info| info.blocks >= least(index) && info.block_bytes == block_bytes;
-        object! {
+        let mut member = object! {
             "name": base,
             "uuid": info.as_ref().map_or(Json::Null, |info| uuid_text(&info.uuid).into()),
             "is_configured": info.as_ref().is_some_and(fits),
             "data_offset": 0u64,
             "data_size": info.map_or(0, |info| info.blocks),
+        };
+        if let Some(doing) = doing.get(index) {
+            let word = match doing {
+                Doing::Out => "out",
+                Doing::Filling(_) => "filling",
+                Doing::Current => "current",
+            };
+            member.push("lunette_state", word);
         }
+        member
     });
     let members: Vec<Json> = members.collect();
     let there = |member: &&Json| member.member("is_configured") == Some(&Json::Bool(true));
     let (count, discovered) = (members.len() as u64, members.iter().filter(there).count() as u64);
+    let current = doing.iter().filter(|doing| **doing == Doing::Current).count() as u64;
+    let operational = if doing.is_empty() { discovered } else { current };
     let mut array = object! {
         "uuid": param("uuid"),
         "strip_size_kb": param("strip_size_kb"),
@@ -318,9 +345,18 @@ pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
         "superblock": false,
         "num_base_bdevs": count,
         "num_base_bdevs_discovered": discovered,
-        "num_base_bdevs_operational": discovered,
+        "num_base_bdevs_operational": operational,
         "base_bdevs_list": members,
     };
+    let filled = entry.spec.bases.iter().zip(&doing).find_map(|(base, doing)| match doing {
+        Doing::Filling(blocks) => Some((base, *blocks)),
+        _ => None,
+    });
+    if let Some((target, blocks)) = filled {
+        let percent = (u128::from(blocks) * 100).checked_div(array_info.blocks.into()).unwrap_or(0);
+        let progress = object! { "blocks": blocks, "percent": u64::try_from(percent).unwrap_or(100) };
+        array.push("process", object! { "type": "rebuild", "target": target, "progress": progress });
+    }
     if let Some(missing) = entry.missing() {
         array.push("lunette_not_ready", missing);
     }
@@ -340,6 +376,9 @@ params! {
 fn add_base(context: &Context, params: AddBase) -> Outcome {
     context.made_by(&params.raid_bdev, RAID)?;
     context.base(&params.base_bdev)?;
+    if let Some(outcome) = mirror::add(context, &params.raid_bdev, &params.base_bdev) {
+        return outcome;
+    }
     let why = format_args!("{}: its level has the members that it was made of", params.raid_bdev);
     Err(Fault::errno(Errno::PERM, why))
 }
@@ -355,6 +394,9 @@ fn remove_base(context: &Context, params: Name) -> Outcome {
     match user {
         None => Err(no_bdev(&params.name)),
         Some(raid) => {
+            if let Some(outcome) = mirror::remove(context, &raid, &params.name) {
+                return outcome;
+            }
             let why = format_args!("{raid} needs all of its members: delete it first (bdev_raid_delete)");
             Err(Fault::errno(Errno::PERM, why))
         }

@@ -18,7 +18,7 @@ fn shown(daemon: &Managed, name: &str) -> Value {
 }
 
 /// A target with these bdevs as LUNs 0, 1 and so on, and a session with it that was told that power is on at each.
-fn login(daemon: &Managed, bdevs: &[&str]) -> Client {
+pub(super) fn login(daemon: &Managed, bdevs: &[&str]) -> Client {
     let luns: Vec<Value> = bdevs.iter().map(|name| json!({"bdev_name": name})).collect();
     for (method, params) in [
         ("iscsi_create_portal_group", json!({"tag": 1, "portals": [{"host": "127.0.0.1", "port": "0"}]})),
@@ -41,14 +41,14 @@ fn login(daemon: &Managed, bdevs: &[&str]) -> Client {
     client
 }
 
-fn write(client: &mut Client, number: u16, lba: u64, data: Vec<u8>) {
+pub(super) fn write(client: &mut Client, number: u16, lba: u64, data: Vec<u8>) {
     let blocks = u32::try_from(data.len() / 512).unwrap();
     let cdb = cdb::write_16(lba, blocks, cdb::Flags::default());
     let end = client.run(Command::write(lun::from_number(number), cdb, data)).unwrap();
     assert!(end.is_good(), "{end:?}");
 }
 
-fn read(client: &mut Client, number: u16, lba: u64, blocks: u32) -> Vec<u8> {
+pub(super) fn read(client: &mut Client, number: u16, lba: u64, blocks: u32) -> Vec<u8> {
     let cdb = cdb::read_16(lba, blocks, cdb::Flags::default());
     let end = client.run(Command::read(lun::from_number(number), cdb, blocks * 512)).unwrap();
     assert!(end.is_good(), "{end:?}");
@@ -179,10 +179,10 @@ fn several_bdevs_are_served_as_one() {
     for (method, params, expected) in [
         (
             "bdev_raid_create",
-            r#"{"name":"x","strip_size_kb":4,"raid_level":"raid1","base_bdevs":["M0","M1"]}"#,
+            r#"{"name":"x","strip_size_kb":4,"raid_level":"raid5f","base_bdevs":["M0","M1"]}"#,
             (
                 -95,
-                "Operation not supported: raid_level: lunette has raid0 and concat; redundancy is md's (mdadm), whose \
+                "Operation not supported: raid_level: lunette has raid0, raid1 and concat; parity is md's (mdadm), whose \
                    devices bdev_aio_create takes",
             ),
         ),

@@ -4,9 +4,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use lunette::bdev::raid::mirror::Mirror;
 use lunette::bdev::raid::planted::{Bug, plant};
 use lunette::bdev::raid::{Level, Raid, Recipe};
-use lunette::bdev::{Bdev, ChannelState};
+use lunette::bdev::{Bdev, ChannelState, IoError};
 use lunette::control::registry::BdevSpec;
 use lunette::reactor::message::NopInTimes;
 use lunette::sim::disk::{Disk, Stamp};
@@ -18,17 +19,18 @@ use lunette_initiator::scsi::status;
 use lunette_initiator::session::{Attribute, Function, Tmf};
 
 use super::cell::codes;
+use super::mirrors::{Watched, is_whole};
 use super::what::What;
 use super::world::{DiskOptions, Options, TARGET, World, lun};
 
 /// The array; unit 0 is a disk that never fails.
-const UNIT: usize = 1;
+pub(super) const UNIT: usize = 1;
 const MEMBERS: usize = 3;
 /// Blocks of a strip.
 const STRIP: usize = 8;
 /// Blocks that are used of a member, which has half a strip more.
 const MEMBER: usize = 24;
-const BLOCKS: u64 = (MEMBERS * MEMBER) as u64;
+pub(super) const BLOCKS: u64 = (MEMBERS * MEMBER) as u64;
 /// Steps with faults.
 const STEPS: u64 = 200;
 const SEEDS: u64 = 40;
@@ -40,13 +42,16 @@ const ANSWERED_NS: u64 = 60 * SECOND_NS;
 struct Life {
     world: World,
     level: Level,
+    /// It is a mirror.
+    watched: Option<Watched>,
+    mirror: Option<Arc<Mirror>>,
     members: Vec<Disk>,
     /// The session of each initiator.
     sessions: [usize; 2],
 }
 
 impl Life {
-    fn new(seed: u64) -> Result<Life, String> {
+    fn new(seed: u64, is_mirror: bool) -> Result<Life, String> {
         let small = DiskOptions { blocks: 8, block_bytes: 512 };
         let options = Options {
             reactors: 2,
@@ -59,7 +64,7 @@ impl Life {
         // The world's own disks end what they have at once; the members are not its own.
         world.disks[0].set_latency(0);
         world.options.disks.push(DiskOptions { blocks: BLOCKS, block_bytes: 512 });
-        let blocks = (MEMBER + STRIP / 2) as u64;
+        let blocks = if is_mirror { BLOCKS + 4 } else { (MEMBER + STRIP / 2) as u64 };
         let member =
             |index: usize| Disk::new(&format!("member{index}"), blocks, 512, Rng::new(seed + index as u64));
         let members: Vec<Disk> = (0..MEMBERS).map(member).collect();
@@ -68,6 +73,10 @@ impl Life {
             member.set_latency(2 * MS_NS);
         }
         let level = if seed % 4 == 3 { Level::Concat } else { Level::Striped };
+        let (mirror, watched) = is_mirror
+            .then(|| Watched::new(&members, seed))
+            .map(|(mirror, watched)| (Arc::new(mirror), watched))
+            .unzip();
         let array = Raid::new(Recipe {
             name: "array".to_owned(),
             uuid: [0xA7; 16],
@@ -78,11 +87,13 @@ impl Life {
             keeps: None,
         });
         let (product, recipe, bases) = ("sim".to_owned(), String::new(), Vec::new());
-        let spec = BdevSpec { bdev: Arc::new(array), product, recipe, bases };
+        let bdev: Arc<dyn Bdev> =
+            mirror.clone().map_or_else(|| Arc::new(array) as _, |mirror: Arc<Mirror>| mirror as _);
+        let spec = BdevSpec { bdev, product, recipe, bases };
         world.control.register_bdev(spec).expect("a bdev");
         world.control.add_lun(TARGET, "array", Some(lun(UNIT))).expect("a LUN");
         world.has_failed = true;
-        let mut life = Life { world, level, members, sessions: [0, 0] };
+        let mut life = Life { world, level, watched, mirror, members, sessions: [0, 0] };
         for client in 0..2 {
             life.log_in(client)?;
         }
@@ -116,6 +127,7 @@ impl Life {
         for index in 0..world.cores.len() {
             world.turn(index)?;
         }
+        self.watched.iter_mut().for_each(|watched| watched.turn(world.now));
         world.step += 1;
         for index in self.sessions {
             if !world.sessions[index].is_over {
@@ -181,9 +193,12 @@ impl Life {
     }
 
     fn fault(&mut self) {
+        self.watched.iter_mut().for_each(Watched::fault);
         let rng = &mut self.world.rng;
         let member = &self.members[rng.index(MEMBERS)];
         match rng.below(6) {
+            // Who has only a bad block stays in a mirror.
+            0 if self.watched.is_some() && rng.one_in(2) => member.fail_next_with(1, IoError::Aborted),
             0 => member.fail_next(1),
             1 => member.set_queue_max(rng.index(3)),
             2 => member.set_state(ChannelState::Opening),
@@ -223,6 +238,7 @@ impl Life {
             member.set_latency(MS_NS);
             member.fail_next(0);
         }
+        self.watched.iter().for_each(Watched::heal);
         Ok(())
     }
 
@@ -249,8 +265,12 @@ impl Life {
 
     /// What would be left if the power were cut now.
     fn cut_power(&mut self) -> Result<(), String> {
-        let contents = self.put_together(Disk::after_power_cut);
-        self.world.oracle.after_power_cut(UNIT, &contents)?;
+        if let Some(watched) = &self.watched {
+            watched.check(&self.members, &self.world.oracle, self.world.step)?;
+        } else {
+            let contents = self.put_together(Disk::after_power_cut);
+            self.world.oracle.after_power_cut(UNIT, &contents)?;
+        }
         let ops = self.world.sessions.iter().flat_map(|session| session.ops.values());
         let oldest = ops.map(|op| op.start).min().unwrap_or(self.world.step);
         self.world.oracle.prune(oldest);
@@ -270,9 +290,16 @@ impl Life {
             self.insist(client, UNIT, What::Sync)?;
         }
         self.cut_power()?;
+        if self.watched.is_some() {
+            self.until("all members are equal", |life| {
+                life.mirror.iter().zip(&life.watched).all(|(mirror, watched)| is_whole(&**mirror, watched))
+            })?;
+            self.cut_power()?;
+        }
         let now = self.world.step;
         let held = |disk: &Disk| (0..MEMBER as u64).map(|lba| disk.content(lba)).collect();
-        for (lba, stamp) in (0..).zip(self.put_together(held)) {
+        let put_together = if self.watched.is_some() { Vec::new() } else { self.put_together(held) };
+        for (lba, stamp) in (0..).zip(put_together) {
             self.world.oracle.read(UNIT, lba, stamp, now, now)?;
         }
         self.until("nothing is held", |life| {
@@ -283,10 +310,10 @@ impl Life {
 }
 
 /// Lives through a seed, with this bug or none.
-fn run(seed: u64, bug: Option<Bug>) -> Result<(), String> {
+pub(super) fn run(seed: u64, is_mirror: bool, bug: Option<Bug>) -> Result<(), String> {
     plant(bug);
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        let mut life = Life::new(seed)?;
+        let mut life = Life::new(seed, is_mirror)?;
         life.chaos()?;
         life.end()
     }));
@@ -297,12 +324,12 @@ fn run(seed: u64, bug: Option<Bug>) -> Result<(), String> {
 #[test]
 fn whatever_members_do_an_array_holds_what_was_written() {
     for seed in 0..super::number("LUNETTE_ARRAY_SEEDS").unwrap_or(SEEDS) {
-        assert_eq!(run(seed, None), Ok(()), "seed {seed}");
+        assert_eq!(run(seed, false, None), Ok(()), "seed {seed}");
     }
 }
 
 fn find(bug: Bug) {
-    let found = (0..BUG_SEEDS).find_map(|seed| Some((seed, run(seed, Some(bug)).err()?)));
+    let found = (0..BUG_SEEDS).find_map(|seed| Some((seed, run(seed, false, Some(bug)).err()?)));
     let (seed, error) = found.unwrap_or_else(|| panic!("{bug:?} was not found by {BUG_SEEDS} seeds"));
     println!("{bug:?}: seed {seed}: {error}");
 }

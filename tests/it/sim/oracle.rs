@@ -47,7 +47,7 @@ impl Version {
 }
 
 /// The blocks of all units.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Oracle {
     blocks: BTreeMap<(usize, u64), Vec<Version>>,
     /// What each block holds, in the order in which writes reached the device.

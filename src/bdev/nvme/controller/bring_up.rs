@@ -6,6 +6,7 @@ use super::super::transport::{ADMIN_DATA_BYTES, AdminData};
 use super::admin::Purpose;
 use super::shared::{About, Severity};
 use super::{Controller, State, command};
+use crate::limits::NVME_GUESTS;
 
 /// log2 of the size of entries, of submission and completion queues (Base figure 275: SQES, CQES).
 const ENTRY_SHIFTS: (u8, u8) = (6, 4);
@@ -78,7 +79,10 @@ impl Controller {
             Step::Limits if self.limits.version >= LIMITS_VERSION => {
                 (Some(command::identify(cns::NVM_CONTROLLER, 0)), AdminData::In)
             }
-            Step::Queues => (Some(command::number_of_queues(self.options.reactors)), AdminData::None),
+            Step::Queues => (
+                Some(command::number_of_queues(self.options.reactors.saturating_add(NVME_GUESTS))),
+                AdminData::None,
+            ),
             Step::Doorbells if self.identity.oacs & oacs::DOORBELL_BUFFER != 0 => {
                 (self.transport.doorbell_buffer(), AdminData::None)
             }
@@ -158,7 +162,7 @@ impl Controller {
 
     fn granted(&mut self, pairs: u32) {
         let wanted = self.options.reactors;
-        self.queues = u16::try_from(pairs).unwrap_or(u16::MAX).min(wanted);
+        self.queues = u16::try_from(pairs).unwrap_or(u16::MAX).min(wanted.saturating_add(NVME_GUESTS));
         if self.queues < wanted && !self.has_run {
             return self.give_up(&format!(
                 "it grants {pairs} pairs of IO queues, and each of {wanted} reactors needs one: run fewer reactors (--cores)"
@@ -168,7 +172,7 @@ impl Controller {
             identity: self.identity.clone(),
             limits: self.limits,
             nvm: self.nvm,
-            queues: self.queues,
+            queues: self.queues.min(wanted),
             place: self.transport.name(),
         });
     }

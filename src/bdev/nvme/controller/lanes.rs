@@ -12,6 +12,7 @@ use super::super::transport::{AdminData, Progress, Transport};
 use super::admin::Purpose;
 use super::shared::Severity;
 use super::{Controller, State};
+use crate::limits::GUEST;
 use crate::time::{SECOND_NS, Tick};
 
 /// Entries of an IO queue, at most.
@@ -104,6 +105,11 @@ impl Lane {
             is_over: false,
             retries: 0,
         }
+    }
+
+    /// It is no reactor's.
+    fn is_guest(&self) -> bool {
+        self.port.reactor == GUEST
     }
 
     /// The pair that the lane has.
@@ -336,10 +342,18 @@ impl Controller {
     /// Begins to make a pair, under the first number that is free.
     fn create(&mut self, index: usize) {
         let is_free = |id: &u16| !self.lanes.iter().any(|lane| lane.pair.id() == Some(*id));
-        let Some(id) = (1..=self.queues).find(is_free) else {
-            let lanes = self.lanes.iter().filter(|lane| !lane.is_closing && !lane.is_over).count();
-            if lanes > usize::from(self.queues) {
-                let (queues, reactor) = (self.queues, self.lanes[index].port.reactor.0);
+        // What reactors need others do not get, whoever comes first.
+        let is_guest = self.lanes[index].is_guest();
+        let queues = self.queues.min(self.options.reactors);
+        let mut ids = if is_guest { queues.saturating_add(1)..=self.queues } else { 1..=queues };
+        let Some(id) = ids.find(is_free) else {
+            if is_guest {
+                return self.guest_waits(index);
+            }
+            let is_there = |lane: &&Lane| !lane.is_closing && !lane.is_over && !lane.is_guest();
+            let lanes = self.lanes.iter().filter(is_there).count();
+            if lanes > usize::from(queues) {
+                let reactor = self.lanes[index].port.reactor.0;
                 let words =
                     format!("it grants {queues} pairs of IO queues, none is left for reactor {reactor}");
                 self.say(Severity::Error, format_args!("{words}: run fewer reactors (--cores)"));
@@ -359,6 +373,18 @@ impl Controller {
                 self.transport.forget_queue(id);
                 self.not_made(index, &why);
             }
+        }
+    }
+
+    /// There is no pair for a lane that is no reactor's, for now.
+    fn guest_waits(&mut self, index: usize) {
+        let lane = &mut self.lanes[index];
+        lane.pair = Pair::Wanted { not_before: self.now.after_ns(RETRY_NS) };
+        if lane.retries == 0 && self.queues <= self.options.reactors {
+            lane.retries = 1;
+            let words =
+                "no pair of IO queues is left to fill members of mirrors: run fewer reactors (--cores)";
+            self.say(Severity::Error, format_args!("{words}"));
         }
     }
 

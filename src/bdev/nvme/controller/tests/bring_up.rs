@@ -20,7 +20,8 @@ fn a_controller_is_brought_up_command_by_command() {
         [
             (0x06, 0, 1, 0),
             (0x06, 0, 6, 0),
-            (0x09, 0, 7, 0x0003_0003),
+            // For four reactors, and four others.
+            (0x09, 0, 7, 0x0007_0007),
             (0x09, 0, 0x0B, 0x11F),
             (0x09, 0, 0x0F, 10_000),
             (0x18, 0, 0, 0),

@@ -1,6 +1,7 @@
 use super::super::shared::{Answer, Order, Query};
 use super::*;
 use crate::bdev::nvme::port::StopCause;
+use crate::limits::GUEST;
 
 fn stop(port: &Port, queue: Box<dyn Queue + Send>, why: StopCause) {
     port.ask(Request::Stop { queue, why }).unwrap();
@@ -268,4 +269,45 @@ fn questions_are_answered_or_refused() {
     bench.shared.order(Order::Query(Query::Health, sender));
     bench.run(11 * SECOND_NS);
     assert_eq!(receiver.try_recv().unwrap(), Err("the controller was reset".to_owned()));
+}
+
+/// Mirrors are watched over by threads that are no reactors.
+#[test]
+fn what_reactors_need_nobody_else_gets() {
+    let mut bench = Bench::running();
+    let guest = bench.lane(GUEST.0);
+    bench.run(MS_NS);
+    let queue = opened(&guest);
+    assert_eq!(queue.id(), 5, "those of the four reactors are theirs, whoever comes first");
+    let others: Vec<_> = (0..4).map(|reactor| bench.lane(reactor)).collect();
+    bench.run(MS_NS);
+    let ids: Vec<u16> = others.iter().map(|port| opened(port).id()).collect();
+    assert_eq!(ids, [1, 2, 3, 4]);
+    // One beyond those that were asked for waits until another one is given back.
+    let more: Vec<_> = (0..4).map(|_| bench.lane(GUEST.0)).collect();
+    bench.run(SECOND_NS);
+    let ids: Vec<u16> = more.iter().take(3).map(|port| opened(port).id()).collect();
+    assert_eq!(ids, [6, 7, 8]);
+    assert!(more[3].reply().is_none());
+    guest.ask(Request::Close { queue: Some(queue) }).unwrap();
+    bench.run(3 * SECOND_NS);
+    assert_eq!(opened(&more[3]).id(), 5);
+}
+
+#[test]
+fn a_controller_with_queues_for_its_reactors_only_keeps_others_waiting() {
+    let mut device = Device::new();
+    device.queues = 4;
+    let mut bench = Bench::new(device);
+    bench.run(SECOND_NS);
+    let guest = bench.lane(GUEST.0);
+    bench.run(10 * SECOND_NS);
+    assert!(guest.reply().is_none(), "it is not gone: that would count against the medium");
+    let others: Vec<_> = (0..4).map(|reactor| bench.lane(reactor)).collect();
+    bench.run(SECOND_NS);
+    let ids: Vec<u16> = others.iter().map(|port| opened(port).id()).collect();
+    assert_eq!(ids, [1, 2, 3, 4]);
+    guest.ask(Request::Close { queue: None }).unwrap();
+    bench.run(3 * SECOND_NS);
+    assert_eq!(bench.controller.lanes.len(), 4);
 }

@@ -1,0 +1,185 @@
+//! How a member is filled: window by window, while what would change a window waits.
+
+use std::sync::atomic::Ordering;
+
+use super::super::planted::planted;
+use super::copier::{PATIENCE_NS, Trouble};
+use super::plan::{Role, Set};
+use super::record::News;
+use super::warden::{Job, Next, Warden};
+use crate::bdev::{IoError, Op};
+use crate::buf::Buf;
+use crate::time::Tick;
+
+/// How far that has come.
+#[derive(Debug)]
+pub(super) enum Fill {
+    /// Until all changes go to the member, and there is a way to it.
+    Announced { since: Tick },
+    /// Until no change is at work that could be in this window.
+    Window(u64),
+    /// A piece is being read, of the first of these members; others have failed to.
+    Reading { window: u64, lba: u64, sources: Set },
+    /// It is being written.
+    Writing { window: u64, lba: u64, blocks: u64 },
+    /// These are still to be flushed.
+    Flushing(Set),
+}
+
+impl Warden {
+    /// Goes on with it.
+    pub(super) fn fill(&mut self, member: usize, step: Fill, now: Tick) -> Next {
+        let (step, next) = match step {
+            Fill::Announced { since } if self.shared.is_everywhere(self.epoch) => {
+                // Before anybody waits for the first window.
+                if self.has_ways(member, now) {
+                    self.next_window(0)
+                } else if now.since_ns(since) > PATIENCE_NS {
+                    return self.give_up(member, Trouble::NoWay, now);
+                } else {
+                    (step, Next::After(self.times.look_ns))
+                }
+            }
+            Fill::Window(window) if self.shared.is_everywhere(self.epoch) || planted!(CopiedOver) => {
+                let lba = window * self.shape().window_blocks();
+                match self.copier.take() {
+                    Some(data) => (self.read(window, lba, self.plan.current(), data, now), Next::AtOnce),
+                    // Nobody is to wait for memory.
+                    None => return self.give_up(member, Trouble::NoWay, now),
+                }
+            }
+            Fill::Announced { .. } | Fill::Window(_) => (step, Next::Soon),
+            Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing(_) => {
+                return self.piece(member, step, now);
+            }
+        };
+        self.job = Job::Fill { member, step };
+        next
+    }
+
+    /// Whether there is memory, and a way to the member and to those that it is filled from.
+    fn has_ways(&mut self, member: usize, now: Tick) -> bool {
+        let members = self.plan.current().with(Set::of(member));
+        let are_ready = members.iter().all(|member| self.copier.is_ready(member, &self.shared.places, now));
+        are_ready && self.copier.take().is_some()
+    }
+
+    /// What is in the window waits from now on.
+    fn next_window(&mut self, window: u64) -> (Fill, Next) {
+        let shape = self.shape();
+        let done = (window * shape.window_blocks()).min(shape.blocks);
+        self.shared.filled_blocks.store(done, Ordering::Relaxed);
+        if window < shape.windows() {
+            self.publish(self.plan.with_window(Some(window)));
+            (Fill::Window(window), Next::AtOnce)
+        } else {
+            self.publish(self.plan.with_window(None));
+            (Fill::Flushing(self.plan.written()), Next::AtOnce)
+        }
+    }
+
+    /// The blocks of the piece that begins here.
+    fn piece_blocks(&self, window: u64, lba: u64) -> u64 {
+        let shape = self.shape();
+        let end = ((window + 1) * shape.window_blocks()).min(shape.blocks);
+        shape.piece_blocks().min(end.saturating_sub(lba))
+    }
+
+    fn read(&mut self, window: u64, lba: u64, sources: Set, data: Buf, now: Tick) -> Fill {
+        let blocks = u32::try_from(self.piece_blocks(window, lba)).unwrap_or(1);
+        if let Some(source) = sources.first() {
+            self.copier.order(source, Op::Read { lba, blocks }, Some(data), now);
+        }
+        Fill::Reading { window, lba, sources }
+    }
+
+    /// Something is in a device for the member that is being filled.
+    fn piece(&mut self, member: usize, step: Fill, now: Tick) -> Next {
+        if let Fill::Flushing(left) = step
+            && self.copier.is_idle()
+        {
+            match left.first() {
+                Some(first) => self.copier.order(first, Op::Flush, None, now),
+                None => return self.promote(member, now),
+            }
+        }
+        let Some(done) = self.copier.poll(&self.shared.places, now) else {
+            self.job = Job::Fill { member, step };
+            return Next::Soon;
+        };
+        let step = match (step, done.data, done.result) {
+            (Fill::Reading { window, lba, .. }, Some(data), Ok(())) => {
+                let blocks = self.piece_blocks(window, lba);
+                let op = Op::Write { lba, blocks: u32::try_from(blocks).unwrap_or(1), fua: false };
+                self.copier.order(member, op, Some(data), now);
+                Fill::Writing { window, lba, blocks }
+            }
+            (Fill::Reading { window, lba, sources }, Some(data), Err(error)) => {
+                // Changes are kept out of here, so others have the same.
+                let others = sources.first().map_or(sources, |source| sources.without(Set::of(source)));
+                let others = others.and(self.plan.current());
+                if others.is_empty() {
+                    return self.give_up(member, error, now);
+                }
+                self.read(window, lba, others, data, now)
+            }
+            (Fill::Writing { window, lba, blocks }, Some(data), Ok(())) => {
+                if self.piece_blocks(window, lba + blocks) > 0 {
+                    self.read(window, lba + blocks, self.plan.current(), data, now)
+                } else {
+                    drop(data);
+                    self.next_window(window + 1).0
+                }
+            }
+            (Fill::Flushing(left), _, Ok(())) => {
+                Fill::Flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
+            }
+            (Fill::Flushing(left), _, Err(trouble)) => {
+                if trouble.is_members() {
+                    self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
+                }
+                // Whoever it is, this one is filled anew.
+                return self.give_up(member, trouble, now);
+            }
+            (_, _, result) => {
+                let trouble = result.err().unwrap_or(Trouble::Failed(IoError::Aborted));
+                return self.give_up(member, trouble, now);
+            }
+        };
+        self.job = Job::Fill { member, step };
+        Next::AtOnce
+    }
+
+    /// A member cannot be filled.
+    fn give_up(&mut self, member: usize, trouble: Trouble, now: Tick) -> Next {
+        let name = self.name(member);
+        match trouble {
+            Trouble::NoWay => self.records.tell(News::NoWay(&name)),
+            Trouble::Failed(error) => self.records.tell(News::NotFilled(&name, error)),
+        }
+        self.put_off(member, now, trouble != Trouble::NoWay);
+        self.publish(self.plan.with_out(Set::of(member)).with_window(None));
+        self.job = Job::Idle;
+        Next::AtOnce
+    }
+
+    /// A member has all, and says so after a power cut too.
+    fn promote(&mut self, member: usize, now: Tick) -> Next {
+        // What began for another reader may be on the present one, which has been read since, and not yet here.
+        if !self.shared.is_everywhere(self.epoch) && !planted!(FilledTooEarly) {
+            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            return Next::Soon;
+        }
+        let plan = self.plan.with_role(member, Role::Current);
+        let record = self.record(plan, self.may_differ());
+        if !self.save(record, now) {
+            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            return Next::After(self.times.look_ns);
+        }
+        self.publish(plan);
+        self.again.iter_mut().skip(member).take(1).for_each(|again| *again = (Tick::ZERO, 0));
+        let name = self.name(member);
+        self.records.tell(News::Filled(&name));
+        Next::AtOnce
+    }
+}
