@@ -37,8 +37,12 @@ fn watch(control: &Remote, limit: Option<Duration>) {
         let stopping = match limit {
             None => stops.recv().map_err(RecvTimeoutError::from),
             Some(limit) => {
-                let Some(status) = turn(control) else { return };
-                tell(&[Watchdog, Status(&status)]);
+                match turn(control) {
+                    Some(status) => tell(&[Watchdog, Status(&status)]),
+                    // It stops while it is asked.
+                    None if stops.try_recv().is_ok() => return tell(&[Stopping]),
+                    None => return,
+                }
                 // One that is late is not yet one that is missing.
                 stops.recv_timeout(limit / 3)
             }

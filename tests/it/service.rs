@@ -74,12 +74,15 @@ fn a_service_manager_is_told_of_the_beginning_signs_of_life_and_the_end() {
     for _ in 0..3 {
         assert_eq!(manager.told(), "WATCHDOG=1\nSTATUS=targets: 1, disks: 1, sessions: 0\n");
     }
+    // It stays until that one has gone: else the order to tell of the end may come after the end.
+    let client = Client::connect(manager.address(), Config::new("iqn.2026-11.io.example:a", TARGET)).unwrap();
     manager.signal(Signal::TERM);
     let mut told = manager.told();
     while told.starts_with("WATCHDOG") {
         told = manager.told();
     }
     assert_eq!(told, "STOPPING=1\n");
+    drop(client);
     assert!(manager.child.wait().unwrap().success());
 }
 
