@@ -4,13 +4,13 @@
 //! * **Who may be read is durable.** The state file has the members that are *current*: they have all that was answered GOOD. One that
 //!   fails is taken out of it before the IO that it failed is answered. Members that are not current are never read, in this life or
 //!   the next, before they were filled again.
-//! * **The reader is written last** ([`channel`]): what was read once is on all members that may be read later. So there are no
+//! * **The reader is written last** (`channel`): what was read once is on all members that may be read later. So there are no
 //!   balanced reads: they would show what a member has and another one has not yet.
-//! * **Changes of the same blocks come one after the other** ([`regions`]), so that all members have them in one order.
+//! * **Changes of the same blocks come one after the other** (`regions`), so that all members have them in one order.
 //! * **Dirty before different.** Before blocks are changed the state file says that members may differ; after a crash one of
 //!   them is current and the others are filled from it. After some seconds without changes all are flushed and it says that they are
 //!   equal.
-//! * **One decides** ([`warden`]): roles change on one thread, and what follows waits until no channel has changes at work that
+//! * **One decides** (`warden`): roles change on one thread, and what follows waits until no channel has changes at work that
 //!   began before.
 //!
 //! The layout is SPDK's without a superblock: nothing is on members but data.
