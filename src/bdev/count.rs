@@ -7,7 +7,6 @@ mod channel;
 #[cfg(test)]
 mod tests;
 
-use std::error::Error;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,8 +14,6 @@ use crossbeam_utils::CachePadded;
 
 use self::channel::CountedChannel;
 use super::{Bdev, Channel, Info};
-use crate::bdev::allocation::Allocation;
-use crate::bdev::space::{Space, Temperature};
 use crate::histogram::Histogram;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
@@ -309,6 +306,10 @@ impl Bdev for Counted {
         self.inner.info()
     }
 
+    fn base(&self) -> Option<&dyn Bdev> {
+        Some(&*self.inner)
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         let inner = self.inner.open(reactor);
         let Some(cell) = self.ledger.cells.get(usize::from(reactor.0)) else { return inner };
@@ -324,36 +325,12 @@ impl Bdev for Counted {
         self.inner.is_awaited()
     }
 
-    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.inner.probe()
-    }
-
-    fn space(&self) -> Option<Arc<Space>> {
-        self.inner.space()
-    }
-
-    fn temperature(&self) -> Option<Arc<Temperature>> {
-        self.inner.temperature()
-    }
-
-    fn measure(&self) {
-        self.inner.measure();
-    }
-
-    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
-        self.inner.allocation(lba, blocks)
-    }
-
     fn ledger(&self) -> Option<Arc<Ledger>> {
         Some(Arc::clone(&self.ledger))
     }
 
     fn change_medium(&self, medium: Option<Arc<dyn Bdev>>) -> bool {
         self.inner.change_medium(medium)
-    }
-
-    fn own(&self) -> Option<[u8; 16]> {
-        self.inner.own()
     }
 
     fn unregistered(&self) {

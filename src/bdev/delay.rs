@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::queue::{IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
-use crate::bdev::allocation::Allocation;
-use crate::bdev::space::{Space, Temperature};
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -82,32 +80,12 @@ impl Bdev for Delay {
         self.inner.info()
     }
 
+    fn base(&self) -> Option<&dyn Bdev> {
+        Some(&*self.inner)
+    }
+
     fn is_awaited(&self) -> bool {
         self.inner.is_awaited()
-    }
-
-    fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.inner.probe()
-    }
-
-    fn space(&self) -> Option<Arc<Space>> {
-        self.inner.space()
-    }
-
-    fn temperature(&self) -> Option<Arc<Temperature>> {
-        self.inner.temperature()
-    }
-
-    fn measure(&self) {
-        self.inner.measure();
-    }
-
-    fn own(&self) -> Option<[u8; 16]> {
-        self.inner.own()
-    }
-
-    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
-        self.inner.allocation(lba, blocks)
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
@@ -228,13 +206,8 @@ impl Channel for DelayChannel {
             // Nothing ends before that, whatever the wrapped channel does.
             return Wake::At(earliest);
         }
-        match (self.earliest(true), self.inner.wake()) {
-            (Some(due), Wake::At(tick)) => Wake::At(due.min(tick)),
-            (Some(due), Wake::Idle) => Wake::At(due),
-            // Two reasons that one answer cannot name.
-            (Some(_), Wake::Fd(_) | Wake::MustPoll) => Wake::MustPoll,
-            (None, wake) => wake,
-        }
+        let due = self.earliest(true).map_or(Wake::Idle, Wake::At);
+        Wake::first_of([due, self.inner.wake()].into_iter())
     }
 
     fn in_flight(&self) -> u32 {

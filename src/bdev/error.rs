@@ -9,8 +9,6 @@ use std::sync::{Arc, OnceLock};
 use super::pass::{Flow, Told};
 use super::queue::{DoneQueue, IN_FLIGHT_MAX, room};
 use super::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
-use crate::bdev::allocation::Allocation;
-use crate::bdev::space::{Space, Temperature};
 use crate::id::ReactorId;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -212,32 +210,12 @@ impl Bdev for Faulty {
         self.inner.info()
     }
 
+    fn base(&self) -> Option<&dyn Bdev> {
+        Some(&*self.inner)
+    }
+
     fn is_awaited(&self) -> bool {
         self.inner.is_awaited()
-    }
-
-    fn probe(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        self.inner.probe()
-    }
-
-    fn space(&self) -> Option<Arc<Space>> {
-        self.inner.space()
-    }
-
-    fn temperature(&self) -> Option<Arc<Temperature>> {
-        self.inner.temperature()
-    }
-
-    fn measure(&self) {
-        self.inner.measure();
-    }
-
-    fn own(&self) -> Option<[u8; 16]> {
-        self.inner.own()
-    }
-
-    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
-        self.inner.allocation(lba, blocks)
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

@@ -143,6 +143,10 @@ pub trait Bdev: Send + Sync + Debug {
     /// A channel for `reactor`, made on the reactor's own thread. It returns at once, perhaps still
     /// [`ChannelState::Opening`].
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel>;
+    /// The device that it hands its IO on to, block by block, where it does: what it does not say of its medium by itself, that one says.
+    fn base(&self) -> Option<&dyn Bdev> {
+        None
+    }
     /// Whether it has a medium that was not found yet: [`Bdev::probe`] is worth a try.
     fn is_awaited(&self) -> bool {
         self.info().blocks == 0
@@ -150,23 +154,25 @@ pub trait Bdev: Send + Sync + Debug {
     /// Looks at the medium: opens it where that was not done, or reads its size anew; [`Bdev::info`] tells what came of
     /// it. An error says what to do. It may block for as long as the device likes: for helper threads only.
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(())
+        self.base().map_or(Ok(()), Bdev::probe)
     }
     /// The space that its blocks take of what is less than their sum, where it can tell. Figures are as of the last
     /// [`Bdev::measure`].
     fn space(&self) -> Option<Arc<Space>> {
-        None
+        self.base()?.space()
     }
     /// How hot it is, where it can tell: as of the last [`Bdev::measure`].
     fn temperature(&self) -> Option<Arc<Temperature>> {
-        None
+        self.base()?.temperature()
     }
     /// Measures both. It may block for as long as the device likes: for helper threads only.
-    fn measure(&self) {}
+    fn measure(&self) {
+        self.base().into_iter().for_each(Bdev::measure);
+    }
     /// Which blocks take space, from this one on: of so many of them, or of fewer. What is told was so at some moment between the call
     /// and its return. It may block for as long as the device likes: for helper threads only.
-    fn allocation(&self, _lba: u64, _blocks: u32) -> Allocation {
-        Allocation::default()
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.base().map_or_else(Allocation::default, |base| base.allocation(lba, blocks))
     }
     /// All that is ever asked of it; none where nobody counts ([`count`]).
     fn ledger(&self) -> Option<Arc<count::Ledger>> {
@@ -179,7 +185,7 @@ pub trait Bdev: Send + Sync + Debug {
     /// What the medium is by itself, whatever it is called and whoever says so, while it is there: the same at each start, on each
     /// machine, and no other medium's. None where nothing tells.
     fn own(&self) -> Option<[u8; 16]> {
-        None
+        self.base()?.own()
     }
     /// Nobody can ask for it any more, and no reactor has a channel to it.
     fn unregistered(&self) {}
@@ -479,6 +485,19 @@ pub enum Wake {
     At(Tick),
     /// Only polling tells.
     MustPoll,
+}
+
+impl Wake {
+    /// How to wait for the first of several things.
+    fn first_of(wakes: impl Iterator<Item = Wake>) -> Wake {
+        let busy = wakes.filter(|wake| *wake != Wake::Idle);
+        busy.reduce(|one, other| match (one, other) {
+            (Wake::At(one), Wake::At(other)) => Wake::At(one.min(other)),
+            // Two reasons that one answer cannot name.
+            _ => Wake::MustPoll,
+        })
+        .unwrap_or(Wake::Idle)
+    }
 }
 
 /// What a fence found.

@@ -1,6 +1,6 @@
 //! What the system says of a block device: who has it mounted, and how it is made. All of it may block.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Dev, major, minor};
 
@@ -78,7 +78,10 @@ pub(super) fn sequence(device: Dev) -> Option<String> {
 
 /// A name that the device has for life, where it has one.
 pub(super) fn serial(device: Dev) -> Option<String> {
-    let directory = directory(device);
+    serial_in(&directory(device))
+}
+
+fn serial_in(directory: &Path) -> Option<String> {
     let files = ["dm/uuid", "md/uuid", "wwid", "device/wwid", "serial"];
     let texts = files.iter().filter_map(|file| std::fs::read_to_string(directory.join(file)).ok());
     texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())
@@ -87,11 +90,10 @@ pub(super) fn serial(device: Dev) -> Option<String> {
 /// The same of a partition: its disk's, and where it begins there.
 pub(super) fn serial_of_part(device: Dev) -> Option<String> {
     let directory = directory(device);
-    let Ok(start) = std::fs::read_to_string(directory.join("start")) else { return serial(device) };
-    let files = ["../wwid", "../device/wwid", "../serial", "../md/uuid", "../dm/uuid"];
-    let texts = files.iter().filter_map(|file| std::fs::read_to_string(directory.join(file)).ok());
-    let serial = texts.map(|text| text.trim().to_owned()).find(|text| !text.is_empty())?;
-    Some(format!("{serial} from {}", start.trim()))
+    match std::fs::read_to_string(directory.join("start")) {
+        Ok(start) => Some(format!("{} from {}", serial_in(&directory.join(".."))?, start.trim())),
+        Err(_) => serial_in(&directory),
+    }
 }
 
 #[cfg(test)]

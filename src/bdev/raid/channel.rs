@@ -316,13 +316,7 @@ impl Channel for RaidChannel {
         if !self.done.is_empty() || self.waiting > 0 {
             return Wake::MustPoll;
         }
-        let busy = self.members.iter().map(|member| member.wake()).filter(|wake| *wake != Wake::Idle);
-        busy.reduce(|one, other| match (one, other) {
-            (Wake::At(one), Wake::At(other)) => Wake::At(one.min(other)),
-            // Two reasons that one answer cannot name.
-            _ => Wake::MustPoll,
-        })
-        .unwrap_or(Wake::Idle)
+        Wake::first_of(self.members.iter().map(|member| member.wake()))
     }
 
     fn in_flight(&self) -> u32 {

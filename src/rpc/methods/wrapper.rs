@@ -1,16 +1,13 @@
 //! Bdevs made of others: `bdev_delay_*`, `bdev_error_*`, `bdev_passthru_*`.
 
-use std::error::Error;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::memory::Name;
 use super::{Method, Outcome, method};
-use crate::bdev::allocation::Allocation;
 use crate::bdev::delay::{Delay, Delays};
 use crate::bdev::error::{Fault as Injected, Faults, Faulty, Kind};
-use crate::bdev::space::{Space, Temperature};
 use crate::bdev::{Bdev, Channel, Info, IoError};
 use crate::id::ReactorId;
 use crate::rpc::context::Context;
@@ -89,32 +86,12 @@ impl Bdev for Named {
         Info { name: self.name.clone(), uuid: self.uuid, ..self.inner.info() }
     }
 
+    fn base(&self) -> Option<&dyn Bdev> {
+        Some(&*self.inner)
+    }
+
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         self.inner.open(reactor)
-    }
-
-    fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.inner.probe()
-    }
-
-    fn space(&self) -> Option<Arc<Space>> {
-        self.inner.space()
-    }
-
-    fn temperature(&self) -> Option<Arc<Temperature>> {
-        self.inner.temperature()
-    }
-
-    fn measure(&self) {
-        self.inner.measure();
-    }
-
-    fn own(&self) -> Option<[u8; 16]> {
-        self.inner.own()
-    }
-
-    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
-        self.inner.allocation(lba, blocks)
     }
 }
 

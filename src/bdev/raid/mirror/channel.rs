@@ -551,13 +551,7 @@ impl Channel for MirrorChannel {
             return Wake::MustPoll;
         }
         let ways = self.ways.iter().filter_map(|way| way.open.as_ref());
-        let busy = ways.map(|(channel, _)| channel.wake()).filter(|wake| *wake != Wake::Idle);
-        busy.reduce(|one, other| match (one, other) {
-            (Wake::At(one), Wake::At(other)) => Wake::At(one.min(other)),
-            // Two reasons that one answer cannot name.
-            _ => Wake::MustPoll,
-        })
-        .unwrap_or(Wake::Idle)
+        Wake::first_of(ways.map(|(channel, _)| channel.wake()))
     }
 
     fn in_flight(&self) -> u32 {
