@@ -213,7 +213,8 @@ def run_suite(target, tests, out_dir):
                 write_protect(urls[0], "on")
             start = time.monotonic()
             # The second is the other path of the multipath tests.
-            argv = [TOOL, "-d", "-f", "-v", "--allow-sanitize", f"--test=ALL.{name}", *urls]
+            # Line by line, so that one whose time is up has said how far it was.
+            argv = ["stdbuf", "-oL", TOOL, "-d", "-f", "-v", "--allow-sanitize", f"--test=ALL.{name}", *urls]
             process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.STDOUT, text=True, errors="replace")
             try:
