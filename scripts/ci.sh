@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 QUICK=(fmt clippy docs scripts test)
 ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
 # Those of tests are stage test's too, with fewer seeds and without optimisation.
-FULL=("${ALL[@]}" no_alloc sim hostile walk mutants fuzz)
+FULL=("${ALL[@]}" no_alloc generic sim hostile walk mutants fuzz)
 
 # Those of all and full that leave a core idle: one that is named here runs beside its neighbours that are, too, and beside those of
 # quick; what it says comes when it has ended.
@@ -25,7 +25,7 @@ declare -A BESIDE=([build]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conform
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [generic]=2400 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -187,6 +187,13 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   OUT=$OUT/cut checks scripts/lab/labs/target.sh cut
   OUT=$OUT/fight checks scripts/lab/labs/target.sh fight
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
+}
+
+stage_generic() { # what Debian's cloud kernel lacks, in a guest with the generic one: its ALUA handler; and LIO, with targetcli
+  export LAB_DIR=${LAB_DIR:-$HOME/.cache/guest-lab}-amd64 LAB_FLAVOUR=amd64 LAB_EXTRA=dbus
+  release_binary; CI_BUILT= guest_image
+  HANDLER=1 OUT=$OUT/alua checks scripts/lab/labs/target.sh multipath
+  OUT=$OUT/lio checks scripts/lab/labs/target.sh lio
 }
 
 stage_package() { # what is installed: the .deb by lintian and in a guest with systemd, the unit, the static program and its container

@@ -11,7 +11,12 @@ state_of() { # PG_TAG -> its access state
 is_state() { [[ $(state_of "$1") = "$2" ]]; } # PG_TAG STATE
 told() { rpc lunette_get_logical_units; sg_rtpg -v -d "/dev/$second"; tail -20 /out/lunette.log; } # what everybody says
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE
-has_handler() { [[ -e /sys/block/$first/device/dh_state ]]; }   # Debian's cloud kernel is built without: LAB_FLAVOUR=amd64 has it
+# Debian's cloud kernel is built without the ALUA handler: LAB_FLAVOUR=amd64 has it.
+has_handler() { [[ $(cat "/sys/block/$first/device/dh_state" 2>/dev/null) = alua ]]; }
+knows() { [[ $(cat "/sys/block/$1/device/access_state" 2>/dev/null) = "$2" ]]; } # sdX STATE: that is what the handler has learnt
+learns() { # NAME sdX STATE
+  if until_true 20 knows "$2" "$3"; then ok "$1: the handler knows $2 as $3"; else bad "$1: $2 is $(cat "/sys/block/$2/device/access_state"), not $3"; told; fi
+}
 takes() { # PG_TAG sdX: the kernel's handler asks for that group's state by that path, or sg_stpg in its place
   has_handler && return
   # A unit attention that is still owed would be the answer, and the tool may say nothing of it.
@@ -59,6 +64,10 @@ until_true 20 both_there || die "no two disks: $(lsscsi)"
 first=$(of_port 3260) second=$(of_port 3261)
 try "REPORT TARGET PORT GROUPS by the first" 0 'target port group id : 0x1 ' 'asymmetric access state : 0x00' 'target port group id : 0x2 ' 'asymmetric access state : 0x02' -- sg_rtpg -v -d "/dev/$first"
 try "a READ by the one that stands by" 2 -- sg_dd if="/dev/$second" of=/dev/null bs=512 count=1 blk_sgio=1
+
+if [[ -n ${HANDLER:-} ]]; then
+  for name in "$first" "$second"; do try "$name has the kernel's ALUA handler" 0 '^alua$' -- cat "/sys/block/$name/device/dh_state" || die "$(uname -r): no handler: $(lsmod)"; done
+fi
 
 step multipath
 mkdir -p /etc/multipath
@@ -111,6 +120,36 @@ try "in transition nothing is served" 2 -- bash -c "$SHARE/lunette rpc -s $socke
 check "and ends" set_state 2 standby
 
 if has_handler; then echo "the kernel has its ALUA handler: $(cat "/sys/block/$first/device/dh_state")"; else echo "the kernel has no ALUA handler: sg_stpg stands in"; fi
+if has_handler; then
+  step "the handler follows every state"
+  learns "at first" "$first" active/optimized
+  learns "at first" "$second" standby
+  for pair in unavailable:unavailable active_non_optimized:active/non-optimized transitioning:transitioning; do
+    check "the second is ${pair%:*}" set_state 2 "${pair%:*}"
+    learns "${pair%:*}" "$second" "${pair#*:}"
+    learns "${pair%:*}" "$first" active/optimized
+    goes_by "${pair%:*}" "$first"
+  done
+  check "the second is preferred" rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":2,\"state\":\"standby\",\"preferred\":true}"
+  prefers() { [[ $(<"/sys/block/$second/device/preferred_path") = "$1" ]]; }
+  if until_true 20 prefers 1; then ok "the handler knows of it"; else bad "$second is not preferred"; told; fi
+  check "and is not any more" rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":2,\"state\":\"standby\",\"preferred\":false}"
+  if until_true 20 prefers 0; then ok "the handler knows of that"; else bad "$second is preferred"; told; fi
+
+  for state in unavailable transitioning; do
+    step "the path in use is $state: the handler asks for the other"
+    check "the first is $state" set_state 1 "$state"
+    goes_by "away from $state" "$second"
+    learns "away from $state" "$second" active/optimized
+    learns "away from $state" "$first" "$state"
+    if until_true 10 is_state 2 active_optimized; then ok "it has set the second's state"; else bad "state $(state_of 2)"; told; fi
+    check "the first is optimized" set_state 1 active_optimized
+    check "the second stands by" set_state 2 standby
+    goes_by "back from $state" "$first"
+    learns "back from $state" "$second" standby
+  done
+fi
+
 step "a path fails: the initiator fails over by SET TARGET PORT GROUPS, and back"
 echo offline >"/sys/block/$first/device/state"
 takes 2 "$second"
@@ -143,5 +182,23 @@ if wait "$fio"; then ok "fio has found nothing wrong in $(wc -l </tmp/fio.runs) 
 dmesg | grep -iE 'alua|sd[a-z].*(sense|error)' | tail -15
 multipath -F; multipathd shutdown >/dev/null 2>&1; sleep 1
 iscsiadm -m session -u >/dev/null || bad logout
+
+if [[ -n ${HANDLER:-} ]]; then
+  step "these checks fail where the answers are wrong"
+  by_liar() { # LIE COMMAND...: logged in through it, with its disk in $first
+    local rc=0 liar
+    python3 "$SHARE/liar.py" "$1" 3260 3262 & liar=$!; shift
+    iscsiadm -m node -T "$iqn" -p 127.0.0.1:3262 --login >/dev/null && until_true 20 of_port 3262 >/dev/null && first=$(of_port 3262) && "$@" || rc=$?
+    iscsiadm -m node -T "$iqn" -p 127.0.0.1:3262 --logout >/dev/null
+    kill "$liar"; wait "$liar" 2>/dev/null
+    return "$rc"
+  }
+  iscsiadm -m node -T "$iqn" -p 127.0.0.1:3262 -o new >/dev/null || bad "no record"
+  known() { has_handler && until_true 3 knows "$first" "$1"; } # STATE
+  check "no lie" by_liar none known active/optimized
+  try "no target port groups: no handler" 1 -- by_liar tpgs has_handler
+  try "other states: not what was set" 1 -- by_liar states known active/optimized
+  check "but what was told" by_liar states known standby
+fi
 stop_lunette
 finish
