@@ -59,6 +59,7 @@ setting "$iqn" node.session.timeo.replacement_timeout 5
 setting "$iqn" node.conn[0].timeo.noop_out_interval 2
 setting "$iqn" node.conn[0].timeo.noop_out_timeout 2
 modprobe -a dm_multipath dm_service_time dm_round_robin
+[[ -z ${HANDLER:-} ]] || modprobe scsi_dh_alua || die "this kernel has no ALUA handler: LAB_FLAVOUR=amd64"
 check "login by both" iscsiadm -m node -T "$iqn" --login
 until_true 20 both_there || die "no two disks: $(lsscsi)"
 first=$(of_port 3260) second=$(of_port 3261)
