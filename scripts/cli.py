@@ -96,7 +96,7 @@ def drain(target):
         expect(size_of(url) == 8 * MIB, "nobody gets in again")
     finally:
         qemu.kill()
-        qemu.wait(timeout=10)
+        qemu.wait(timeout=60)
 
 
 def kept(target):

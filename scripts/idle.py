@@ -58,7 +58,7 @@ def idle_cost_with_sessions(target, seconds, keep_alive):
         expect(holder.stdout.readline() == "ready\n", "the sessions did not come up")
         time.sleep(1)  # let what the logins left behind settle: it is not what is measured
         note = idle_cost(target, seconds)
-        rest, _ = holder.communicate(timeout=20)
+        rest, _ = holder.communicate(timeout=60)
         expect(holder.returncode == 0, f"a session was lost (status {holder.returncode})")
         expect(not keep_alive or int(rest.split()[1]) >= SESSIONS, f"keep-alive was not on: {rest.strip()}")
         return f"{note}; keep-alive: {rest.strip()}"

@@ -306,7 +306,7 @@ def deleted(target):
 
 def kill(target):
     target.rpc("spdk_kill_instance", "SIGTERM")
-    expect(target.process.wait(timeout=10) == 0, "the exit code")
+    expect(target.process.wait(timeout=60) == 0, "the exit code")
     expect(not os.path.exists(target.socket), "the socket is left behind")
     out = target.lunette("rpc_get_methods", status=3)
     expect("no daemon has made this socket" in out, out)
