@@ -18,8 +18,8 @@ DISK_MIB = 1  # so small that it need not be told apart from the rest
 SESSIONS = 100
 CPU_PERCENT_MAX = 1.0
 MEMORY_MIB_MAX = 64
-READY_SECONDS_MAX = 0.1
-WAKE_SECONDS_MAX = 0.001
+READY_SECONDS_MAX = 0.3
+WAKE_SECONDS_MAX = 0.01
 STARTS = 5
 WAKES = 25
 # A program that holds sessions open, called like sessions.py; another one may take its place.
