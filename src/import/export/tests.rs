@@ -133,7 +133,8 @@ fn devices_that_are_passed_through_stay_so_at_tgt() {
         {"subsystem":"iscsi","config":[
         {"method":"iscsi_create_target_node","params":{"name":"iqn.2026-11.io.example:t","alias_name":"","queue_depth":64,
          "pg_ig_maps":[],"luns":[{"bdev_name":"tape","lun_id":1}]}}]}]}"#;
-    let of = |to| export(to, &Source { name: "f".to_owned(), text: text.to_owned() }, &Folder::default()).unwrap();
+    let of =
+        |to| export(to, &Source { name: "f".to_owned(), text: text.to_owned() }, &Folder::default()).unwrap();
     let tgt = of(To::Tgt).text;
     let lun = "    <backing-store /dev/sg3>\n        lun 1\n        bs-type sg\n        device-type pt\n";
     assert!(tgt.contains(lun), "{tgt}");
