@@ -229,7 +229,7 @@ unsafe fn facts(bdev: *mut spdk::spdk_bdev) -> Facts {
         uuid,
         // SPDK does not say what unmapped blocks read as.
         unmap: can(io_type::SPDK_BDEV_IO_TYPE_UNMAP)
-            .then(|| Unmap { granularity_blocks: granularity_blocks.max(1), reads_zeroes: false }),
+            .then(|| Unmap { granularity_blocks: granularity_blocks.max(1), reads_zeroes: false, anchors: false }),
         offloads: Offloads::default(),
         protection: None,
         passes: None,

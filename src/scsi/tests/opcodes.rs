@@ -116,7 +116,7 @@ fn what_a_unit_does_not_have_is_not_told() {
     let ask = |opcode, unit: &UnitView| {
         answered(&[0xa3, 0x0c, 1, opcode, 0, 0, 0, 0, 0, 4, 0, 0], Some(unit), None)
     };
-    let thin = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }), ..unit() };
+    let thin = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }), ..unit() };
     let offloads = Offloads { atomic_write_blocks: 1, ..Offloads::default() };
     let atomic = UnitView { offloads, ..unit() };
     for (opcode, has, has_not) in [(0x42, &thin, &atomic), (0x9c, &atomic, &thin)] {

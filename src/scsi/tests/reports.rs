@@ -155,7 +155,7 @@ fn extended_inquiry() {
 
 /// Space is freed in units of 64 KiB.
 fn thin() -> UnitView {
-    UnitView { unmap: Some(Unmap { granularity_blocks: 128, reads_zeroes: true }), ..unit() }
+    UnitView { unmap: Some(Unmap { granularity_blocks: 128, reads_zeroes: true, anchors: false }), ..unit() }
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn block_characteristics_and_provisioning() {
     assert_eq!(page(0xb1, &UnitView { offloads, ..unit() }), want, "WABEREQ");
     assert_eq!(page(0xb2, &unit()), [0x00, 0xb2, 0x00, 0x04, 0, 0, 0, 0]);
     assert_eq!(page(0xb2, &thin()), [0x00, 0xb2, 0x00, 0x04, 0, 0xe4, 0x02, 0]);
-    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };
+    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false, anchors: false }), ..unit() };
     assert_eq!(page(0xb2, &stale), [0x00, 0xb2, 0x00, 0x04, 0, 0xe0, 0x02, 0]);
 }
 
@@ -263,7 +263,7 @@ fn read_capacity() {
     want[14] = 0xc0;
     assert_eq!(answered(&long, Some(&thin()), None), want, "LBPME and LBPRZ");
     want[14] = 0x80;
-    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };
+    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false, anchors: false }), ..unit() };
     assert_eq!(answered(&long, Some(&stale), None), want, "LBPME alone");
     want[14] = 0;
 
@@ -312,7 +312,7 @@ fn lba_status() {
 fn lba_status_as_the_device_tells_it() {
     let thin = UnitView {
         blocks: 0x400,
-        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
         ..unit()
     };
     let target = target();

@@ -248,7 +248,7 @@ impl Bdev for Mirror {
             // See `Slot::leg`.
             unmap: unmaps
                 .and_then(granularity)
-                .map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true }),
+                .map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true, anchors: false }),
             offloads: Offloads::default(),
             protection: None,
             passes: None,
