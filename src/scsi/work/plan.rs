@@ -1,7 +1,8 @@
 //! From CDBs to [`Work`].
 
 use super::{
-    Kind, WRITE_SAME_BLOCKS_MAX, Work, can_anchor, can_unmap, compare_and_write_blocks_max, write_atomic_blocks_max,
+    Kind, WRITE_SAME_BLOCKS_MAX, Work, can_anchor, can_unmap, compare_and_write_blocks_max,
+    write_atomic_blocks_max,
 };
 use crate::scsi::cdb::Cdb;
 use crate::scsi::medium::{self, extent_10, extent_12, extent_16, extent_32};

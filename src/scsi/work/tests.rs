@@ -18,6 +18,12 @@ fn thin() -> UnitView {
     UnitView { blocks: 0x20_0000, unmap, ..unit() }
 }
 
+/// The same, where blocks can be anchored, too.
+fn anchoring() -> UnitView {
+    let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true, anchors: true });
+    UnitView { unmap, ..thin() }
+}
+
 /// The plan for `bytes` at `unit`.
 fn planned(bytes: &[u8], unit: &UnitView) -> Plan {
     let target = target();
