@@ -11,7 +11,8 @@ state_of() { # PG_TAG -> its access state
 is_state() { [[ $(state_of "$1") = "$2" ]]; } # PG_TAG STATE
 told() { rpc lunette_get_logical_units; sg_rtpg -v -d "/dev/$second"; tail -20 /out/lunette.log; } # what everybody says
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE
-has_handler() { [[ -e /sys/block/$first/device/dh_state ]]; }   # Debian's cloud kernel is built without: LAB_FLAVOUR=amd64 has it
+# Debian's cloud kernel is built without the ALUA handler: LAB_FLAVOUR=amd64 has it.
+has_handler() { [[ $(cat "/sys/block/$first/device/dh_state" 2>/dev/null) = alua ]]; }
 takes() { # PG_TAG sdX: the kernel's handler asks for that group's state by that path, or sg_stpg in its place
   has_handler && return
   # A unit attention that is still owed would be the answer, and the tool may say nothing of it.
@@ -54,11 +55,16 @@ setting "$iqn" node.session.timeo.replacement_timeout 5
 setting "$iqn" node.conn[0].timeo.noop_out_interval 2
 setting "$iqn" node.conn[0].timeo.noop_out_timeout 2
 modprobe -a dm_multipath dm_service_time dm_round_robin
+[[ -z ${HANDLER:-} ]] || modprobe scsi_dh_alua || die "this kernel has no ALUA handler: LAB_FLAVOUR=amd64"
 check "login by both" iscsiadm -m node -T "$iqn" --login
 until_true 20 both_there || die "no two disks: $(lsscsi)"
 first=$(of_port 3260) second=$(of_port 3261)
 try "REPORT TARGET PORT GROUPS by the first" 0 'target port group id : 0x1 ' 'asymmetric access state : 0x00' 'target port group id : 0x2 ' 'asymmetric access state : 0x02' -- sg_rtpg -v -d "/dev/$first"
 try "a READ by the one that stands by" 2 -- sg_dd if="/dev/$second" of=/dev/null bs=512 count=1 blk_sgio=1
+
+if [[ -n ${HANDLER:-} ]]; then
+  for name in "$first" "$second"; do try "$name has the kernel's ALUA handler" 0 '^alua$' -- cat "/sys/block/$name/device/dh_state" || die "$(uname -r): no handler: $(lsmod)"; done
+fi
 
 step multipath
 mkdir -p /etc/multipath
