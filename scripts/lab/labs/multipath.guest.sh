@@ -13,6 +13,10 @@ told() { rpc lunette_get_logical_units; sg_rtpg -v -d "/dev/$second"; tail -20 /
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE
 # Debian's cloud kernel is built without the ALUA handler: LAB_FLAVOUR=amd64 has it.
 has_handler() { [[ $(cat "/sys/block/$first/device/dh_state" 2>/dev/null) = alua ]]; }
+knows() { [[ $(cat "/sys/block/$1/device/access_state" 2>/dev/null) = "$2" ]]; } # sdX STATE: that is what the handler has learnt
+learns() { # NAME sdX STATE
+  if until_true 20 knows "$2" "$3"; then ok "$1: the handler knows $2 as $3"; else bad "$1: $2 is $(cat "/sys/block/$2/device/access_state"), not $3"; told; fi
+}
 takes() { # PG_TAG sdX: the kernel's handler asks for that group's state by that path, or sg_stpg in its place
   has_handler && return
   # A unit attention that is still owed would be the answer, and the tool may say nothing of it.
@@ -117,6 +121,23 @@ try "in transition nothing is served" 2 -- bash -c "$SHARE/lunette rpc -s $socke
 check "and ends" set_state 2 standby
 
 if has_handler; then echo "the kernel has its ALUA handler: $(cat "/sys/block/$first/device/dh_state")"; else echo "the kernel has no ALUA handler: sg_stpg stands in"; fi
+if has_handler; then
+  step "the handler follows every state"
+  learns "at first" "$first" active/optimized
+  learns "at first" "$second" standby
+  for pair in unavailable:unavailable active_non_optimized:active/non-optimized transitioning:transitioning; do
+    check "the second is ${pair%:*}" set_state 2 "${pair%:*}"
+    learns "${pair%:*}" "$second" "${pair#*:}"
+    learns "${pair%:*}" "$first" active/optimized
+    goes_by "${pair%:*}" "$first"
+  done
+  check "the second is preferred" rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":2,\"state\":\"standby\",\"preferred\":true}"
+  prefers() { [[ $(<"/sys/block/$second/device/preferred_path") = "$1" ]]; }
+  if until_true 20 prefers 1; then ok "the handler knows of it"; else bad "$second is not preferred"; told; fi
+  check "and is not any more" rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":2,\"state\":\"standby\",\"preferred\":false}"
+  if until_true 20 prefers 0; then ok "the handler knows of that"; else bad "$second is preferred"; told; fi
+fi
+
 step "a path fails: the initiator fails over by SET TARGET PORT GROUPS, and back"
 echo offline >"/sys/block/$first/device/state"
 takes 2 "$second"
