@@ -150,12 +150,13 @@ case $STAGE in
   stale)
     mounted a; mounted state
     begin
-    # A member that was current is waited for 30 s.
-    sleep 35
+    # So long a member that was current is waited for where another one is there.
+    sleep 32
     becomes R "out out none of the members that are current is there" "the stale one alone is not served"
     start_iscsid
     discover 127.0.0.1:3260 >/dev/null && login "$IQN" 127.0.0.1:3260 >/dev/null
-    try "it is not ready" 2 "Not ready" -- sg_turs -v "$(sg_of 0)"
+    until_true 10 has_disk 0 || die "no LUN"
+    try "initiators find it not ready" 2 -- sg_turs "/dev/$(disk_of 0)"
     mounted b
     until_true 20 is_so R "filling current" || is_so R "current current" || bad "the array: $(about R)"
     scan; leave "with the other one that one's data are there"
@@ -187,7 +188,7 @@ case $STAGE in
   fill)
     becomes R "current current" "the mirror is whole"
     load
-    for ((round = 0; round < 5; round++)); do
+    for ((round = 0; round < 3; round++)); do
       check "taken out" rpc bdev_raid_remove_base_bdev '{"name":"db"}' || break
       check "and filled" rpc bdev_raid_add_base_bdev '{"raid_bdev":"R","base_bdev":"db"}' || break
       becomes R "current current" "it is filled under writes" 60
