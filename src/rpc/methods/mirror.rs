@@ -206,7 +206,8 @@ impl Doubted {
     pub(super) fn on(context: &Context, name: &str) -> Result<Doubted, Fault> {
         let name = name.to_owned();
         let users = context.control(move |control, _| users(control, name))?;
-        let users = users.into_iter().filter_map(|(array, member)| Some((context.mirrors.get(&array)?, member)));
+        let users =
+            users.into_iter().filter_map(|(array, member)| Some((context.mirrors.get(&array)?, member)));
         let mut doubted = Vec::new();
         for (mirror, member) in users.filter(|(mirror, _)| mirror.is_begun()) {
             match mirror.doubt(member) {
