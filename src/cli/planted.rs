@@ -20,7 +20,7 @@ pub(super) fn from_environment() -> Result<Planted, Failed> {
 
     const BUGS: [Bug; 3] = [Bug::FlushNotWaitedFor, Bug::FuaDropped, Bug::TurnNeverEnds];
     const NVME_BUGS: [NvmeBug; 2] = [NvmeBug::FlushNotSent, NvmeBug::FuaDropped];
-    const RAID_BUGS: [RaidBug; 3] = [RaidBug::FlushOfOne, RaidBug::AnsweredBeforeSaved, RaidBug::CopiedOver];
+    const RAID_BUGS: [RaidBug; 3] = [RaidBug::FlushOfOne, RaidBug::StaleRead, RaidBug::CopiedOver];
     let Some(name) = std::env::var_os("LUNETTE_PLANT") else { return Ok(Planted::default()) };
     let is_named = |bug: String| name.to_str() == Some(&bug);
     if let Some(bug) = BUGS.into_iter().find(|bug| is_named(format!("{bug:?}"))) {
