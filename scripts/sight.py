@@ -34,7 +34,7 @@ LOOK = """({
     return box.width > 100 && box.height > 10 && box.bottom <= list.bottom + 1 && e.checkVisibility();
   }).map((e) => e.textContent),
   facts: document.querySelector("#bdevs .facts").textContent, legend: document.querySelector("#reactors").textContent,
-  stages: [...document.querySelectorAll("#reactors polygon")].map((e) => e.getAttribute("points").split(" ").length),
+  stages: [...document.querySelectorAll("#reactors polygon, #bdevs .card:first-child details polygon")].map((e) => e.getAttribute("points").split(" ").length),
 })"""
 
 # Of what has not happened there are no series.

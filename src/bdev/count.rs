@@ -17,7 +17,7 @@ use super::{Bdev, Channel, Info};
 use crate::histogram::Histogram;
 use crate::id::ReactorId;
 use crate::limits::{IOS_MAX, REACTORS_MAX};
-use crate::meter::{self, Count, Spread};
+use crate::meter::{self, Count, Spread, Stages};
 
 /// Kinds of IO whose time is taken: reads, writes, unmaps.
 const KINDS: usize = 3;
@@ -177,6 +177,39 @@ pub struct Total {
     pub ns: u64,
 }
 
+impl Ledger {
+    /// Where a reactor counts the time of commands at the unit made of this device, which it alone does; nowhere while it has
+    /// not opened the device.
+    pub fn stages(&self, reactor: ReactorId) -> Option<&Stages> {
+        self.cells.get(usize::from(reactor.0))?.get().map(|cell| &cell.stages)
+    }
+
+    /// What each reactor has counted there.
+    pub fn stages_by_reactor(&self) -> impl Iterator<Item = (ReactorId, [Spread; 4])> {
+        let cells =
+            (0u16..).zip(&self.cells).filter_map(|(index, cell)| Some((ReactorId(index), cell.get()?)));
+        cells.map(|(id, cell)| (id, cell.stages.spreads()))
+    }
+
+    /// Where the time of all commands went, those included that the device did as they came, which took none; nothing where
+    /// there were none.
+    pub fn stages_of_all(&self) -> Option<[Spread; 4]> {
+        let at_once = self.cells.iter().filter_map(OnceLock::get).map(|cell| cell.at_once()).sum();
+        let mut sums = [Spread::default().with_instant(at_once); 4];
+        for (_, stages) in self.stages_by_reactor() {
+            add(&mut sums, &stages);
+        }
+        sums.iter().any(|sum| sum.count() > 0).then_some(sums)
+    }
+}
+
+/// So much more of each stage.
+pub fn add(sums: &mut [Spread; 4], more: &[Spread; 4]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = sum.plus(more);
+    }
+}
+
 impl Default for Ledger {
     fn default() -> Ledger {
         Ledger { cells: (0..REACTORS_MAX).map(|_| OnceLock::new()).collect() }
@@ -210,9 +243,14 @@ struct Counters {
     ended: Count,
     /// How long those of each kind took.
     times: [meter::Times; KINDS],
+    /// Where the time of commands went that a session's reactor had the device do.
+    stages: Stages,
     /// What is not told any more. Control's.
     forgotten: [AtomicU64; SUMS],
 }
+
+/// Small, as there is one for each device and each reactor that serves it: docs/watch.md says how large.
+const _: () = assert!(size_of::<Cell>() <= 2048);
 
 impl Counters {
     /// What there was, whatever was forgotten since.
@@ -222,6 +260,11 @@ impl Counters {
             *sum += given.get();
         }
         sums
+    }
+
+    /// How many were done as they were asked for.
+    fn at_once(&self) -> u64 {
+        self.sums.iter().step_by(3).take(KINDS).map(|sum| sum.load(Ordering::Relaxed)).sum()
     }
 
     /// What there was since it was forgotten.

@@ -11,6 +11,7 @@ use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table, TableState};
 
 use super::sample::{Command, Lun, Sample, Session};
 use crate::cli::table::table;
+use crate::meter::STAGES;
 
 /// Looks whose rates the curves show.
 const HISTORY: usize = 120;
@@ -44,6 +45,8 @@ pub(super) struct Screen {
     sort: usize,
     /// Only this session's commands.
     session: Option<u64>,
+    /// Only this LUN, by target and number, with where the time of its commands goes.
+    lun: Option<(String, String)>,
     rows: TableState,
 }
 
@@ -56,6 +59,7 @@ impl Screen {
             view: View::Luns,
             sort: 0,
             session: None,
+            lun: None,
             rows: TableState::default(),
         }
     }
@@ -76,7 +80,7 @@ impl Screen {
         match key {
             KeyCode::Char('q') => return false,
             KeyCode::Tab => {
-                (self.view, self.session) = (self.view.next(), None);
+                (self.view, self.session, self.lun) = (self.view.next(), None, None);
                 self.rows = TableState::default();
             }
             KeyCode::Char('s') => self.sort += 1,
@@ -88,6 +92,17 @@ impl Screen {
                     (self.view, self.session) = (View::Commands, Some(session.number));
                     self.rows = TableState::default();
                 }
+            }
+            KeyCode::Enter if self.view == View::Luns && self.lun.is_none() => {
+                let luns = self.luns();
+                if let Some(lun) = self.rows.selected().and_then(|index| luns.get(index)) {
+                    self.lun = Some((lun.target.clone(), lun.number.clone()));
+                    self.rows = TableState::default();
+                }
+            }
+            KeyCode::Esc if self.lun.is_some() => {
+                self.lun = None;
+                self.rows = TableState::default();
             }
             KeyCode::Esc if self.session.is_some() => {
                 (self.view, self.session) = (View::Sessions, None);
@@ -150,7 +165,8 @@ impl Screen {
         frame.render_widget(Paragraph::new(summary(&self.sample)), head);
         self.draw_curves(frame, curves);
         self.draw_table(frame, body);
-        let keys = "q quit  Tab next table  s sort  ↑↓ select  Enter a session's commands  Esc back";
+        let keys =
+            "q quit  Tab next table  s sort  ↑↓ select  Enter a LUN's stages, a session's commands  Esc back";
         frame.render_widget(Paragraph::new(keys).style(Style::new().add_modifier(Modifier::DIM)), foot);
     }
 
@@ -164,6 +180,17 @@ impl Screen {
     }
 
     fn draw_table(&mut self, frame: &mut Frame<'_>, area: Rect) {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        if let Some((target, number)) = &self.lun {
+            let of = |lun: &&Lun| lun.target == *target && lun.number == *number;
+            let found = self.sample.luns.iter().find(of);
+            let rows = found.map(stage_rows).unwrap_or_default().into_iter().map(Row::new);
+            let title = format!("LUN {number} of {}: where the time of its commands goes", short(target));
+            let table = Table::new(rows, [8, 9, 9, 60].map(Constraint::Length))
+                .header(Row::new(STAGE_HEADER).style(bold))
+                .block(Block::bordered().title(title));
+            return frame.render_widget(table, area);
+        }
         let (title, header, rows, widths) = match self.view {
             View::Luns => {
                 let rows = self.luns().iter().map(lun_cells).map(Row::new).collect::<Vec<_>>();
@@ -182,7 +209,6 @@ impl Screen {
                 (title, COMMAND_HEADER.to_vec(), rows, vec![7, 4, 12, 22, 12, 8, 10, 44])
             }
         };
-        let bold = Style::new().add_modifier(Modifier::BOLD);
         let title = format!("{title}, {}", self.sorted());
         let table = Table::new(rows, widths.into_iter().map(Constraint::Length))
             .header(Row::new(header).style(bold))
@@ -194,6 +220,7 @@ impl Screen {
 
 const LUN_HEADER: [&str; 10] =
     ["target", "LUN", "bdev", "read/s", "write/s", "read B/s", "write B/s", "latency", "p50", "p99"];
+const STAGE_HEADER: [&str; 4] = ["stage", "p50", "p99", ""];
 const SESSION_HEADER: [&str; 8] =
     ["session", "initiator", "target", "address", "reactor", "conns", "commands", "oldest"];
 const COMMAND_HEADER: [&str; 8] = ["session", "LUN", "bdev", "command", "LBA", "bytes", "age", "waits for"];
@@ -249,6 +276,22 @@ fn lun_cells(lun: &Lun) -> [String; 10] {
         lun.p50_us.map_or_else(|| "-".to_owned(), about),
         lun.p99_us.map_or_else(|| "-".to_owned(), about),
     ]
+}
+
+/// Of each stage what half of the commands were in it no longer than, and 99 of a hundred.
+fn stage_rows(lun: &Lun) -> Vec<[String; 4]> {
+    const ABOUT: [&str; 4] = [
+        "until its turn",
+        "until a device had the first of it: buffers, data written",
+        "until the device had given back the last",
+        "until its answer was queued",
+    ];
+    let shown = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), about);
+    let row = |((stage, us), meaning): ((&str, Option<(f64, f64)>), &str)| {
+        let (p50_us, p99_us) = us.unzip();
+        [stage.to_owned(), shown(p50_us), shown(p99_us), meaning.to_owned()]
+    };
+    STAGES.into_iter().zip(lun.stages_us).zip(ABOUT).map(row).collect()
 }
 
 fn session_cells(session: &Session) -> [String; 8] {
@@ -326,6 +369,7 @@ mod tests {
             latency_us: Some(latency_us),
             p50_us: Some(1.024),
             p99_us: (bdev == "fast").then_some(latency_us * 3.0),
+            stages_us: [Some((1.0, 1.0)), Some((1.0, 70.0)), Some((latency_us, latency_us * 3.0)), None],
         };
         let session = |number: u64, commands: u64| Session {
             number,
@@ -384,6 +428,28 @@ mod tests {
         let shown = lines(&mut screen);
         assert!(shown[6].contains("LUNs, by p99") && shown[8].contains("fast"), "{shown:#?}");
         assert!(!screen.pressed(KeyCode::Char('q')));
+    }
+
+    #[test]
+    fn a_lun_leads_to_its_stages_and_back() {
+        let mut screen = Screen::new();
+        screen.show(sample());
+        for key in [KeyCode::Down, KeyCode::Enter] {
+            lines(&mut screen);
+            assert!(screen.pressed(key));
+        }
+        let shown = lines(&mut screen);
+        assert!(shown[6].contains("LUN 0 of t: where the time of its commands goes"), "{}", shown[6]);
+        for (line, expected) in [
+            (8, "queue    <1 us     <1 us     until its turn"),
+            (9, "receive  <1 us     70 us     until a device had"),
+            (10, "device   12 us     36 us     until the device had"),
+            (11, "send     -         -         until its answer"),
+        ] {
+            assert!(shown[line].contains(expected), "{shown:#?}");
+        }
+        assert!(screen.pressed(KeyCode::Esc));
+        assert!(lines(&mut screen)[6].contains("LUNs, by IOs"));
     }
 
     #[test]
