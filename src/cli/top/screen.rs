@@ -360,7 +360,7 @@ mod tests {
     fn sample() -> Sample {
         let lun = |bdev: &str, read_ios: f64, latency_us: f64| Lun {
             target: "iqn.2026-11.io.example:t".to_owned(),
-            number: "0".to_owned(),
+            number: if bdev == "fast" { "0" } else { "1" }.to_owned(),
             bdev: bdev.to_owned(),
             read_ios,
             write_ios: 0.0,
