@@ -144,6 +144,7 @@ def screens(base, profile, target, out):
         browser.ask("Page.navigate", url=f"{base}/")
         drawn = 'Math.max(0, ...[...document.querySelectorAll("polyline")].map((e) => (e.getAttribute("points") || "").split(" ").length))'
         wait_until("charts with some points", 60, lambda: browser.value(drawn) >= 8)
+        browser.value('document.querySelector("#bdevs details").open = true')
         for name, (width, is_dark, is_phone) in SCREENS.items():
             browser.screen(width, 1400, is_dark, is_phone)
             look = browser.value(LOOK)
