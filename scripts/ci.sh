@@ -13,13 +13,13 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 
 QUICK=(fmt clippy docs scripts test)
-ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance vm sg3 package book durability nvme idle spdk)
+ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance sg3 vm package book durability nvme idle spdk)
 # Those of tests are stage test's too, with fewer seeds and without optimisation.
 FULL=("${ALL[@]}" no_alloc sim hostile walk mutants fuzz)
 
-# Those of all and full that leave a core idle: one that is named here runs beside its neighbours that are, too, and beside those of
-# quick; what it says comes when it has ended.
-declare -A BESIDE=([build]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=1)
+# Those of all and full that leave a core idle run beside others. Neighbours in ALL that have a lane run at once, those of the same lane one
+# after another; what is built runs beside those of quick. What they say comes when all of them have ended.
+declare -A LANE=([build]=1 [counters]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]=1 [conformance]=2 [sg3]=3 [durability]=1 [nvme]=2)
 
 # Stages that may say "cannot run here", each with the reason. All others must run.
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
@@ -335,7 +335,7 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
   local name=$1 limit=${LIMIT[$1]:-900} rc p f s real user system word=ok
   echo "=== $name"
   export CI_COUNTS=$CI_WORK/$name.counts; : >"$CI_COUNTS"
-  timeout -k 15 "$limit" "$0" --inner "$name" </dev/null &
+  nice -n "$nicely" timeout -k 15 "$limit" "$0" --inner "$name" </dev/null &
   { TIMEFORMAT='%1R %U %S'; time wait $!; } 2>"$CI_WORK/$name.time"; rc=$?
   read -r real user system < <(tail -1 "$CI_WORK/$name.time")
   read -r p f s < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$CI_COUNTS")
@@ -354,11 +354,24 @@ run() { # STAGE: it runs to its end; what came of it is in $CI_WORK/STAGE.end: P
 
 settle() { # those that run beside others have ended
   local name
+  wait "${running[@]}"
   for name in "${beside[@]}"; do
-    wait "${waiting[$name]}"; cat "$CI_WORK/$name.log"
+    cat "$CI_WORK/$name.log"
     [[ $name != build || $(<"$CI_WORK/build.end") != *" ok" ]] || export CI_BUILT=1
   done
-  beside=()
+  running=() beside=()
+}
+
+start_lanes() { # of the stages in $next
+  local name lane nicely=0
+  ((${#next[@]})) || return 0
+  settle
+  for lane in 1 2 3; do
+    { trap 'end_jobs; exit 130' TERM
+      for name in "${next[@]}"; do [[ ${LANE[$name]} != "$lane" ]] || run "$name" >"$CI_WORK/$name.log" 2>&1; done; } &
+    running+=($!)
+  done
+  beside=("${next[@]}") next=()
 }
 
 end_jobs() { # what runs
@@ -372,17 +385,20 @@ OUT=$(realpath "$OUT"); export CI_OUT=$OUT
 CI_WORK=$(mktemp -d) && export CI_WORK || exit 1
 trap 'rm -rf "$CI_WORK"' EXIT
 trap 'end_jobs; exit 130' INT TERM
-declare -A waiting=()
-beside=()
+nicely=0 # how much the next stage leaves to others
+running=() beside=() next=()
 for name in "${stages[@]}"; do
-  if [[ -n ${BESIDE[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
-    { trap end_jobs TERM; run "$name"; } >"$CI_WORK/$name.log" 2>&1 &
-    waiting[$name]=$! beside+=("$name")
-  else
-    [[ " ${QUICK[*]} " = *" $name "* ]] || settle
-    run "$name"
+  if [[ -n ${LANE[$name]:-} && $CI_LEVEL =~ ^(all|full)$ ]]; then
+    next+=("$name")
+    continue
   fi
+  start_lanes
+  [[ " ${QUICK[*]} " = *" $name "* ]] || settle
+  # What is built beside it is what the others wait for.
+  nicely=$((${#running[@]} ? 5 : 0))
+  run "$name"
 done
+start_lanes
 settle
 
 passed=0 failed=0 skipped=0

@@ -4,6 +4,7 @@ wrote at the other end: libiscsi's tools and QEMU.
 """
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -25,7 +26,12 @@ class Shared(Target):
 
     def serve(self):
         self.spawn([BINARY, "serve", "--config", self.config, "--idle", "park"])
-        wait_until("socket", 10, lambda: self.alive() and os.path.exists(self.socket))
+        wait_until("socket", 10, lambda: self.alive() and self.answers())
+
+    def answers(self):
+        """Whether the socket takes connections: for a moment it is there and does not."""
+        with socket.socket(socket.AF_UNIX) as client:
+            return client.connect_ex(self.socket) == 0
 
     def lunette(self, *argv, status=0):
         return run(BINARY, *argv, status=status)
@@ -90,7 +96,7 @@ def drain(target):
         expect(size_of(url) == 8 * MIB, "nobody gets in again")
     finally:
         qemu.kill()
-        qemu.wait(timeout=10)
+        qemu.wait(timeout=60)
 
 
 def kept(target):

@@ -32,14 +32,14 @@ from concurrent.futures import ThreadPoolExecutor
 from harness import BINARY, MIB, ROOT, Target, Tgt, run, wait_until
 
 TOOL = "iscsi-test-cu"
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 60
 DISK_MIB = 256
 JOBS = 2  # disks at once: most of a test's time is waiting
 WRITE_PROTECTED = ("ReadOnly.ReadOnlySBC",)
 LARGE_BLOCKS = ("CompareAndWrite.InvalidDataOutSize", "WriteSame10.InvalidDataOutSize", "WriteSame10.UnmapUnaligned",
                 "WriteSame16.InvalidDataOutSize", "WriteSame16.UnmapUnaligned")
 # These find a disk at LUN 3 that is slow enough for them, and so many seconds: they look once a minute for what they wait for.
-SLOW = {"Sanitize.Reset": 100}
+SLOW = {"Sanitize.Reset": 200}
 SLOW_MIB = 8
 MULTIPATH = "MultipathIO."
 REMOVABLE = ("NoMedia.", "PreventAllow.", "StartStopUnit.Simple", "StartStopUnit.NoLoej")

@@ -176,7 +176,7 @@ def syscalls(portal, pid, rw, depth):
             said = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
         finally:
             strace.send_signal(signal.SIGINT)
-            strace.wait(timeout=10)
+            strace.wait(timeout=60)
         rows = [line.split() for line in out.read_text().splitlines()]
     return said["ios"], {row[1]: int(row[0]) for row in rows if len(row) == 2 and row[0].isdigit() and row[1] != "total"}
 

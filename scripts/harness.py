@@ -20,14 +20,14 @@ os.environ["LUNETTE_SOCKET"] = ""
 
 
 def wait_until(what, seconds, condition):
-    """The first true value of `condition()`; TimeoutError when there is none in time."""
-    end = time.monotonic() + seconds
+    """The first true value of `condition()`. So long on a machine that does nothing else: TimeoutError after four times that."""
+    end = time.monotonic() + 4 * seconds
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise TimeoutError(f"{what}: not within {seconds} s")
+            raise TimeoutError(f"{what}: not within {4 * seconds} s")
         time.sleep(0.001)
 
 

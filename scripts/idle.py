@@ -18,8 +18,8 @@ DISK_MIB = 1  # so small that it need not be told apart from the rest
 SESSIONS = 100
 CPU_PERCENT_MAX = 1.0
 MEMORY_MIB_MAX = 64
-READY_SECONDS_MAX = 0.1
-WAKE_SECONDS_MAX = 0.001
+READY_SECONDS_MAX = 0.3
+WAKE_SECONDS_MAX = 0.01
 STARTS = 5
 WAKES = 25
 # A program that holds sessions open, called like sessions.py; another one may take its place.
@@ -58,7 +58,7 @@ def idle_cost_with_sessions(target, seconds, keep_alive):
         expect(holder.stdout.readline() == "ready\n", "the sessions did not come up")
         time.sleep(1)  # let what the logins left behind settle: it is not what is measured
         note = idle_cost(target, seconds)
-        rest, _ = holder.communicate(timeout=20)
+        rest, _ = holder.communicate(timeout=60)
         expect(holder.returncode == 0, f"a session was lost (status {holder.returncode})")
         expect(not keep_alive or int(rest.split()[1]) >= SESSIONS, f"keep-alive was not on: {rest.strip()}")
         return f"{note}; keep-alive: {rest.strip()}"

@@ -143,7 +143,7 @@ def recording(target, proxy):
         answer, (initiator_port, streams) = wait_until("PDUs", 30, settled)
     finally:
         qemu.stdin.close()
-        qemu.wait(timeout=20)
+        qemu.wait(timeout=60)
     port = int(target.portals[0].rsplit(":", 1)[1])
     found = dissect(path, port)
     expect(len(found) == answer["pdus"], f"tshark finds {len(found)} PDUs of {answer['pdus']}")

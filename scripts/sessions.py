@@ -33,7 +33,7 @@ def receive_pdu(sock):
 
 class Session:
     def __init__(self, number, address, iqn):
-        self.sock = socket.create_connection(address, timeout=10)
+        self.sock = socket.create_connection(address, timeout=60)
         self.number, self.tsih, self.exp_stat_sn = number, 0, 0
         security, operational = 0 << 2 | 1, 1 << 2 | 3
         moved = self.login(security, InitiatorName=f"iqn.2026-11.io.lunette:idle-{number}", TargetName=iqn,

@@ -44,7 +44,7 @@ UNHAPPENED = ("lunette_initiator_throttled_commands_total", "lunette_initiator_t
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read().decode()
 
 

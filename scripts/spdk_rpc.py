@@ -178,6 +178,8 @@ def groups(target):
     for get in ("iscsi_get_options", "iscsi_get_auth_groups", "iscsi_get_portal_groups", "iscsi_get_connections", "iscsi_get_stats",
                 "scsi_get_devices", "spdk_get_version", "framework_get_subsystems", "log_get_flags", "log_get_print_level"):
         target.json(get)
+    options = target.json("iscsi_get_options")
+    expect((options["nop_in_interval"], options["nop_timeout"]) == (30, 60), "NOP-In is not SPDK's")
 
 
 def limits(target):
@@ -306,7 +308,7 @@ def deleted(target):
 
 def kill(target):
     target.rpc("spdk_kill_instance", "SIGTERM")
-    expect(target.process.wait(timeout=10) == 0, "the exit code")
+    expect(target.process.wait(timeout=60) == 0, "the exit code")
     expect(not os.path.exists(target.socket), "the socket is left behind")
     out = target.lunette("rpc_get_methods", status=3)
     expect("no daemon has made this socket" in out, out)

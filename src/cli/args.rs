@@ -208,7 +208,7 @@ pub struct Serve {
     /// Wireshark; the last 16 stay
     #[arg(long, value_name = "DIR")]
     pub record_dir: Option<PathBuf>,
-    /// Ask a silent initiator after so long whether it is there, give it up after twice that; 0 never
+    /// Ask a silent initiator after so long whether it is there, give it up where it has not answered in twice that; 0 never
     #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub nop_in: u32,
 }

@@ -101,7 +101,7 @@ pub(super) fn serve(args: &Serve) -> Result<(), Failed> {
         hugepages: args.hugepages.into(),
         pool_bytes,
         iscsi: options::Options {
-            nop_in: NopInTimes { ask_ns: nop_in_ns, close_ns: 2 * nop_in_ns },
+            nop_in: NopInTimes { ask_ns: nop_in_ns, close_ns: 3 * nop_in_ns },
             discovery: if args.discovery_chap { auth } else { Auth::default() },
             allows_weak_secrets: args.weak_chap,
             ..options::Options::default()

@@ -224,8 +224,18 @@ impl<N: Net> Control<N> {
         }
     }
 
+    /// The record of a SANITIZE that has ended well is gone for good. Where it is not yet, because the file's disk takes long or
+    /// is full, the unit goes on being busy: all is overwritten, and nobody is to be told otherwise.
+    pub(super) fn sanitized(&mut self, unit: UnitId, is_saved: bool) {
+        if is_saved {
+            return self.chore_over(unit, true);
+        }
+        tracing::debug!(?unit, "a SANITIZE is done, and the state file does not say so yet: tried again");
+        self.chore_ended(unit, true);
+    }
+
     /// The end of a chore is shown and answered.
-    pub(super) fn chore_over(&mut self, unit: UnitId, is_done: bool) {
+    fn chore_over(&mut self, unit: UnitId, is_done: bool) {
         let Some(Phase::Begun(Begun { chore, asker, .. })) = self.chores.units.remove(&unit) else { return };
         let has_failed = !is_done && chore.is_sanitize();
         if has_failed {

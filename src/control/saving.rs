@@ -152,7 +152,7 @@ impl<N: Net> Control<N> {
             AfterSave::Identity(choosing) => self.chosen(*choosing, is_saved),
             AfterSave::Identifying(written) => self.written(*written, is_saved),
             AfterSave::Sanitize(unit) => self.show_sanitize(unit, is_saved),
-            AfterSave::Sanitized(unit) => self.chore_over(unit, is_saved),
+            AfterSave::Sanitized(unit) => self.sanitized(unit, is_saved),
             AfterSave::Array(done) => self.array_kept(done, is_saved),
         }
     }

@@ -63,7 +63,8 @@ calls() { # LUN: the calls that lunette makes meanwhile, but those that wait and
 if [[ $WORLD = iommu48 ]]; then
   null=$(calls 3) nvme=$(calls 0)
   echo "calls: null disk $null, namespace $nvme"
-  ((null > CALLS && nvme > CALLS && (nvme - null) * 100 < null && (null - nvme) * 100 < null)) && ok "they differ by under 1 %" || bad "they differ by 1 % or more"
+  # A call in ten reads would be 5 %. What comes and goes besides, on a busy machine, has been 1.6 %.
+  ((null > CALLS && nvme > CALLS && (nvme - null) * 100 < 3 * null)) && ok "the namespace costs no more" || bad "the namespace costs more"
 fi
 
 step "a controller that stops answering"

@@ -9,6 +9,7 @@ use super::world::World;
 use crate::control::done::Done;
 use crate::control::store::Records;
 use crate::id::{ReactorId, UnitId};
+use crate::limits::{SAVE_NS, SAVE_RETRY_NS};
 use crate::reactor::message::{Ask, Change, ToControl, ToReactor};
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
@@ -148,6 +149,21 @@ fn what_cannot_be_saved_does_not_begin() {
     slow.refuse(&mut world);
     assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::INTERNAL_FAILURE)));
     silent(&world);
+}
+
+#[test]
+fn one_that_is_done_does_not_fail_because_that_cannot_be_saved_yet() {
+    let (mut world, slow, alice, ended) = begun(0x00);
+    world.tell(ended);
+    slow.refuse(&mut world);
+    silent(&world);
+    world.pass(SAVE_RETRY_NS);
+    // A write that takes too long.
+    world.pass(SAVE_NS);
+    silent(&world);
+    assert!(!slow.write(&mut world).contains_key(SANITIZE));
+    assert_eq!(shown(&mut world, false).0.medium, Medium::Ready);
+    assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
 }
 
 #[test]
