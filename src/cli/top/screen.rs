@@ -287,11 +287,11 @@ fn stage_rows(lun: &Lun) -> Vec<[String; 4]> {
         "until its answer was queued",
     ];
     let shown = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), about);
-    let row = |((stage, us), meaning): ((&str, Option<(f64, f64)>), &str)| {
+    let rows = STAGES.into_iter().zip(lun.stages_us).zip(ABOUT).map(|((stage, us), meaning)| {
         let (p50_us, p99_us) = us.unzip();
         [stage.to_owned(), shown(p50_us), shown(p99_us), meaning.to_owned()]
-    };
-    STAGES.into_iter().zip(lun.stages_us).zip(ABOUT).map(row).collect()
+    });
+    rows.collect()
 }
 
 fn session_cells(session: &Session) -> [String; 8] {
