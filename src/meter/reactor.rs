@@ -58,6 +58,13 @@ impl Stages {
     }
 }
 
+/// So much more of each of [`STAGES`].
+pub fn add_stages(sums: &mut [Spread; 4], more: &[Spread; 4]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = sum.plus(more);
+    }
+}
+
 /// How full buffers are.
 #[derive(Debug, Default)]
 pub struct PoolMeter {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::bdev::count::{self, Figures};
+use crate::bdev::count::Figures;
 use crate::control::Control;
 use crate::control::connections::{Connection, Phase};
 use crate::control::feed;
 use crate::control::sessions::Ledger;
 use crate::control::tally::{Fact, Tally};
 pub use crate::meter::STAGES;
-use crate::meter::{PoolMeter, ReactorMeter, Spread, Work};
+use crate::meter::{PoolMeter, ReactorMeter, Spread, Work, add_stages};
 use crate::net::Net;
 use crate::qos::Waited;
 use crate::rpc::calls::Calls;
@@ -71,7 +71,7 @@ impl ReactorSample {
         let short = meter.short.get();
         let mut stages = meter.stages.spreads().map(|stage| stage.with_instant(short));
         if let Some(at_units) = at_units {
-            count::add(&mut stages, at_units);
+            add_stages(&mut stages, at_units);
         }
         let pool = |pool: &PoolMeter| [pool.capacity_bytes.get(), pool.in_use_bytes.get()];
         ReactorSample {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::bdev::count::{self, Ledger};
+use crate::bdev::count::Ledger;
 use crate::id::ReactorId;
-use crate::meter::Spread;
+use crate::meter::{Spread, add_stages};
 
 /// Those that are gone.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ fn add(sums: &mut Vec<[Spread; 4]>, ledger: &Ledger) {
         if sums.len() <= index {
             sums.resize(index + 1, [Spread::default(); 4]);
         }
-        count::add(&mut sums[index], &stages);
+        add_stages(&mut sums[index], &stages);
     }
 }
 
