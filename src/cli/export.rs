@@ -53,7 +53,8 @@ pub(super) fn export(args: &Export) -> Result<(), Failed> {
     let name = args.file.display().to_string();
     let text = Disk.read(&args.file).map_err(|error| Failed::failure(format!("{name}: {error}")))?;
     let source = Source { name, text };
-    let Exported { text, report } = export::export(args.to.into(), &source).map_err(Failed::failure)?;
+    let Exported { text, report } =
+        export::export(args.to.into(), &source, &Disk).map_err(Failed::failure)?;
     eprint!("{}", if args.json { pretty(&report.json()) } else { format!("{report}\n") });
     print(&text)
 }

@@ -43,6 +43,11 @@ pub trait Files {
     /// # Errors
     /// The folder cannot be read.
     fn matching(&self, pattern: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// The size of an ordinary file, where it is known.
+    fn file_bytes(&self, _path: &Path) -> Option<u64> {
+        None
+    }
 }
 
 /// The files of this machine.
@@ -78,6 +83,10 @@ impl Files for Disk {
         }
         found.sort();
         Ok(found)
+    }
+
+    fn file_bytes(&self, path: &Path) -> Option<u64> {
+        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file).map(|found| found.len())
     }
 }
 

@@ -27,6 +27,10 @@ impl Files for Folder {
         let names = self.0.iter().map(|(name, _)| PathBuf::from(name));
         Ok(names.filter(|name| fits(text.as_bytes(), name.to_string_lossy().as_bytes())).collect())
     }
+
+    fn file_bytes(&self, path: &Path) -> Option<u64> {
+        self.read(path).ok().map(|text| text.len() as u64)
+    }
 }
 
 const ALL: [Format; 7] =

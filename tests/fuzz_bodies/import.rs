@@ -35,6 +35,6 @@ pub(super) fn one(data: &[u8]) {
     let text = imported.config.to_string();
     Plan::parse(&text).unwrap();
     for to in [To::Spdk, To::Lio, To::Tgt] {
-        export::export(to, &Source { name: "f".to_owned(), text: text.clone() }).unwrap();
+        export::export(to, &Source { name: "f".to_owned(), text: text.clone() }, &NoFiles).unwrap();
     }
 }

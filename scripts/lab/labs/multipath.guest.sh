@@ -11,7 +11,12 @@ state_of() { # PG_TAG -> its access state
 is_state() { [[ $(state_of "$1") = "$2" ]]; } # PG_TAG STATE
 told() { rpc lunette_get_logical_units; sg_rtpg -v -d "/dev/$second"; tail -20 /out/lunette.log; } # what everybody says
 set_state() { rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":$1,\"state\":\"$2\"}"; } # PG_TAG STATE
-has_handler() { [[ -e /sys/block/$first/device/dh_state ]]; }   # Debian's cloud kernel is built without: LAB_FLAVOUR=amd64 has it
+# Debian's cloud kernel is built without the ALUA handler: LAB_FLAVOUR=amd64 has it.
+has_handler() { [[ $(cat "/sys/block/$first/device/dh_state" 2>/dev/null) = alua ]]; }
+knows() { [[ $(cat "/sys/block/$1/device/access_state" 2>/dev/null) = "$2" ]]; } # sdX STATE: that is what the handler has learnt
+learns() { # NAME sdX STATE
+  if until_true 20 knows "$2" "$3"; then ok "$1: the handler knows $2 as $3"; else bad "$1: $2 is $(cat "/sys/block/$2/device/access_state"), not $3"; told; fi
+}
 takes() { # PG_TAG sdX: the kernel's handler asks for that group's state by that path, or sg_stpg in its place
   has_handler && return
   # A unit attention that is still owed would be the answer, and the tool may say nothing of it.
@@ -54,11 +59,16 @@ setting "$iqn" node.session.timeo.replacement_timeout 5
 setting "$iqn" node.conn[0].timeo.noop_out_interval 2
 setting "$iqn" node.conn[0].timeo.noop_out_timeout 2
 modprobe -a dm_multipath dm_service_time dm_round_robin
+[[ -z ${HANDLER:-} ]] || modprobe scsi_dh_alua || die "this kernel has no ALUA handler: LAB_FLAVOUR=amd64"
 check "login by both" iscsiadm -m node -T "$iqn" --login
 until_true 20 both_there || die "no two disks: $(lsscsi)"
 first=$(of_port 3260) second=$(of_port 3261)
 try "REPORT TARGET PORT GROUPS by the first" 0 'target port group id : 0x1 ' 'asymmetric access state : 0x00' 'target port group id : 0x2 ' 'asymmetric access state : 0x02' -- sg_rtpg -v -d "/dev/$first"
 try "a READ by the one that stands by" 2 -- sg_dd if="/dev/$second" of=/dev/null bs=512 count=1 blk_sgio=1
+
+if [[ -n ${HANDLER:-} ]]; then
+  for name in "$first" "$second"; do try "$name has the kernel's ALUA handler" 0 '^alua$' -- cat "/sys/block/$name/device/dh_state" || die "$(uname -r): no handler: $(lsmod)"; done
+fi
 
 step multipath
 mkdir -p /etc/multipath
@@ -111,6 +121,23 @@ try "in transition nothing is served" 2 -- bash -c "$SHARE/lunette rpc -s $socke
 check "and ends" set_state 2 standby
 
 if has_handler; then echo "the kernel has its ALUA handler: $(cat "/sys/block/$first/device/dh_state")"; else echo "the kernel has no ALUA handler: sg_stpg stands in"; fi
+if has_handler; then
+  step "the handler follows every state"
+  learns "at first" "$first" active/optimized
+  learns "at first" "$second" standby
+  for pair in unavailable:unavailable active_non_optimized:active/non-optimized transitioning:transitioning; do
+    check "the second is ${pair%:*}" set_state 2 "${pair%:*}"
+    learns "${pair%:*}" "$second" "${pair#*:}"
+    learns "${pair%:*}" "$first" active/optimized
+    goes_by "${pair%:*}" "$first"
+  done
+  check "the second is preferred" rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":2,\"state\":\"standby\",\"preferred\":true}"
+  prefers() { [[ $(<"/sys/block/$second/device/preferred_path") = "$1" ]]; }
+  if until_true 20 prefers 1; then ok "the handler knows of it"; else bad "$second is not preferred"; told; fi
+  check "and is not any more" rpc lunette_target_node_set_alua_state "{\"name\":\"$iqn\",\"pg_tag\":2,\"state\":\"standby\",\"preferred\":false}"
+  if until_true 20 prefers 0; then ok "the handler knows of that"; else bad "$second is preferred"; told; fi
+fi
+
 step "a path fails: the initiator fails over by SET TARGET PORT GROUPS, and back"
 echo offline >"/sys/block/$first/device/state"
 takes 2 "$second"

@@ -10,7 +10,7 @@
 #   cut     the link to lunette is cut under IO for 10 s, for 30 s, and for longer than the initiator waits
 #   fight   two initiators take a disk from each other by reservations, lunette being killed meanwhile
 #   fio     the jobs of bench/fio, for function only
-# Variables: LUNETTE, the binary; ROUNDS of coming and going (3); OUT, a folder for the guest's output.
+# Variables: LUNETTE, the binary; ROUNDS of coming and going (3); HANDLER=1, multipath wants the kernel's ALUA handler; OUT, a folder for the guest's output.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
@@ -22,10 +22,10 @@ in_guest() { # LAB
   local rc=0
   truncate -s 384M "$work/data.img"; truncate -s 64M "$work/flaky.img"
   mke2fs -q -t ext4 -E lazy_itable_init=1,lazy_journal_init=1 "$work/data.img"
-  "$lab/../run-guest.sh" -t "${LIMIT:-1500}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -e ROUNDS="${ROUNDS:-3}" "$lab/$1.guest.sh" -- \
+  "$lab/../run-guest.sh" -t "${LIMIT:-1500}" -m 1536 -s "$work/share" -o "${OUT:-$work/out}" -e ROUNDS="${ROUNDS:-3}" -e HANDLER="${HANDLER:-}" "$lab/$1.guest.sh" -- \
     -drive "if=none,id=data,file=$work/data.img,format=raw,cache=unsafe,discard=unmap" -device virtio-blk-pci,drive=data,serial=labdata \
     -drive "if=none,id=flaky,file=$work/flaky.img,format=raw,cache=unsafe" -device virtio-blk-pci,drive=flaky,serial=labflaky |
-    tee "$work/said" | grep -v '^checks: ' || rc=$?
+    tee "$work/said" | grep --line-buffered -v '^checks: ' || rc=$?
   add_guest "$1" "$rc" "$work/said"
 }
 

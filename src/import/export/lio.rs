@@ -1,19 +1,22 @@
 //! A model as `saveconfig.json`.
 
+use std::path::Path;
+
 use super::tgt::is_any;
 use crate::control::identity::hex;
 use crate::control::registry::uuid_text;
 use crate::import::model::{Account, Auth, Backing, Disk, Lun, Model, Target};
 use crate::import::report::{Place, Report};
+use crate::import::source::Files;
 use crate::rpc::json::{Json, object};
 
 /// What every NAA identifier of LIO's begins with.
 const COMPANY: &str = "6001405";
 
 /// The file.
-pub(super) fn write(model: &Model, place: &Place, report: &mut Report) -> Json {
+pub(super) fn write(model: &Model, place: &Place, files: &dyn Files, report: &mut Report) -> Json {
     let objects: Vec<Option<(String, Json)>> =
-        model.disks.iter().map(|disk| storage(disk, place, report)).collect();
+        model.disks.iter().map(|disk| storage(disk, place, files, report)).collect();
     let targets: Vec<Json> =
         model.targets.iter().map(|target| write_target(target, model, &objects, place, report)).collect();
     let mut module = object! { "name": "iscsi" };
@@ -29,18 +32,23 @@ pub(super) fn write(model: &Model, place: &Place, report: &mut Report) -> Json {
 }
 
 /// A storage object and its path.
-fn storage(disk: &Disk, place: &Place, report: &mut Report) -> Option<(String, Json)> {
+fn storage(disk: &Disk, place: &Place, files: &dyn Files, report: &mut Report) -> Option<(String, Json)> {
     let name = &disk.name;
     let (plugin, mut object) = match &disk.backing {
         Backing::File { path, .. } if path.starts_with("/dev/") => {
             ("block", object! { "dev": path, "readonly": disk.is_read_only, "write_back": false })
         }
         Backing::File { path, .. } => {
-            report.changed(
-                place,
-                format_args!("{name}: targetcli wants the file's size: put it in as \"size\""),
-            );
-            ("fileio", object! { "dev": path, "write_back": !disk.is_write_through, "aio": false })
+            let mut object = object! { "dev": path, "write_back": !disk.is_write_through, "aio": false };
+            // rtslib makes no object of a file without.
+            match files.file_bytes(Path::new(path)) {
+                Some(bytes) => object.push("size", bytes),
+                None => report.changed(
+                    place,
+                    format_args!("{name}: targetcli wants the file's size: put it in as \"size\""),
+                ),
+            }
+            ("fileio", object)
         }
         Backing::Memory { bytes } => ("ramdisk", object! { "size": *bytes, "nullio": false }),
         Backing::Null { bytes } => ("ramdisk", object! { "size": *bytes, "nullio": true }),
@@ -56,9 +64,16 @@ fn storage(disk: &Disk, place: &Place, report: &mut Report) -> Option<(String, J
     object.push("name", name);
     object.push("plugin", plugin);
     object.push("wwn", wwn(disk, place, report));
-    let mut attributes =
-        object! { "emulate_model_alias": 1_u32, "emulate_tpu": 1_u32, "emulate_tpws": 1_u32 };
-    attributes.push("emulate_write_cache", u32::from(!disk.is_write_through));
+    let mut attributes = object! { "emulate_model_alias": 1_u32 };
+    // The kernel takes these where it has something to do for them: its RAM disks unmap nothing, and a device
+    // says itself whether it has a cache.
+    if plugin != "ramdisk" {
+        attributes.push("emulate_tpu", 1_u32);
+        attributes.push("emulate_tpws", 1_u32);
+    }
+    if plugin != "block" {
+        attributes.push("emulate_write_cache", u32::from(!disk.is_write_through));
+    }
     if let Some(bytes) = disk.block_bytes {
         attributes.push("block_size", bytes);
     }

@@ -6,7 +6,7 @@ mod tgt;
 
 use super::model::Model;
 use super::report::{ImportError, Place, Report};
-use super::source::Source;
+use super::source::{Files, Source};
 use crate::rpc::json::{Json, object};
 
 /// Whose configuration is wanted.
@@ -29,11 +29,11 @@ pub struct Exported {
     pub report: Report,
 }
 
-/// Writes lunette's configuration as another target's.
+/// Writes lunette's configuration as another target's; `files` knows the sizes of files where the other wants them said.
 ///
 /// # Errors
 /// It is no file of calls.
-pub fn export(to: To, source: &Source) -> Result<Exported, ImportError> {
+pub fn export(to: To, source: &Source, files: &dyn Files) -> Result<Exported, ImportError> {
     let mut report = Report::default();
     let place = Place::new(&source.name, 0);
     let root = Json::parse(&source.text).map_err(|error| ImportError::new(&place, error))?;
@@ -48,7 +48,7 @@ pub fn export(to: To, source: &Source) -> Result<Exported, ImportError> {
             if to == To::Tgt {
                 tgt::write(&model, &place, &mut report)
             } else {
-                pretty(&lio::write(&model, &place, &mut report))
+                pretty(&lio::write(&model, &place, files, &mut report))
             }
         }
     };

@@ -23,7 +23,7 @@ fn source() -> Source {
 #[test]
 fn a_configuration_becomes_what_stands_beside_it() {
     for (to, name) in [(To::Spdk, "spdk.json"), (To::Tgt, "targets.conf"), (To::Lio, "saveconfig.json")] {
-        let exported = export(to, &source()).unwrap();
+        let exported = export(to, &source(), &Folder::default()).unwrap();
         for (name, text) in
             [(name.to_owned(), exported.text), (format!("{name}.report"), format!("{}\n", exported.report))]
         {
@@ -53,7 +53,7 @@ fn what_tgt_and_lio_are_told_is_read_back_as_the_same_disks() {
         (To::Tgt, Format::Tgt, "b.img", "60000000000000000e00000000010002"),
         (To::Lio, Format::Lio, "a", "60014050a1b2c3d00004000800000000"),
     ] {
-        let exported = export(to, &source()).unwrap();
+        let exported = export(to, &source(), &Folder::default()).unwrap();
         let back = [Source { name: "back".to_owned(), text: exported.text }];
         assert_eq!(Format::detect(&back), Some(format));
         let imported = import(format, &back, &Folder::default(), &[], &[]).unwrap();
@@ -73,7 +73,7 @@ fn what_tgt_and_lio_are_told_is_read_back_as_the_same_disks() {
 fn nobody_is_let_in_who_was_not_before() {
     // Patterns together with addresses can be said to neither; whoever that was stays out.
     for to in [To::Tgt, To::Lio] {
-        let exported = export(to, &source()).unwrap();
+        let exported = export(to, &source(), &Folder::default()).unwrap();
         assert!(!exported.text.contains("microsoft"), "{}", exported.text);
         assert!(
             exported.report.to_string().contains("iqn.1991-05.com.microsoft:* were left out"),
@@ -84,6 +84,35 @@ fn nobody_is_let_in_who_was_not_before() {
 }
 
 #[test]
+fn lio_is_told_the_sizes_of_files_and_only_what_its_kernel_takes() {
+    let text = r#"{"subsystems":[{"subsystem":"bdev","config":[
+        {"method":"bdev_aio_create","params":{"name":"file","filename":"/srv/a.img","block_size":512}},
+        {"method":"bdev_aio_create","params":{"name":"gone","filename":"/srv/gone.img","block_size":512}},
+        {"method":"bdev_aio_create","params":{"name":"device","filename":"/dev/sdq","block_size":512}},
+        {"method":"bdev_malloc_create","params":{"name":"ram","num_blocks":2048,"block_size":512}}]}]}"#;
+    let source = Source { name: "f".to_owned(), text: text.to_owned() };
+    let exported = export(To::Lio, &source, &Folder(vec![("/srv/a.img", "1234567")])).unwrap();
+    let root = Json::parse(&exported.text).unwrap();
+    let Some(Json::Array(objects)) = root.member("storage_objects") else { panic!("{root}") };
+    let of = |name: &str| {
+        let found = objects.iter().find(|object| object.member("name").and_then(Json::text) == Some(name));
+        found.unwrap_or_else(|| panic!("no {name} in {root}"))
+    };
+    // rtslib makes no object of a file whose size is not said.
+    assert_eq!(of("file").member("size"), Some(&Json::Unsigned(7)));
+    assert_eq!(of("gone").member("size"), None);
+    let report = exported.report.to_string();
+    assert!(report.contains("gone: targetcli wants the file's size"), "{report}");
+    assert!(!report.contains("file: targetcli wants the file's size"), "{report}");
+    let has = |name: &str, attribute: &str| {
+        of(name).member("attributes").is_some_and(|attributes| attributes.member(attribute).is_some())
+    };
+    assert!(has("file", "emulate_tpu") && has("file", "emulate_write_cache") && has("device", "emulate_tpu"));
+    assert!(!has("ram", "emulate_tpu") && !has("ram", "emulate_tpws"));
+    assert!(!has("device", "emulate_write_cache"));
+}
+
+#[test]
 fn where_nobody_has_an_account_tgt_lets_nobody_in() {
     let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[
         {"method":"iscsi_create_initiator_group","params":{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}},
@@ -91,7 +120,7 @@ fn where_nobody_has_an_account_tgt_lets_nobody_in() {
         {"method":"iscsi_create_target_node","params":{"name":"iqn.2026-11.io.example:t","alias_name":"","queue_depth":64,
          "pg_ig_maps":[{"pg_tag":1,"ig_tag":1}],"luns":[],"require_chap":true,"chap_group":1}}]}]}"#;
     let source = Source { name: "f".to_owned(), text: text.to_owned() };
-    let exported = export(To::Tgt, &source).unwrap();
+    let exported = export(To::Tgt, &source, &Folder::default()).unwrap();
     assert!(exported.text.contains("initiator-address 255.255.255.255\n"), "{}", exported.text);
     assert!(!exported.text.contains("ALL") && !exported.text.contains("incominguser"), "{}", exported.text);
     assert!(exported.report.to_string().contains("user a: the secret is in a file"), "{}", exported.report);
@@ -104,7 +133,8 @@ fn devices_that_are_passed_through_stay_so_at_tgt() {
         {"subsystem":"iscsi","config":[
         {"method":"iscsi_create_target_node","params":{"name":"iqn.2026-11.io.example:t","alias_name":"","queue_depth":64,
          "pg_ig_maps":[],"luns":[{"bdev_name":"tape","lun_id":1}]}}]}]}"#;
-    let of = |to| export(to, &Source { name: "f".to_owned(), text: text.to_owned() }).unwrap();
+    let of =
+        |to| export(to, &Source { name: "f".to_owned(), text: text.to_owned() }, &Folder::default()).unwrap();
     let tgt = of(To::Tgt).text;
     let lun = "    <backing-store /dev/sg3>\n        lun 1\n        bs-type sg\n        device-type pt\n";
     assert!(tgt.contains(lun), "{tgt}");
@@ -115,12 +145,12 @@ fn devices_that_are_passed_through_stay_so_at_tgt() {
 fn what_is_no_file_of_calls_is_refused() {
     for text in ["", "[]", "{}", "{\"subsystems\":7}"] {
         let source = Source { name: "f".to_owned(), text: text.to_owned() };
-        assert!(export(To::Spdk, &source).is_err(), "{text}");
+        assert!(export(To::Spdk, &source, &Folder::default()).is_err(), "{text}");
     }
     for text in ["{\"subsystems\":[7,{},{\"config\":[[[[[[7]]]]],{\"method\":7}]}]}"] {
         for to in [To::Spdk, To::Tgt, To::Lio] {
             let source = Source { name: "f".to_owned(), text: text.to_owned() };
-            export(to, &source).unwrap();
+            export(to, &source, &Folder::default()).unwrap();
         }
     }
 }

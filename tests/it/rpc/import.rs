@@ -250,7 +250,7 @@ fn a_disk_that_goes_to_tgt_is_the_same_to_initiators() {
     let text = daemon.ok("lunette_get_config", "{}").to_string();
     let folder = daemon.stop();
 
-    let exported = export(To::Tgt, &Source { name: "lunette.json".to_owned(), text }).unwrap();
+    let exported = export(To::Tgt, &Source { name: "lunette.json".to_owned(), text }, &Disk).unwrap();
     let conf = folder.path("targets.conf");
     std::fs::write(&conf, &exported.text).unwrap();
     let tgt = Tgt::start(&tgtd, admin, &conf);

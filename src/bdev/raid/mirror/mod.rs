@@ -246,9 +246,11 @@ impl Bdev for Mirror {
             rotational: any(|info| info.rotational),
             uuid: self.uuid,
             // See `Slot::leg`.
-            unmap: unmaps
-                .and_then(granularity)
-                .map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true }),
+            unmap: unmaps.and_then(granularity).map(|granularity_blocks| Unmap {
+                granularity_blocks,
+                reads_zeroes: true,
+                anchors: false,
+            }),
             offloads: Offloads::default(),
             protection: None,
             passes: None,
