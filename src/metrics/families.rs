@@ -46,6 +46,8 @@ enum Value {
     /// Nanoseconds, shown as seconds.
     Nanoseconds(u64),
     Spread(Box<Spread>),
+    /// The same in half as many buckets, of which there are many series.
+    Coarse(Box<Spread>),
 }
 
 macro_rules! family {
@@ -209,6 +211,24 @@ pub const FAMILIES: &[Family] = &[
         ["bdev", "reactor"],
         "IOs that a bdev has now: the depth of its queue.",
         |sample| asked(sample, |figures| vec![(vec![], Value::Number(figures.in_flight))])
+    ),
+    family!(
+        "lunette_bdev_stage_seconds",
+        Histogram,
+        ["bdev", "stage"],
+        "Where commands at the bdev's LUNs spent their time, as lunette_reactor_stage_seconds has it of reactors; of all reactors, and \
+         only those commands that the bdev had IO of. One that had none has no series. The buckets are four times as wide as the one \
+         before.",
+        |sample| {
+            let of = |bdev: &BdevSample| {
+                let (name, stages) = (bdev.name.clone(), bdev.stages.clone());
+                let named = STAGES.into_iter().zip(stages.into_iter().flat_map(|stages| *stages));
+                named.map(move |(stage, spread)| {
+                    (vec![name.clone(), stage.to_owned()], Value::Coarse(Box::new(spread)))
+                })
+            };
+            sample.bdevs.iter().flat_map(of).collect()
+        }
     ),
     family!(
         "lunette_bdev_throttled_commands_total",
@@ -458,7 +478,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Metrics\n\nWhat `lunette serve --metrics ADDR:PORT` tells Prometheus at `/metrics`. Made from the table in \
          `src/metrics/families.rs`;\n`UPDATE_DOCS=1 cargo test --test it docs::` writes it anew. Histograms have buckets from \
-         1.024 µs, each twice as wide as the one\nbefore, to 34 s.\n\n| metric | kind | labels | |\n|---|---|---|---|\n",
+         1.024 µs, each twice as wide as the one\nbefore unless they say otherwise, to 34 s.\n\n| metric | kind | labels | |\n|---|---|---|---|\n",
     );
     for Family { name, kind, labels, help, .. } in FAMILIES {
         let kind = format!("{kind:?}").to_lowercase();

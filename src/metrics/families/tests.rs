@@ -19,13 +19,17 @@ fn sample() -> Sample {
             pools: [[10, 20], [30, 40]],
             ..ReactorSample::default()
         }],
-        bdevs: vec![BdevSample {
-            name: "disk \"0\"".to_owned(),
-            bytes: 512,
-            luns: vec![("iqn.t".to_owned(), 3)],
-            figures: vec![(0, figures), (2, figures)],
-            waited: Waited { commands: 11, ns: 2_500_000_000 },
-        }],
+        bdevs: vec![
+            BdevSample {
+                name: "disk \"0\"".to_owned(),
+                bytes: 512,
+                luns: vec![("iqn.t".to_owned(), 3)],
+                figures: vec![(0, figures), (2, figures)],
+                stages: Some(Box::new([Spread::default(), Spread::default(), turns, Spread::default()])),
+                waited: Waited { commands: 11, ns: 2_500_000_000 },
+            },
+            BdevSample { name: "idle".to_owned(), ..BdevSample::default() },
+        ],
         targets: vec![("iqn.t".to_owned(), 1)],
         sessions: vec![SessionSample::default()],
         connections: [1, 0, 2],
@@ -55,6 +59,12 @@ fn what_prometheus_reads() {
         "\nlunette_bdev_ios_total{bdev=\"disk \\\"0\\\"\",reactor=\"2\",op=\"read\"} 7\n",
         "\nlunette_bdev_ios_total{bdev=\"disk \\\"0\\\"\",reactor=\"2\",op=\"flush\"} 4\n",
         "\nlunette_bdev_io_seconds_count{bdev=\"disk \\\"0\\\"\",op=\"read\"} 10\n",
+        "\nlunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"queue\",le=\"0.000002048\"} 0\n",
+        "\nlunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"0.000002048\"} 5\n\
+         lunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"0.000008192\"} 5\n",
+        "stage=\"device\",le=\"34.359738368\"} 5\n\
+         lunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"+Inf\"} 5\n\
+         lunette_bdev_stage_seconds_sum{bdev=\"disk \\\"0\\\"\",stage=\"device\"} 0.000005\n",
         "\nlunette_bdev_in_flight{bdev=\"disk \\\"0\\\"\",reactor=\"0\"} 2\n",
         "\nlunette_lun_info{target=\"iqn.t\",lun=\"3\",bdev=\"disk \\\"0\\\"\"} 1\n",
         "\nlunette_login_failures_total{reason=\"authentication\"} 6\n",
@@ -64,6 +74,7 @@ fn what_prometheus_reads() {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }
     assert!(!text.contains("lunette_rejects_total"), "one without series is left out");
+    assert!(!text.contains("lunette_bdev_stage_seconds_count{bdev=\"idle\""), "no stages of what had no IO");
 }
 
 #[test]
