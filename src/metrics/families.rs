@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 pub use self::text::text;
 use super::sample::{BdevSample, ReactorSample, STAGES, Sample};
 use crate::bdev::count::Figures;
+use crate::bdev::raid::mirror::Doing;
 use crate::control::tally::Fact;
 use crate::meter::{ENDINGS, Spread};
 use crate::qos::Waited;
@@ -244,6 +245,27 @@ pub const FAMILIES: &[Family] = &[
         ["bdev"],
         "How long those commands waited, all together.",
         |sample| throttled_by_bdevs(sample, |waited| Value::Nanoseconds(waited.ns))
+    ),
+    family!(
+        "lunette_bdev_members",
+        Gauge,
+        ["bdev", "state"],
+        "Members of a mirror: current, those that have all data; filling; out, those that are not read or written: a reason to be \
+         called.",
+        |sample| {
+            let of = |bdev: &BdevSample| {
+                let count = |is: fn(&Doing) -> bool| {
+                    bdev.members.iter().filter(|doing| is(doing)).count().try_into().unwrap_or(u64::MAX)
+                };
+                let states = [
+                    ("current", count(|doing| *doing == Doing::Current)),
+                    ("filling", count(|doing| matches!(doing, Doing::Filling(_)))),
+                    ("out", count(|doing| *doing == Doing::Out)),
+                ];
+                states.map(|(state, count)| (vec![bdev.name.clone(), state.to_owned()], Value::Number(count)))
+            };
+            sample.bdevs.iter().filter(|bdev| !bdev.members.is_empty()).flat_map(of).collect()
+        }
     ),
     family!(
         "lunette_lun_info",

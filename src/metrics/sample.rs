@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::bdev::count::Figures;
+use crate::bdev::raid::mirror::Doing;
 use crate::control::Control;
 use crate::control::connections::{Connection, Phase};
 use crate::control::feed;
@@ -102,6 +103,8 @@ pub struct BdevSample {
     pub stages: Option<Box<[Spread; 4]>>,
     /// Commands that have waited for its unit's ceilings.
     pub waited: Waited,
+    /// What its members do, where it is a mirror.
+    pub members: Vec<Doing>,
 }
 
 /// A session.
@@ -190,6 +193,7 @@ fn bdevs<N: Net>(control: &Control<N>) -> Vec<BdevSample> {
             figures: entry.spec.bdev.figures().into_iter().map(|(id, figures)| (id.0, figures)).collect(),
             stages: entry.stages().map(Box::new),
             waited: entry.waits.waited(),
+            members: entry.spec.bdev.doing(),
         }
     });
     sample.collect()

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bdev::count::Figure;
+use crate::bdev::raid::mirror::Doing;
 use crate::metrics::sample::SessionSample;
 
 fn sample() -> Sample {
@@ -27,8 +28,14 @@ fn sample() -> Sample {
                 figures: vec![(0, figures), (2, figures)],
                 stages: Some(Box::new([Spread::default(), Spread::default(), turns, Spread::default()])),
                 waited: Waited { commands: 11, ns: 2_500_000_000 },
+                members: Vec::new(),
             },
             BdevSample { name: "idle".to_owned(), ..BdevSample::default() },
+            BdevSample {
+                name: "mirror".to_owned(),
+                members: vec![Doing::Current, Doing::Out, Doing::Filling(7), Doing::Out],
+                ..BdevSample::default()
+            },
         ],
         targets: vec![("iqn.t".to_owned(), 1)],
         sessions: vec![SessionSample::default()],
@@ -66,6 +73,9 @@ fn what_prometheus_reads() {
          lunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"+Inf\"} 5\n\
          lunette_bdev_stage_seconds_sum{bdev=\"disk \\\"0\\\"\",stage=\"device\"} 0.000005\n",
         "\nlunette_bdev_in_flight{bdev=\"disk \\\"0\\\"\",reactor=\"0\"} 2\n",
+        "\nlunette_bdev_members{bdev=\"mirror\",state=\"current\"} 1\n\
+         lunette_bdev_members{bdev=\"mirror\",state=\"filling\"} 1\n\
+         lunette_bdev_members{bdev=\"mirror\",state=\"out\"} 2\n",
         "\nlunette_lun_info{target=\"iqn.t\",lun=\"3\",bdev=\"disk \\\"0\\\"\"} 1\n",
         "\nlunette_login_failures_total{reason=\"authentication\"} 6\n",
         "\nlunette_events_lost_total 8\n",
