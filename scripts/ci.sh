@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 QUICK=(fmt clippy docs scripts test)
 ALL=(build "${QUICK[@]}" counters clients rpc sight recorder conformance sg3 vm package book durability nvme idle spdk)
 # Those of tests are stage test's too, with fewer seeds and without optimisation.
-FULL=("${ALL[@]}" no_alloc generic sim hostile walk mutants fuzz)
+FULL=("${ALL[@]}" no_alloc generic mirror sim hostile walk mutants fuzz)
 
 # Those of all and full that leave a core idle run beside others. Neighbours in ALL that have a lane run at once, those of the same lane one
 # after another; what is built runs beside those of quick. What they say comes when all of them have ended.
@@ -25,7 +25,7 @@ declare -A LANE=([build]=1 [counters]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [generic]=2400 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [generic]=1800 [mirror]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are
@@ -189,11 +189,10 @@ stage_vm() { # the Linux kernel's initiator in a guest, with others at the same 
   OUT=$OUT/fio checks scripts/lab/labs/target.sh fio
 }
 
-stage_generic() { # what Debian's cloud kernel lacks, in a guest with the generic one: its ALUA handler; and LIO, with targetcli
-  export LAB_DIR=${LAB_DIR:-$HOME/.cache/guest-lab}-amd64 LAB_FLAVOUR=amd64 LAB_EXTRA=dbus
+stage_generic() { # in a guest with the generic kernel, what Debian's cloud kernel lacks: its ALUA handler under dm-multipath
+  export LAB_DIR=${LAB_DIR:-$HOME/.cache/guest-lab}-amd64 LAB_FLAVOUR=amd64
   release_binary; CI_BUILT= guest_image
   HANDLER=1 OUT=$OUT/alua checks scripts/lab/labs/target.sh multipath
-  OUT=$OUT/lio checks scripts/lab/labs/target.sh lio
 }
 
 stage_package() { # what is installed: the .deb by lintian and in a guest with systemd, the unit, the static program and its container
@@ -229,6 +228,11 @@ stage_durability() { # lunette killed, power cut, QEMU killed; and all of it fou
   [[ $CI_LEVEL != full ]] || rounds=20 kills=10 seconds=60 points=200 more=planted_more
   release_binary; guest_image; durability_binaries
   ROUNDS=$rounds KILLS=$kills LOG_SECONDS=$seconds POINTS=$points checks scripts/lab/labs/durability.sh restart log kill planted ${more:+"$more"}
+}
+
+stage_mirror() { # RAID 1 in a guest: disks pulled under IO, blocks that cannot be read, power cut; and planted bugs that this has to find
+  release_binary; guest_image; durability_binaries
+  checks scripts/lab/labs/mirror.sh
 }
 
 # --- what stages use ------------------------------------------------------------------------------

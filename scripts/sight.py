@@ -34,7 +34,7 @@ LOOK = """({
     return box.width > 100 && box.height > 10 && box.bottom <= list.bottom + 1 && e.checkVisibility();
   }).map((e) => e.textContent),
   facts: document.querySelector("#bdevs .facts").textContent, legend: document.querySelector("#reactors").textContent,
-  stages: [...document.querySelectorAll("#reactors polygon")].map((e) => e.getAttribute("points").split(" ").length),
+  stages: [...document.querySelectorAll("#reactors polygon, #bdevs .card:first-child details polygon")].map((e) => e.getAttribute("points").split(" ").length),
 })"""
 
 # Of what has not happened there are no series.
@@ -144,6 +144,7 @@ def screens(base, profile, target, out):
         browser.ask("Page.navigate", url=f"{base}/")
         drawn = 'Math.max(0, ...[...document.querySelectorAll("polyline")].map((e) => (e.getAttribute("points") || "").split(" ").length))'
         wait_until("charts with some points", 60, lambda: browser.value(drawn) >= 8)
+        browser.value('document.querySelector("#bdevs details").open = true')
         for name, (width, is_dark, is_phone) in SCREENS.items():
             browser.screen(width, 1400, is_dark, is_phone)
             look = browser.value(LOOK)

@@ -1,19 +1,31 @@
 //! Which blocks of a device take space (SBC-4 §4.7.4), as far as it can tell: what GET LBA STATUS answers with.
 //!
-//! A device tells in bytes, which need not end where blocks do: a block is deallocated where all of it is a hole.
+//! A device tells in bytes, which need not end where blocks do: a block is deallocated where all of it is a hole, and anchored where
+//! all of it is reserved and holds nothing. One that is partly this and partly that counts as mapped.
 
 use arrayvec::ArrayVec;
 
 /// Runs that are told at a time.
 pub const RUNS_MAX: usize = 32;
 
+/// What is known of a block (SBC-4 §4.7.4).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// It is mapped, or nothing is known.
+    Mapped,
+    /// It has its space, holds nothing and reads as zeroes: a write needs no more space.
+    Anchored,
+    /// It takes no space and reads as zeroes.
+    Deallocated,
+}
+
 /// Blocks of one kind that follow one another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Run {
     /// How many; at least 1.
     pub blocks: u32,
-    /// They take no space and read as zeroes. Else they are mapped, or it is not known.
-    pub is_deallocated: bool,
+    /// What they are.
+    pub state: State,
 }
 
 /// Runs, one after the other, from a block on that was asked for.
@@ -29,13 +41,13 @@ impl Allocation {
     }
 
     /// Appends blocks; those of the same kind as the last are counted with them. Whether there was room.
-    fn push(&mut self, blocks: u32, is_deallocated: bool) -> bool {
+    fn push(&mut self, blocks: u32, state: State) -> bool {
         match self.runs.last_mut() {
-            Some(last) if last.is_deallocated == is_deallocated => {
+            Some(last) if last.state == state => {
                 last.blocks = last.blocks.saturating_add(blocks);
                 true
             }
-            _ => self.runs.try_push(Run { blocks, is_deallocated }).is_ok(),
+            _ => self.runs.try_push(Run { blocks, state }).is_ok(),
         }
     }
 }
@@ -49,13 +61,19 @@ pub struct Teller {
     at: u64,
     /// Where it ends.
     end: u64,
+    /// What was told last, the first byte of that, and the first behind it.
+    state: State,
+    since: u64,
+    to: u64,
 }
 
 impl Teller {
     /// About these blocks of so many bytes.
     pub fn new(lba: u64, blocks: u32, block_bytes: u32) -> Teller {
-        let end = lba.saturating_add(blocks.into());
-        Teller { allocation: Allocation::default(), block_bytes: u64::from(block_bytes.max(1)), at: lba, end }
+        let block_bytes = u64::from(block_bytes.max(1));
+        let (end, start) = (lba.saturating_add(blocks.into()), lba.saturating_mul(block_bytes));
+        let allocation = Allocation::default();
+        Teller { allocation, block_bytes, at: lba, end, state: State::Mapped, since: start, to: start }
     }
 
     /// The bytes that something is to be told of: from the first block that was asked for to the end of the last.
@@ -65,12 +83,30 @@ impl Teller {
 
     /// Up to this byte there is a hole. Whether more is wanted.
     pub fn hole_to(&mut self, byte: u64) -> bool {
-        self.tell(byte / self.block_bytes, true)
+        self.is_to(byte, State::Deallocated)
     }
 
     /// Up to this byte there may be something. Whether more is wanted.
     pub fn data_to(&mut self, byte: u64) -> bool {
-        self.tell(byte.div_ceil(self.block_bytes), false)
+        self.is_to(byte, State::Mapped)
+    }
+
+    /// Up to this byte it is so. Whether more is wanted.
+    pub fn is_to(&mut self, byte: u64, state: State) -> bool {
+        if byte > self.to {
+            if state != self.state {
+                self.since = self.to;
+            }
+            (self.state, self.to) = (state, byte);
+        } else if state != self.state {
+            return self.is_wanted();
+        }
+        if state == State::Mapped {
+            return self.tell(byte.div_ceil(self.block_bytes), state);
+        }
+        let (first, end) = (self.since.div_ceil(self.block_bytes), byte / self.block_bytes);
+        // One that begins as something else is neither.
+        self.tell(first.min(end), State::Mapped) && self.tell(end, state)
     }
 
     /// What was told.
@@ -78,17 +114,21 @@ impl Teller {
         self.allocation
     }
 
-    fn tell(&mut self, to: u64, is_deallocated: bool) -> bool {
+    fn is_wanted(&self) -> bool {
+        self.at < self.end
+    }
+
+    fn tell(&mut self, to: u64, state: State) -> bool {
         let to = to.min(self.end);
         let blocks = u32::try_from(to.saturating_sub(self.at)).unwrap_or(u32::MAX);
         if blocks > 0 {
-            if !self.allocation.push(blocks, is_deallocated) {
+            if !self.allocation.push(blocks, state) {
                 self.end = self.at;
                 return false;
             }
             self.at = to;
         }
-        self.at < self.end
+        self.is_wanted()
     }
 }
 
@@ -96,8 +136,12 @@ impl Teller {
 mod tests {
     use super::*;
 
-    fn runs(teller: Teller) -> Vec<(u32, bool)> {
-        teller.finish().runs().iter().map(|run| (run.blocks, run.is_deallocated)).collect()
+    const MAPPED: State = State::Mapped;
+    const ANCHORED: State = State::Anchored;
+    const HOLE: State = State::Deallocated;
+
+    fn runs(teller: Teller) -> Vec<(u32, State)> {
+        teller.finish().runs().iter().map(|run| (run.blocks, run.state)).collect()
     }
 
     #[test]
@@ -111,7 +155,28 @@ mod tests {
         assert!(teller.hole_to(28_672), "block 6");
         assert!(!teller.data_to(u64::MAX));
         assert!(!teller.hole_to(u64::MAX));
-        assert_eq!(runs(teller), [(1, true), (2, false), (2, true), (3, false)]);
+        assert_eq!(runs(teller), [(1, HOLE), (2, MAPPED), (2, HOLE), (3, MAPPED)]);
+    }
+
+    #[test]
+    fn a_block_of_two_kinds_is_neither() {
+        let mut teller = Teller::new(0, 10, 4096);
+        assert!(teller.hole_to(5000), "block 0");
+        assert!(teller.is_to(6000, ANCHORED), "of block 1");
+        assert!(teller.is_to(12_288, ANCHORED), "block 2");
+        assert!(teller.is_to(13_000, ANCHORED));
+        assert!(teller.is_to(16_384, ANCHORED), "block 3, told in parts");
+        assert!(teller.hole_to(18_000));
+        assert!(teller.is_to(19_000, ANCHORED));
+        assert!(teller.hole_to(20_480), "block 4 is all three");
+        assert!(teller.hole_to(24_576), "block 5");
+        assert!(teller.is_to(28_672, ANCHORED), "block 6");
+        assert!(teller.data_to(28_673), "block 7");
+        assert!(teller.is_to(36_864, ANCHORED), "block 8");
+        assert!(!teller.data_to(u64::MAX));
+        let want = [(1, HOLE), (1, MAPPED), (2, ANCHORED), (1, MAPPED), (1, HOLE)];
+        let then = [(1, ANCHORED), (1, MAPPED), (1, ANCHORED), (1, MAPPED)];
+        assert_eq!(runs(teller), [&want[..], &then].concat());
     }
 
     #[test]
@@ -125,7 +190,7 @@ mod tests {
         assert!(!teller.hole_to(41 * 512));
         assert!(!teller.data_to(42 * 512), "nothing may be left out");
         let told = runs(teller);
-        assert_eq!((told.len(), told[RUNS_MAX - 1]), (RUNS_MAX, (9, false)));
+        assert_eq!((told.len(), told[RUNS_MAX - 1]), (RUNS_MAX, (9, MAPPED)));
     }
 
     #[test]

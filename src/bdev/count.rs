@@ -4,6 +4,7 @@
 //! is taken; an error, and how long it took, when it ends.
 
 mod channel;
+mod ledger;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +14,12 @@ use std::sync::{Arc, OnceLock};
 use crossbeam_utils::CachePadded;
 
 use self::channel::CountedChannel;
+pub use self::ledger::{Ledger, Total, Totals};
 use super::{Bdev, Channel, Info};
 use crate::histogram::Histogram;
 use crate::id::ReactorId;
-use crate::limits::{IOS_MAX, REACTORS_MAX};
-use crate::meter::{self, Count, Spread};
+use crate::limits::IOS_MAX;
+use crate::meter::{self, Count, Spread, Stages};
 
 /// Kinds of IO whose time is taken: reads, writes, unmaps.
 const KINDS: usize = 3;
@@ -140,64 +142,6 @@ pub struct Counted {
 /// One reactor's counters.
 type Cell = CachePadded<Counters>;
 
-/// Every reactor's counters, for whoever wants to know the sums at any time, on any thread.
-#[derive(Debug)]
-pub struct Ledger {
-    cells: Box<[OnceLock<Arc<Cell>>]>,
-}
-
-/// The same, not merely alike.
-impl PartialEq for Ledger {
-    fn eq(&self, other: &Ledger) -> bool {
-        std::ptr::eq(self, other)
-    }
-}
-
-impl Eq for Ledger {}
-
-/// All that was ever asked of a device, whatever was forgotten since.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Totals {
-    /// Reads.
-    pub reads: Total,
-    /// Writes, those of zeroes included.
-    pub writes: Total,
-    /// Unmaps.
-    pub unmaps: Total,
-}
-
-/// All of one kind.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Total {
-    /// How often.
-    pub ios: u64,
-    /// How many bytes.
-    pub bytes: u64,
-    /// How long it took, of all that have ended together.
-    pub ns: u64,
-}
-
-impl Default for Ledger {
-    fn default() -> Ledger {
-        Ledger { cells: (0..REACTORS_MAX).map(|_| OnceLock::new()).collect() }
-    }
-}
-
-impl Ledger {
-    /// All of it. It allocates nothing.
-    pub fn totals(&self) -> Totals {
-        let mut sums = [0_u64; SUMS];
-        for cell in self.cells.iter().filter_map(OnceLock::get) {
-            for (sum, count) in sums.iter_mut().zip(cell.sums()) {
-                *sum = sum.wrapping_add(count);
-            }
-        }
-        let kind =
-            |kind: usize| Total { ios: sums[3 * kind], bytes: sums[3 * kind + 1], ns: sums[3 * kind + 2] };
-        Totals { reads: kind(0), writes: kind(1), unmaps: kind(2) }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Counters {
     sums: [AtomicU64; SUMS],
@@ -210,9 +154,14 @@ struct Counters {
     ended: Count,
     /// How long those of each kind took.
     times: [meter::Times; KINDS],
+    /// Where the time of commands went that a session's reactor had the device do.
+    stages: Stages,
     /// What is not told any more. Control's.
     forgotten: [AtomicU64; SUMS],
 }
+
+/// Small, as there is one for each device and each reactor that serves it: docs/watch.md says how large.
+const _: () = assert!(size_of::<Cell>() <= 2048);
 
 impl Counters {
     /// What there was, whatever was forgotten since.
@@ -222,6 +171,11 @@ impl Counters {
             *sum += given.get();
         }
         sums
+    }
+
+    /// How many were done as they were asked for.
+    fn at_once(&self) -> u64 {
+        self.sums.iter().step_by(3).take(KINDS).map(|sum| sum.load(Ordering::Relaxed)).sum()
     }
 
     /// What there was since it was forgotten.

@@ -161,7 +161,7 @@ impl Bdev for Malloc {
             write_cache: false,
             rotational: false,
             uuid: self.shared.uuid,
-            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
             offloads: Offloads { erase, ..OFFLOADS },
             protection: self.shared.protected.as_ref().map(|protected| protected.kind),
             passes: None,

@@ -134,6 +134,9 @@ pub struct Unmap {
     pub granularity_blocks: u32,
     /// Every unmapped block reads as zeroes from then on, whether or not its space was freed.
     pub reads_zeroes: bool,
+    /// [`Op::WriteZeroes`] without `may_unmap` **anchors** (SBC-4 §4.7.4): blocks have their space then, whatever they had before, and the
+    /// device knows that they hold nothing. At an edge that its units of space do not fall on, they may be zeroes that are stored.
+    pub anchors: bool,
 }
 
 /// A device that can be opened by any number of reactors.

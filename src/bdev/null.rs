@@ -35,7 +35,7 @@ impl Null {
             write_cache: false,
             rotational: false,
             uuid,
-            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
             // Nothing of a write is ever there.
             offloads: Offloads { atomic_write_blocks: u32::MAX, erase: true, ..Offloads::default() },
             protection: None,

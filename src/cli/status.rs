@@ -158,6 +158,7 @@ impl Seen {
                     "{name}: not ready, its file or device is missing; it comes up when that does"
                 ));
             }
+            problems.extend(absent(bdev).map(|absent| format!("{name}: {absent}")));
             if self.luns_of(&name).is_empty() && member(bdev, "claimed") != Json::Bool(true) {
                 problems.push(format!("{name}: nobody can reach it, it is no LUN of a target"));
             }
@@ -184,6 +185,23 @@ impl Seen {
         }
         problems
     }
+}
+
+/// Members of a mirror that do not have all of its data.
+fn absent(bdev: &Json) -> impl Iterator<Item = String> {
+    let raid = member(&member(bdev, "driver_specific"), "raid");
+    let percent = number(&member(&member(&raid, "process"), "progress"), "percent");
+    array(member(&raid, "base_bdevs_list")).into_iter().filter_map(move |base| {
+        let name = text(&base, "name");
+        match text(&base, "lunette_state").as_str() {
+            "out" => Some(format!(
+                "its member {name} is out, the others go on without (bdev_raid_add_base_bdev fills it where it was taken out, \
+                 lunette_bdev_reopen where its disk was pulled; else it is filled by itself)"
+            )),
+            "filling" => Some(format!("its member {name} is being filled, {percent} % done")),
+            _ => None,
+        }
+    })
 }
 
 /// The part of a target's name that tells it from others.

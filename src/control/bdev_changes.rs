@@ -8,6 +8,7 @@ use super::keeper::Then;
 use super::pending::ChangeId;
 use super::registry::{BdevSpec, Entry};
 use crate::id::{ReactorId, UnitId};
+use crate::meter::Spread;
 use crate::net::Net;
 use crate::reactor::message::Change;
 use crate::scsi::view::DeviceKind;
@@ -59,6 +60,11 @@ impl<N: Net> Control<N> {
     /// The block devices, in the order they came.
     pub fn bdevs(&self) -> impl Iterator<Item = &Entry> {
         self.catalog.registry.iter()
+    }
+
+    /// Where the time of commands went that devices had IO of, by reactor; what bdevs had that are gone stays.
+    pub fn unit_stages(&self) -> Vec<[Spread; 4]> {
+        self.catalog.registry.stages()
     }
 
     /// Replaces what is kept of how a bdev was made (it was resized).

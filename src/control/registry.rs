@@ -3,10 +3,12 @@
 //! A bdev is the medium of one logical unit only, which is made when a LUN first leads to it and lives as long as the bdev
 //! is registered: who it says it is, and what initiators have set in it, does not depend on LUNs that come and go.
 
+mod departed;
 mod units;
 
 use std::sync::Arc;
 
+use self::departed::Departed;
 use self::units::Slot;
 use super::disks::Source;
 use super::error::{ChangeError, What};
@@ -16,6 +18,7 @@ use super::unit;
 use crate::bdev::{Bdev, Info};
 use crate::id::UnitId;
 use crate::limits::BDEVS_MAX;
+use crate::meter::Spread;
 use crate::qos::{Limits, Pace, Waits};
 use crate::scsi::view::{DeviceKind, Identity, UnitView};
 
@@ -70,6 +73,13 @@ impl Entry {
         self.missing.as_deref().filter(|_| self.spec.bdev.is_awaited())
     }
 
+    /// Where the time of commands at its unit went that it had IO of; nothing where there were none.
+    pub fn stages(&self) -> Option<[Spread; 4]> {
+        // Others than units count with what they are made of nothing but IO.
+        self.unit?;
+        self.spec.bdev.ledger()?.stages_of_all()
+    }
+
     /// How much may be asked of its unit.
     pub fn limits(&self) -> Limits {
         self.pace.as_ref().map_or(Limits::NONE, |pace| *pace.limits())
@@ -91,6 +101,8 @@ pub(super) struct Registry {
     slots: Vec<Slot>,
     /// Units that no reactor knows yet.
     made: Vec<UnitId>,
+    /// What is still counted of bdevs that are gone.
+    departed: Departed,
     /// What happened to them.
     pub(super) notices: Notices,
     /// What units that are made from now on tell as [`UnitView::status_url`].
@@ -109,6 +121,11 @@ impl Registry {
             let uuid = name.to_ascii_lowercase();
             self.entries.iter().find(|entry| uuid_text(&entry.spec.bdev.info().uuid) == uuid)
         })
+    }
+
+    /// Where the time of commands went that devices had IO of, those that are gone included, by reactor.
+    pub(super) fn stages(&self) -> Vec<[Spread; 4]> {
+        self.departed.stages_with(self.entries.iter().filter_map(|entry| entry.spec.bdev.ledger()))
     }
 
     /// One that can be used: not one that is leaving.
@@ -176,6 +193,9 @@ impl Registry {
         }
         spec.bases = bases;
         let (kind, chosen) = (DeviceKind::Disk, Chosen::default());
+        if let Some(ledger) = spec.bdev.ledger() {
+            self.departed.take_back(&ledger);
+        }
         self.notices.push(notices::What::Registered, &info.name);
         self.entries.push(Entry {
             name: info.name,
@@ -315,6 +335,9 @@ impl Registry {
         self.notices.push(notices::What::Unregistered, &entry.name);
         if let Some(slot) = entry.unit.and_then(|id| self.slots.get_mut(id.index())) {
             slot.vacate();
+        }
+        if let Some(ledger) = entry.spec.bdev.ledger() {
+            self.departed.add(ledger);
         }
         // Before what it is made of may be another's.
         entry.spec.bdev.unregistered();

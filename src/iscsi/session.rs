@@ -26,7 +26,7 @@ use crate::qos::Pace;
 use crate::scsi::Plan;
 use crate::scsi::attention::{Attentions, Ua};
 use crate::scsi::table::reports_attention;
-use crate::scsi::view::TargetView;
+use crate::scsi::view::{TargetView, UnitView};
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
 
@@ -56,7 +56,7 @@ pub struct SessionSetup {
     pub is_gated: bool,
     /// Where it counts what it does.
     pub meter: Arc<SessionMeter>,
-    /// Where its reactor counts how long that takes.
+    /// Where its reactor counts how long that takes, of what no device had IO of.
     pub stages: Arc<Stages>,
     /// What its initiator may ask for, where that has limits.
     pub pace: Option<Arc<Pace>>,
@@ -164,12 +164,12 @@ impl Session {
     }
 
     /// A command has ended with an answer.
-    pub(in crate::iscsi) fn count(&self, task: &Task, now: Tick) {
+    pub(in crate::iscsi) fn count(&self, task: &Task, units: &[Option<Arc<UnitView>>], now: Tick) {
         let took_ns = now.since_ns(task.came_at);
         if let Some(histogram) = &self.target.histogram {
             histogram.count(self.reactor, took_ns, 1);
         }
-        let (meter, stages) = (&self.meter, &self.stages);
+        let meter = &self.meter;
         match task.plan {
             plan if plan.reads().is_some() => meter.read(1, u64::from(task.queued_bytes)),
             Plan::Write(_) | Plan::Protected(_) => meter.wrote(1, u64::from(task.submitted_bytes)),
@@ -180,12 +180,23 @@ impl Session {
             meter.ended(outcome);
         }
         let ran_at = task.ran_at.unwrap_or(now);
-        stages.queue.add(ran_at.since_ns(task.came_at));
+        let queue_ns = ran_at.since_ns(task.came_at);
         if let (Some(submitted_at), Some(done_at)) = (task.submitted_at, task.done_at) {
+            let stages = self.stages_of(task.unit, units);
+            stages.queue.add(queue_ns);
             stages.receive.add(submitted_at.since_ns(ran_at));
             stages.device.add(done_at.since_ns(submitted_at));
             stages.send.add(now.since_ns(done_at));
+        } else {
+            self.stages.queue.add(queue_ns);
         }
+    }
+
+    /// Where a command's time is counted that a device had IO of: with its unit, while that is there.
+    fn stages_of<'a>(&'a self, unit: Option<UnitId>, units: &'a [Option<Arc<UnitView>>]) -> &'a Stages {
+        let view = unit.and_then(|unit| UnitView::find(units, unit));
+        let ledger = view.and_then(|view| view.ledger.as_deref());
+        ledger.and_then(|ledger| ledger.stages(self.reactor)).unwrap_or(&self.stages)
     }
 
     /// Commands have taken the short way, and so no time.

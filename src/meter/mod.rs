@@ -9,7 +9,7 @@ mod times;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use reactor::{PoolMeter, ReactorMeter, Stages};
+pub use reactor::{PoolMeter, ReactorMeter, STAGES, Stages, add_stages};
 pub use session::{ENDINGS, Moved, SessionMeter, Work};
 pub use times::{Spread, TIMES_BOUNDS_NS, Times};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Count, Times};
+use super::{Count, Spread, Times};
 use crate::buf::Pool;
 
 /// A reactor's counters. Times are those of its turns' beginnings: what begins and ends in one turn takes 0.
@@ -14,7 +14,8 @@ pub struct ReactorMeter {
     pub waits: Count,
     /// Commands that went the short way: they came and were answered in one turn.
     pub short: Count,
-    /// Where the other commands' time went.
+    /// Where the time of those went that are counted nowhere else: each that a device of a logical unit had IO of is counted
+    /// with the unit ([`crate::bdev::count::Ledger`]), and the reactor's sums are made of both.
     pub stages: Arc<Stages>,
     /// How long what a turn had to send to one connection waited for its socket.
     pub socket: Times,
@@ -34,6 +35,9 @@ pub struct ReactorMeter {
     pub solicited: PoolMeter,
 }
 
+/// Where a command's time goes, in order: [`Stages`]'s members.
+pub const STAGES: [&str; 4] = ["queue", "receive", "device", "send"];
+
 /// Where the time of commands goes that do not take the short way; all but the first of those only that a device had IO of.
 #[derive(Debug, Default)]
 pub struct Stages {
@@ -45,6 +49,20 @@ pub struct Stages {
     pub device: Times,
     /// From there to its answer.
     pub send: Times,
+}
+
+impl Stages {
+    /// What was counted, as [`STAGES`] names it.
+    pub fn spreads(&self) -> [Spread; 4] {
+        [&self.queue, &self.receive, &self.device, &self.send].map(Times::spread)
+    }
+}
+
+/// So much more of each of [`STAGES`].
+pub fn add_stages(sums: &mut [Spread; 4], more: &[Spread; 4]) {
+    for (sum, more) in sums.iter_mut().zip(more) {
+        *sum = sum.plus(more);
+    }
 }
 
 /// How full buffers are.

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 pub use self::text::text;
 use super::sample::{BdevSample, ReactorSample, STAGES, Sample};
 use crate::bdev::count::Figures;
+use crate::bdev::raid::mirror::Doing;
 use crate::control::tally::Fact;
 use crate::meter::{ENDINGS, Spread};
 use crate::qos::Waited;
@@ -46,6 +47,8 @@ enum Value {
     /// Nanoseconds, shown as seconds.
     Nanoseconds(u64),
     Spread(Box<Spread>),
+    /// The same in half as many buckets, of which there are many series.
+    Coarse(Box<Spread>),
 }
 
 macro_rules! family {
@@ -211,6 +214,24 @@ pub const FAMILIES: &[Family] = &[
         |sample| asked(sample, |figures| vec![(vec![], Value::Number(figures.in_flight))])
     ),
     family!(
+        "lunette_bdev_stage_seconds",
+        Histogram,
+        ["bdev", "stage"],
+        "Where commands at the bdev's LUNs spent their time, as lunette_reactor_stage_seconds has it of reactors; of all reactors, and \
+         only those commands that the bdev had IO of. One that had none has no series. The buckets are four times as wide as the one \
+         before.",
+        |sample| {
+            let of = |bdev: &BdevSample| {
+                let (name, stages) = (bdev.name.clone(), bdev.stages.clone());
+                let named = STAGES.into_iter().zip(stages.into_iter().flat_map(|stages| *stages));
+                named.map(move |(stage, spread)| {
+                    (vec![name.clone(), stage.to_owned()], Value::Coarse(Box::new(spread)))
+                })
+            };
+            sample.bdevs.iter().flat_map(of).collect()
+        }
+    ),
+    family!(
         "lunette_bdev_throttled_commands_total",
         Counter,
         ["bdev"],
@@ -224,6 +245,27 @@ pub const FAMILIES: &[Family] = &[
         ["bdev"],
         "How long those commands waited, all together.",
         |sample| throttled_by_bdevs(sample, |waited| Value::Nanoseconds(waited.ns))
+    ),
+    family!(
+        "lunette_bdev_members",
+        Gauge,
+        ["bdev", "state"],
+        "Members of a mirror: current, those that have all data; filling; out, those that are not read or written: a reason to be \
+         called.",
+        |sample| {
+            let of = |bdev: &BdevSample| {
+                let count = |is: fn(&Doing) -> bool| {
+                    bdev.members.iter().filter(|doing| is(doing)).count().try_into().unwrap_or(u64::MAX)
+                };
+                let states = [
+                    ("current", count(|doing| *doing == Doing::Current)),
+                    ("filling", count(|doing| matches!(doing, Doing::Filling(_)))),
+                    ("out", count(|doing| *doing == Doing::Out)),
+                ];
+                states.map(|(state, count)| (vec![bdev.name.clone(), state.to_owned()], Value::Number(count)))
+            };
+            sample.bdevs.iter().filter(|bdev| !bdev.members.is_empty()).flat_map(of).collect()
+        }
     ),
     family!(
         "lunette_lun_info",
@@ -458,7 +500,7 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Metrics\n\nWhat `lunette serve --metrics ADDR:PORT` tells Prometheus at `/metrics`. Made from the table in \
          `src/metrics/families.rs`;\n`UPDATE_DOCS=1 cargo test --test it docs::` writes it anew. Histograms have buckets from \
-         1.024 µs, each twice as wide as the one\nbefore, to 34 s.\n\n| metric | kind | labels | |\n|---|---|---|---|\n",
+         1.024 µs, each twice as wide as the one\nbefore unless they say otherwise, to 34 s.\n\n| metric | kind | labels | |\n|---|---|---|---|\n",
     );
     for Family { name, kind, labels, help, .. } in FAMILIES {
         let kind = format!("{kind:?}").to_lowercase();

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use crate::bdev::count::Figures;
+use crate::bdev::raid::mirror::Doing;
 use crate::control::Control;
 use crate::control::connections::{Connection, Phase};
 use crate::control::feed;
 use crate::control::sessions::Ledger;
 use crate::control::tally::{Fact, Tally};
-use crate::meter::{PoolMeter, ReactorMeter, Spread, Work};
+pub use crate::meter::STAGES;
+use crate::meter::{PoolMeter, ReactorMeter, Spread, Work, add_stages};
 use crate::net::Net;
 use crate::qos::Waited;
 use crate::rpc::calls::Calls;
@@ -64,20 +66,20 @@ pub struct ReactorSample {
     pub pools: [[u64; 2]; 2],
 }
 
-/// Where a command's time goes, in order.
-pub const STAGES: [&str; 4] = ["queue", "receive", "device", "send"];
-
 impl ReactorSample {
-    fn of(meter: &ReactorMeter) -> ReactorSample {
+    /// `at_units`: where the time of those went that are counted with units.
+    fn of(meter: &ReactorMeter, at_units: Option<&[Spread; 4]>) -> ReactorSample {
         let short = meter.short.get();
-        let stages = &meter.stages;
-        let stages = [&stages.queue, &stages.receive, &stages.device, &stages.send];
+        let mut stages = meter.stages.spreads().map(|stage| stage.with_instant(short));
+        if let Some(at_units) = at_units {
+            add_stages(&mut stages, at_units);
+        }
         let pool = |pool: &PoolMeter| [pool.capacity_bytes.get(), pool.in_use_bytes.get()];
         ReactorSample {
             turns: meter.turns.spread(),
             waits: meter.waits.get(),
             short,
-            stages: stages.map(|stage| stage.spread().with_instant(short)),
+            stages,
             socket: meter.socket.spread(),
             at_work: [&meter.conns, &meter.commands, &meter.hungry, &meter.ios].map(|count| count.get()),
             paced: meter.paced.get(),
@@ -97,8 +99,12 @@ pub struct BdevSample {
     pub luns: Vec<(String, u16)>,
     /// What reactors (by number) have asked of it.
     pub figures: Vec<(u16, Figures)>,
+    /// Where the time of commands at its unit went that it had IO of, as [`STAGES`] names it; nothing where there were none.
+    pub stages: Option<Box<[Spread; 4]>>,
     /// Commands that have waited for its unit's ceilings.
     pub waited: Waited,
+    /// What its members do, where it is a mirror.
+    pub members: Vec<Doing>,
 }
 
 /// A session.
@@ -129,9 +135,11 @@ impl Sample {
             (target.name.to_owned(), u64::try_from(count).unwrap_or(u64::MAX))
         });
         let targets = targets.collect();
+        let at_units = control.unit_stages();
+        let reactors = control.meters().iter().enumerate();
         Sample {
             uptime_ns: now.since_ns(Tick::ZERO),
-            reactors: control.meters().iter().map(|meter| ReactorSample::of(meter)).collect(),
+            reactors: reactors.map(|(index, meter)| ReactorSample::of(meter, at_units.get(index))).collect(),
             bdevs: bdevs(control),
             targets,
             sessions,
@@ -183,7 +191,9 @@ fn bdevs<N: Net>(control: &Control<N>) -> Vec<BdevSample> {
             bytes: info.blocks.saturating_mul(u64::from(info.block_bytes)),
             luns: own.map(|(_, target, at)| (target.clone(), *at)).collect(),
             figures: entry.spec.bdev.figures().into_iter().map(|(id, figures)| (id.0, figures)).collect(),
+            stages: entry.stages().map(Box::new),
             waited: entry.waits.waited(),
+            members: entry.spec.bdev.doing(),
         }
     });
     sample.collect()

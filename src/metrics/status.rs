@@ -80,16 +80,20 @@ fn event(fact: &Fact) -> Json {
     object! { "number": fact.number, "at_ns": fact.at.ns(), "kind": fact.kind, "about": about }
 }
 
+fn stages(stages: &[Spread; 4]) -> Json {
+    let mut named = Json::Object(Vec::new());
+    for (name, times) in STAGES.iter().zip(stages) {
+        named.push(name, spread(times));
+    }
+    named
+}
+
 fn reactor(reactor: &ReactorSample) -> Json {
     let [conns, commands, hungry, ios] = reactor.at_work;
-    let mut stages = Json::Object(Vec::new());
-    for (name, times) in STAGES.iter().zip(&reactor.stages) {
-        stages.push(name, spread(times));
-    }
     let pools = reactor.pools.iter().copied();
     object! {
         "turns": spread(&reactor.turns),
-        "stages": stages,
+        "stages": stages(&reactor.stages),
         "socket": spread(&reactor.socket),
         "waits": reactor.waits,
         "short": reactor.short,
@@ -118,6 +122,7 @@ fn bdev(bdev: &BdevSample) -> Json {
         "errors": sum(|figures| figures.errors),
         "in_flight": sum(|figures| figures.in_flight),
         "throttled": object! { "commands": bdev.waited.commands, "ns": bdev.waited.ns },
+        "stages": bdev.stages.as_deref().map_or(Json::Null, stages),
     }
 }
 

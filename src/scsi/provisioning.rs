@@ -99,15 +99,20 @@ pub fn met(unit: &UnitView) -> Met {
     }
 }
 
-/// VPD B2h behind its header: fully provisioned and no way to unmap, or thin. No provisioning group, so DP=0.
+/// VPD B2h behind its header: fully provisioned and no way to unmap, or thin, with or without anchors. No provisioning group, so DP=0.
 pub(super) fn vpd(unit: &UnitView, writer: &mut Writer<'_>) {
     const LBPU_LBPWS_LBPWS10: u8 = 0xe0;
     // LBPRZ 001b: unmapped blocks read as zeroes.
     const LBPRZ: u8 = 0x04;
+    const ANC_SUP: u8 = 0x02;
     const THIN: u8 = 0x02;
     let exponent = if space(unit).is_some() { set_exponent(unit) } else { 0 };
     writer.put(&match unit.unmap {
         None => [0; 4],
-        Some(unmap) => [exponent, LBPU_LBPWS_LBPWS10 | if unmap.reads_zeroes { LBPRZ } else { 0 }, THIN, 0],
+        Some(unmap) => {
+            let reads_zeroes = if unmap.reads_zeroes { LBPRZ } else { 0 };
+            let anchors = if unmap.anchors { ANC_SUP } else { 0 };
+            [exponent, LBPU_LBPWS_LBPWS10 | reads_zeroes | anchors, THIN, 0]
+        }
     });
 }

@@ -275,9 +275,9 @@ static ROWS: [Row; 88] = {
             Unit(buffers::plan_write)),
         row("READ BUFFER(10)", C::Read, In, &[0x3c, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0], &[],
             Unit(buffers::plan_read)),
-        row("WRITE SAME(10)", C::Write, Out, &[0x41, 0x08, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
+        row("WRITE SAME(10)", C::Write, Out, &[0x41, 0x18, 0xff, 0xff, 0xff, 0xff, 0x3f, 0xff, 0xff, 0],
             SAME_BITS, Unit(work::write_same_10)),
-        row("UNMAP", C::Write, Out, &[0x42, 0, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap))
+        row("UNMAP", C::Write, Out, &[0x42, 0x01, 0, 0, 0, 0, 0x3f, 0xff, 0xff, 0], &[], Unit(work::unmap))
             .only(work::can_unmap),
         // ZNR is for zones.
         action("SANITIZE, OVERWRITE", C::Write, Out,
@@ -324,7 +324,7 @@ static ROWS: [Row; 88] = {
         long("VERIFY(32)", C::Read, Out, &const { usage_32(0x0a, 0x16) }, &TAGS, Unit(work::verify_32)),
         long("WRITE(32)", C::Write, Out, &const { usage_32(0x0b, 0x18) }, &LONG_TAGS, Unit(medium::write_32)),
         long("WRITE AND VERIFY(32)", C::Write, Out, &const { usage_32(0x0c, 0x16) }, &TAGS, Unit(work::write_and_verify_32)),
-        long("WRITE SAME(32)", C::Write, Out, &const { usage_32(0x0d, 0x09) }, &LONG_TAGS, Unit(work::write_same_32)),
+        long("WRITE SAME(32)", C::Write, Out, &const { usage_32(0x0d, 0x19) }, &LONG_TAGS, Unit(work::write_same_32)),
         action("EXTENDED COPY(LID1)", C::Write, Out,
             &[0x83, copy::LID1, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0], &[], Unit(copy::plan_copy)),
         action("EXTENDED COPY(LID4)", C::Write, Out,
@@ -374,7 +374,7 @@ static ROWS: [Row; 88] = {
             &[0x91, 0x02, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             SYNC_BITS, Unit(medium::synchronize_cache_16)),
         row("WRITE SAME(16)", C::Write, Out,
-            &[0x93, 0x09, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
+            &[0x93, 0x19, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],
             LONG_BITS, Unit(work::write_same_16)),
         row("WRITE ATOMIC(16)", C::Write, Out,
             &[0x9c, 0x18, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f, 0],

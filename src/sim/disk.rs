@@ -385,7 +385,7 @@ impl Bdev for Disk {
             write_cache: true,
             rotational: false,
             uuid,
-            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+            unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
             offloads: Offloads::default(),
             protection: None,
             passes: None,

@@ -34,7 +34,7 @@ pub(super) fn one(data: &[u8]) {
             write_protect: source.once_in(8),
             ..Modes::new(true)
         },
-        unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
+        unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: true })]),
         permits: if source.once_in(8) { views::reserved() } else { Permits::default() },
         medium: source.pick(&[
             Medium::Ready,

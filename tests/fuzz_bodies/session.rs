@@ -113,7 +113,8 @@ fn change(world: &mut World, source: &mut Source<'_>) {
         blocks: source.pick(&[views::BLOCKS, views::BLOCKS, 100]),
         read_only: source.once_in(4),
         medium: source.pick(&[Medium::Ready, Medium::Ready, Medium::NotReady, Medium::Removed]),
-        unmap: source.pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true })]),
+        unmap: source
+            .pick(&[None, Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false })]),
         modes: Modes { descriptor_sense: source.once_in(2), ..Modes::new(!source.once_in(4)) },
         ..views::unit()
     };

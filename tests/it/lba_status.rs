@@ -6,17 +6,18 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
 use lunette::bdev::allocation::Allocation;
-use lunette::bdev::{Bdev, Channel, Info};
+use lunette::bdev::{Bdev, Channel, Info, file};
 use lunette::id::ReactorId;
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::session::{Function, Tmf};
-use lunette_initiator::{Client, Command, lun};
+use lunette_initiator::{Client, Command, Data, lun};
 
 use crate::harness::{Setup, TARGET, World, disk, not_run, read, sense, spec, test_unit_ready, until, write};
 
 const COMPLETE: u8 = 0;
 const MAPPED: u8 = 0;
 const DEALLOCATED: u8 = 1;
+const ANCHORED: u8 = 2;
 
 fn get_lba_status(number: u16, lba: u64, bytes: u32) -> Command {
     let mut cdb = [0; 16];
@@ -111,6 +112,118 @@ fn more_runs_than_are_told_at_a_time_are_asked_for_again() {
             assert_eq!(run, (lba + index * 8, 8, status));
         }
     }
+}
+
+/// A new file of 1 MiB in this directory as LUN 1, gone with the test.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn serve(world: &World, directory: &std::path::Path) -> Scratch {
+        let path = directory.join(format!("lunette-it-{}-anchors", std::process::id()));
+        let recipe = file::Recipe {
+            name: "file".to_owned(),
+            path: path.clone(),
+            create_bytes: Some(1 << 20),
+            block_bytes: None,
+            cache: file::Cache::WriteBack,
+            read_only: false,
+            uuid: Some([0x77; 16]),
+        };
+        let disk = file::FileDisk::new(recipe).unwrap();
+        disk.probe().unwrap();
+        world.control(|control| {
+            control.register_bdev(spec(Arc::new(disk))).unwrap();
+            control.add_lun(TARGET, "file", None).unwrap();
+        });
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// ANC_SUP of VPD B2h.
+fn has_anchors(client: &mut Client, number: u16) -> bool {
+    let page = Command::read(lun::from_number(number), cdb::inquiry_vpd(0xb2, 64), 64);
+    client.run(page).unwrap().data[5] & 0x02 != 0
+}
+
+/// UNMAP with ANCHOR=1.
+fn unmap_anchored(number: u16, lba: u64, blocks: u32) -> Command {
+    let list = cdb::unmap_list(&[(lba, blocks)]);
+    let mut unmap = cdb::unmap(u16::try_from(list.len()).unwrap());
+    unmap[1] |= 0x01;
+    Command::write(lun::from_number(number), unmap, list)
+}
+
+/// WRITE SAME of zeroes with UNMAP=1 ANCHOR=1.
+fn write_same_anchored(number: u16, lba: u64, blocks: u32) -> Command {
+    let mut same = cdb::write_same_16(lba, blocks, true);
+    same[1] |= 0x10;
+    Command::write(lun::from_number(number), same, vec![0; 512])
+}
+
+#[test]
+fn a_file_anchors_where_its_file_system_does() {
+    let directory = std::env::temp_dir();
+    let magic = rustix::fs::statfs(&directory).unwrap().f_type;
+    // ext4, XFS.
+    if ![0xef53, 0x5846_5342].contains(&magic) {
+        return not_run("the directory for temporary files is neither on ext4 nor on XFS");
+    }
+    let world = World::start(Setup { disks: vec![(1024, 512)], ..Setup::default() });
+    let _scratch = Scratch::serve(&world, &directory);
+    let mut client = world.client("anchors");
+    assert!(has_anchors(&mut client, 1));
+    // POWER ON, RESET, OR BUS DEVICE RESET OCCURRED.
+    assert_eq!(sense(&client.run(test_unit_ready(1)).unwrap()), (0x6, 0x29, 0x00));
+    let write = |lba, blocks: u32| {
+        let cdb = cdb::write_16(lba, blocks, cdb::Flags::default());
+        Command::write(lun::from_number(1), cdb, vec![7; blocks as usize * 512])
+    };
+    let commands = [
+        write(64, 16),
+        unmap_anchored(1, 72, 8),
+        unmap_anchored(1, 256, 16),
+        write_same_anchored(1, 512, 8),
+        Command::new(lun::from_number(1), cdb::synchronize_cache_10(0, 0), Data::None),
+    ];
+    for command in commands {
+        let completion = client.run(command).unwrap();
+        assert!(completion.is_good(), "{completion:?}");
+    }
+    let told = [
+        (0, 64, DEALLOCATED),
+        (64, 8, MAPPED),
+        (72, 8, ANCHORED),
+        (80, 176, DEALLOCATED),
+        (256, 16, ANCHORED),
+        (272, 240, DEALLOCATED),
+        (512, 8, ANCHORED),
+        (520, 1528, DEALLOCATED),
+    ];
+    assert_eq!(runs(&mut client, 1, 0), told);
+    assert_eq!(runs(&mut client, 1, 260)[0], (260, 12, ANCHORED));
+    let blocks = Command::read(lun::from_number(1), cdb::read_16(64, 16, cdb::Flags::default()), 16 * 512);
+    let data = client.run(blocks).unwrap().data;
+    assert!(data[..8 * 512] == [7; 8 * 512] && data[8 * 512..] == [0; 8 * 512]);
+    assert!(client.run(write(256, 8)).unwrap().is_good());
+    assert_eq!(runs(&mut client, 1, 256)[..2], [(256, 8, MAPPED), (264, 8, ANCHORED)]);
+}
+
+#[test]
+fn who_cannot_anchor_says_so() {
+    let world = World::start(Setup { disks: vec![(1024, 512)], ..Setup::default() });
+    let mut client = world.client("plain");
+    assert!(!has_anchors(&mut client, 0));
+    assert!(client.run(write(1, 16, 8)).unwrap().is_good());
+    for command in [unmap_anchored(0, 16, 8), write_same_anchored(0, 16, 8)] {
+        assert_eq!(sense(&client.run(command).unwrap()), (0x5, 0x24, 0x00));
+    }
+    assert!(client.run(read(16, 8)).unwrap().data != vec![0; 8 * 512], "nothing was done");
 }
 
 /// A disk that does not say which blocks take space until the test lets it.

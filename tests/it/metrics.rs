@@ -3,13 +3,14 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 
+use lunette::bdev::delay::Delays;
 use lunette::control::auth::Chap as Demand;
 use lunette::iscsi::chap::{Account, Credential, Secret};
 use lunette::metrics::server::{Bound, Lookout, Server};
 use lunette::qos::Limits;
 use lunette_initiator::config::{Auth, Chap};
 use lunette_initiator::scsi::cdb;
-use lunette_initiator::{Client, Config, Data};
+use lunette_initiator::{Client, Config, Data, lun};
 
 use crate::harness::{SOON, Setup, TARGET, World, read, until};
 
@@ -95,6 +96,58 @@ fn value(address: SocketAddr, series: &str) -> Option<f64> {
     let all = get(address, "/metrics");
     let line = all.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     Some(line.parse().unwrap())
+}
+
+#[test]
+fn stages_are_told_of_each_lun_and_stay_with_the_reactors_that_served_it() {
+    let delays = Delays { read_ns: 3_000_000, write_ns: 0, flush_ns: 0 };
+    let world = World::start(Setup { disks: vec![(4096, 512); 3], reactors: 2, delays, ..Setup::default() });
+    let (_server, address) = shown(&world);
+    let mut clients = [world.client("a"), world.client("b")];
+    let mut served: Vec<u16> = world.placement().iter().map(|reactor| reactor.0).collect();
+    served.sort_unstable();
+    assert_eq!(served, [0, 1]);
+    for client in &mut clients {
+        client.write(0, &[7; 512]).unwrap();
+        client.read(0, 1).unwrap();
+        client.set_lun(lun::from_number(1));
+        client.read(0, 1).unwrap();
+        client.set_lun(0);
+    }
+    let of = |what: &str, bdev: &str, stage: &str| {
+        format!("lunette_bdev_stage_seconds_{what}{{bdev=\"{bdev}\",stage=\"{stage}\"}}")
+    };
+    let reactor = |what: &str, number: u16, stage: &str| {
+        format!("lunette_reactor_stage_seconds_{what}{{reactor=\"{number}\",stage=\"{stage}\"}}")
+    };
+    for stage in ["queue", "receive", "device", "send"] {
+        wait_for(address, &format!("{} 4", of("count", "disk0", stage)));
+        wait_for(address, &format!("{} 2", of("count", "disk1", stage)));
+        // What no device had IO of has no stages at its LUN.
+        assert_eq!(value(address, &of("count", "disk2", stage)), None);
+    }
+    let seconds = |series: &str| value(address, series).unwrap();
+    let device_seconds = seconds(&of("sum", "disk0", "device"));
+    assert!(device_seconds >= 0.006, "two READs of 3 ms: {device_seconds}");
+    assert!(seconds(&of("sum", "disk1", "device")) >= 0.006);
+    let in_devices = |number: u16| {
+        (seconds(&reactor("count", number, "device")), seconds(&reactor("sum", number, "device")))
+    };
+    // Of each reactor what it did for all LUNs; those that no device had IO of are in its queue alone.
+    let before = [in_devices(0), in_devices(1)];
+    let all_seconds = seconds(&of("sum", "disk0", "device")) + seconds(&of("sum", "disk1", "device"));
+    assert_eq!(before.map(|(count, _)| count), [3.0, 3.0]);
+    assert!((before[0].1 + before[1].1 - all_seconds).abs() < 1e-9, "{before:?}, {all_seconds}");
+    assert!(seconds(&reactor("count", 0, "queue")) >= 3.0 + 3.0, "TEST UNIT READY");
+    let status = get(address, "/status.json");
+    assert_eq!(status.matches("\"stages\":{\"queue\":").count(), 2 + 2, "{status}");
+    // Counters never become less: what a LUN had stays with its reactors when it is gone.
+    for (left, name) in [(2, "disk0"), (1, "disk1"), (0, "disk2")] {
+        let removed = world.change(move |control, done, _| control.unregister_bdev(name, done));
+        assert!(removed.recv_timeout(SOON).unwrap().is_clean);
+        until("its series to be gone", || value(address, &of("count", name, "device")).is_none());
+        assert_eq!([in_devices(0), in_devices(1)], before, "{left} left");
+    }
 }
 
 #[test]

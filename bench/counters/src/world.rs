@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use lunette::bdev::count::Counted;
 use lunette::bdev::malloc::{Malloc, Recipe};
 use lunette::bdev::null::Null;
 use lunette::bdev::{Bdev, Info};
@@ -267,7 +268,10 @@ fn disk(case: Case, number: u16) -> (Arc<UnitView>, Arc<dyn Bdev>) {
             .expect("memory for a disk"),
         ),
     };
-    (Arc::new(unit_view(number, &disk.info())), disk)
+    // As in a daemon, stages are counted with the unit; what a device that counts costs is not.
+    let counted = Counted::new(Arc::clone(&disk));
+    (0..case.reactors).for_each(|reactor| drop(counted.open(ReactorId(reactor))));
+    (Arc::new(UnitView { ledger: counted.ledger(), ..unit_view(number, &disk.info()) }), disk)
 }
 
 fn unit_view(number: u16, info: &Info) -> UnitView {

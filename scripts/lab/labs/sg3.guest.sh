@@ -158,6 +158,18 @@ try "sg_vpd: threshold sets" 0 'Threshold exponent: 11' -- sg_vpd -p lbpv "$file
 try "sg_logs: resources of the file" 0 'Available LBA mapping' 'Used LBA mapping' 'Scope: dedicated' -- sg_logs -p 0xc "$file"
 try "sg_logs: a RAM disk cannot tell" $ILLEGAL -- sg_logs -p 0xc "$ram"
 threshold=5c,02,00,1c,00,00,00,00,00,00,00,00,00,00,00,00,00,01,00,00,00,00,00,00,81,02,00,00,00,00,00,01
+if [[ $(stat -f -c %T /tmp/d) = ext2/ext3 ]]; then # what stat calls ext4
+  try "sg_vpd: the file has anchors" 0 'ANC_SUP\): 1' -- sg_vpd -p lbpv "$file"
+  check "sg_unmap, anchoring" sg_unmap --anchor --lba=81920 --num=64 "$file"
+  check "sg_write_same, anchoring" sg_write_same --16 --unmap --anchor --in=/dev/zero --xferlen=512 --lba=81984 --num=64 "$file"
+  try "sg_get_lba_status: both are anchored" 0 'LBA: 0x0*14000 +blocks: +128 +anchored' -- sg_get_lba_status --lba=81920 "$file"
+  check "sg_unmap, of half of it" sg_unmap --lba=81920 --num=64 "$file"
+  try "sg_get_lba_status: it is deallocated" 0 'LBA: 0x0*14000 +blocks: +64 +deallocated' -- sg_get_lba_status --lba=81920 "$file"
+else
+  bad "the file is on $(stat -f -c %T /tmp/d), which has no anchors"
+fi
+try "sg_vpd: a RAM disk has no anchors" 0 'ANC_SUP\): 0' -- sg_vpd -p lbpv "$ram"
+try "sg_unmap, anchoring, of a RAM disk" $ILLEGAL -- sg_unmap --anchor --lba=96 --num=8 "$ram"
 dd if=/dev/urandom of="$file" bs=1M seek=8 count=4 oflag=direct conv=fsync status=none
 mark
 check "sg_wr_mode: a threshold of 1 MiB used" sg_wr_mode -p 0x1c,2 -c "$threshold" "$file"

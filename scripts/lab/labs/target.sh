@@ -17,7 +17,7 @@ set -euo pipefail
 lunette=${LUNETTE:-$lab/../../../target/release/lunette}
 mkdir "$work/share"
 strip -o "$work/share/lunette" "$lunette"
-cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$lab/ledger.py" "$lab/fight.py" "$lab/liar.py" "$work/share/"
+cp -r "$lab/../../../bench/fio" "$lab/iso.py" "$lab/ledger.py" "$lab/fight.py" "$work/share/"
 
 in_guest() { # LAB
   local rc=0

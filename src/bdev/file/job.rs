@@ -287,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_reserved_for_want_of_space_is_told_so() {
+        let anchor = Op::WriteZeroes { lba: 8, blocks: 4096, fua: false, may_unmap: false };
+        for (manner, then) in [(BACK, Next::End(Ok(()))), (THROUGH, Next::Sync)] {
+            let (mut job, next) = Job::begin(anchor, 512, manner);
+            assert_eq!(next, ask(Step::ZeroRange { offset: 4096, bytes: 2 << 20 }));
+            assert_eq!(job.came(0), then);
+        }
+        let (mut job, _) = Job::begin(anchor, 512, BACK);
+        assert_eq!(job.came(-28), Next::End(Err(IoError::NoSpace)));
+    }
+
+    #[test]
     fn unmap_is_durable_only_in_write_through() {
         let unmap = Op::Unmap { lba: 1, blocks: 2 };
         for (manner, then) in [(BACK, Next::End(Ok(()))), (THROUGH, Next::Sync)] {

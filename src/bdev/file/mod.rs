@@ -15,6 +15,7 @@ mod aside;
 mod at_once;
 mod channel;
 mod extents;
+mod fiemap;
 mod job;
 mod lock;
 mod open;
@@ -181,9 +182,10 @@ impl Bdev for FileDisk {
         // Of a medium that was closed, who it is stays known.
         let block_bytes =
             origin.map_or(recipe.block_bytes.unwrap_or(BLOCK_BYTES), |origin| origin.block_bytes);
+        let anchors = medium.is_some_and(|medium| medium.anchors);
         let unmap = medium.and_then(|medium| medium.hole_bytes).map(|bytes| {
             let granularity_blocks = u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(1).max(1);
-            Unmap { granularity_blocks, reads_zeroes: true }
+            Unmap { granularity_blocks, reads_zeroes: true, anchors }
         });
         Info {
             name: recipe.name.clone(),

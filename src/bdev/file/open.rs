@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::job::ZERO_WRITE_BYTES;
-use super::{OpenError, Recipe, lock, ring, sysfs};
+use super::{OpenError, Recipe, fiemap, lock, ring, sysfs};
 use crate::bdev::space::Figures;
 use crate::buf::{Memory, Pages};
 
@@ -58,6 +58,8 @@ pub(super) struct Medium {
     pub(super) lasting: Option<[u8; 16]>,
     /// The unit in which space is freed, in bytes; none where it cannot be.
     pub(super) hole_bytes: Option<u64>,
+    /// Zeroing that keeps the space reserves it where there was none, and the file system remembers that nothing is there.
+    pub(super) anchors: bool,
     /// At least [`ZERO_WRITE_BYTES`] that nobody writes: the kernel's one page of zeroes, again and again.
     pub(super) zeroes: Memory,
     /// Of a block device: its number, and which of those that have had it since the system started.
@@ -89,6 +91,7 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
     };
     let own_uuid = uuid(&stat, is_device);
     let born = if is_device { None } else { born(&fd) };
+    let hole_bytes = if recipe.read_only { None } else { hole_bytes(&fd, &stat, is_device) };
     let medium = Medium {
         is_direct,
         is_memory: !is_device && is_in_memory(&fd),
@@ -99,7 +102,8 @@ pub(super) fn open(recipe: &Recipe, habits: Habits) -> Result<(Medium, u64), Ope
         own_uuid,
         born,
         lasting: lasting_name(&fd, &stat, born).map(|name| uuid_of("", &name)),
-        hole_bytes: if recipe.read_only { None } else { hole_bytes(&fd, &stat, is_device) },
+        hole_bytes,
+        anchors: hole_bytes.is_some() && !is_device && anchors(&fd),
         zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary)?,
         device: is_device.then(|| (stat.st_rdev, sysfs::sequence(stat.st_rdev))),
         fd,
@@ -173,6 +177,7 @@ impl Medium {
             born: None,
             lasting: None,
             hole_bytes: Some(512),
+            anchors: false,
             zeroes: Memory::map(ZERO_WRITE_BYTES as usize, Pages::Ordinary).expect("memory for a test"),
             device: None,
         }
@@ -344,6 +349,20 @@ fn hole_bytes(fd: &OwnedFd, stat: &Stat, is_device: bool) -> Option<u64> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     rustix::fs::fallocate(fd, flags, end + (1 << 20), 1 << 20).ok()?;
     u64::try_from(stat.st_blksize).ok()
+}
+
+/// Whether zeroes can be made of space that is reserved. Trying would leave a block behind the end, which ext4 does not take back.
+fn anchors(fd: &OwnedFd) -> bool {
+    /// `FS_EXTENT_FL`: it has extents, as all files of ext4 have that were not taken over from ext3.
+    const HAS_EXTENTS: u32 = 0x0008_0000;
+    match rustix::fs::fstatfs(fd).map(|system| system.f_type) {
+        Ok(libc::EXT4_SUPER_MAGIC) => {
+            rustix::fs::ioctl_getflags(fd).is_ok_and(|flags| flags.bits() & HAS_EXTENTS != 0)
+        }
+        // On a realtime device what is written may always go to where nothing is.
+        Ok(libc::XFS_SUPER_MAGIC) => fiemap::is_realtime(fd) == Ok(false),
+        _ => false,
+    }
 }
 
 /// Names the medium: this machine's, on that device, with that inode; or by what the device is called for life. Never

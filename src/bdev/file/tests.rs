@@ -1,3 +1,4 @@
+mod anchors;
 mod reopen;
 mod system;
 
@@ -9,6 +10,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::open::Medium;
 use super::*;
+use crate::bdev::allocation::State;
 use crate::bdev::contract::{Made, Subject, suite};
 use crate::bdev::{ChannelState, Done, Io, IoError, Op, Refused, Wake};
 use crate::buf::{Class, Pool};
@@ -189,7 +191,8 @@ fn holes_are_punched_and_zeroes_keep_their_space() {
     let mut bench = Bench::new(&disk);
     let used = || fs::metadata(&path).unwrap().blocks();
     let info = disk.info();
-    assert_eq!(info.unmap, Some(Unmap { granularity_blocks: 8, reads_zeroes: true }));
+    let unmap = info.unmap.map(|unmap| (unmap.granularity_blocks, unmap.reads_zeroes));
+    assert_eq!(unmap, Some((8, true)));
     assert_eq!((info.blocks, info.block_bytes, info.physical_block_bytes), (2048, 512, 4096));
     let (write, flush) = (Op::Write { lba: 0, blocks: 128, fua: true }, Op::Flush);
     for (op, left) in [(UNMAP, 120), (zeroes(true, true), 120), (zeroes(true, false), 128)] {
@@ -210,7 +213,7 @@ fn holes_are_told_where_the_file_system_is_believed() {
         let disk = disk(recipe(&path)).unwrap();
         let told = |lba, blocks| {
             let allocation = disk.allocation(lba, blocks);
-            let runs = allocation.runs().iter().map(|run| (run.blocks, run.is_deallocated));
+            let runs = allocation.runs().iter().map(|run| (run.blocks, run.state == State::Deallocated));
             runs.collect::<Vec<_>>()
         };
         let magic = rustix::fs::statfs(parent).unwrap().f_type;

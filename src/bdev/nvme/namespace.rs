@@ -94,6 +94,7 @@ impl Tenant {
         let unmap = Unmap {
             granularity_blocks: namespace.unmap_granularity_blocks,
             reads_zeroes: namespace.reads_zeroes,
+            anchors: false,
         };
         Info {
             name,

@@ -143,6 +143,7 @@ impl Bdev for Raid {
             Unmap {
                 granularity_blocks: if divides_strips(granularity.into()) { granularity } else { 1 },
                 reads_zeroes: unmaps.iter().all(|unmap| unmap.reads_zeroes),
+                anchors: unmaps.iter().all(|unmap| unmap.anchors),
             }
         });
         let any = |is_so: fn(&Info) -> bool| infos.iter().any(is_so);

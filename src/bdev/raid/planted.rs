@@ -51,9 +51,19 @@ pub fn plant(bug: Option<Bug>) {
     PLANTED.set(bug);
 }
 
+/// The bug of a daemon that a lab runs, on all its threads.
+#[cfg(feature = "sim")]
+static EVERYWHERE: std::sync::OnceLock<Bug> = std::sync::OnceLock::new();
+
+/// Plants this bug in the whole process, for as long as it runs.
+#[cfg(feature = "sim")]
+pub(crate) fn plant_everywhere(bug: Bug) {
+    let _ = EVERYWHERE.set(bug);
+}
+
 #[cfg(feature = "sim")]
 pub(super) fn is(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
+    PLANTED.get() == Some(bug) || EVERYWHERE.get() == Some(&bug)
 }
 
 /// Whether this bug is planted; never, without the feature `sim`.

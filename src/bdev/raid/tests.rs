@@ -385,3 +385,22 @@ fn info_is_what_all_members_have_in_common() {
     let unmap = disk(1, 64).info().unmap;
     assert_eq!(striped.unmap, unmap);
 }
+
+#[test]
+fn a_row_anchors_where_all_of_it_does() {
+    #[derive(Debug)]
+    struct Anchors(Arc<Malloc>);
+    impl Bdev for Anchors {
+        fn info(&self) -> Info {
+            let info = self.0.info();
+            Info { unmap: info.unmap.map(|unmap| Unmap { anchors: true, ..unmap }), ..info }
+        }
+        fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
+            self.0.open(reactor)
+        }
+    }
+    let row = |members: Vec<Arc<dyn Bdev>>| raid(Level::Striped, members).info().unmap.unwrap().anchors;
+    let anchors = |number| Arc::new(Anchors(disk(number, 64)));
+    assert!(row(vec![anchors(1), anchors(2)]));
+    assert!(!row(vec![anchors(1), disk(2, 64)]));
+}

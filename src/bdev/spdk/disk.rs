@@ -228,8 +228,11 @@ unsafe fn facts(bdev: *mut spdk::spdk_bdev) -> Facts {
         rotational: false,
         uuid,
         // SPDK does not say what unmapped blocks read as.
-        unmap: can(io_type::SPDK_BDEV_IO_TYPE_UNMAP)
-            .then(|| Unmap { granularity_blocks: granularity_blocks.max(1), reads_zeroes: false }),
+        unmap: can(io_type::SPDK_BDEV_IO_TYPE_UNMAP).then(|| Unmap {
+            granularity_blocks: granularity_blocks.max(1),
+            reads_zeroes: false,
+            anchors: false,
+        }),
         offloads: Offloads::default(),
         protection: None,
         passes: None,

@@ -246,7 +246,7 @@ fn a_disk_is_what_spdk_says() {
     let malloc = disk("Malloc4096-0");
     let info = malloc.info();
     assert_eq!((info.blocks, info.block_bytes, info.read_only, info.write_cache), (256, 4096, false, true));
-    assert_eq!(info.unmap, Some(Unmap { granularity_blocks: 1, reads_zeroes: false }));
+    assert_eq!(info.unmap, Some(Unmap { granularity_blocks: 1, reads_zeroes: false, anchors: false }));
     assert_eq!(malloc.product(), "Malloc disk");
     let uuid =
         [0xf8, 0x1d, 0x4f, 0xae, 0x7d, 0xec, 0x11, 0xd0, 0xa7, 0x65, 0x00, 0xa0, 0xc9, 0x1e, 0x6b, 0xf6];

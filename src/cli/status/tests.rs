@@ -30,7 +30,11 @@ fn seen() -> Seen {
             r#"[{"name":"A","num_blocks":2048,"block_size":512},
                 {"name":"B","num_blocks":8,"block_size":512},
                 {"name":"C","num_blocks":0,"block_size":2048,"lunette_removable":{"medium":"out"}},
-                {"name":"D","num_blocks":0,"block_size":512}]"#,
+                {"name":"D","num_blocks":0,"block_size":512},
+                {"name":"M","num_blocks":8,"block_size":512,"claimed":true,"driver_specific":{"raid":{
+                  "base_bdevs_list":[{"name":"E","lunette_state":"current"},{"name":"F","lunette_state":"out"},
+                                     {"name":"G","lunette_state":"filling"}],
+                  "process":{"target":"G","progress":{"percent":7}}}}}]"#,
         ),
         counts: parse(
             r#"[{"name":"A","num_read_ops":3,"bytes_read":1536,"num_write_ops":1,"bytes_written":4096,"io_error":{"IO_ERROR":2}}]"#,
@@ -61,10 +65,13 @@ A     1 MiB  t/4  3      1.5 KiB  1       4 KiB    2
 B     4 KiB  -    0      0 B      0       0 B      0
 C     0 B    u/0  0      0 B      0       0 B      0
 D     0 B    u/1  0      0 B      0       0 B      0
+M     4 KiB  -    0      0 B      0       0 B      0
 
 ! A: 2 IOs failed since they were counted (bdev_reset_iostat counts anew)
 ! B: nobody can reach it, it is no LUN of a target
 ! D: not ready, its file or device is missing; it comes up when that does
+! M: its member F is out, the others go on without (bdev_raid_add_base_bdev fills it where it was taken out, lunette_bdev_reopen where its disk was pulled; else it is filled by itself)
+! M: its member G is being filled, 7 % done
 ! A: busy with SANITIZE, 42 % done: nobody reads or writes until then
 ! iqn.2016-06.io.spdk:u: nobody new can log in, it is drained ('lunette drain --undo iqn.2016-06.io.spdk:u' ends that)
 ! iqn.2016-06.io.spdk:u: nobody can log in, it has no portal group

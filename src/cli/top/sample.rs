@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::meter::STAGES;
 use crate::rpc::json::Json;
 
 /// What a bdev has done so far.
@@ -17,6 +18,8 @@ struct BdevCounts {
     latency_ns: u64,
     /// Reads and writes by how long they took; nothing where the daemon does not say.
     times: Vec<u64>,
+    /// Commands by how long they were in each of [`STAGES`]; nothing where there were none.
+    stages: [Vec<u64>; 4],
 }
 
 /// A session, as it is.
@@ -79,6 +82,8 @@ pub(super) struct Lun {
     /// There, what half of them took no longer than, and 99 of a hundred.
     pub(super) p50_us: Option<f64>,
     pub(super) p99_us: Option<f64>,
+    /// The same of commands, in each of [`STAGES`], from their arrival to their answer.
+    pub(super) stages_us: [Option<(f64, f64)>; 4],
 }
 
 /// How long a target's commands took, in microseconds.
@@ -159,6 +164,8 @@ impl Counts {
                     |kind: &str| numbers(bdev.member("lunette_times").and_then(|times| times.member(kind)));
                 of("read").iter().zip(of("write")).map(|(read, write)| read + write).collect()
             },
+            stages: STAGES
+                .map(|stage| numbers(bdev.member("lunette_stages").and_then(|stages| stages.member(stage)))),
         };
         let command = |command: &Json| Command {
             session: number(command, "session"),
@@ -235,7 +242,9 @@ impl Sample {
             let ios = (now.read_ios + now.write_ios).saturating_sub(then.read_ios + then.write_ios);
             let took_ns = now.latency_ns.saturating_sub(then.latency_ns);
             let times = more(&then.times, &now.times);
-            let quantile = |hundredths| quantile(&after.bounds_ns, &times, hundredths);
+            let quantile_of = |times: &[u64], hundredths| quantile(&after.bounds_ns, times, hundredths);
+            let stages: [Vec<u64>; 4] =
+                std::array::from_fn(|stage| more(&then.stages[stage], &now.stages[stage]));
             Lun {
                 target: target.clone(),
                 number: number.clone(),
@@ -245,8 +254,9 @@ impl Sample {
                 read_bytes: rate(then.read_bytes, now.read_bytes),
                 write_bytes: rate(then.write_bytes, now.write_bytes),
                 latency_us: (ios > 0).then(|| took_ns as f64 / ios as f64 / 1e3),
-                p50_us: quantile(50),
-                p99_us: quantile(99),
+                p50_us: quantile_of(&times, 50),
+                p99_us: quantile_of(&times, 99),
+                stages_us: stages.map(|times| quantile_of(&times, 50).zip(quantile_of(&times, 99))),
             }
         };
         let latency = |(target, now): &(String, Vec<u64>)| {
@@ -357,7 +367,8 @@ mod tests {
         Json::parse(&format!(
             r#"{{"tick_rate":1000000000,"ticks":{ticks},"lunette_times_bounds_ns":[1000,2000],"bdevs":[{{"name":"M0",
                 "num_read_ops":{reads},"bytes_read":{bytes},"num_write_ops":0,"bytes_written":0,"read_latency_ticks":{latency},
-                "write_latency_ticks":0,"lunette_times":{{"read":[{short},{long},0],"write":[0,0,0],"unmap":[0,0,9]}}}}]}}"#
+                "write_latency_ticks":0,"lunette_times":{{"read":[{short},{long},0],"write":[0,0,0],"unmap":[0,0,9]}},
+                "lunette_stages":{{"queue":[{reads},0,0],"receive":[{reads},0,0],"device":[{short},{long},0],"send":[0,0,{reads}]}}}}]}}"#
         ))
         .unwrap()
     }
@@ -392,6 +403,8 @@ mod tests {
         // 180 of less than 1 us, 20 of less than 2: the 198th is nine tenths into those.
         assert_eq!((lun.p50_us, lun.p99_us), (Some(1.0), Some(1.9)));
         assert_eq!(sample.devices_us, Some((1.0, 1.9)));
+        let soon = Some((1.0, 1.0));
+        assert_eq!(lun.stages_us, [soon, soon, Some((1.0, 1.9)), Some((2.0, 2.0))]);
         // Bucket 384 is 512 to 515 ns, bucket 500 (3 * 128 + 116) is 976 to 979.
         assert_eq!(sample.latencies, [Latency { target: "t".to_owned(), p50_us: 0.515, p99_us: 0.979 }]);
         assert_eq!(sample.reactors, [("reactor_0".to_owned(), 2, 1)]);
@@ -424,6 +437,7 @@ mod tests {
         assert_eq!((sample.ios(), sample.luns[0].latency_us), (0.0, None));
         assert!(sample.latencies.is_empty());
         assert_eq!((sample.luns[0].p50_us, sample.devices_us), (None, None));
+        assert_eq!(sample.luns[0].stages_us, [None; 4]);
         let nothing = Counts::read(&Json::Null, &Json::Null, &Json::Null, &Json::Null, &[]);
         assert_eq!(Sample::between(&same, &nothing), Sample::default());
     }

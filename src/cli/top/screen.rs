@@ -11,6 +11,7 @@ use ratatui::widgets::{Block, Paragraph, Row, Sparkline, Table, TableState};
 
 use super::sample::{Command, Lun, Sample, Session};
 use crate::cli::table::table;
+use crate::meter::STAGES;
 
 /// Looks whose rates the curves show.
 const HISTORY: usize = 120;
@@ -44,6 +45,8 @@ pub(super) struct Screen {
     sort: usize,
     /// Only this session's commands.
     session: Option<u64>,
+    /// Only this LUN, by target and number, with where the time of its commands goes.
+    lun: Option<(String, String)>,
     rows: TableState,
 }
 
@@ -56,6 +59,7 @@ impl Screen {
             view: View::Luns,
             sort: 0,
             session: None,
+            lun: None,
             rows: TableState::default(),
         }
     }
@@ -76,7 +80,7 @@ impl Screen {
         match key {
             KeyCode::Char('q') => return false,
             KeyCode::Tab => {
-                (self.view, self.session) = (self.view.next(), None);
+                (self.view, self.session, self.lun) = (self.view.next(), None, None);
                 self.rows = TableState::default();
             }
             KeyCode::Char('s') => self.sort += 1,
@@ -88,6 +92,17 @@ impl Screen {
                     (self.view, self.session) = (View::Commands, Some(session.number));
                     self.rows = TableState::default();
                 }
+            }
+            KeyCode::Enter if self.view == View::Luns && self.lun.is_none() => {
+                let luns = self.luns();
+                if let Some(lun) = self.rows.selected().and_then(|index| luns.get(index)) {
+                    self.lun = Some((lun.target.clone(), lun.number.clone()));
+                    self.rows = TableState::default();
+                }
+            }
+            KeyCode::Esc if self.lun.is_some() => {
+                self.lun = None;
+                self.rows = TableState::default();
             }
             KeyCode::Esc if self.session.is_some() => {
                 (self.view, self.session) = (View::Sessions, None);
@@ -150,7 +165,8 @@ impl Screen {
         frame.render_widget(Paragraph::new(summary(&self.sample)), head);
         self.draw_curves(frame, curves);
         self.draw_table(frame, body);
-        let keys = "q quit  Tab next table  s sort  ↑↓ select  Enter a session's commands  Esc back";
+        let keys =
+            "q quit  Tab next table  s sort  ↑↓ select  Enter a LUN's stages, a session's commands  Esc back";
         frame.render_widget(Paragraph::new(keys).style(Style::new().add_modifier(Modifier::DIM)), foot);
     }
 
@@ -164,6 +180,17 @@ impl Screen {
     }
 
     fn draw_table(&mut self, frame: &mut Frame<'_>, area: Rect) {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        if let Some((target, number)) = &self.lun {
+            let of = |lun: &&Lun| lun.target == *target && lun.number == *number;
+            let found = self.sample.luns.iter().find(of);
+            let rows = found.map(stage_rows).unwrap_or_default().into_iter().map(Row::new);
+            let title = format!("LUN {number} of {}: where the time of its commands goes", short(target));
+            let table = Table::new(rows, [8, 9, 9, 60].map(Constraint::Length))
+                .header(Row::new(STAGE_HEADER).style(bold))
+                .block(Block::bordered().title(title));
+            return frame.render_widget(table, area);
+        }
         let (title, header, rows, widths) = match self.view {
             View::Luns => {
                 let rows = self.luns().iter().map(lun_cells).map(Row::new).collect::<Vec<_>>();
@@ -182,7 +209,6 @@ impl Screen {
                 (title, COMMAND_HEADER.to_vec(), rows, vec![7, 4, 12, 22, 12, 8, 10, 44])
             }
         };
-        let bold = Style::new().add_modifier(Modifier::BOLD);
         let title = format!("{title}, {}", self.sorted());
         let table = Table::new(rows, widths.into_iter().map(Constraint::Length))
             .header(Row::new(header).style(bold))
@@ -194,6 +220,7 @@ impl Screen {
 
 const LUN_HEADER: [&str; 10] =
     ["target", "LUN", "bdev", "read/s", "write/s", "read B/s", "write B/s", "latency", "p50", "p99"];
+const STAGE_HEADER: [&str; 4] = ["stage", "p50", "p99", ""];
 const SESSION_HEADER: [&str; 8] =
     ["session", "initiator", "target", "address", "reactor", "conns", "commands", "oldest"];
 const COMMAND_HEADER: [&str; 8] = ["session", "LUN", "bdev", "command", "LBA", "bytes", "age", "waits for"];
@@ -249,6 +276,22 @@ fn lun_cells(lun: &Lun) -> [String; 10] {
         lun.p50_us.map_or_else(|| "-".to_owned(), about),
         lun.p99_us.map_or_else(|| "-".to_owned(), about),
     ]
+}
+
+/// Of each stage what half of the commands were in it no longer than, and 99 of a hundred.
+fn stage_rows(lun: &Lun) -> Vec<[String; 4]> {
+    const ABOUT: [&str; 4] = [
+        "until its turn",
+        "until a device had the first of it: buffers, data written",
+        "until the device had given back the last",
+        "until its answer was queued",
+    ];
+    let shown = |us: Option<f64>| us.map_or_else(|| "-".to_owned(), about);
+    let rows = STAGES.into_iter().zip(lun.stages_us).zip(ABOUT).map(|((stage, us), meaning)| {
+        let (p50_us, p99_us) = us.unzip();
+        [stage.to_owned(), shown(p50_us), shown(p99_us), meaning.to_owned()]
+    });
+    rows.collect()
 }
 
 fn session_cells(session: &Session) -> [String; 8] {
@@ -308,112 +351,4 @@ fn about(us: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-
-    use super::*;
-
-    fn sample() -> Sample {
-        let lun = |bdev: &str, read_ios: f64, latency_us: f64| Lun {
-            target: "iqn.2026-11.io.example:t".to_owned(),
-            number: "0".to_owned(),
-            bdev: bdev.to_owned(),
-            read_ios,
-            write_ios: 0.0,
-            read_bytes: read_ios * 4096.0,
-            write_bytes: 0.0,
-            latency_us: Some(latency_us),
-            p50_us: Some(1.024),
-            p99_us: (bdev == "fast").then_some(latency_us * 3.0),
-        };
-        let session = |number: u64, commands: u64| Session {
-            number,
-            initiator: format!("iqn.2026-11.io.example:{number}"),
-            target: "iqn.2026-11.io.example:t".to_owned(),
-            address: "192.0.2.1".to_owned(),
-            reactor: "reactor_0".to_owned(),
-            connections: 1,
-            commands,
-            oldest_us: 2_500,
-        };
-        let command = |session: u64| Command {
-            session,
-            lun: "0".to_owned(),
-            bdev: "fast".to_owned(),
-            name: "READ(16)".to_owned(),
-            lba: "7".to_owned(),
-            bytes: 4096,
-            age_us: 2_500,
-            waits_for: "device".to_owned(),
-            about: "the device has it".to_owned(),
-        };
-        Sample {
-            luns: vec![lun("slow", 10.0, 9_000.0), lun("fast", 123_456.0, 12.0)],
-            sessions: vec![session(3, 0), session(4, 1)],
-            commands: vec![command(4)],
-            latencies: Vec::new(),
-            devices_us: Some((1.024, 2_500.0)),
-            reactors: vec![("reactor_0".to_owned(), 2, 1)],
-        }
-    }
-
-    fn lines(screen: &mut Screen) -> Vec<String> {
-        let mut terminal = Terminal::new(TestBackend::new(110, 14)).unwrap();
-        terminal.draw(|frame| screen.draw(frame)).unwrap();
-        let buffer = terminal.backend().buffer();
-        let line = |y| (0..110).map(|x| buffer[(x, y)].symbol()).collect::<String>();
-        (0..14).map(line).collect()
-    }
-
-    #[test]
-    fn the_busiest_lun_is_on_top_until_another_order_is_asked_for() {
-        let mut screen = Screen::new();
-        screen.show(sample());
-        let shown = lines(&mut screen);
-        assert!(shown[0].starts_with("123.5k IO/s  505.7MB/s  2 sessions"), "{}", shown[0]);
-        assert!(shown[0].contains("  devices p50 <1 us p99 2.5 ms"), "{}", shown[0]);
-        assert!(shown[1].starts_with("reactor_0: 2 conns, 1 in flight"), "{}", shown[1]);
-        assert!(shown[6].contains("LUNs, by IOs"), "{}", shown[6]);
-        assert!(shown[7].contains("p50") && shown[7].contains("p99"), "{}", shown[7]);
-        assert!(shown[8].contains("fast") && shown[8].contains("12 us     <1 us     36 us"), "{}", shown[8]);
-        assert!(screen.pressed(KeyCode::Char('s')) && screen.pressed(KeyCode::Char('s')));
-        let shown = lines(&mut screen);
-        assert!(shown[6].contains("LUNs, by latency") && shown[8].contains("slow"), "{shown:#?}");
-        assert!(screen.pressed(KeyCode::Char('s')));
-        let shown = lines(&mut screen);
-        assert!(shown[6].contains("LUNs, by p99") && shown[8].contains("fast"), "{shown:#?}");
-        assert!(!screen.pressed(KeyCode::Char('q')));
-    }
-
-    #[test]
-    fn a_session_leads_to_its_commands_and_back() {
-        let mut screen = Screen::new();
-        screen.show(sample());
-        for key in [KeyCode::Tab, KeyCode::Down, KeyCode::Enter] {
-            lines(&mut screen);
-            assert!(screen.pressed(key));
-        }
-        let shown = lines(&mut screen);
-        assert!(shown[6].contains("commands in flight of session 4"), "{}", shown[6]);
-        assert!(
-            shown[8].contains("READ(16)") && shown[8].contains("device: the device has it"),
-            "{}",
-            shown[8]
-        );
-        assert!(screen.pressed(KeyCode::Esc));
-        assert!(lines(&mut screen)[6].contains("sessions, by commands"));
-    }
-
-    #[test]
-    fn scripts_get_tables() {
-        let text = in_words(&sample());
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[3], "target  LUN  bdev  read/s  write/s  read B/s  write B/s  latency  p50    p99");
-        assert_eq!(
-            lines[4],
-            "t       0    fast  123.5k  0        505.7M    0          12 us    <1 us  36 us"
-        );
-        assert!(text.contains("READ(16)"));
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ struct Thin {
 
 impl Bdev for Thin {
     fn info(&self) -> Info {
-        let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true });
+        let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true, anchors: false });
         Info { blocks: 1 << 21, unmap, ..Disk(self.number).info() }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::world::{ALICE, Disk, World, target};
-use crate::bdev::allocation::{Allocation, Teller};
+use crate::bdev::allocation::{Allocation, State, Teller};
 use crate::bdev::{Bdev, Channel, Info};
 use crate::control::registry::BdevSpec;
 use crate::control::surveys::Survey;
@@ -85,7 +85,7 @@ fn ask((world, session): &mut (World, SessionId), index: u32, unit: u32) {
 fn told(world: &World, index: u32) -> Vec<(u32, bool)> {
     match world.reactors[0].receive() {
         Some(ToReactor::Surveyed { asked, allocation }) if asked == ticket(index) => {
-            allocation.runs().iter().map(|run| (run.blocks, run.is_deallocated)).collect()
+            allocation.runs().iter().map(|run| (run.blocks, run.state == State::Deallocated)).collect()
         }
         other => panic!("no answer but {other:?}"),
     }

@@ -65,7 +65,8 @@ fn storage(disk: &Disk, place: &Place, files: &dyn Files, report: &mut Report) -
     object.push("plugin", plugin);
     object.push("wwn", wwn(disk, place, report));
     let mut attributes = object! { "emulate_model_alias": 1_u32 };
-    // The kernel takes these where it has something to do for them: its RAM disks unmap nothing, and a device says itself whether it has a cache.
+    // The kernel takes these where it has something to do for them: its RAM disks unmap nothing, and a device
+    // says itself whether it has a cache.
     if plugin != "ramdisk" {
         attributes.push("emulate_tpu", 1_u32);
         attributes.push("emulate_tpws", 1_u32);

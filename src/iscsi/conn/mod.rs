@@ -522,7 +522,7 @@ impl Conn {
         }
         if task.phase != Phase::Answered {
             if task.obligation.is_answered() {
-                cx.session.count(task, cx.now);
+                cx.session.count(task, cx.units, cx.now);
             }
             if task.is_immediate {
                 self.immediate_count -= 1;
@@ -555,7 +555,7 @@ impl Conn {
         task.parked = None;
         task.job = None;
         cx.session.answered(task);
-        cx.session.count(task, cx.now);
+        cx.session.count(task, cx.units, cx.now);
         if task.is_immediate {
             self.immediate_count -= 1;
         }

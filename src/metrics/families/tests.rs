@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::bdev::count::Figure;
+use crate::bdev::raid::mirror::Doing;
 use crate::metrics::sample::SessionSample;
 
 fn sample() -> Sample {
@@ -19,13 +20,23 @@ fn sample() -> Sample {
             pools: [[10, 20], [30, 40]],
             ..ReactorSample::default()
         }],
-        bdevs: vec![BdevSample {
-            name: "disk \"0\"".to_owned(),
-            bytes: 512,
-            luns: vec![("iqn.t".to_owned(), 3)],
-            figures: vec![(0, figures), (2, figures)],
-            waited: Waited { commands: 11, ns: 2_500_000_000 },
-        }],
+        bdevs: vec![
+            BdevSample {
+                name: "disk \"0\"".to_owned(),
+                bytes: 512,
+                luns: vec![("iqn.t".to_owned(), 3)],
+                figures: vec![(0, figures), (2, figures)],
+                stages: Some(Box::new([Spread::default(), Spread::default(), turns, Spread::default()])),
+                waited: Waited { commands: 11, ns: 2_500_000_000 },
+                members: Vec::new(),
+            },
+            BdevSample { name: "idle".to_owned(), ..BdevSample::default() },
+            BdevSample {
+                name: "mirror".to_owned(),
+                members: vec![Doing::Current, Doing::Out, Doing::Filling(7), Doing::Out],
+                ..BdevSample::default()
+            },
+        ],
         targets: vec![("iqn.t".to_owned(), 1)],
         sessions: vec![SessionSample::default()],
         connections: [1, 0, 2],
@@ -55,7 +66,16 @@ fn what_prometheus_reads() {
         "\nlunette_bdev_ios_total{bdev=\"disk \\\"0\\\"\",reactor=\"2\",op=\"read\"} 7\n",
         "\nlunette_bdev_ios_total{bdev=\"disk \\\"0\\\"\",reactor=\"2\",op=\"flush\"} 4\n",
         "\nlunette_bdev_io_seconds_count{bdev=\"disk \\\"0\\\"\",op=\"read\"} 10\n",
+        "\nlunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"queue\",le=\"0.000002048\"} 0\n",
+        "\nlunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"0.000002048\"} 5\n\
+         lunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"0.000008192\"} 5\n",
+        "stage=\"device\",le=\"34.359738368\"} 5\n\
+         lunette_bdev_stage_seconds_bucket{bdev=\"disk \\\"0\\\"\",stage=\"device\",le=\"+Inf\"} 5\n\
+         lunette_bdev_stage_seconds_sum{bdev=\"disk \\\"0\\\"\",stage=\"device\"} 0.000005\n",
         "\nlunette_bdev_in_flight{bdev=\"disk \\\"0\\\"\",reactor=\"0\"} 2\n",
+        "\nlunette_bdev_members{bdev=\"mirror\",state=\"current\"} 1\n\
+         lunette_bdev_members{bdev=\"mirror\",state=\"filling\"} 1\n\
+         lunette_bdev_members{bdev=\"mirror\",state=\"out\"} 2\n",
         "\nlunette_lun_info{target=\"iqn.t\",lun=\"3\",bdev=\"disk \\\"0\\\"\"} 1\n",
         "\nlunette_login_failures_total{reason=\"authentication\"} 6\n",
         "\nlunette_events_lost_total 8\n",
@@ -64,6 +84,7 @@ fn what_prometheus_reads() {
         assert!(text.contains(expected), "{expected}\nis not in\n{text}");
     }
     assert!(!text.contains("lunette_rejects_total"), "one without series is left out");
+    assert!(!text.contains("lunette_bdev_stage_seconds_count{bdev=\"idle\""), "no stages of what had no IO");
 }
 
 #[test]

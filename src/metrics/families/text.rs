@@ -37,7 +37,8 @@ fn made(family: &Family, sample: &Sample) -> MetricFamily {
         });
         let mut metric = Metric::from_label(pairs.collect());
         match (value, family.kind) {
-            (Value::Spread(spread), _) => metric.set_histogram(histogram(&spread)),
+            (Value::Spread(spread), _) => metric.set_histogram(histogram(&spread, 1)),
+            (Value::Coarse(spread), _) => metric.set_histogram(histogram(&spread, 2)),
             (value, Kind::Counter) => {
                 let mut counter = Counter::default();
                 counter.set_value(number(&value));
@@ -60,7 +61,7 @@ fn number(value: &Value) -> f64 {
     match value {
         Value::Number(number) => *number as f64,
         Value::Nanoseconds(ns) => seconds(*ns),
-        Value::Spread(_) => 0.0,
+        Value::Spread(_) | Value::Coarse(_) => 0.0,
     }
 }
 
@@ -68,7 +69,8 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-fn histogram(spread: &Spread) -> Histogram {
+/// Each so many buckets are one; the last bound is told in any case.
+fn histogram(spread: &Spread, each: usize) -> Histogram {
     let mut count = 0;
     let buckets = TIMES_BOUNDS_NS.iter().zip(spread.counts).map(|(bound_ns, more)| {
         count += more;
@@ -77,6 +79,7 @@ fn histogram(spread: &Spread) -> Histogram {
         bucket.set_cumulative_count(count);
         bucket
     });
+    let buckets = buckets.skip((TIMES_BOUNDS_NS.len() - 1) % each).step_by(each);
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets.collect());
     histogram.set_sample_count(spread.count());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::memory::Name;
+use super::mirror::Doubted;
 use super::{Method, Outcome, method};
 use crate::bdev::Bdev as _;
 use crate::bdev::file::{Cache, FileDisk, Left, OpenError, Recipe};
@@ -235,6 +236,7 @@ fn reopen(context: &Context, params: Name) -> Outcome {
         ));
     };
     let disk = disk.upgrade().ok_or_else(|| no_bdev(name))?;
+    let doubted = Doubted::on(context, name)?;
     disk.close();
     // Initiators see that it is not ready, and later that it is again: that its medium may have changed.
     let told = context.reread(name);
@@ -242,6 +244,7 @@ fn reopen(context: &Context, params: Name) -> Outcome {
     told?;
     let Left { is_flush_failed, may_have_lost } = reopened.map_err(|error| fault(&error))?;
     context.reread(name)?;
+    doubted.are_back();
     let lost = if may_have_lost {
         tracing::warn!(bdev = name, "opened anew: writes since the last good flush may be lost");
         "writes answered since the last flush that went well may be lost: check what is on it"

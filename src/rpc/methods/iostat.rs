@@ -6,7 +6,7 @@ use super::{Method, Outcome, method};
 use crate::bdev::count::{Counts, Figures, Tally};
 use crate::control::registry::Entry;
 use crate::id::ReactorId;
-use crate::meter::{Spread, TIMES_BOUNDS_NS};
+use crate::meter::{STAGES, Spread, TIMES_BOUNDS_NS};
 use crate::rpc::context::Context;
 use crate::rpc::devices::no_bdev;
 use crate::rpc::fault::Fault;
@@ -23,7 +23,8 @@ pub(super) const METHODS: &[Method] = &[
         get_iostat,
         "How often and how much was read, written and unmapped, of all bdevs or some, and how long that took in ticks, \
          which are nanoseconds. lunette_times has how many took how long since the start: less than each of \
-         lunette_times_bounds_ns, and at last no less than any."
+         lunette_times_bounds_ns, and at last no less than any. lunette_stages has the same of commands at the bdev's LUNs that it \
+         had IO of, by where their time went: queue, receive, device, send; nothing where there were none."
     ),
     method!("bdev_reset_iostat", Runtime, ResetIostat, reset_iostat, "Begins to count anew."),
 ];
@@ -100,6 +101,15 @@ fn channels(entry: &Entry) -> Json {
     entry.spec.bdev.counts_by_reactor().iter().map(of).collect()
 }
 
+/// Where the time of commands went.
+fn stages(stages: &[Spread; 4]) -> Json {
+    let mut named = Json::Object(Vec::new());
+    for (name, stage) in STAGES.iter().zip(stages) {
+        named.push(name, stage.counts.into_iter().map(Json::from).collect::<Json>());
+    }
+    named
+}
+
 /// How long reads, writes and unmaps took.
 fn times<'a>(figures: impl Iterator<Item = &'a Figures>) -> Json {
     let mut sums = [Spread::default(); 3];
@@ -116,6 +126,9 @@ fn describe(entry: &Entry) -> Json {
     let mut members = object! { "name": &entry.name };
     push(&mut members, &entry.spec.bdev.counts().unwrap_or_default());
     members.push("lunette_times", times(entry.spec.bdev.figures().iter().map(|(_, figures)| figures)));
+    if let Some(of_all) = entry.stages() {
+        members.push("lunette_stages", stages(&of_all));
+    }
     members
 }
 

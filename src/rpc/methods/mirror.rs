@@ -6,8 +6,10 @@ use rustix::io::Errno;
 
 use super::Outcome;
 use super::raid::{RaidCreate, check_names};
-use crate::bdev::raid::mirror::{MEMBERS_MAX, Mirror, Recipe as MadeOf, Record, Times};
+use crate::bdev::raid::mirror::{Handle, MEMBERS_MAX, Mirror, Recipe as MadeOf, Record, Times};
 use crate::bdev::{Bdev, Info};
+use crate::control::Control;
+use crate::net::kernel::KernelNet;
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Made, check_blocks};
 use crate::rpc::fault::Fault;
@@ -193,6 +195,54 @@ pub(super) fn remove(context: &Context, raid: &str, base: &str) -> Option<Outcom
         handle.remove(member).map_err(|why| Fault::errno(Errno::BUSY, why))?;
         Ok(Json::Bool(true))
     }))
+}
+
+/// Members of mirrors, by their mirror, whose media are on this bdev, or on what is made of it.
+pub(super) struct Doubted(Vec<(Handle, usize)>);
+
+impl Doubted {
+    /// What has been put on a bdev may not be there any more: its members are out before somebody opens it anew, and no mirror has
+    /// anything to say to them. A mirror's last member stays: there is nobody to have its data from.
+    pub(super) fn on(context: &Context, name: &str) -> Result<Doubted, Fault> {
+        let name = name.to_owned();
+        let users = context.control(move |control, _| users(control, name))?;
+        let users =
+            users.into_iter().filter_map(|(array, member)| Some((context.mirrors.get(&array)?, member)));
+        let mut doubted = Vec::new();
+        for (mirror, member) in users.filter(|(mirror, _)| mirror.is_begun()) {
+            match mirror.doubt(member) {
+                Ok(()) => doubted.push((mirror, member)),
+                Err(_) if mirror.is_last(member) => {}
+                Err(why) => return Err(Fault::errno(Errno::BUSY, format_args!("{}: {why}", mirror.name()))),
+            }
+        }
+        Ok(Doubted(doubted))
+    }
+
+    /// They need not be waited for.
+    pub(super) fn are_back(self) {
+        for (mirror, member) in self.0 {
+            // One that nobody decides about has no use for that.
+            let _ = mirror.again(member);
+        }
+    }
+}
+
+/// Which bdevs use this one, or one that uses it, in which place.
+fn users(control: &Control<KernelNet>, name: String) -> Vec<(String, usize)> {
+    let (mut names, mut users) = (vec![name], Vec::new());
+    let mut next = 0;
+    while let Some(base) = names.get(next).cloned() {
+        next += 1;
+        for entry in control.bdevs() {
+            let places = entry.spec.bases.iter().enumerate().filter(|(_, other)| **other == base);
+            users.extend(places.map(|(place, _)| (entry.name.clone(), place)));
+            if entry.spec.bases.contains(&base) && !names.contains(&entry.name) {
+                names.push(entry.name.clone());
+            }
+        }
+    }
+    users
 }
 
 fn position(context: &Context, raid: &str, base: &str) -> Result<Option<usize>, Fault> {

@@ -2,7 +2,7 @@
 //! ([`Bdev::allocation`](crate::bdev::Bdev::allocation)), on a thread, as that may block; of all others every block is told to be mapped
 //! or in an unknown state, which is what PROVISIONING STATUS 0h says.
 
-use crate::bdev::allocation::Allocation;
+use crate::bdev::allocation::{Allocation, State};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::report::writer::Writer;
 use crate::scsi::report::{Kind, answer};
@@ -20,6 +20,8 @@ const HEADER_BYTES: u32 = 8;
 const MAPPED_OR_UNKNOWN: u8 = 0;
 /// The same: deallocated.
 const DEALLOCATED: u8 = 1;
+/// The same: anchored.
+const ANCHORED: u8 = 2;
 
 pub(in crate::scsi) fn plan(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
     let (lba, allocation_bytes) = (lba(cdb), cdb.be32(10));
@@ -47,12 +49,12 @@ pub(super) fn fill(lba: u64, unit: &UnitView, allocation: Option<&Allocation>, w
         if blocks == 0 {
             break;
         }
-        descriptor(
-            lba + told,
-            blocks,
-            if run.is_deallocated { DEALLOCATED } else { MAPPED_OR_UNKNOWN },
-            writer,
-        );
+        let status = match run.state {
+            State::Mapped => MAPPED_OR_UNKNOWN,
+            State::Anchored => ANCHORED,
+            State::Deallocated => DEALLOCATED,
+        };
+        descriptor(lba + told, blocks, status, writer);
         told += u64::from(blocks);
     }
     if told == 0 {

@@ -16,7 +16,7 @@ const fn sanitize(options: u8, bytes: u16) -> [u8; 10] {
 
 /// 1000 blocks of 512 bytes that can be given back.
 fn thin() -> UnitView {
-    UnitView { unmap: Some(Unmap { granularity_blocks: 8, reads_zeroes: true }), ..unit() }
+    UnitView { unmap: Some(Unmap { granularity_blocks: 8, reads_zeroes: true, anchors: false }), ..unit() }
 }
 
 #[track_caller]

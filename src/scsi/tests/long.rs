@@ -17,7 +17,10 @@ fn cdb(action: u8, flags: u8) -> [u8; 32] {
 
 #[test]
 fn each_does_what_its_shorter_kin_does() {
-    let thin = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }), ..unit() };
+    let thin = UnitView {
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
+        ..unit()
+    };
     for (action, flags, kin) in [
         (0x09, 0x00, 0x88),
         (0x09, 0x18, 0x88),

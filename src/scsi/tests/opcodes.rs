@@ -116,7 +116,10 @@ fn what_a_unit_does_not_have_is_not_told() {
     let ask = |opcode, unit: &UnitView| {
         answered(&[0xa3, 0x0c, 1, opcode, 0, 0, 0, 0, 0, 4, 0, 0], Some(unit), None)
     };
-    let thin = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }), ..unit() };
+    let thin = UnitView {
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
+        ..unit()
+    };
     let offloads = Offloads { atomic_write_blocks: 1, ..Offloads::default() };
     let atomic = UnitView { offloads, ..unit() };
     for (opcode, has, has_not) in [(0x42, &thin, &atomic), (0x9c, &atomic, &thin)] {
@@ -145,7 +148,7 @@ fn one_operation_code() {
     let capacity = [0, 3, 0, 16, 0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 0];
     assert_eq!(ask(2, 0x9e, 0x10), capacity);
     let write_same = [
-        0, 3, 0, 32, 0x7f, 0, 0, 0, 0, 0, 0x3f, 0x18, 0, 0x0d, 0x09, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0, 3, 0, 32, 0x7f, 0, 0, 0, 0, 0, 0x3f, 0x18, 0, 0x0d, 0x19, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
         0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
     ];
     assert_eq!(ask(2, 0x7f, 0x0d), write_same);

@@ -207,7 +207,7 @@ fn in_type_2_shorter_ones_go_without() {
     };
     assert_eq!(usage(0x09)[10], 0xf8);
     assert_eq!(usage(0x09)[20..28], [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
-    assert_eq!((usage(0x0d)[10], usage(0x0d)[20]), (0xe9, 0xff));
+    assert_eq!((usage(0x0d)[10], usage(0x0d)[20]), (0xf9, 0xff));
     let short = answered(&[0xa3, 0x0c, 1, 0x28, 0, 0, 0, 0, 1, 0, 0, 0], Some(&type_2()), None);
     assert_eq!(short[4..7], [0x28, 0x18, 0xff]);
 }

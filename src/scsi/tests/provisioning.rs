@@ -21,7 +21,7 @@ const PROVISIONING: [u8; 32] = [
 
 /// One that gives blocks back and has nothing measured yet.
 fn thin() -> UnitView {
-    let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true });
+    let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true, anchors: false });
     UnitView { blocks: 1 << 21, unmap, space: Some(Arc::new(Space::default())), ..unit() }
 }
 

@@ -1,7 +1,7 @@
 //! Parameter data, byte by byte.
 
 use super::{answered, refused, target, unit};
-use crate::bdev::allocation::{Allocation, Teller};
+use crate::bdev::allocation::{Allocation, State, Teller};
 use crate::bdev::{Offloads, Unmap};
 use crate::id::NexusId;
 use crate::limits::{PARAMETER_BYTES_MAX, TARGET_LUNS_MAX};
@@ -155,7 +155,7 @@ fn extended_inquiry() {
 
 /// Space is freed in units of 64 KiB.
 fn thin() -> UnitView {
-    UnitView { unmap: Some(Unmap { granularity_blocks: 128, reads_zeroes: true }), ..unit() }
+    UnitView { unmap: Some(Unmap { granularity_blocks: 128, reads_zeroes: true, anchors: false }), ..unit() }
 }
 
 #[test]
@@ -205,7 +205,12 @@ fn block_characteristics_and_provisioning() {
     assert_eq!(page(0xb1, &UnitView { offloads, ..unit() }), want, "WABEREQ");
     assert_eq!(page(0xb2, &unit()), [0x00, 0xb2, 0x00, 0x04, 0, 0, 0, 0]);
     assert_eq!(page(0xb2, &thin()), [0x00, 0xb2, 0x00, 0x04, 0, 0xe4, 0x02, 0]);
-    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };
+    let anchors = UnitView { unmap: thin().unmap.map(|unmap| Unmap { anchors: true, ..unmap }), ..unit() };
+    assert_eq!(page(0xb2, &anchors), [0x00, 0xb2, 0x00, 0x04, 0, 0xe6, 0x02, 0], "ANC_SUP");
+    let stale = UnitView {
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false, anchors: false }),
+        ..unit()
+    };
     assert_eq!(page(0xb2, &stale), [0x00, 0xb2, 0x00, 0x04, 0, 0xe0, 0x02, 0]);
 }
 
@@ -263,7 +268,10 @@ fn read_capacity() {
     want[14] = 0xc0;
     assert_eq!(answered(&long, Some(&thin()), None), want, "LBPME and LBPRZ");
     want[14] = 0x80;
-    let stale = UnitView { unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false }), ..unit() };
+    let stale = UnitView {
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: false, anchors: false }),
+        ..unit()
+    };
     assert_eq!(answered(&long, Some(&stale), None), want, "LBPME alone");
     want[14] = 0;
 
@@ -312,7 +320,7 @@ fn lba_status() {
 fn lba_status_as_the_device_tells_it() {
     let thin = UnitView {
         blocks: 0x400,
-        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true }),
+        unmap: Some(Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false }),
         ..unit()
     };
     let target = target();
@@ -343,14 +351,14 @@ fn lba_status_as_the_device_tells_it() {
     let mut teller = Teller::new(0x3e0, 100, 512);
     teller.hole_to(0x3f0 * 512);
     teller.data_to(0x3f8 * 512);
-    teller.hole_to(u64::MAX);
+    teller.is_to(u64::MAX, State::Anchored);
     #[rustfmt::skip]
     let want = [
         0, 0, 0, 52, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0, 3, 0xe0, 0, 0, 0, 16, 1, 0, 0, 0,
         0, 0, 0, 0, 0, 0, 3, 0xf0, 0, 0, 0, 8, 0, 0, 0, 0,
         // There are no more blocks.
-        0, 0, 0, 0, 0, 0, 3, 0xf8, 0, 0, 0, 8, 1, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 3, 0xf8, 0, 0, 0, 8, 2, 0, 0, 0,
     ];
     assert_eq!(told(&teller.finish()), want);
     #[rustfmt::skip]

@@ -69,10 +69,11 @@ enum Kind {
     CompareAndWrite,
     /// WRITE ATOMIC.
     WriteAtomic,
-    /// WRITE SAME; `has_data` is NDOB=0.
+    /// WRITE SAME; `unmap` is UNMAP=1 and ANCHOR=0, `has_data` is NDOB=0. With ANCHOR=1 it is what it is with UNMAP=0: devices that
+    /// anchor do so with every zeroing that is not to give space back.
     WriteSame { unmap: bool, has_data: bool },
-    /// UNMAP, with so many bytes of parameter list.
-    Unmap { bytes: u16 },
+    /// UNMAP, with so many bytes of parameter list; `anchors` is ANCHOR=1.
+    Unmap { bytes: u16, anchors: bool },
     /// SEND DIAGNOSTIC, with so many bytes of parameter list.
     Diagnostic { bytes: u16 },
 }
@@ -225,7 +226,7 @@ impl Work {
             }
             Kind::CompareEach | Kind::WriteSame { has_data: true, .. } => u64::from(self.extent.blocks > 0),
             Kind::CompareAndWrite => 2 * u64::from(self.extent.blocks),
-            Kind::Unmap { bytes } | Kind::Diagnostic { bytes } => return u64::from(bytes),
+            Kind::Unmap { bytes, .. } | Kind::Diagnostic { bytes } => return u64::from(bytes),
         };
         blocks * u64::from(wire_bytes(block_bytes, self.checks))
     }
@@ -378,7 +379,10 @@ impl Run {
             (Kind::CompareAndWrite, Stage::Write) if self.is_offloaded => {
                 Step::CompareAndWrite { lba, blocks, fua: self.extent.fua }
             }
-            (Kind::Unmap { .. }, Stage::Write) => Step::Unmap { lba, blocks: zeroes },
+            (Kind::Unmap { anchors: false, .. }, Stage::Write) => Step::Unmap { lba, blocks: zeroes },
+            (Kind::Unmap { anchors: true, .. }, Stage::Write) => {
+                Step::WriteZeroes { lba, blocks: zeroes, may_unmap: false }
+            }
             (Kind::WriteSame { unmap, .. }, Stage::Write) if self.is_zero => {
                 Step::WriteZeroes { lba, blocks: zeroes, may_unmap: unmap }
             }
@@ -506,4 +510,9 @@ fn compare(data: &[u8], medium: &[u8], start_bytes: u32) -> Result<(), Sense> {
 /// Whether the unit gives blocks back (LBPME).
 pub(super) fn can_unmap(view: &UnitView) -> bool {
     view.unmap.is_some()
+}
+
+/// Whether it anchors them (ANC_SUP).
+fn can_anchor(view: &UnitView) -> bool {
+    view.unmap.is_some_and(|unmap| unmap.anchors)
 }

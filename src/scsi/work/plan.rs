@@ -1,7 +1,8 @@
 //! From CDBs to [`Work`].
 
 use super::{
-    Kind, WRITE_SAME_BLOCKS_MAX, Work, can_unmap, compare_and_write_blocks_max, write_atomic_blocks_max,
+    Kind, WRITE_SAME_BLOCKS_MAX, Work, can_anchor, can_unmap, compare_and_write_blocks_max,
+    write_atomic_blocks_max,
 };
 use crate::scsi::cdb::Cdb;
 use crate::scsi::medium::{self, extent_10, extent_12, extent_16, extent_32};
@@ -151,10 +152,15 @@ fn write_same(
     has_data: bool,
     unit: Served<'_>,
 ) -> Result<Plan, Sense> {
-    let unmap = fields.flags(cdb) & 0x08 != 0;
+    let (unmap, anchor) = (fields.flags(cdb) & 0x08 != 0, fields.flags(cdb) & 0x10 != 0);
     if unmap && !can_unmap(unit.view) {
         return Err(Sense::invalid_bit(fields.flags, 3));
     }
+    // SBC-4 §5.50: ANCHOR goes with UNMAP alone, and where ANC_SUP=1.
+    if anchor && !(unmap && can_anchor(unit.view)) {
+        return Err(Sense::invalid_bit(fields.flags, 4));
+    }
+    let unmap = unmap && !anchor;
     // WSNZ of VPD B0h: no length does not stand for the rest of the medium.
     if extent.blocks == 0 || extent.blocks > WRITE_SAME_BLOCKS_MAX {
         return Err(Sense::invalid_byte(fields.length));

@@ -14,8 +14,14 @@ use crate::scsi::{Place, Plan, plan};
 
 /// 1 GiB that can be given back, in blocks of 512 bytes.
 fn thin() -> UnitView {
-    let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true });
+    let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true, anchors: false });
     UnitView { blocks: 0x20_0000, unmap, ..unit() }
+}
+
+/// The same, where blocks can be anchored, too.
+fn anchoring() -> UnitView {
+    let unmap = Some(Unmap { granularity_blocks: 8, reads_zeroes: true, anchors: true });
+    UnitView { unmap, ..thin() }
 }
 
 /// The plan for `bytes` at `unit`.

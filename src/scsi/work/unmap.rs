@@ -10,13 +10,20 @@ pub const UNMAP_DESCRIPTORS_MAX: u32 = 256;
 /// MAXIMUM UNMAP LBA COUNT of VPD B0h. libiscsi's conformance tests take more for a mistake.
 pub const UNMAP_BLOCKS_MAX: u32 = 1024 * 1024;
 
+/// Of byte 1: the blocks are to keep their space, or to get it.
+const ANCHOR: u8 = 0x01;
+
 const HEADER_BYTES: usize = 8;
 const DESCRIPTOR_BYTES: usize = 16;
 
 pub(in crate::scsi) fn unmap(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
+    let anchors = cdb.byte(1) & ANCHOR != 0;
+    if anchors && !super::can_anchor(unit.view) {
+        return Err(Sense::invalid_bit(1, 0));
+    }
     medium::check(super::NOTHING, Access::Write, unit)?;
     let bytes = cdb.be16(7);
-    Ok(Plan::Work(Work::new(Kind::Unmap { bytes }, super::NOTHING)))
+    Ok(Plan::Work(Work::new(Kind::Unmap { bytes, anchors }, super::NOTHING)))
 }
 
 /// The whole list is judged before any block goes.

@@ -70,7 +70,9 @@ fn figures_are_told_by_reactor() {
     let thread = channel.as_object_mut().unwrap().remove("thread_id").unwrap();
     assert_eq!(thread, daemon.ok("thread_get_stats", "{}")["threads"][0]["id"]);
     let mut whole_without_name = whole;
-    whole_without_name.as_object_mut().unwrap().remove("name");
+    for name in ["name", "lunette_stages"] {
+        assert!(whole_without_name.as_object_mut().unwrap().remove(name).is_some(), "{name} is of the whole");
+    }
     assert_eq!((told["channels"].as_array().unwrap().len(), channel), (1, whole_without_name));
     daemon.ok("bdev_get_iostat", r#"{"names":["M0"],"per_channel":true,"reset_mode":"all"}"#);
     let told = daemon.ok("bdev_get_iostat", r#"{"names":["M0"],"per_channel":true}"#);

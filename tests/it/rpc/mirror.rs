@@ -139,6 +139,37 @@ fn members_that_have_changed_names_are_known_by_what_they_are() {
     assert_eq!(on_disk(&daemon.folder, "a", 100, 16), of(2));
 }
 
+/// What a device had in its cache is gone when it was pulled, and nothing has failed where nothing was asked of it meanwhile.
+#[test]
+fn a_member_that_is_opened_anew_is_not_read_before_it_is_filled() {
+    let daemon = Managed::with_state(Folder::new(), Plan::default());
+    for name in ["a", "b"] {
+        let file = daemon.folder.path(name);
+        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
+        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+    }
+    daemon.ok("bdev_raid_create", RAID);
+    let mut client = login(&daemon, &["R"]);
+    until_whole(&daemon);
+    let of = |seed| pattern(seed, 0, 16, 512);
+    write(&mut client, 0, 100, of(1));
+    // The first member, which is read, has lost that.
+    let file = std::fs::OpenOptions::new().write(true).open(daemon.folder.path("a")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 16 * 512], 100 * 512).unwrap();
+    daemon.ok("lunette_bdev_reopen", r#"{"name":"a"}"#);
+    assert_eq!(read(&mut client, 0, 100, 16), of(1));
+    // At once, not when one that failed would be due.
+    until_whole(&daemon);
+    assert_eq!(on_disk(&daemon.folder, "a", 100, 16), of(1));
+    // Who was to stay out does.
+    daemon.ok("bdev_raid_remove_base_bdev", r#"{"name":"b"}"#);
+    daemon.ok("lunette_bdev_reopen", r#"{"name":"b"}"#);
+    assert_eq!(states(&daemon), ["current", "out"]);
+    // The last one has its data from nobody else.
+    daemon.ok("lunette_bdev_reopen", r#"{"name":"a"}"#);
+    assert_eq!(states(&daemon), ["current", "out"]);
+}
+
 #[test]
 fn what_was_written_to_a_member_while_there_was_no_array_makes_no_members_differ() {
     let daemon = Managed::with_state(Folder::new(), Plan::default());

@@ -312,6 +312,14 @@ fn what_initiators_do_is_counted() {
         counts.iter().map(|count| count.as_u64().unwrap()).sum::<u64>()
     });
     assert_eq!((counts, told["lunette_times_bounds_ns"][0].as_u64()), ([2, 3, 0], Some(1024)));
+    // The same commands by where their time went; a bdev whose LUN had none tells nothing.
+    for stage in ["queue", "receive", "device", "send"] {
+        let counts = told["bdevs"][0]["lunette_stages"][stage].as_array().unwrap();
+        let sum = counts.iter().map(|count| count.as_u64().unwrap()).sum::<u64>();
+        assert_eq!((counts.len(), sum), (bounds + 1, 5), "{stage}");
+    }
+    let idle = daemon.ok("bdev_get_iostat", r#"{"name":"Null0"}"#);
+    assert!(idle["bdevs"][0].get("lunette_stages").is_none(), "{idle}");
     assert_eq!(daemon.refused("bdev_get_iostat", r#"{"name":"M1"}"#).0, -19);
 }
 

@@ -47,6 +47,34 @@ fn a_full_file_system_has_no_space_until_something_is_unmapped() {
 }
 
 #[test]
+fn what_is_anchored_can_be_written_when_the_file_system_is_full() {
+    let directory = Directory::new();
+    let mount = directory.0.join("mount");
+    fs::create_dir(&mount).unwrap();
+    let image = directory.file("image", 16 << 20);
+    let Some(_) = tool(&format!("mkfs.ext4 -q -F -m 0 {}", image.display())) else { return };
+    let Some(_) = tool(&format!("mount -o loop {} {}", image.display(), mount.display())) else { return };
+    let _undo = Undo(format!("umount {}", mount.display()));
+    let path = mount.join("disk");
+    let disk = disk(Recipe { create_bytes: Some(64 << 20), ..recipe(&path) }).unwrap();
+    assert!(disk.info().unmap.unwrap().anchors);
+    let mut bench = Bench::new(&disk);
+    let anchor = |lba, blocks| Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false };
+    let write = |lba| Op::Write { lba, blocks: 128, fua: true };
+    assert_eq!(bench.result(anchor(0, 2048)), Ok(()));
+    // More than there is; and what is left of it, as far as it was not taken.
+    let taken = (1..7).map(|piece| bench.result(anchor(piece * 16_384, 16_384)));
+    assert_eq!(taken.last(), Some(Err(IoError::NoSpace)));
+    let filled = (0..).map(|piece| bench.result(write(114_688 + piece * 128))).find(Result::is_err);
+    assert_eq!(filled, Some(Err(IoError::NoSpace)));
+    for piece in 0..16 {
+        assert_eq!(bench.result(write(piece * 128)), Ok(()), "{piece}");
+    }
+    assert!(!disk.is_flush_failed());
+    assert_eq!(disk.allocation(0, 2048).runs()[0].state, State::Mapped);
+}
+
+#[test]
 fn a_block_device_is_claimed_and_a_mounted_one_refused_by_name() {
     let directory = Directory::new();
     let backing = directory.file("backing", 16 << 20);

@@ -185,6 +185,11 @@ impl Handle {
         self.0.shape.get().is_some()
     }
 
+    /// Whether this member is the only one that has all data.
+    pub fn is_last(&self, member: usize) -> bool {
+        self.0.plan().current() == Set::of(member)
+    }
+
     /// Takes a member out; it stays out.
     ///
     /// # Errors
@@ -199,6 +204,23 @@ impl Handle {
     /// It is not out, or does not fit, for people.
     pub fn add(&self, member: usize) -> Result<(), String> {
         self.order(What::Add(member))
+    }
+
+    /// A member may lack writes that it has done: it is out, as one that failed, and is filled after a while, or
+    /// [sooner](Handle::again). One that is out is left alone for that while, too.
+    ///
+    /// # Errors
+    /// It is the last one, or that cannot be saved, for people.
+    pub fn doubt(&self, member: usize) -> Result<(), String> {
+        self.order(What::Doubt(member))
+    }
+
+    /// A member that is out is filled without waiting any longer, unless it was to stay out.
+    ///
+    /// # Errors
+    /// Nobody decides any more, for people.
+    pub fn again(&self, member: usize) -> Result<(), String> {
+        self.order(What::Again(member))
     }
 
     fn order(&self, what: What) -> Result<(), String> {
@@ -246,9 +268,11 @@ impl Bdev for Mirror {
             rotational: any(|info| info.rotational),
             uuid: self.uuid,
             // See `Slot::leg`.
-            unmap: unmaps
-                .and_then(granularity)
-                .map(|granularity_blocks| Unmap { granularity_blocks, reads_zeroes: true }),
+            unmap: unmaps.and_then(granularity).map(|granularity_blocks| Unmap {
+                granularity_blocks,
+                reads_zeroes: true,
+                anchors: false,
+            }),
             offloads: Offloads::default(),
             protection: None,
             passes: None,

@@ -98,6 +98,10 @@ pub(super) enum What {
     Remove(usize),
     /// A member that is out is filled again.
     Add(usize),
+    /// A member may lack what it has done: it is out, and filled when it is due.
+    Doubt(usize),
+    /// It is due, unless it was to stay out.
+    Again(usize),
 }
 
 #[derive(Debug)]

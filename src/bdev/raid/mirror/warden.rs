@@ -130,7 +130,7 @@ impl Warden {
             let is_begun = self.shared.shape.get().is_some();
             return if is_begun { Next::AtOnce } else { Next::After(self.times.look_ns) };
         }
-        self.obey();
+        self.obey(now);
         self.look(now);
         self.judge(now);
         self.settle();
@@ -241,21 +241,31 @@ impl Warden {
     }
 
     /// Takes operators' orders.
-    fn obey(&mut self) {
+    fn obey(&mut self, now: Tick) {
         for order in self.shared.take_orders() {
             match order.what {
-                What::Remove(member) => {
-                    if self.plan.current() == Set::of(member) {
-                        let _ = order.told.send(Err(LAST.to_owned()));
-                        continue;
+                What::Remove(member) | What::Doubt(member) if self.plan.current() == Set::of(member) => {
+                    let _ = order.told.send(Err(LAST.to_owned()));
+                }
+                What::Doubt(member) => {
+                    if self.plan.role(member) == Role::Out {
+                        self.put_off(member, now, false);
                     }
+                    self.failed = self.failed.with(Set::of(member));
+                    self.orders.push(order);
+                }
+                What::Again(member) => {
+                    self.forgive(member);
+                    let _ = order.told.send(Ok(()));
+                }
+                What::Remove(member) => {
                     self.removed = self.removed.with(Set::of(member));
                     self.failed = self.failed.with(Set::of(member));
                     self.orders.push(order);
                 }
                 What::Add(member) if self.plan.role(member) == Role::Out && self.fillable(member) => {
                     self.removed = self.removed.without(Set::of(member));
-                    self.again.iter_mut().skip(member).take(1).for_each(|again| *again = (Tick::ZERO, 0));
+                    self.forgive(member);
                     let _ = order.told.send(Ok(()));
                 }
                 What::Add(member) => {
@@ -306,8 +316,8 @@ impl Warden {
     }
 
     fn judged_all(&mut self) {
-        for Order { what: What::Remove(member) | What::Add(member), told } in std::mem::take(&mut self.orders)
-        {
+        for Order { what, told } in std::mem::take(&mut self.orders) {
+            let (What::Remove(member) | What::Add(member) | What::Doubt(member) | What::Again(member)) = what;
             let is_out = self.plan.role(member) == Role::Out;
             if !is_out {
                 // When it fails later it is not the operator who has taken it out.
@@ -332,6 +342,11 @@ impl Warden {
             *at = now.after_ns(self.times.again_ns << (*failures).min(7));
             *failures = failures.saturating_add(has_failed.into());
         }
+    }
+
+    /// Nothing is left of its failures.
+    fn forgive(&mut self, member: usize) {
+        self.again.iter_mut().skip(member).take(1).for_each(|again| *again = (Tick::ZERO, 0));
     }
 
     /// Reads may go on when all that was begun for another reader has ended.

@@ -1,6 +1,6 @@
 //! CDBs to plans: data lengths, limits, refusals.
 
-use super::{planned, thin, work};
+use super::{anchoring, planned, thin, work};
 use crate::id::NexusId;
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::unit;
@@ -163,7 +163,6 @@ fn write_same_within_its_limits() {
     assert_eq!(refused(&long(0, 0x8001), &unit), Sense::invalid_byte(10), "MAXIMUM WRITE SAME LENGTH");
     assert_eq!(refused(&long(0, 0), &unit), Sense::invalid_byte(10), "WSNZ");
     assert_eq!(refused(&[0x41, 0, 0, 0, 0, 0, 0, 0, 0, 0], &unit), Sense::invalid_byte(7), "WSNZ");
-    assert_eq!(refused(&long(0x10, 1), &unit), Sense::invalid_bit(1, 4), "ANCHOR");
     let thick = super::unit();
     assert_eq!(refused(&long(0x08, 1), &thick), Sense::invalid_bit(1, 3), "UNMAP where nothing is unmapped");
     assert!(matches!(planned(&long(0x01, 1), &thick), Plan::Work(_)), "NDOB without UNMAP");
@@ -177,7 +176,36 @@ fn unmap_needs_a_unit_that_can() {
     assert_eq!((work.data_bytes(512), work.access()), (0x118, Access::Write));
     assert_eq!(refused(&unmap, &unit()), Sense::INVALID_OPCODE);
     assert_eq!(refused(&unmap, &UnitView { read_only: true, ..thin() }), Sense::WRITE_PROTECTED);
-    assert_eq!(refused(&[0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0], &thin()), Sense::invalid_bit(1, 0), "ANCHOR");
+}
+
+#[test]
+fn anchors_are_for_units_that_have_them() {
+    let unmap = [0x42, 0x01, 0, 0, 0, 0, 0, 0, 24, 0];
+    assert_eq!(refused(&unmap, &thin()), Sense::invalid_bit(1, 0));
+    assert_eq!(
+        work(&unmap, &anchoring()),
+        Work::new(Kind::Unmap { bytes: 24, anchors: true }, crate::scsi::work::NOTHING)
+    );
+    assert!(work(&unmap, &anchoring()).is_unmap(), "durable as an UNMAP is");
+    let short = |flags: u8| [0x41, flags, 0, 0, 0, 5, 0, 0, 7, 0].to_vec();
+    let long = |flags: u8| [0x93, flags, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 7, 0, 0].to_vec();
+    let longer = |flags: u8| {
+        let mut cdb = vec![0x7f, 0, 0, 0, 0, 0, 0, 0x18, 0, 0x0d, flags];
+        cdb.extend([0; 21]);
+        (cdb[19], cdb[31]) = (5, 7);
+        cdb
+    };
+    for (cdb, at) in [(&short as &dyn Fn(u8) -> Vec<u8>, 1), (&long, 1), (&longer, 10)] {
+        let anchor = Sense::invalid_bit(at, 4);
+        assert_eq!(refused(&cdb(0x18), &thin()), anchor);
+        assert_eq!(refused(&cdb(0x10), &anchoring()), anchor, "without UNMAP");
+        assert_eq!(refused(&cdb(0x18), &unit()), Sense::invalid_bit(at, 3), "UNMAP");
+        let kept = Work::new(Kind::WriteSame { unmap: false, has_data: true }, extent(5, 7, false));
+        assert_eq!(work(&cdb(0x18), &anchoring()), kept);
+        let freed = Work::new(Kind::WriteSame { unmap: true, has_data: true }, extent(5, 7, false));
+        assert_eq!(work(&cdb(0x08), &anchoring()), freed);
+    }
+    assert_eq!(work(&long(0x19), &anchoring()).data_bytes(512), 0, "NDOB");
 }
 
 #[test]

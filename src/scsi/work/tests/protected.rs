@@ -8,7 +8,7 @@ use crate::scsi::view::UnitView;
 use crate::scsi::work::Step;
 
 fn formatted(protection: Protection) -> UnitView {
-    let unmap = Some(crate::bdev::Unmap { granularity_blocks: 1, reads_zeroes: true });
+    let unmap = Some(crate::bdev::Unmap { granularity_blocks: 1, reads_zeroes: true, anchors: false });
     UnitView { protection: Some(protection), blocks: 0x1_0000, unmap, ..unit() }
 }
 

@@ -1,6 +1,6 @@
 //! Runs, step by step.
 
-use super::{begin, done, thin, work};
+use super::{anchoring, begin, done, thin, work};
 use crate::bdev::Offloads;
 use crate::scsi::sense::Sense;
 use crate::scsi::tests::unit;
@@ -190,6 +190,30 @@ fn write_same_of_zeroes_is_left_to_the_device() {
     // With UNMAP, but not of zeroes: written.
     let ones = [0x93, 0x08, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0];
     assert_eq!(done(&ones, &blocks(&[1]), &thin(), &mut medium), Ok(vec![write(2, 1, false), Done]));
+}
+
+#[test]
+fn what_is_anchored_is_zeroed_and_keeps_its_space() {
+    let mut medium = blocks(&[1; 20_000]);
+    let zero = |lba, blocks| WriteZeroes { lba, blocks, may_unmap: false };
+    let same = [0x93, 0x18, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0x40, 0x01, 0, 0];
+    assert_eq!(
+        done(&same, &[0; 512], &anchoring(), &mut medium),
+        Ok(vec![zero(2, 16_384), zero(16_386, 1), Done])
+    );
+    let ones = [0x93, 0x18, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0];
+    assert_eq!(done(&ones, &blocks(&[1]), &anchoring(), &mut medium), Ok(vec![write(2, 1, false), Done]));
+    let list = unmap_list(&[(8, 4), (0, 0), (100, 16_385)]);
+    let cdb = |flags| [0x42, flags, 0, 0, 0, 0, 0, 0, 56, 0];
+    assert_eq!(
+        done(&cdb(0x01), &list, &anchoring(), &mut medium),
+        Ok(vec![zero(8, 4), zero(100, 16_384), zero(16_484, 1), Done])
+    );
+    let unmap = |lba, blocks| Unmap { lba, blocks };
+    assert_eq!(
+        done(&cdb(0x00), &list, &anchoring(), &mut medium),
+        Ok(vec![unmap(8, 4), unmap(100, 16_384), unmap(16_484, 1), Done])
+    );
 }
 
 /// An UNMAP parameter list of these descriptors.
