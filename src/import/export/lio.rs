@@ -5,6 +5,7 @@ use std::path::Path;
 use super::tgt::is_any;
 use crate::control::identity::hex;
 use crate::control::registry::uuid_text;
+use crate::import::lio::naa;
 use crate::import::model::{Account, Auth, Backing, Disk, Lun, Model, Target};
 use crate::import::report::{Place, Report};
 use crate::import::source::Files;
@@ -17,6 +18,7 @@ const COMPANY: &str = "6001405";
 pub(super) fn write(model: &Model, place: &Place, files: &dyn Files, report: &mut Report) -> Json {
     let objects: Vec<Option<(String, Json)>> =
         model.disks.iter().map(|disk| storage(disk, place, files, report)).collect();
+    remark_twins(&objects, place, report);
     let targets: Vec<Json> =
         model.targets.iter().map(|target| write_target(target, model, &objects, place, report)).collect();
     let mut module = object! { "name": "iscsi" };
@@ -89,7 +91,7 @@ fn wwn(disk: &Disk, place: &Place, report: &mut Report) -> String {
     }
     let Some(naa) = &disk.identity.naa else {
         report.changed(place, format_args!("{name}: an NAA identifier of LIO's"));
-        return uuid_text(&disk.uuid);
+        return serial_of_its_own(disk, place, report);
     };
     let digits = hex(naa);
     match digits.strip_prefix(COMPANY) {
@@ -118,7 +120,44 @@ fn wwn(disk: &Disk, place: &Place, report: &mut Report) -> String {
                     "{name}: LIO's NAA identifiers begin with {COMPANY}; initiators see another disk"
                 ),
             );
-            disk.identity.serial.clone().unwrap_or_else(|| uuid_text(&disk.uuid))
+            serial_of_its_own(disk, place, report)
+        }
+    }
+}
+
+/// The serial number of a disk whose NAA identifier LIO makes anew. That is made of the first hexadecimal digits in the serial
+/// number, and then zeros: of tgt's `beaf11` and `beaf110` it would be the same, and two disks one to their initiators.
+fn serial_of_its_own(disk: &Disk, place: &Place, report: &mut Report) -> String {
+    let Some(serial) = &disk.identity.serial else { return uuid_text(&disk.uuid) };
+    let digits = serial.chars().filter(char::is_ascii_hexdigit).count();
+    if digits >= 32 - COMPANY.len() {
+        return serial.clone();
+    }
+    let name = &disk.name;
+    report.changed(
+        place,
+        format_args!(
+            "{name}: its serial number is its UUID: LIO makes NAA identifiers of serial numbers, and of \"{serial}\" \
+             maybe another disk's"
+        ),
+    );
+    uuid_text(&disk.uuid)
+}
+
+/// Tells of disks of whose serial numbers LIO makes one NAA identifier, such as of UUIDs that only end differently.
+fn remark_twins(objects: &[Option<(String, Json)>], place: &Place, report: &mut Report) {
+    let mut known: Vec<([u8; 16], &str)> = Vec::new();
+    for (path, object) in objects.iter().flatten() {
+        let naa = naa(object.member("wwn").and_then(Json::text).unwrap_or_default());
+        match known.iter().find(|(other, _)| *other == naa) {
+            Some((_, other)) => report.cannot(
+                place,
+                format_args!(
+                    "{path}: LIO makes the NAA identifier of it that {other} has: initiators take them for one disk: change \
+                     its \"wwn\""
+                ),
+            ),
+            None => known.push((naa, path.as_str())),
         }
     }
 }

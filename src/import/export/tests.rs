@@ -113,6 +113,45 @@ fn lio_is_told_the_sizes_of_files_and_only_what_its_kernel_takes() {
 }
 
 #[test]
+fn no_two_disks_have_one_naa_identifier_at_lio() {
+    let whole = "0a1b2c3d-0000-4000-8000-00000000000b";
+    let text = r#"{"subsystems":[{"subsystem":"bdev","config":[
+        {"method":"bdev_malloc_create","params":{"name":"a","num_blocks":2048,"block_size":512,"uuid":"aaaaaaaa-0000-4000-8000-000000000000"}},
+        {"method":"bdev_malloc_create","params":{"name":"b","num_blocks":2048,"block_size":512,"uuid":"bbbbbbbb-0000-4000-8000-000000000000"}},
+        {"method":"bdev_malloc_create","params":{"name":"c","num_blocks":2048,"block_size":512}},
+        {"method":"lunette_bdev_set_identity","params":{"name":"a","serial":"beaf11","naa":"60000000000000000e00000000010001"}},
+        {"method":"lunette_bdev_set_identity","params":{"name":"b","serial":"beaf110"}},
+        {"method":"lunette_bdev_set_identity","params":{"name":"c","serial":"0a1b2c3d-0000-4000-8000-00000000000b"}}]}]}"#;
+    let source = Source { name: "f".to_owned(), text: text.to_owned() };
+    let exported = export(To::Lio, &source, &Folder::default()).unwrap();
+    let root = Json::parse(&exported.text).unwrap();
+    let Some(Json::Array(objects)) = root.member("storage_objects") else { panic!("{root}") };
+    let serials: Vec<_> = objects.iter().map(|object| object.member("wwn").and_then(Json::text)).collect();
+    let uuids = ["aaaaaaaa-0000-4000-8000-000000000000", "bbbbbbbb-0000-4000-8000-000000000000"];
+    // A serial number with as many digits as LIO takes stays.
+    assert_eq!(serials, [Some(uuids[0]), Some(uuids[1]), Some(whole)]);
+    let report = exported.report.to_string();
+    for name in ["a", "b"] {
+        assert!(report.contains(&format!("{name}: its serial number is its UUID")), "{report}");
+    }
+    assert!(
+        !report.contains("c: its serial number") && !report.contains("take them for one disk"),
+        "{report}"
+    );
+
+    // LIO has no room for a whole UUID.
+    let twins = text
+        .replace(uuids[0], "00000000-0000-4000-8000-0000000000aa")
+        .replace(uuids[1], "00000000-0000-4000-8000-0000000000bb");
+    let exported =
+        export(To::Lio, &Source { name: "f".to_owned(), text: twins }, &Folder::default()).unwrap();
+    let report = exported.report.to_string();
+    let said =
+        "cannot: /backstores/ramdisk/b: LIO makes the NAA identifier of it that /backstores/ramdisk/a has";
+    assert!(report.contains(said), "{report}");
+}
+
+#[test]
 fn where_nobody_has_an_account_tgt_lets_nobody_in() {
     let text = r#"{"subsystems":[{"subsystem":"iscsi","config":[
         {"method":"iscsi_create_initiator_group","params":{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}},

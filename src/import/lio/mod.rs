@@ -11,6 +11,7 @@ use super::settle;
 use super::source::{Files, Source};
 use super::text::{self, PORT, truth};
 use crate::rpc::json::Json;
+pub(super) use store::naa;
 use store::{Stores, list, number, string};
 
 /// Whether a JSON value looks like it.

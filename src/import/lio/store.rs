@@ -225,7 +225,7 @@ fn identity(
 
 /// The NAA identifier that the kernel makes of a unit serial number: 6h, the company 001405h, then the hexadecimal digits in
 /// it, as many as there is room for.
-fn naa(serial: &str) -> [u8; 16] {
+pub(in crate::import) fn naa(serial: &str) -> [u8; 16] {
     let digits = "6001405".chars().chain(serial.chars()).filter_map(|c| c.to_digit(16));
     let mut naa = [0; 16];
     for (digit, index) in digits.zip(0..32_usize) {
