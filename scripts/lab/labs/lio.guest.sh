@@ -22,7 +22,8 @@ for session in glob.glob("/sys/class/iscsi_session/session*"):
         rest = page[4:4 + int.from_bytes(page[2:4], "big")]
         while len(rest) > 4:
             one, rest = rest[:4 + rest[3]], rest[4 + rest[3]:]
-            if one[1] & 0x30 == 0: own.append(one.hex()) # ASSOCIATION 00b: the logical unit's
+            # ASSOCIATION 00b: the logical unit's. Type 6h is the group it is in: with LIO all are in the same, 0; lunette has none.
+            if one[1] & 0x30 == 0 and one[1] & 0xf != 6: own.append(one.hex())
         lines.append((int(device.rsplit(":", 1)[1]), read(device + "/inquiry", True)[8:36], read(device + "/vpd_pg80", True)[4:], own,
             f"{read(disk + '/size')} x 512, blocks of {read(disk + '/queue/logical_block_size')}, ro {read(disk + '/ro')}"))
 for number, names, serial, own, rest in sorted(lines):
