@@ -185,7 +185,7 @@ case $STAGE in
   fill)
     becomes R "current current" "the mirror is whole"
     load
-    for ((round = 0; round < 3; round++)); do
+    for ((round = 0; round < ${FILLS:-3}; round++)); do
       check "taken out" rpc bdev_raid_remove_base_bdev '{"name":"db"}' || break
       check "and filled" rpc bdev_raid_add_base_bdev '{"raid_bdev":"R","base_bdev":"db"}' || break
       becomes R "current current" "it is filled under writes" 60
