@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 pub use self::text::text;
 use super::sample::{BdevSample, ReactorSample, STAGES, Sample};
 use crate::bdev::count::Figures;
-use crate::bdev::raid::mirror::Doing;
 use crate::control::tally::Fact;
 use crate::meter::{ENDINGS, Spread};
 use crate::qos::Waited;
@@ -254,15 +253,11 @@ pub const FAMILIES: &[Family] = &[
          called.",
         |sample| {
             let of = |bdev: &BdevSample| {
-                let count = |is: fn(&Doing) -> bool| {
-                    bdev.members.iter().filter(|doing| is(doing)).count().try_into().unwrap_or(u64::MAX)
-                };
-                let states = [
-                    ("current", count(|doing| *doing == Doing::Current)),
-                    ("filling", count(|doing| matches!(doing, Doing::Filling(_)))),
-                    ("out", count(|doing| *doing == Doing::Out)),
-                ];
-                states.map(|(state, count)| (vec![bdev.name.clone(), state.to_owned()], Value::Number(count)))
+                ["current", "filling", "out"].map(|state| {
+                    let count = bdev.members.iter().filter(|doing| doing.word() == state).count();
+                    let count = u64::try_from(count).unwrap_or(u64::MAX);
+                    (vec![bdev.name.clone(), state.to_owned()], Value::Number(count))
+                })
             };
             sample.bdevs.iter().filter(|bdev| !bdev.members.is_empty()).flat_map(of).collect()
         }

@@ -13,21 +13,8 @@
 # LUNETTE, PLANTED: the binary, and one built with --features sim; RECORDER: the example of the initiator.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
-root=$(realpath "$lab/../../..")
-lunette=${LUNETTE:-$root/target/release/lunette} planted=${PLANTED:-$root/target/debug/lunette}
-recorder=${RECORDER:-$root/target/debug/examples/recorder}
 iqn=iqn.2026-11.io.lunette:lab
 FILE_MIB=16 LOG_GIB=4
-
-share_of() { # BINARY -> a folder for the guest, with that as lunette
-  local share=$work/share${1//\//-}
-  if [[ ! -d $share ]]; then
-    mkdir "$share"
-    strip -o "$share/lunette" "$1"
-    cp "$root/scripts/setup.sh" "$share/"
-  fi
-  echo "$share"
-}
 
 boot() { # BINARY DISK CACHE [run-guest options...]: in the background: $guest, $qemu_pid (file), $port, $end_port, $out
   local binary=$1 disk=$2 cache=$3 drives=() options=(); shift 3

@@ -12,21 +12,9 @@
 # of the initiator.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/hostlib.sh"
-root=$(realpath "$lab/../../..")
-lunette=${LUNETTE:-$root/target/release/lunette} planted=${PLANTED:-$root/target/debug/lunette}
-recorder=${RECORDER:-$root/target/debug/examples/recorder}
 iqn=iqn.2026-11.io.lunette:mirror
 wwn=0x5000c50000000a00 # and the LUN: QEMU's serial= is no name for life to the kernel
 LOST=3 # powercut.py's status, and the guest's where members differ
-
-share_of() { # BINARY -> a folder for the guest, with that as lunette
-  local share=$work/share${1//\//-}
-  if [[ ! -d $share ]]; then
-    mkdir "$share"
-    strip -o "$share/lunette" "$1"
-  fi
-  echo "$share"
-}
 
 boot() { # BINARY STAGE [run-guest options...]: in the background, with the disks of $work: $guest, $port
   local binary=$1 stage=$2 disks=(-device virtio-scsi-pci,id=scsi) disk lun=0; shift 2

@@ -323,12 +323,7 @@ pub(super) fn describe(control: &Control<KernelNet>, entry: &Entry) -> Json {
             "data_size": info.map_or(0, |info| info.blocks),
         };
         if let Some(doing) = doing.get(index) {
-            let word = match doing {
-                Doing::Out => "out",
-                Doing::Filling(_) => "filling",
-                Doing::Current => "current",
-            };
-            member.push("lunette_state", word);
+            member.push("lunette_state", doing.word());
         }
         member
     });

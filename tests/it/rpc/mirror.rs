@@ -36,16 +36,21 @@ fn login_again(daemon: &Managed) -> Client {
     client
 }
 
+/// A file of 512-byte blocks that hold this, and a bdev of it, both of this name.
+fn member(daemon: &Managed, name: &str, content: &[u8]) {
+    let file = daemon.folder.path(name);
+    std::fs::write(&file, content).unwrap();
+    daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+}
+
 const RAID: &str = r#"{"name":"R","raid_level":"raid1","base_bdevs":["a","b"]}"#;
 
 #[test]
 fn a_mirror_goes_on_with_one_member_and_reads_no_old_data_after_a_restart() {
     let daemon = Managed::with_state(Folder::new(), Plan::default());
     for name in ["a", "b", "c"] {
-        let file = daemon.folder.path(name);
         // The first member has the data.
-        std::fs::write(&file, vec![name.as_bytes()[0]; 3 << 20]).unwrap();
-        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+        member(&daemon, name, &vec![name.as_bytes()[0]; 3 << 20]);
     }
     assert_eq!(daemon.ok("bdev_raid_create", RAID), true);
     assert_eq!(daemon.ok("bdev_get_bdevs", r#"{"name":"R"}"#)[0]["num_blocks"], 6144);
@@ -101,9 +106,7 @@ fn a_mirror_goes_on_with_one_member_and_reads_no_old_data_after_a_restart() {
 fn members_that_have_changed_names_are_known_by_what_they_are() {
     let daemon = Managed::with_state(Folder::new(), Plan::default());
     for name in ["a", "b"] {
-        let file = daemon.folder.path(name);
-        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
-        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+        member(&daemon, name, &vec![0; 1 << 20]);
     }
     daemon.ok("bdev_raid_create", RAID);
     let mut client = login(&daemon, &["R"]);
@@ -144,9 +147,7 @@ fn members_that_have_changed_names_are_known_by_what_they_are() {
 fn a_member_that_is_opened_anew_is_not_read_before_it_is_filled() {
     let daemon = Managed::with_state(Folder::new(), Plan::default());
     for name in ["a", "b"] {
-        let file = daemon.folder.path(name);
-        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
-        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+        member(&daemon, name, &vec![0; 1 << 20]);
     }
     daemon.ok("bdev_raid_create", RAID);
     let mut client = login(&daemon, &["R"]);
@@ -174,9 +175,7 @@ fn a_member_that_is_opened_anew_is_not_read_before_it_is_filled() {
 fn what_was_written_to_a_member_while_there_was_no_array_makes_no_members_differ() {
     let daemon = Managed::with_state(Folder::new(), Plan::default());
     for name in ["a", "b"] {
-        let file = daemon.folder.path(name);
-        std::fs::write(&file, vec![0; 1 << 20]).unwrap();
-        daemon.ok("bdev_aio_create", &json!({"name": name, "filename": file, "block_size": 512}).to_string());
+        member(&daemon, name, &vec![0; 1 << 20]);
     }
     for round in 0..2 {
         daemon.ok("bdev_raid_create", &RAID.replace(r#""name""#, r#""strip_size_kb":0,"name""#));

@@ -15,24 +15,22 @@ fn anchor(lba: u64, blocks: u32) -> Op {
     Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }
 }
 
-/// Whether files there can be anchored.
-fn can(parent: &Path) -> bool {
-    let magic = rustix::fs::statfs(parent).unwrap().f_type;
-    let can = [libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&magic);
-    if !can {
+/// A directory on a file system that anchors, and a file of 1 MiB there; none where there is no such file system.
+fn place() -> Option<(Directory, PathBuf)> {
+    let parent = std::env::temp_dir();
+    let magic = rustix::fs::statfs(&parent).unwrap().f_type;
+    if ![libc::EXT4_SUPER_MAGIC, libc::XFS_SUPER_MAGIC].contains(&magic) {
         eprintln!("not run, as {} is neither ext4 nor XFS", parent.display());
+        return None;
     }
-    can
+    let directory = Directory::under(&parent);
+    let path = directory.file("disk", 1 << 20);
+    Some((directory, path))
 }
 
 #[test]
 fn anchored_blocks_have_space_and_hold_nothing() {
-    let parent = std::env::temp_dir();
-    if !can(&parent) {
-        return;
-    }
-    let directory = Directory::under(&parent);
-    let path = directory.file("disk", 1 << 20);
+    let Some((_directory, path)) = place() else { return };
     let disk = disk(recipe(&path)).unwrap();
     assert!(disk.info().unmap.unwrap().anchors);
     let used = || fs::metadata(&path).unwrap().blocks();
@@ -65,12 +63,7 @@ fn anchored_blocks_have_space_and_hold_nothing() {
 /// What is in the page cache is there, whatever the disk knows of it.
 #[test]
 fn what_was_written_through_the_page_cache_is_mapped_at_once() {
-    let parent = std::env::temp_dir();
-    if !can(&parent) {
-        return;
-    }
-    let directory = Directory::under(&parent);
-    let path = directory.file("disk", 1 << 20);
+    let Some((_directory, path)) = place() else { return };
     let habits = Habits { lock_tries: 1, direct: false };
     let disk = FileDisk { habits, ..FileDisk::new(recipe(&path)).unwrap() };
     disk.open_or_rescan().unwrap();
@@ -105,12 +98,7 @@ fn memory_has_no_anchors() {
 
 #[test]
 fn more_extents_than_are_told_at_a_time_are_asked_for_again() {
-    let parent = std::env::temp_dir();
-    if !can(&parent) {
-        return;
-    }
-    let directory = Directory::under(&parent);
-    let path = directory.file("disk", 1 << 20);
+    let Some((_directory, path)) = place() else { return };
     let disk = disk(recipe(&path)).unwrap();
     let mut bench = Bench::new(&disk);
     for lba in (0..1600).step_by(16) {

@@ -148,6 +148,17 @@ pub enum Doing {
     Current,
 }
 
+impl Doing {
+    /// What it is called in answers and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Doing::Out => "out",
+            Doing::Filling(_) => "filling",
+            Doing::Current => "current",
+        }
+    }
+}
+
 impl Mirror {
     /// A mirror, and what starts it: nothing happens to members before.
     pub fn new(recipe: Recipe) -> (Mirror, Starter) {
