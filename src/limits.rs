@@ -72,6 +72,8 @@ pub const PROBE_NS: u64 = SECOND_NS;
 pub const PROBES_MAX: usize = 64;
 /// Devices that are asked at once which of their blocks take space.
 pub const SURVEYS_MAX: usize = 16;
+/// Devices that erase all that they hold at once, each with a thread that waits for it.
+pub const ERASURES_MAX: usize = 64;
 /// The space that thinly provisioned disks take, and have left, is measured so often.
 pub const SPACE_NS: u64 = 10 * SECOND_NS;
 /// Namespaces of one NVMe controller that one reactor serves.

@@ -192,6 +192,8 @@ const OFFLOADS: Offloads = Offloads {
     // Whatever ends the process takes all of the medium with it.
     atomic_write_blocks: u32::MAX,
     erase: true,
+    erase_blocks: false,
+    erase_key: false,
 };
 
 /// The protection information of a disk, block by block.

@@ -105,9 +105,30 @@ pub struct Offloads {
     /// What [`Op::WriteZeroes`] covers without `may_unmap` cannot be had back by any means: it is overwritten in the only place
     /// where it is. And all that the device holds is among its blocks.
     pub erase: bool,
+    /// [`Bdev::erase`] knows [`Erasure::Blocks`].
+    pub erase_blocks: bool,
+    /// [`Bdev::erase`] knows [`Erasure::Key`].
+    pub erase_key: bool,
+}
+
+/// How [`Bdev::erase`] makes all that a device holds such that it cannot be had back by any means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Erasure {
+    /// Every block's medium is erased, those that are spare or worn out included: SBC-4, SANITIZE with BLOCK ERASE; NVMe, user data erase.
+    Blocks,
+    /// The key is changed by which all is encrypted: SBC-4, CRYPTOGRAPHIC ERASE; NVMe, the same.
+    Key,
 }
 
 impl Offloads {
+    /// Whether [`Bdev::erase`] knows this.
+    pub const fn erases(&self, how: Erasure) -> bool {
+        match how {
+            Erasure::Blocks => self.erase_blocks,
+            Erasure::Key => self.erase_key,
+        }
+    }
+
     /// Whether the device does it: everything that is no offload, and the offloads that it has.
     pub const fn has(&self, op: Op) -> bool {
         match op {
@@ -176,6 +197,11 @@ pub trait Bdev: Send + Sync + Debug {
     /// and its return. It may block for as long as the device likes: for helper threads only.
     fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
         self.base().map_or_else(Allocation::default, |base| base.allocation(lba, blocks))
+    }
+    /// Erases all that it holds, at once; [`Info::offloads`] says how it can. What its blocks hold then is open. To be called when
+    /// nothing is in the device. An error says why not, and blocks may hold anything. It may block for hours: for helper threads only.
+    fn erase(&self, how: Erasure) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.base().map_or_else(|| Err("the device cannot erase itself".into()), |base| base.erase(how))
     }
     /// All that is ever asked of it; none where nobody counts ([`count`]).
     fn ledger(&self) -> Option<Arc<count::Ledger>> {

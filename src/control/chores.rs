@@ -1,5 +1,5 @@
 //! Chores on whole units ([`scsi::chore`](crate::scsi::chore)): every reactor is shown that the unit is busy, then its home does
-//! the work, then every reactor is shown that it is ready again, or that it has failed.
+//! the work, or its device does it by itself ([`erasures`](super::erasures)), then every reactor is shown that it is ready again, or that it has failed.
 //!
 //! A chore outlives the command that has asked for it: who withdraws the command, or loses its session, is answered or forgotten,
 //! and the chore goes on.
@@ -175,6 +175,9 @@ impl<N: Net> Control<N> {
         let chore = Arc::clone(&begun.chore);
         let asker = if chore.is_immediate() { begun.asker.take() } else { None };
         self.answer_asker(asker, Outcome::GOOD);
+        if let Some(how) = chore.erasure() {
+            return self.erase(unit, chore, how);
+        }
         let running: Vec<_> = self.outbox.running().collect();
         if let Some(home) = unit.index().checked_rem(running.len()).and_then(|at| running.get(at)) {
             self.outbox.send(*home, ToReactor::Chore { unit, chore });
@@ -185,7 +188,13 @@ impl<N: Net> Control<N> {
         matches!(self.chores.units.get(&unit), Some(Phase::Begun(Begun { is_at_work: true, .. })))
     }
 
-    /// The reactor has done a chore, as far as it went. On a unit of another size than it was done on it is done again: no
+    /// Whether this chore is at work on a unit.
+    pub(super) fn is_chore_of(&self, unit: UnitId, chore: &Arc<Chore>) -> bool {
+        let phase = self.chores.units.get(&unit);
+        matches!(phase, Some(Phase::Begun(begun)) if begun.is_at_work && Arc::ptr_eq(&begun.chore, chore))
+    }
+
+    /// The reactor, or the device, has done a chore, as far as it went. On a unit of another size than it was done on it is done again: no
     /// block is left out.
     pub(super) fn chore_done(&mut self, unit: UnitId, is_done: bool) {
         let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit) else { return };

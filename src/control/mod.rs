@@ -21,6 +21,7 @@ mod desk;
 pub mod disks;
 pub mod done;
 mod entrance;
+mod erasures;
 pub mod error;
 mod events;
 pub mod feed;
@@ -137,6 +138,7 @@ pub struct Control<N: Net> {
     reserving: reserve::Reserving,
     store: Store<AfterSave>,
     chores: chores::Chores,
+    erasures: erasures::Erasures,
     early: alua::Early,
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
@@ -178,6 +180,7 @@ impl<N: Net> Control<N> {
             reserving: reserve::Reserving::default(),
             store: Store::default(),
             chores: chores::Chores::default(),
+            erasures: erasures::Erasures::default(),
             early: alua::Early::default(),
             exchanges: BTreeSet::new(),
             watched: space::Watched::default(),

@@ -253,6 +253,7 @@ impl Daemon {
         });
         control.set_meters(reactors.iter().map(|reactor| Arc::clone(&reactor.meter)).collect());
         control.survey_on_threads();
+        control.erase_on_threads();
         let mut secret = [0; 16];
         SystemRandom.fill(&mut secret);
         control.share_secret(secret);
@@ -334,6 +335,7 @@ impl Daemon {
                 break;
             }
             self.ask_devices();
+            self.erase_devices();
             let survey = self.surveyor.deadline(&self.control);
             let deadlines = [self.control.next_deadline(), self.prober.deadline(), survey];
             let wait = match deadlines.into_iter().flatten().min() {
@@ -402,6 +404,21 @@ impl Daemon {
             if let Err(error) = std::thread::Builder::new().name("bdev-survey".to_owned()).spawn(ask) {
                 tracing::warn!(%error, "no thread to ask a disk on which of its blocks take space: they count as mapped");
                 self.control.surveyed(not_run);
+            }
+        }
+    }
+
+    /// Has devices erase themselves.
+    fn erase_devices(&mut self) {
+        while let Some(erase) = self.control.erase_due() {
+            let (remote, not_run) = (self.remote.clone(), erase.not_run("no thread for it".to_owned()));
+            let run = move || {
+                let erased = erase.run();
+                remote.order(Box::new(move |daemon: &mut Daemon, _| daemon.control.erased(erased)));
+            };
+            if let Err(error) = std::thread::Builder::new().name("bdev-erase".to_owned()).spawn(run) {
+                tracing::warn!(%error, "no thread to erase a disk on");
+                self.control.erased(not_run);
             }
         }
     }

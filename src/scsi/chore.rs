@@ -3,11 +3,12 @@
 //!
 //! While it lasts commands that need the medium end in NOT READY, and say how far it is. It belongs to the unit, not to the
 //! command: no abort, reset or lost nexus ends it. Control decides that it begins, and every reactor has shown that the
-//! medium is not ready, before the unit's home reactor does it, one device IO at a time ([`Chore::next`]).
+//! medium is not ready, before the unit's home reactor does it, one device IO at a time ([`Chore::next`]); or before the device does it
+//! by itself ([`Chore::erasure`]).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bdev::{Op, ZERO_BYTES_MAX};
+use crate::bdev::{Erasure, Op, ZERO_BYTES_MAX};
 use crate::limits::PIECE_BYTES_MAX;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
@@ -22,6 +23,8 @@ pub(crate) const SANITIZE: u8 = 0x48;
 pub(crate) const OVERWRITE: u8 = 0x01;
 /// SERVICE ACTION of SANITIZE, BLOCK ERASE.
 pub(crate) const BLOCK_ERASE: u8 = 0x02;
+/// SERVICE ACTION of SANITIZE, CRYPTOGRAPHIC ERASE.
+pub(crate) const CRYPTOGRAPHIC_ERASE: u8 = 0x03;
 /// SERVICE ACTION of SANITIZE, EXIT FAILURE MODE.
 pub(crate) const EXIT_FAILURE_MODE: u8 = 0x1f;
 
@@ -54,6 +57,8 @@ enum Task {
     /// Every block is overwritten with zeroes where that is all there is of it, then given back where the unit can: piece by
     /// piece, so that no more of a thin medium is there at a time. A pass is either of both.
     Erase,
+    /// The device erases all that it holds by itself, and does not say how far it is.
+    Whole(Erasure),
     /// Every block is given back.
     Unmap,
 }
@@ -86,7 +91,9 @@ impl Chore {
     pub fn decide(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Decision, Sense> {
         match (cdb.opcode(), cdb.service_action()) {
             (SANITIZE, OVERWRITE) => overwrite(cdb, list, unit).map(Decision::Begin),
-            (SANITIZE, BLOCK_ERASE) => Ok(Decision::Begin(erase(cdb, unit))),
+            (SANITIZE, BLOCK_ERASE) if unit.offloads.erase => Ok(Decision::Begin(erase(cdb, unit))),
+            (SANITIZE, BLOCK_ERASE) => whole(cdb, Erasure::Blocks, unit).map(Decision::Begin),
+            (SANITIZE, CRYPTOGRAPHIC_ERASE) => whole(cdb, Erasure::Key, unit).map(Decision::Begin),
             (SANITIZE, _) => Ok(Decision::ExitFailureMode),
             _ => format(cdb, list, unit),
         }
@@ -118,12 +125,20 @@ impl Chore {
 
     /// Whether it sanitizes: if it fails, nothing is served before another has gone well.
     pub fn is_sanitize(&self) -> bool {
-        matches!(self.task, Task::Overwrite { .. } | Task::Erase)
+        matches!(self.task, Task::Overwrite { .. } | Task::Erase | Task::Whole(_))
     }
 
     /// Whether it relies on what [`crate::bdev::Offloads::erase`] says.
     pub fn is_erase(&self) -> bool {
         self.task == Task::Erase
+    }
+
+    /// What [`crate::bdev::Bdev::erase`] is to do: nobody calls [`Chore::next`] then.
+    pub fn erasure(&self) -> Option<Erasure> {
+        match self.task {
+            Task::Whole(how) => Some(how),
+            Task::Overwrite { .. } | Task::Erase | Task::Unmap => None,
+        }
     }
 
     /// Whether EXIT FAILURE MODE is allowed.
@@ -140,6 +155,7 @@ impl Chore {
                 Some(Op::Write { lba, blocks: piece(left, PIECE_BYTES_MAX), fua: false })
             }
             Task::Erase => self.next_to_erase(PIECE_BYTES_MAX / self.block_bytes),
+            Task::Whole(_) => None,
             Task::Unmap => {
                 let (lba, left) = self.at()?;
                 Some(Op::Unmap { lba, blocks: piece(left, ZERO_BYTES_MAX) })
@@ -253,7 +269,21 @@ pub(super) fn plan_format(cdb: &Cdb, unit: Served<'_>) -> Result<Plan, Sense> {
 
 /// Whether BLOCK ERASE does what it promises.
 pub(super) fn can_erase(unit: &UnitView) -> bool {
-    unit.offloads.erase
+    unit.offloads.erase || unit.offloads.erase_blocks
+}
+
+/// The same of CRYPTOGRAPHIC ERASE.
+pub(super) fn can_erase_key(unit: &UnitView) -> bool {
+    unit.offloads.erase_key
+}
+
+/// What the device does by itself. It may have become another one since the command was looked at.
+fn whole(cdb: &Cdb, how: Erasure, unit: &UnitView) -> Result<Chore, Sense> {
+    if !unit.offloads.erases(how) {
+        return Err(Sense::invalid_bit(1, 4));
+    }
+    let (may_exit, is_immediate) = (cdb.byte(1) & 0x20 != 0, cdb.byte(1) & 0x80 != 0);
+    Ok(Chore { may_exit, is_immediate, ..Chore::new(Task::Whole(how), 1, unit) })
 }
 
 fn erase(cdb: &Cdb, unit: &UnitView) -> Chore {

@@ -223,7 +223,7 @@ const SAME_BITS: &[(usize, u8)] = &[(1, 0x07)];
 const SYNC_BITS: &[(usize, u8)] = &[(1, 0x05)];
 
 #[rustfmt::skip]
-static ROWS: [Row; 88] = {
+static ROWS: [Row; 89] = {
     use Class as C;
     use Direction::{In, None as Nothing, Out};
     use Run::{Always, Unit};
@@ -285,6 +285,9 @@ static ROWS: [Row; 88] = {
         action("SANITIZE, BLOCK ERASE", C::Write, Out,
             &[chore::SANITIZE, 0xa0 | chore::BLOCK_ERASE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(chore::plan_sanitize))
             .only(chore::can_erase),
+        action("SANITIZE, CRYPTOGRAPHIC ERASE", C::Write, Out,
+            &[chore::SANITIZE, 0xa0 | chore::CRYPTOGRAPHIC_ERASE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[], Unit(chore::plan_sanitize))
+            .only(chore::can_erase_key),
         action("SANITIZE, EXIT FAILURE MODE", C::Write, Out,
             &[chore::SANITIZE, 0x80 | chore::EXIT_FAILURE_MODE, 0, 0, 0, 0, 0, 0xff, 0xff, 0], &[],
             Unit(chore::plan_sanitize)),

@@ -8,6 +8,7 @@ mod connections;
 mod copy;
 mod data;
 mod docs;
+mod erase;
 mod extended;
 mod fast_abort;
 mod fencing;

@@ -17,6 +17,7 @@ mod admin;
 mod asked;
 mod bring_up;
 mod command;
+pub(crate) mod erase;
 mod events;
 mod lanes;
 pub(crate) mod logs;
@@ -34,6 +35,7 @@ use std::sync::{Arc, mpsc};
 use self::admin::{Admin, Purpose};
 use self::asked::Asked;
 use self::bring_up::Step;
+use self::erase::Erasing;
 use self::events::Events;
 use self::lanes::Lane;
 use self::logs::ErrorLog;
@@ -118,6 +120,7 @@ pub(crate) struct Controller {
     lanes: Vec<Lane>,
     lanes_made: u64,
     asked: Asked,
+    erasing: Erasing,
     queries: VecDeque<(Query, mpsc::Sender<Result<Answer, String>>)>,
     /// Of the query that is being answered.
     error_log: ErrorLog,
@@ -165,6 +168,7 @@ impl Controller {
             lanes: Vec::new(),
             lanes_made: 0,
             asked: Asked::default(),
+            erasing: Erasing::default(),
             queries: VecDeque::new(),
             error_log: ErrorLog::default(),
         };
@@ -221,8 +225,12 @@ impl Controller {
 
     /// Sends an admin command that has its time; false where there is no room for it yet.
     fn send(&mut self, purpose: Purpose, command: &Command, data: AdminData<'_>) -> bool {
-        let is_event = purpose == Purpose::Event;
-        let due = (!is_event).then(|| self.now.after_ns(self.options.admin_ns));
+        let due = self.now.after_ns(self.options.admin_ns);
+        let due = match purpose {
+            Purpose::Event => None,
+            Purpose::KeepAlive => Some(due),
+            _ => Some(self.erasing.due().unwrap_or(due)),
+        };
         let is_sent = self.admin.send(&mut *self.transport, purpose, command, data, due);
         // It may be done at once.
         self.has_progress |= is_sent;
@@ -261,6 +269,7 @@ impl Controller {
                 Some(Purpose::Abort) => {}
                 Some(Purpose::Blocks) => self.blocks_found(data),
                 Some(Purpose::Query) => self.answer(data),
+                Some(Purpose::Erase) => self.erased(&completion),
             }
         }
     }
@@ -295,6 +304,7 @@ impl Controller {
                 self.drive_events();
                 self.drive_scan();
                 self.drive_queries();
+                self.drive_erasing();
                 self.keep_alive();
             }
             State::Pausing { until } => {
@@ -349,6 +359,7 @@ impl Controller {
                 Purpose::Pair(_) => "when an IO queue was made or deleted",
                 Purpose::Abort => "when a command was aborted",
                 Purpose::Blocks | Purpose::Query => "when asked for a log",
+                Purpose::Erase => "when a namespace was erased",
             };
             self.trouble(format!("it did not answer {what}"));
         }
@@ -406,6 +417,7 @@ impl Controller {
             || self.events.is_busy()
             || !self.queries.is_empty()
             || !self.asked.is_empty()
+            || self.erasing.is_waiting()
             || self.lanes_wait()
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use super::channel::NvmeChannel;
+use super::controller::erase::erases;
 use super::controller::shared::{About, Answer, Disk, Query, Shared};
 use super::lane::{Lane, PrInfo, Shape, TimeOuts};
 use super::port::Port;
@@ -11,7 +12,7 @@ use super::seat::{Seat, Vacancy};
 use super::spec::identify::{Namespace, Protection, oncs};
 use super::spec::{PRACT, PRCHK_GUARD, PRCHK_REFERENCE};
 use crate::bdev::space::Temperature;
-use crate::bdev::{Bdev, Channel, Info, Offloads, Unmap};
+use crate::bdev::{Bdev, Channel, Erasure, Info, Offloads, Unmap};
 use crate::id::ReactorId;
 
 /// The longest transfer that is asked of a controller which names no limit.
@@ -87,6 +88,12 @@ impl Tenant {
         }
     }
 
+    /// As `Bdev::erase`.
+    pub(super) fn erase(&self, how: Erasure) -> Result<(), String> {
+        let Disk { nsid, uuid, .. } = *self.disk;
+        (self.ask)(Query::Erase { nsid, uuid, how }).map(drop)
+    }
+
     /// What it is.
     pub(super) fn info(&self, name: String) -> Info {
         let (namespace, controller) = (self.disk.namespace(), self.shared.about());
@@ -127,6 +134,7 @@ fn bytes_max(namespace: &Namespace, controller: Option<&About>) -> usize {
 /// read; what is compared or copied it does not.
 fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
     let is_plain = protection(namespace).is_none();
+    let can_erase = |how| controller.is_some_and(|about| erases(&about.identity, namespace, how));
     Offloads {
         compare_and_write_blocks: compare_and_write_blocks(namespace, controller),
         verify: knows(controller, oncs::VERIFY),
@@ -136,6 +144,8 @@ fn offloads(namespace: &Namespace, controller: Option<&About>) -> Offloads {
         atomic_write_blocks: atomic_write_blocks(namespace, controller),
         // Flash keeps what was in a block before.
         erase: false,
+        erase_blocks: can_erase(Erasure::Blocks),
+        erase_key: can_erase(Erasure::Key),
     }
 }
 
@@ -219,6 +229,10 @@ impl Bdev for NvmeBdev {
             Some(refusal) => Err(refusal.into()),
             None => Err("its controller is missing, or has no such namespace".into()),
         }
+    }
+
+    fn erase(&self, how: Erasure) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Ok(self.0.erase(how)?)
     }
 
     fn temperature(&self) -> Option<Arc<Temperature>> {

@@ -8,7 +8,7 @@ use super::channel::Way;
 use super::controller::shared::{Answer, Disk, Query};
 use super::namespace::Tenant;
 use crate::bdev::space::Temperature;
-use crate::bdev::{Info, Offloads};
+use crate::bdev::{Erasure, Info, Offloads};
 use crate::id::ReactorId;
 
 /// What is known of a namespace that is not there.
@@ -204,6 +204,12 @@ impl Seat {
             Some(Ok(Answer::Health(health))) => Some(health.temperature_kelvin),
             _ => None,
         });
+    }
+
+    /// As `Bdev::erase`: of who sits there now.
+    pub(super) fn erase(&self, how: Erasure) -> Result<(), String> {
+        let tenant = self.state().present().cloned();
+        tenant.map_or_else(|| Err("the namespace is not there".to_owned()), |tenant| tenant.erase(how))
     }
 
     /// A way to who sits there now.

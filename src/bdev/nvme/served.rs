@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::TimeOuts;
 use super::controller::shared::Options;
-use super::mock::{Config, Medium, Mock, Note};
-use super::namespace::{NvmeBdev, Tenant, unasked};
+use super::mock::{Config, Fault, Medium, Mock, Note};
+use super::namespace::{NvmeBdev, Tenant};
 use super::pci::PciTransport;
 use super::thread::Handle;
 use crate::bdev::Bdev;
@@ -55,7 +55,20 @@ impl Served {
     /// # Errors
     /// Where the driver does not come up: why.
     pub fn start(reactors: u16, blocks: u64, block_bytes: usize) -> Result<Served, String> {
-        let mock = Mock::new(Config { mdts: 4, ..Config::default() }, 1);
+        Served::start_with(reactors, blocks, block_bytes, None)
+    }
+
+    /// The same of a controller that knows FORMAT NVM, where its FNA is given.
+    ///
+    /// # Errors
+    /// Where the driver does not come up: why.
+    pub fn start_with(
+        reactors: u16,
+        blocks: u64,
+        block_bytes: usize,
+        format: Option<u8>,
+    ) -> Result<Served, String> {
+        let mock = Mock::new(Config { mdts: 4, format, ..Config::default() }, 1);
         mock.attach(1, Medium::new(blocks, block_bytes));
         let is_over = Arc::new(AtomicBool::new(false));
         let (its, ends) = (mock.clone(), Arc::clone(&is_over));
@@ -82,7 +95,8 @@ impl Served {
         let disk = shared.disks().into_iter().next()?;
         let handle = Arc::clone(&self.handle);
         let connect = Arc::new(move |reactor| handle.port(reactor));
-        let ask = unasked();
+        let asked = Arc::clone(&self.handle);
+        let ask = Arc::new(move |query| asked.query(query, PATIENCE));
         let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect, ask };
         Some(Arc::new(NvmeBdev::new("nvme".to_owned(), tenant)))
     }
@@ -94,6 +108,11 @@ impl Served {
             Note::Enabled => None,
         };
         self.mock.take_notes().into_iter().filter_map(taken).collect()
+    }
+
+    /// Whether FORMAT NVM fails from now on.
+    pub fn fail_formats(&self, do_fail: bool) {
+        if do_fail { self.mock.misbehave(Fault::FormatFails, 1) } else { self.mock.behave() }
     }
 
     /// What the driver did wrong.

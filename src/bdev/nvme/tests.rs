@@ -4,5 +4,6 @@ mod atomic;
 mod contract;
 mod crash;
 mod driven;
+mod erase;
 mod real;
 mod world;

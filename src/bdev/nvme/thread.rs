@@ -66,10 +66,14 @@ impl Handle {
         port
     }
 
-    /// Asks the controller. Not for reactors.
+    /// Asks the controller. Not for reactors. For a namespace to be erased is waited until it is known what came of that: nobody else
+    /// may use it before.
     pub(crate) fn query(&self, query: Query, patience: Duration) -> Result<Answer, String> {
         let (sender, receiver) = mpsc::channel();
         self.order(Order::Query(query, sender));
+        if matches!(query, Query::Erase { .. }) {
+            return receiver.recv().unwrap_or_else(|_| Err("the controller is gone".to_owned()));
+        }
         receiver.recv_timeout(patience).unwrap_or_else(|_| Err("the controller does not answer".to_owned()))
     }
 

@@ -39,7 +39,7 @@ fn sanitize(world: &mut World, peer: Peer, options: u8) {
 
 /// Both reactors show the unit's new view.
 #[track_caller]
-fn shown(world: &mut World, is_drained: bool) -> (UnitView, Option<Ua>) {
+pub(super) fn shown(world: &mut World, is_drained: bool) -> (UnitView, Option<Ua>) {
     let [change, other] = [0, 1].map(|reactor| acknowledge(world, reactor, true));
     let (Change::Unit { view, attention, is_drained: drained, .. }, Change::Unit { view: same, .. }) =
         (change, other)

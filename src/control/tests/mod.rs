@@ -3,6 +3,7 @@
 mod alua;
 mod asks;
 mod chores;
+mod erasures;
 mod objects;
 mod paths;
 mod reserve;

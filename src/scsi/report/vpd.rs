@@ -228,12 +228,14 @@ fn block_limits(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     writer.zeros_to(64);
 }
 
-/// Block device characteristics. MEDIUM ROTATION RATE 0001h: it does not rotate; 0000h: not reported. WABEREQ 01b: what was
-/// erased can be read.
+/// Block device characteristics. MEDIUM ROTATION RATE 0001h: it does not rotate; 0000h: not reported. WABEREQ and WACEREQ 01b: what
+/// was erased can be read.
 fn block_characteristics(unit: &UnitView, _: &TargetView, writer: &mut Writer<'_>) {
     const READS_AFTER_ERASE: u8 = 0x40;
+    const READS_AFTER_KEY_ERASE: u8 = 0x10;
     let erase = if chore::can_erase(unit) { READS_AFTER_ERASE } else { 0 };
-    writer.put(&[0, u8::from(!unit.rotational), 0, erase]);
+    let erase_key = if chore::can_erase_key(unit) { READS_AFTER_KEY_ERASE } else { 0 };
+    writer.put(&[0, u8::from(!unit.rotational), 0, erase | erase_key]);
     writer.zeros_to(64);
 }
 

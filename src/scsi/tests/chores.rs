@@ -3,7 +3,7 @@
 use super::{answered, cdb, planned, refused, unit};
 use std::sync::Arc;
 
-use crate::bdev::{Offloads, Op, Unmap};
+use crate::bdev::{Erasure, Offloads, Op, Unmap};
 use crate::scsi::chore::{Chore, Decision};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{Medium, UnitView};
@@ -109,6 +109,31 @@ fn an_erase_overwrites_and_gives_back_piece_by_piece() {
         chore.finished();
     }
     assert_eq!(chore.next(), None);
+}
+
+#[test]
+fn a_device_erases_itself_as_it_says_it_can() {
+    let flash = |erase_blocks, erase_key| {
+        let offloads = Offloads { erase_blocks, erase_key, ..Offloads::default() };
+        UnitView { offloads, ..thin() }
+    };
+    for (action, how) in [(0x02, Erasure::Blocks), (0x03, Erasure::Key)] {
+        let both = flash(true, true);
+        assert_eq!(planned(&sanitize(0xa0 | action, 0), &both), Plan::Ask { parameter_bytes: 0 });
+        assert_eq!(refused(&sanitize(action, 4), &both), Sense::invalid_byte(7));
+        assert_eq!(refused(&sanitize(0x40 | action, 0), &both), Sense::invalid_bit(1, 6), "ZNR");
+        let chore = begun(&sanitize(0xa0 | action, 0), &[], &both);
+        assert!(chore.is_immediate() && chore.may_exit() && chore.is_sanitize() && !chore.is_erase());
+        assert_eq!(chore.erasure(), Some(how));
+        assert_eq!(chore.sense(), Sense { progress: Some(0), ..Sense::SANITIZE_IN_PROGRESS });
+        let chore = begun(&sanitize(action, 0), &[], &both);
+        assert!(!chore.is_immediate() && !chore.may_exit());
+        let other = flash(how == Erasure::Key, how == Erasure::Blocks);
+        assert_eq!(refused(&sanitize(action, 0), &other), Sense::invalid_bit(1, 4));
+        // It has lost that since the command was looked at.
+        assert_eq!(wrong(&sanitize(action, 0), &[], &other), Sense::invalid_bit(1, 4));
+    }
+    assert_eq!(begun(&sanitize(0x01, 5), &[1, 0, 0, 1, 7], &flash(true, true)).erasure(), None);
 }
 
 #[test]

@@ -131,6 +131,15 @@ fn what_a_unit_does_not_have_is_not_told() {
         |unit: &UnitView| answered(&[0xa3, 0x0c, 2, 0x48, 0, 2, 0, 0, 0, 4, 0, 0], Some(unit), None);
     assert_eq!(ask_erase(&erased)[..2], [0, 3]);
     assert_eq!(ask_erase(&unit())[..2], [0, 1]);
+    let ask_key =
+        |unit: &UnitView| answered(&[0xa3, 0x0c, 2, 0x48, 0, 3, 0, 0, 0, 4, 0, 0], Some(unit), None);
+    for (erase_blocks, erase_key) in [(false, false), (false, true), (true, false), (true, true)] {
+        let offloads = Offloads { erase_blocks, erase_key, ..Offloads::default() };
+        let unit = UnitView { offloads, ..unit() };
+        assert_eq!(ask_erase(&unit)[1] == 3, erase_blocks);
+        assert_eq!(ask_key(&unit)[1] == 3, erase_key);
+    }
+    assert_eq!(ask_key(&erased)[..2], [0, 1]);
     let ask_long =
         |unit: &UnitView| answered(&[0xa3, 0x0c, 2, 0x7f, 0, 9, 0, 0, 0, 4, 0, 0], Some(unit), None);
     assert_eq!(ask_long(&unit())[..2], [0, 3]);

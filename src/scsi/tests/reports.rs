@@ -203,6 +203,9 @@ fn block_characteristics_and_provisioning() {
     (want[5], want[7]) = (1, 0x40);
     let offloads = Offloads { erase: true, ..Offloads::default() };
     assert_eq!(page(0xb1, &UnitView { offloads, ..unit() }), want, "WABEREQ");
+    want[7] = 0x50;
+    let offloads = Offloads { erase_blocks: true, erase_key: true, ..Offloads::default() };
+    assert_eq!(page(0xb1, &UnitView { offloads, ..unit() }), want, "WABEREQ, WACEREQ");
     assert_eq!(page(0xb2, &unit()), [0x00, 0xb2, 0x00, 0x04, 0, 0, 0, 0]);
     assert_eq!(page(0xb2, &thin()), [0x00, 0xb2, 0x00, 0x04, 0, 0xe4, 0x02, 0]);
     let anchors = UnitView { unmap: thin().unmap.map(|unmap| Unmap { anchors: true, ..unmap }), ..unit() };

@@ -31,6 +31,8 @@ pub(super) enum Purpose {
     Blocks,
     /// Somebody asks.
     Query,
+    /// A namespace is erased.
+    Erase,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -105,9 +107,18 @@ impl Admin {
         sent.find(|sent| sent.due.is_some_and(|due| due <= now)).map(|sent| sent.purpose)
     }
 
+    /// Commands in flight have until then, but for those that may take for ever, and for signs of life.
+    pub(super) fn set_due(&mut self, due: Tick) {
+        for sent in self.slots.iter_mut().filter_map(|slot| slot.sent.as_mut()) {
+            if sent.purpose != Purpose::KeepAlive {
+                sent.due = sent.due.map(|_| due);
+            }
+        }
+    }
+
     /// Whether a command is in flight that will complete soon.
     pub(super) fn is_busy(&self) -> bool {
-        self.sent().any(|sent| sent.due.is_some())
+        self.sent().any(|sent| sent.due.is_some() && sent.purpose != Purpose::Erase)
     }
 
     /// Commands in flight for this purpose.

@@ -1,7 +1,8 @@
 //! Admin commands as this driver makes them (Base §5).
 
-use super::super::spec::identify::cns;
+use super::super::spec::identify::{Namespace, Protection, cns};
 use super::super::spec::{Command, admin};
+use crate::bdev::Erasure;
 
 /// Features (Base figure 317).
 mod feature {
@@ -78,9 +79,50 @@ pub(super) fn log_part(page: u8, offset: u32, bytes: u16, keeps_event: bool) -> 
     }
 }
 
+/// Format NVM (Base §5.14, NVM §4.1.2): a namespace is erased, and has the format that it had.
+pub(super) fn format(nsid: u32, namespace: &Namespace, how: Erasure) -> Command {
+    let low = u32::from(namespace.format & 0xF);
+    let high = u32::from(namespace.format >> 5 & 3);
+    let protection = match namespace.protection {
+        Protection::None => 0,
+        Protection::Type(kind) => u32::from(kind),
+    };
+    // User data erase, cryptographic erase.
+    let secure = match how {
+        Erasure::Blocks => 1,
+        Erasure::Key => 2,
+    };
+    let cdw10 = low
+        | u32::from(namespace.is_extended) << 4
+        | protection << 5
+        | u32::from(namespace.is_protection_first) << 8
+        | secure << 9
+        | high << 12;
+    Command { opcode: admin::FORMAT_NVM, nsid, cdw10: [cdw10, 0, 0, 0, 0, 0], ..Command::default() }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::super::spec::identify::IDENTIFY_BYTES;
     use super::*;
+
+    #[test]
+    fn a_format_keeps_the_format() {
+        let namespace = |format: u8, protection: u8| {
+            let mut page = [0; IDENTIFY_BYTES];
+            let at = 128 + 4 * usize::from(format & 0xF | (format >> 5 & 3) << 4);
+            (page[0], page[26], page[29]) = (8, format, protection);
+            (page[at], page[at + 2]) = (if protection == 0 { 0 } else { 8 }, 12);
+            Namespace::decode(&page).unwrap()
+        };
+        let words = |namespace, how| format(3, &namespace, how);
+        let plain = words(namespace(0, 0), Erasure::Blocks);
+        assert_eq!((plain.opcode, plain.nsid, plain.cdw10), (0x80, 3, [0x0200, 0, 0, 0, 0, 0]));
+        assert_eq!(words(namespace(0, 0), Erasure::Key).cdw10[0], 0x0400);
+        // Format 37 with metadata in line, type 3 at the metadata's beginning.
+        assert_eq!(words(namespace(0x55, 0x0B), Erasure::Blocks).cdw10[0], 0x2375);
+        assert_eq!(words(namespace(0x01, 0x01), Erasure::Key).cdw10[0], 0x0421);
+    }
 
     #[test]
     fn commands_are_laid_out_as_the_specification_says() {

@@ -18,6 +18,8 @@ impl Controller {
             self.has_progress = true;
             match order {
                 Order::Query(query, answer)
+                    if self.state == State::Running && self.want_erased(query, &answer) => {}
+                Order::Query(query, answer)
                     if self.state == State::Running && self.queries.len() < QUERIES_MAX =>
                 {
                     self.queries.push_back((query, answer));
@@ -43,6 +45,8 @@ impl Controller {
             let command = match query {
                 Query::Health => command::log_page(page::HEALTH, 512, true),
                 Query::Errors => self.error_log.command(&self.identity),
+                // See `want_erased`.
+                Query::Erase { .. } => return,
             };
             self.send(Purpose::Query, &command, AdminData::In);
         }
@@ -60,6 +64,7 @@ impl Controller {
             (_, None) => Err("the controller does not say".to_owned()),
             (Query::Health, Some(data)) => Ok(Answer::Health(Health::decode(data))),
             (Query::Errors, Some(_)) => Ok(Answer::Errors(errors)),
+            (Query::Erase { .. }, Some(_)) => Err("that is no question".to_owned()),
         });
     }
 }

@@ -29,6 +29,7 @@ impl Controller {
         self.scan = None;
         self.error_log = ErrorLog::default();
         self.forget_asked();
+        self.forget_erasing();
         for (_, answer) in self.queries.drain(..) {
             let _ = answer.send(Err("the controller was reset".to_owned()));
         }

@@ -16,7 +16,11 @@ use super::super::port::{Port, Reply};
 use super::super::spec::identify::{self, Namespace};
 use super::super::transport::Limits;
 pub(crate) use super::logs::{ErrorEntry, Health};
+use crate::bdev::Erasure;
 use crate::time::{MS_NS, SECOND_NS};
+
+/// The longest that a controller may take to erase a namespace.
+const ERASE_NS: u64 = 4 * 3600 * SECOND_NS;
 
 /// How often a controller that does not come up is tried.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) patience: Patience,
     /// An admin command has so long.
     pub(crate) admin_ns: u64,
+    /// To erase a namespace it has so long, and whatever else it is asked meanwhile.
+    pub(crate) erase_ns: u64,
     /// Keep-alive time-out, for transports that want one.
     pub(crate) keep_alive_ms: u32,
 }
@@ -56,6 +62,7 @@ impl Options {
             reactors,
             patience: Patience::Tries(2),
             admin_ns: 10 * SECOND_NS,
+            erase_ns: ERASE_NS,
             keep_alive_ms: 10_000,
         }
     }
@@ -227,6 +234,16 @@ pub(crate) enum Query {
     Health,
     /// Its error log (01h).
     Errors,
+    /// What it has erased of all that a namespace holds ([`crate::bdev::Bdev::erase`]). The answer comes within hours, or when the
+    /// controller is reset or given back.
+    Erase {
+        /// The namespace's number.
+        nsid: u32,
+        /// Its medium: [`Disk::uuid`].
+        uuid: [u8; 16],
+        /// How.
+        how: Erasure,
+    },
 }
 
 /// The answer to a [`Query`].
@@ -236,6 +253,8 @@ pub(crate) enum Answer {
     Health(Health),
     /// To [`Query::Errors`], the newest first.
     Errors(Vec<ErrorEntry>),
+    /// To [`Query::Erase`]: nothing of it can be had back.
+    Erased,
 }
 
 /// What the rest of the process wants of the controller's thread.

@@ -1,6 +1,7 @@
 //! The machine against a scripted transport, on a clock of the tests' own.
 
 mod bring_up;
+mod erase;
 mod garbage;
 mod lanes;
 mod namespaces;
@@ -76,6 +77,8 @@ struct Device {
     later_errors: u8,
     /// Commands, as they came.
     seen: Vec<Command>,
+    /// Ids of Format NVM, as they came.
+    formats: Vec<u16>,
     /// Requests for events that it has.
     events: Vec<u16>,
     done: VecDeque<(Completion, Option<Box<Page>>)>,
@@ -101,6 +104,7 @@ impl Device {
             health: 0,
             later_errors: 0,
             seen: Vec::new(),
+            formats: Vec::new(),
             events: Vec::new(),
             done: VecDeque::new(),
             mapped: Vec::new(),
@@ -121,6 +125,7 @@ impl Device {
 
     fn execute(&mut self, cid: u16, command: &Command) {
         self.seen.push(*command);
+        self.formats.extend((command.opcode == admin::FORMAT_NVM).then_some(cid));
         let act = self.rules.iter().rev().find(|(is_it, _)| is_it(command)).map(|(_, act)| act.clone());
         match act.unwrap_or(Act::Sound) {
             Act::Sound => self.sound(cid, command),

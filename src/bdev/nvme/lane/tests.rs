@@ -89,6 +89,8 @@ const SHAPE: Shape = Shape {
         write_uncorrectable: true,
         atomic_write_blocks: 0,
         erase: false,
+        erase_blocks: false,
+        erase_key: false,
     },
     uncorrectable_blocks_max: u32::MAX,
     copy_blocks_max: 4,

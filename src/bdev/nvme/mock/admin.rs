@@ -7,7 +7,7 @@ use super::nvm::{
     ABORTED, INVALID_FIELD, INVALID_NAMESPACE, INVALID_OPCODE, INVALID_PRP, OK, SEQUENCE_ERROR,
 };
 use super::rings::{Cq, Fate, Sq, cid};
-use crate::bdev::nvme::spec::identify::cns;
+use crate::bdev::nvme::spec::identify::{cns, fna};
 use crate::bdev::nvme::spec::{Entry, admin};
 use crate::sim::rng::Rng;
 
@@ -17,6 +17,8 @@ const INVALID_QUEUE_ID: u16 = 0x101;
 const INVALID_QUEUE_SIZE: u16 = 0x102;
 const EVENTS_EXCEEDED: u16 = 0x105;
 const INVALID_LOG_PAGE: u16 = 0x109;
+const INVALID_FORMAT: u16 = 0x10A;
+const INTERNAL_ERROR: u16 = 0x006;
 const INVALID_DELETION: u16 = 0x10C;
 
 /// ASYNC EVENT REQUEST commands that it takes at once.
@@ -74,6 +76,7 @@ impl Device {
             }
             admin::GET_LOG_PAGE => self.log_page(entry),
             admin::KEEP_ALIVE => OK,
+            admin::FORMAT_NVM if self.config.format.is_some() => self.format(entry, rng),
             admin::DOORBELL_BUFFER if self.config.has_shadow_doorbells => self.share_doorbells(entry),
             _ => INVALID_OPCODE,
         };
@@ -85,7 +88,7 @@ impl Device {
         let mut page = match entry[10] & 0xFF {
             cns::CONTROLLER => identify::controller(&self.config, &self.media),
             cns::ACTIVE_NAMESPACES => identify::active(&self.media, nsid),
-            cns::NAMESPACE if nsid == 0 || nsid > identify::NAMESPACES_MAX => return INVALID_NAMESPACE,
+            cns::NAMESPACE if nsid == 0 || nsid > self.config.namespaces_max => return INVALID_NAMESPACE,
             // One that is not active: all zeroes.
             cns::NAMESPACE => {
                 self.media.get(&nsid).map_or([0; 4096], |medium| identify::namespace(&self.config, medium))
@@ -108,6 +111,33 @@ impl Device {
             }
         }
         self.put(entry, &page)
+    }
+
+    /// With the one format that there is.
+    fn format(&mut self, entry: &Entry, rng: &mut Rng) -> u16 {
+        let (nsid, word) = (entry[1], entry[10]);
+        let (protection, secure) = (word >> 5 & 7, word >> 9 & 7);
+        let fna = self.config.format.unwrap_or(0);
+        let is_in_flight = self.flying.iter().any(|command| command.sq != 0 && command.entry[1] == nsid);
+        let Some(medium) = self.media.get(&nsid) else { return INVALID_NAMESPACE };
+        // LBAFL, MSET, PIL, LBAFU and what is reserved.
+        if word & !0xEE0 != 0 || protection != u32::from(medium.protection) {
+            return INVALID_FORMAT;
+        }
+        if secure == 0 || secure > 2 || secure == 2 && fna & fna::ERASES_KEY == 0 {
+            return INVALID_FIELD;
+        }
+        if is_in_flight {
+            self.overstepped("a namespace is formatted that has commands in flight".to_owned());
+        }
+        if self.faults.strikes(Fault::FormatFails, rng) {
+            return INTERNAL_ERROR;
+        }
+        let all = fna & (fna::FORMATS_ALL | fna::ERASES_ALL) != 0;
+        for (_, medium) in self.media.iter_mut().filter(|(id, _)| all || **id == nsid) {
+            medium.erase();
+        }
+        OK
     }
 
     /// Queue id and entries of a CREATE command, where they can be.

@@ -47,10 +47,12 @@ pub(crate) enum Fault {
     ResetFails,
     /// An async event that nobody has heard of.
     StrangeEvent,
+    /// FORMAT NVM fails, and erases nothing.
+    FormatFails,
 }
 
 impl Fault {
-    /// All of them.
+    /// All that any driver meets: not those of what is asked for by itself.
     pub(crate) const ALL: [Fault; 21] = [
         Fault::NeverCompletes,
         Fault::CompletesAfterAbort,

@@ -9,8 +9,6 @@ use crate::bdev::nvme::spec::identify::{oacs, oncs};
 
 type Page = [u8; 4096];
 
-/// NN: the largest namespace number.
-pub(super) const NAMESPACES_MAX: u32 = 32;
 /// Entries of the error log.
 const MISHAPS_MAX: u8 = 16;
 
@@ -30,7 +28,9 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
     // OAES: namespace attribute notices.
     put(&mut page, 92, &(1u32 << 8).to_le_bytes());
     let shadow = if config.has_shadow_doorbells { oacs::DOORBELL_BUFFER } else { 0 };
-    put(&mut page, 256, &shadow.to_le_bytes());
+    let format = if config.format.is_some() { oacs::FORMAT_NVM } else { 0 };
+    put(&mut page, 256, &(shadow | format).to_le_bytes());
+    page[524] = config.format.unwrap_or(0);
     // ACL, AERL, FRMW, LPA (offsets), ELPE: 0's based where they count.
     page[258] = 3;
     page[259] = (LISTENERS_MAX - 1) as u8;
@@ -38,7 +38,7 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
     page[262] = MISHAPS_MAX - 1;
     put(&mut page, 320, &10u16.to_le_bytes());
     (page[512], page[513]) = (0x66, 0x44);
-    put(&mut page, 516, &NAMESPACES_MAX.to_le_bytes());
+    put(&mut page, 516, &config.namespaces_max.to_le_bytes());
     put(&mut page, 520, &config.oncs.to_le_bytes());
     put(&mut page, 522, &u16::from(config.can_fuse).to_le_bytes());
     page[525] = u8::from(config.has_write_cache);
@@ -49,7 +49,7 @@ pub(super) fn controller(config: &Config, media: &BTreeMap<u32, Medium>) -> Page
     // OCFS: descriptor format 0.
     page[534] = u8::from(config.oncs & oncs::COPY != 0);
     put(&mut page, 768, b"nqn.2014-08.org.nvmexpress:uuid:00000000-0000-0000-0000-00006d6f636b");
-    debug_assert!(media.keys().all(|nsid| (1..=NAMESPACES_MAX).contains(nsid)));
+    debug_assert!(media.keys().all(|nsid| (1..=config.namespaces_max).contains(nsid)));
     page
 }
 

@@ -49,7 +49,7 @@ impl Medium {
         cached.or_else(|| self.durable.get(&lba)).cloned().unwrap_or_else(zeroes)
     }
 
-    pub(super) fn write(&mut self, lba: u64, data: &[u8], is_durable: bool) {
+    pub(in crate::bdev::nvme) fn write(&mut self, lba: u64, data: &[u8], is_durable: bool) {
         self.bad.remove(&lba);
         if is_durable {
             self.cached.remove(&lba);
@@ -66,6 +66,13 @@ impl Medium {
     /// The first block of these that cannot be read.
     pub(super) fn first_bad(&self, lba: u64, blocks: u64) -> Option<u64> {
         self.bad.range(lba..lba + blocks).next().copied()
+    }
+
+    /// Nothing is left of it.
+    pub(super) fn erase(&mut self) {
+        self.durable.clear();
+        self.cached.clear();
+        self.bad.clear();
     }
 
     pub(super) fn flush(&mut self) {

@@ -66,6 +66,10 @@ pub(crate) struct Config {
     pub(crate) power_fail_atomics: u16,
     /// NABSPF, likewise: where that ends.
     pub(crate) power_fail_boundary: u16,
+    /// It takes FORMAT NVM, and this is its FNA.
+    pub(crate) format: Option<u8>,
+    /// NN: the largest namespace number.
+    pub(crate) namespaces_max: u32,
     /// It takes DOORBELL BUFFER CONFIG.
     pub(crate) has_shadow_doorbells: bool,
     /// There is no IOMMU: mappings are in pieces of 2 MiB, and taking one back stops nobody.
@@ -96,6 +100,8 @@ impl Default for Config {
             can_fuse: true,
             power_fail_atomics: 0,
             power_fail_boundary: 0,
+            format: None,
+            namespaces_max: 32,
             has_shadow_doorbells: false,
             is_scattered: false,
             is_immediate: false,

@@ -54,6 +54,8 @@ pub(crate) struct Controller {
     pub(crate) oncs: u16,
     /// FUSES: bit 0 says compare and write.
     pub(crate) fuses: u16,
+    /// FNA: what FORMAT NVM does.
+    pub(crate) format: u8,
     /// It has a volatile write cache.
     pub(crate) has_write_cache: bool,
     /// AWUN and AWUPF, in blocks: atomic normally, and at a power failure.
@@ -82,7 +84,18 @@ pub(crate) mod oncs {
 
 /// OACS bits.
 pub(crate) mod oacs {
+    pub(crate) const FORMAT_NVM: u16 = 1 << 1;
     pub(crate) const DOORBELL_BUFFER: u16 = 1 << 8;
+}
+
+/// FNA bits (Base figure 275).
+pub(crate) mod fna {
+    /// A format is one of all namespaces.
+    pub(crate) const FORMATS_ALL: u8 = 1 << 0;
+    /// A secure erase is one of all namespaces.
+    pub(crate) const ERASES_ALL: u8 = 1 << 1;
+    /// It knows cryptographic erase.
+    pub(crate) const ERASES_KEY: u8 = 1 << 2;
 }
 
 /// Protection information of a namespace's format.
@@ -101,6 +114,10 @@ pub(crate) struct Namespace {
     pub(crate) blocks: u64,
     /// Bytes of a block's data.
     pub(crate) block_bytes: u32,
+    /// FLBAS: which of its formats it has, and [`Namespace::is_extended`].
+    pub(crate) format: u8,
+    /// DPS, bit 3: protection information comes first in the metadata.
+    pub(crate) is_protection_first: bool,
     /// Bytes of metadata that come with each block.
     pub(crate) metadata_bytes: u16,
     /// Metadata follow each block's data instead of lying apart.
@@ -183,6 +200,7 @@ impl Controller {
             namespaces: u32_at(page, 516),
             oncs: u16_at(page, 520),
             fuses: u16_at(page, 522),
+            format: page[524],
             has_write_cache: page[525] & 1 != 0,
             atomic_blocks: (u32::from(u16_at(page, 526)) + 1, u32::from(u16_at(page, 528)) + 1),
             compare_write_blocks: u32::from(u16_at(page, 532)) + 1,
@@ -277,6 +295,8 @@ impl Namespace {
         Ok(Namespace {
             blocks,
             block_bytes: 1 << shift,
+            format: page[26],
+            is_protection_first: page[29] & 1 << 3 != 0,
             metadata_bytes,
             is_extended: page[26] & 1 << 4 != 0,
             protection,

@@ -28,6 +28,7 @@ pub(crate) mod admin {
     pub(crate) const DOORBELL_BUFFER: u8 = 0x7C;
     /// All of NVMe over Fabrics (Base §6).
     pub(crate) const FABRICS: u8 = 0x7F;
+    pub(crate) const FORMAT_NVM: u8 = 0x80;
 }
 
 /// Commands of the NVM command set (NVM §3).
