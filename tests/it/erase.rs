@@ -12,16 +12,17 @@ const FAILED: (u8, u8, u8) = (0x3, 0x31, 0x03);
 const INVALID_FIELD: (u8, u8, u8) = (0x5, 0x24, 0x00);
 
 /// A controller with this FNA, and a daemon that serves its namespace.
-fn served(fna: Option<u8>) -> (World, Served) {
+fn served(fna: Option<u8>) -> (Served, World) {
     let served = Served::start_with(2, BLOCKS, 512, fna).unwrap();
     let world = World::start(Setup { reactors: 2, ..Setup::default() });
     let bdev = served.bdev().unwrap();
     world.control(move |control| {
         let name = bdev.info().name;
         control.register_bdev(harness::spec(bdev)).unwrap();
-        control.create_target(&harness::target(FLASH, &[&name], &[(1, 1)])).unwrap();
+        control.create_target(&harness::target(FLASH, &[name.as_str()], &[(1, 1)])).unwrap();
     });
-    (world, served)
+    // The controller goes when nobody uses its namespace any more.
+    (served, world)
 }
 
 fn client(world: &World, name: &str) -> Client {
@@ -49,7 +50,7 @@ fn told(client: &mut Client) -> Vec<u8> {
 
 #[test]
 fn a_controller_erases_its_namespace() {
-    let (world, flash) = served(Some(0b100));
+    let (flash, world) = served(Some(0b100));
     let [mut one, mut other] = ["a", "b"].map(|name| client(&world, name));
     assert_eq!(told(&mut one), [0x01, 0x02, 0x03, 0x1f]);
     for action in [0x02, 0x03] {
@@ -71,7 +72,7 @@ fn a_controller_erases_its_namespace() {
 
 #[test]
 fn a_controller_that_fails_has_not_erased() {
-    let (world, flash) = served(Some(0));
+    let (flash, world) = served(Some(0));
     let mut client = client(&world, "a");
     let written = pattern(7, 0, 8, 512);
     client.write(0, &written).unwrap();
@@ -96,7 +97,7 @@ fn a_controller_that_fails_has_not_erased() {
 #[test]
 fn what_a_controller_cannot_do_alone_is_refused() {
     for (fna, has) in [(None, &[][..]), (Some(0b000), &[0x02]), (Some(0b001), &[]), (Some(0b110), &[])] {
-        let (world, flash) = served(fna);
+        let (flash, world) = served(fna);
         let mut client = client(&world, "a");
         let written = pattern(7, 0, 8, 512);
         client.write(0, &written).unwrap();

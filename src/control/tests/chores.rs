@@ -132,7 +132,7 @@ fn a_unit_that_goes_answers_who_waits_and_begins_nothing_more() {
 }
 
 /// What the reactor of `peer` is told of its command, among whatever else it is told.
-fn answered(world: &World, peer: Peer) -> Outcome {
+pub(super) fn answered(world: &World, peer: Peer) -> Outcome {
     loop {
         match world.reactors[usize::from(peer.reactor)].receive() {
             Some(ToReactor::Answered { outcome, .. }) => return outcome,

@@ -4,22 +4,22 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use super::chores::shown;
+use super::chores::{answered, shown};
 use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::{Slow, keeping};
 use super::world::{Disk, World};
 use crate::bdev::{Bdev, Channel, Erasure, Info, Offloads};
 use crate::control::done::Done;
-use crate::control::erasures::Erase;
+use crate::control::erasures::{Erase, Erasures};
 use crate::control::registry::BdevSpec;
 use crate::control::store::Records;
 use crate::id::{ReactorId, UnitId};
 use crate::limits::ERASURES_MAX;
 use crate::reactor::message::{Ask, ToControl};
-use crate::scsi::Outcome;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::Medium;
+use crate::scsi::{Outcome, Status};
 
 /// A disk that erases itself, and knows how often it did.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ fn one_that_fails_has_failed_and_may_be_tried_again() {
     assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::SANITIZE_FAILED)));
     assert!(world.control.store.get(&key(1)).is_some(), "the next life knows");
     // No thread: IMMED was answered when it began.
-    sanitize(&mut world, alice, 1, 0x80);
+    sanitize(&mut world, alice, 1, 0xa0);
     slow.write(&mut world);
     shown(&mut world, true);
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
@@ -144,7 +144,7 @@ fn one_that_fails_has_failed_and_may_be_tried_again() {
 fn who_waits_may_be_aborted_and_it_goes_on() {
     let (mut world, slow, alice, _, due) = begun(0x00);
     world.tell(ToControl::Withdraw { reactor: ReactorId(0), ticket: ticket(1), unit: UnitId(1) });
-    assert_eq!(answer(&world, alice).1, Outcome::of(crate::scsi::Status::TaskAborted));
+    assert_eq!(answer(&world, alice).1, Outcome::of(Status::TaskAborted));
     world.control.erased(due.run());
     slow.write(&mut world);
     assert_eq!(shown(&mut world, false).0.medium, Medium::Ready);
@@ -155,8 +155,7 @@ fn who_waits_may_be_aborted_and_it_goes_on() {
 fn what_comes_of_a_unit_that_has_gone_is_nobodys() {
     let (mut world, _, alice, _, due) = begun(0x00);
     world.control.unregister_bdev("disk1", Done::nobody()).unwrap();
-    world.turn();
-    assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::NO_SUCH_UNIT)));
+    assert_eq!(answered(&world, alice), Outcome::check(Sense::NO_SUCH_UNIT));
     while world.reactors.iter().any(|reactor| reactor.receive().is_some()) {}
     world.control.erased(due.run());
     world.turn();
@@ -170,7 +169,7 @@ fn one_that_the_device_does_not_know_any_more_does_not_begin() {
     disks[0].has_lost_it.store(true, Ordering::Relaxed);
     world.control.reread_bdev("disk1", Done::nobody()).unwrap();
     world.turn();
-    shown(&mut world, false);
+    while world.reactors.iter().any(|reactor| reactor.receive().is_some()) {}
     sanitize(&mut world, alice, 1, 0x80);
     assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::invalid_bit(1, 4))));
     assert!(world.control.erase_due().is_none());
@@ -202,7 +201,7 @@ fn there_are_so_many_at_once_and_those_that_have_gone_are_passed_over() {
 #[test]
 fn where_there_are_no_threads_a_device_is_asked_at_once() {
     let (mut world, slow, alice, disks) = flashes(1);
-    world.control.erasures = super::super::erasures::Erasures::default();
+    world.control.erasures = Erasures::default();
     sanitize(&mut world, alice, 1, 0x00);
     slow.write(&mut world);
     shown(&mut world, true);
