@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::chores::{answered, shown};
 use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::{Slow, keeping};
-use super::world::{Disk, World};
+use super::world::{Disk, World, target};
 use crate::bdev::{Bdev, Channel, Erasure, Info, Offloads};
 use crate::control::done::Done;
 use crate::control::erasures::{Erase, Erasures};
@@ -18,7 +18,7 @@ use crate::limits::ERASURES_MAX;
 use crate::reactor::message::{Ask, ToControl};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::Medium;
+use crate::scsi::view::{LunNumber, Medium};
 use crate::scsi::{Outcome, Status};
 
 /// A disk that erases itself, and knows how often it did.
@@ -58,7 +58,18 @@ fn flashes(count: u8) -> (World, Slow, Peer, Vec<Arc<Flash>>) {
         let bdev = Arc::clone(disk) as Arc<dyn Bdev>;
         world.control.register_bdev(BdevSpec { bdev, product, recipe, bases: Vec::new() }).unwrap();
     }
-    while world.reactors.iter().any(|reactor| reactor.receive().is_some()) {}
+    let luns = (1..=count).map(|number| (format!("disk{number}"), Some(LunNumber(number.into()))));
+    world.control.create_target(&target("iqn.2026-11.io.example:flash", luns.collect())).unwrap();
+    while let Some((revision, _)) = slow.ordered() {
+        let now = world.now();
+        world.control.saved(revision, true, now);
+        world.turn();
+    }
+    // More than a mailbox holds.
+    for _ in 0..3 {
+        world.turn();
+        while world.reactors.iter().any(|reactor| reactor.receive().is_some()) {}
+    }
     (world, slow, alice, disks)
 }
 

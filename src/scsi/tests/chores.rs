@@ -90,7 +90,8 @@ fn an_overwrite_goes_over_all_blocks() {
 /// 1200 blocks in pieces of 256 KiB, each of which is overwritten and then given back.
 #[test]
 fn an_erase_overwrites_and_gives_back_piece_by_piece() {
-    let large = UnitView { blocks: 1200, ..thin() };
+    let offloads = Offloads { erase: true, ..Offloads::default() };
+    let large = UnitView { blocks: 1200, offloads, ..thin() };
     let chore = begun(&sanitize(0x82, 0), &[], &large);
     assert!(chore.is_immediate() && chore.is_sanitize() && chore.is_erase() && !chore.may_exit());
     for (lba, blocks) in [(0, 512), (512, 512), (1024, 176)] {
@@ -102,7 +103,7 @@ fn an_erase_overwrites_and_gives_back_piece_by_piece() {
     }
     assert_eq!(chore.next(), None);
     // What cannot give back is overwritten.
-    let chore = begun(&sanitize(0x22, 0), &[], &unit());
+    let chore = begun(&sanitize(0x22, 0), &[], &UnitView { offloads, ..unit() });
     assert!(chore.may_exit() && !chore.is_immediate());
     for (lba, blocks) in [(0, 512), (512, 488)] {
         assert_eq!(chore.next(), Some(Op::WriteZeroes { lba, blocks, fua: false, may_unmap: false }));
