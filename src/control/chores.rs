@@ -1,5 +1,6 @@
 //! Chores on whole units ([`scsi::chore`](crate::scsi::chore)): every reactor is shown that the unit is busy, then its home does
-//! the work, or its device does it by itself ([`erasures`](super::erasures)), then every reactor is shown that it is ready again, or that it has failed.
+//! the work, or its device by itself ([`erasures`](super::erasures)), then every reactor is shown that it is ready again, or that it
+//! has failed.
 //!
 //! A chore outlives the command that has asked for it: who withdraws the command, or loses its session, is answered or forgotten,
 //! and the chore goes on.

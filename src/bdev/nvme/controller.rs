@@ -42,7 +42,7 @@ use self::logs::ErrorLog;
 use self::scan::Scan;
 use self::shared::{Answer, Event, Hook, Life, Options, Query, Severity, Shared};
 use super::planted::planted;
-use super::spec::{Command, identify};
+use super::spec::{Command, admin as opcode, identify};
 use super::transport::{ADMIN_DATA_BYTES, AdminData, Limits, Progress, Transport};
 use crate::time::{MS_NS, SECOND_NS, Tick};
 
@@ -229,6 +229,8 @@ impl Controller {
         let due = match purpose {
             Purpose::Event => None,
             Purpose::KeepAlive => Some(due),
+            // IO that waits for another namespace is not to wait for hours.
+            Purpose::Pair(_) if matches!(command.opcode, opcode::DELETE_SQ | opcode::DELETE_CQ) => Some(due),
             _ => Some(self.erasing.due().unwrap_or(due)),
         };
         let is_sent = self.admin.send(&mut *self.transport, purpose, command, data, due);

@@ -107,10 +107,10 @@ impl Admin {
         sent.find(|sent| sent.due.is_some_and(|due| due <= now)).map(|sent| sent.purpose)
     }
 
-    /// Commands in flight have until then, but for those that may take for ever, and for signs of life.
+    /// Commands in flight have until then, but for those that may take for ever, signs of life, and what is about pairs of queues.
     pub(super) fn set_due(&mut self, due: Tick) {
         for sent in self.slots.iter_mut().filter_map(|slot| slot.sent.as_mut()) {
-            if sent.purpose != Purpose::KeepAlive {
+            if !matches!(sent.purpose, Purpose::KeepAlive | Purpose::Pair(_)) {
                 sent.due = sent.due.map(|_| due);
             }
         }

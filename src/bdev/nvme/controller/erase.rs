@@ -1,7 +1,8 @@
 //! A namespace is erased as a whole: Format NVM with a secure erase (Base §5.14), which leaves the format as it is.
 //!
 //! The command has a time of its own. A controller may leave whatever else it is asked meanwhile until it has done that: so those
-//! commands have that time too, but for signs of life, by which it is known that a controller on a network is there.
+//! commands have that time too, but for signs of life, by which it is known that a controller on a network is there, and for those
+//! that take a pair of queues away, which is how lanes get on that wait for a command of another namespace.
 
 use std::collections::VecDeque;
 use std::sync::mpsc;

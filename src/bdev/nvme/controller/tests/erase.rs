@@ -162,6 +162,24 @@ fn a_network_that_is_gone_is_noticed_all_the_same() {
 }
 
 #[test]
+fn lanes_do_not_wait_for_hours() {
+    let mut bench = running(0, false);
+    let port = bench.lane(0);
+    bench.run(MS_NS);
+    let queue = super::opened(&port);
+    bench.device().rules.push((is_format, Act::Silent));
+    bench.device().rules.push((|command| command.opcode == admin::DELETE_SQ, Act::Silent));
+    let told = erase(&bench, 0xA1, Erasure::Blocks);
+    bench.run(SECOND_NS);
+    port.ask(Request::Close { queue: Some(queue) }).unwrap();
+    bench.run(9 * SECOND_NS);
+    assert!(bench.resets() == (1, 0) && told.try_recv().is_err());
+    bench.run(2 * SECOND_NS);
+    assert_eq!(bench.resets(), (2, 0));
+    assert_eq!(told.try_recv(), Ok(Err("the controller was reset".to_owned())));
+}
+
+#[test]
 fn who_waits_is_told_that_the_controller_is_given_back() {
     let mut bench = running(0, false);
     bench.device().rules.push((is_format, Act::Silent));
