@@ -134,7 +134,7 @@ fn one_that_fails_has_failed_and_may_be_tried_again() {
     // No thread: IMMED was answered when it began.
     sanitize(&mut world, alice, 1, 0xa0);
     slow.write(&mut world);
-    shown(&mut world, true);
+    shown(&mut world, false);
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
     let due = world.control.erase_due().unwrap();
     world.control.erased(due.not_run("no thread".to_owned()));
@@ -143,7 +143,7 @@ fn one_that_fails_has_failed_and_may_be_tried_again() {
     disk.fails.store(false, Ordering::Relaxed);
     sanitize(&mut world, alice, 1, 0x00);
     slow.write(&mut world);
-    shown(&mut world, true);
+    shown(&mut world, false);
     let due = world.control.erase_due().unwrap();
     world.control.erased(due.run());
     assert!(!slow.write(&mut world).contains_key(&key(1)));
