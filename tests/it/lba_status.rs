@@ -127,18 +127,19 @@ fn serve_strips(world: &World) {
         let name = format!("part{index}");
         Arc::new(split::Split::new(name, Arc::clone(&base), index, Arc::clone(&layout)))
     };
+    let (first, second) = (part(0), part(1));
     let strips = raid::Raid::new(raid::Recipe {
         name: "strips".to_owned(),
         uuid: [73; 16],
         level: raid::Level::Striped,
         strip_bytes: 8192,
-        members: vec![whole, part(1)],
+        members: vec![whole, second],
         known: None,
         keeps: None,
     });
-    world.control(|control| {
+    world.control(move |control| {
         control.register_bdev(spec(Arc::new(strips))).unwrap();
-        control.register_bdev(spec(part(0))).unwrap();
+        control.register_bdev(spec(first)).unwrap();
         control.add_lun(TARGET, "strips", None).unwrap();
         control.add_lun(TARGET, "part0", None).unwrap();
     });
@@ -159,7 +160,7 @@ fn what_is_made_of_other_disks_tells_what_those_do() {
         let write = Command::write(lun::from_number(number), cdb, vec![7; blocks as usize * 512]);
         assert!(client.run(write).unwrap().is_good());
     };
-    // Over the end of a strip, and in one of the other member.
+    // Over the end of a strip, so on both members, and in another one.
     write(1, 24, 16);
     write(1, 80, 8);
     write(2, 504, 8);
