@@ -1,7 +1,8 @@
 //! What was sent under a StatSN and is not acknowledged yet: kept at error recovery levels above 0, so that it can be sent
 //! again (RFC 7143 §7.8, §11.16). And the data that commands have sent, in the buffers that they were sent from: what is sent again
-//! is what was sent, whatever has become of the blocks since. Of these so much is kept as leaves others more than half of the
-//! buffers of each size.
+//! is what was sent, whatever has become of the blocks since. All buffers that are kept, echoes and texts too, are kept only while
+//! more than half of their size are free: however many connections never acknowledge anything, others have the other half. What
+//! goes unkept is not sent again.
 
 use std::collections::VecDeque;
 
@@ -25,9 +26,17 @@ pub struct Kept {
     pub bhs: Bhs,
     sense: Option<(Sense, bool)>,
     data: Option<Buf>,
+    /// It was sent with data that are not kept.
+    lacks_data: bool,
 }
 
 impl Kept {
+    /// One whose data segment is in a buffer, where it has one.
+    fn with(stat_sn: Sn, bhs: Bhs, data: &mut Option<Buf>) -> Kept {
+        let kept = data.take_if(|data| data.is_plentiful());
+        Kept { stat_sn, bhs, sense: None, data: kept, lacks_data: data.is_some() }
+    }
+
     /// How long its data are.
     pub(super) fn data_bytes(&self) -> u64 {
         self.data.as_ref().map_or(0, |data| data.len() as u64)
@@ -97,13 +106,13 @@ impl Retained {
     pub(super) fn keep(&mut self, item: &mut TxItem, stat_sn: Sn) -> u64 {
         let kept = match item {
             TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
-                Kept { stat_sn, bhs: *bhs, sense: None, data: data.take() }
+                Kept::with(stat_sn, *bhs, data)
             }
             TxItem::Response { response, sense, .. } => {
-                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None }
+                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None, lacks_data: false }
             }
             TxItem::Told { response, data, .. } => {
-                Kept { stat_sn, bhs: response.encode(), sense: None, data: data.take() }
+                Kept::with(stat_sn, response.encode(), data)
             }
             TxItem::DataIn { itt, data: Data::Own(buf), offset, is_retained: true, .. } => {
                 self.keep_data(*itt, *offset, buf);
@@ -181,9 +190,10 @@ impl Retained {
         buffers.map(|data| data.len() as u64).sum()
     }
 
-    /// The one of this StatSN to be sent once more, its data copied; none where there is no such or no buffer for it.
+    /// The one of this StatSN to be sent once more, its data copied; none where there is no such, its data were not kept, or there
+    /// is no buffer for it.
     pub fn again(&self, stat_sn: Sn, pool: &Pool) -> Option<TxItem> {
-        let kept = self.ring.iter().find(|kept| kept.stat_sn == stat_sn)?;
+        let kept = self.ring.iter().find(|kept| kept.stat_sn == stat_sn).filter(|kept| !kept.lacks_data)?;
         let data = match (&kept.sense, &kept.data) {
             (Some((sense, is_descriptor)), _) => {
                 let mut bytes = [0; limits::SENSE_BYTES_MAX];
