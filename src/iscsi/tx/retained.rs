@@ -105,15 +105,11 @@ impl Retained {
     /// An item has been sent; `stat_sn` is its own, if it has used one up. How many bytes of data are kept of it.
     pub(super) fn keep(&mut self, item: &mut TxItem, stat_sn: Sn) -> u64 {
         let kept = match item {
-            TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
-                Kept::with(stat_sn, *bhs, data)
-            }
+            TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => Kept::with(stat_sn, *bhs, data),
             TxItem::Response { response, sense, .. } => {
                 Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None, lacks_data: false }
             }
-            TxItem::Told { response, data, .. } => {
-                Kept::with(stat_sn, response.encode(), data)
-            }
+            TxItem::Told { response, data, .. } => Kept::with(stat_sn, response.encode(), data),
             TxItem::DataIn { itt, data: Data::Own(buf), offset, is_retained: true, .. } => {
                 self.keep_data(*itt, *offset, buf);
                 return 0;

@@ -86,12 +86,10 @@ fn answers_that_nobody_acknowledges_leave_others_half_of_the_buffers() {
     assert_eq!(world.conn.tx.control_bytes(), 3 * 60);
     assert_eq!(world.receive(&status_snack(100, 12)), None);
     let again = world.send();
-    assert_eq!(again.iter().map(|pdu| (pdu[0], pdu[27])).collect::<Vec<_>>(), [
-        (0x20, 100),
-        (0x20, 101),
-        (0x20, 102),
-        (0x3f, 112)
-    ]);
+    assert_eq!(
+        again.iter().map(|pdu| (pdu[0], pdu[27])).collect::<Vec<_>>(),
+        [(0x20, 100), (0x20, 101), (0x20, 102), (0x3f, 112)]
+    );
     assert_eq!(again[3][2], 0x03, "SNACK Reject");
     assert_eq!(world.receive(&request(0x00, 113)), None);
     assert_eq!((world.send()[0][27], world.pools[0].in_use_count()), (113, 1), "it is acknowledged");
