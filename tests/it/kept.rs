@@ -149,7 +149,7 @@ fn what_nobody_acknowledges_leaves_memory_to_others() {
         let mut session = Session::begin_as(&world, name, wide.clone());
         for itt in 1..=40 {
             let cmd_sn = session.cmd_sn;
-            // An echo and a text, each of which has a buffer of 16 KiB; data of every size.
+            // An echo and a text, each of which has a buffer of 16 KiB, and data of every size.
             let ping = NopOut { immediate: true, itt, ttt: NO_TAG, cmd_sn, ..NopOut::default() };
             session.first.send(&ping.with(vec![5; 5000])).unwrap();
             assert!(matches!(next(&mut session.first), (Response::NopIn(_), _)));
@@ -161,7 +161,7 @@ fn what_nobody_acknowledges_leaves_memory_to_others() {
                 cmd_sn,
                 ..TextRequest::default()
             };
-            session.first.send(&question.with(*b"X-nobody=knows\0")).unwrap();
+            session.first.send(&question.with(*b"X-nobody-knows-what-this-key-may-be-good-for=1\0")).unwrap();
             let (Response::Text(text), _) = next(&mut session.first) else { panic!("no answer") };
             last = Some(text.stat_sn);
             let blocks = [8, 32, 128, 512][itt as usize % 4];
