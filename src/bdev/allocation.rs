@@ -40,8 +40,19 @@ impl Allocation {
         &self.runs
     }
 
+    /// The same of a device that has no anchors, whatever it is made of: blocks that are anchored there are mapped here.
+    pub(super) fn without_anchors(self) -> Allocation {
+        let mut allocation = Allocation::default();
+        for Run { blocks, state } in self.runs {
+            let state = if state == State::Anchored { State::Mapped } else { state };
+            // There is room: runs only become fewer.
+            allocation.push(blocks, state);
+        }
+        allocation
+    }
+
     /// Appends blocks; those of the same kind as the last are counted with them. Whether there was room.
-    fn push(&mut self, blocks: u32, state: State) -> bool {
+    pub(super) fn push(&mut self, blocks: u32, state: State) -> bool {
         match self.runs.last_mut() {
             Some(last) if last.state == state => {
                 last.blocks = last.blocks.saturating_add(blocks);
@@ -191,6 +202,18 @@ mod tests {
         assert!(!teller.data_to(42 * 512), "nothing may be left out");
         let told = runs(teller);
         assert_eq!((told.len(), told[RUNS_MAX - 1]), (RUNS_MAX, (9, MAPPED)));
+    }
+
+    #[test]
+    fn who_has_no_anchors_tells_of_none() {
+        let mut teller = Teller::new(0, 10, 512);
+        for (block, state) in [(2, HOLE), (3, MAPPED), (5, ANCHORED), (6, MAPPED), (9, HOLE), (10, ANCHORED)]
+        {
+            teller.is_to(block * 512, state);
+        }
+        let told = teller.finish().without_anchors();
+        let runs: Vec<_> = told.runs().iter().map(|run| (run.blocks, run.state)).collect();
+        assert_eq!(runs, [(2, HOLE), (4, MAPPED), (3, HOLE), (1, MAPPED)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 
 use lunette::bdev::allocation::Allocation;
-use lunette::bdev::{Bdev, Channel, Info, file};
+use lunette::bdev::{Bdev, Channel, Info, file, raid, split};
 use lunette::id::ReactorId;
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::session::{Function, Tmf};
@@ -43,9 +43,10 @@ fn runs(client: &mut Client, number: u16, lba: u64) -> Vec<(u64, u32, u8)> {
     descriptors.collect()
 }
 
-fn unmap(client: &mut Client, lba: u64, blocks: u32) {
+fn unmap(client: &mut Client, number: u16, lba: u64, blocks: u32) {
     let list = cdb::unmap_list(&[(lba, blocks)]);
-    let unmap = Command::write(0, cdb::unmap(u16::try_from(list.len()).unwrap()), list);
+    let cdb = cdb::unmap(u16::try_from(list.len()).unwrap());
+    let unmap = Command::write(lun::from_number(number), cdb, list);
     assert!(client.run(unmap).unwrap().is_good());
 }
 
@@ -55,13 +56,19 @@ fn has_small_pages() -> bool {
     rustix::param::page_size() == 4096 && !huge.is_ok_and(|huge| huge.contains("[always]"))
 }
 
+/// A world whose LUN 0 is a RAM disk of 1024 blocks, where it can tell pages one by one.
+fn with_small_pages() -> Option<World> {
+    if !has_small_pages() {
+        not_run("the kernel makes hugepages of a RAM disk as it likes");
+        return None;
+    }
+    Some(World::start(Setup { disks: vec![(1024, 512)], ..Setup::default() }))
+}
+
 #[test]
 fn a_ram_disk_tells_what_was_written_and_not_unmapped_since() {
-    let world = World::start(Setup { disks: vec![(1024, 512)], ..Setup::default() });
+    let Some(world) = with_small_pages() else { return };
     let mut client = world.client("first");
-    if !has_small_pages() {
-        return not_run("the kernel makes hugepages of a RAM disk as it likes");
-    }
     assert_eq!(runs(&mut client, 0, 0), [(0, 1024, DEALLOCATED)]);
     assert!(client.run(write(1, 16, 8)).unwrap().is_good());
     assert!(client.run(write(1, 100, 1)).unwrap().is_good());
@@ -80,9 +87,9 @@ fn a_ram_disk_tells_what_was_written_and_not_unmapped_since() {
     assert_eq!(short, [0, 0, 0, 84, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16, 1, 0, 0, 0]);
 
     // What is left of a page keeps it.
-    unmap(&mut client, 97, 7);
+    unmap(&mut client, 0, 97, 7);
     assert_eq!(runs(&mut client, 0, 0), told);
-    unmap(&mut client, 16, 8);
+    unmap(&mut client, 0, 16, 8);
     assert_eq!(runs(&mut client, 0, 0), [&[(0, 96, DEALLOCATED)], &told[3..]].concat());
     assert!(client.run(read(0, 32)).unwrap().data == vec![0; 32 * 512], "as LBPRZ says");
     let zeroes = cdb::write_same_16(96, 8, true);
@@ -95,11 +102,8 @@ fn a_ram_disk_tells_what_was_written_and_not_unmapped_since() {
 
 #[test]
 fn more_runs_than_are_told_at_a_time_are_asked_for_again() {
-    let world = World::start(Setup { disks: vec![(1024, 512)], ..Setup::default() });
+    let Some(world) = with_small_pages() else { return };
     let mut client = world.client("first");
-    if !has_small_pages() {
-        return not_run("the kernel makes hugepages of a RAM disk as it likes");
-    }
     for lba in (0..1024).step_by(16) {
         assert!(client.run(write(1, lba, 1)).unwrap().is_good());
     }
@@ -112,6 +116,67 @@ fn more_runs_than_are_told_at_a_time_are_asked_for_again() {
             assert_eq!(run, (lba + index * 8, 8, status));
         }
     }
+}
+
+/// LUN 1: strips of 8 KiB over a RAM disk of 512 blocks and the second part of one of 1024; LUN 2: the first part of that.
+fn serve_strips(world: &World) {
+    let (_, _, whole) = disk(71, 512, 512);
+    let (_, _, base) = disk(72, 1024, 512);
+    let layout = Arc::new(split::Layout::new(2, 512).unwrap());
+    let part = |index| {
+        let name = format!("part{index}");
+        Arc::new(split::Split::new(name, Arc::clone(&base), index, Arc::clone(&layout)))
+    };
+    let (first, second) = (part(0), part(1));
+    let strips = raid::Raid::new(raid::Recipe {
+        name: "strips".to_owned(),
+        uuid: [73; 16],
+        level: raid::Level::Striped,
+        strip_bytes: 8192,
+        members: vec![whole, second],
+        known: None,
+        keeps: None,
+    });
+    world.control(move |control| {
+        control.register_bdev(spec(Arc::new(strips))).unwrap();
+        control.register_bdev(spec(first)).unwrap();
+        control.add_lun(TARGET, "strips", None).unwrap();
+        control.add_lun(TARGET, "part0", None).unwrap();
+    });
+}
+
+#[test]
+fn what_is_made_of_other_disks_tells_what_those_do() {
+    let Some(world) = with_small_pages() else { return };
+    serve_strips(&world);
+    let mut client = world.client("first");
+    for number in [1, 2] {
+        assert_eq!(sense(&client.run(test_unit_ready(number)).unwrap()).0, 0x6, "POWER ON");
+    }
+    assert_eq!(runs(&mut client, 1, 0), [(0, 1024, DEALLOCATED)]);
+    assert_eq!(runs(&mut client, 2, 0), [(0, 512, DEALLOCATED)]);
+    let mut write = |number, lba, blocks: u32| {
+        let cdb = cdb::write_16(lba, blocks, cdb::Flags::default());
+        let write = Command::write(lun::from_number(number), cdb, vec![7; blocks as usize * 512]);
+        assert!(client.run(write).unwrap().is_good());
+    };
+    // Over the end of a strip, so on both members, and in another one.
+    write(1, 24, 16);
+    write(1, 80, 8);
+    write(2, 504, 8);
+    let told = [
+        (0, 24, DEALLOCATED),
+        (24, 16, MAPPED),
+        (40, 40, DEALLOCATED),
+        (80, 8, MAPPED),
+        (88, 936, DEALLOCATED),
+    ];
+    assert_eq!(runs(&mut client, 1, 0), told);
+    assert_eq!(runs(&mut client, 1, 30), [&[(30, 10, MAPPED)], &told[2..]].concat());
+    assert_eq!(runs(&mut client, 1, 1023), [(1023, 1, DEALLOCATED)]);
+    assert_eq!(runs(&mut client, 2, 0), [(0, 504, DEALLOCATED), (504, 8, MAPPED)]);
+    unmap(&mut client, 1, 24, 16);
+    assert_eq!(runs(&mut client, 1, 0), [&[(0, 80, DEALLOCATED)], &told[3..]].concat());
 }
 
 /// A new file of 1 MiB in this directory as LUN 1, gone with the test.

@@ -7,6 +7,7 @@ mod channel;
 mod layout;
 pub mod mirror;
 pub mod planted;
+mod told;
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -16,6 +17,7 @@ pub use self::layout::Level;
 
 use self::channel::RaidChannel;
 use self::layout::{Layout, Misfit};
+use super::allocation::Allocation;
 use super::{Bdev, Channel, Info, Offloads, Unmap, made_of};
 use crate::id::ReactorId;
 
@@ -172,6 +174,16 @@ impl Bdev for Raid {
             Level::Concat => "rows",
         };
         Some(made_of(&format!("{how} of {}", self.recipe.strip_bytes), &members?))
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        let infos = self.infos();
+        let Some(layout) = self.layout().filter(|layout| layout.check(&infos).is_ok()) else {
+            return Allocation::default();
+        };
+        let told = told::allocation(layout, &self.recipe.members, lba, blocks);
+        let anchors = |info: &Info| info.unmap.is_some_and(|unmap| unmap.anchors);
+        if infos.iter().all(anchors) { told } else { told.without_anchors() }
     }
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {

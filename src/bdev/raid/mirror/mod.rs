@@ -42,6 +42,7 @@ pub use self::warden::{Next, Warden};
 use self::channel::MirrorChannel;
 use self::plan::{Role, Set};
 use self::shared::{Order, Shared, What};
+use super::super::allocation::Allocation;
 use super::super::{Bdev, Channel, Info, Offloads, Unmap};
 use crate::buf::Hugepages;
 use crate::id::ReactorId;
@@ -179,6 +180,19 @@ impl Mirror {
         Mirror { uuid: recipe.uuid, shared: Arc::new(shared) }
     }
 
+    /// What the reader tells of blocks that take space. Others may be ahead of it, as it is written last: they may have unmapped what is
+    /// still read. None where it is not the reader all the time: what it tells may be older than the question then.
+    fn told(&self, lba: u64, blocks: u32) -> Option<Allocation> {
+        let shape = self.shared.shape.get()?;
+        let left = u32::try_from(shape.blocks.checked_sub(lba)?).unwrap_or(u32::MAX);
+        let (term, plan) = (self.shared.term(), self.shared.plan());
+        let reader = plan.reader().filter(|_| !plan.is_settling())?;
+        let bdev = self.shared.places.get(reader)?.bdev().filter(|bdev| shape.fits(&bdev.info()))?;
+        let told = bdev.allocation(lba, blocks.min(left));
+        let (term_after, plan) = (self.shared.term(), self.shared.plan());
+        (term_after == term && plan.reader() == Some(reader)).then_some(told)
+    }
+
     fn infos(&self, members: Set) -> Vec<Info> {
         let bdev = |member: usize| Some(self.shared.places.get(member)?.bdev()?.info());
         members.iter().filter_map(bdev).collect()
@@ -292,6 +306,10 @@ impl Bdev for Mirror {
 
     fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
         Box::new(MirrorChannel::new(Arc::clone(&self.shared), reactor))
+    }
+
+    fn allocation(&self, lba: u64, blocks: u32) -> Allocation {
+        self.told(lba, blocks).unwrap_or_default().without_anchors()
     }
 
     /// Its record says whose data it has.

@@ -2,6 +2,7 @@
 
 mod deciding;
 mod mending;
+mod telling;
 
 use std::sync::{Arc, Mutex};
 
