@@ -28,7 +28,12 @@ pub(crate) fn setup() -> Setup {
 
 impl Session {
     pub(crate) fn begin(world: &World, offer: Offer) -> Session {
-        let config = Config { cid: 1, offer: Offer { max_connections: Some(4), ..offer }, ..config("a") };
+        Session::begin_as(world, "a", offer)
+    }
+
+    /// The same under this initiator's name.
+    pub(crate) fn begin_as(world: &World, name: &str, offer: Offer) -> Session {
+        let config = Config { cid: 1, offer: Offer { max_connections: Some(4), ..offer }, ..config(name) };
         let (first, outcome) = world.wire(&config);
         let (tsih, cmd_sn) = (outcome.params.tsih, outcome.exp_cmd_sn.0);
         let mut session = Session { config, tsih, cmd_sn, first, first_params: outcome.params };

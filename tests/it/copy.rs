@@ -14,7 +14,7 @@ use crate::harness::{self, Setup, World, pattern, sense, test_unit_ready, until}
 const MIB: u32 = 1 << 20;
 
 /// Two disks of 8 MiB with blocks of 512 bytes, and two cores.
-fn two_disks() -> World {
+pub(crate) fn two_disks() -> World {
     World::start(Setup { reactors: 2, disks: vec![(16 * 1024, 512); 2], ..Setup::default() })
 }
 
@@ -43,25 +43,25 @@ fn is_good(client: &mut Client, command: Command) -> bool {
 }
 
 /// The NAA identifier of a LUN, out of its device identification page.
-fn naa(client: &mut Client, number: u16) -> [u8; 8] {
+pub(crate) fn naa(client: &mut Client, number: u16) -> [u8; 8] {
     let page = asked(client, number, &[0x12, 0x01, 0x83, 0x00, 0xff, 0]);
     assert_eq!(page[4..8], [0x01, 0x03, 0, 8]);
     page[8..16].try_into().unwrap()
 }
 
-fn fill(client: &mut Client, number: u16, seed: u32, lba: u64, blocks: u32) {
+pub(crate) fn fill(client: &mut Client, number: u16, seed: u32, lba: u64, blocks: u32) {
     client.set_lun(lun::from_number(number));
     client.write(lba, &pattern(seed, lba, blocks, 512)).unwrap();
 }
 
-fn holds(client: &mut Client, number: u16, lba: u64, expected: &[u8]) {
+pub(crate) fn holds(client: &mut Client, number: u16, lba: u64, expected: &[u8]) {
     client.set_lun(lun::from_number(number));
     let blocks = u32::try_from(expected.len() / 512).unwrap();
     assert!(client.read(lba, blocks).unwrap() == expected, "LUN {number} from {lba} on");
 }
 
 /// EXTENDED COPY(LID1) as ESXi sends it: two CSCD descriptors with NAA identifiers, one segment, list identifier usage 11b.
-fn xcopy(from: [u8; 8], to: [u8; 8], source: u16, destination: u16, blocks: u16) -> Command {
+pub(crate) fn xcopy(from: [u8; 8], to: [u8; 8], source: u16, destination: u16, blocks: u16) -> Command {
     let cscd =
         |naa: [u8; 8]| [&[0xe4, 0, 0, 0, 0x01, 0x03, 0, 8][..], &naa, &[0; 13], &[0, 0x02, 0]].concat();
     let lba = |lba: u16| [&[0; 6][..], &lba.to_be_bytes()].concat();
@@ -243,7 +243,7 @@ fn populate(number: u16, id: u8, of: &[(u16, u16)]) -> Command {
     listed(number, &[0x83, 0x10, 0, 0, 0, 0, 0, 0, 0, id], &[&header[..], &ranges].concat())
 }
 
-fn write_using(number: u16, id: u8, token: &[u8], to: &[(u16, u16)]) -> Command {
+pub(crate) fn write_using(number: u16, id: u8, token: &[u8], to: &[(u16, u16)]) -> Command {
     write_from(number, id, token, 0, to)
 }
 
@@ -260,12 +260,12 @@ fn write_from(number: u16, id: u8, token: &[u8], offset: u16, to: &[(u16, u16)])
 }
 
 /// RECEIVE ROD TOKEN INFORMATION.
-fn token_information(client: &mut Client, number: u16, id: u8) -> Vec<u8> {
+pub(crate) fn token_information(client: &mut Client, number: u16, id: u8) -> Vec<u8> {
     asked(client, number, &[0x84, 0x07, 0, 0, 0, id, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0])
 }
 
 /// A token of these blocks.
-fn token(client: &mut Client, number: u16, of: &[(u16, u16)]) -> Vec<u8> {
+pub(crate) fn token(client: &mut Client, number: u16, of: &[(u16, u16)]) -> Vec<u8> {
     let made = client.run(populate(number, 1, of)).unwrap();
     assert!(made.is_good(), "{made:?}");
     let told = token_information(client, number, 1);

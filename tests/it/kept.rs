@@ -1,13 +1,13 @@
 //! Data that were sent and are kept so that they can be sent again (RFC 7143 §7.8, §11.16), and what that may hold in memory.
 
 use lunette_initiator::pdu::NO_TAG;
-use lunette_initiator::pdu::request::{NopOut, ScsiCommand};
+use lunette_initiator::pdu::request::{NopOut, ScsiCommand, TextRequest};
 use lunette_initiator::pdu::response::{DataIn, Reject, Response, ScsiResponse};
 use lunette_initiator::{Offer, scsi::cdb};
 
 use crate::connections::{Session, next, ready};
-use crate::harness::{Setup, World, pattern, write};
-use crate::recovery::{begin, read_all, replica, send_write, setup, snack};
+use crate::harness::{Setup, World, pattern, read, write};
+use crate::recovery::{begin, read_all, rejected, replica, send_write, setup, snack};
 use crate::resend::r_data;
 
 /// Whoever has written there since, on whichever reactor.
@@ -133,5 +133,49 @@ fn echoes_that_are_sent_again_leave_memory_to_others() {
     for _ in 0..64 {
         wire.send(&snack(1, NO_TAG, stat_sns[0], 2)).unwrap();
         assert!(other.read(0, 512).unwrap() == vec![0; 256 * 1024]);
+    }
+}
+
+/// Two sessions have everything sent to them that there is, and acknowledge nothing: the READs and WRITEs of a third are carried out
+/// all the same, with their data and without waiting for R2Ts.
+#[test]
+fn what_nobody_acknowledges_leaves_memory_to_others() {
+    const SILENT: [&str; 2] = ["a", "c"];
+    let world = World::start(Setup { pool_bytes: 8 << 20, ..setup(1) });
+    let wide = Offer { error_recovery_level: Some(1), ..Offer::usual() };
+    let mut other = world.client("b");
+    let mut last = None;
+    for name in SILENT {
+        let mut session = Session::begin_as(&world, name, wide.clone());
+        for itt in 1..=40 {
+            let cmd_sn = session.cmd_sn;
+            // An echo and a text, each of which has a buffer of 16 KiB, and data of every size.
+            let ping = NopOut { immediate: true, itt, ttt: NO_TAG, cmd_sn, ..NopOut::default() };
+            session.first.send(&ping.with(vec![5; 5000])).unwrap();
+            assert!(matches!(next(&mut session.first), (Response::NopIn(_), _)));
+            let question = TextRequest {
+                immediate: true,
+                final_bit: true,
+                itt,
+                ttt: NO_TAG,
+                cmd_sn,
+                ..TextRequest::default()
+            };
+            session.first.send(&question.with(*b"X-nobody-knows-what-this-key-may-be-good-for=1\0")).unwrap();
+            let (Response::Text(text), _) = next(&mut session.first) else { panic!("no answer") };
+            last = Some(text.stat_sn);
+            let blocks = [8, 32, 128, 512][itt as usize % 4];
+            let read = session.read(itt, 0, blocks);
+            session.first.send(&read).unwrap();
+            let (_, response) = read_all(&mut session.first, itt);
+            assert_eq!(response.status, 0);
+        }
+        for blocks in [1, 8, 32, 128, 512] {
+            assert!(other.run(write(blocks, 0, blocks)).unwrap().is_good());
+            assert!(other.run(read(0, blocks)).unwrap().data == pattern(blocks, 0, blocks, 512));
+        }
+        let asked = snack(1, NO_TAG, last.unwrap(), 1);
+        session.first.send(&asked).unwrap();
+        rejected(&mut session.first, 0x03, &asked);
     }
 }

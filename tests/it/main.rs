@@ -6,6 +6,7 @@ mod cli;
 mod compliance;
 mod connections;
 mod copy;
+mod copy_aborted;
 mod data;
 mod docs;
 mod erase;

@@ -11,12 +11,12 @@ use lunette_initiator::{Client, Command, Config, Data, Offer};
 
 use crate::harness::{SOON, Setup, World, config, pattern, read, sense, test_unit_ready, until, write};
 
-const REGISTER: u8 = 0;
+pub(crate) const REGISTER: u8 = 0;
 const RESERVE: u8 = 1;
 const RELEASE: u8 = 2;
 const CLEAR: u8 = 3;
 const PREEMPT: u8 = 4;
-const PREEMPT_AND_ABORT: u8 = 5;
+pub(crate) const PREEMPT_AND_ABORT: u8 = 5;
 const MOVE: u8 = 7;
 
 const WRITE_EXCLUSIVE: u8 = 1;
@@ -25,11 +25,11 @@ const WRITE_EXCLUSIVE_REGISTRANTS: u8 = 5;
 
 const RESERVATIONS_PREEMPTED: (u8, u8, u8) = (6, 0x2a, 0x03);
 const RESERVATIONS_RELEASED: (u8, u8, u8) = (6, 0x2a, 0x04);
-const REGISTRATIONS_PREEMPTED: (u8, u8, u8) = (6, 0x2a, 0x05);
+pub(crate) const REGISTRATIONS_PREEMPTED: (u8, u8, u8) = (6, 0x2a, 0x05);
 
 /// Keys of the two.
-const A: u64 = 0xaaaa_0000_0000_000a;
-const B: u64 = 0xbbbb_0000_0000_000b;
+pub(crate) const A: u64 = 0xaaaa_0000_0000_000a;
+pub(crate) const B: u64 = 0xbbbb_0000_0000_000b;
 
 fn on_two_reactors() -> World {
     World::start(Setup { reactors: 2, ..Setup::default() })
@@ -45,7 +45,7 @@ fn pair(world: &World) -> (Client, Client) {
     (a, b)
 }
 
-fn command(action: u8, kind: u8, key: u64, action_key: u64) -> Command {
+pub(crate) fn command(action: u8, kind: u8, key: u64, action_key: u64) -> Command {
     let list = cdb::persistent_reserve_out_list(key, action_key);
     Command::write(0, cdb::persistent_reserve_out(action, kind, 24), list)
 }
@@ -59,7 +59,7 @@ fn legacy(client: &mut Client, cdb: cdb::Cdb) -> u8 {
 }
 
 #[track_caller]
-fn good(completion: &Completion) {
+pub(crate) fn good(completion: &Completion) {
     assert!(completion.is_good(), "{completion:?}");
 }
 
@@ -77,7 +77,7 @@ fn status_of(wire: &mut Wire) -> (u32, u8) {
 }
 
 #[track_caller]
-fn told(client: &mut Client, ua: (u8, u8, u8)) {
+pub(crate) fn told(client: &mut Client, ua: (u8, u8, u8)) {
     assert_eq!(sense(&client.run(test_unit_ready(0)).unwrap()), ua);
     assert!(client.run(test_unit_ready(0)).unwrap().is_good(), "once");
 }
@@ -90,7 +90,7 @@ fn report(client: &mut Client, action: u8) -> Vec<u8> {
     end.data[4..].to_vec()
 }
 
-fn keys(client: &mut Client) -> Vec<u64> {
+pub(crate) fn keys(client: &mut Client) -> Vec<u64> {
     let data = report(client, 0);
     let mut keys: Vec<u64> =
         data[4..].chunks(8).map(|key| u64::from_be_bytes(key.try_into().unwrap())).collect();

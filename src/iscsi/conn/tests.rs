@@ -116,7 +116,7 @@ impl World {
         let classes = [
             Class { bytes: 4096, count: 8 },
             Class { bytes: 16384, count: 2 },
-            Class { bytes: 262_144, count: 4 },
+            Class { bytes: 262_144, count: 8 },
         ];
         World {
             conn: Conn::new(setup, Tick::ZERO),

@@ -1,7 +1,8 @@
 //! What was sent under a StatSN and is not acknowledged yet: kept at error recovery levels above 0, so that it can be sent
 //! again (RFC 7143 §7.8, §11.16). And the data that commands have sent, in the buffers that they were sent from: what is sent again
-//! is what was sent, whatever has become of the blocks since. Of these so much is kept as leaves others more than half of the
-//! buffers of each size.
+//! is what was sent, whatever has become of the blocks since. All buffers that are kept, echoes and texts too, are kept only while
+//! more than half of their size are free: however many connections never acknowledge anything, others have the other half. What
+//! goes unkept is not sent again. What is no longer than a header takes no buffer: Rejects, and what asynchronous messages say.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use super::item::data_from;
 use super::{Data, StatSn, TxItem};
 use crate::buf::{Buf, Pool};
 use crate::iscsi::sn::Sn;
-use crate::iscsi::wire::Bhs;
+use crate::iscsi::wire::{self, Bhs};
 use crate::limits;
 use crate::scsi::sense::Sense;
 
@@ -23,14 +24,46 @@ pub struct Kept {
     pub stat_sn: Sn,
     /// Its header, all but serial numbers and lengths.
     pub bhs: Bhs,
-    sense: Option<(Sense, bool)>,
-    data: Option<Buf>,
+    segment: Segment,
+}
+
+/// The data segment of one.
+#[derive(Debug)]
+enum Segment {
+    Empty,
+    /// Sense data, and whether in descriptor format.
+    Sense(Sense, bool),
+    /// So short that it takes no buffer: the header that a Reject refuses.
+    Short([u8; wire::BHS_BYTES], usize),
+    InBuffer(Buf),
+    /// It was not kept.
+    Gone,
+}
+
+impl Segment {
+    /// What is kept of one that was sent.
+    fn of(data: &mut Option<Buf>) -> Segment {
+        let Some(sent) = data else { return Segment::Empty };
+        let mut short = [0; wire::BHS_BYTES];
+        if let Some(place) = short.get_mut(..sent.len()) {
+            place.copy_from_slice(sent);
+            return Segment::Short(short, sent.len());
+        }
+        match data.take_if(|sent| sent.is_plentiful()) {
+            Some(sent) => Segment::InBuffer(sent),
+            None => Segment::Gone,
+        }
+    }
 }
 
 impl Kept {
     /// How long its data are.
     pub(super) fn data_bytes(&self) -> u64 {
-        self.data.as_ref().map_or(0, |data| data.len() as u64)
+        match &self.segment {
+            Segment::Short(_, count) => *count as u64,
+            Segment::InBuffer(data) => data.len() as u64,
+            Segment::Empty | Segment::Sense(..) | Segment::Gone => 0,
+        }
     }
 
     fn is_response_to(&self, itt: u32) -> bool {
@@ -97,13 +130,14 @@ impl Retained {
     pub(super) fn keep(&mut self, item: &mut TxItem, stat_sn: Sn) -> u64 {
         let kept = match item {
             TxItem::Pdu { bhs, data, stat_sn: StatSn::Consume, .. } => {
-                Kept { stat_sn, bhs: *bhs, sense: None, data: data.take() }
+                Kept { stat_sn, bhs: *bhs, segment: Segment::of(data) }
             }
             TxItem::Response { response, sense, .. } => {
-                Kept { stat_sn, bhs: response.encode(), sense: *sense, data: None }
+                let segment = sense.map_or(Segment::Empty, |(sense, form)| Segment::Sense(sense, form));
+                Kept { stat_sn, bhs: response.encode(), segment }
             }
             TxItem::Told { response, data, .. } => {
-                Kept { stat_sn, bhs: response.encode(), sense: None, data: data.take() }
+                Kept { stat_sn, bhs: response.encode(), segment: Segment::of(data) }
             }
             TxItem::DataIn { itt, data: Data::Own(buf), offset, is_retained: true, .. } => {
                 self.keep_data(*itt, *offset, buf);
@@ -177,15 +211,28 @@ impl Retained {
     /// The buffers go back: nobody can ask for this any more but for what is in the headers. How many bytes they hold.
     pub(super) fn drop_data(&mut self) -> u64 {
         self.pieces.clear();
-        let buffers = self.ring.iter_mut().filter_map(|kept| kept.data.take());
-        buffers.map(|data| data.len() as u64).sum()
+        let in_buffers = self.ring.iter_mut().filter(|kept| matches!(kept.segment, Segment::InBuffer(_)));
+        in_buffers
+            .map(|kept| {
+                let bytes = kept.data_bytes();
+                kept.segment = Segment::Gone;
+                bytes
+            })
+            .sum()
     }
 
-    /// The one of this StatSN to be sent once more, its data copied; none where there is no such or no buffer for it.
+    /// The one of this StatSN to be sent once more, its data copied; none where there is no such, its data were not kept, or there
+    /// is no buffer for it.
     pub fn again(&self, stat_sn: Sn, pool: &Pool) -> Option<TxItem> {
         let kept = self.ring.iter().find(|kept| kept.stat_sn == stat_sn)?;
-        let data = match (&kept.sense, &kept.data) {
-            (Some((sense, is_descriptor)), _) => {
+        let copy = |original: &[u8]| {
+            let mut data = pool.take(original.len())?;
+            data.copy_from_slice(original);
+            Some(data)
+        };
+        let data = match &kept.segment {
+            Segment::Empty => None,
+            Segment::Sense(sense, is_descriptor) => {
                 let mut bytes = [0; limits::SENSE_BYTES_MAX];
                 let count = sense.encode(*is_descriptor, &mut bytes);
                 let mut data = pool.take(count + 2)?;
@@ -194,12 +241,9 @@ impl Retained {
                 data[2..].copy_from_slice(&bytes[..count]);
                 Some(data)
             }
-            (None, Some(original)) => {
-                let mut data = pool.take(original.len())?;
-                data.copy_from_slice(original);
-                Some(data)
-            }
-            (None, None) => None,
+            Segment::Short(bytes, count) => Some(copy(&bytes[..*count])?),
+            Segment::InBuffer(original) => Some(copy(original)?),
+            Segment::Gone => return None,
         };
         Some(TxItem::Pdu {
             bhs: kept.bhs.numbered(self.number(kept)),

@@ -66,3 +66,31 @@ fn echoes_that_are_asked_for_again_and_not_read_are_bounded_in_bytes() {
     assert_eq!(world.conn.advance(&mut input, cx!(world)), Ok(None));
     assert_eq!(world.conn.unsent_bytes(), (1 << 20) + 48, "a Reject");
 }
+
+/// What goes beyond is not sent again, and the connection goes on.
+#[test]
+fn answers_that_nobody_acknowledges_leave_others_half_of_the_buffers() {
+    let mut world = World::of(true);
+    let status_snack = |stat_sn: u8, count: u8| {
+        let mut snack = [0; 48];
+        (snack[0], snack[1], snack[31]) = (0x10, 0x81, 100);
+        snack[16..24].fill(0xff);
+        (snack[43], snack[47]) = (stat_sn, count);
+        snack
+    };
+    for _ in 0..12 {
+        assert_eq!(world.receive(&request(0x00, 100)), None);
+        assert_eq!(world.send().len(), 1, "it is answered");
+    }
+    assert_eq!(world.pools[0].in_use_count(), 3, "of eight");
+    assert_eq!(world.conn.tx.control_bytes(), 3 * 60);
+    assert_eq!(world.receive(&status_snack(100, 12)), None);
+    let again = world.send();
+    assert_eq!(
+        again.iter().map(|pdu| (pdu[0], pdu[27])).collect::<Vec<_>>(),
+        [(0x20, 100), (0x20, 101), (0x20, 102), (0x3f, 112)]
+    );
+    assert_eq!(again[3][2], 0x03, "SNACK Reject");
+    assert_eq!(world.receive(&request(0x00, 113)), None);
+    assert_eq!((world.send()[0][27], world.pools[0].in_use_count()), (113, 1), "it is acknowledged");
+}
