@@ -3,6 +3,11 @@
 //! SIGTERM and SIGINT drain: no more connections, sessions are asked to log out, then the reactors stop. A second signal
 //! ends the process at once, from the signal handler.
 
+mod helpers;
+mod remote;
+
+pub use remote::Remote;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -15,7 +20,8 @@ use std::time::Instant;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::done::{Done, Outcome};
+use remote::Order;
+
 use super::error::ChangeError;
 use super::portals::{Listening, Portal, PortalGroup};
 use super::probe::Prober;
@@ -27,8 +33,8 @@ use crate::id::ReactorId;
 use crate::limits::{ACCEPTS_PER_TURN, DISCOVERIES_MAX, LOGINS_MAX, MAILBOX, REACTORS_MAX, TO_CONTROL_MAX};
 use crate::net::kernel::KernelNet;
 use crate::net::listen::{Accepted, accept};
-use crate::net::wake::{KernelWaker, WakeFd, wake_pair};
-use crate::net::{Net, Wait, Waker as _};
+use crate::net::wake::{WakeFd, wake_pair};
+use crate::net::{Net, Wait};
 use crate::reactor::port::channel;
 use crate::reactor::{Idle, Planted, Recipe, Running, SpawnError, spawn};
 use crate::time::Tick;
@@ -104,63 +110,6 @@ impl Random for SystemRandom {
     }
 }
 
-/// What another thread wants done on control's.
-type Order = Box<dyn FnOnce(&mut Daemon, Tick) + Send>;
-
-/// A way to a daemon that runs, for other threads of the process.
-#[derive(Clone, Debug)]
-pub struct Remote {
-    orders: mpsc::Sender<Order>,
-    waker: Arc<KernelWaker>,
-}
-
-impl Remote {
-    /// Runs `change` on control's thread, between two of its turns, and waits for what it returns. None where the daemon
-    /// has stopped.
-    pub fn call<R: Send + 'static>(
-        &self,
-        change: impl FnOnce(&mut Control<KernelNet>, Tick) -> R + Send + 'static,
-    ) -> Option<R> {
-        let (result, returned) = mpsc::sync_channel(1);
-        let order = move |daemon: &mut Daemon, now| {
-            // Who asked may have gone.
-            let _ = result.send(change(&mut daemon.control, now));
-        };
-        self.order(Box::new(order));
-        returned.recv().ok()
-    }
-
-    /// Starts `change` and waits until it is complete everywhere. None where the daemon has stopped.
-    pub fn call_and_wait(
-        &self,
-        change: impl FnOnce(&mut Control<KernelNet>, Tick, Done) -> Result<(), ChangeError> + Send + 'static,
-    ) -> Option<Result<Outcome, ChangeError>> {
-        let (ended, end) = mpsc::sync_channel(1);
-        // Who waits may have gone.
-        let done = Done::new(move |outcome| drop(ended.send(outcome)));
-        if let Err(error) = self.call(|control, now| change(control, now, done))? {
-            return Some(Err(error));
-        }
-        end.recv().ok().map(Ok)
-    }
-
-    /// Drains the daemon as SIGTERM does.
-    pub fn drain(&self) {
-        self.order(Box::new(|daemon, now| daemon.drain(now)));
-    }
-
-    /// Sends to `told` when the daemon begins to stop, and hangs up when it has stopped.
-    pub fn tell_drain(&self, told: mpsc::Sender<()>) {
-        self.order(Box::new(move |daemon, _| daemon.told_of_drain.push(told)));
-    }
-
-    fn order(&self, order: Order) {
-        // A daemon that has stopped drops it.
-        let _ = self.orders.send(order);
-        self.waker.wake();
-    }
-}
-
 impl Control<KernelNet> {
     /// Listens at `addresses` and takes them into service under a tag: at once, or when
     /// [`Control::start_portal_group`] says so. Port 0 lets the system choose.
@@ -211,7 +160,7 @@ impl Daemon {
         let (waker, wake) = wake_pair()?;
         let waker = Arc::new(waker);
         let (remote, orders) = mpsc::channel();
-        let remote = Remote { orders: remote, waker: Arc::clone(&waker) };
+        let remote = Remote::new(remote, Arc::clone(&waker));
         let (to_control, inbox) = channel(TO_CONTROL_MAX, waker);
         for fd in [wake.raw(), signals.as_raw_fd()] {
             net.register(fd)?;
@@ -361,66 +310,6 @@ impl Daemon {
 
     fn now(&self) -> Tick {
         Tick::from_ns(u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    /// Looks for media that are not there yet.
-    fn probe(&mut self, now: Tick) {
-        for (name, bdev) in self.prober.due(&self.control, now) {
-            let (remote, named) = (self.remote.clone(), name.clone());
-            let probe = move || {
-                let probed = bdev.probe();
-                drop(bdev);
-                remote.order(Box::new(move |daemon, _| {
-                    daemon.prober.probed(&mut daemon.control, &name, probed)
-                }));
-            };
-            if let Err(error) = std::thread::Builder::new().name("bdev-probe".to_owned()).spawn(probe) {
-                self.prober.probed(&mut self.control, &named, Err(error.into()));
-            }
-        }
-    }
-
-    /// Measures the space that thinly provisioned units draw on.
-    fn survey(&mut self, now: Tick) {
-        let Some(rounds) = self.surveyor.due(&self.control, now) else { return };
-        let remote = self.remote.clone();
-        let measured = move |unit| {
-            remote.order(Box::new(move |daemon: &mut Daemon, _| daemon.control.space_measured(unit)));
-        };
-        let run = move || rounds.run(measured);
-        if let Err(error) = std::thread::Builder::new().name("bdev-space".to_owned()).spawn(run) {
-            tracing::warn!(%error, "no thread to measure the space of disks on: it is tried again");
-        }
-    }
-
-    /// Asks devices which of their blocks take space.
-    fn ask_devices(&mut self) {
-        while let Some(survey) = self.control.survey_due() {
-            let (remote, not_run) = (self.remote.clone(), survey.not_run());
-            let ask = move || {
-                let surveyed = survey.run();
-                remote.order(Box::new(move |daemon: &mut Daemon, _| daemon.control.surveyed(surveyed)));
-            };
-            if let Err(error) = std::thread::Builder::new().name("bdev-survey".to_owned()).spawn(ask) {
-                tracing::warn!(%error, "no thread to ask a disk on which of its blocks take space: they count as mapped");
-                self.control.surveyed(not_run);
-            }
-        }
-    }
-
-    /// Has devices erase themselves.
-    fn erase_devices(&mut self) {
-        while let Some(erase) = self.control.erase_due() {
-            let (remote, not_run) = (self.remote.clone(), erase.not_run("no thread for it".to_owned()));
-            let run = move || {
-                let erased = erase.run();
-                remote.order(Box::new(move |daemon: &mut Daemon, _| daemon.control.erased(erased)));
-            };
-            if let Err(error) = std::thread::Builder::new().name("bdev-erase".to_owned()).spawn(run) {
-                tracing::warn!(%error, "no thread to erase a disk on");
-                self.control.erased(not_run);
-            }
-        }
     }
 
     fn read_signals(&mut self, now: Tick) {
