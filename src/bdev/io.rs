@@ -27,15 +27,15 @@ pub enum Op {
     },
     /// Done only when every write that was done before is on stable storage.
     Flush,
-    /// Free the blocks' space, as far as the device does ([`Info::unmap`]); it counts as a write of what they then hold.
-    /// Of at most [`ZERO_BYTES_MAX`].
+    /// Free the blocks' space, as far as the device does ([`Info::unmap`](super::Info::unmap)); it counts as a write of what they then hold.
+    /// Of at most [`ZERO_BYTES_MAX`](super::ZERO_BYTES_MAX).
     Unmap {
         /// First block.
         lba: u64,
         /// How many; at least 1.
         blocks: u32,
     },
-    /// Make the blocks zeroes, of at most [`ZERO_BYTES_MAX`]. Every device can.
+    /// Make the blocks zeroes, of at most [`ZERO_BYTES_MAX`](super::ZERO_BYTES_MAX). Every device can.
     WriteZeroes {
         /// First block.
         lba: u64,
@@ -47,7 +47,7 @@ pub enum Op {
         may_unmap: bool,
     },
     /// Compare the blocks with the buffer's first `blocks` blocks and, where they are equal, store its second `blocks`
-    /// blocks; else [`IoError::Miscompare`]. As one ([`Offloads::compare_and_write_blocks`]).
+    /// blocks; else [`IoError::Miscompare`]. As one ([`Offloads::compare_and_write_blocks`](super::Offloads::compare_and_write_blocks)).
     CompareAndWrite {
         /// First block.
         lba: u64,
@@ -56,7 +56,7 @@ pub enum Op {
         /// Done only when on stable storage.
         fua: bool,
     },
-    /// Fill the buffer with the blocks, each followed by its protection information ([`Info::protection`]).
+    /// Fill the buffer with the blocks, each followed by its protection information ([`Info::protection`](super::Info::protection)).
     ReadProtected {
         /// First block.
         lba: u64,
@@ -65,7 +65,7 @@ pub enum Op {
         /// What has to be right of it.
         checks: Checks,
     },
-    /// Store blocks of which each is followed by its protection information in the buffer ([`Info::protection`]): none of them where
+    /// Store blocks of which each is followed by its protection information in the buffer ([`Info::protection`](super::Info::protection)): none of them where
     /// a check fails.
     WriteProtected {
         /// First block.
@@ -77,8 +77,8 @@ pub enum Op {
         /// What has to be right of it.
         checks: Checks,
     },
-    /// Find out whether the blocks can be read ([`Offloads::verify`]), of at most [`ZERO_BYTES_MAX`]; or whether what belongs to them is right
-    /// ([`Info::protection`]), of at most a piece.
+    /// Find out whether the blocks can be read ([`Offloads::verify`](super::Offloads::verify)), of at most [`ZERO_BYTES_MAX`](super::ZERO_BYTES_MAX); or whether what belongs to them is right
+    /// ([`Info::protection`](super::Info::protection)), of at most a piece.
     Verify {
         /// First block.
         lba: u64,
@@ -88,14 +88,14 @@ pub enum Op {
         checks: Option<Checks>,
     },
     /// Compare the blocks with the buffer's first `blocks` blocks: [`IoError::Miscompare`] where they differ
-    /// ([`Offloads::compare`]). NVM command set §3.2.1; SBC-4, VERIFY with BYTCHK 01b.
+    /// ([`Offloads::compare`](super::Offloads::compare)). NVM command set §3.2.1; SBC-4, VERIFY with BYTCHK 01b.
     Compare {
         /// First block.
         lba: u64,
         /// How many; at least 1.
         blocks: u32,
     },
-    /// Store in the blocks what others of the same device hold ([`Offloads::copy`]). Of at most [`ZERO_BYTES_MAX`]. The two
+    /// Store in the blocks what others of the same device hold ([`Offloads::copy`](super::Offloads::copy)). Of at most [`ZERO_BYTES_MAX`](super::ZERO_BYTES_MAX). The two
     /// extents have no block in common, else it is [`IoError::Unsupported`]. NVM command set §3.2.2; SPC-4, EXTENDED COPY from
     /// block device to block device.
     Copy {
@@ -108,16 +108,16 @@ pub enum Op {
         /// Done only when on stable storage.
         fua: bool,
     },
-    /// Make the blocks such that reading one is [`IoError::Medium`] until it is written ([`Offloads::write_uncorrectable`]).
-    /// Of at most [`ZERO_BYTES_MAX`]. NVM command set §3.2.7; SBC-4, WRITE LONG with WR_UNCOR.
+    /// Make the blocks such that reading one is [`IoError::Medium`] until it is written ([`Offloads::write_uncorrectable`](super::Offloads::write_uncorrectable)).
+    /// Of at most [`ZERO_BYTES_MAX`](super::ZERO_BYTES_MAX). NVM command set §3.2.7; SBC-4, WRITE LONG with WR_UNCOR.
     WriteUncorrectable {
         /// First block.
         lba: u64,
         /// How many; at least 1.
         blocks: u32,
     },
-    /// Carry out a SCSI command as it is ([`Info::passes`]). It ends well where the device has ended it, however:
-    /// [`Channel::told`].
+    /// Carry out a SCSI command as it is ([`Info::passes`](super::Info::passes)). It ends well where the device has ended it, however:
+    /// [`Channel::told`](super::Channel::told).
     Pass {
         /// The CDB.
         cdb: Cdb,
@@ -199,9 +199,9 @@ pub enum IoError {
     ReadOnly,
     /// A flush failed earlier: what was written may be lost.
     FlushFailed,
-    /// The device cannot do that ([`Info::unmap`]).
+    /// The device cannot do that ([`Info::unmap`](super::Info::unmap)).
     Unsupported,
-    /// Given up because asked to ([`Channel::cancel`]); nothing more will reach the medium.
+    /// Given up because asked to ([`Channel::cancel`](super::Channel::cancel)); nothing more will reach the medium.
     Cancelled,
     /// It did not do its work, and nobody is to say whether a part of it happened: a write is not repeated here, who sent it
     /// may send it again.
