@@ -24,10 +24,11 @@ from harness import BINARY, ROOT, Checks, Lunette, expect, free_port, run, wait_
 PATIENCE = "--virtual-time-budget=300000"
 # Width, whether what the machine prefers is dark, whether it is a phone.
 SCREENS = {"light": (1280, False, False), "dark": (1280, True, False), "phone": (390, False, True), "small-phone": (320, True, True)}
-# What is wider than the screen, but for tables that are scrolled; and the events that are to be seen in their list.
+# What is to be seen and wider than the screen, but for tables that are scrolled (what is folded away may have the place that it had on the
+# screen before); and the events that are to be seen in their list.
 LOOK = """({
   page: document.documentElement.scrollWidth, screen: innerWidth, height: document.documentElement.scrollHeight,
-  wide: [...document.querySelectorAll("body *")].filter((e) => !e.closest("table") && e.getBoundingClientRect().right > innerWidth + 1)
+  wide: [...document.querySelectorAll("body *")].filter((e) => !e.closest("table") && e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)
     .map((e) => `${e.tagName} ${e.className} ${e.textContent.slice(0, 40)}`),
   events: [...document.querySelectorAll("#events li")].filter((e) => {
     const box = e.getBoundingClientRect(), list = e.parentNode.getBoundingClientRect();

@@ -26,3 +26,5 @@ pub mod scsi;
 pub mod sim;
 pub mod slab;
 pub mod time;
+#[cfg(not(feature = "sim"))]
+mod unplanted;

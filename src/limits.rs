@@ -167,13 +167,16 @@ const _: () = assert!(WINDOW_MIN.is_power_of_two() && WINDOW_MAX.is_power_of_two
 
 /// Device IOs of one reactor, at most, and so the indices of their tags: every command of every session has all of its own.
 pub const IOS_MAX: u32 =
-    (CONNS_MAX * (WINDOW_MIN + IMMEDIATE_MAX) + SPARE_WINDOW + RETAINING_CONNS_MAX * WINDOW_MAX)
+    (CONNS_MAX * (WINDOW_MIN + IMMEDIATE_MAX) + SPARE_WINDOW + RETAINING_CONNS_MAX * RETAINED_TASKS_MAX)
         * PLAN_IOS as u32;
 /// Connections of one reactor that keep what they have answered until it is acknowledged: those at error recovery levels above 0.
 /// Others at such levels have nothing to resend.
 pub const RETAINING_CONNS_MAX: u32 = 64;
-/// Numbered PDUs that such a connection keeps; the oldest go first. For so many answered tasks the table has room.
+/// Numbered PDUs that such a connection keeps; the oldest go first.
 pub const RETAINED_MAX: usize = WINDOW_MAX as usize;
+/// Answered tasks that it has: those whose responses are kept, and immediate ones whose responses wait to be sent. For so many the
+/// table has room.
+pub const RETAINED_TASKS_MAX: u32 = WINDOW_MAX + CONTROL_REPLIES_MAX;
 /// Data of a READ are sent again (RFC 7143 §11.16) if they are no more than this: their place is counted PDU by PDU.
 pub const RESEND_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// Pieces of data that such a connection keeps, so that they can be sent again; for the data of more there is no room.

@@ -77,11 +77,7 @@ impl Bdev for Drive {
             rotational: true,
             uuid,
             unmap: medium.as_ref().and_then(|medium| medium.unmap),
-            offloads: medium.map_or(Offloads::default(), |medium| Offloads {
-                erase_blocks: false,
-                erase_key: false,
-                ..medium.offloads
-            }),
+            offloads: medium.map_or(Offloads::default(), |medium| medium.offloads.not_erasing()),
             protection: None,
             passes: None,
         }

@@ -132,6 +132,11 @@ impl Offloads {
         }
     }
 
+    /// The same of who does not pass [`Bdev::erase`] on.
+    pub const fn not_erasing(self) -> Offloads {
+        Offloads { erase_blocks: false, erase_key: false, ..self }
+    }
+
     /// Whether the device does it: everything that is no offload, and the offloads that it has.
     pub const fn has(&self, op: Op) -> bool {
         match op {

@@ -168,12 +168,7 @@ impl Bdev for Split {
             uuid: uuid(base.uuid, self.index),
             unmap,
             // Of what one write may cross, devices count from their own block 0. And a device erases the other parts with one.
-            offloads: Offloads {
-                atomic_write_blocks: 0,
-                erase_blocks: false,
-                erase_key: false,
-                ..base.offloads
-            },
+            offloads: Offloads { atomic_write_blocks: 0, ..base.offloads.not_erasing() },
             // Reference tags are the device's block numbers, not the part's.
             protection: None::<Protection>,
             ..base

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::rpc;
-use super::socket::SocketArg;
+use super::socket::{SocketArg, is_remote};
 use super::{Failed, print};
 use crate::rpc::config::Plan;
 use crate::rpc::difference;
@@ -40,6 +40,15 @@ pub struct Apply {
 #[expect(clippy::print_stderr, reason = "a warning is the command's own voice")]
 pub(super) fn apply(args: &Apply) -> Result<(), Failed> {
     let path = std::path::absolute(&args.file).map_err(Failed::failure)?;
+    let socket = args.socket.path()?;
+    // What is read here would not be what is applied.
+    if is_remote(&socket) {
+        return Err(Failed::usage(format!(
+            "the daemon at {} reads files of its own machine: call 'lunette apply' there, or 'lunette rpc \
+             lunette_apply_config' with the path of a file there",
+            socket.display()
+        )));
+    }
     // With its place, before anybody is asked.
     let plan = Plan::read(&path).map_err(Failed::failure)?;
     if let Some(exposure) = plan.exposure(&path) {
@@ -47,7 +56,7 @@ pub(super) fn apply(args: &Apply) -> Result<(), Failed> {
     }
     let params =
         object! { "filename": path.display().to_string(), "dry_run": args.dry_run, "merge": args.merge };
-    let result = rpc::call(&args.socket.path()?, "lunette_apply_config", &params)?;
+    let result = rpc::call(&socket, "lunette_apply_config", &params)?;
     let Json::Array(calls) = &result else {
         return Err(Failed::failure(format!("the answer is no list: {result}")));
     };
@@ -68,4 +77,17 @@ pub(super) fn apply(args: &Apply) -> Result<(), Failed> {
         (count, false) => format!("{count} calls made\n"),
     });
     print(&out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_this_machine_is_not_checked_for_another() {
+        let socket = SocketArg { socket: Some(PathBuf::from("tcp://storage1:3270")) };
+        let file = PathBuf::from("/nowhere/new.json");
+        let refused = apply(&Apply { file, socket, dry_run: false, merge: false, json: false }).unwrap_err();
+        assert!(format!("{refused:?}").contains("reads files of its own machine"), "{refused:?}");
+    }
 }

@@ -87,7 +87,7 @@ fn params(text: &str) -> Result<Json, Failed> {
 /// Sends a request and takes its answer.
 fn exchange(socket: &Path, request: &str) -> Result<String, Failed> {
     #[cfg(feature = "rpc-tls")]
-    if let Some(place) = socket.to_str().and_then(|text| text.strip_prefix("tcp://")) {
+    if let Some(place) = super::socket::place(socket) {
         return converse(&mut super::tcp::connect(place)?, socket, request);
     }
     let mut stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;

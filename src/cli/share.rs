@@ -26,11 +26,12 @@ use super::args::address as portal;
 use super::disk::{self, size_bytes};
 use super::files::missing;
 use super::rpc::call;
-use super::socket::SocketArg;
+use super::socket::{SocketArg, is_remote};
 use super::status::{array, member, number, pretty, size};
 use super::{Failed, hints, print};
 use crate::bdev::sg;
 use crate::rpc::json::{Json, object};
+use crate::rpc::keep::UNSAVED;
 
 /// `lunette share`.
 #[derive(Clone, Debug, Args)]
@@ -87,7 +88,7 @@ pub struct Share {
 pub(super) fn share(args: &Share) -> Result<(), Failed> {
     let socket = args.socket.path()?;
     let known = Known::ask(&socket)?;
-    let what = what(args, &known)?;
+    let what = what(args, &known, is_remote(&socket))?;
     let source = args.chap.as_ref().map(|_| Source::of(args.chap_secret_file.as_deref())).transpose()?;
     let account = match (&args.chap, &source) {
         (Some(user), Some(source)) => {
@@ -102,8 +103,8 @@ pub(super) fn share(args: &Share) -> Result<(), Failed> {
     print(&if args.json { pretty(&shared.json()) } else { shared.text() })
 }
 
-/// What the argument means to this daemon.
-fn what(args: &Share, known: &Known) -> Result<What, Failed> {
+/// What the argument means to this daemon, whose files are here or `is_remote`.
+fn what(args: &Share, known: &Known, is_remote: bool) -> Result<What, Failed> {
     let is_plain = !args.read_only && args.size.is_none() && args.block_size.is_none();
     let only_files = "--read-only, --size and --block-size are for files and devices";
     let bytes = size_bytes(&args.what).filter(|&bytes| bytes > 0);
@@ -123,20 +124,34 @@ fn what(args: &Share, known: &Known) -> Result<What, Failed> {
     }
     let path = std::path::absolute(&args.what)
         .map_err(|error| Failed::failure(format!("{}: {error}", args.what)))?;
+    if is_remote && !Path::new(&args.what).is_absolute() {
+        return Err(Failed::usage(format!(
+            "{}: the file or device is of the daemon's machine: give its whole path there",
+            args.what
+        )));
+    }
     // The daemon says what else is wrong with it.
-    if args.size.is_none() && matches!(path.try_exists(), Ok(false)) {
+    if !is_remote && args.size.is_none() && matches!(path.try_exists(), Ok(false)) {
         return Err(Failed::failure(missing(&path)));
     }
     let (create_bytes, block_bytes, is_read_only) = (args.size, args.block_size, args.read_only);
-    let is_generic = sg::is_generic(&path);
+    let is_generic = if is_remote { is_called_generic(&path) } else { sg::is_generic(&path) };
     Ok(What::File { path, create_bytes, block_bytes, is_read_only, is_generic })
+}
+
+/// Whether a device that cannot be looked at is called as generic SCSI devices are: `/dev/sgN`.
+fn is_called_generic(path: &Path) -> bool {
+    let number = path.to_str().and_then(|path| path.strip_prefix("/dev/sg"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
 }
 
 /// Makes the calls: all of them, or none.
 fn make(socket: &Path, plan: &Plan) -> Result<(), Failed> {
     for (made, step) in plan.steps.iter().enumerate() {
         let Err(failed) = call(socket, step.method, &step.params) else { continue };
-        for step in plan.steps[..made].iter().rev() {
+        // One that failed otherwise may name what somebody else has made since.
+        let is_done = matches!(&failed, Failed::Failure(text) if text.contains(UNSAVED));
+        for step in plan.steps[..made + usize::from(is_done)].iter().rev() {
             let (method, params) = &step.undo;
             // What is wrong is in the first failure; what is left shows in 'lunette status'.
             let _ = call(socket, method, params);
@@ -218,5 +233,104 @@ impl Shared {
             text.push_str(&format!("! {remark}\n"));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use clap::Parser;
+
+    use super::plan::Step;
+    use super::*;
+
+    /// What is called where the second of two calls fails so.
+    fn called(message: &str) -> Vec<String> {
+        let name = format!("lunette-make-{}-{}.sock", std::process::id(), message.len());
+        let path = std::env::temp_dir().join(name);
+        let listener = UnixListener::bind(&path).unwrap();
+        let step = |method, undo| Step { method, params: Json::Null, undo: (undo, Json::Null) };
+        let plan = Plan {
+            steps: vec![
+                step("bdev_malloc_create", "bdev_malloc_delete"),
+                step("iscsi_create_target_node", "iscsi_delete_target_node"),
+                step("never", "never_back"),
+            ],
+            target: String::new(),
+            bdev: String::new(),
+            portal_group: 1,
+            is_open: true,
+        };
+        let (began, began_all) = std::sync::mpsc::channel();
+        let answer = message.to_owned();
+        let daemon = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut request = Vec::new();
+                BufReader::new(&stream).read_until(b'}', &mut request).unwrap();
+                if request.is_empty() {
+                    return;
+                }
+                let request = Json::parse(std::str::from_utf8(&request).unwrap()).unwrap();
+                let method = request.member("method").and_then(Json::text).unwrap().to_owned();
+                let outcome = match method.as_str() {
+                    "iscsi_create_target_node" => {
+                        format!(r#""error":{{"code":-32603,"message":"{answer}"}}"#)
+                    }
+                    _ => r#""result":true"#.to_owned(),
+                };
+                began.send(method).unwrap();
+                writeln!(stream, r#"{{"jsonrpc":"2.0","id":1,{outcome}}}"#).unwrap();
+            }
+        });
+        let failed = make(&path, &plan).unwrap_err();
+        assert!(matches!(failed, Failed::Failure(text) if text.contains(message)));
+        // A connection on which nothing comes ends it.
+        drop(std::os::unix::net::UnixStream::connect(&path).unwrap());
+        daemon.join().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        began_all.into_iter().collect()
+    }
+
+    #[test]
+    fn what_was_done_is_taken_back_whether_it_was_saved_or_not() {
+        let made = ["bdev_malloc_create", "iscsi_create_target_node"];
+        assert_eq!(called("File exists"), [&made[..], &["bdev_malloc_delete"]].concat());
+        let unsaved = format!("Internal error: {UNSAVED}: /etc/c.json: No space left on device");
+        assert_eq!(
+            called(&unsaved),
+            [&made[..], &["iscsi_delete_target_node", "bdev_malloc_delete"]].concat()
+        );
+    }
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        share: Share,
+    }
+
+    #[test]
+    fn paths_of_another_machine_are_not_looked_at_here() {
+        let of = |words: &[&str], is_remote| {
+            let args = Line::parse_from([&["share"], words].concat()).share;
+            what(&args, &Known::of(&Json::Null, Vec::new()), is_remote)
+        };
+        let file = |is_generic, path: &str| What::File {
+            path: PathBuf::from(path),
+            create_bytes: None,
+            block_bytes: None,
+            is_read_only: false,
+            is_generic,
+        };
+        let there = "/nowhere/that/is/here.img";
+        assert_eq!(of(&[there], true).unwrap(), file(false, there));
+        assert!(of(&[there], false).is_err());
+        // Whatever this machine has under that name.
+        assert_eq!(of(&["/dev/sg7"], true).unwrap(), file(true, "/dev/sg7"));
+        assert_eq!(of(&["/dev/sgx"], true).unwrap(), file(false, "/dev/sgx"));
+        let refused = of(&["here.img"], true).unwrap_err();
+        assert!(format!("{refused:?}").contains("whole path there"), "{refused:?}");
     }
 }

@@ -61,6 +61,16 @@ fn nowhere(candidates: &[PathBuf]) -> String {
     )
 }
 
+/// Whether this is a daemon by TCP, whose files are its own machine's: what is at a path here says nothing of them.
+pub(super) fn is_remote(socket: &Path) -> bool {
+    place(socket).is_some()
+}
+
+/// Host and port of a daemon by TCP.
+pub(super) fn place(socket: &Path) -> Option<&str> {
+    socket.to_str()?.strip_prefix("tcp://")
+}
+
 /// What the daemon is to take calls at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Wanted {
@@ -157,6 +167,12 @@ mod tests {
             temporary_folder: "/tmp".into(),
             uid,
         }
+    }
+
+    #[test]
+    fn a_daemon_by_tcp_has_files_of_its_own() {
+        assert!(is_remote(Path::new("tcp://storage1:3270")));
+        assert!(!is_remote(Path::new("/run/lunette/rpc.sock")) && !is_remote(Path::new("./tcp:/x")));
     }
 
     #[test]

@@ -141,6 +141,20 @@ impl Seen {
         self.targets.iter().flat_map(luns).collect()
     }
 
+    /// Targets that lead to a bdev for initiators of some groups only, which have LUNs of their own there.
+    fn targets_of(&self, bdev: &str) -> Vec<String> {
+        let is_all = |name: &str| {
+            let of = self.targets.iter().filter(|target| text(target, "name") == name);
+            of.flat_map(|target| array(member(target, "luns"))).any(|lun| text(&lun, "bdev_name") == bdev)
+        };
+        let units = self.units.iter().filter(|unit| text(unit, "bdev_name") == bdev);
+        let ports = units.flat_map(|unit| array(member(unit, "ports")));
+        let mut names: Vec<String> =
+            ports.map(|port| text(&port, "target")).filter(|name| !is_all(name)).collect();
+        names.dedup();
+        names.iter().map(|name| short(name).to_owned()).collect()
+    }
+
     /// What is not well, in words.
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
@@ -159,7 +173,8 @@ impl Seen {
                 ));
             }
             problems.extend(absent(bdev).map(|absent| format!("{name}: {absent}")));
-            if self.luns_of(&name).is_empty() && member(bdev, "claimed") != Json::Bool(true) {
+            let is_led_to = !self.luns_of(&name).is_empty() || !self.targets_of(&name).is_empty();
+            if !is_led_to && member(bdev, "claimed") != Json::Bool(true) {
                 problems.push(format!("{name}: nobody can reach it, it is no LUN of a target"));
             }
         }
@@ -301,7 +316,8 @@ fn status_text(seen: &Seen) -> String {
                 let bytes = number(bdev, "num_blocks").saturating_mul(number(bdev, "block_size"));
                 let count = |member: &str| number(&counts, member).to_string();
                 let moved = |member: &str| size(number(&counts, member));
-                let luns = seen.luns_of(&name);
+                // Which number it has there is each group's own.
+                let luns = [seen.luns_of(&name), seen.targets_of(&name)].concat();
                 [
                     name,
                     size(bytes),

@@ -150,16 +150,19 @@ impl<N: Net> Control<N> {
         for unit in units {
             let old = self.intended(unit).group(number);
             let is_preferred = change.is_preferred.unwrap_or(old.is_preferred);
-            let group = Group { number, state: change.state, is_preferred, cause: Cause::Implicit };
+            let is_same = (old.state, old.is_preferred) == (change.state, is_preferred);
+            let cause = if is_same { old.cause } else { Cause::Implicit };
+            let group = Group { number, state: change.state, is_preferred, cause };
             let is_stale = change.is_initial && self.was_found(unit);
-            if (old.state, old.is_preferred) != (group.state, group.is_preferred) && !is_stale {
+            if !is_stale {
                 turns.push((unit, Turn::Group(group)));
             }
         }
         self.turn_all(&turns, change.is_initial, done)
     }
 
-    /// Changes units, each in one thing. With `is_initial` what was saved of one whose medium is not known yet counts.
+    /// Changes units, each in one thing. With `is_initial` what was saved of one whose medium is not known yet counts. What is as
+    /// it is to be is waited for as well: that may have been asked for a moment ago, and may not be in force yet.
     fn turn_all(
         &mut self,
         turns: &[(UnitId, Turn)],
@@ -169,11 +172,13 @@ impl<N: Net> Control<N> {
         let next = |(unit, turn): &(UnitId, Turn)| (*unit, turn.over(&self.intended(*unit)));
         let next: Vec<(UnitId, Alua)> = turns.iter().map(next).collect();
         for (unit, alua) in &next {
-            self.check_fits(self.record_key(RECORD, *unit).as_deref(), Some(&record(alua)))?;
+            self.check_room_for(*unit, alua)?;
         }
         let id = self.pending.begin(done);
-        for (unit, turn) in turns {
-            self.say_early(*unit, *turn, is_initial);
+        for ((unit, turn), (_, alua)) in turns.iter().zip(&next) {
+            if *alua != self.intended(*unit) {
+                self.say_early(*unit, *turn, is_initial);
+            }
         }
         for (unit, alua) in next {
             self.pending.add_part(id);
@@ -181,6 +186,14 @@ impl<N: Net> Control<N> {
         }
         self.part_done(id, true);
         Ok(())
+    }
+
+    /// Whether what a unit is to be can be saved; what it is to be already needs no more room.
+    fn check_room_for(&self, unit: UnitId, alua: &Alua) -> Result<(), ChangeError> {
+        if *alua == self.intended(unit) {
+            return Ok(());
+        }
+        self.check_fits(self.record_key(RECORD, unit).as_deref(), Some(&record(alua)))
     }
 
     /// Where the medium is not known yet, a change is to be saved later.
@@ -211,8 +224,7 @@ impl<N: Net> Control<N> {
         let entry = self.catalog.registry.find(bdev)?;
         let unit = entry.unit.ok_or_else(|| ChangeError::missing(What::Lun, format!("of bdev {bdev}")))?;
         let is_stale = is_initial && self.was_found(unit);
-        let is_other = self.intended(unit).is_explicit() != is_explicit;
-        let turn = (is_other && !is_stale).then_some((unit, Turn::Explicit(is_explicit)));
+        let turn = (!is_stale).then_some((unit, Turn::Explicit(is_explicit)));
         self.turn_all(turn.as_slice(), is_initial, done)
     }
 
@@ -234,15 +246,11 @@ impl<N: Net> Control<N> {
             .filter(|group| group.state != was.group(group.number).state)
             .map(kept)
             .collect();
-        if changed.is_empty() {
-            return Ok(Some(Outcome::GOOD));
-        }
         if self.keeper.is_full() {
             return Ok(Some(Outcome::of(Status::Busy)));
         }
         let alua = was.with(&changed);
-        let key = self.record_key(RECORD, ask.unit);
-        self.check_fits(key.as_deref(), Some(&record(&alua))).map_err(|_| NO_ROOM)?;
+        self.check_room_for(ask.unit, &alua).map_err(|_| NO_ROOM)?;
         for group in changed {
             self.say_early(ask.unit, Turn::Group(group), false);
         }
@@ -279,12 +287,14 @@ impl<N: Net> Control<N> {
         }
     }
 
+    /// It is saved, then in force, then who asked for it is told; where it is as intended already, when that is durable.
     fn shift(&mut self, unit: UnitId, alua: Alua, by: By) {
-        // What was taken back is said too: else an old file of calls would count again.
-        let record = record(&alua);
-        let shifting = Shifting { unit, alua, by };
         let key = self.record_key(RECORD, unit);
-        self.save(key.as_deref(), Some(record), AfterSave::Access(Box::new(shifting)));
+        let known = key.as_deref().and_then(|key| self.store.get(key)).cloned();
+        // What was taken back is said too: else an old file of calls would count again.
+        let record = if alua == self.intended(unit) { known } else { Some(record(&alua)) };
+        let shifting = Shifting { unit, alua, by };
+        self.save(key.as_deref(), record, AfterSave::Access(Box::new(shifting)));
     }
 
     /// A change is saved, or cannot be: then it does not happen.

@@ -54,7 +54,7 @@ impl<N: Net> Control<N> {
 
     /// Decides a command.
     pub(super) fn answer(&mut self, ask: &Ask, outcome: Outcome) {
-        let answer = ToReactor::Answered { asked: ask.ticket, outcome, is_flushed: false };
+        let answer = ToReactor::Answered { asked: ask.ticket, outcome, flushes: None };
         self.outbox.send(ask.reactor, answer);
     }
 
@@ -67,13 +67,13 @@ impl<N: Net> Control<N> {
     }
 
     /// MODE SELECT (SPC-5 §6.12): the new modes hold for everybody before it is answered, and all other nexuses are told. A
-    /// cache that is switched off is flushed once no write that relied on it is left in the device.
+    /// cache that is switched off is flushed once no write that relied on it is left in the device. What is selected again is
+    /// answered no sooner: it may have been another's, who waits for it or was aborted.
     fn mode_select(&mut self, ask: &Ask) -> Option<Outcome> {
         let Some(old) = self.catalog.registry.view(ask.unit) else {
             return Some(Outcome::check(Sense::NO_SUCH_UNIT));
         };
         let modes = match mode::select(&ask.cdb, &ask.parameters, old) {
-            Ok(modes) if modes == old.modes => return Some(Outcome::GOOD),
             Ok(modes) => modes,
             Err(sense) => return Some(Outcome::check(sense)),
         };
@@ -81,8 +81,9 @@ impl<N: Net> Control<N> {
             return Some(Outcome::of(Status::Busy));
         }
         let view = UnitView { modes, ..UnitView::clone(old) };
-        let is_flushed = view.is_write_through() && !old.is_write_through();
-        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
+        // Also where the cache was off before: nobody knows how the flush of then has ended.
+        let flushes = view.is_write_through().then_some(ask.unit);
+        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, flushes };
         match self.show_unit(view, Some(ask.session), then) {
             Ok(_) => {
                 // A threshold that was set may be met already.
@@ -100,7 +101,6 @@ impl<N: Net> Control<N> {
         };
         // With what is still being saved.
         let mut settings = Settings { identifying: self.intended_identifying(old), ..old.settings.clone() };
-        let before = settings.clone();
         let set = match ask.cdb.service_action() {
             timestamp::ACTION => Clock::set(&ask.parameters, self.now).map(|clock| settings.clock = clock),
             _ => settings
@@ -111,18 +111,16 @@ impl<N: Net> Control<N> {
         if let Err(sense) = set {
             return Some(Outcome::check(sense));
         }
-        if settings == before {
-            return Some(Outcome::GOOD);
-        }
         if self.keeper.is_full() {
             return Some(Outcome::of(Status::Busy));
         }
-        if settings.identifying != before.identifying {
+        // What is written again may not have been saved yet.
+        if ask.cdb.service_action() != timestamp::ACTION {
             return self.save_identifying(ask, settings.identifying).err().map(Outcome::check);
         }
         let settings = Settings { clock: settings.clock, ..old.settings.clone() };
         let view = UnitView { settings, ..UnitView::clone(old) };
-        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed: false };
+        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, flushes: None };
         match self.show_unit(view, Some(ask.session), then) {
             Ok(_) => None,
             Err(_) => Some(Outcome::check(Sense::NO_SUCH_UNIT)),

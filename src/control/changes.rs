@@ -27,7 +27,7 @@ impl<N: Net> Control<N> {
     }
 
     /// The same, `except` being the session that has asked for it and so is not told, and `then` what follows. Whether
-    /// it will: nothing does where the view is as it was.
+    /// it will: nothing does where the view is as it was and nobody waits, or no reactor runs.
     pub(super) fn show_unit(
         &mut self,
         view: UnitView,
@@ -37,7 +37,11 @@ impl<N: Net> Control<N> {
         let view = Arc::new(view);
         let old = self.catalog.registry.replace(Arc::clone(&view))?;
         if old == view {
-            return Ok(false);
+            // Who asks for it again waits for as much as who asked first: that may still be on its way, and where a device
+            // kept an IO of before, it may keep it still.
+            let is_drained = is_restricted(&view);
+            let change = Change::Unit { view, attention: None, except, is_drained };
+            return Ok(then != Then::Nothing && self.barrier(change, then));
         }
         let attention = attention(&old, &view);
         let is_drained = takes_away(&old, &view);
@@ -142,22 +146,20 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 
 /// What sessions are told of a change (SBC-4 §4.7, SPC-5 §6.6).
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
-    let is_there = |view: &UnitView| matches!(view.medium, Medium::Ready | Medium::Busy | Medium::Failed);
     let is_resized = (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes);
     match (old.medium, new.medium) {
-        (Medium::Ready, Medium::Ready) => {}
         // No command says so later.
-        _ if is_there(old) && is_there(new) && is_resized => return Some(Ua::CapacityChanged),
+        (was, is) if was.is_there() && is.is_there() && is_resized => return Some(Ua::CapacityChanged),
         // The command that was carried out has been answered; nobody else is told of it.
-        (Medium::Busy | Medium::Failed, Medium::Ready) => return None,
+        (was, Medium::Ready) if was.is_there() => {}
         // SBC-4 §4.3: one that appears may be of any size and content.
         (_, Medium::Ready) => return Some(Ua::MediumChanged),
-        // Commands say so.
-        _ => return None,
+        // What a medium takes along with it, commands say.
+        (was, is) if was != is => return None,
+        // Whatever state it is in, and stays in.
+        _ => {}
     }
-    if is_resized {
-        Some(Ua::CapacityChanged)
-    } else if old.identity != new.identity || old.alua.is_explicit() != new.alua.is_explicit() {
+    if old.identity != new.identity || old.alua.is_explicit() != new.alua.is_explicit() {
         Some(Ua::InquiryChanged)
     } else if old.alua != new.alua {
         Some(Ua::AccessChanged)
@@ -180,4 +182,12 @@ fn takes_away(old: &UnitView, new: &UnitView) -> bool {
         || (new.is_write_through() && !old.is_write_through())
         || (new.medium != Medium::Ready && old.medium == Medium::Ready)
         || old.alua.takes_away(&new.alua)
+}
+
+/// Whether something is not allowed that a device may still have an IO of, from when it was. What a chore is made of is not such.
+fn is_restricted(view: &UnitView) -> bool {
+    !view.medium.is_there()
+        || view.is_write_protected()
+        || view.is_write_through()
+        || view.alua.is_restricted()
 }

@@ -71,7 +71,10 @@ impl<N: Net> Control<N> {
         let refuse = |sense| Some(Outcome::check(sense));
         match (view.medium, view.is_write_protected()) {
             (_, true) => return refuse(Sense::WRITE_PROTECTED),
-            (Medium::Ready | Medium::Failed, _) => {}
+            (Medium::Ready, _) => {}
+            // SBC-4 §4.11.4: what was on its way when a SANITIZE failed is no way out.
+            (Medium::Failed, _) if !decision.mends() => return refuse(Sense::SANITIZE_FAILED),
+            (Medium::Failed, _) => {}
             (Medium::Busy, _) => {
                 return refuse(view.chore.as_ref().map_or(Sense::NOT_READY, |chore| chore.sense()));
             }
@@ -85,7 +88,7 @@ impl<N: Net> Control<N> {
                 self.chores.units.remove(&ask.unit);
                 self.forget_sanitize(ask.unit);
                 let (reactor, ticket) = (ask.reactor, ask.ticket);
-                self.show_chore(ask.unit, None, false, Then::Answer { reactor, ticket, is_flushed: false });
+                self.show_chore(ask.unit, None, false, Then::Answer { reactor, ticket, flushes: None });
                 None
             }
             // SBC-4 §4.11.5: AUSE was 0.
@@ -252,7 +255,7 @@ impl<N: Net> Control<N> {
             self.chores.units.insert(unit, Phase::Failed { may_exit: chore.may_exit() });
         }
         let then = match asker {
-            Some((reactor, ticket)) if is_done => Then::Answer { reactor, ticket, is_flushed: false },
+            Some((reactor, ticket)) if is_done => Then::Answer { reactor, ticket, flushes: None },
             _ => Then::Nothing,
         };
         self.show_chore(unit, None, has_failed, then);
@@ -274,7 +277,7 @@ impl<N: Net> Control<N> {
 
     fn answer_asker(&mut self, asker: Option<Asker>, outcome: Outcome) {
         let Some((reactor, ticket)) = asker else { return };
-        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, flushes: None });
     }
 
     /// Shows a unit that has this chore, or none.

@@ -14,8 +14,6 @@ use crate::scsi::chore::Chore;
 /// What devices are to be asked.
 #[derive(Debug, Default)]
 pub(super) struct Erasures {
-    /// There are threads for it; else devices are asked at once.
-    has_threads: bool,
     /// Invariant: at most one for each unit that there is or was when it began.
     due: VecDeque<Erase>,
     /// So many threads ask devices at this moment.
@@ -56,18 +54,13 @@ impl Erase {
 }
 
 impl<N: Net> Control<N> {
-    /// From now on somebody looks for [`Control::erase_due`] after each turn.
-    pub(super) fn erase_on_threads(&mut self) {
-        self.erasures.has_threads = true;
-    }
-
     /// The device of a unit is to do this chore by itself. Nothing is in it.
     pub(super) fn erase(&mut self, unit: UnitId, chore: Arc<Chore>, how: Erasure) {
         // A unit that has gone has no chore.
         let Some(entry) = self.catalog.registry.entry_of(unit) else { return };
         let bdev = Arc::clone(&entry.spec.bdev);
         self.erasures.due.push_back(Erase { unit, chore, how, bdev });
-        if !self.erasures.has_threads {
+        if !self.has_threads {
             while let Some(erase) = self.erase_due() {
                 self.erased(erase.run());
             }
@@ -95,7 +88,7 @@ impl<N: Net> Control<N> {
         }
         if let Err(why) = &result {
             let bdev = self.catalog.registry.entry_of(unit).map(|entry| entry.name.as_str());
-            tracing::error!(bdev, why, "a SANITIZE has failed: its disk has not erased itself");
+            self.log.not_erased(bdev, why, self.now);
         }
         self.chore_done(unit, result.is_ok());
     }

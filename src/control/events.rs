@@ -31,10 +31,12 @@ enum Kind {
     Slow,
     Recorded,
     Lost,
+    Threshold,
+    NotErased,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 15] = [
         Kind::SessionUp,
         Kind::SessionDown,
         Kind::LoginRefused,
@@ -48,6 +50,8 @@ impl Kind {
         Kind::Slow,
         Kind::Recorded,
         Kind::Lost,
+        Kind::Threshold,
+        Kind::NotErased,
     ];
 }
 
@@ -354,6 +358,20 @@ impl Log {
             );
         } else {
             tracing::info!(bdev, "the device has given back what it kept: its LUNs are ready again");
+        }
+    }
+
+    /// A threshold is met that an initiator may have set a moment ago.
+    pub(super) fn threshold_met(&mut self, bdev: &str, resources: &dyn Debug, now: Tick) {
+        if self.allow(Kind::Threshold, now) {
+            tracing::warn!(bdev, ?resources, "a soft threshold of its space is met: initiators are told");
+        }
+    }
+
+    /// A device has not erased itself, which an initiator may ask for again and again.
+    pub(super) fn not_erased(&mut self, bdev: Option<&str>, why: &str, now: Tick) {
+        if self.allow(Kind::NotErased, now) {
+            tracing::error!(bdev, why, "a SANITIZE has failed: its disk has not erased itself");
         }
     }
 

@@ -105,8 +105,7 @@ impl Chosen {
             Some("eui64")
         } else if self.t10.is_some() && self.t10 == other.t10 {
             Some("t10")
-        } else if self.designators.iter().any(|one| designators(&other.designators).any(|known| known == one))
-        {
+        } else if self.designators.iter().any(|one| other.descriptors().any(|known| known == one)) {
             Some("designator")
         } else {
             None
@@ -147,17 +146,6 @@ impl Chosen {
 fn is_designator(bytes: &[u8]) -> bool {
     matches!(bytes, [set, kind, _, length, name @ ..]
         if (1..=3).contains(&(set & 0x0f)) && kind & 0x30 == 0 && !name.is_empty() && name.len() == usize::from(*length))
-}
-
-/// The descriptors that stand one after another.
-fn designators(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let whole = 4 + usize::from(*rest.get(3)?);
-        let (one, others) = rest.split_at_checked(whole)?;
-        rest = others;
-        Some(one)
-    })
 }
 
 /// Any number of bytes in hexadecimal digits, with nothing between them.

@@ -166,13 +166,13 @@ impl<N: Net> Control<N> {
     fn conclude(&mut self, then: Then, outcome: TmfOutcome) {
         match then {
             Then::Nothing | Then::Fail(_) => {}
-            Then::Answer { reactor, ticket, is_flushed } => {
+            Then::Answer { reactor, ticket, flushes } => {
                 let outcome = changed(outcome);
-                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed });
+                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, flushes });
             }
             Then::Reserved { unit, reactor, ticket } => {
                 let outcome = changed(outcome);
-                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+                self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, flushes: None });
                 self.reserve_next(unit);
             }
             Then::BeginChore(unit) => self.begin_chore(unit, outcome == TmfOutcome::Complete),

@@ -34,8 +34,8 @@ pub enum Then {
         reactor: ReactorId,
         /// Where the answer belongs.
         ticket: TaskTicket,
-        /// The unit is flushed first.
-        is_flushed: bool,
+        /// This unit is flushed first.
+        flushes: Option<UnitId>,
     },
     /// Every reactor shows that a chore is done on the unit: it begins.
     BeginChore(UnitId),

@@ -139,6 +139,8 @@ pub struct Control<N: Net> {
     store: Store<AfterSave>,
     chores: chores::Chores,
     erasures: erasures::Erasures,
+    /// There are threads on which devices are asked what takes long; else they are asked at once.
+    has_threads: bool,
     early: alua::Early,
     /// Bdevs whose medium is out for another.
     exchanges: BTreeSet<String>,
@@ -181,6 +183,7 @@ impl<N: Net> Control<N> {
             store: Store::default(),
             chores: chores::Chores::default(),
             erasures: erasures::Erasures::default(),
+            has_threads: false,
             early: alua::Early::default(),
             exchanges: BTreeSet::new(),
             watched: space::Watched::default(),

@@ -118,7 +118,8 @@ impl Registry {
     pub(super) fn get(&self, name: &str) -> Option<&Entry> {
         let by_name = self.entries.iter().find(|entry| entry.name == name);
         by_name.or_else(|| {
-            let uuid = name.to_ascii_lowercase();
+            // Where it can be one: each text of a UUID costs, and most that is looked for in vain is a name that is to be free.
+            let uuid = (name.len() == UUID_CHARS).then(|| name.to_ascii_lowercase())?;
             self.entries.iter().find(|entry| uuid_text(&entry.spec.bdev.info().uuid) == uuid)
         })
     }
@@ -344,6 +345,9 @@ impl Registry {
         Some(entry.spec.bdev)
     }
 }
+
+/// Of [`uuid_text`].
+const UUID_CHARS: usize = 36;
 
 /// A UUID in its usual form (RFC 9562 §4).
 pub fn uuid_text(uuid: &[u8; 16]) -> String {

@@ -177,7 +177,7 @@ impl<N: Net> Control<N> {
             None => Sense::NO_SUCH_UNIT,
         };
         let outcome = Outcome::check(sense);
-        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, flushes: None });
         self.reserve_next(unit);
     }
 

@@ -136,13 +136,13 @@ impl<N: Net> Control<N> {
         reactor: ReactorId,
         ticket: TaskTicket,
     ) {
-        let then = Then::Answer { reactor, ticket, is_flushed: false };
+        let then = Then::Answer { reactor, ticket, flushes: None };
         let outcome = match view.and_then(|view| self.show_unit(view, Some(session), then).ok()) {
             Some(true) => return,
             Some(false) => Outcome::GOOD,
             None => Outcome::check(Sense::INTERNAL_FAILURE),
         };
-        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, is_flushed: false });
+        self.outbox.send(reactor, ToReactor::Answered { asked: ticket, outcome, flushes: None });
     }
 
     fn after_save(&mut self, then: AfterSave, is_saved: bool) {

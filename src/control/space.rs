@@ -47,7 +47,7 @@ impl<N: Net> Control<N> {
         }
         let bdev = registry.entry_of(unit).map_or("", |entry| &entry.name);
         let resources = provisioning::resources(&view);
-        tracing::warn!(bdev, ?resources, "a soft threshold of its space is met: initiators are told");
+        self.log.threshold_met(bdev, &resources, self.now);
         let attention = Some(Ua::SoftThreshold);
         self.barrier(Change::Unit { view, attention, except: None, is_drained: false }, Then::Nothing);
     }

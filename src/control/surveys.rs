@@ -20,8 +20,6 @@ type Asker = (ReactorId, TaskTicket);
 /// What is being asked, and what waits for that.
 #[derive(Debug, Default)]
 pub(super) struct Surveys {
-    /// There are threads for it; else devices are asked at once.
-    has_threads: bool,
     /// Commands that are not answered, in the order in which they came. Invariant: no longer than reactors have tasks.
     asked: Vec<Asked>,
     /// Units whose devices threads ask at this moment, for commands that may have been given up.
@@ -70,16 +68,16 @@ impl Survey {
 }
 
 impl<N: Net> Control<N> {
-    /// From now on somebody looks for [`Control::survey_due`] after each turn.
-    pub(super) fn survey_on_threads(&mut self) {
-        self.surveys.has_threads = true;
+    /// From now on somebody looks for [`Control::survey_due`] and [`Control::erase_due`] after each turn.
+    pub(super) fn ask_on_threads(&mut self) {
+        self.has_threads = true;
     }
 
     /// A command wants to know which blocks of a unit take space.
     pub(super) fn survey(&mut self, ask: &Ask) {
         let (asker, lba) = ((ask.reactor, ask.ticket), lba_status::lba(&ask.cdb));
         self.surveys.asked.push(Asked { asker, unit: ask.unit, lba, is_begun: false });
-        if !self.surveys.has_threads {
+        if !self.has_threads {
             while let Some(survey) = self.survey_due() {
                 self.surveyed(survey.run());
             }
@@ -130,6 +128,6 @@ impl<N: Net> Control<N> {
     }
 
     fn answer_survey(&mut self, (reactor, asked): Asker, outcome: Outcome) {
-        self.outbox.send(reactor, ToReactor::Answered { asked, outcome, is_flushed: false });
+        self.outbox.send(reactor, ToReactor::Answered { asked, outcome, flushes: None });
     }
 }

@@ -201,8 +201,7 @@ impl Daemon {
             options: options.iscsi,
         });
         control.set_meters(reactors.iter().map(|reactor| Arc::clone(&reactor.meter)).collect());
-        control.survey_on_threads();
-        control.erase_on_threads();
+        control.ask_on_threads();
         let mut secret = [0; 16];
         SystemRandom.fill(&mut secret);
         control.share_secret(secret);

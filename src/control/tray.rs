@@ -29,31 +29,32 @@ impl<N: Net> Control<N> {
         let (motion, is_out) = (Motion::of(&ask.cdb), view.medium == Medium::Ejected);
         let nexus = self.sessions.nexus_of(ask.session)?;
         let is_prevented = !self.catalog.registry.preventers(ask.unit).is_empty();
-        let is_flushed = match motion {
+        let flushes = match motion {
             // An operator has it out for another. It is in again soon.
             Motion::Load if is_out && self.is_exchanged(ask.unit) => return Some(Outcome::of(Status::Busy)),
             Motion::Eject | Motion::Load if is_prevented && is_out == (motion == Motion::Load) => {
                 return Some(Outcome::check(Sense::REMOVAL_PREVENTED));
             }
             Motion::Eject => {
-                let is_flushed = !view.read_only && !is_out;
+                // Also where it is out already: nobody knows how the flush of then has ended.
+                let flushes = (!view.read_only).then_some(ask.unit);
                 self.catalog.registry.set_ejected(ask.unit, true);
-                is_flushed
+                flushes
             }
             Motion::Load => {
                 self.catalog.registry.set_ejected(ask.unit, false);
-                false
+                None
             }
             Motion::Prevent => {
                 self.catalog.registry.prevent(ask.unit, nexus);
-                false
+                None
             }
             Motion::Allow => {
                 self.catalog.registry.allow(ask.unit, |preventer| preventer == nexus);
-                false
+                None
             }
         };
-        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, is_flushed };
+        let then = Then::Answer { reactor: ask.reactor, ticket: ask.ticket, flushes };
         match self.show_tray(ask.unit, Some(ask.session), then) {
             Ok(true) => None,
             Ok(false) => Some(Outcome::GOOD),

@@ -244,16 +244,18 @@ fn target_calls(target: &Target, model: &Model, groups: &mut Groups) -> Vec<Json
     push_auth(&mut params, &target.auth, groups);
     params.push("header_digest", target.demands_header_digest);
     params.push("data_digest", target.demands_data_digest);
+    // A port is one that initiators can come by.
     let port = |(pg_tag, port): &(u16, Option<u16>)| {
+        let port = port.filter(|_| is_reached(target, *pg_tag));
         port.map(|port| object! { "pg_tag": *pg_tag, "relative_port": port })
     };
     let ports: Vec<Json> = target.portal_groups.iter().filter_map(port).collect();
-    // A port is one that initiators can come by.
-    if !ports.is_empty() && !access.is_empty() {
+    if !ports.is_empty() {
         params.push("lunette_ports", ports);
     }
     let mut calls = vec![call("iscsi_create_target_node", params)];
-    calls.extend(target.redirects.iter().map(|(pg_tag, to, is_permanent)| {
+    let redirects = target.redirects.iter().filter(|(pg_tag, ..)| is_reached(target, *pg_tag));
+    calls.extend(redirects.map(|(pg_tag, to, is_permanent)| {
         let mut params = object! {
             "name": &target.name,
             "pg_tag": *pg_tag,
@@ -267,6 +269,11 @@ fn target_calls(target: &Target, model: &Model, groups: &mut Groups) -> Vec<Json
     }));
     calls.extend(access.iter().filter_map(|(ig_tag, access)| lun_map(target, *ig_tag, access, model)));
     calls
+}
+
+/// Whether anybody may come to a target by a portal group: else it does not lead there.
+fn is_reached(target: &Target, pg_tag: u16) -> bool {
+    target.access.iter().any(|access| access.may_come_by(pg_tag))
 }
 
 /// Who may come, each group once, with its tag.
@@ -317,5 +324,5 @@ fn state_calls(target: &Target) -> Vec<Json> {
         };
         call("lunette_target_node_set_alua_state", params)
     };
-    target.states.iter().map(state).collect()
+    target.states.iter().filter(|(pg_tag, ..)| is_reached(target, *pg_tag)).map(state).collect()
 }

@@ -356,6 +356,12 @@ impl Reader<'_> {
         if target.portal_groups.iter().all(|(known, _)| *known != tag) {
             target.portal_groups.push((tag, None));
         }
+        let Some(access) = loadable(access) else {
+            return self.report.cannot(
+                &line.place,
+                "Mapping: no name or no address of its initiator group is left: it lets nobody in",
+            );
+        };
         // Each initiator group has its own portal groups.
         let is_same =
             |known: &&mut Access| known.initiators == access.initiators && known.netmasks == access.netmasks;
@@ -473,6 +479,15 @@ impl Reader<'_> {
             [designator(1, 3, &naa), designator(3, 1, t10.as_bytes())].into_iter().flatten().collect();
         identity
     }
+}
+
+/// A group that lunette takes: one without names or addresses lets nobody in, but may keep some out.
+fn loadable(mut access: Access) -> Option<Access> {
+    if access.netmasks.is_empty() {
+        access.initiators.retain(|rule| rule.starts_with('!'));
+        access.netmasks.push("ANY".to_owned());
+    }
+    (!access.initiators.is_empty()).then_some(access)
 }
 
 /// CRC32C of a text, filled up with zeros to a multiple of four as iSCSI's digests are.

@@ -111,6 +111,12 @@ fn part_portals(model: &mut Model, place: &Place, report: &mut Report) {
                 tags(*tag).into_iter().map(move |tag| (tag, *lun, *state, *is_preferred))
             })
             .collect();
+        for ways in target.access.iter_mut().filter_map(|access| access.ways.as_mut()) {
+            let mut found: Vec<u16> = ways.iter().flat_map(|tag| tags(*tag)).collect();
+            found.sort_unstable();
+            found.dedup();
+            *ways = found;
+        }
         target.portal_groups = found.into_iter().map(|tag| (tag, None)).collect();
     }
     let discovery = |portal: &SocketAddr| {
@@ -197,7 +203,7 @@ pub(super) fn numbers(target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::import::model::Backing;
+    use crate::import::model::{Access, Backing};
 
     fn groups(groups: &[&[&str]]) -> Model {
         let mut model = Model::default();
@@ -237,6 +243,19 @@ mod tests {
         let of = |portal: &str| vec![portal.to_owned()];
         assert_eq!(groups, [(1, of("192.0.2.1:1")), (2, of("192.0.2.2:1")), (3, of("192.0.2.2:2"))]);
         assert_eq!(tags, [(1, None), (2, None), (3, None)], "by every address");
+    }
+
+    #[test]
+    fn who_comes_by_some_portal_groups_does_so_by_the_parted_ones() {
+        let mut model =
+            groups(&[&["192.0.2.1:1", "192.0.2.2:1"], &["192.0.2.2:1", "192.0.2.3:1"], &["192.0.2.4:1"]]);
+        let access = |ways: &[u16]| Access { ways: Some(ways.to_vec()), ..Access::any() };
+        model.targets[0].access = vec![access(&[2]), access(&[1, 2]), access(&[3]), Access::any()];
+        settle(&mut model, &[], &Place::new("f", 0), &mut Report::default());
+        assert_eq!(model.portal_groups[2].portals, ["192.0.2.3:1".parse().unwrap()]);
+        let ways = model.targets[0].access.iter().map(|access| access.ways.clone());
+        let expected = [Some(vec![2, 3]), Some(vec![1, 2, 3]), Some(vec![4]), None];
+        assert_eq!(ways.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn what_is_written_is_a_file_of_calls_that_can_be_made() {
 }
 
 /// The parameters of the calls of this method that a text becomes.
-fn calls(format: Format, text: &str, method: &str) -> Vec<String> {
+pub(super) fn calls(format: Format, text: &str, method: &str) -> Vec<String> {
     let source = [Source { name: "f".to_owned(), text: text.to_owned() }];
     let imported = import(format, &source, &Folder::default(), &[], &[]).unwrap();
     let plan = Plan::parse(&imported.config.to_string()).unwrap();
@@ -137,6 +137,39 @@ fn istgts_words_are_its_own_however_they_are_written_and_its_groups_go_in_pairs(
         "{targets:?}"
     );
     assert!(targets[0].contains(r#""luns":[{"bdev_name":"#), "{targets:?}");
+}
+
+/// serve refuses a group without names or addresses.
+#[test]
+fn istgts_groups_of_which_nothing_could_be_read_let_nobody_in() {
+    let text = |group: &str| {
+        format!(
+            "[Global]\n[PortalGroup1]\nPortal a 192.0.2.1:3260\n[InitiatorGroup1]\n{group}\n[InitiatorGroup2]\nInitiatorName ALL\n\
+             Netmask 192.0.2.9\n[LogicalUnit1]\nTargetName iqn.2026-11.io.example:t\nMapping PortalGroup1 InitiatorGroup1\n\
+             Mapping PortalGroup1 InitiatorGroup2\n"
+        )
+    };
+    let rest = r#""initiators":["ANY"],"netmasks":["192.0.2.9"]"#;
+    for (group, expected) in [
+        ("InitiatorName ALL\nNetmask nowhere", None),
+        ("InitiatorName \"a b\"\nNetmask ALL", None),
+        // Whom it keeps out stays out.
+        (
+            "InitiatorName !iqn.a:x\nInitiatorName ALL\nNetmask nowhere",
+            Some(r#""initiators":["!iqn.a:x"],"netmasks":["ANY"]"#),
+        ),
+    ] {
+        let (groups, changes) = changes(Format::Istgt, &text(group), "iscsi_create_initiator_group");
+        let (first, count) = (expected.unwrap_or(rest), 1 + usize::from(expected.is_some()));
+        assert_eq!(groups.len(), count, "{groups:?}");
+        assert!(groups[0].contains(first) && groups[count - 1].contains(rest), "{groups:?}");
+        assert!(
+            changes.iter().any(|line| line.contains("it lets nobody in")) || expected.is_some(),
+            "{changes:?}"
+        );
+        let targets = calls(Format::Istgt, &text(group), "iscsi_create_target_node");
+        assert_eq!(targets[0].matches("ig_tag").count(), count, "{targets:?}");
+    }
 }
 
 #[test]
@@ -308,7 +341,7 @@ fn some_targets_of_many_come_with_what_they_need_and_nothing_else() {
 }
 
 /// What is imported of a text, and the lines of its report that do not say that all is as it was.
-fn changes(format: Format, text: &str, method: &str) -> (Vec<String>, Vec<String>) {
+pub(super) fn changes(format: Format, text: &str, method: &str) -> (Vec<String>, Vec<String>) {
     let source = [Source { name: "f".to_owned(), text: text.to_owned() }];
     let imported = import(format, &source, &Folder::default(), &[], &[]).unwrap();
     let lines = imported.report.to_string().lines().map(str::to_owned).collect::<Vec<_>>();
@@ -411,6 +444,66 @@ fn what_is_write_protected_by_software_in_tgt_can_be_read_only() {
         assert_eq!(disks[0].contains(r#""readonly":true"#), is_read_only, "{text}: {disks:?}");
         assert_eq!(changes.iter().any(|line| line.contains("swp: ")), is_read_only, "{changes:?}");
     }
+}
+
+/// An auth-group of a portal group counts there in the target's place.
+#[test]
+fn auth_groups_of_ctlds_portal_groups_are_the_targets_or_nobody_may_come() {
+    let text = |lines: &str| {
+        format!(
+            "auth-group x {{ auth-type none\n initiator-name iqn.a:x }}\nportal-group p {{ listen 192.0.2.1 }}\n\
+             portal-group q {{ listen 192.0.2.2\n redirect 192.0.2.3 }}\ntarget iqn.2026-11.io.example:t {{\n{lines}\n}}\n"
+        )
+    };
+    for (lines, names, is_said) in [
+        ("auth-group no-authentication\nportal-group p", r#"["ANY"]"#, false),
+        ("auth-group no-authentication\nportal-group p x", r#"["iqn.a:x"]"#, false),
+        ("portal-group p x\nportal-group q x", r#"["iqn.a:x"]"#, false),
+        ("auth-group x\nportal-group p x\nportal-group q", r#"["iqn.a:x"]"#, false),
+        ("auth-group no-authentication\nportal-group p x\nportal-group q", "", true),
+        ("auth-group x\nportal-group p no-access\nportal-group q", "", true),
+        ("auth-group x\nportal-group p nobody", "", true),
+    ] {
+        let text = text(lines);
+        let (groups, changes) = changes(Format::Ctld, &text, "iscsi_create_initiator_group");
+        let is_open = !names.is_empty();
+        assert_eq!(groups.len(), usize::from(is_open), "{lines}: {groups:?}");
+        assert!(groups.iter().all(|group| group.contains(names)), "{lines}: {groups:?}");
+        assert_eq!(changes.iter().any(|line| line.contains("cannot")), is_said, "{lines}: {changes:?}");
+        // serve refuses those of a target that nobody is led to.
+        let redirects = calls(Format::Ctld, &text, "iscsi_target_node_set_redirect");
+        assert_eq!(redirects.len(), usize::from(is_open && lines.contains("group q")), "{lines}");
+    }
+}
+
+/// Both before tgt 1.0.83, either since then.
+#[test]
+fn who_fits_one_list_of_tgts_where_there_are_two_is_not_let_in() {
+    let names = "initiator-name iqn.a:x\ninitiator-name iqn.a:y\n";
+    let groups = |lines: &str| {
+        let text = format!("<target iqn.2026-11.io.example:t>\n{lines}</target>\n");
+        let (groups, changes) = changes(Format::Tgt, &text, "iscsi_create_initiator_group");
+        (groups.join(" "), changes.iter().any(|line| line.contains("1.0.83")))
+    };
+    let group =
+        |names: &str, from: &str| format!(r#"{{"tag":1,"initiators":[{names}],"netmasks":["{from}"]}}"#);
+    let both = r#""iqn.a:x","iqn.a:y""#;
+    let address = "initiator-address 192.0.2.1\n";
+    assert_eq!(groups(&format!("{names}{address}")), (group(both, "192.0.2.1"), true));
+    assert_eq!(groups(&format!("{names}initiator-address ALL\n")), (group(both, "ANY"), true));
+    assert_eq!(groups(&format!("{names}initiator-address nowhere\n")), (String::new(), true));
+    assert_eq!(groups(names), (group(both, "ANY"), false));
+    assert_eq!(groups(address), (group(r#""ANY""#, "192.0.2.1"), false));
+    let show = |acls: &str| {
+        let text = format!(
+            "Target 1: iqn.2026-11.io.example:t\n    System information:\n        Driver: iscsi\n    LUN information:\n    ACL information:\n{acls}"
+        );
+        calls(Format::Tgt, &text, "iscsi_create_initiator_group").join(" ")
+    };
+    let (name, address) = ("        iqn.a:x\n", "        192.0.2.1\n");
+    assert_eq!(show(&format!("{name}{address}")), group(r#""iqn.a:x""#, "192.0.2.1"));
+    assert_eq!(show(name), group(r#""iqn.a:x""#, "ANY"));
+    assert_eq!(show(""), "");
 }
 
 /// A generator whose numbers follow from its seed.

@@ -272,7 +272,7 @@ impl Session {
     }
 
     /// The next command whose CmdSN has become due and that may run.
-    pub(in crate::iscsi) fn next_due(&mut self, tasks: &mut Tasks) -> Option<Key> {
+    pub fn next_due(&mut self, tasks: &mut Tasks) -> Option<Key> {
         while let Some(sn) = self.window.advance() {
             let due = tasks.find(&self.tasks, |task| {
                 task.phase == Phase::Early && task.cmd_sn == sn && !task.is_immediate
@@ -394,8 +394,10 @@ impl Session {
     }
 
     /// A task is aborted before its end: it waits for nothing of the order any more.
-    pub(in crate::iscsi) fn unqueue(&mut self, phase: Phase) {
+    pub(in crate::iscsi) fn unqueue(&mut self, phase: Phase, is_immediate: bool) {
         match phase {
+            // It has no place in the window, and gives none back.
+            Phase::Early if is_immediate => {}
             // Its CmdSN is taken: whoever comes next finds no task and goes on.
             Phase::Early => self.window.begin(),
             Phase::Queued => self.queued_count -= 1,

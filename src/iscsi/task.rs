@@ -111,6 +111,8 @@ pub struct Solicited {
     pub start: u32,
     /// Offset at which they end.
     pub end: u32,
+    /// Which item of its connection's queue it is.
+    pub item: Sn,
 }
 
 /// Data of a READ that are to be sent again, as a SNACK asks (RFC 7143 §11.16).
@@ -211,6 +213,8 @@ pub struct Task {
     pub arrived_bytes: u32,
     /// WRITE: bytes up to which R2Ts were sent or data came unsolicited.
     pub asked_bytes: u32,
+    /// WRITE: the same before data were lost that have to be asked for once more.
+    pub asked_before_bytes: u32,
     /// WRITE: bytes handed to the device.
     pub submitted_bytes: u32,
     /// WRITE: the part that is filled now.
@@ -242,6 +246,10 @@ pub struct Task {
     pub parked: Option<(u32, Buf)>,
     /// Data-In PDUs and R2Ts so far (they share one sequence in ExpDataSN).
     pub data_sn: Sn,
+
+    /// READ: the length of segments has changed since the first of those Data-In PDUs, so that their number does not say how many
+    /// bytes they had.
+    pub is_mixed: bool,
 
     /// A command that is worked off in steps: what is being done now.
     pub job: Option<Job>,
@@ -306,6 +314,7 @@ impl Task {
             unsolicited: None,
             arrived_bytes: 0,
             asked_bytes: 0,
+            asked_before_bytes: 0,
             submitted_bytes: 0,
             piece: None,
             r2ts: R2ts::default(),
@@ -321,6 +330,7 @@ impl Task {
             queued_bytes: 0,
             parked: None,
             data_sn: Sn(0),
+            is_mixed: false,
             job: None,
             told: None,
             obligation: Obligation::new(),

@@ -40,7 +40,9 @@ pub struct Sent {
 pub struct TxQueue {
     first: Option<Key>,
     last: Option<Key>,
-    count: u32,
+    /// Items that were ever queued, and those that have left again.
+    pushed: Sn,
+    popped: Sn,
     control_count: u32,
     control_bytes: u64,
     unsent_bytes: u64,
@@ -63,7 +65,8 @@ impl TxQueue {
         TxQueue {
             first: None,
             last: None,
-            count: 0,
+            pushed: Sn(0),
+            popped: Sn(0),
             control_count: 0,
             control_bytes: 0,
             unsent_bytes: 0,
@@ -151,9 +154,14 @@ impl TxQueue {
         Some(kept)
     }
 
-    /// Items queued.
-    pub fn len(&self) -> u32 {
-        self.count
+    /// Counts items: which one the next to be queued is.
+    pub fn next_item(&self) -> Sn {
+        self.pushed.plus(1)
+    }
+
+    /// Whether the socket has taken all of this item ([`TxQueue::next_item`]).
+    pub fn has_sent(&self, item: Sn) -> bool {
+        !self.popped.is_before(item)
     }
 
     /// Items that count against `CONTROL_REPLIES_MAX`.
@@ -194,7 +202,7 @@ impl TxQueue {
             None => self.first = Some(key),
         }
         self.last = Some(key);
-        self.count += 1;
+        self.pushed = self.next_item();
         self.control_count += u32::from(is_control);
         self.control_bytes += control_bytes;
         self.unsent_bytes += bytes;
@@ -218,7 +226,7 @@ impl TxQueue {
     pub fn clear(&mut self, items: &mut Slab<Queued>) -> u32 {
         let mut places = 0;
         while let Some(first) = self.first.and_then(|first| items.get(first)) {
-            places += u32::from(first.keeps_place());
+            places += u32::from(first.item.keeps_place());
             self.pop(items);
         }
         // Its place was given back when the socket took the first byte of it.
@@ -232,7 +240,7 @@ impl TxQueue {
     fn pop(&mut self, items: &mut Slab<Queued>) {
         let Some(first) = self.first else { return };
         let next = items.discard(first, |queued| {
-            self.count -= 1;
+            self.popped = self.popped.plus(1);
             if queued.is_control() {
                 self.control_count -= 1;
                 self.control_bytes -= queued.control_bytes();

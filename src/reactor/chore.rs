@@ -16,7 +16,7 @@ use crate::reactor::turn::Reactor;
 use crate::scsi::Outcome;
 use crate::scsi::chore::Chore;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::Medium;
+use crate::scsi::view::{Medium, UnitView};
 use crate::time::Tick;
 
 /// A chore at work.
@@ -39,16 +39,20 @@ enum State {
     },
 }
 
-impl AtWork {
-    /// Whether something is to be done for it.
-    pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle | State::Over { .. })
-    }
-}
-
 impl<N: Net> Reactor<N> {
     pub(super) fn begin_chore(&mut self, unit: UnitId, chore: Arc<Chore>) {
         self.chores.push(AtWork { unit, chore, state: State::Idle });
+    }
+
+    /// Whether something is to be done for one.
+    pub(super) fn has_chores_due(&self) -> bool {
+        let is_due = |at_work: &AtWork| match at_work.state {
+            // A new view comes as a message.
+            State::Idle => !self.tables.view(at_work.unit).is_some_and(is_unsettled),
+            State::Over { .. } => true,
+            State::InDevice | State::Flushing => false,
+        };
+        self.chores.iter().any(is_due)
     }
 
     /// Does what chores call for. Once a turn.
@@ -73,10 +77,14 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Makes the next IO, where there is a buffer for it.
+    /// Makes the next IO, where there is a buffer for it. Not while a device keeps what was given up: the unit is shown as busy again
+    /// when it has given that back.
     fn go_on_with(&mut self, index: usize, now: Tick) {
         let Some(AtWork { unit, chore, state }) = self.chores.get_mut(index) else { return };
         let unit = *unit;
+        if self.tables.view(unit).is_some_and(is_unsettled) {
+            return;
+        }
         let (op, data) = match chore.next() {
             None => {
                 *state = State::Flushing;
@@ -118,9 +126,11 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// A chore's IO has not reached the device: the unit is gone, smaller, or has lost its medium.
+    /// A chore's IO has not reached the device: the unit is gone, smaller, or has lost its medium. Or it became unsettled while
+    /// the IO waited for room: then it is made later.
     pub(super) fn chore_refused(&mut self, unit: UnitId) {
-        self.set_chore(unit, |_| State::Over { is_done: false });
+        let is_early = self.tables.view(unit).is_some_and(is_unsettled);
+        self.set_chore(unit, |_| if is_early { State::Idle } else { State::Over { is_done: false } });
     }
 
     /// A chore's IO has come back.
@@ -143,4 +153,8 @@ impl<N: Net> Reactor<N> {
             at_work.state = state(at_work);
         }
     }
+}
+
+fn is_unsettled(view: &UnitView) -> bool {
+    view.medium == Medium::Unsettled
 }

@@ -179,6 +179,16 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// Runs commands of a connection's session whose CmdSN has become due with nothing having come on a connection.
+    pub(super) fn run_due(&mut self, conn: Key, now: Tick) {
+        let Some(session) = self.conns.get(conn).map(|link| link.conn.session_key()) else { return };
+        while let Some(key) = self.tables.sessions[session].next_due(&mut self.tables.tasks)
+            && let Some(task) = self.tables.tasks.get(key)
+        {
+            self.run(task.conn, key, now);
+        }
+    }
+
     /// A completion has come.
     pub(super) fn done(&mut self, done: Done, now: Tick) {
         let key = if planted!(self, TagReuse) {
@@ -199,6 +209,10 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(record.task) else {
             if record.is_chore {
                 self.chore_io_ended(record.unit, data, result);
+            } else if let (true, Err(error)) = (record.is_of_nobody(), result)
+                && error != IoError::Cancelled
+            {
+                self.event(Event::DeviceError { unit: record.unit, error });
             }
             return;
         };

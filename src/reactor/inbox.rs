@@ -2,7 +2,7 @@
 
 use crate::bdev::{Io, IoError, Op};
 use crate::id::{BarrierId, SessionId, UnitId};
-use crate::iscsi::conn::TmfReply;
+use crate::iscsi::conn::{TmfFunction, TmfReply};
 use crate::limits;
 use crate::net::Net;
 use crate::reactor::message::{Change, CloseCause, Retired, TmfOutcome, TmfTicket, ToControl, ToReactor};
@@ -50,9 +50,7 @@ impl<N: Net> Reactor<N> {
             ToReactor::OpenGate { session } => self.open_gate(session, now),
             ToReactor::Pace { session, pace } => self.repace_session(session, pace, now),
             ToReactor::TmfEnded { asked, outcome } => self.tmf_ended(asked, outcome, now),
-            ToReactor::Answered { asked, outcome, is_flushed } => {
-                self.answered(asked, outcome, is_flushed, now);
-            }
+            ToReactor::Answered { asked, outcome, flushes } => self.answered(asked, outcome, flushes, now),
             ToReactor::Surveyed { asked, allocation } => self.surveyed(asked, allocation, now),
             ToReactor::Secret(secret) => self.mint = Mint::new(secret),
             ToReactor::Chore { unit, chore } => self.begin_chore(unit, chore),
@@ -100,17 +98,18 @@ impl<N: Net> Reactor<N> {
     fn tmf_ended(&mut self, ticket: TmfTicket, outcome: TmfOutcome, now: Tick) {
         let Some(link) = self.conns.get(ticket.conn) else { return };
         let session = link.conn.session();
+        let function = link.conn.unanswered_tmf(ticket.itt).map_or(0, TmfFunction::code);
         let is_owed = self.tables.sessions[link.conn.session_key()].is_swallowing(None, &self.tables.tasks);
         match outcome {
             TmfOutcome::Complete if is_owed => {
                 // What the session itself has given up may be at a LUN that its target has no more.
                 let what = What::Session { session, unit: None, before: self.serial + 1 };
-                self.drain_for(what, Then::Answer { ticket, function: 0, is_of_many: true }, now);
+                self.drain_for(what, Then::Answer { ticket, function, is_of_many: true }, now);
             }
-            TmfOutcome::Complete => self.answer_tmf_of_many(ticket, 0, now),
+            TmfOutcome::Complete => self.answer_tmf_of_many(ticket, function, now),
             TmfOutcome::Rejected => {
                 self.excuse_on(ticket.conn, now);
-                self.answer_tmf(ticket, 0, TmfReply::Rejected, now);
+                self.answer_tmf(ticket, function, TmfReply::Rejected, now);
             }
         }
     }

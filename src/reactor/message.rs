@@ -168,8 +168,8 @@ pub enum ToReactor<H> {
         asked: TaskTicket,
         /// How it ends.
         outcome: Outcome,
-        /// Before that the unit is to be flushed.
-        is_flushed: bool,
+        /// If that is well, this unit is to be flushed before: even if nobody waits for the command any more.
+        flushes: Option<UnitId>,
     },
     /// A device was asked for a command which of its blocks take space. It comes instead of [`ToReactor::Answered`], and the memory is given back.
     Surveyed {

@@ -49,10 +49,12 @@ pub(super) struct InFlight {
     pub(super) is_chore: bool,
 }
 
+/// Stands for no task and no connection.
+const NOBODY: Key = Key { index: u32::MAX, generation: 0 };
+
 impl InFlight {
     /// One that nobody has asked for: no command, no connection, no hold.
     pub(super) fn of_nobody(unit: UnitId, op: Op, serial: u64) -> InFlight {
-        const NOBODY: Key = Key { index: u32::MAX, generation: 0 };
         InFlight {
             task: NOBODY,
             conn: NOBODY,
@@ -72,6 +74,11 @@ impl InFlight {
             is_lost: false,
             is_chore: false,
         }
+    }
+
+    /// Whether it is such a one.
+    pub(super) fn is_of_nobody(&self) -> bool {
+        self.task == NOBODY
     }
 }
 
@@ -123,7 +130,7 @@ const _: () =
     assert!(limits::R2TS_MAX < ITEMS_PER_TASK as usize && (limits::PLAN_IOS as u32) < ITEMS_PER_TASK);
 const TASKS_MAX: u32 = limits::CONNS_MAX * TASKS_PER_CONN
     + limits::SPARE_WINDOW
-    + limits::RETAINING_CONNS_MAX * limits::WINDOW_MAX;
+    + limits::RETAINING_CONNS_MAX * limits::RETAINED_TASKS_MAX;
 const _: () = assert!(TASKS_MAX * (limits::PLAN_IOS as u32) == limits::IOS_MAX);
 const _: () = assert!(TASKS_MAX < 0xffff, "a target transfer tag has 16 bits for the task's index");
 
@@ -179,9 +186,9 @@ impl Tables {
         self.retaining += 1;
         if self.retaining > self.retaining_capacity {
             self.retaining_capacity = self.retaining;
-            self.tasks.grow(limits::WINDOW_MAX);
-            self.tx.grow(limits::WINDOW_MAX * ITEMS_PER_TASK);
-            self.ios.grow(limits::WINDOW_MAX * u32::from(limits::PLAN_IOS));
+            self.tasks.grow(limits::RETAINED_TASKS_MAX);
+            self.tx.grow(limits::RETAINED_TASKS_MAX * ITEMS_PER_TASK);
+            self.ios.grow(limits::RETAINED_TASKS_MAX * u32::from(limits::PLAN_IOS));
         }
         true
     }
@@ -224,5 +231,26 @@ impl Tables {
     /// What is published of a unit.
     pub(super) fn view(&self, unit: UnitId) -> Option<&UnitView> {
         UnitView::find(&self.views, unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buf::Class;
+
+    /// A connection that keeps what it has answered may have, beside its window, as many answered commands as it keeps responses, and
+    /// as many immediate ones as may wait to be sent.
+    #[test]
+    fn what_is_kept_has_room_beside_the_window() {
+        let pool = || Pool::ordinary(&[Class { bytes: 4096, count: 1 }]).unwrap();
+        let sizes = Sizes { conns: 1, spare_window: 0, staging_bytes: 1 };
+        let mut tables = Tables::new(pool(), pool(), sizes);
+        let before = [tables.tasks.capacity(), tables.ios.capacity(), tables.tx.capacity()];
+        assert!(tables.retain());
+        let kept = limits::RETAINED_MAX + limits::CONTROL_REPLIES_MAX as usize;
+        let more = [1, usize::from(limits::PLAN_IOS), ITEMS_PER_TASK as usize].map(|each| each * kept);
+        let after = [tables.tasks.capacity(), tables.ios.capacity(), tables.tx.capacity()];
+        assert_eq!(after, std::array::from_fn(|index| before[index] + more[index]));
     }
 }

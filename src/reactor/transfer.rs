@@ -24,7 +24,11 @@ impl<N: Net> Reactor<N> {
             let plan = task.plan;
             let (Some(extent), Some(unit)) = (plan.reads(), task.unit) else { return };
             let left = task.moves_bytes.saturating_sub(task.read_bytes);
-            if left == 0 || task.ios >= limits::PLAN_IOS || task.outcome.is_some() {
+            // Invariant: what has come before its predecessor counts, so that there is a place for it, and one piece at most to go
+            // there.
+            let is_parked = task.parked.is_some() && !planted!(self, ParkedNotCounted);
+            let ahead = task.ios + u8::from(is_parked);
+            if left == 0 || ahead >= limits::PLAN_IOS || task.outcome.is_some() {
                 return;
             }
             if link.conn.is_clogged() {
@@ -63,9 +67,14 @@ impl<N: Net> Reactor<N> {
             return;
         }
         let parked = task.parked.take();
+        let next = u32::try_from(data.len()).ok().and_then(|bytes| task.queued_bytes.checked_add(bytes));
         let session = link.conn.session_key();
         link.conn.data_in(key, data, &mut self.tables.cx(session, now));
-        if let Some((_, data)) = parked {
+        if let Some((offset, data)) = parked {
+            if next != Some(offset) {
+                // Cannot be: a READ has no more than two pieces at once. Data at a place that is not theirs would pass for good.
+                return self.end(conn, key, Outcome::check(Sense::INTERNAL_FAILURE), now);
+            }
             link.conn.data_in(key, data, &mut self.tables.cx(session, now));
         }
         self.activate(conn);

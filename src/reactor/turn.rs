@@ -329,7 +329,7 @@ impl<N: Net> Reactor<N> {
             || !self.heavy.is_empty()
             || !self.ready.is_empty()
             || !self.backlog.is_empty();
-        if has_work || self.chores.iter().any(AtWork::is_idle) {
+        if has_work || self.has_chores_due() {
             return Wait::Poll;
         }
         let mut deadline = self.next_scan;

@@ -368,7 +368,11 @@ impl<N: Net> Reactor<N> {
             Then::Drained(session) => self.tell(ToControl::SessionDrained { session }),
             Then::HoldApplied(id) => self.hold_applied(id, is_clean),
             Then::Ungate(session) => self.open_gate(session, now),
-            Then::Act { conn, call } => self.act(conn, &call, now),
+            Then::Act { conn, call } => {
+                self.act(conn, &call, now);
+                // What it has aborted may have been all that the commands behind waited for, and nothing more need come.
+                self.run_due(conn, now);
+            }
             Then::AnswerFenced { session, ticket, function } => {
                 self.answer_fenced(session, ticket, function, now);
             }

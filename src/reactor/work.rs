@@ -4,9 +4,11 @@ use crate::bdev::Op;
 use crate::bdev::allocation::Allocation;
 use crate::bdev::protection::TUPLE_BYTES;
 use crate::buf::Buf;
+use crate::id::UnitId;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
 use crate::reactor::message::{Ask, Retired, TaskTicket, ToControl};
+use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
@@ -165,17 +167,38 @@ impl<N: Net> Reactor<N> {
         }
     }
 
-    /// Control has decided a command.
-    pub(super) fn answered(&mut self, ticket: TaskTicket, outcome: Outcome, is_flushed: bool, now: Tick) {
+    /// Control has decided a command. A flush that belongs to it is made whoever is left to wait for it: what the command has
+    /// changed holds, and everybody sees it.
+    pub(super) fn answered(
+        &mut self,
+        ticket: TaskTicket,
+        outcome: Outcome,
+        flushes: Option<UnitId>,
+        now: Tick,
+    ) {
         let TaskTicket { conn, task: key } = ticket;
         let conn = self.allegiance(key, conn);
-        let Some(task) = self.tables.tasks.get_mut(key) else { return };
-        task.is_asked = false;
-        match task.unit {
-            Some(unit) if is_flushed && outcome.status == Status::Good && task.outcome.is_none() => {
-                self.submit(conn, key, unit, Op::Flush, None, 0, 0, now);
+        let flushes = flushes.filter(|_| outcome.status == Status::Good);
+        let task = self.tables.tasks.get_mut(key);
+        let is_awaited = task.is_some_and(|task| {
+            task.is_asked = false;
+            task.outcome.is_none()
+        });
+        match flushes {
+            Some(unit) if is_awaited => self.submit(conn, key, unit, Op::Flush, None, 0, 0, now),
+            Some(unit) => {
+                self.end(conn, key, outcome, now);
+                self.flush(unit, now);
             }
-            _ => self.end(conn, key, outcome, now),
+            None => self.end(conn, key, outcome, now),
+        }
+    }
+
+    /// Flushes a unit for nobody. Where there is no place for that, who asks again has it made.
+    fn flush(&mut self, unit: UnitId, now: Tick) {
+        self.serial += 1;
+        if let Some(key) = self.tables.add_io(InFlight::of_nobody(unit, Op::Flush, self.serial), None) {
+            self.enter(unit, key, now);
         }
     }
 
@@ -191,7 +214,7 @@ impl<N: Net> Reactor<N> {
                 self.report(conn, ticket.task, &report, Some(&allocation), now);
             }
             // It was given up meanwhile.
-            _ => self.answered(ticket, Outcome::of(Status::TaskAborted), false, now),
+            _ => self.answered(ticket, Outcome::of(Status::TaskAborted), None, now),
         }
         self.tell(ToControl::Retired(Retired::Allocation(allocation)));
     }

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::context::Context;
@@ -53,7 +52,7 @@ struct Own {
 impl Own {
     fn of(context: &Context) -> Own {
         Own {
-            controllers: context.controllers().iter().filter_map(|attached| attached.call()).collect(),
+            controllers: context.controller_calls(),
             hotplug: context.nvme.hotplug.call(),
             isns: context.isns.call(),
             recordings: context.recordings.call(),
@@ -360,60 +359,6 @@ fn tells_secret(params: &Json) -> bool {
         Json::Array(elements) => elements.iter().any(tells_secret),
         _ => false,
     }
-}
-
-/// Writes a file so that there is always a whole one: the old or the new. It holds secrets, so others cannot read it.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
-    write_for(path, text, None)
-}
-
-/// Whose a file is to be.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Owner {
-    pub(super) user: u32,
-    pub(super) group: u32,
-    /// It is not written where it cannot be given away.
-    pub(super) is_needed: bool,
-}
-
-impl Owner {
-    fn give(self, file: &File, path: &Path) -> io::Result<()> {
-        match fchown(file, Some(self.user), Some(self.group)) {
-            // Root without that capability.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !self.is_needed => {
-                tracing::warn!(path = %path.display(), user = self.user, %error, "the file is not given to its owner");
-                Ok(())
-            }
-            given => given,
-        }
-    }
-}
-
-/// The same, and the file is its owner's.
-pub(super) fn write_for(path: &Path, text: &str, owner: Option<Owner>) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".new-{}", std::process::id()));
-    let temporary = Path::new(&name);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let written = (|| {
-        let mut file = File::from(rustix::fs::open(temporary, flags, Mode::RUSR | Mode::WUSR)?);
-        if let Some(owner) = owner {
-            owner.give(&file, path)?;
-        }
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(temporary, path)
-    })();
-    if written.is_err() {
-        // What is left of it helps nobody; the error says what is wrong.
-        let _ = std::fs::remove_file(temporary);
-    }
-    written?;
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -86,7 +86,9 @@ pub struct Context {
     keeper: Option<Keeper>,
     /// One configuration is applied at a time.
     applying: Mutex<()>,
-    /// The thread that makes the calls of one.
+    /// One file is saved by its name at a time.
+    saving: Mutex<()>,
+    /// The thread that makes the calls of a configuration that is applied.
     applier: Mutex<Option<ThreadId>>,
     /// What RAM disks are made of.
     pub(super) hugepages: Hugepages,
@@ -138,6 +140,7 @@ impl Context {
             config_file: parts.config_file,
             keeper: parts.keeps.map(Keeper::new),
             applying: Mutex::new(()),
+            saving: Mutex::new(()),
             applier: Mutex::new(None),
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
@@ -193,6 +196,11 @@ impl Context {
         lock(&self.held_portals).is_some()
     }
 
+    /// Whether the call that this thread makes stands in a file: at a start, or as another configuration is applied.
+    pub(super) fn is_of_file(&self) -> bool {
+        self.is_loading() || *lock(&self.applier) == Some(std::thread::current().id())
+    }
+
     /// Whether a portal group that is created now may start; else it will by [`Context::release_portals`].
     pub(super) fn may_start_portals(&self, tag: u16) -> bool {
         lock(&self.held_portals).as_mut().map(|held| held.push(tag)).is_none()
@@ -212,6 +220,11 @@ impl Context {
     /// Waits until no other configuration is being applied.
     pub(super) fn apply_alone(&self) -> MutexGuard<'_, ()> {
         lock(&self.applying)
+    }
+
+    /// Waits until no other file is being saved by its name.
+    pub(super) fn save_alone(&self) -> MutexGuard<'_, ()> {
+        lock(&self.saving)
     }
 
     /// What there is now is what the configuration's file says.

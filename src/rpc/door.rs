@@ -15,6 +15,9 @@ use super::methods;
 /// The method that tells which there are.
 pub(super) const LIST: &str = "rpc_get_methods";
 
+/// The method that writes a file by its name.
+const SAVE: &str = "lunette_save_config";
+
 /// A socket's path, and who may do what there.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Door {
@@ -55,6 +58,14 @@ impl May {
             May::Read => {
                 let parameter = methods::find(method).ok()?.does_more(params)?;
                 Some(Fault::params(format_args!("{parameter}: this socket is for reading only")))
+            }
+            // Whoever may save may not write over any file that the daemon can.
+            May::These(_) if method == SAVE => {
+                let is_name = |(name, value): &(String, Json)| name == "filename" && *value != Json::Null;
+                let is_named = matches!(params, Json::Object(members) if members.iter().any(is_name));
+                is_named.then(|| {
+                    Fault::params("filename: at this socket only the file of --config is saved: leave it out")
+                })
             }
             May::Everything | May::These(_) => None,
         }
@@ -166,6 +177,21 @@ mod tests {
         assert!(usual.admits(1000, 1000) && usual.admits(0, 1000) && !usual.admits(33, 1000));
         assert!(more.admits(33, 1000) && !more.admits(34, 1000));
         assert_eq!((usual.mode().as_raw_mode(), more.mode().as_raw_mode()), (0o600, 0o666));
+    }
+
+    #[test]
+    fn who_may_save_may_not_say_where() {
+        let (some, all) = (door("/a,methods=lunette_save_config+bdev_get_bdevs"), door("/a"));
+        let refused = |params: &str, door: &Door| door.may.refusal(SAVE, &Json::parse(params).unwrap());
+        assert!(methods::find(SAVE).is_ok());
+        for params in ["null", "{}", r#"{"filename":null}"#] {
+            assert_eq!(refused(params, &some), None, "{params}");
+        }
+        for params in [r#"{"filename":"/dev/sda"}"#, r#"{"filename":""}"#, r#"{"filename":7}"#] {
+            let fault = refused(params, &some).unwrap();
+            assert!(fault.text().contains("filename: at this socket only"), "{fault:?}");
+            assert_eq!(refused(params, &all), None);
+        }
     }
 
     #[test]

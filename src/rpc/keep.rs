@@ -11,6 +11,9 @@ use super::context::{Context, lock};
 use super::fault::Fault;
 use super::versions::Taken;
 
+/// How a call fails that is done and could not be saved.
+pub(crate) const UNSAVED: &str = "it is done, but it would be gone at the next start, as it cannot be saved";
+
 /// The cause of a version that says what calls of the last one left open.
 const SETTLED: &str = "start";
 
@@ -117,9 +120,7 @@ impl Keeper {
         }
         match &progress.failed {
             None => Ok(()),
-            Some(failed) => Err(Fault::internal(format_args!(
-                "it is done, but it would be gone at the next start, as it cannot be saved: {failed}"
-            ))),
+            Some(failed) => Err(Fault::internal(format_args!("{UNSAVED}: {failed}"))),
         }
     }
 

@@ -89,6 +89,15 @@ impl Records for Kept {
             News::NotFilled(member, error) => {
                 tracing::error!(array, member, ?error, "the member could not be filled: it is tried again");
             }
+            News::NotFlushed { member, filled, error } => {
+                tracing::error!(
+                    array,
+                    member,
+                    filled,
+                    ?error,
+                    "the member could not flush: who was being filled is filled anew"
+                );
+            }
             News::NoWay(member) => {
                 tracing::error!(
                     array,

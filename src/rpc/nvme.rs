@@ -17,6 +17,7 @@ use super::devices::bdev_fault;
 use super::fault::Fault;
 use super::hotplug::{self, Hotplug};
 use super::json::Json;
+use super::methods::mirror::Doubted;
 use crate::bdev::nvme::TimeOuts;
 use crate::bdev::nvme::controller::shared::{Event, Options, Order};
 use crate::bdev::nvme::pci::Groups;
@@ -44,8 +45,10 @@ pub(super) struct Controllers {
 /// What a name stands for.
 #[derive(Clone, Debug)]
 enum Slot {
-    /// A controller that is being attached or given back, and its device.
+    /// A controller that is being attached, and its device.
     Busy(Option<Place>),
+    /// One that is being given back: what it has is there until all of it is out of service.
+    Leaving(Arc<Attached>),
     /// A controller.
     Attached(Arc<Attached>),
 }
@@ -54,7 +57,7 @@ impl Slot {
     fn place(&self) -> Option<Place> {
         match self {
             Slot::Busy(place) => *place,
-            Slot::Attached(attached) => attached.reach.place(),
+            Slot::Leaving(attached) | Slot::Attached(attached) => attached.reach.place(),
         }
     }
 
@@ -94,7 +97,7 @@ pub(super) struct Reserved<'a> {
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
         let mut slots = lock(&self.controllers.by_name);
-        if let Some(Slot::Busy(_)) = slots.get(&self.name) {
+        if let Some(Slot::Busy(_) | Slot::Leaving(_)) = slots.get(&self.name) {
             slots.remove(&self.name);
         }
     }
@@ -122,7 +125,7 @@ impl Context {
         let exists = |what: String| Err(Fault::errno(Errno::EXIST, what));
         match slots.get(name) {
             Some(Slot::Attached(_)) => return exists(format!("there is a controller {name} already")),
-            Some(Slot::Busy(_)) => {
+            Some(Slot::Busy(_) | Slot::Leaving(_)) => {
                 return exists(format!("a controller {name} is being attached or given back"));
             }
             None => {}
@@ -201,6 +204,7 @@ impl Context {
         }
         let (follower, me) = (Arc::clone(attached), self.me());
         let thread = std::thread::Builder::new().name(format!("nvme-follow:{}", attached.name()));
+        let named = Arc::clone(attached);
         let and_then = move |event: &Event| {
             let Some(context) = me.upgrade() else { return };
             match event {
@@ -212,6 +216,15 @@ impl Context {
                         tracing::error!(nsid = disk.nsid, error, "the size of a namespace is not saved");
                     }
                 }
+                // What was in its cache may be gone. A mirror that asked for nothing meanwhile would not notice: this is before the
+                // next namespace gets its seat. They are filled when they are back.
+                Event::Removed(disk) => {
+                    let name = named.bdev_name(disk.nsid);
+                    if let Err(fault) = Doubted::on(&context, &name) {
+                        let error = fault.text();
+                        tracing::error!(bdev = name, error, "a mirror takes it for what it was");
+                    }
+                }
                 _ => {}
             }
         };
@@ -220,19 +233,20 @@ impl Context {
 
     /// Takes a controller's namespaces out of service and gives it back.
     pub(super) fn detach(&self, name: &str) -> Result<(), Fault> {
-        let attached = {
-            let mut slots = lock(&self.nvme.by_name);
-            let slot = slots.get_mut(name).ok_or_else(|| no_controller(name))?;
-            let place = slot.place();
-            match std::mem::replace(slot, Slot::Busy(place)) {
-                Slot::Attached(attached) => attached,
-                Slot::Busy(_) => return Err(no_controller(name)),
-            }
-        };
-        let reserved = Reserved { controllers: &self.nvme, name: name.to_owned() };
+        let (attached, reserved) = self.leave(name)?;
         attached.withdraw();
         drop(reserved);
         Ok(())
+    }
+
+    /// A controller that nobody else finds any more, and the name that is still its own.
+    fn leave(&self, name: &str) -> Result<(Arc<Attached>, Reserved<'_>), Fault> {
+        let mut slots = lock(&self.nvme.by_name);
+        let slot = slots.get_mut(name).ok_or_else(|| no_controller(name))?;
+        let Slot::Attached(attached) = slot else { return Err(no_controller(name)) };
+        let attached = Arc::clone(attached);
+        *slot = Slot::Leaving(Arc::clone(&attached));
+        Ok((attached, Reserved { controllers: &self.nvme, name: name.to_owned() }))
     }
 
     /// Gives every controller back and takes registrations back: the daemon has stopped.
@@ -253,6 +267,16 @@ impl Context {
     /// The controllers.
     pub(super) fn controllers(&self) -> Vec<Arc<Attached>> {
         lock(&self.nvme.by_name).values().cloned().filter_map(Slot::attached).collect()
+    }
+
+    /// The calls that attach them, for a file: of those too that are being given back, as LUNs may still lead to what they have.
+    pub(super) fn controller_calls(&self) -> Vec<Json> {
+        let slots: Vec<Slot> = lock(&self.nvme.by_name).values().cloned().collect();
+        let calls = slots.iter().filter_map(|slot| match slot {
+            Slot::Busy(_) => None,
+            Slot::Leaving(attached) | Slot::Attached(attached) => attached.call(),
+        });
+        calls.collect()
     }
 
     /// Names and devices, of those too that are being attached or given back.

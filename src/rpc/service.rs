@@ -1,11 +1,13 @@
 //! A daemon with one reactor and all that calls need, for tests.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tracing::level_filters::LevelFilter;
 
 use crate::buf::Hugepages;
+use crate::control::store::disk;
 use crate::control::thread::{self, Daemon, Remote};
 use crate::rpc::config::Plan;
 use crate::rpc::context::{Context, LogLevel, Parts, Stage};
@@ -23,11 +25,28 @@ impl Service {
         Service::keeping(None)
     }
 
+    /// The same, with what a file says.
+    pub(super) fn of(plan: Plan) -> Service {
+        Service::with(None, None, plan)
+    }
+
     /// The same; changes are kept there.
     pub(super) fn keeping(keeps: Option<Taken>) -> Service {
+        Service::with(keeps, None, Plan::default())
+    }
+
+    /// The same; what must survive is kept in this file.
+    pub(super) fn with_state(file: &Path) -> Service {
+        Service::with(None, Some(file.to_owned()), Plan::default())
+    }
+
+    fn with(keeps: Option<Taken>, state: Option<PathBuf>, plan: Plan) -> Service {
         let (started, is_started) = std::sync::mpsc::sync_channel(1);
         let thread = std::thread::spawn(move || {
-            let daemon = Daemon::start(thread::Options::small()).unwrap();
+            let mut daemon = Daemon::start(thread::Options::small()).unwrap();
+            if let Some(file) = state {
+                daemon.keep_state(disk::open(&file).unwrap()).unwrap();
+            }
             started.send(daemon.remote()).unwrap();
             daemon.run()
         });
@@ -42,8 +61,9 @@ impl Service {
             log: LogLevel::new(LevelFilter::INFO, |_| {}),
             handed: Arc::default(),
         });
-        Plan::default().run(&context, true).unwrap();
-        Service { context, remote, thread: Some(thread) }
+        let service = Service { context, remote, thread: Some(thread) };
+        plan.run(&service.context, true).unwrap();
+        service
     }
 }
 

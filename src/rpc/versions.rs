@@ -12,7 +12,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::config::{self, Owner};
+use super::whole_file::{self, Owner};
 use crate::file_lock::lock;
 use crate::limits::CONFIG_VERSIONS_MAX;
 
@@ -158,7 +158,8 @@ impl Taken {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(about(file, &error)),
         }
-        config::write_for(file, text, self.owner(is_owner_needed)).map_err(|error| about(file, &error))?;
+        whole_file::write_for(file, text, self.owner(is_owner_needed))
+            .map_err(|error| about(file, &error))?;
         if let Err(error) = self.add(number, cause, text, is_owner_needed) {
             tracing::warn!(%error, "the configuration is saved, but not as one of its last versions");
         }
@@ -168,7 +169,7 @@ impl Taken {
 
     fn add(&self, number: u64, cause: &str, text: &str, is_owner_needed: bool) -> io::Result<()> {
         let path = self.versions.folder.join(format!("{number:06}-{cause}.json"));
-        config::write_for(&path, text, self.owner(is_owner_needed)).map_err(|error| about(&path, &error))
+        whole_file::write_for(&path, text, self.owner(is_owner_needed)).map_err(|error| about(&path, &error))
     }
 
     /// Whose the configuration is, where that is somebody else: only root can give files away. It is who made the folder, a daemon;
@@ -357,10 +358,10 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_written_keeps_what_it_has() {
         let place = Place::new();
-        let versions = place.versions();
+        // A name that has no room for what the new file's has besides.
+        let versions = Versions::of(&place.0.join("c".repeat(245)));
+        std::fs::write(&versions.file, "one").unwrap();
         let taken = versions.clone().take().unwrap();
-        taken.save("one", "x").unwrap();
-        std::fs::create_dir(place.0.join(format!("c.json.new-{}", std::process::id()))).unwrap();
         let error = taken.save("two", "x").unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}: ", versions.file.display())), "{error}");
         assert_eq!(std::fs::read_to_string(&versions.file).unwrap(), "one");

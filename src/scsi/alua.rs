@@ -192,6 +192,11 @@ impl Alua {
         next.groups.iter().any(|group| !group.state.is_active() && self.group(group.number).state.is_active())
     }
 
+    /// Whether the medium is not served at a group.
+    pub fn is_restricted(&self) -> bool {
+        !self.is_active
+    }
+
     /// TPGS of the standard INQUIRY data.
     pub(super) fn tpgs(&self) -> u8 {
         if self.is_explicit { 0b11 } else { 0b01 }

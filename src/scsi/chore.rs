@@ -83,6 +83,17 @@ pub enum Decision {
     ExitFailureMode,
 }
 
+impl Decision {
+    /// Whether it may be done on a unit whose SANITIZE has failed.
+    pub fn mends(&self) -> bool {
+        match self {
+            Decision::Begin(chore) => chore.is_sanitize(),
+            Decision::Nothing => false,
+            Decision::ExitFailureMode => true,
+        }
+    }
+}
+
 impl Chore {
     /// What SANITIZE or FORMAT UNIT asks for, `list` being what came of the parameter list.
     ///
@@ -277,19 +288,23 @@ pub(super) fn can_erase_key(unit: &UnitView) -> bool {
     unit.offloads.erase_key
 }
 
+/// What AUSE and IMMED of SANITIZE say is so of all of its service actions.
+fn sanitize(cdb: &Cdb, task: Task, passes: u8, unit: &UnitView) -> Chore {
+    let (may_exit, is_immediate) = (cdb.byte(1) & 0x20 != 0, cdb.byte(1) & 0x80 != 0);
+    Chore { may_exit, is_immediate, ..Chore::new(task, passes, unit) }
+}
+
 /// What the device does by itself. It may have become another one since the command was looked at.
 fn whole(cdb: &Cdb, how: Erasure, unit: &UnitView) -> Result<Chore, Sense> {
     if !unit.offloads.erases(how) {
         return Err(Sense::invalid_bit(1, 4));
     }
-    let (may_exit, is_immediate) = (cdb.byte(1) & 0x20 != 0, cdb.byte(1) & 0x80 != 0);
-    Ok(Chore { may_exit, is_immediate, ..Chore::new(Task::Whole(how), 1, unit) })
+    Ok(sanitize(cdb, Task::Whole(how), 1, unit))
 }
 
 fn erase(cdb: &Cdb, unit: &UnitView) -> Chore {
     let passes = if work::can_unmap(unit) { 2 } else { 1 };
-    let (may_exit, is_immediate) = (cdb.byte(1) & 0x20 != 0, cdb.byte(1) & 0x80 != 0);
-    Chore { may_exit, is_immediate, ..Chore::new(Task::Erase, passes, unit) }
+    sanitize(cdb, Task::Erase, passes, unit)
 }
 
 fn overwrite(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Chore, Sense> {
@@ -316,8 +331,7 @@ fn overwrite(cdb: &Cdb, list: &[u8], unit: &UnitView) -> Result<Chore, Sense> {
         return Err(Sense::invalid_parameter(2));
     }
     let task = Task::Overwrite { pattern: rest[..pattern_bytes].into(), inverts: options & 0x80 != 0 };
-    let (may_exit, is_immediate) = (cdb.byte(1) & 0x20 != 0, cdb.byte(1) & 0x80 != 0);
-    Ok(Chore { may_exit, is_immediate, ..Chore::new(task, passes, unit) })
+    Ok(sanitize(cdb, task, passes, unit))
 }
 
 /// What is fully provisioned stays as it is: SBC-4 leaves open what blocks hold after a format. What is thinly provisioned is

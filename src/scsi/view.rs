@@ -44,6 +44,19 @@ pub struct Identity {
     pub designators: Vec<u8>,
 }
 
+impl Identity {
+    /// The designation descriptors that were chosen as they are, one by one, each with its header.
+    pub fn descriptors(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.designators.as_slice();
+        std::iter::from_fn(move || {
+            let whole = 4 + usize::from(*rest.get(3)?);
+            let (one, others) = rest.split_at_checked(whole)?;
+            rest = others;
+            Some(one)
+        })
+    }
+}
+
 /// What kind of device a logical unit is to initiators.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum DeviceKind {
@@ -106,6 +119,13 @@ pub enum Medium {
     Empty,
     /// The logical unit is being removed: every command ends in 25h/00h.
     Removed,
+}
+
+impl Medium {
+    /// Whether there is one whose size is known, whatever is done to it now or has failed.
+    pub fn is_there(self) -> bool {
+        matches!(self, Medium::Ready | Medium::Busy | Medium::Failed)
+    }
 }
 
 /// The changeable fields of the mode pages: one set per logical unit, shared by every nexus (MLUS=0, SPC-5 §7.5).

@@ -262,7 +262,7 @@ impl World {
                     self.tell(ToReactor::Answered {
                         asked: ask.ticket,
                         outcome: Outcome::GOOD,
-                        is_flushed: ask.parameters.len() % 2 == 1,
+                        flushes: (ask.parameters.len() % 2 == 1).then_some(ask.unit),
                     });
                 }
                 ToControl::ConnEnded { .. } => panic!("each session has one connection"),

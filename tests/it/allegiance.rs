@@ -4,14 +4,14 @@
 use lunette::bdev::error::{Fault, Kind};
 use lunette_initiator::pdu::request::{DataOut, NopOut, ScsiCommand, TextRequest, TmfRequest};
 use lunette_initiator::pdu::response::{NopIn, R2t, Response, ScsiResponse, TextResponse, TmfResponse};
-use lunette_initiator::pdu::{NO_TAG, Pdu};
+use lunette_initiator::pdu::{Digests, NO_TAG, Pdu};
 use lunette_initiator::scsi::cdb;
 use lunette_initiator::session::{Function, Tmf};
 use lunette_initiator::socket::Wire;
 use lunette_initiator::{Offer, lun};
 
 use crate::connections::{Session, ends, is_quiet, next};
-use crate::harness::World;
+use crate::harness::{Setup, World};
 use crate::recovery::{begin, setup};
 
 fn solicited(session: &mut Session, itt: u32) -> R2t {
@@ -125,6 +125,25 @@ fn echo(wire: &mut Wire, cmd_sn: u32, exp_stat_sn: u32) -> u32 {
         (Response::NopIn(NopIn { itt: 0xec0, stat_sn, .. }), _) => stat_sn,
         other => panic!("no echo: {other:?}"),
     }
+}
+
+/// What stands behind a command that never comes whole goes on when that is given up, though nothing more is sent.
+#[test]
+fn a_function_that_has_waited_lets_go_on_what_stands_behind() {
+    let setup = setup(0);
+    let world = World::start(Setup { disks: vec![(4096, 512); 2], ..setup });
+    let mut session = Session::begin(&world, Offer::usual());
+    let mut second = session.join(&world, 2);
+    let mut bytes = Vec::new();
+    session.write(1, 1, 0, 8).encode(Digests::default(), &mut bytes);
+    session.first.send_bytes(&bytes[..1000]).unwrap();
+    let there = ScsiCommand { lun: lun::from_number(1), ..crate::connections::ready() };
+    let behind = session.command(2, &there);
+    second.send(&behind).unwrap();
+    assert!(is_quiet(&mut second, session.cmd_sn), "the one before it has not come");
+    let abort = TmfRequest { function: 2, itt: 9, cmd_sn: session.cmd_sn, ..TmfRequest::default() };
+    second.send(&abort.with([])).unwrap();
+    assert_eq!(crate::connections::sense(&mut second, 2), (0x6, 0x29, 0x00), "it runs");
 }
 
 /// RFC 7143 §4.2.3.3: what is on its way on another connection is covered as well.

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use lunette::bdev::error::{Fault, Kind, Rule};
-use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, Op, Refused, Wake};
+use lunette::bdev::error::{Fault, Faults, Kind, Rule};
+use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
 use lunette::id::ReactorId;
 use lunette::scsi::view::LunNumber;
 use lunette::slab::Key;
@@ -136,8 +136,8 @@ impl Channel for CachedChannel {
     }
 }
 
-#[test]
-fn a_cache_that_is_switched_off_is_flushed_and_written_through() {
+/// LUN 9 has a cache.
+fn cached() -> (World, Faults, Ops) {
     let world = World::start(Setup { reactors: 2, ..Setup::default() });
     let (_, faults, inner) = harness::disk(9, 1024, 512);
     let ops = Ops::default();
@@ -146,6 +146,53 @@ fn a_cache_that_is_switched_off_is_flushed_and_written_through() {
         control.register_bdev(harness::spec(bdev)).unwrap();
         control.add_lun(TARGET, "disk9", Some(LunNumber(9))).unwrap();
     });
+    (world, faults, ops)
+}
+
+/// Whether the cache is shown as switched off.
+fn is_cache_off(client: &mut Client) -> bool {
+    let mut cdb = [0; 16];
+    cdb[..6].copy_from_slice(&[0x1a, 8, 0x08, 0, 24, 0]);
+    let page = client.run(Command::read(lun::from_number(9), cdb, 24)).unwrap();
+    page.is_good() && page.data[4 + 2] & 0x04 == 0
+}
+
+/// Everybody sees that the cache is off, and hosts stop flushing: it is flushed though nobody is told.
+#[test]
+fn a_cache_that_is_switched_off_is_flushed_though_who_asked_is_gone() {
+    let (world, faults, ops) = cached();
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    for client in [&mut one, &mut other] {
+        until("unit attentions are taken", || is_good(client, test_unit_ready(9)));
+    }
+    let writes = faults.add(Rule::everywhere(Kind::Write, Fault::Hold), 1).unwrap();
+    let cdb = cdb::write_16(2, 1, cdb::Flags::default());
+    let write = Command::write(lun::from_number(9), cdb, pattern(1, 2, 1, 512));
+    let written = other.session().command(write).unwrap();
+    other.ping(b"").unwrap();
+    assert_eq!(faults.left(writes), 0, "the device has it");
+    one.session().command(mode_select(9, &CACHE_OFF)).unwrap();
+    one.ping(b"").unwrap();
+    let mut watcher = world.client("c");
+    until("the change is in force", || is_cache_off(&mut watcher));
+    drop(one);
+    world.wait_connections(2);
+    assert_eq!(*ops.lock().unwrap(), [Op::Write { lba: 2, blocks: 1, fua: false }]);
+    faults.release(writes);
+    assert!(other.completion(written).unwrap().is_good());
+    until("it is flushed", || ops.lock().unwrap().contains(&Op::Flush));
+    // Who asks for it again is answered when it was flushed again.
+    let flushes =
+        faults.add(Rule::everywhere(Kind::Flush, Fault::Fail(IoError::Medium { lba: None })), 1).unwrap();
+    until("unit attentions are taken", || is_good(&mut other, test_unit_ready(9)));
+    assert!(!is_good(&mut other, mode_select(9, &CACHE_OFF)));
+    assert_eq!(faults.left(flushes), 0);
+    assert!(is_good(&mut other, mode_select(9, &CACHE_OFF)));
+}
+
+#[test]
+fn a_cache_that_is_switched_off_is_flushed_and_written_through() {
+    let (world, faults, ops) = cached();
     let told = || std::mem::take(&mut *ops.lock().unwrap());
     let [mut one, mut other] = ["a", "b"].map(|name| {
         let mut client = world.client(name);
@@ -167,13 +214,7 @@ fn a_cache_that_is_switched_off_is_flushed_and_written_through() {
     let selected = one.session().command(mode_select(9, &CACHE_OFF)).unwrap();
     one.ping(b"").unwrap();
     let mut watcher = world.client("c");
-    until("the change is in force", || {
-        let sense = [0x1a, 8, 0x08, 0, 24, 0];
-        let mut cdb = [0; 16];
-        cdb[..6].copy_from_slice(&sense);
-        let page = watcher.run(Command::read(lun::from_number(9), cdb, 24)).unwrap();
-        page.is_good() && page.data[4 + 2] & 0x04 == 0
-    });
+    until("the change is in force", || is_cache_off(&mut watcher));
     one.ping(b"").unwrap();
     assert_eq!(one.next_event(), None);
     assert_eq!(told(), [Op::Write { lba: 2, blocks: 1, fua: false }], "no flush before it has come back");

@@ -2,7 +2,9 @@
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::iscsi::negotiate::Offer as Limits;
-use lunette_initiator::pdu::request::{DataOut, LogoutRequest, NopOut, ScsiCommand, Snack, TmfRequest};
+use lunette_initiator::pdu::request::{
+    DataOut, LogoutRequest, NopOut, ScsiCommand, Snack, TextRequest, TmfRequest,
+};
 use lunette_initiator::pdu::response::{
     DataIn, LogoutResponse, NopIn, R2t, Reject, Response, ScsiResponse, TmfResponse,
 };
@@ -359,6 +361,31 @@ fn a_read_goes_on_where_the_lost_connection_had_got_to() {
         assert_eq!(place(&new), place(&old));
         assert!(pdu.data == before.data);
     }
+}
+
+/// The length of segments was changed behind the data: how many PDUs came does not say any more how many bytes did.
+#[test]
+fn a_read_whose_segments_were_of_another_length_begins_anew() {
+    let world = World::start(setup(2));
+    let mut session = begin(&world, 2);
+    let write = session.write(1, 4, 0, 8);
+    send_write(&mut session.first, &write);
+    let read = session.read(2, 0, 8);
+    session.first.send(&read).unwrap();
+    assert_eq!(read_all(&mut session.first, 2).0.len(), 4);
+    let question =
+        TextRequest { immediate: true, final_bit: true, itt: 3, ttt: NO_TAG, ..TextRequest::default() };
+    session.first.send(&question.with(*b"MaxRecvDataSegmentLength=4096\0")).unwrap();
+    assert!(matches!(next(&mut session.first), (Response::Text(_), _)));
+    session.config.offer.max_recv_bytes = Some(4096);
+    let mut again = session.join(&world, 1);
+    assert_eq!(session.first.receive().unwrap(), None);
+    // The first of its four PDUs came, of 1024 bytes.
+    again.send(&reassign(2, session.cmd_sn, 1)).unwrap();
+    assert_eq!(answered(&mut again), 0);
+    let (pdus, response) = read_all(&mut again, 2);
+    assert_eq!((pdus.len(), response.status, response.exp_data_sn), (1, 0, 1));
+    assert!(pdus[0].data == pattern(4, 0, 8, 512));
 }
 
 /// All connections are lost, and the session waits for one.

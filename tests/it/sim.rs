@@ -14,6 +14,7 @@ mod mirrors;
 mod nvme;
 mod oracle;
 mod paced;
+mod pieces;
 mod qos;
 mod reserve;
 mod round;

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use lunette::bdev::error::{Fault, Kind, Rule};
+use lunette::control::tally::Fact;
 use lunette_initiator::pdu::opcode;
 use lunette_initiator::pdu::request::{DataOut, NopOut, ScsiCommand, TmfRequest};
 use lunette_initiator::pdu::response::{R2t, Response, TmfResponse};
@@ -271,6 +272,19 @@ fn a_reset_is_answered_only_when_every_device_is_done() {
     assert_eq!(ends, [(theirs, status::TASK_ABORTED), (asked, status::CHECK_CONDITION)]);
     assert!(matches!(client.completion(mine), Err(SocketError::Aborted)));
     assert_eq!(client.wait_event(SOON).unwrap(), Some(Event::TmfResponse { itt: reset, response: COMPLETE }));
+}
+
+/// By what they are, those too that go through control.
+#[test]
+fn functions_are_counted_by_their_names() {
+    let world = World::start(Setup::default());
+    let mut client = world.client("a");
+    for function in [Function::AbortTaskSet, Function::LogicalUnitReset, Function::TargetWarmReset] {
+        assert_eq!(client.task_management(Tmf::new(function, 0)).unwrap(), COMPLETE);
+    }
+    let told = || world.control(|control| control.tally().of(Fact::Function).collect::<Vec<_>>());
+    until("all three are told", || told().iter().map(|(_, count)| count).sum::<u64>() == 3);
+    assert_eq!(told(), [("abort_task_set", 1), ("logical_unit_reset", 1), ("target_warm_reset", 1)]);
 }
 
 #[test]

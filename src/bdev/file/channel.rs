@@ -12,9 +12,11 @@ use rustix::io::Errno;
 use super::job::{Job, Manner, Next, outcome};
 use super::ring::{Came, FLIGHTS_MAX, Ring};
 use super::term::Term;
-use super::verdict::{Desk, Doubts};
+use super::verdict::{Desk, Doubts, Ticket};
 use crate::bdev::queue::{DoneQueue, extent_bytes};
 use crate::bdev::{Channel, ChannelState, Done, Fence, Io, IoError, Offloads, Op, Refused, Wake};
+use crate::id::ReactorId;
+use crate::limits::PROBE_NS;
 use crate::slab::Key;
 use crate::time::Tick;
 
@@ -22,8 +24,10 @@ use crate::time::Tick;
 pub(super) struct FileChannel {
     pub(super) term: Arc<Term>,
     link: Link,
-    /// Its place among the channels of the term; none while the medium is not open.
-    desk: Option<Desk>,
+    /// There was no ring to be had: when to try again.
+    again_at: Option<Tick>,
+    /// Its place among the channels of the term.
+    desk: Desk,
     syncs: Syncs,
     /// What ended. Invariant: together with the flights at most [`FLIGHTS_MAX`].
     ended: DoneQueue,
@@ -37,8 +41,6 @@ enum Link {
     /// The medium has not been opened yet, or not again; then there is a ring.
     Opening(Option<Box<Ring>>),
     Ready(Box<Ring>),
-    /// There was no ring to be had.
-    Gone,
 }
 
 /// Flights that wait for an fdatasync. One at a time serves all that came before it; and so an error of the page
@@ -47,61 +49,84 @@ enum Link {
 struct Syncs {
     /// Served by the sync at work; empty where there is none.
     served: VecDeque<Key>,
+    /// The sync that is in the kernel.
+    ticket: Option<Ticket>,
     /// For the next.
     waiting: VecDeque<Key>,
-    /// The sync went well, and waits for those of other channels.
+    /// The sync went well, and waits for those that overlapped it.
     is_in_doubt: bool,
     doubts: Doubts,
 }
 
 impl FileChannel {
-    pub(super) fn new(term: Arc<Term>) -> FileChannel {
+    pub(super) fn new(term: Arc<Term>, reactor: ReactorId) -> FileChannel {
         let room = || VecDeque::with_capacity(FLIGHTS_MAX as usize);
-        let syncs = Syncs { served: room(), waiting: room(), is_in_doubt: false, doubts: Doubts::new() };
-        let link = Link::Opening(None);
-        let mut channel =
-            FileChannel { term, link, desk: None, syncs, ended: DoneQueue::new(), was_owed: false };
-        channel.connect();
+        let syncs = Syncs {
+            served: room(),
+            ticket: None,
+            waiting: room(),
+            is_in_doubt: false,
+            doubts: Doubts::new(),
+        };
+        let mut channel = FileChannel {
+            term,
+            link: Link::Opening(None),
+            again_at: None,
+            desk: Desk::of(reactor),
+            syncs,
+            ended: DoneQueue::new(),
+            was_owed: false,
+        };
+        channel.connect(Tick::ZERO);
         channel
     }
 
-    /// Gets to the medium of the present term once there is one, and nothing is left of the one before.
-    fn connect(&mut self) {
+    /// Gets to the medium of the present term once there is one, and nothing is left of the one before. Where there is no ring to be
+    /// had, which takes a descriptor and memory, that is told ([`Term::rings`]) and tried again, not in every turn.
+    fn connect(&mut self, now: Tick) {
         if self.term.next().is_some() && self.flights() == 0 {
             self.move_on();
         }
-        if let (Link::Opening(_), Some(medium)) = (&self.link, self.term.medium.get()) {
-            self.desk = self.term.verdict.take_desk();
-            let Link::Opening(ring) = std::mem::replace(&mut self.link, Link::Gone) else { return };
-            let ring = match ring {
-                Some(mut ring) => ring.attach(Arc::clone(medium)).map(|()| ring),
-                None => Ring::new(Arc::clone(medium)).map(Box::new),
+        if self.again_at.is_some_and(|at| now < at) {
+            return;
+        }
+        if let (Link::Opening(ring), Some(medium)) = (&mut self.link, self.term.medium.get()) {
+            let made = match ring {
+                Some(ring) => ring.attach(Arc::clone(medium)),
+                None => self.term.rings.make(medium).map(|made| *ring = Some(Box::new(made))),
             };
-            if let (Ok(ring), Some(_)) = (ring, &self.desk) {
-                self.link = Link::Ready(ring);
+            match made {
+                Ok(()) => {
+                    if let Some(ring) = ring.take() {
+                        self.link = Link::Ready(ring);
+                    }
+                    self.has_ring();
+                }
+                Err(error) => {
+                    self.term.rings.lacks(&error, self.again_at.is_none());
+                    self.again_at = Some(now.after_ns(PROBE_NS));
+                }
             }
         }
     }
 
-    /// To the term that is the last now.
+    /// It lacks none any more.
+    fn has_ring(&mut self) {
+        if self.again_at.take().is_some() {
+            self.term.rings.lacks_no_more();
+        }
+    }
+
+    /// To the term that is the last now. Nothing is in flight, so nothing is left at the desk.
     fn move_on(&mut self) {
-        self.leave_desk();
         while let Some(next) = self.term.next() {
             self.term = Arc::clone(next);
         }
-        self.link = match std::mem::replace(&mut self.link, Link::Gone) {
-            Link::Ready(mut ring) => {
-                ring.detach();
-                Link::Opening(Some(ring))
-            }
-            Link::Opening(ring) => Link::Opening(ring),
-            Link::Gone => Link::Opening(None),
-        };
-    }
-
-    fn leave_desk(&mut self) {
-        if let Some(desk) = self.desk.take() {
-            self.term.verdict.leave_desk(desk);
+        if let Link::Ready(_) = &self.link
+            && let Link::Ready(mut ring) = std::mem::replace(&mut self.link, Link::Opening(None))
+        {
+            ring.detach();
+            self.link = Link::Opening(Some(ring));
         }
     }
 
@@ -133,16 +158,27 @@ impl FileChannel {
     fn go_on(&mut self, key: Key, next: Next) {
         let Link::Ready(ring) = &mut self.link else { return };
         match next {
-            Next::Ask { step, aside } => ring.ask(key, step, aside),
+            Next::Ask { step, aside } => {
+                // It makes the device flush, as an fdatasync does.
+                if step.is_durable()
+                    && let Some(job) = ring.job(key)
+                {
+                    job.ticket.get_or_insert_with(|| self.term.verdict.begin(&mut self.desk));
+                }
+                ring.ask(key, step, aside);
+            }
             Next::Sync => {
                 self.syncs.waiting.push_back(key);
                 self.sync();
             }
             Next::End(mut result) => {
-                if let (Err(error), Some(job)) = (result, ring.job(key))
-                    && job.is_failed_sync(error)
-                {
-                    self.term.verdict.fail();
+                if let Some(job) = ring.job(key) {
+                    if result.is_err_and(|error| job.is_failed_sync(error)) {
+                        self.term.verdict.fail();
+                    }
+                    if let Some(ticket) = job.ticket.take() {
+                        self.term.verdict.came(&mut self.desk, ticket);
+                    }
                 }
                 let Some(io) = ring.remove(key) else { return };
                 if ring.len() == 0 {
@@ -194,16 +230,15 @@ impl FileChannel {
 
     /// Begins a sync where one is wanted and none at work.
     fn sync(&mut self) {
-        let (Link::Ready(ring), Some(desk)) = (&mut self.link, &self.desk) else { return };
+        let Link::Ready(ring) = &mut self.link else { return };
         if self.syncs.served.is_empty() && !self.syncs.waiting.is_empty() {
             std::mem::swap(&mut self.syncs.served, &mut self.syncs.waiting);
-            self.term.verdict.begin(desk);
+            self.syncs.ticket = Some(self.term.verdict.begin(&mut self.desk));
             ring.ask_sync();
         }
     }
 
     fn synced(&mut self, result: i32) {
-        let Some(desk) = &self.desk else { return };
         let verdict = &self.term.verdict;
         let next = match outcome(result) {
             Ok(_) => Next::End(Ok(())),
@@ -213,7 +248,9 @@ impl FileChannel {
                 Next::End(Err(IoError::FlushFailed))
             }
         };
-        verdict.came(desk);
+        if let Some(ticket) = self.syncs.ticket.take() {
+            verdict.came(&mut self.desk, ticket);
+        }
         if next == Next::End(Ok(())) {
             verdict.doubt(&mut self.syncs.doubts);
             self.syncs.is_in_doubt = true;
@@ -223,7 +260,8 @@ impl FileChannel {
         }
     }
 
-    /// Ends a sync that went well, when those of other channels that could have taken its failure have come back.
+    /// Ends a sync that went well, when those that could have taken its failure have come back: of other channels, and this one's
+    /// own durable writes.
     fn settle(&mut self) {
         if self.syncs.is_in_doubt && self.term.verdict.is_settled(&mut self.syncs.doubts) {
             self.syncs.is_in_doubt = false;
@@ -247,23 +285,25 @@ impl FileChannel {
 
 impl Drop for FileChannel {
     fn drop(&mut self) {
-        self.leave_desk();
+        self.term.verdict.leave(&mut self.desk);
+        self.has_ring();
     }
 }
 
 impl Channel for FileChannel {
     fn state(&self) -> ChannelState {
         match self.link {
+            // Nobody is to wait for it for ever.
+            Link::Opening(_) if self.again_at.is_some() => ChannelState::Gone,
             Link::Opening(_) => ChannelState::Opening,
             Link::Ready(_) => ChannelState::Ready,
-            Link::Gone => ChannelState::Gone,
         }
     }
 
     /// # Panics
     /// Where a read or write has no memory, or less than its extent.
-    fn submit(&mut self, io: Io, _now: Tick) -> Result<(), Refused> {
-        self.connect();
+    fn submit(&mut self, io: Io, now: Tick) -> Result<(), Refused> {
+        self.connect(now);
         match self.state() {
             ChannelState::Opening => return Err(Refused::NotReady(io)),
             ChannelState::Gone => return Err(Refused::Gone(io)),
@@ -306,13 +346,13 @@ impl Channel for FileChannel {
         }
     }
 
-    fn poll(&mut self, out: &mut Vec<Done>, max: usize, _now: Tick) {
-        self.connect();
+    fn poll(&mut self, out: &mut Vec<Done>, max: usize, now: Tick) {
+        self.connect(now);
         self.collect();
         self.settle();
         let is_owed = match &mut self.link {
             Link::Ready(ring) => ring.is_owed(),
-            Link::Opening(_) | Link::Gone => false,
+            Link::Opening(_) => false,
         };
         // Whatever system call the thread makes next brings them. Only one who made none in a whole turn has to ask.
         if is_owed && self.was_owed && self.ended.is_empty() {
@@ -340,7 +380,7 @@ impl Channel for FileChannel {
 
     fn wake(&self) -> Wake {
         match &self.link {
-            // No descriptor tells when other channels' syncs are back.
+            // No descriptor tells when the syncs of other channels are back.
             _ if !self.ended.is_empty() || self.syncs.is_in_doubt => Wake::MustPoll,
             Link::Ready(ring) if ring.has_unsubmitted() => Wake::MustPoll,
             Link::Ready(ring) if ring.len() > 0 => Wake::Fd(ring.fd()),

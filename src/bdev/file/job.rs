@@ -6,6 +6,7 @@
 
 use rustix::io::Errno;
 
+use super::verdict::Ticket;
 use crate::bdev::{IoError, Op};
 
 /// Zeroes written with one request, at most: what there is memory of.
@@ -28,6 +29,13 @@ pub(super) enum Step {
     Punch { offset: u64, bytes: u64 },
     /// `fallocate`: the range becomes zeroes and keeps its space.
     ZeroRange { offset: u64, bytes: u64 },
+}
+
+impl Step {
+    /// Whether what is written is on stable storage when it comes back.
+    pub(super) fn is_durable(self) -> bool {
+        matches!(self, Step::Write { is_durable: true, .. })
+    }
 }
 
 /// What a request's result says: bytes, or an error as a negative number.
@@ -69,6 +77,8 @@ pub(super) struct Job {
     step: Option<Step>,
     /// It ends with an fdatasync.
     syncs: bool,
+    /// It is counted among the disk's syncs, from its first durable request on until it ends.
+    pub(super) ticket: Option<Ticket>,
     retries: u8,
 }
 
@@ -90,6 +100,7 @@ impl Job {
             done_bytes: 0,
             step: None,
             syncs: is_durable && !in_one,
+            ticket: None,
             retries: 0,
         };
         let (offset, bytes) = (job.start, job.total_bytes);
@@ -181,8 +192,7 @@ impl Job {
 
     /// Whether a failure may be one of making durable, after which nothing written before can be relied on.
     pub(super) fn is_failed_sync(&self, error: IoError) -> bool {
-        let is_durable = matches!(self.step, Some(Step::Write { is_durable: true, .. }));
-        is_durable && matches!(error, IoError::Medium { .. })
+        self.step.is_some_and(Step::is_durable) && matches!(error, IoError::Medium { .. })
     }
 
     fn medium_error(&self) -> IoError {

@@ -17,6 +17,7 @@ mod channel;
 mod extents;
 mod fiemap;
 mod job;
+mod lack;
 mod lock;
 mod open;
 mod refusal;
@@ -203,12 +204,22 @@ impl Bdev for FileDisk {
         }
     }
 
-    fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
-        Box::new(FileChannel::new(self.term()))
+    fn open(&self, reactor: ReactorId) -> Box<dyn Channel> {
+        Box::new(FileChannel::new(self.term(), reactor))
+    }
+
+    /// Also where a channel lacks its ring: it looks for one by itself, and who asks here is told why.
+    fn is_awaited(&self) -> bool {
+        let term = self.term();
+        term.blocks.load(Ordering::Relaxed) == 0 || term.rings.lacking().is_some()
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.open_or_rescan()?)
+        self.open_or_rescan()?;
+        match self.term().rings.lacking() {
+            Some(source) => Err(OpenError::NoRing { path: self.recipe.path.clone(), source }.into()),
+            None => Ok(()),
+        }
     }
 
     fn own(&self) -> Option<[u8; 16]> {

@@ -86,6 +86,16 @@ pub enum OpenError {
         "io_uring cannot be used: {0}; see the sysctl kernel.io_uring_disabled and the container's seccomp profile"
     )]
     IoUring(#[source] io::Error),
+    /// It is open, and reactors cannot serve it.
+    #[error(
+        "{}: a reactor has got no io_uring of its own for it: {source}; it tries again every second it is asked for something (limits: open files, locked memory)", .path.display()
+    )]
+    NoRing {
+        /// The file.
+        path: PathBuf,
+        /// What the system said last.
+        source: io::Error,
+    },
     /// No memory.
     #[error(transparent)]
     Memory(#[from] MapFailed),

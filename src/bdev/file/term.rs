@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use super::Recipe;
+use super::lack::Rings;
 use super::open::Medium;
 use super::verdict::Verdict;
 
@@ -19,6 +20,8 @@ pub(super) struct Term {
     /// 0 until there is a medium.
     pub(super) blocks: AtomicU64,
     pub(super) verdict: Verdict,
+    /// The same in all terms.
+    pub(super) rings: Arc<Rings>,
     /// Channels that have IO.
     users: AtomicU32,
     next: OnceLock<Arc<Term>>,
@@ -31,6 +34,7 @@ impl Term {
             medium: OnceLock::new(),
             blocks: AtomicU64::new(0),
             verdict: Verdict::new(),
+            rings: Arc::default(),
             users: AtomicU32::new(0),
             next: OnceLock::new(),
         }
@@ -61,7 +65,9 @@ impl Term {
 
     /// Ends it. The next one begins without a medium.
     pub(super) fn end(&self) -> Arc<Term> {
-        Arc::clone(self.next.get_or_init(|| Arc::new(Term::new(Arc::clone(&self.recipe)))))
+        let next =
+            || Arc::new(Term { rings: Arc::clone(&self.rings), ..Term::new(Arc::clone(&self.recipe)) });
+        Arc::clone(self.next.get_or_init(next))
     }
 
     /// Of a term that is over: whether any channel still has IO.

@@ -91,6 +91,10 @@ pub(crate) struct Controller {
     limits: Limits,
     identity: identify::Controller,
     nvm: identify::NvmLimits,
+    /// Power cycles, and those without notice, as it told of them last.
+    power: Option<(u128, u128)>,
+    /// It lost its power since its namespaces were looked at.
+    has_lost_power: bool,
     /// Pairs of IO queues that it granted.
     queues: u16,
     /// It has worked once.
@@ -149,6 +153,8 @@ impl Controller {
             limits,
             identity: identify::Controller::default(),
             nvm: identify::NvmLimits::default(),
+            power: None,
+            has_lost_power: false,
             queues: 0,
             has_run: false,
             is_swept: false,

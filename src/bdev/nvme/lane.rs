@@ -326,7 +326,14 @@ impl Lane {
             self.ask(Request::WhichLba { cid });
             return None;
         }
-        self.end(cid, status.outcome())
+        self.end(cid, self.outcome(cid, status))
+    }
+
+    /// What a command that failed comes to. Who has it aborted because it takes too long is the lane: nobody has cancelled it.
+    #[inline(never)]
+    fn outcome(&self, cid: u16, status: Status) -> Result<(), IoError> {
+        let is_late = self.table.slots.get(cid).is_some_and(|sent| sent.phase == Phase::Aborting);
+        if is_late && status.is_abort_requested() { Err(IoError::Aborted) } else { status.outcome() }
     }
 
     /// A command has ended: the IO that ends with it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::channel::NvmeChannel;
 use super::controller::erase::erases;
-use super::controller::shared::{About, Answer, Disk, Query, Shared};
+use super::controller::shared::{About, Answer, Disk, Query, Shared, Wanted};
 use super::lane::{Lane, PrInfo, Shape, TimeOuts};
 use super::port::Port;
 use super::seat::{Seat, Vacancy};
@@ -27,11 +27,11 @@ pub(crate) struct NvmeBdev(Arc<Seat>);
 /// Makes a lane's port, which the controller's thread serves from then on. Reactors call it.
 pub(crate) type Connect = Arc<dyn Fn(ReactorId) -> Arc<Port> + Send + Sync>;
 
-/// Asks the controller and waits for the answer; for helper threads.
-pub(crate) type Ask = Arc<dyn Fn(Query) -> Result<Answer, String> + Send + Sync>;
+/// Asks something of the controller and waits for what comes of it; for helper threads.
+pub(crate) type Ask<Q, A> = Arc<dyn Fn(Q) -> Result<A, String> + Send + Sync>;
 
 /// Where nobody asks the controller.
-pub(crate) fn unasked() -> Ask {
+pub(crate) fn unasked<Q, A>() -> Ask<Q, A> {
     Arc::new(|_| Err("nobody asks this controller".to_owned()))
 }
 
@@ -44,7 +44,8 @@ pub(crate) struct Tenant {
     pub(crate) disk: Arc<Disk>,
     pub(crate) times: TimeOuts,
     pub(crate) connect: Connect,
-    pub(crate) ask: Ask,
+    pub(crate) ask: Ask<Query, Answer>,
+    pub(crate) erase: Ask<Wanted, ()>,
 }
 
 impl NvmeBdev {
@@ -91,7 +92,7 @@ impl Tenant {
     /// As `Bdev::erase`.
     pub(super) fn erase(&self, how: Erasure) -> Result<(), String> {
         let Disk { nsid, uuid, .. } = *self.disk;
-        (self.ask)(Query::Erase { nsid, uuid, how }).map(drop)
+        (self.erase)(Wanted { nsid, uuid, how })
     }
 
     /// What it is.

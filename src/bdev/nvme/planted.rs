@@ -51,7 +51,7 @@ macro_rules! planted {
         #[cfg(feature = "sim")]
         let is_planted = $crate::bdev::nvme::planted::is($crate::bdev::nvme::planted::Bug::$bug);
         #[cfg(not(feature = "sim"))]
-        let is_planted = false;
+        let is_planted = $crate::unplanted::never();
         is_planted
     }};
 }

@@ -111,8 +111,8 @@ impl Rig {
             its.register(Arc::clone(&port));
             port
         });
-        let ask = unasked();
-        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect, ask };
+        let (ask, erase) = (unasked(), unasked());
+        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect, ask, erase };
         Some(NvmeBdev::new(format!("nvme{nsid}"), tenant))
     }
 }

@@ -93,11 +93,16 @@ impl Served {
     pub fn bdev(&self) -> Option<Arc<dyn Bdev>> {
         let shared = Arc::clone(self.handle.shared());
         let disk = shared.disks().into_iter().next()?;
-        let handle = Arc::clone(&self.handle);
-        let connect = Arc::new(move |reactor| handle.port(reactor));
-        let asked = Arc::clone(&self.handle);
-        let ask = Arc::new(move |query| asked.query(query, PATIENCE));
-        let tenant = Tenant { controller: self.number, shared, disk, times: TIMES, connect, ask };
+        let [handle, asked, erasing] = [(); 3].map(|()| Arc::clone(&self.handle));
+        let tenant = Tenant {
+            controller: self.number,
+            shared,
+            disk,
+            times: TIMES,
+            connect: Arc::new(move |reactor| handle.port(reactor)),
+            ask: Arc::new(move |query| asked.query(query, PATIENCE)),
+            erase: Arc::new(move |wanted| erasing.erase(wanted)),
+        };
         Some(Arc::new(NvmeBdev::new("nvme".to_owned(), tenant)))
     }
 

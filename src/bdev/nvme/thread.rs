@@ -5,7 +5,7 @@ use std::thread::{Builder, Thread};
 use std::time::{Duration, Instant};
 
 use super::controller::Controller;
-use super::controller::shared::{Answer, Hook, Life, Options, Order, Query, Shared};
+use super::controller::shared::{Answer, Hook, Life, Options, Order, Query, Shared, Wanted};
 use super::port::Port;
 use super::transport::Transport;
 use crate::id::ReactorId;
@@ -66,15 +66,18 @@ impl Handle {
         port
     }
 
-    /// Asks the controller. Not for reactors. For a namespace to be erased is waited until it is known what came of that: nobody else
-    /// may use it before.
+    /// Asks the controller. Not for reactors.
     pub(crate) fn query(&self, query: Query, patience: Duration) -> Result<Answer, String> {
         let (sender, receiver) = mpsc::channel();
         self.order(Order::Query(query, sender));
-        if matches!(query, Query::Erase { .. }) {
-            return receiver.recv().unwrap_or_else(|_| Err("the controller is gone".to_owned()));
-        }
         receiver.recv_timeout(patience).unwrap_or_else(|_| Err("the controller does not answer".to_owned()))
+    }
+
+    /// Has a namespace erased, and waits until it is known what came of that: nobody else may use it before. Not for reactors.
+    pub(crate) fn erase(&self, wanted: Wanted) -> Result<(), String> {
+        let (sender, receiver) = mpsc::channel();
+        self.order(Order::Erase(wanted, sender));
+        receiver.recv().unwrap_or_else(|_| Err("the controller is gone".to_owned()))
     }
 
     /// Has it done.

@@ -72,7 +72,7 @@ macro_rules! planted {
         #[cfg(feature = "sim")]
         let is_planted = $crate::bdev::raid::planted::is($crate::bdev::raid::planted::Bug::$bug);
         #[cfg(not(feature = "sim"))]
-        let is_planted = false;
+        let is_planted = $crate::unplanted::never();
         is_planted
     }};
 }

@@ -71,9 +71,9 @@ fn read(handle: &Arc<Handle>, args: &Perf) -> Said<String> {
     let (shared, connect) = (Arc::clone(handle.shared()), Arc::clone(handle));
     let times = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
     let connect = Arc::new(move |reactor| connect.port(reactor));
-    let ask = unasked();
-    let bdev =
-        NvmeBdev::new("perf".to_owned(), Tenant { controller: NUMBER, shared, disk, times, connect, ask });
+    let (ask, erase) = (unasked(), unasked());
+    let tenant = Tenant { controller: NUMBER, shared, disk, times, connect, ask, erase };
+    let bdev = NvmeBdev::new("perf".to_owned(), tenant);
     let info = bdev.info();
     let blocks = u32::try_from(BYTES).map_err(|error| error.to_string())? / info.block_bytes;
     let places = info.blocks / u64::from(blocks.max(1));

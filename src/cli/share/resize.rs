@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::super::disk::Amount;
 use super::super::rpc::call;
-use super::super::socket::SocketArg;
+use super::super::socket::{SocketArg, is_remote};
 use super::super::status::{number, pretty, size, text};
 use super::super::{Failed, print};
 use super::known::Known;
@@ -63,7 +63,7 @@ pub(in crate::cli) fn resize(args: &Resize) -> Result<(), Failed> {
     match (way, wanted) {
         (Way::File(path, rescan), wanted) => {
             if let Some(bytes) = wanted {
-                set_len(&path, bytes)?;
+                set_len(&socket, &path, bytes)?;
             }
             call(&socket, rescan, &object! { "name": &bdev })?;
         }
@@ -118,8 +118,16 @@ fn way(bdev: &str, known: &Known) -> Result<Way, Failed> {
     }
 }
 
-/// Gives a file another length.
-fn set_len(path: &Path, bytes: u64) -> Result<(), Failed> {
+/// Gives a file of this machine's another length.
+fn set_len(socket: &Path, path: &Path, bytes: u64) -> Result<(), Failed> {
+    if is_remote(socket) {
+        return Err(Failed::failure(format!(
+            "{0} is a file of the machine behind {1}: give it its size there ('lunette resize' there, or truncate), then call \
+             'lunette resize' without a size",
+            path.display(),
+            socket.display()
+        )));
+    }
     let failed = |error| Failed::failure(format!("{}: {error}", path.display()));
     let metadata = std::fs::metadata(path).map_err(failed)?;
     if !metadata.is_file() {
@@ -129,4 +137,22 @@ fn set_len(path: &Path, bytes: u64) -> Result<(), Failed> {
         )));
     }
     OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(bytes)).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_machines_file_is_not_looked_for_here() {
+        let file = std::env::temp_dir().join(format!("lunette-resize-{}", std::process::id()));
+        std::fs::write(&file, [7; 1000]).unwrap();
+        let bytes = || std::fs::metadata(&file).unwrap().len();
+        let refused = set_len(Path::new("tcp://storage1:3270"), &file, 10).unwrap_err();
+        assert!(format!("{refused:?}").contains("of the machine behind tcp://storage1:3270"), "{refused:?}");
+        assert_eq!(bytes(), 1000);
+        set_len(Path::new("/run/lunette/rpc.sock"), &file, 10).unwrap();
+        assert_eq!(bytes(), 10);
+        std::fs::remove_file(&file).unwrap();
+    }
 }

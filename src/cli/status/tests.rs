@@ -31,6 +31,7 @@ fn seen() -> Seen {
                 {"name":"B","num_blocks":8,"block_size":512},
                 {"name":"C","num_blocks":0,"block_size":2048,"lunette_removable":{"medium":"out"}},
                 {"name":"D","num_blocks":0,"block_size":512},
+                {"name":"N","num_blocks":8,"block_size":512},
                 {"name":"M","num_blocks":8,"block_size":512,"claimed":true,"driver_specific":{"raid":{
                   "base_bdevs_list":[{"name":"E","lunette_state":"current"},{"name":"F","lunette_state":"out"},
                                      {"name":"G","lunette_state":"filling"}],
@@ -45,7 +46,12 @@ fn seen() -> Seen {
                 {"session":1,"target_name":"iqn.2016-06.io.spdk:t","initiator_name":"a"},
                 {"session":null,"target_name":"","initiator_name":""}]"#,
         ),
-        units: parse(r#"[{"bdev_name":"A","busy":{"with":"SANITIZE","percent":42}},{"bdev_name":"B"}]"#),
+        units: parse(
+            r#"[{"bdev_name":"A","busy":{"with":"SANITIZE","percent":42}},{"bdev_name":"B","ports":[]},
+                {"bdev_name":"D","ports":[{"target":"iqn.2016-06.io.spdk:u","pg_tag":1}]},
+                {"bdev_name":"N","ports":[{"target":"iqn.2016-06.io.spdk:t","pg_tag":1},{"target":"iqn.2016-06.io.spdk:t","pg_tag":2},
+                                          {"target":"iqn.2016-06.io.spdk:u","pg_tag":1}]}]"#,
+        ),
     }
 }
 
@@ -65,6 +71,7 @@ A     1 MiB  t/4  3      1.5 KiB  1       4 KiB    2
 B     4 KiB  -    0      0 B      0       0 B      0
 C     0 B    u/0  0      0 B      0       0 B      0
 D     0 B    u/1  0      0 B      0       0 B      0
+N     4 KiB  t u  0      0 B      0       0 B      0
 M     4 KiB  -    0      0 B      0       0 B      0
 
 ! A: 2 IOs failed since they were counted (bdev_reset_iostat counts anew)

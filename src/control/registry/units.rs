@@ -251,10 +251,10 @@ impl Registry {
         unit.has_failed = has_failed;
         let is_busy = chore.is_some();
         let medium = match unit.medium(unit.view.medium) {
-            Medium::Ready | Medium::Busy | Medium::Failed if has_failed => Medium::Failed,
-            Medium::Ready | Medium::Busy | Medium::Failed if is_busy => Medium::Busy,
-            Medium::Ready | Medium::Busy | Medium::Failed => Medium::Ready,
-            other => other,
+            medium if !medium.is_there() => medium,
+            _ if has_failed => Medium::Failed,
+            _ if is_busy => Medium::Busy,
+            _ => Medium::Ready,
         };
         Some(UnitView { chore, medium, ..UnitView::clone(&unit.view) })
     }

@@ -82,16 +82,88 @@ fn the_operator_changes_a_state_and_everybody_is_told() {
     assert_eq!(view.alua.group(1).state, AccessState::Standby);
     let ended = ended.try_recv().unwrap();
     assert!(ended.is_clean && ended.is_saved);
-    // The same again changes nothing; back to active waits for no device.
-    let (done, ended) = waiter();
+    // The same again changes nothing, and waits as the first did; back to active waits for no device.
+    let (done, again) = waiter();
     world.control.set_access_state(&to(AccessState::Standby), done).unwrap();
-    assert!(ended.try_recv().is_ok());
+    world.turn();
+    again.try_recv().unwrap_err();
+    assert_eq!(shown(&mut world), (view, None, true));
+    assert!(again.try_recv().unwrap().is_clean);
+    assert!(disk.ordered().is_none());
     world.control.set_access_state(&to(AccessState::ActiveOptimized), Done::nobody()).unwrap();
     disk.write(&mut world);
     let (view, attention, is_drained) = shown(&mut world);
     assert_eq!((attention, is_drained), (Some(Ua::AccessChanged), false));
     let expected = Group { number: 1, cause: Cause::Implicit, ..Group::default() };
     assert_eq!(view.alua.group(1), expected);
+}
+
+/// An operator's script that was told that a device keeps a write, or has lost patience, and calls again: the other node takes over
+/// when it is told that all is well.
+#[test]
+fn a_state_that_is_asked_for_again_waits_for_devices_again() {
+    let (mut world, disk, ..) = keeping(Records::new());
+    let ask = |world: &mut World| {
+        let (done, end) = waiter();
+        world.control.set_access_state(&to(AccessState::Standby), done).unwrap();
+        world.turn();
+        end
+    };
+    let first = ask(&mut world);
+    let second = ask(&mut world);
+    second.try_recv().unwrap_err();
+    disk.write(&mut world);
+    let third = ask(&mut world);
+    // A device keeps a write of before.
+    for reactor in [0, 1] {
+        acknowledge(&mut world, reactor, false);
+    }
+    assert!(!first.try_recv().unwrap().is_clean);
+    let fourth = ask(&mut world);
+    for end in [second, third, fourth] {
+        end.try_recv().unwrap_err();
+        let (view, attention, is_drained) = shown(&mut world);
+        assert_eq!((view.alua.group(1).state, attention, is_drained), (AccessState::Standby, None, true));
+        assert!(end.try_recv().unwrap().is_clean);
+    }
+    silent(&world);
+    // Likewise whether initiators may change states.
+    let (done, first) = waiter();
+    world.control.set_alua_explicit("disk0", true, false, done).unwrap();
+    let (done, second) = waiter();
+    world.control.set_alua_explicit("disk0", true, false, done).unwrap();
+    disk.refuse(&mut world);
+    assert!(!first.try_recv().unwrap().is_saved);
+    assert!(!second.try_recv().unwrap().is_saved, "it is not so");
+}
+
+#[test]
+fn who_asks_for_a_state_again_is_told_too_that_it_cannot_be_saved() {
+    let (mut world, disk, alice, bob) = keeping(Records::new());
+    world.control.set_alua_explicit("disk0", true, false, Done::nobody()).unwrap();
+    disk.write(&mut world);
+    shown(&mut world);
+    for peer in [alice, bob] {
+        set_groups(&mut world, peer, [0x02, 0, 0, 1]);
+        silent(&world);
+    }
+    disk.refuse(&mut world);
+    for peer in [alice, bob] {
+        assert_eq!(answer(&world, peer), (1, Outcome::check(Sense::INTERNAL_FAILURE)));
+    }
+    silent(&world);
+}
+
+/// What is as it is by default has no record, and none is made of it.
+#[test]
+fn what_was_never_changed_is_not_saved() {
+    let (mut world, disk, ..) = keeping(Records::new());
+    let (done, end) = waiter();
+    world.control.set_access_state(&to(AccessState::ActiveOptimized), done).unwrap();
+    world.turn();
+    assert!(disk.ordered().is_none());
+    assert!(!shown(&mut world).2);
+    assert!(end.try_recv().unwrap().is_saved);
 }
 
 /// Between two turns of control's a long time can pass.
@@ -135,8 +207,10 @@ fn initiators_change_states_where_they_may() {
     assert_eq!(shown(&mut world).1, Some(Ua::InquiryChanged));
     set_groups(&mut world, alice, [0x02, 0, 0, 9]);
     assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::invalid_parameter(6))));
-    // As it is: nothing happens.
+    // As it is: nobody is told.
     set_groups(&mut world, alice, [0x00, 0, 0, 1]);
+    let (_, attention, is_drained) = shown(&mut world);
+    assert_eq!((attention, is_drained), (None, false));
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
     set_groups(&mut world, alice, [0x01, 0, 0, 1]);
     silent(&world);

@@ -1,14 +1,15 @@
 //! Commands that reactors ask control about.
 
 use super::acknowledge;
-use super::world::{ALICE, World};
+use super::world::{ALICE, World, bdev, target};
 use crate::control::done::Done;
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::reactor::message::{Ask, Change, TaskTicket, ToControl, ToReactor};
+use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
-use crate::scsi::{Outcome, view::Modes};
+use crate::scsi::view::{DeviceKind, LunNumber, Modes};
 use crate::slab::Key;
 
 const TICKET: TaskTicket =
@@ -49,7 +50,10 @@ fn mode_select(world: &mut World, session: SessionId, list: &[u8]) {
 #[track_caller]
 fn answer(world: &World) -> (Outcome, bool) {
     match world.reactors[0].receive() {
-        Some(ToReactor::Answered { asked, outcome, is_flushed }) if asked == TICKET => (outcome, is_flushed),
+        Some(ToReactor::Answered { asked, outcome, flushes }) if asked == TICKET => {
+            assert!(flushes.is_none_or(|unit| unit == UnitId(0)));
+            (outcome, flushes.is_some())
+        }
         other => panic!("no answer but {other:?}"),
     }
 }
@@ -75,6 +79,77 @@ fn a_cache_is_switched_off_by_a_barrier_and_then_flushed() {
     assert!(!modes.write_cache);
     assert_eq!(answer(&world), (Outcome::GOOD, true));
     assert_eq!(world.control.catalog.registry.view(UnitId(0)).unwrap().modes, modes, "later sessions see it");
+}
+
+/// The same for a change that nobody is told of.
+#[track_caller]
+fn again(world: &mut World, waits: bool) {
+    for reactor in [0, 1] {
+        let change = acknowledge(world, reactor, true);
+        let Change::Unit { attention, is_drained, .. } = change else { panic!("{change:?}") };
+        assert_eq!((attention, is_drained), (None, waits));
+    }
+}
+
+/// A second host, or the first once more: its GOOD says that nothing of before is left in a device or its cache, whatever became of
+/// who asked first.
+#[test]
+fn what_is_selected_again_is_drained_and_flushed_again() {
+    let (mut world, session) = world();
+    mode_select(&mut world, session, &CACHE_OFF);
+    mode_select(&mut world, session, &CACHE_OFF);
+    changed(&mut world, session, true, true);
+    again(&mut world, true);
+    assert_eq!([answer(&world), answer(&world)], [(Outcome::GOOD, true); 2]);
+    mode_select(&mut world, session, &CACHE_OFF);
+    again(&mut world, true);
+    assert_eq!(answer(&world), (Outcome::GOOD, true));
+}
+
+/// The same of a medium that is taken out.
+#[test]
+fn what_is_ejected_again_is_drained_and_flushed_again() {
+    let (mut world, session) = world();
+    world.control.register_bdev_as(bdev(1), DeviceKind::RemovableDisk).unwrap();
+    let lun = ("disk1".to_owned(), Some(LunNumber(1)));
+    world.control.create_target(&target("iqn.2026-11.io.example:tray", vec![lun])).unwrap();
+    world.turn();
+    for reactor in &world.reactors {
+        while reactor.receive().is_some() {}
+    }
+    for _ in 0..2 {
+        world.tell(ToControl::Ask(Box::new(Ask {
+            reactor: ReactorId(0),
+            ticket: TICKET,
+            session,
+            unit: UnitId(1),
+            cdb: Cdb::new([0x1b, 0, 0, 0, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            parameters: Box::default(),
+        })));
+        again(&mut world, true);
+        let told = world.reactors[0].receive();
+        assert!(
+            matches!(
+                told,
+                Some(ToReactor::Answered { outcome: Outcome::GOOD, flushes: Some(UnitId(1)), .. })
+            ),
+            "{told:?}"
+        );
+    }
+}
+
+/// An operator and other hosts go on while a device keeps a write: who comes back to the unit has heard of it.
+#[test]
+fn what_changes_while_a_unit_is_not_ready_is_told_too() {
+    let (mut world, session) = world();
+    let unsettled = |is_so| ToControl::Unsettled { unit: UnitId(0), reactor: ReactorId(1), is_so };
+    world.tell(unsettled(true));
+    again(&mut world, false);
+    mode_select(&mut world, session, &PROTECT);
+    changed(&mut world, session, true, true);
+    assert_eq!(answer(&world), (Outcome::GOOD, false));
+    world.tell(unsettled(false));
+    again(&mut world, false);
 }
 
 #[test]
@@ -111,9 +186,10 @@ fn a_device_that_keeps_an_io_is_told() {
 }
 
 #[test]
-fn what_changes_nothing_needs_no_barrier() {
+fn what_changes_nothing_is_told_to_nobody() {
     let (mut world, session) = world();
     mode_select(&mut world, session, &AS_IT_IS);
+    again(&mut world, false);
     assert_eq!(answer(&world), (Outcome::GOOD, false));
     let mut wrong = AS_IT_IS;
     wrong[9] = 0;

@@ -142,6 +142,20 @@ pub(super) fn answered(world: &World, peer: Peer) -> Outcome {
     }
 }
 
+/// Its parameter list was on its way when the SANITIZE failed.
+#[test]
+fn a_format_is_no_way_out_of_a_sanitize_that_has_failed() {
+    let (mut world, _slow, alice, ended) = begun(0x80);
+    let ToControl::ChoreEnded { unit, chore, .. } = ended else { panic!() };
+    world.tell(ToControl::ChoreEnded { unit, chore, is_done: false });
+    assert_eq!(shown(&mut world, false).0.medium, Medium::Failed);
+    ask(&mut world, alice, &[0x04, 0x10], &[0; 4]);
+    assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::SANITIZE_FAILED)));
+    silent(&world);
+    sanitize(&mut world, alice, 0x00);
+    assert!(world.control.store.get(SANITIZE).is_some(), "another SANITIZE is one");
+}
+
 #[test]
 fn what_cannot_be_saved_does_not_begin() {
     let (mut world, slow, alice, _) = keeping(Records::new());

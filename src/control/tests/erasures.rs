@@ -4,17 +4,18 @@ use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use super::acknowledge;
 use super::chores::{answered, shown};
 use super::reserve::{Peer, answer, silent, ticket};
 use super::saving::{Slow, keeping};
 use super::world::{Disk, World, target};
 use crate::bdev::{Bdev, Channel, Erasure, Info, Offloads};
 use crate::control::done::Done;
-use crate::control::erasures::{Erase, Erasures};
+use crate::control::erasures::Erase;
 use crate::control::registry::BdevSpec;
 use crate::control::store::Records;
 use crate::id::{ReactorId, UnitId};
-use crate::limits::ERASURES_MAX;
+use crate::limits::{ERASURES_MAX, LOG_LINES_PER_KIND};
 use crate::reactor::message::{Ask, ToControl};
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
@@ -51,7 +52,7 @@ impl Bdev for Flash {
 /// Flash disks from 1 on, whose units have their numbers, and threads to erase them on.
 fn flashes(count: u8) -> (World, Slow, Peer, Vec<Arc<Flash>>) {
     let (mut world, slow, alice, _) = keeping(Records::new());
-    world.control.erase_on_threads();
+    world.control.ask_on_threads();
     let disks: Vec<_> = (1..=count).map(|number| Arc::new(Flash { number, ..Flash::default() })).collect();
     for disk in &disks {
         let (product, recipe) = ("flash".to_owned(), String::new());
@@ -151,6 +152,31 @@ fn one_that_fails_has_failed_and_may_be_tried_again() {
     assert_eq!(answer(&world, alice), (1, Outcome::GOOD));
 }
 
+/// Initiators may ask again and again.
+#[test]
+fn what_is_said_of_failures_is_paced() {
+    let (mut world, slow, alice, disks) = flashes(1);
+    disks[0].fails.store(true, Ordering::Relaxed);
+    for round in 0..=LOG_LINES_PER_KIND {
+        assert_eq!(world.control.log.deadline(), None, "line {round}");
+        sanitize(&mut world, alice, 1, 0x00);
+        while let Some((revision, _)) = slow.ordered() {
+            let now = world.now();
+            world.control.saved(revision, true, now);
+        }
+        world.turn();
+        for reactor in [0, 1] {
+            acknowledge(&mut world, reactor, true);
+        }
+        let due = world.control.erase_due().unwrap();
+        world.control.erased(due.run());
+        world.turn();
+        shown(&mut world, false);
+        assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::SANITIZE_FAILED)));
+    }
+    assert!(world.control.log.deadline().is_some(), "what was left out is summed up");
+}
+
 #[test]
 fn who_waits_may_be_aborted_and_it_goes_on() {
     let (mut world, slow, alice, _, due) = begun(0x00);
@@ -212,7 +238,7 @@ fn there_are_so_many_at_once_and_those_that_have_gone_are_passed_over() {
 #[test]
 fn where_there_are_no_threads_a_device_is_asked_at_once() {
     let (mut world, slow, alice, disks) = flashes(1);
-    world.control.erasures = Erasures::default();
+    world.control.has_threads = false;
     sanitize(&mut world, alice, 1, 0x00);
     slow.write(&mut world);
     shown(&mut world, true);

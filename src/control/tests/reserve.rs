@@ -71,7 +71,7 @@ fn out(world: &mut World, peer: Peer, task: u32, action: u8, keys: [u64; 2]) {
 #[track_caller]
 pub(super) fn answer(world: &World, peer: Peer) -> (u32, Outcome) {
     match world.reactors[usize::from(peer.reactor)].receive() {
-        Some(ToReactor::Answered { asked, outcome, is_flushed: false }) => (asked.task.index, outcome),
+        Some(ToReactor::Answered { asked, outcome, flushes: None }) => (asked.task.index, outcome),
         other => panic!("no answer but {other:?}"),
     }
 }
@@ -149,6 +149,14 @@ fn a_device_that_keeps_an_io_is_told_and_the_new_state_holds() {
     assert!(!permits.allows(bob.nexus, Class::Write));
     // A new view of it changes nothing there: the device keeps what it keeps.
     world.control.reread_bdev("disk0", Done::nobody()).unwrap();
+    world.turn();
+    for reactor in [0, 1] {
+        let change = acknowledge(&mut world, reactor, true);
+        let Change::Unit { view, attention: None, is_drained: true, .. } = change else {
+            panic!("{change:?}")
+        };
+        assert_eq!(view.medium, Medium::Unsettled);
+    }
     world.tell(unsettled(0, false));
     silent(&world);
     world.tell(unsettled(1, false));

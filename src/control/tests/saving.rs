@@ -13,7 +13,7 @@ use crate::control::identity::Chosen;
 use crate::control::store::file::{self, Lines};
 use crate::control::store::{Changes, Records, Saver};
 use crate::id::{NexusId, ReactorId, UnitId};
-use crate::limits::SAVE_NS;
+use crate::limits::{SAVE_NS, SAVE_RETRY_NS};
 use crate::reactor::message::{Ask, ToControl, ToReactor};
 use crate::scsi::alua::AccessState;
 use crate::scsi::cdb::Cdb;
@@ -183,7 +183,7 @@ fn what_cannot_be_saved_does_not_happen() {
     silent(&world);
     assert_eq!(keys(&world), [0; 0]);
     // The disk is as it was, whatever came of that write, and the next change is on its own.
-    world.pass(crate::limits::SAVE_RETRY_NS);
+    world.pass(SAVE_RETRY_NS);
     assert_eq!(disk.write(&mut world).get(RECORD), None);
     // A disk that says nothing: the change is given up, and others are not in its way.
     out(&mut world, alice, REGISTER, [0, 7], APTPL, &[]);
@@ -374,6 +374,19 @@ fn what_hosts_write_to_tell_a_unit_by_is_kept() {
             parameters: text.into(),
         })));
     };
+    // Who writes the same again is not told sooner that it is kept.
+    set(&mut world, 0, b"one");
+    set(&mut world, 0, b"one");
+    silent(&world);
+    disk.refuse(&mut world);
+    for _ in 0..2 {
+        assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::INTERNAL_FAILURE)));
+    }
+    world.pass(SAVE_RETRY_NS);
+    if let Some((revision, _)) = disk.ordered() {
+        let now = world.now();
+        world.control.saved(revision, true, now);
+    }
     set(&mut world, 0, b"one");
     silent(&world);
     // The second does not undo what is still being saved of the first.

@@ -10,7 +10,7 @@ use crate::bdev::{Bdev, Channel, Info, Unmap};
 use crate::control::registry::BdevSpec;
 use crate::control::space::Surveyor;
 use crate::id::{ReactorId, UnitId};
-use crate::limits::SPACE_NS;
+use crate::limits::{LOG_LINES_PER_KIND, SPACE_NS};
 use crate::reactor::message::{Change, ToReactor};
 use crate::scsi::attention::Ua;
 use crate::scsi::provisioning::{Threshold, Thresholds};
@@ -138,6 +138,23 @@ fn a_threshold_is_told_when_it_is_met_and_again_after_it_was_left() {
     // One that is set anew is armed anew.
     set_threshold(&mut world, unit, 9);
     assert!(after(&mut world, 0));
+}
+
+/// Initiators set thresholds that are met already, one after another.
+#[test]
+fn what_is_said_of_thresholds_is_paced() {
+    let (mut world, hands) = world(1);
+    let (unit, mut surveyor) = (hands[0].unit, Surveyor::default());
+    *hands[0].left_bytes.lock().unwrap() = 0;
+    assert_eq!(measured(&mut surveyor, &mut world, Tick::ZERO), [unit]);
+    for sets in (0..).take(LOG_LINES_PER_KIND + 1) {
+        assert_eq!(world.control.log.deadline(), None, "line {sets}");
+        set_threshold(&mut world, unit, 10 + sets % 2);
+        world.control.space_measured(unit);
+        world.turn();
+        assert!(is_told(&mut world, unit));
+    }
+    assert!(world.control.log.deadline().is_some(), "what was left out is summed up");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn world(count: u8, has_threads: bool) -> (World, SessionId) {
     world.log_in(ALICE, 1);
     let session = world.adopt(0).session;
     if has_threads {
-        world.control.survey_on_threads();
+        world.control.ask_on_threads();
     }
     for number in 1..=count {
         let (product, recipe) = ("holes".to_owned(), String::new());
@@ -94,7 +94,7 @@ fn told(world: &World, index: u32) -> Vec<(u32, bool)> {
 #[track_caller]
 fn ended(world: &World, index: u32) -> Outcome {
     match world.reactors[0].receive() {
-        Some(ToReactor::Answered { asked, outcome, is_flushed: false }) if asked == ticket(index) => outcome,
+        Some(ToReactor::Answered { asked, outcome, flushes: None }) if asked == ticket(index) => outcome,
         other => panic!("no answer but {other:?}"),
     }
 }

@@ -29,6 +29,11 @@ pub(super) struct AuthGroup {
 }
 
 impl AuthGroup {
+    /// Lets nobody in.
+    pub(super) fn nobody() -> AuthGroup {
+        AuthGroup { kind: Kind::Deny, ..AuthGroup::default() }
+    }
+
     /// Takes a statement over; whether it is one of these.
     pub(super) fn take(&mut self, node: &Node, report: &mut Report) -> bool {
         let word = |index| node.word(index).to_owned();

@@ -66,8 +66,8 @@ pub(super) fn import(sources: &[Source], model: &mut Model, report: &mut Report)
         Reader { auths: BTreeMap::new(), groups: BTreeMap::new(), disks: BTreeMap::new(), model, report };
     let none = AuthGroup { kind: Kind::Open, ..AuthGroup::default() };
     reader.auths.insert("no-authentication".to_owned(), none);
-    reader.auths.insert("no-access".to_owned(), AuthGroup { kind: Kind::Deny, ..AuthGroup::default() });
-    reader.auths.insert("default".to_owned(), AuthGroup { kind: Kind::Deny, ..AuthGroup::default() });
+    reader.auths.insert("no-access".to_owned(), AuthGroup::nobody());
+    reader.auths.insert("default".to_owned(), AuthGroup::nobody());
     // What others refer to first, wherever it stands.
     let all = |key: &'static str| nodes.iter().filter(move |node| node.key() == key);
     all("auth-group").for_each(|node| reader.auth_group(node));
@@ -179,6 +179,7 @@ impl Reader<'_> {
         let mut target = Target::new(name);
         let mut own = AuthGroup::default();
         let (mut auth, mut has_own, mut redirect) = (None, false, None);
+        let mut ports = Vec::new();
         for statement in node.statements() {
             let (place, value) = (&statement.place, statement.word(1));
             match statement.key() {
@@ -190,7 +191,7 @@ impl Reader<'_> {
                             .cannot(place, format_args!("there is no auth-group {value}; nobody may come"));
                     }
                 }
-                "portal-group" => self.reach(statement, &mut target),
+                "portal-group" => ports.extend(self.reach(statement, &mut target)),
                 "lun" => target.luns.extend(self.target_lun(name, statement)),
                 "redirect" => redirect = text::address(value, PORT),
                 "port" => self.report.cannot(place, format_args!("port {value}: not of iSCSI")),
@@ -202,18 +203,18 @@ impl Reader<'_> {
         if target.portal_groups.is_empty() {
             target.portal_groups.push((self.default_group(), None));
         }
-        let group = if has_own {
-            own
-        } else {
-            auth.unwrap_or(AuthGroup { kind: Kind::Deny, ..AuthGroup::default() })
-        };
+        let group = if has_own { own } else { auth.unwrap_or_else(AuthGroup::nobody) };
+        let counting = self.of_ports(&group, &ports, place);
+        let is_one = counting.is_some();
+        // Its accounts stay, for whoever opens it.
+        let group = counting.unwrap_or(AuthGroup { kind: Kind::Deny, ..group });
         target.access = group.access();
-        target.auth = if group.kind == Kind::Accounts { group.auth() } else { Auth::Open };
+        target.auth = if group.kind == Kind::Open { Auth::Open } else { group.auth() };
         if group.kind == Kind::Accounts && group.accounts.is_empty() {
             // ctld lets nobody in where neither auth-type nor an account is said, nor by CHAP without accounts.
             target.access.clear();
         }
-        if target.access.is_empty() {
+        if target.access.is_empty() && is_one {
             self.report.maps(place, format_args!("target {name}: nobody may come, as in ctld"));
         }
         for (tag, _) in &target.portal_groups {
@@ -225,19 +226,43 @@ impl Reader<'_> {
         self.model.targets.push(target);
     }
 
-    fn reach(&mut self, statement: &Node, target: &mut Target) {
+    /// A portal group that leads to the target, and the auth-group that counts there instead of the target's.
+    fn reach(&mut self, statement: &Node, target: &mut Target) -> Option<Option<AuthGroup>> {
         let (place, name) = (&statement.place, statement.word(1));
-        if statement.words.len() > 2 {
-            self.report.cannot(
-                place,
-                format_args!("an auth-group by portal group ({}): the target's counts", statement.word(2)),
-            );
-        }
         match self.groups.get(name) {
             Some((tag, _)) => target.portal_groups.push((*tag, None)),
             None if name == "default" => target.portal_groups.push((self.default_group(), None)),
-            None => self.report.cannot(place, format_args!("there is no portal-group {name}")),
+            None => {
+                self.report.cannot(place, format_args!("there is no portal-group {name}"));
+                return None;
+            }
         }
+        let Some(name) = statement.words.get(2) else { return Some(None) };
+        let own = self.auths.get(name).cloned();
+        if own.is_none() {
+            self.report.cannot(place, format_args!("there is no auth-group {name}; nobody may come"));
+        }
+        Some(Some(own.unwrap_or_else(AuthGroup::nobody)))
+    }
+
+    /// The one auth-group that counts at all portal groups; none where they differ: nobody may come then.
+    fn of_ports(
+        &mut self,
+        targets: &AuthGroup,
+        ports: &[Option<AuthGroup>],
+        place: &Place,
+    ) -> Option<AuthGroup> {
+        let mut counting = ports.iter().map(|own| own.as_ref().unwrap_or(targets));
+        let first = counting.next().unwrap_or(targets);
+        if counting.all(|other| other == first) {
+            return Some(first.clone());
+        }
+        self.report.cannot(
+            place,
+            "auth-groups that differ by portal group: who may come is said for all of a target's, so nobody may; give it initiator \
+             groups, and what differs by lunette_target_node_set_portal_group_auth",
+        );
+        None
     }
 
     /// ctld's own portal group: every address.

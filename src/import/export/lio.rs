@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::holds_back;
 use super::tgt::is_any;
 use crate::control::identity::hex;
 use crate::control::registry::uuid_text;
@@ -197,9 +198,20 @@ fn write_target(
     };
     let luns: Vec<Json> = target.luns.iter().filter_map(lun).collect();
     let (mut everybody, mut is_protected) = (false, false);
-    let mut acls = Vec::new();
+    let (mut acls, mut named) = (Vec::new(), Vec::new());
     for access in &target.access {
-        if !is_any(&access.netmasks) || access.initiators.iter().any(|rule| rule.contains(['*', '?', '!'])) {
+        let mut is_left_out = true;
+        if access.ways.is_some() {
+            report.cannot(
+                place,
+                format_args!(
+                    "target {name}: LIO's initiators come by all portals; {} were left out",
+                    access.initiators.join(", ")
+                ),
+            );
+        } else if !is_any(&access.netmasks)
+            || access.initiators.iter().any(|rule| rule.contains(['*', '?', '!']))
+        {
             report.cannot(
                 place,
                 format_args!(
@@ -215,6 +227,8 @@ fn write_target(
                 everybody = true;
                 // LIO has it for all LUNs at once.
                 is_protected |= own.iter().any(|lun| lun.is_read_only || model.disks[lun.disk].is_read_only);
+                // What stands behind counts for nobody.
+                break;
             } else {
                 report.cannot(
                     place,
@@ -224,13 +238,18 @@ fn write_target(
                 );
             }
         } else {
+            is_left_out = false;
             let own = access.luns.as_ref().unwrap_or(&target.luns);
-            acls.extend(
-                access
-                    .initiators
-                    .iter()
-                    .filter_map(|initiator| acl(initiator, own, target, model, place, report)),
-            );
+            for initiator in &access.initiators {
+                // The first counts.
+                if !named.contains(&initiator.to_lowercase()) {
+                    named.push(initiator.to_lowercase());
+                    acls.extend(acl(initiator, own, target, model, place, report));
+                }
+            }
+        }
+        if is_left_out && holds_back(access, target, place, report) {
+            break;
         }
     }
     let mut tpg = object! {

@@ -2,12 +2,13 @@
 
 mod lio;
 mod own;
+mod spdk;
 mod tgt;
 
-use super::model::Model;
+use super::model::{Access, Model, Target};
 use super::report::{ImportError, Place, Report};
 use super::source::{Files, Source};
-use crate::rpc::json::{Json, object};
+use crate::rpc::json::Json;
 
 /// Whose configuration is wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +42,7 @@ pub fn export(to: To, source: &Source, files: &dyn Files) -> Result<Exported, Im
         return Err(ImportError::new(&place, "it has no array \"subsystems\""));
     };
     let text = match to {
-        To::Spdk => pretty(&spdk(subsystems, &place, &mut report)),
+        To::Spdk => pretty(&spdk::write(subsystems, &place, &mut report)),
         To::Lio | To::Tgt => {
             let mut model = Model::default();
             own::read(subsystems, &place, &mut model, &mut report);
@@ -53,6 +54,25 @@ pub fn export(to: To, source: &Source, files: &dyn Files) -> Result<Exported, Im
         }
     };
     Ok(Exported { text, report })
+}
+
+/// Whether initiators of a group that is left out would find what they are kept from, in groups behind it: then these are left out
+/// too.
+fn holds_back(access: &Access, target: &Target, place: &Place, report: &mut Report) -> bool {
+    let has_own = access.luns.as_ref().is_some_and(|own| *own != target.luns);
+    let is_back = has_own || access.initiators.iter().any(|rule| rule.starts_with('!'));
+    if is_back && target.access.last() != Some(access) {
+        report.cannot(
+            place,
+            format_args!(
+                "target {}: whoever comes by a group behind that of {} was left out too: that keeps some of them out, or has LUNs of \
+                 its own",
+                target.name,
+                access.initiators.join(", ")
+            ),
+        );
+    }
+    is_back
 }
 
 fn pretty(json: &Json) -> String {
@@ -77,56 +97,6 @@ fn calls(subsystem: &Json) -> Vec<&Json> {
         add(elements, &mut found, 0);
     }
     found
-}
-
-/// What is a call's name begins with where SPDK has none.
-const OURS: &str = "lunette_";
-
-/// lunette's calls are SPDK's but for those, and those of their parameters, that are named after it.
-fn spdk(subsystems: &[Json], place: &Place, report: &mut Report) -> Json {
-    let one = |subsystem: &Json| {
-        let mut kept = Vec::new();
-        for call in calls(subsystem) {
-            let method = call.member("method").and_then(Json::text).unwrap_or_default();
-            if method.starts_with(OURS) {
-                let what = call.member("params").map(Json::to_string).unwrap_or_default();
-                report.cannot(place, format_args!("{method}: SPDK has no such call: {}", shortened(&what)));
-                continue;
-            }
-            let params = call.member("params").cloned().unwrap_or(Json::Null);
-            let params = stripped(params, method, place, report);
-            kept.push(match params {
-                Json::Null => object! { "method": method },
-                params => object! { "method": method, "params": params },
-            });
-        }
-        let name = subsystem.member("subsystem").and_then(Json::text).unwrap_or_default();
-        object! { "subsystem": name, "config": kept }
-    };
-    let subsystems: Vec<Json> = subsystems.iter().map(one).collect();
-    object! { "subsystems": subsystems }
-}
-
-/// Parameters without those that are lunette's own.
-fn stripped(params: Json, method: &str, place: &Place, report: &mut Report) -> Json {
-    match params {
-        Json::Object(members) => {
-            let mut kept = Vec::new();
-            for (name, value) in members {
-                if name.starts_with(OURS) {
-                    let what = shortened(&value.to_string());
-                    report.cannot(place, format_args!("{method}: {name} {what}: SPDK has no such parameter"));
-                } else {
-                    kept.push((name, stripped(value, method, place, report)));
-                }
-            }
-            Json::Object(kept)
-        }
-        Json::Array(values) => {
-            values.into_iter().map(|value| stripped(value, method, place, report)).collect()
-        }
-        other => other,
-    }
 }
 
 /// The beginning of a long text.

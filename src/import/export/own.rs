@@ -48,7 +48,9 @@ pub(super) fn read(subsystems: &[Json], place: &Place, model: &mut Model, report
                     );
                 }
             }
-            "iscsi_create_target_node" | "lunette_target_node_set_lun_map" => {}
+            "iscsi_create_target_node"
+            | "lunette_target_node_set_lun_map"
+            | "lunette_target_node_set_portal_group_auth" => {}
             "iscsi_create_portal_group" => model.portal_groups.extend(portal_group(params)),
             "iscsi_set_options" => {
                 model.options.discovery = auth(params, &secrets);
@@ -73,19 +75,38 @@ pub(super) fn read(subsystems: &[Json], place: &Place, model: &mut Model, report
             },
         }
     }
+    // Which initiator group each access of a target is made of.
+    let mut tags: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for params in of("iscsi_create_target_node") {
-        target(params, &groups, &secrets, place, model, report);
+        let found = target(params, &groups, &secrets, place, model, report);
+        tags.insert(text_of(params, "name").to_owned(), found);
     }
     for params in of("lunette_target_node_set_lun_map") {
         let luns = luns(params, place, model, report);
-        let wanted = groups.get(&number(params, "ig_tag"));
+        let tags = tags.get(text_of(params, "name")).map(Vec::as_slice).unwrap_or_default();
+        let at = tags.iter().position(|tag| *tag == number(params, "ig_tag"));
         let target = model.targets.iter_mut().find(|target| target.name == text_of(params, "name"));
-        let Some((target, wanted)) = target.zip(wanted) else { continue };
-        for access in &mut target.access {
-            if (&access.initiators, &access.netmasks) == (&wanted.initiators, &wanted.netmasks) {
-                access.luns = Some(luns.clone());
-            }
+        let Some((target, at)) = target.zip(at) else { continue };
+        if let Some(access) = target.access.get_mut(at) {
+            access.luns = Some(luns);
         }
+    }
+    for params in of("lunette_target_node_set_portal_group_auth") {
+        let name = text_of(params, "name");
+        let Some(target) = model.targets.iter_mut().find(|target| target.name == name) else { continue };
+        let wanted = auth(params, &secrets);
+        let is_asked = matches!(wanted, Auth::Chap(_) | Auth::Mutual(_));
+        if is_asked && wanted != target.auth {
+            target.access.clear();
+        }
+        report.cannot(
+            place,
+            format_args!(
+                "target {name}: CHAP by portal group {}{}",
+                number(params, "pg_tag"),
+                if target.access.is_empty() { "; nobody may come" } else { "; the target's own counts" }
+            ),
+        );
     }
 }
 
@@ -198,19 +219,28 @@ fn target(
     place: &Place,
     model: &mut Model,
     report: &mut Report,
-) {
+) -> Vec<u64> {
     let mut target = Target::new(text_of(params, "name"));
+    let mut tags = Vec::new();
     text_of(params, "alias_name").clone_into(&mut target.alias);
     for map in list(params, "pg_ig_maps") {
         let tag = u16::try_from(number(map, "pg_tag")).unwrap_or(0);
         if target.portal_groups.iter().all(|(known, _)| *known != tag) {
             target.portal_groups.push((tag, None));
         }
-        if let Some(access) =
-            groups.get(&number(map, "ig_tag")).filter(|access| !target.access.contains(access))
-        {
-            target.access.push(access.clone());
+        let initiators = number(map, "ig_tag");
+        let Some(group) = groups.get(&initiators) else { continue };
+        match tags.iter().position(|known| *known == initiators) {
+            Some(at) => target.access[at].ways.get_or_insert_default().push(tag),
+            None => {
+                tags.push(initiators);
+                target.access.push(Access { ways: Some(vec![tag]), ..group.clone() });
+            }
         }
+    }
+    if has_one_order(params) {
+        let is_there = |access: &Access| target.portal_groups.iter().all(|(tag, _)| access.may_come_by(*tag));
+        target.access.iter_mut().filter(|access| is_there(access)).for_each(|access| access.ways = None);
     }
     target.auth = auth(params, secrets);
     target.demands_header_digest = is_on(params, "header_digest");
@@ -218,6 +248,19 @@ fn target(
     target.queue_depth = u32::try_from(number(params, "queue_depth")).unwrap_or(u32::MAX);
     target.luns = luns(params, place, model, report);
     model.targets.push(target);
+    tags
+}
+
+/// Whether the initiator groups that come by all of a target's portal groups stand in the same order at each: the first counts.
+fn has_one_order(params: &Json) -> bool {
+    let mut orders: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for map in list(params, "pg_ig_maps") {
+        orders.entry(number(map, "pg_tag")).or_default().push(number(map, "ig_tag"));
+    }
+    let is_everywhere = |tag: &u64| orders.values().all(|order| order.contains(tag));
+    let mut common = orders.values().map(|order| order.iter().filter(|tag| is_everywhere(tag)));
+    let Some(first) = common.next().map(Iterator::collect::<Vec<_>>) else { return true };
+    common.all(|order| order.eq(first.iter().copied()))
 }
 
 /// LUNs of a target or of a map; one without a number has the lowest that is free.

@@ -180,6 +180,91 @@ fn devices_that_are_passed_through_stay_so_at_tgt() {
     assert!(of(To::Lio).report.to_string().contains("make /dev/sg3 a pscsi object by hand"));
 }
 
+/// Who may come to the one target of a text from now on: SPDK's pairs, LIO's names and whether everybody, tgt's lines.
+fn let_in(maps: &str, more: &str) -> [String; 3] {
+    let text = format!(
+        r#"{{"subsystems":[{{"subsystem":"bdev","config":[
+            {{"method":"bdev_malloc_create","params":{{"name":"a","num_blocks":2048,"block_size":512}}}}]}},
+            {{"subsystem":"iscsi","config":[
+            {{"method":"iscsi_create_portal_group","params":{{"tag":1,"portals":[{{"host":"192.0.2.1","port":"3260"}}]}}}},
+            {{"method":"iscsi_create_portal_group","params":{{"tag":2,"portals":[{{"host":"192.0.2.2","port":"3260"}}]}}}},
+            {{"method":"iscsi_create_initiator_group","params":{{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}}}},
+            {{"method":"iscsi_create_initiator_group","params":{{"tag":2,"initiators":["iqn.a:x"],"netmasks":["ANY"]}}}},
+            {{"method":"iscsi_create_initiator_group","params":{{"tag":3,"initiators":["iqn.a:y"],"netmasks":["ANY"]}}}},
+            {{"method":"iscsi_create_initiator_group","params":{{"tag":4,"initiators":["!iqn.a:x"],"netmasks":["ANY"]}}}},
+            {{"method":"iscsi_create_target_node","params":{{"name":"iqn.a:t","alias_name":"","queue_depth":64,
+              "pg_ig_maps":[{maps}],"luns":[{{"bdev_name":"a","lun_id":0}}]}}}}{more}]}}]}}"#
+    );
+    let of = |to| {
+        let source = Source { name: "f".to_owned(), text: text.clone() };
+        export(to, &source, &Folder::default()).unwrap().text
+    };
+    let spdk = Json::parse(&of(To::Spdk)).unwrap();
+    let pairs = params(&spdk, "iscsi_create_target_node")[0].member("pg_ig_maps").unwrap().to_string();
+    let lio = of(To::Lio);
+    let mut named: Vec<&str> = ["iqn.a:x", "iqn.a:y"].into_iter().filter(|name| lio.contains(name)).collect();
+    named.extend(lio.contains(r#""generate_node_acls": 1"#).then_some("ANY"));
+    let tgt = of(To::Tgt);
+    let lines = tgt.lines().filter_map(|line| line.trim().strip_prefix("initiator-"));
+    [pairs.replace('"', ""), named.join(" "), lines.collect::<Vec<_>>().join(", ")]
+}
+
+const NOBODY: &str = "address 255.255.255.255";
+
+#[test]
+fn who_comes_by_some_portals_only_comes_by_no_others() {
+    let pair = |portals: u16, initiators: u16| format!(r#"{{"pg_tag":{portals},"ig_tag":{initiators}}}"#);
+    let maps = |pairs: &[(u16, u16)]| pairs.iter().map(|&(p, i)| pair(p, i)).collect::<Vec<_>>().join(",");
+    let kept = |pairs: &[(u16, u16)]| format!("[{}]", maps(pairs).replace('"', ""));
+    for (pairs, lio, tgt) in [
+        (&[(1, 1), (2, 1)][..], "ANY", "address ALL"),
+        // Everybody, but not by both.
+        (&[(1, 1), (2, 2)], "", NOBODY),
+        (&[(1, 2), (1, 1), (2, 2)], "iqn.a:x", &format!("name iqn.a:x, {NOBODY}")),
+        // In which order counts.
+        (
+            &[(1, 2), (1, 3), (2, 2), (2, 3)],
+            "iqn.a:x iqn.a:y",
+            &format!("name iqn.a:x, name iqn.a:y, {NOBODY}"),
+        ),
+        (&[(1, 2), (1, 1), (2, 1), (2, 2)], "", NOBODY),
+        // Who is kept out is so whatever stands behind.
+        (&[(1, 3), (1, 4), (1, 1)], "iqn.a:y", &format!("name iqn.a:y, {NOBODY}")),
+    ] {
+        assert_eq!(let_in(&maps(pairs), ""), [kept(pairs), lio.to_owned(), (*tgt).to_owned()], "{pairs:?}");
+    }
+}
+
+#[test]
+fn luns_of_their_own_are_not_everybodys_elsewhere() {
+    let maps =
+        r#"{"pg_tag":1,"ig_tag":3},{"pg_tag":1,"ig_tag":2},{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":3}"#;
+    let own = r#",{"method":"lunette_target_node_set_lun_map","params":{"name":"iqn.a:t","ig_tag":2,
+        "luns":[{"bdev_name":"a","lun_id":0,"read_only":true}]}}"#;
+    let [spdk, ..] = let_in(maps, own);
+    assert_eq!(spdk, "[{pg_tag:1,ig_tag:3},{pg_tag:2,ig_tag:3}]");
+    // LIO can say it, tgt cannot: iqn.a:x would write.
+    let maps = r#"{"pg_tag":1,"ig_tag":2},{"pg_tag":1,"ig_tag":1}"#;
+    assert_eq!(let_in(maps, own), ["[]", "iqn.a:x ANY", NOBODY]);
+    assert_eq!(
+        let_in(maps, ""),
+        ["[{pg_tag:1,ig_tag:2},{pg_tag:1,ig_tag:1}]", "iqn.a:x ANY", "name iqn.a:x, address ALL"]
+    );
+}
+
+#[test]
+fn where_a_portal_asks_for_more_nobody_comes_without() {
+    let maps = r#"{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":1}"#;
+    let asked = |switch: &str| {
+        format!(
+            r#",{{"method":"lunette_target_node_set_portal_group_auth","params":{{"name":"iqn.a:t","pg_tag":2,"{switch}":true}}}}"#
+        )
+    };
+    assert_eq!(let_in(maps, &asked("require_chap")), ["[{pg_tag:1,ig_tag:1}]", "", NOBODY]);
+    let all = ["[{pg_tag:1,ig_tag:1},{pg_tag:2,ig_tag:1}]", "ANY", "address ALL"];
+    assert_eq!(let_in(maps, &asked("disable_chap")), all);
+}
+
 #[test]
 fn what_is_no_file_of_calls_is_refused() {
     for text in ["", "[]", "{}", "{\"subsystems\":7}"] {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::holds_back;
 use crate::control::identity::hex;
 use crate::import::model::{Access, Auth, Backing, Disk, Lun, Model, Target};
 use crate::import::report::{Place, Report};
@@ -151,28 +152,51 @@ fn write_access(target: &Target, place: &Place, report: &mut Report, out: &mut S
     if is_shut {
         report.changed(place, format_args!("target {name}: nobody has an account, so nobody may come"));
     }
-    for Access { initiators, netmasks, luns, .. } in target.access.iter().filter(|_| !is_shut) {
+    for access in target.access.iter().filter(|_| !is_shut) {
+        let Access { initiators, netmasks, luns, ways } = access;
+        let mut is_left_out = false;
         let has_denial = initiators.iter().any(|rule| rule.starts_with('!'));
         let has_pattern = initiators.iter().any(|rule| rule.contains(['*', '?']));
         match (is_any(initiators), is_any(netmasks)) {
-            _ if luns.is_some() => report.cannot(
-                place,
-                format_args!(
-                    "target {name}: tgt has no LUNs of an initiator's own; {} find everybody's if they are let in for another reason",
-                    initiators.join(", ")
-                ),
-            ),
+            _ if ways.is_some() => {
+                is_left_out = true;
+                report.cannot(
+                    place,
+                    format_args!(
+                        "target {name}: tgt has no portal groups; {} were left out",
+                        initiators.join(", ")
+                    ),
+                );
+            }
+            _ if luns.as_ref().is_some_and(|own| *own != target.luns) => {
+                is_left_out = true;
+                report.cannot(
+                    place,
+                    format_args!(
+                        "target {name}: tgt has no LUNs of an initiator's own; {} were left out",
+                        initiators.join(", ")
+                    ),
+                );
+            }
             (true, true) if !has_denial => addresses.push("ALL"),
             (true, false) if !has_denial => addresses.extend(netmasks.iter().map(String::as_str)),
-            (false, true) if !has_denial && !has_pattern => names.extend(initiators.iter().map(String::as_str)),
+            (false, true) if !has_denial && !has_pattern => {
+                names.extend(initiators.iter().map(String::as_str))
+            }
             // Where either list is enough, both together would let more in.
-            _ => report.cannot(
-                place,
-                format_args!(
-                    "target {name}: tgt has neither patterns nor names together with addresses; {} were left out",
-                    initiators.join(", ")
-                ),
-            ),
+            _ => {
+                is_left_out = true;
+                report.cannot(
+                    place,
+                    format_args!(
+                        "target {name}: tgt has neither patterns nor names together with addresses; {} were left out",
+                        initiators.join(", ")
+                    ),
+                );
+            }
+        }
+        if is_left_out && holds_back(access, target, place, report) {
+            break;
         }
     }
     if addresses.is_empty() {
@@ -180,7 +204,10 @@ fn write_access(target: &Target, place: &Place, report: &mut Report, out: &mut S
         addresses.push("255.255.255.255");
     }
     for (key, list) in [("initiator-name", names), ("initiator-address", addresses)] {
-        for one in list {
+        for (index, one) in list.iter().enumerate() {
+            if list[..index].contains(one) {
+                continue;
+            }
             let _ = writeln!(out, "    {key} {one}");
         }
     }

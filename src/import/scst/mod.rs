@@ -1,17 +1,18 @@
 //! SCST: `scst.conf`, as scstadmin writes it and TrueNAS makes it.
 
+mod access;
 mod identity;
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use super::braces::{self, Node};
-use super::model::{
-    Access, Account, Auth, Backing, Disk, FIRST_GROUP, Lun, Model, PortalGroup, Target, lun_number,
-};
+use super::model::{Account, Auth, Backing, Disk, FIRST_GROUP, Lun, Model, PortalGroup, Target, lun_number};
 use super::report::{ImportError, Place, Report};
 use super::source::{Files, Source};
-use super::text::{self, PORT, is_initiator_rule, number, truth, words};
+use super::text::{self, PORT, number, truth, words};
 use super::{keys, passed, settle};
+use access::{Group, Rule};
 
 /// Reads files.
 ///
@@ -209,9 +210,9 @@ impl Reader<'_> {
     fn target(&mut self, node: &Node) {
         let (name, place) = (node.word(1), &node.place);
         let mut target = Target::new(name);
-        let (mut portals, mut port, mut is_enabled) = (Vec::new(), None, false);
+        let (mut portals, mut port, mut is_enabled) = (Portals::default(), None, false);
         let (mut incoming, mut outgoing) = (Vec::new(), None);
-        let mut groups = Vec::new();
+        let (mut groups, mut has_portals) = (Vec::new(), false);
         for option in node.statements() {
             let (place, value) = (&option.place, option.value());
             match option.key() {
@@ -219,13 +220,8 @@ impl Reader<'_> {
                 "rel_tgt_id" => {
                     port = number(&value).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)
                 }
-                "allowed_portal" => match text::address(&value, PORT) {
-                    Some(portal) => portals.push(portal),
-                    None => self.report.cannot(
-                        place,
-                        format_args!("allowed_portal {value}: a pattern; lunette listens on addresses"),
-                    ),
-                },
+                "allowed_portal" => portals.take(&value, place, self.report),
+                "per_portal_acl" => has_portals = truth(&value) == Some(true),
                 "alias" => target.alias = value,
                 "IncomingUser" | "IncomingUser1" | "IncomingUser2" => {
                     incoming.push(self.credential(&value, place));
@@ -242,7 +238,6 @@ impl Reader<'_> {
                 "NopInInterval" => self.model.options.nop_in_seconds = number(&value),
                 "NopInTimeout" => self.model.options.nop_timeout_seconds = number(&value),
                 "RspTimeout"
-                | "per_portal_acl"
                 | "io_grouping_type"
                 | "cpu_mask"
                 | "black_hole"
@@ -258,18 +253,23 @@ impl Reader<'_> {
                 .report
                 .cannot(place, format_args!("target {name}: it is not enabled; it was left out"));
         }
-        let tag = self.portal_group(portals);
-        target.portal_groups.push((tag, port));
+        let groups: Vec<Group> = groups.into_iter().map(|group| self.group(group, has_portals)).collect();
+        let has_own_luns = !target.luns.is_empty();
+        if !portals.is_said {
+            portals.only_by(access::portals(&groups, has_own_luns));
+        }
+        let ips: Vec<IpAddr> = portals.found.iter().map(SocketAddr::ip).collect();
+        if portals.is_said && portals.found.is_empty() {
+            self.report
+                .cannot(place, format_args!("target {name}: no portal leads to it, so nobody may come"));
+        } else {
+            let tag = self.portal_group(portals.found);
+            target.portal_groups.push((tag, port));
+        }
         if !incoming.is_empty() {
             target.auth = auth(incoming, outgoing);
         }
-        // The first group whose pattern fits counts, and whom none fits finds the target's own LUNs.
-        for group in groups {
-            self.group(group, &mut target);
-        }
-        if !target.luns.is_empty() {
-            target.access.push(Access::any());
-        }
+        target.access = access::access(groups, has_own_luns, &ips, self.report);
         self.report.maps(
             place,
             format_args!("target {name}: {}, {} groups", settle::numbers(&target), target.access.len()),
@@ -290,7 +290,7 @@ impl Reader<'_> {
         }
     }
 
-    fn portal_group(&mut self, portals: Vec<std::net::SocketAddr>) -> u16 {
+    fn portal_group(&mut self, portals: Vec<SocketAddr>) -> u16 {
         if portals.is_empty() && self.model.portal_groups.is_empty() {
             self.model.listen_everywhere();
             return FIRST_GROUP;
@@ -326,37 +326,17 @@ impl Reader<'_> {
         Some(Lun { number: lun, disk, is_read_only })
     }
 
-    fn group(&mut self, node: &Node, target: &mut Target) {
-        let mut luns: Vec<Lun> = Vec::new();
-        let (mut names, mut addresses) = (Vec::new(), Vec::new());
+    fn group(&mut self, node: &Node, has_portals: bool) -> Group {
+        let (mut luns, mut rules) = (Vec::new(), Vec::new());
         for option in node.statements() {
-            let (place, value) = (&option.place, option.value());
             match option.key() {
                 "LUN" => luns.extend(self.lun(option)),
-                "INITIATOR" => {
-                    // `name#address`: as SCST tells the portal that was come by.
-                    let (name, portal) = value.split_once('#').unwrap_or((&value, ""));
-                    if !portal.is_empty() && portal != "*" {
-                        self.report.cannot(place, format_args!("INITIATOR {value}: access by portal"));
-                    } else if let Some(netmask) = text::netmask(name) {
-                        addresses.push(netmask);
-                    } else if is_initiator_rule(name) {
-                        names.push(name.to_owned());
-                    } else {
-                        self.report.cannot(place, format_args!("INITIATOR {value}: it is no pattern"));
-                    }
-                }
+                "INITIATOR" => rules.push(Rule::new(option, has_portals)),
                 "io_grouping_type" | "cpu_mask" | "black_hole" => {}
-                key => self.report.cannot(place, format_args!("{key}: not known in a GROUP")),
+                key => self.report.cannot(&option.place, format_args!("{key}: not known in a GROUP")),
             }
         }
-        luns.sort_by_key(|lun| lun.number);
-        for mut access in [Access::names(names), Access::addresses(addresses)] {
-            if !access.initiators.is_empty() && !access.netmasks.is_empty() {
-                access.luns = Some(luns.clone());
-                target.access.push(access);
-            }
-        }
+        Group { place: node.place.clone(), name: node.word(1).to_owned(), luns, rules }
     }
 
     /// Access states of a device group's target groups.
@@ -419,6 +399,38 @@ impl Reader<'_> {
                 target.states.extend(states);
             }
         }
+    }
+}
+
+/// What leads to a target.
+#[derive(Default)]
+struct Portals {
+    found: Vec<SocketAddr>,
+    /// It is not reached everywhere, whether or not any of them could be read.
+    is_said: bool,
+    is_everywhere: bool,
+}
+
+impl Portals {
+    /// An `allowed_portal`.
+    fn take(&mut self, value: &str, place: &Place, report: &mut Report) {
+        match text::address(value, PORT) {
+            _ if value == "*" => self.is_everywhere = true,
+            Some(portal) => self.found.push(portal),
+            None => report.cannot(
+                place,
+                format_args!("allowed_portal {value}: a pattern; lunette listens on addresses"),
+            ),
+        }
+        self.is_said = !self.is_everywhere;
+        if self.is_everywhere {
+            self.found.clear();
+        }
+    }
+
+    /// Where its initiators say it: no other portal leads anybody to it.
+    fn only_by(&mut self, ips: Vec<IpAddr>) {
+        self.found = ips.into_iter().map(|ip| SocketAddr::new(ip, PORT)).collect();
     }
 }
 

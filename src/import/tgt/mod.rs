@@ -162,7 +162,11 @@ fn target(node: &Node, tid: u64, default_driver: &str, model: &mut Model, report
             "initiator-name without initiator-address: tgt-admin lets everybody in then; from now on those that are named",
         );
     }
-    target.access = access(names, addresses, is_open);
+    target.access = if is_open && names.is_empty() {
+        vec![Access::any()]
+    } else {
+        access(names, (!is_open).then_some(addresses), place, report)
+    };
     report.maps(place, format_args!("target {}: tid {tid}, {}", target.name, settle::numbers(&target)));
     model.targets.push(target);
 }
@@ -180,7 +184,24 @@ fn from(value: &str, place: &Place, report: &mut Report) -> Option<String> {
     netmask
 }
 
-/// tgt lets in who fits either list; without any everybody.
-fn access(names: Vec<String>, addresses: Vec<String>, is_open: bool) -> Vec<Access> {
-    if is_open && names.is_empty() { vec![Access::any()] } else { Access::of_lists(names, addresses) }
+/// Who fits the list that there is. Where there are both tgt lets in who fits both before 1.0.83, and since then who fits either: a file
+/// does not say whose it is, and nobody is let in who may not have been.
+fn access(
+    names: Vec<String>,
+    addresses: Option<Vec<String>>,
+    place: &Place,
+    report: &mut Report,
+) -> Vec<Access> {
+    let Some(addresses) = addresses else { return Access::of_lists(names, Vec::new()) };
+    if names.is_empty() {
+        return Access::of_lists(names, addresses);
+    }
+    report.changed(
+        place,
+        "names and addresses of initiators: tgt before 1.0.83 lets in who fits both, later ones who fits either; from now on who fits \
+         both",
+    );
+    // None of them could be read.
+    let is_closed = addresses.is_empty();
+    (!is_closed).then(|| Access { netmasks: addresses, ..Access::names(names) }).into_iter().collect()
 }

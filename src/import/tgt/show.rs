@@ -164,7 +164,8 @@ impl Shown {
             }
         }
         // Without any nobody comes in, as in tgt.
-        target.access = access(names, addresses, false);
+        let addresses = (!addresses.is_empty()).then_some(addresses);
+        target.access = access(names, addresses, &place, report);
         report.maps(&place, format_args!("target {name}: tid {tid}, {}", settle::numbers(&target)));
         model.targets.push(target);
     }

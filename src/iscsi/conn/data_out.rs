@@ -40,7 +40,7 @@ impl Conn {
                 task.itt == data.itt && task.unsolicited.is_some() && task.conn == self.key
             })
         } else {
-            self.solicited_task(data, cx)
+            self.solicited_task(data, cx)?
         };
         let Some(key) = found else {
             // Late data of a task that has ended: dropped (RFC 7143 §4.2.3.3 leaves it to us when).
@@ -81,11 +81,22 @@ impl Conn {
     }
 
     /// The task whose front R2T the data answer.
-    fn solicited_task(&self, data: &DataOut, cx: &Cx<'_>) -> Option<Key> {
-        let key = cx.tasks.key_at(data.ttt & 0xffff)?;
-        let task = cx.tasks.get(key)?;
-        let front = task.r2ts.front()?;
-        (task.conn == self.key && task.itt == data.itt && front.ttt == data.ttt).then_some(key)
+    ///
+    /// # Errors
+    /// That R2T has not been sent. Who guesses tags and does not read would have any number of R2Ts made otherwise.
+    fn solicited_task(&self, data: &DataOut, cx: &Cx<'_>) -> Result<Option<Key>, Fatal> {
+        let found = cx.tasks.key_at(data.ttt & 0xffff).and_then(|key| {
+            let task = cx.tasks.get(key)?;
+            let front = task.r2ts.front()?;
+            let is_it = task.conn == self.key && task.itt == data.itt && front.ttt == data.ttt;
+            is_it.then_some((key, front.item))
+        });
+        match found {
+            Some((_, item)) if !self.tx.has_sent(item) => {
+                Err(Fatal::Protocol("data for an R2T that has not been sent"))
+            }
+            found => Ok(found.map(|(key, _)| key)),
+        }
     }
 
     /// A Data-Out is there.
@@ -105,6 +116,10 @@ impl Conn {
         if recovers && !is_intact {
             task.is_damaged = true;
         }
+        if bhs.data_bytes() > 0 {
+            // Progress is what brings data.
+            task.data_at = cx.now;
+        }
         if task.is_damaged {
             return self.damaged_data_arrived(&data, key, cx);
         }
@@ -113,7 +128,6 @@ impl Conn {
             task.outcome.get_or_insert(Outcome::check(Sense::CRC_ERROR));
         }
         task.arrived_bytes = task.arrived_bytes.saturating_add(bhs.data_bytes());
-        task.data_at = cx.now;
         let mut ended_sequence = false;
         if task.unsolicited.is_some() {
             ended_sequence = data.is_final;
@@ -148,7 +162,6 @@ impl Conn {
     /// for again (RFC 7143 §7.8: a recovery R2T).
     fn damaged_data_arrived(&mut self, data: &DataOut, key: Key, cx: &mut Cx<'_>) -> Option<Request> {
         let task = cx.tasks.get_mut(key)?;
-        task.data_at = cx.now;
         if task.unsolicited.is_some() {
             task.unsolicited = if data.is_final { None } else { Some(data.data_sn.plus(1)) };
         } else if data.is_final {
@@ -158,6 +171,7 @@ impl Conn {
         if task.is_owed_data() {
             return None;
         }
+        task.asked_before_bytes = task.asked_before_bytes.max(task.asked_bytes);
         task.is_damaged = false;
         task.asked_bytes = task.arrived_bytes;
         match task.phase {
@@ -205,8 +219,12 @@ impl Conn {
             let r2t = R2t { lun: task.lun, itt: task.itt, ttt, r2t_sn: task.data_sn, offset, desired_bytes };
             task.data_sn = task.data_sn.plus(1);
             task.asked_bytes = offset + desired_bytes;
-            task.data_at = cx.now;
-            task.r2ts.push(Solicited { ttt, r2t_sn: r2t.r2t_sn, start: offset, end: offset + desired_bytes });
+            if task.asked_bytes > task.asked_before_bytes {
+                // To be asked once more is no progress.
+                task.data_at = cx.now;
+            }
+            let (end, item) = (offset + desired_bytes, self.tx.next_item());
+            task.r2ts.push(Solicited { ttt, r2t_sn: r2t.r2t_sn, start: offset, end, item });
             let bhs = r2t.encode();
             self.push(
                 TxItem::Pdu { bhs, data: None, stat_sn: StatSn::Show, is_control: false, closes: false },

@@ -122,6 +122,8 @@ enum Life {
     Open,
     /// A Logout was answered: nothing more is taken, the rest is sent until this moment.
     LoggingOut,
+    /// There was no room for what is to be sent: nothing is taken or sent any more, and it is to be closed.
+    Overflowed,
     /// The connection is gone, and its commands are kept for another one, at error recovery level 2: until this moment, and from
     /// a logout on.
     Lost {
@@ -175,8 +177,8 @@ pub struct Conn {
     is_recovery: bool,
     /// Immediate commands that have not ended.
     immediate_count: u32,
-    /// Initiator task tags of task management functions that have not been answered.
-    tmfs: ArrayVec<u32, { limits::TMFS_MAX as usize }>,
+    /// Task management functions that have not been answered: their initiator task tags, and which they are.
+    tmfs: ArrayVec<(u32, TmfFunction), { limits::TMFS_MAX as usize }>,
     is_logged_out: bool,
     /// What waits was sent, as far as it could be, to make room for the answer to the request that has come.
     has_made_room: bool,
@@ -461,8 +463,18 @@ impl Conn {
     #[inline(always)]
     fn push_inline(&mut self, item: TxItem, cx: &mut Cx<'_>) {
         // The slab holds what every window and every `CONTROL_REPLIES_MAX` allow: see `reactor::tables`.
-        let pushed = self.tx.push(cx.tx, item);
-        debug_assert!(pushed.is_ok(), "the transmit slab is sized for all that may be accepted");
+        if let Err(lost) = self.tx.push(cx.tx, item) {
+            self.overflow(&lost, cx);
+        }
+    }
+
+    /// Something could not be queued, and is lost. So is all that waits, or it would be told as if nothing were missing; the
+    /// connection ends with the next look at its deadlines.
+    #[cold]
+    fn overflow(&mut self, lost: &TxItem, cx: &mut Cx<'_>) {
+        self.life = Life::Overflowed;
+        let unsent = self.tx.clear(cx.tx) + u32::from(lost.keeps_place());
+        cx.session.window.end(unsent);
     }
 
     /// Queues a PDU that belongs to no SCSI command.

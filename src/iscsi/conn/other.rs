@@ -152,9 +152,13 @@ impl Conn {
         let Some(mut out) = cx.solicited.take(limits::TEXT_BYTES_MAX) else {
             return self.refuse_text(bhs, RejectReason::NoTransferTag, cx);
         };
+        let segment_bytes_max = self.params.send_segment_bytes_max;
         match negotiate::answer_in_full_feature(request, cx.session.target(), &mut self.params, &mut out) {
             Ok(bytes) => out.truncate(bytes),
             Err(_) => return self.refuse_text(bhs, RejectReason::ProtocolError, cx),
+        }
+        if self.params.send_segment_bytes_max != segment_bytes_max {
+            self.mix(cx);
         }
         self.text.output = Some((out, 0));
         self.send_text(text, cx)

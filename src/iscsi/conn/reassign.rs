@@ -91,7 +91,7 @@ impl Conn {
     pub(super) fn lost_until(&self) -> Option<Tick> {
         match self.life {
             Life::Lost { until, .. } => Some(until),
-            Life::Open | Life::LoggingOut => None,
+            Life::Open | Life::LoggingOut | Life::Overflowed => None,
         }
     }
 
@@ -124,6 +124,17 @@ impl Conn {
             // What its device said is not kept, and to ask once more is to do it once more.
             Some(task) if matches!(task.plan, Plan::Pass { .. }) => Err(TmfReply::ReassignNotSupported),
             _ => Ok(key),
+        }
+    }
+
+    /// Data-In PDUs from here on are of another length than those before.
+    pub(super) fn mix(&self, cx: &mut Cx<'_>) {
+        let mut at = cx.session.tasks.first();
+        while let Some(key) = at {
+            at = cx.tasks.next(key);
+            if let Some(task) = cx.tasks.get_mut(key).filter(|task| task.conn == self.key) {
+                task.is_mixed |= task.data_sn != Sn(0);
+            }
         }
     }
 
@@ -176,8 +187,9 @@ impl Conn {
         let go_on = match task.plan {
             _ if is_failed => GoOn::Answer,
             plan if plan.reads().is_some() => {
-                // Data-In PDUs of another length do not count the same bytes.
-                let is_alike = segment_bytes == self.params.send_segment_bytes_max;
+                // Data-In PDUs of another length do not count the same bytes, be it that of this connection, or that it was another at
+                // first.
+                let is_alike = segment_bytes == self.params.send_segment_bytes_max && !task.is_mixed;
                 let exp_data_sn = if is_alike { exp_data_sn } else { Sn(0) };
                 let offset = offset_of(&self.params, exp_data_sn.0, task.queued_bytes);
                 // A block in two parts of different times would be neither: it is begun at a block, if need be at the first.
@@ -189,6 +201,7 @@ impl Conn {
                 };
                 (task.read_bytes, task.queued_bytes, task.data_sn) = (offset, offset, data_sn);
                 task.parked = None;
+                task.is_mixed &= offset > 0;
                 task.outcome = None;
                 task.restarted_at = serial;
                 if offset >= task.moves_bytes { GoOn::Answer } else { GoOn::Read }

@@ -228,6 +228,7 @@ impl Conn {
         if let Some(task) = cx.tasks.get_mut(key) {
             (task.read_bytes, task.queued_bytes, task.data_sn) = (0, 0, Sn(0));
             task.parked = None;
+            task.is_mixed = false;
             task.restarted_at = serial;
             self.tx.forget_data(task.itt, cx.tx);
         }
@@ -265,6 +266,7 @@ impl Conn {
         let Some(again) = task.again.take() else { return };
         let Some(snack_tag) = again.snack_tag else { return };
         task.data_sn = Sn(data_sn_at(&self.params, task.queued_bytes));
+        task.is_mixed = false;
         match self.tx.tagged(task.itt, snack_tag, task.data_sn, cx.solicited) {
             Some(item) => self.push(item, cx),
             None => {

@@ -46,6 +46,7 @@ macro_rules! cx {
 
 mod kept;
 mod resent;
+mod solicited;
 mod told;
 
 fn stream(batch: &Batch, tx: &Slab<Queued>) -> Vec<u8> {
@@ -362,6 +363,23 @@ fn a_command_that_is_aborted_while_it_comes_leaves_no_hole_and_does_not_come_bac
         let keeps_its_place_until_its_data_have_come = !is_final;
         assert_eq!(world.session.window.unanswered() > 0, keeps_its_place_until_its_data_have_come);
     }
+}
+
+/// Its CmdSN is not its own.
+#[test]
+fn an_immediate_command_that_is_aborted_while_it_comes_takes_no_place() {
+    let mut world = World::new();
+    let mut write = write_a_block(1);
+    write[0] |= 0x40;
+    assert_eq!(world.receive(&write[..300]), None);
+    let key = world.tasks.find(&world.session.tasks, |_| true).unwrap();
+    world.conn.abort(key, false, cx!(world));
+    assert_eq!(world.receive(&write[300..]), None);
+    assert_eq!((world.tasks.len(), world.session.window.unanswered()), (0, 0));
+    assert_eq!(world.conn.immediate_count, 0);
+    let next = world.command(&test_unit_ready(1));
+    world.end(next);
+    assert_eq!(world.send()[0][28..36], [0, 0, 0, 2, 0, 0, 0, 9], "the window is as wide as it was");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Conn, Cx, Life};
 use crate::iscsi::error::Fatal;
-use crate::iscsi::task::Phase;
+use crate::iscsi::task::{Phase, Task};
 use crate::iscsi::tx::StatSn;
 use crate::iscsi::wire::{NopIn, TAG_NONE};
 use crate::limits;
@@ -80,6 +80,9 @@ impl Conn {
         if let Some(until) = self.lost_until() {
             return Some(until);
         }
+        if self.life == Life::Overflowed {
+            return Some(cx.now);
+        }
         let timers = &self.timers;
         let silence =
             if timers.ask_ns == 0 || timers.asked_at.is_some() { timers.close_ns } else { timers.ask_ns };
@@ -90,6 +93,7 @@ impl Conn {
             timers.sent_at.map(|at| at.after_ns(limits::SEND_NS)),
             timers.closing_at.map(|at| at.after_ns(limits::LINGER_NS)),
             self.data_owed_since(cx).map(|at| at.after_ns(limits::DATA_OUT_NS)),
+            self.gap_since(cx).map(|at| at.after_ns(limits::DATA_OUT_NS)),
         ]
         .into_iter()
         .flatten()
@@ -102,6 +106,9 @@ impl Conn {
         if let Some(until) = self.lost_until() {
             return if until <= now { Err(Fatal::NotRecovered) } else { Ok(()) };
         }
+        if self.life == Life::Overflowed {
+            return Err(Fatal::SlowReader);
+        }
         let is_over = |at: Option<Tick>, ns| at.is_some_and(|at: Tick| at.after_ns(ns) <= now);
         let timers = &self.timers;
         if is_over(timers.closing_at, limits::LINGER_NS) || is_over(timers.sent_at, limits::SEND_NS) {
@@ -112,6 +119,9 @@ impl Conn {
         }
         if is_over(self.data_owed_since(cx), limits::DATA_OUT_NS) {
             return Err(Fatal::DataOutLate);
+        }
+        if is_over(self.gap_since(cx), limits::DATA_OUT_NS) {
+            return Err(Fatal::Protocol("a command is missing, and those behind it wait"));
         }
         if timers.close_ns > 0 && is_over(Some(timers.heard_at), timers.close_ns) {
             return Err(Fatal::Silent);
@@ -135,6 +145,17 @@ impl Conn {
         self.timers.nop_count = self.timers.nop_count.wrapping_add(1) & 0x7fff_ffff;
         let nop = NopIn { lun: [0; 8], itt: TAG_NONE, ttt: self.timers.nop_count };
         self.push_control(nop.encode(), None, StatSn::Show, cx);
+    }
+
+    /// Since when the oldest of those commands has waited that stand behind one which cannot come any more: at error recovery level 0
+    /// on the only connection. One that was lost at another level is sent again, and one on its way on another connection comes.
+    fn gap_since(&self, cx: &Cx<'_>) -> Option<Tick> {
+        let is_for_ever = self.params.error_recovery_level == 0 && cx.session.is_single();
+        if !is_for_ever || !cx.session.window.has_early() {
+            return None;
+        }
+        let waits = |task: &Task| task.phase == Phase::Early && !task.is_immediate;
+        cx.tasks.find(&cx.session.tasks, waits).and_then(|key| cx.tasks.get(key)).map(|task| task.came_at)
     }
 
     /// Since when the task that has waited longest has waited for data. Aborted ones do not count, as their initiator may have

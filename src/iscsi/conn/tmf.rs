@@ -171,14 +171,15 @@ impl Conn {
         if !cx.session.take_cmd_sn(request.immediate, request.cmd_sn, cx.tasks) {
             return Ok(None);
         }
-        if self.tmfs.try_push(request.itt).is_err() {
+        let function = TmfFunction::from_code(request.function);
+        if self.tmfs.try_push((request.itt, function)).is_err() {
             self.reject(bhs, RejectReason::TooManyImmediate, cx)?;
             return Ok(None);
         }
         cx.session.tmf_count += 1;
         Ok(Some(Request::Tmf(TmfCall {
             itt: request.itt,
-            function: TmfFunction::from_code(request.function),
+            function,
             number: LunNumber::decode(&request.lun),
             referenced_itt: request.referenced_itt,
             ref_cmd_sn: request.ref_cmd_sn,
@@ -191,7 +192,7 @@ impl Conn {
 
     /// Answers a request.
     pub fn tmf_reply(&mut self, itt: u32, reply: TmfReply, cx: &mut Cx<'_>) {
-        if let Some(index) = self.tmfs.iter().position(|tag| *tag == itt) {
+        if let Some(index) = self.tmfs.iter().position(|(tag, _)| *tag == itt) {
             self.tmfs.remove(index);
             cx.session.tmf_count -= 1;
         }
@@ -206,7 +207,12 @@ impl Conn {
 
     /// Whether this is the tag of a request here that is no SCSI command, and has not been answered in full.
     pub fn is_no_command(&self, itt: u32) -> bool {
-        self.tmfs.contains(&itt) || self.text.is_of(itt)
+        self.unanswered_tmf(itt).is_some() || self.text.is_of(itt)
+    }
+
+    /// The task management function of this tag, where it has not been answered.
+    pub fn unanswered_tmf(&self, itt: u32) -> Option<TmfFunction> {
+        self.tmfs.iter().find(|(tag, _)| *tag == itt).map(|(_, function)| *function)
     }
 
     /// Whether the functions of RFC 7144 may be asked for.
@@ -264,7 +270,7 @@ impl Conn {
         if is_told && task.ios > 0 {
             cx.session.note_aborted();
         }
-        cx.session.unqueue(task.phase);
+        cx.session.unqueue(task.phase, task.is_immediate);
         task.phase = if is_told { Phase::Running } else { Phase::Swallowing };
         self.settle(key, cx);
     }

@@ -75,6 +75,15 @@ pub enum TxItem {
 }
 
 impl TxItem {
+    /// Whether a command has its place in the window until this has been sent.
+    pub fn keeps_place(&self) -> bool {
+        match self {
+            TxItem::Response { keeps, .. } | TxItem::Told { keeps, .. } => *keeps == Keeps::Place,
+            TxItem::DataIn { keeps, last, .. } => *keeps == Keeps::Place && last.flatten().is_some(),
+            TxItem::Pdu { .. } => false,
+        }
+    }
+
     /// A command's data from the `at`th byte on, where they are here and no copy.
     pub(super) fn data_of(&self, itt: u32, at: u32) -> Option<&[u8]> {
         match self {
@@ -149,15 +158,6 @@ impl Queued {
                 | TxItem::Told { keeps: Keeps::Control | Keeps::Part, .. }
                 | TxItem::DataIn { keeps: Keeps::Control | Keeps::Part, .. }
         )
-    }
-
-    /// Whether a command has its place in the window until this has been sent.
-    pub(super) fn keeps_place(&self) -> bool {
-        match &self.item {
-            TxItem::Response { keeps, .. } | TxItem::Told { keeps, .. } => *keeps == Keeps::Place,
-            TxItem::DataIn { keeps, last, .. } => *keeps == Keeps::Place && last.flatten().is_some(),
-            TxItem::Pdu { .. } => false,
-        }
     }
 
     pub(super) fn is_lent(&self) -> bool {

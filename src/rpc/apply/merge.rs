@@ -43,7 +43,7 @@ pub(super) fn merge(current: &Plan, wanted: &Plan) -> Result<Plan, Vec<String>> 
             merged.push(call(method, params));
             continue;
         };
-        let is_as_wanted = *maker == method && is_met(params, Some(*is));
+        let is_as_wanted = *maker == method && is_met(&lasting(method, params), Some(&lasting(method, is)));
         if let (false, Some(wanted)) = (is_as_wanted, &wanted) {
             problems.push(wanted.is_another(method));
         }
@@ -53,6 +53,11 @@ pub(super) fn merge(current: &Plan, wanted: &Plan) -> Result<Plan, Vec<String>> 
     }
     let all = object! { "subsystems": vec![object! { "subsystem": "all", "config": merged }] };
     Plan::parse(&all.to_string()).map_err(|error| vec![error])
+}
+
+/// What of these parameters is to be what it was.
+fn lasting(method: &str, params: &Json) -> Json {
+    Kind::find(method).map_or_else(|| params.clone(), |kind| kind.lasting(params))
 }
 
 fn call(method: &str, params: &Json) -> Json {
@@ -123,7 +128,7 @@ impl Tags {
             let (is, wanted) = (groups(there, family), groups(new, family));
             let mut taken: BTreeSet<u64> = is.iter().map(|(tag, _)| *tag).collect();
             for (tag, params) in &wanted {
-                let is_same = |(_, other): &&(u64, &Json)| is_met(&without_tag(params), Some(*other));
+                let is_same = |(_, other): &&(u64, Json)| is_met(&without_tag(params), Some(other));
                 // The one of that name first, of several that say the same.
                 let same = is.iter().filter(|(other, _)| other == tag).chain(&is).find(is_same);
                 let free = || {
@@ -175,12 +180,12 @@ impl Tags {
     }
 }
 
-/// Tags and parameters of the groups of a family.
-fn groups<'a>(calls: &Calls<'a>, family: Family) -> Vec<(u64, &'a Json)> {
+/// Tags and lasting parameters of the groups of a family.
+fn groups(calls: &Calls<'_>, family: Family) -> Vec<(u64, Json)> {
     let is_such = |method: &str| Kind::find(method).is_some_and(|kind| kind.family == family);
-    let group = |(method, params): &(&str, &'a Json)| {
+    let group = |(method, params): &(&str, &Json)| {
         is_such(method).then_some(())?;
-        Some((number(params.member("tag")?)?, *params))
+        Some((number(params.member("tag")?)?, lasting(method, params)))
     };
     calls.iter().filter_map(group).collect()
 }
@@ -307,6 +312,18 @@ mod tests {
         };
         let null = r#"{"method":"bdev_null_create","params":{"name":"M","num_blocks":8,"block_size":512}}"#;
         assert_eq!(calls(&[&disk(8)], &[&disk(8)]), Ok(Vec::new()));
+        // What made it, merged again.
+        let file = |more: &str| {
+            format!(r#"{{"method":"bdev_aio_create","params":{{"name":"F","filename":"/srv/f"{more}}}}}"#)
+        };
+        let made_by = file(r#","lunette_create_size":1048576,"nowait":true"#);
+        assert_eq!(calls(&[&file("")], &[&made_by]), Ok(Vec::new()));
+        let all = portal(1, 1).replace("192.0.2.1", "0.0.0.0");
+        let same = calls(
+            &[&all],
+            &[&portal(2, 1).replace("192.0.2.1", "*"), &target(NEW, r#"{"pg_tag":2,"ig_tag":1}"#, "")],
+        );
+        assert!(same.clone().unwrap()[0].contains(r#""pg_ig_maps":[{"pg_tag":1,"#), "{same:?}");
         let another = "bdev M is there already, and is another: give the file's another name";
         for wanted in [&disk(9), null] {
             assert_eq!(calls(&[&disk(8)], &[wanted]), Err(vec![another.to_owned()]));

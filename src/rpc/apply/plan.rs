@@ -45,17 +45,17 @@ impl Setting<'_> {
         self.setter.call(self.params)
     }
 
-    /// Whether it says the same. A call replaces all that was set of a thing, so what it leaves out counts; what is everybody's has
-    /// defaults that a saved file spells out.
+    /// Whether it says the same. A call that replaces all that was set says by what it leaves out, too; others leave that as it is.
     fn is_as(&self, there: &Setting<'_>) -> bool {
-        let (Json::Object(wanted), Json::Object(current)) = (self.params, there.params) else {
+        let spelled_out = self.setter.spelled_out(self.params);
+        let (Json::Object(wanted), Json::Object(current)) = (&spelled_out, there.params) else {
             return self.params == there.params;
         };
         let is_key = |name: &String| self.setter.key.contains(&name.as_str());
         let are_met = |one: &[(String, Json)], other: &Json| {
             one.iter().all(|(name, value)| is_key(name) || is_met(value, other.member(name)))
         };
-        are_met(wanted, there.params) && (self.setter.of.is_none() || are_met(current, self.params))
+        are_met(wanted, there.params) && (!self.setter.is_whole() || are_met(current, &spelled_out))
     }
 
     /// Whether it says which LUNs this initiator group finds.
@@ -349,16 +349,15 @@ fn change(there: &Thing<'_>, wanted: &Thing<'_>, steps: &mut Steps) {
         return;
     }
     let changed_here: &[&str] = match family {
-        // What was there when a file was written.
-        Family::Bdev => &["lunette_namespaces"],
-        Family::PortalGroup => &[],
+        Family::Bdev | Family::PortalGroup => &[],
         Family::InitiatorGroup => &["initiators", "netmasks"],
         Family::AuthGroup => &["secrets"],
         Family::Target => &TARGET_CHANGES,
     };
-    if let Json::Object(members) = wanted.params {
+    let (current, lasting) = (there.kind.lasting(there.params), wanted.kind.lasting(wanted.params));
+    if let Json::Object(members) = &lasting {
         for (name, value) in members {
-            let current = there.params.member(name);
+            let current = current.member(name);
             let is_changed_here = *name == there.kind.key || changed_here.contains(&name.as_str());
             if is_changed_here || is_met(value, current) {
                 continue;

@@ -2,6 +2,7 @@
 
 use super::Call;
 use crate::rpc::json::{Json, object};
+use crate::rpc::methods::{self, isns, portal, recorder};
 
 /// What there is several of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,6 +60,19 @@ impl Kind {
         })
     }
 
+    /// Of the parameters that make the thing those that are to be what they were, written as a saved file writes them: not those
+    /// that count only as it is made for the first time, nor those without effect.
+    pub(super) fn lasting(&self, params: &Json) -> Json {
+        let mut params = match self.family {
+            Family::PortalGroup => portal::as_saved(params),
+            _ => params.clone(),
+        };
+        if let (Json::Object(members), Ok(method)) = (&mut params, methods::find(self.create)) {
+            members.retain(|(name, _)| !AT_FIRST.contains(&name.as_str()) && !method.ignores(name));
+        }
+        params
+    }
+
     /// What deletes the thing that `params` made.
     pub(super) fn delete(&self, params: &Json) -> Call {
         let key = params.member(self.key).cloned().unwrap_or(Json::Null);
@@ -68,6 +82,9 @@ impl Kind {
         (self.delete.to_owned(), Json::Object(vec![(name.to_owned(), key)]))
     }
 }
+
+/// What counts as a disk is made for the first time, and what was there when a file was written.
+const AT_FIRST: &[&str] = &["lunette_create_size", "lunette_assume_clean", "lunette_namespaces"];
 
 const KINDS: &[Kind] = &[
     Kind::bdev("bdev_malloc_create", "bdev_malloc_delete"),
@@ -107,12 +124,18 @@ pub(super) struct Setter {
     back: fn() -> Json,
     /// What a call leaves out stays as it was.
     is_merged: bool,
+    /// What it takes for granted and a saved file spells out.
+    defaults: fn() -> Json,
+}
+
+fn nothing() -> Json {
+    object! {}
 }
 
 impl Setter {
     /// Of the daemon itself.
     const fn of_all(method: &'static str, back: fn() -> Json) -> Setter {
-        Setter { method, key: &[], of: None, needs_way: false, back, is_merged: false }
+        Setter { method, key: &[], of: None, needs_way: false, back, is_merged: false, defaults: nothing }
     }
 
     /// Of a thing, which the first parameter of `key` names.
@@ -122,7 +145,7 @@ impl Setter {
         key: &'static [&'static str],
         back: fn() -> Json,
     ) -> Setter {
-        Setter { method, key, of: Some(family), needs_way: false, back, is_merged: false }
+        Setter { method, key, of: Some(family), needs_way: false, back, is_merged: false, defaults: nothing }
     }
 
     const fn on_a_way(self) -> Setter {
@@ -133,18 +156,23 @@ impl Setter {
         Setter { is_merged: true, ..self }
     }
 
+    const fn with_defaults(self, defaults: fn() -> Json) -> Setter {
+        Setter { defaults, ..self }
+    }
+
+    /// Whether a call replaces all that was set: of one thing among several, or where one without parameters switches it off.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.key.is_empty() || (self.back)() == nothing()
+    }
+
+    /// These parameters with those that a call takes for granted.
+    pub(super) fn spelled_out(&self, params: &Json) -> Json {
+        with_missing(params, (self.defaults)())
+    }
+
     /// The call with these parameters, such that nothing stays that they do not say.
     pub(super) fn call(&self, params: &Json) -> Call {
-        let mut params = params.clone();
-        if self.is_merged
-            && let Json::Object(members) = (self.back)()
-        {
-            for (name, value) in members {
-                if params.member(&name).is_none() {
-                    params.push(&name, value);
-                }
-            }
-        }
+        let params = if self.is_merged { with_missing(params, (self.back)()) } else { params.clone() };
         (self.method.to_owned(), params)
     }
 
@@ -173,27 +201,33 @@ impl Setter {
     }
 }
 
+/// Parameters with those of `others` that are not among them.
+fn with_missing(params: &Json, others: Json) -> Json {
+    let mut params = params.clone();
+    if let (Json::Object(_), Json::Object(others)) = (&params, others) {
+        for (name, value) in others {
+            if params.member(&name).is_none() {
+                params.push(&name, value);
+            }
+        }
+    }
+    params
+}
+
 const SETTERS: &[Setter] = &[
     Setter::of_all("bdev_nvme_set_hotplug", || object! { "enable": false }),
     Setter::of_all("lunette_slow_io_set_options", || object! { "threshold_ms": 0u64 }),
-    Setter::of_all("lunette_recorder_set_options", || object! {}),
+    Setter::of_all("lunette_recorder_set_options", nothing).with_defaults(recorder::defaults),
     Setter::of("bdev_enable_histogram", Family::Bdev, &["name"], || object! { "enable": false }),
-    Setter::of_all("lunette_isns_set_server", || object! {}),
-    Setter::of("lunette_bdev_set_identity", Family::Bdev, &["name"], || object! {}),
+    Setter::of_all("lunette_isns_set_server", nothing).with_defaults(isns::defaults),
+    Setter::of("lunette_bdev_set_identity", Family::Bdev, &["name"], nothing),
     Setter::of("lunette_bdev_set_alua", Family::Bdev, &["name"], || object! { "explicit": false }),
-    Setter::of("iscsi_portal_group_set_auth", Family::PortalGroup, &["tag"], || object! {}),
+    Setter::of("iscsi_portal_group_set_auth", Family::PortalGroup, &["tag"], nothing),
     Setter::of("iscsi_enable_histogram", Family::Target, &["name"], || object! { "enable": false }),
-    Setter::of("iscsi_target_node_set_redirect", Family::Target, &["name", "pg_tag"], || object! {})
-        .on_a_way(),
-    Setter::of("lunette_target_node_set_lun_map", Family::Target, &["name", "ig_tag"], || object! {}),
-    Setter::of("lunette_target_node_set_port_group", Family::Target, &["name", "pg_tag"], || object! {})
-        .on_a_way(),
-    Setter::of(
-        "lunette_target_node_set_portal_group_auth",
-        Family::Target,
-        &["name", "pg_tag"],
-        || object! {},
-    ),
+    Setter::of("iscsi_target_node_set_redirect", Family::Target, &["name", "pg_tag"], nothing).on_a_way(),
+    Setter::of("lunette_target_node_set_lun_map", Family::Target, &["name", "ig_tag"], nothing),
+    Setter::of("lunette_target_node_set_port_group", Family::Target, &["name", "pg_tag"], nothing).on_a_way(),
+    Setter::of("lunette_target_node_set_portal_group_auth", Family::Target, &["name", "pg_tag"], nothing),
     Setter::of(
         "lunette_target_node_set_alua_state",
         Family::Target,
@@ -218,8 +252,9 @@ const SETTERS: &[Setter] = &[
         key: &["initiator"],
         of: None,
         needs_way: false,
-        back: || object! {},
+        back: nothing,
         is_merged: false,
+        defaults: nothing,
     },
 ];
 
@@ -259,7 +294,6 @@ pub(super) fn is_met(wanted: &Json, current: Option<&Json>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpc::methods;
 
     #[test]
     fn every_call_that_makes_or_sets_something_lasting_is_known() {

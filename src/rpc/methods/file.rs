@@ -168,8 +168,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
         None => {
             tracing::warn!(bdev = made_of.name, "opening it takes long: it is not ready until that is done")
         }
-        // The file system may not be mounted yet: the disk comes up when it is.
-        Some(Err(error @ OpenError::Missing(_))) if context.is_loading() => {
+        Some(Err(error)) if context.is_loading() && may_come_up(&error) => {
             tracing::warn!(bdev = made_of.name, %error, "the disk is not ready");
         }
         Some(Err(error)) => return Err(fault(&error)),
@@ -187,6 +186,21 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     let (bdev, (source, _)) = (name.clone(), Source::look(&made_of.path, LOOK_PATIENCE));
     context.control(move |control, _| control.keep_disk(&bdev, source))?;
     Ok(Json::from(name))
+}
+
+/// Whether a disk that does not open may do so later by itself: its file system is not mounted yet, its device not assembled,
+/// broken, or still somebody else's. One disk keeps no others from being served, and the prober opens it when it can be. What
+/// the file itself has wrong stays wrong.
+pub(super) fn may_come_up(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Missing(_)
+            | OpenError::System { .. }
+            | OpenError::Empty { .. }
+            | OpenError::Mounted { .. }
+            | OpenError::Busy(_)
+            | OpenError::Locked(_)
+    )
 }
 
 /// SPDK passes on the errno of open(2).
@@ -263,4 +277,54 @@ fn aio_delete(context: &Context, params: Name) -> Outcome {
 fn uring_delete(context: &Context, params: Name) -> Outcome {
     context.unregister(&params.name, FileKind::Uring.method())?;
     Ok(Json::Bool(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::config::Plan;
+    use crate::rpc::methods;
+    use crate::rpc::service::Service;
+
+    #[test]
+    fn a_disk_that_does_not_open_keeps_no_others_from_being_served() {
+        let folder = std::env::temp_dir().join(format!("lunette-unopened-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = |name: &str| folder.join(name).display().to_string();
+        std::fs::write(path("empty"), "").unwrap();
+        std::os::unix::fs::symlink(path("loop"), path("loop")).unwrap();
+        std::fs::write(path("sound"), vec![0; 4096]).unwrap();
+        let params = |name: &str| format!(r#"{{"name":"{name}","filename":"{}"}}"#, path(name));
+        let calls = ["empty", "loop", "sound"]
+            .map(|name| format!(r#"{{"method":"bdev_aio_create","params":{}}}"#, params(name)));
+        let disc = format!(
+            r#"{{"method":"lunette_cdrom_create","params":{{"name":"cd","filename":"{}"}}}}"#,
+            path("loop")
+        );
+        let text =
+            format!(r#"{{"subsystems":[{{"subsystem":"bdev","config":[{},{disc}]}}]}}"#, calls.join(","));
+        let service = Service::of(Plan::parse(&text).unwrap());
+        let blocks = |name: &'static str| {
+            let blocks = |control: &mut crate::control::Control<_>, _| {
+                control.bdev(name).map(|entry| entry.spec.bdev.info().blocks)
+            };
+            service.remote.call(blocks).unwrap()
+        };
+        assert_eq!(
+            ["empty", "loop", "sound", "cd"].map(blocks),
+            [Some(0), Some(0), Some(8), Some(0)],
+            "they are there and not ready"
+        );
+        // It comes up by itself; who asks need not wait for that.
+        std::fs::write(path("empty"), vec![0; 1024]).unwrap();
+        let call =
+            |method, params: &str| methods::call(&service.context, method, Json::parse(params).unwrap());
+        call("bdev_aio_rescan", r#"{"name":"empty"}"#).unwrap();
+        assert_eq!(blocks("empty"), Some(2));
+        // Who makes a disk now is told.
+        let fault = call("bdev_aio_create", &params("loop").replacen("loop", "new", 1)).unwrap_err();
+        assert_eq!(fault.code, -Errno::LOOP.raw_os_error(), "{}", fault.text());
+        drop(service);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -104,7 +104,8 @@ params! {
 fn create_initiator_group(context: &Context, params: CreateInitiatorGroup) -> Outcome {
     let CreateInitiatorGroup { tag, initiators, netmasks } = params;
     for (name, is_empty) in [("initiators", initiators.is_empty()), ("netmasks", netmasks.is_empty())] {
-        if is_empty {
+        // A group whose last entry was removed is one that nobody may come by, and is saved so.
+        if is_empty && !context.is_of_file() {
             return Err(Fault::params(format_args!("{name}: nobody could come; [\"ANY\"] lets everybody")));
         }
     }
@@ -146,5 +147,41 @@ pub(in crate::rpc) fn describe(group: &InitiatorGroup) -> Json {
         "tag": group.tag,
         "initiators": group.initiators.iter().map(NameRule::text).collect::<Json>(),
         "netmasks": group.netmasks.iter().map(Netmask::text).collect::<Json>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::config::{self, Plan};
+    use crate::rpc::methods;
+    use crate::rpc::service::Service;
+
+    #[test]
+    fn a_group_that_was_emptied_is_there_after_the_next_start() {
+        let service = Service::start();
+        let call = |method, params: &str| {
+            methods::call(&service.context, method, Json::parse(params).unwrap()).map(drop)
+        };
+        let create = "iscsi_create_initiator_group";
+        for (tag, netmasks) in [(1, "[\"ANY\"]"), (2, "[\"10.0.0.0/8\",\"::1\"]")] {
+            let params = format!(r#"{{"tag":{tag},"initiators":["iqn.a"],"netmasks":{netmasks}}}"#);
+            call(create, &params).unwrap();
+        }
+        let remove = "iscsi_initiator_group_remove_initiators";
+        call(remove, r#"{"tag":1,"initiators":["iqn.a"]}"#).unwrap();
+        call(remove, r#"{"tag":2,"netmasks":["10.0.0.0/8","::1"]}"#).unwrap();
+        // Said by hand it is a mistake.
+        let fault = call(create, r#"{"tag":3,"initiators":[],"netmasks":["ANY"]}"#).unwrap_err();
+        assert!(fault.text().contains("initiators: nobody could come"), "{}", fault.text());
+
+        let saved = config::text(&service.context).unwrap();
+        let next = Service::of(Plan::parse(&saved).unwrap());
+        assert_eq!(config::text(&next.context).unwrap(), saved);
+        let groups = methods::call(&next.context, "iscsi_get_initiator_groups", Json::Null).unwrap();
+        assert_eq!(
+            groups.to_string(),
+            r#"[{"tag":1,"initiators":[],"netmasks":["ANY"]},{"tag":2,"initiators":["iqn.a"],"netmasks":[]}]"#
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::{Method, Outcome, method};
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::isns;
-use crate::rpc::json::Json;
+use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
 
 pub(super) const METHODS: &[Method] = &[
@@ -42,12 +42,20 @@ params! {
     }
 }
 
+fn nodename() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// What a call without these says.
+pub(in crate::rpc) fn defaults() -> Json {
+    object! { "port": PORT.to_string(), "entity": nodename() }
+}
+
 fn set_server(context: &Context, params: SetServer) -> Outcome {
     let server = params.host.map(|host| SocketAddr::new(host.0, params.port.0));
     if server.is_some_and(|server| server.ip().is_unspecified() || server.port() == 0) {
         return Err(Fault::params("host: an address and port that can be connected to are needed"));
     }
-    let nodename = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     let entity = params.entity.unwrap_or_else(nodename);
     // RFC 4171 §6.2.1.
     if entity.is_empty() || entity.len() > 255 || entity.chars().any(char::is_control) {

@@ -1,5 +1,6 @@
 //! What SPDK leaves to its clients: the configuration as one thing.
 
+use std::io;
 use std::path::PathBuf;
 
 use super::{Method, Outcome, method};
@@ -13,6 +14,7 @@ use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::{Nothing, params};
 use crate::rpc::types::Uuid;
+use crate::rpc::whole_file;
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -135,13 +137,65 @@ fn save_config(context: &Context, params: SaveConfig) -> Outcome {
     let path =
         path.ok_or_else(|| Fault::params("filename: it is missing, and the daemon was not given --config"))?;
     let path = absolute(path)?;
-    if context.keeps_at(&path) {
-        return Ok(Json::Bool(true));
-    }
-    let text = config::text(context)?;
-    config::write(&path, &text).map_err(|error| match rustix::io::Errno::from_io_error(&error) {
+    let failed = |error: io::Error| match rustix::io::Errno::from_io_error(&error) {
         Some(errno) => Fault::errno(errno, path.display()),
         None => Fault::internal(format_args!("{}: {error}", path.display())),
-    })?;
+    };
+    let file = whole_file::real(&path).map_err(failed)?;
+    // A new file takes the place of what is there: of a device it would be the name that is lost.
+    if std::fs::metadata(&file).is_ok_and(|there| !there.is_file()) {
+        return Err(Fault::errno(
+            rustix::io::Errno::INVAL,
+            format_args!("{} is there, and no regular file", file.display()),
+        ));
+    }
+    if context.keeps_at(&file) {
+        return Ok(Json::Bool(true));
+    }
+    // What was asked for last is not to be written over by what was there before.
+    let _alone = context.save_alone();
+    whole_file::write(&file, &config::text(context)?).map_err(failed)?;
     Ok(Json::Bool(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rpc::methods;
+    use crate::rpc::service::Service;
+    use crate::rpc::versions::Versions;
+
+    #[test]
+    fn a_link_to_a_file_is_saved_to_as_that_file() {
+        let folder = std::env::temp_dir().join(format!("lunette-linked-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = std::fs::canonicalize(folder).unwrap();
+        let path = |name: &str| folder.join(name);
+        for (link, file) in [("kept", "kept.json"), ("other", "other.json")] {
+            std::os::unix::fs::symlink(file, path(link)).unwrap();
+        }
+        std::fs::write(path("kept.json"), "old").unwrap();
+        let service = Service::keeping(Some(Versions::of(&path("kept.json")).take().unwrap()));
+        let save = |name: &str| {
+            let params = object! { "filename": path(name).display().to_string() };
+            methods::call(&service.context, "lunette_save_config", params)
+        };
+        for (link, file) in [("kept", "kept.json"), ("other", "other.json")] {
+            save(link).unwrap();
+            assert!(std::fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{link}");
+            if file == "kept.json" {
+                // The keeper writes it before the call is answered.
+                assert_eq!(std::fs::read_to_string(path(file)).unwrap(), "old");
+                service.context.keep("lunette_save_config").unwrap();
+            }
+            assert_eq!(std::fs::read_to_string(path(file)).unwrap(), config::text(&service.context).unwrap());
+        }
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        let fault = save("socket").unwrap_err();
+        assert!(fault.text().ends_with("socket is there, and no regular file"), "{}", fault.text());
+        let fault = save("nowhere/file").unwrap_err();
+        assert_eq!(fault.code, -2, "{}", fault.text());
+        drop(service);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::file::{LOAD_PATIENCE, fault};
+use super::file::{LOAD_PATIENCE, fault, may_come_up};
 use super::memory::Name;
 use super::{Method, Outcome, method};
 use crate::bdev::Bdev;
 use crate::bdev::drive::{self, CD_BLOCK_BYTES, Drive};
-use crate::bdev::file::{Cache, FileDisk, OpenError, Recipe};
+use crate::bdev::file::{Cache, FileDisk, Recipe};
 use crate::control::error::ChangeError;
 use crate::rpc::context::Context;
 use crate::rpc::devices::{Made, bdev_fault};
@@ -174,7 +174,7 @@ fn open_disc(context: &Context, name: &str, path: &Path) -> Result<Arc<FileDisk>
     let disc = Arc::new(FileDisk::new(recipe).map_err(|error| fault(&error))?);
     match disc.open_aside().map_err(|error| fault(&error))?.wait(LOAD_PATIENCE) {
         Some(Ok(())) => Ok(disc),
-        Some(Err(error @ OpenError::Missing(_))) if context.is_loading() => {
+        Some(Err(error)) if context.is_loading() && may_come_up(&error) => {
             tracing::warn!(bdev = name, %error, "the drive is empty");
             Ok(disc)
         }

@@ -198,12 +198,12 @@ pub(super) fn remove(context: &Context, raid: &str, base: &str) -> Option<Outcom
 }
 
 /// Members of mirrors, by their mirror, whose media are on this bdev, or on what is made of it.
-pub(super) struct Doubted(Vec<(Handle, usize)>);
+pub(in crate::rpc) struct Doubted(Vec<(Handle, usize)>);
 
 impl Doubted {
     /// What has been put on a bdev may not be there any more: its members are out before somebody opens it anew, and no mirror has
     /// anything to say to them. A mirror's last member stays: there is nobody to have its data from.
-    pub(super) fn on(context: &Context, name: &str) -> Result<Doubted, Fault> {
+    pub(in crate::rpc) fn on(context: &Context, name: &str) -> Result<Doubted, Fault> {
         let name = name.to_owned();
         let users = context.control(move |control, _| users(control, name))?;
         let users =

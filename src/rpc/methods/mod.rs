@@ -9,12 +9,12 @@ mod framework;
 mod histogram;
 pub(super) mod initiator;
 mod iostat;
-mod isns;
+pub(super) mod isns;
 mod log;
 mod lunette;
 mod medium;
 mod memory;
-mod mirror;
+pub(super) mod mirror;
 mod notify;
 pub(super) mod nvme;
 pub(super) mod options;
@@ -23,7 +23,7 @@ mod pci;
 pub(super) mod portal;
 pub(super) mod qos;
 mod raid;
-mod recorder;
+pub(super) mod recorder;
 mod schema;
 mod sg;
 mod spdk;
@@ -40,6 +40,7 @@ use super::context::{Context, Stage};
 use super::fault::Fault;
 use super::json::Json;
 use super::params::{self, Field};
+use super::types::Ignored;
 use crate::control::error::ChangeError;
 
 /// How a call ends.
@@ -95,6 +96,12 @@ impl Method {
     /// The JSON schema of its parameters.
     pub fn schema(&self) -> Json {
         params::schema(self.fields, self.is_open)
+    }
+
+    /// Whether a parameter is taken and without effect: nothing keeps it.
+    pub(super) fn ignores(&self, name: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|field| field.name == name && (field.kind)() == <Ignored as params::Take>::kind())
     }
 
     /// It only tells. Names say so: any other may have changed what a configuration holds.

@@ -213,6 +213,30 @@ pub(in crate::rpc) fn host(address: IpAddr) -> String {
     }
 }
 
+/// Parameters of the call with addresses as [`describe`] writes them, however they were written; what is wrong stays as it is.
+pub(in crate::rpc) fn as_saved(params: &Json) -> Json {
+    let mut params = params.clone();
+    let Some(Json::Array(portals)) = params.member_mut("portals") else { return params };
+    for portal in portals {
+        let taken = |name| portal.member(name).cloned();
+        let address = taken("host").and_then(|text| Host::take(text).ok());
+        let port = taken("port").map_or(Ok(Port(PORT)), Port::take);
+        let advertised = taken("lunette_advertise").and_then(|text| Advertised::take(text).ok());
+        let (Some(Host(address)), Ok(Port(port)), Json::Object(members)) = (address, port, &mut *portal)
+        else {
+            continue;
+        };
+        for (name, value) in members {
+            match (name.as_str(), advertised) {
+                ("host", _) => *value = host(address).into(),
+                ("lunette_advertise", Some(advertised)) => *value = advertised.at(port).to_string().into(),
+                _ => {}
+            }
+        }
+    }
+    params
+}
+
 /// As the call takes it, but for `wait`.
 pub(in crate::rpc) fn describe(group: &PortalGroup) -> Json {
     let portal = |portal: &Portal| {

@@ -11,7 +11,7 @@ use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
 use crate::rpc::json::{Json, object};
 use crate::rpc::params::params;
-use crate::rpc::recordings::{self, Dump, Folder};
+use crate::rpc::recordings::{self, Dump, FILES_MAX, Folder};
 
 pub(super) const METHODS: &[Method] = &[
     method!(
@@ -70,6 +70,11 @@ params! {
         /// So many files stay there; the oldest go first.
         files_max: u32 = 16,
     }
+}
+
+/// What a call without it says.
+pub(in crate::rpc) fn defaults() -> Json {
+    object! { "files_max": FILES_MAX }
 }
 
 fn set_options(context: &Context, params: SetOptions) -> Outcome {

@@ -6,6 +6,7 @@ use crate::control::alua::{AccessChange, Luns};
 use crate::control::done;
 use crate::control::error::ChangeError;
 use crate::control::identity::{self, Chosen, hex};
+use crate::control::targets::TargetInfo;
 use crate::net::kernel::KernelNet;
 use crate::rpc::context::Context;
 use crate::rpc::fault::Fault;
@@ -220,12 +221,13 @@ fn set_state(context: &Context, params: SetState) -> Outcome {
 
 fn get_logical_units(context: &Context, _: Nothing) -> Outcome {
     context.control(|control, _| {
+        let targets = control.targets().collect::<Vec<_>>();
         let units = control.logical_units();
-        units.map(|(bdev, view)| describe(control, bdev, view)).collect::<Json>()
+        units.map(|(bdev, view)| describe(&targets, bdev, view)).collect::<Json>()
     })
 }
 
-fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {
+fn describe(targets: &[TargetInfo<'_>], bdev: &str, view: &UnitView) -> Json {
     let identity = &view.identity;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
     let mut shown = object! {
@@ -246,8 +248,8 @@ fn describe(control: &Control<KernelNet>, bdev: &str, view: &UnitView) -> Json {
         shown.push("designators", hex(&identity.designators));
     }
     let mut ports = Vec::new();
-    for target in control.targets() {
-        for (tag, port, group) in target.ports().filter(|_| target.leads_to(bdev)) {
+    for target in targets.iter().filter(|target| target.leads_to(bdev)) {
+        for (tag, port, group) in target.ports() {
             let group = view.alua.group(group);
             ports.push(object! {
                 "target": target.name,
@@ -317,12 +319,14 @@ pub(in crate::rpc) fn identity_call(name: &str, chosen: &Chosen) -> Option<Json>
 /// The same of access states.
 pub(in crate::rpc) fn access_calls(control: &Control<KernelNet>) -> Vec<Json> {
     let mut calls = Vec::new();
+    // Once: what a target is takes as long as there are bdevs.
+    let targets = control.targets().collect::<Vec<_>>();
     for (bdev, view) in control.logical_units() {
         if view.alua.is_explicit() {
             let params = object! { "name": bdev, "explicit": true };
             calls.push(object! { "method": "lunette_bdev_set_alua", "params": params });
         }
-        for target in control.targets().filter(|target| target.leads_to(bdev)) {
+        for target in targets.iter().filter(|target| target.leads_to(bdev)) {
             let mut told = Vec::new();
             for (tag, _, number) in target.ports() {
                 let group = view.alua.group(number);

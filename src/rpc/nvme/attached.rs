@@ -204,7 +204,7 @@ impl Attached {
         self.seats.all().into_iter().map(|(_, seat)| seat.name().to_owned()).collect()
     }
 
-    fn bdev_name(&self, nsid: u32) -> String {
+    pub(super) fn bdev_name(&self, nsid: u32) -> String {
         format!("{}n{nsid}", self.name)
     }
 
@@ -232,7 +232,7 @@ impl Attached {
 
     /// Serves a namespace: by the bdev that it had, or by a new one.
     pub(super) fn add(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
-        let (handle, asked) = (Arc::clone(&self.handle), Arc::clone(&self.handle));
+        let [handle, asked, erasing] = [(); 3].map(|()| Arc::clone(&self.handle));
         let tenant = Tenant {
             controller: self.number,
             shared: Arc::clone(self.shared()),
@@ -240,6 +240,7 @@ impl Attached {
             times: self.times,
             connect: Arc::new(move |reactor| handle.port(reactor)),
             ask: Arc::new(move |query| asked.query(query, QUERY)),
+            erase: Arc::new(move |wanted| erasing.erase(wanted)),
         };
         let name = self.bdev_name(disk.nsid);
         if let Some(seat) = self.seats.find(disk.nsid) {
@@ -288,6 +289,11 @@ impl Attached {
     /// Takes a bdev out of service, its LUNs first. Waits until no reactor has it any more.
     fn unregister(&self, nsid: u32) -> Result<(), ChangeError> {
         self.seats.forget(nsid);
+        self.unserve(nsid)
+    }
+
+    /// The same, of a bdev whose seat is there until then.
+    fn unserve(&self, nsid: u32) -> Result<(), ChangeError> {
         let name = self.bdev_name(nsid);
         let ended = self.control.call_and_wait(move |control, _, done| control.unregister_bdev(&name, done));
         ended.unwrap_or(Err(ChangeError::Stopping)).map(drop)
@@ -342,7 +348,10 @@ impl Attached {
     /// Takes the namespaces out of service, for good, then gives the controller back.
     pub(super) fn withdraw(&self) {
         for (nsid, _) in self.seats.close() {
-            if let Err(error) = self.unregister(nsid) {
+            let unserved = self.unserve(nsid);
+            // Only now: while a LUN leads to it, a file is to tell of it.
+            self.seats.forget(nsid);
+            if let Err(error) = unserved {
                 tracing::warn!(controller = self.name, %error, "a namespace could not be taken out of service");
             }
         }

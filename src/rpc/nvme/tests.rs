@@ -8,10 +8,13 @@ use super::*;
 use crate::bdev::nvme::controller::shared::{Life, Options};
 use crate::bdev::nvme::mock::{Config, Medium, Mock, Note};
 use crate::bdev::nvme::pci::PciTransport;
+use crate::bdev::raid::mirror::Doing;
+use crate::control::Control;
 use crate::rpc::config::{self, Plan};
 use crate::rpc::methods;
 use crate::rpc::service::Service;
 use crate::rpc::versions::Versions;
+use crate::sim::rng::Rng;
 use crate::time::SECOND_NS;
 
 /// Far more than any of this takes.
@@ -63,7 +66,7 @@ impl Device {
         let is_over = Arc::new(AtomicBool::new(false));
         let (its, ends) = (mock.clone(), Arc::clone(&is_over));
         let thread = std::thread::spawn(move || {
-            let mut rng = crate::sim::rng::Rng::new(1);
+            let mut rng = Rng::new(1);
             while !ends.load(Ordering::Relaxed) {
                 if !its.step(&mut rng) {
                     std::thread::park_timeout(Duration::from_millis(1));
@@ -175,6 +178,36 @@ fn a_disk_is_as_hot_as_its_controller_while_that_answers() {
     assert_eq!(temperature.celsius(), Some(CELSIUS));
     drop(bdev);
     service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
+}
+
+/// It was asked for nothing meanwhile, so nothing failed: it would be taken for what it was, and a flush would say that all is there.
+#[test]
+fn a_member_whose_controller_lost_its_power_is_out_and_its_disk_is_another() {
+    let folder = std::env::temp_dir().join(format!("lunette-nvme-power-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let service = Service::with_state(&folder.join("state"));
+    let device = Device::with(1, Medium::new(2048, 512));
+    service.attach(device.to_attach());
+    let file = folder.join("b");
+    std::fs::File::create(&file).unwrap().set_len(1 << 20).unwrap();
+    let params = format!(r#"{{"name":"b","filename":"{}","block_size":512}}"#, file.display());
+    service.call("bdev_aio_create", &params);
+    service.call("bdev_raid_create", r#"{"name":"R","raid_level":"raid1","base_bdevs":["Nn1","b"]}"#);
+    let doing = || {
+        let array = |control: &mut Control<_>, _| control.bdev("R").map(|entry| entry.spec.bdev.doing());
+        service.remote.call(array).unwrap().unwrap_or_default()
+    };
+    until("both have all data", || doing() == [Doing::Current; 2]);
+    let before = service.context.controller("N").unwrap().shared().disks().remove(0);
+    device.mock.crash(&mut Rng::new(1));
+    // It is tried again after a while only.
+    until("it is out", || doing() == [Doing::Out, Doing::Current]);
+    until("it is back", || service.blocks("Nn1") == Some(2048));
+    assert!(before.is_removed());
+    service.call("bdev_raid_delete", r#"{"name":"R"}"#);
+    service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
+    drop(service);
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -317,6 +350,34 @@ fn a_namespace_that_is_resized_is_saved_so() {
     until("that is saved", is_saved);
     drop(service);
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// What is saved while it is detached can be loaded: it takes as long as what was sent to its disks.
+#[test]
+fn a_controller_is_saved_until_no_lun_leads_to_it() {
+    let service = Service::start();
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    serve(&service, "Nn1");
+    let (attached, reserved) = service.context.leave("N").unwrap();
+    assert_eq!(service.saved("bdev_nvme_attach_controller"), [CALL]);
+    assert!(service.context.controller("N").is_err() && service.context.leave("N").is_err());
+    assert!(service.context.reserve_controller("N", None).is_err(), "its name is not free yet");
+    // Whatever is saved meanwhile: who leads to a namespace is never told without it.
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            attached.withdraw();
+            is_over.store(true, Ordering::Relaxed);
+        });
+        while !is_over.load(Ordering::Relaxed) {
+            let text = config::text(&service.context).unwrap();
+            let leads = text.contains(r#""bdev_name": "Nn1""#);
+            assert!(!leads || text.contains(r#""nsid": 1"#), "{text}");
+        }
+    });
+    drop(reserved);
+    assert_eq!((service.blocks("Nn1"), service.saved("bdev_nvme_attach_controller").len()), (None, 0));
 }
 
 #[test]

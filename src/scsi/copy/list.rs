@@ -179,8 +179,14 @@ fn of(number: LunNumber, view: &UnitView) -> Side {
     Side { number, unit: view.id, block_bytes: view.block_bytes }
 }
 
-/// Whether a unit goes by this designator: ASSOCIATION 00b and DESIGNATOR TYPE in one (SPC-5 §7.8.6).
+/// Whether a unit goes by this designator: ASSOCIATION 00b and DESIGNATOR TYPE in one (SPC-5 §7.8.6). Those that VPD 83h tells
+/// instead of its own count as well.
 fn is_named(view: &UnitView, kind: u8, designator: &[u8]) -> bool {
+    let is_told =
+        |told: &[u8]| matches!(told, [_, told, _, _, name @ ..] if told & 0x3f == kind && name == designator);
+    if view.identity.descriptors().any(is_told) {
+        return true;
+    }
     match kind {
         // EUI-64 based, and NAA.
         0x02 => view.identity.eui64.is_some_and(|eui64| designator == eui64),

@@ -129,6 +129,31 @@ fn as_vmware_sends_it() {
     assert_eq!(world.begin(0, &list).unwrap().list_id(), None);
 }
 
+/// A disk that was brought over keeps the names that its former array told of it, and hosts know no others.
+#[test]
+fn a_unit_goes_by_the_designators_that_it_tells() {
+    let mut world = World::new();
+    const TOLD: [u8; 8] = [0x31, 9, 9, 9, 9, 9, 9, 9];
+    let mut unit = UnitView::clone(world.units[3].as_ref().unwrap());
+    unit.identity.designators = [&[2, 1, 0, 3][..], b"abc", &[1, 3, 0, 8], &TOLD].concat();
+    world.units[3] = Some(Arc::new(unit));
+    let steps = |cscd: Vec<u8>| {
+        world.steps(0, &lid1(0, 3, &[cscd, self::cscd(OTHER_NAA, 4096)], &[segment(2, 0, 0, 8, 0, 16)]))
+    };
+    let copied = steps(cscd(TOLD, 512));
+    assert!(copied.is_ok(), "{copied:?}");
+    assert_eq!(steps(cscd(NAA, 512)), copied, "by its own as well");
+    // T10 vendor ID.
+    let mut by_name = cscd(NAA, 512);
+    by_name[4..8].copy_from_slice(&[2, 1, 0, 3]);
+    by_name[8..11].copy_from_slice(b"abc");
+    assert_eq!(steps(by_name), copied);
+    // The same body, but EUI-64 based.
+    let mut other_type = cscd(TOLD, 512);
+    other_type[5] = 2;
+    assert!(steps(other_type).is_err());
+}
+
 #[test]
 fn a_device_that_can_copies_within_itself() {
     let world = |view: fn(&mut UnitView)| {

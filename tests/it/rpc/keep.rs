@@ -1,6 +1,6 @@
 //! Changes are on disk when they are answered; the last versions; the way back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lunette::import::source::{Disk, Source};
 use lunette::import::{Format, import};
@@ -165,14 +165,36 @@ fn clients_at_once_share_writes_and_each_finds_its_own() {
     assert_eq!(disks(&daemon).len(), 40);
 }
 
+/// A folder in the stead of a file, which is back when this is dropped.
+struct Obstacle {
+    file: PathBuf,
+    aside: Option<PathBuf>,
+}
+
+impl Obstacle {
+    fn at(file: &Path) -> Obstacle {
+        let aside = file.with_extension("aside");
+        let aside = std::fs::rename(file, &aside).is_ok().then_some(aside);
+        std::fs::create_dir(file).unwrap();
+        Obstacle { file: file.to_owned(), aside }
+    }
+}
+
+impl Drop for Obstacle {
+    fn drop(&mut self) {
+        std::fs::remove_dir(&self.file).unwrap();
+        if let Some(aside) = &self.aside {
+            std::fs::rename(aside, &self.file).unwrap();
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_saved_is_said_and_tried_again() {
     let daemon = keeping();
     daemon.ok("bdev_malloc_create", &create("A"));
     let file = daemon.folder.path("config.json");
-    // Where the new file is to be written there is something else.
-    let obstacle = daemon.folder.path(&format!("config.json.new-{}", std::process::id()));
-    std::fs::create_dir(&obstacle).unwrap();
+    let obstacle = Obstacle::at(&file);
     let (code, text) = daemon.refused("bdev_malloc_create", &create("B"));
     let expected = format!(
         "Internal error: it is done, but it would be gone at the next start, as it cannot be saved: {}: ",
@@ -190,8 +212,8 @@ fn what_cannot_be_saved_is_said_and_tried_again() {
     let answers: Value = serde_json::from_str(&wire.line()).unwrap();
     assert_eq!(answers[0]["error"]["code"], -32603);
     assert!(answers[1]["result"].is_array());
+    drop(obstacle);
     assert_eq!(disks(&daemon), ["A"]);
-    std::fs::remove_dir(&obstacle).unwrap();
     // Not even a change.
     daemon.ok("bdev_reset_iostat", "{}");
     assert_eq!(disks(&daemon), ["A", "C"]);
@@ -264,10 +286,9 @@ fn versions_are_listed_compared_and_brought_back() {
 #[test]
 fn a_call_that_the_socket_does_not_let_through_saves_nothing() {
     let daemon = keeping();
-    let obstacle = daemon.folder.path(&format!("config.json.new-{}", std::process::id()));
-    std::fs::create_dir(&obstacle).unwrap();
+    let obstacle = Obstacle::at(&daemon.folder.path("config.json"));
     daemon.refused("bdev_malloc_create", &create("A"));
-    std::fs::remove_dir(&obstacle).unwrap();
+    drop(obstacle);
     // Whatever changes something next is what has it written.
     let saved = || std::fs::read_to_string(daemon.folder.path("config.json")).ok();
     let before = saved();

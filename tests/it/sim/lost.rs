@@ -123,6 +123,24 @@ fn a_reset_that_a_write_outlives_is_rejected_and_the_unit_not_ready_until_it_is_
     cell.finish();
 }
 
+/// It is nobody's command, so no reset ends it, however long its disk keeps what it has of it.
+#[test]
+fn a_sanitize_goes_on_when_a_write_of_its_own_that_a_reset_gave_up_is_back() {
+    let mut cell = cell();
+    cell.end_ios();
+    let sanitized = cell.issue(0, What::Sanitize { blocks: 512 });
+    cell.settle();
+    assert_eq!(cell.world.disks[0].in_flight_count(), 1);
+    let itt = cell.reset_unit();
+    assert_eq!(answer(&cell, 0, sanitized), Some((status::TASK_ABORTED, None)));
+    cell.pass(DRAIN_NS);
+    assert_eq!(cell.tmf_answer(1, itt), Some(REJECTED));
+    assert_eq!((cell.unit_ready(0), cell.unit_ready(0)), (TOLD_OF_RESET, NOT_READY));
+    cell.end_ios();
+    assert_eq!(cell.unit_ready(0), GOOD, "it is done, and has not failed");
+    cell.finish();
+}
+
 #[test]
 fn a_read_that_outlives_a_reset_harms_nobody() {
     let mut cell = Cell::new(At::InDevice);

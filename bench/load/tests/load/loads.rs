@@ -7,12 +7,12 @@ use lunette_load::Report;
 
 use crate::world::{Setup, World};
 
-/// A run in which data were written, read back and right.
+/// A run in which data were written, read back and right. On a machine that others take away it may take more than one until
+/// something is read back.
 fn verified(world: &World, line: &str) -> Report {
-    let report = world.load(&format!("--verify {line}")).expect("it runs");
-    assert!(report.is_clean(), "{line}: {report:?}");
-    assert!(report.ios > report.unchecked, "{line}: {report:?}");
-    report
+    let runs = (0..10).map(|_| world.load(&format!("--verify {line}")).expect("it runs"));
+    let mut clean = runs.inspect(|report| assert!(report.is_clean(), "{line}: {report:?}"));
+    clean.find(|report| report.ios > report.unchecked).expect("what was written is read back")
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::super::spec::Completion;
 use super::super::spec::identify::{self, NvmLimits, cns, oacs};
 use super::super::transport::{ADMIN_DATA_BYTES, AdminData};
 use super::admin::Purpose;
+use super::logs::{Health, page};
 use super::shared::{About, Severity};
 use super::{Controller, State, command};
 use crate::limits::NVME_GUESTS;
@@ -31,6 +32,8 @@ pub(crate) enum Step {
     Events,
     /// It is told how long we may be silent.
     KeepAlive,
+    /// How often did it lose its power? Where it has a cache, what was in that is gone then.
+    Power,
     /// What are its namespaces?
     Scan,
 }
@@ -43,7 +46,8 @@ impl Step {
             Step::Queues => Some(Step::Doorbells),
             Step::Doorbells => Some(Step::Events),
             Step::Events => Some(Step::KeepAlive),
-            Step::KeepAlive => Some(Step::Scan),
+            Step::KeepAlive => Some(Step::Power),
+            Step::Power => Some(Step::Scan),
             Step::Scan => None,
         }
     }
@@ -56,6 +60,7 @@ impl Step {
             Step::Doorbells => "for doorbells in memory",
             Step::Events => "for events",
             Step::KeepAlive => "for keep-alive",
+            Step::Power => "for its power cycles",
             Step::Scan => "for its namespaces",
         }
     }
@@ -90,7 +95,12 @@ impl Controller {
             Step::KeepAlive if self.limits.needs_keep_alive => {
                 (Some(command::keep_alive_time_out(self.options.keep_alive_ms)), AdminData::None)
             }
-            Step::Limits | Step::Doorbells | Step::KeepAlive | Step::Scan => (None, AdminData::None),
+            Step::Power if self.identity.has_write_cache => {
+                (Some(command::log_page(page::HEALTH, 512, true)), AdminData::In)
+            }
+            Step::Limits | Step::Doorbells | Step::KeepAlive | Step::Power | Step::Scan => {
+                (None, AdminData::None)
+            }
         };
         let Some(command) = command else { return self.enter_step(step.next()) };
         if self.send(Purpose::BringUp, &command, data) {
@@ -105,7 +115,7 @@ impl Controller {
             let (words, status) = (step.words(), completion.status.bits());
             match step {
                 // It can do without these.
-                Step::Limits | Step::Doorbells => {}
+                Step::Limits | Step::Doorbells | Step::Power => {}
                 Step::Events => {
                     self.say(Severity::Warn, format_args!("it tells of no events (status {status:#06x})"))
                 }
@@ -123,7 +133,8 @@ impl Controller {
             (Step::Limits, page) => self.nvm = page.map(NvmLimits::decode).unwrap_or_default(),
             (Step::Queues, _) => self.granted(command::granted(completion.result)),
             (Step::Events, _) => self.want_events(),
-            (Step::Doorbells | Step::KeepAlive | Step::Scan, _) => {}
+            (Step::Power, Some(page)) => self.powered(&Health::decode(page)),
+            (Step::Doorbells | Step::KeepAlive | Step::Power | Step::Scan, _) => {}
         }
         if !self.has_trouble() && matches!(self.state, State::BringUp { .. }) {
             self.enter_step(step.next());
@@ -158,6 +169,14 @@ impl Controller {
             return self.give_up(&format!("{words}: detach it, and attach that one"));
         }
         (self.identity, self.nvm) = (identity, NvmLimits::default());
+    }
+
+    /// So often it lost its power in its life. Where that is another number than before, what it had answered and not been asked to
+    /// flush may be gone, and a flush that comes now says nothing of that.
+    fn powered(&mut self, health: &Health) {
+        let now = (health.power_cycles, health.unsafe_shutdowns);
+        let before = self.power.replace(now);
+        self.has_lost_power |= self.has_run && before.is_some_and(|before| before != now);
     }
 
     fn granted(&mut self, pairs: u32) {

@@ -11,7 +11,7 @@ use super::super::spec::Completion;
 use super::super::spec::identify::{self, Namespace, fna, oacs};
 use super::super::transport::AdminData;
 use super::admin::Purpose;
-use super::shared::{Answer, Query, Severity};
+use super::shared::Severity;
 use super::{Controller, State, command};
 use crate::bdev::Erasure;
 use crate::time::Tick;
@@ -19,8 +19,8 @@ use crate::time::Tick;
 /// Namespaces that wait, at most.
 const WANTED_MAX: usize = 64;
 
-/// Who is told what came of it.
-type Teller = mpsc::Sender<Result<Answer, String>>;
+/// Who is told what came of it: nothing can be had back, or why not.
+type Teller = mpsc::Sender<Result<(), String>>;
 
 /// Namespaces that are to be erased.
 #[derive(Debug, Default)]
@@ -30,11 +30,15 @@ pub(super) struct Erasing {
     due: Option<Tick>,
 }
 
+/// A namespace of which all is to be erased that it holds ([`crate::bdev::Bdev::erase`]).
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
-    nsid: u32,
-    uuid: [u8; 16],
-    how: Erasure,
+pub(crate) struct Wanted {
+    /// Its number.
+    pub(crate) nsid: u32,
+    /// Its medium: [`super::shared::Disk::uuid`].
+    pub(crate) uuid: [u8; 16],
+    /// How.
+    pub(crate) how: Erasure,
 }
 
 impl Erasing {
@@ -61,15 +65,13 @@ pub(crate) fn erases(controller: &identify::Controller, namespace: &Namespace, h
 }
 
 impl Controller {
-    /// Somebody wants a namespace erased; false where that is no such question.
-    pub(super) fn want_erased(&mut self, query: Query, teller: &Teller) -> bool {
-        let Query::Erase { nsid, uuid, how } = query else { return false };
+    /// Somebody wants a namespace erased.
+    pub(super) fn want_erased(&mut self, wanted: Wanted, teller: Teller) {
         if self.erasing.wanted.len() < WANTED_MAX {
-            self.erasing.wanted.push_back((Wanted { nsid, uuid, how }, teller.clone()));
+            self.erasing.wanted.push_back((wanted, teller));
         } else {
             let _ = teller.send(Err("the controller has too many others to erase".to_owned()));
         }
-        true
     }
 
     /// Sends the next Format NVM. What is known of the namespace has to be known for sure: not while it is being looked at.
@@ -107,17 +109,17 @@ impl Controller {
             self.begin_scan();
         }
         self.tell_erased(if completion.status.is_ok() {
-            Ok(Answer::Erased)
+            Ok(())
         } else {
             Err(format!("Format NVM ended in status {:#06x}", completion.status.bits()))
         });
     }
 
-    fn tell_erased(&mut self, result: Result<Answer, String>) {
+    fn tell_erased(&mut self, result: Result<(), String>) {
         let Some((Wanted { nsid, .. }, teller)) = self.erasing.wanted.pop_front() else { return };
         self.has_progress = true;
         match &result {
-            Ok(_) => self.say(Severity::Info, format_args!("namespace {nsid} was erased")),
+            Ok(()) => self.say(Severity::Info, format_args!("namespace {nsid} was erased")),
             Err(why) => self.say(Severity::Error, format_args!("namespace {nsid} was not erased: {why}")),
         }
         // Who asked may be gone.

@@ -10,6 +10,8 @@ use super::{Controller, State, command};
 
 /// Questions that wait, at most.
 const QUERIES_MAX: usize = 64;
+/// Why nothing is asked of it, or too much is.
+const NOT_RUNNING: &str = "the controller does not work at the moment";
 
 impl Controller {
     /// New orders.
@@ -18,14 +20,18 @@ impl Controller {
             self.has_progress = true;
             match order {
                 Order::Query(query, answer)
-                    if self.state == State::Running && self.want_erased(query, &answer) => {}
-                Order::Query(query, answer)
                     if self.state == State::Running && self.queries.len() < QUERIES_MAX =>
                 {
                     self.queries.push_back((query, answer));
                 }
                 Order::Query(_, answer) => {
-                    let _ = answer.send(Err("the controller does not work at the moment".to_owned()));
+                    let _ = answer.send(Err(NOT_RUNNING.to_owned()));
+                }
+                Order::Erase(wanted, teller) if self.state == State::Running => {
+                    self.want_erased(wanted, teller);
+                }
+                Order::Erase(_, teller) => {
+                    let _ = teller.send(Err(NOT_RUNNING.to_owned()));
                 }
                 Order::Rescan if self.state == State::Running => self.begin_scan(),
                 Order::Reset if self.state == State::Running => {
@@ -45,8 +51,6 @@ impl Controller {
             let command = match query {
                 Query::Health => command::log_page(page::HEALTH, 512, true),
                 Query::Errors => self.error_log.command(&self.identity),
-                // See `want_erased`.
-                Query::Erase { .. } => return,
             };
             self.send(Purpose::Query, &command, AdminData::In);
         }
@@ -64,7 +68,6 @@ impl Controller {
             (_, None) => Err("the controller does not say".to_owned()),
             (Query::Health, Some(data)) => Ok(Answer::Health(Health::decode(data))),
             (Query::Errors, Some(_)) => Ok(Answer::Errors(errors)),
-            (Query::Erase { .. }, Some(_)) => Err("that is no question".to_owned()),
         });
     }
 }

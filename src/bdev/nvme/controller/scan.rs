@@ -182,6 +182,7 @@ impl Controller {
 
     /// What was found against what was there before.
     fn compare(&mut self, found: &[Found], old: &[Arc<Disk>], was_reset: bool) -> Changes {
+        let has_lost_power = was_reset && std::mem::take(&mut self.has_lost_power);
         let mut changes = Changes::default();
         for disk in old.iter().filter(|disk| !found.iter().any(|found| found.nsid == disk.nsid)) {
             changes.removed.push((Arc::clone(disk), "the controller does not have it any more"));
@@ -206,7 +207,12 @@ impl Controller {
                 }
             };
             self.complaints.retain(|complaint| *complaint != nsid);
-            let difference = before.and_then(|disk| difference(disk, &namespace, &identity, was_reset));
+            let difference = before.and_then(|disk| {
+                let loss = has_lost_power.then_some(
+                    "its controller lost power, and may have lost writes that were answered and not flushed",
+                );
+                difference(disk, &namespace, &identity, was_reset).or(loss)
+            });
             if let Some(disk) = before {
                 if difference.is_none() {
                     let is_resized = disk.namespace().blocks != namespace.blocks;

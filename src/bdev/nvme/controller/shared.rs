@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use super::super::port::{Port, Reply};
 use super::super::spec::identify::{self, Namespace};
 use super::super::transport::Limits;
+pub(crate) use super::erase::Wanted;
 pub(crate) use super::logs::{ErrorEntry, Health};
-use crate::bdev::Erasure;
 use crate::time::{MS_NS, SECOND_NS};
 
 /// The longest that a controller may take to erase a namespace.
@@ -234,16 +234,6 @@ pub(crate) enum Query {
     Health,
     /// Its error log (01h).
     Errors,
-    /// What it has erased of all that a namespace holds ([`crate::bdev::Bdev::erase`]). The answer comes within hours, or when the
-    /// controller is reset or given back.
-    Erase {
-        /// The namespace's number.
-        nsid: u32,
-        /// Its medium: [`Disk::uuid`].
-        uuid: [u8; 16],
-        /// How.
-        how: Erasure,
-    },
 }
 
 /// The answer to a [`Query`].
@@ -253,8 +243,6 @@ pub(crate) enum Answer {
     Health(Health),
     /// To [`Query::Errors`], the newest first.
     Errors(Vec<ErrorEntry>),
-    /// To [`Query::Erase`]: nothing of it can be had back.
-    Erased,
 }
 
 /// What the rest of the process wants of the controller's thread.
@@ -262,6 +250,8 @@ pub(crate) enum Answer {
 pub(crate) enum Order {
     /// An answer.
     Query(Query, mpsc::Sender<Result<Answer, String>>),
+    /// A namespace erased. What came of it is told within hours, or when the controller is reset or given back.
+    Erase(Wanted, mpsc::Sender<Result<(), String>>),
     /// Look at the namespaces again.
     Rescan,
     /// Reset the controller.

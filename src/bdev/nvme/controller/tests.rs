@@ -73,6 +73,9 @@ struct Device {
     namespaces: Vec<Ns>,
     queues: u16,
     health: u8,
+    has_write_cache: bool,
+    power_cycles: u8,
+    unsafe_shutdowns: u8,
     /// Entries of its error log that come before the one about a command.
     later_errors: u8,
     /// Commands, as they came.
@@ -102,6 +105,9 @@ impl Device {
             namespaces: vec![Ns { id: 1, blocks: 1000, uuid: 0xA1 }],
             queues: 64,
             health: 0,
+            has_write_cache: false,
+            power_cycles: 7,
+            unsafe_shutdowns: 3,
             later_errors: 0,
             seen: Vec::new(),
             formats: Vec::new(),
@@ -161,6 +167,7 @@ impl Device {
                 page[262] = 199; // error log
                 page[512..514].copy_from_slice(&[0x66, 0x44]);
                 page[516] = 8;
+                page[525] = u8::from(self.has_write_cache);
             }
             (admin::IDENTIFY, 2) => {
                 for (slot, ns) in page.chunks_exact_mut(4).zip(&self.namespaces) {
@@ -178,7 +185,9 @@ impl Device {
                 page[..2].copy_from_slice(&[3, 16]);
                 page[4..20].fill(found.map_or(0, |ns| ns.uuid));
             }
-            (admin::GET_LOG_PAGE, 2) => page[0] = self.health,
+            (admin::GET_LOG_PAGE, 2) => {
+                (page[0], page[112], page[144]) = (self.health, self.power_cycles, self.unsafe_shutdowns);
+            }
             (admin::GET_LOG_PAGE, 1) => {
                 // Newest first. The oldest, number 9: queue 1, command 5, block 77; those above are about a queue 2.
                 let first = command.cdw10[2] / 64;

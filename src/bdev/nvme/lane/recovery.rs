@@ -57,13 +57,17 @@ impl Lane {
             if job.commands > 0 {
                 continue;
             }
-            let is_wanted = !is_gone && !self.fenced.contains(&job.channel);
-            if is_wanted && job.is_harmless() && !job.is_retry && job.result.is_ok() {
+            let is_fenced = self.fenced.contains(&job.channel);
+            if !is_gone && !is_fenced && job.is_harmless() && !job.is_retry && job.result.is_ok() {
                 job.begin();
                 job.is_retry = is_try;
                 self.wait(sent.job);
             } else {
-                job.fail(if is_wanted { IoError::Aborted } else { IoError::Cancelled });
+                job.fail(match (is_fenced, is_gone) {
+                    (true, _) => IoError::Cancelled,
+                    (false, true) => IoError::Gone,
+                    (false, false) => IoError::Aborted,
+                });
                 if job.has_ended() {
                     self.settle(sent.job);
                 }
@@ -73,7 +77,7 @@ impl Lane {
         // What waits and was begun is a write of which the device has seen a part, or a read that can go on.
         self.give_up(IoError::Aborted, |job| job.is_issued && !job.is_harmless());
         if is_gone {
-            self.give_up(IoError::Cancelled, |_| true);
+            self.give_up(IoError::Gone, |_| true);
         }
     }
 

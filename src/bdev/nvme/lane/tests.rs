@@ -416,6 +416,46 @@ fn a_fence_ends_reads_too_and_a_controller_that_is_gone_says_so() {
     assert!(matches!(rig.io(2, READ), Err(Refused::Gone(_))));
 }
 
+/// Nobody asked for the end of it: whoever has another way to the data takes that.
+#[test]
+fn what_a_controller_that_is_gone_had_ends_as_gone_unless_it_was_fenced() {
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.io(2, WRITE).unwrap();
+    rig.pool = Pool::ordinary(&[Class { bytes: 65536, count: 1 }]).unwrap();
+    rig.io(3, READ).unwrap();
+    rig.port.answer(Reply::Gone).unwrap();
+    let mut ended = rig.poll();
+    ended.sort_by_key(|(tag, _)| *tag);
+    assert_eq!(ended, [1, 2, 3].map(|tag| (tag, Err(IoError::Gone))));
+
+    let mut rig = mapped();
+    rig.io(1, READ).unwrap();
+    rig.lane.fence(rig.channel);
+    rig.port.answer(Reply::Gone).unwrap();
+    assert_eq!(rig.poll(), [(1, Err(IoError::Cancelled))]);
+}
+
+#[test]
+fn what_is_aborted_because_it_took_too_long_was_not_cancelled() {
+    for op in [READ, WRITE, Op::Flush] {
+        for (is_late, expected) in [(true, IoError::Aborted), (false, IoError::Cancelled)] {
+            let mut rig = mapped();
+            rig.io(1, op).unwrap();
+            let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };
+            if is_late {
+                rig.now = rig.now.after_ns(TIMES.command_ns);
+                assert!(rig.poll().is_empty());
+            } else {
+                rig.lane.cancel(rig.channel, Key { index: 1, generation: 0 });
+            }
+            assert!(matches!(rig.request(), Request::Abort { cid: asked } if asked == cid));
+            rig.complete(cid, 0x007);
+            assert_eq!(rig.poll(), [(1, Err(expected))], "{op:?}");
+        }
+    }
+}
+
 #[test]
 fn a_fence_of_one_channel_ends_its_ios_and_of_others_only_writes_that_the_device_may_have_seen() {
     let mut rig = mapped();

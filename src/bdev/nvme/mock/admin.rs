@@ -270,7 +270,7 @@ impl Device {
         let keeps_event = entry[10] & 1 << 15 != 0;
         let page = match entry[10] & 0xFF {
             0x01 => identify::error_log(&self.mishaps, self.mishap_count),
-            0x02 => identify::health(),
+            0x02 => identify::health(self.power_cycles),
             0x04 => {
                 let page = identify::changed(&self.changed);
                 if !keeps_event {

@@ -94,6 +94,8 @@ pub(super) struct Device {
     pub(super) garbled: Vec<(usize, u8)>,
     pub(super) mishaps: Vec<Mishap>,
     pub(super) mishap_count: u64,
+    /// Times that the power was cut.
+    pub(super) power_cycles: u64,
 }
 
 impl Device {
@@ -128,6 +130,7 @@ impl Device {
             garbled: Vec::new(),
             mishaps: Vec::new(),
             mishap_count: 0,
+            power_cycles: 0,
         }
     }
 
@@ -356,6 +359,7 @@ impl Device {
         for medium in self.media.values_mut() {
             medium.crash(rng);
         }
+        self.power_cycles += 1;
         self.forget();
         (self.cc, self.aqa, self.asq, self.acq) = (0, 0, 0, 0);
     }

@@ -120,8 +120,9 @@ pub(super) fn error_log(mishaps: &[Mishap], count: u64) -> Vec<u8> {
 }
 
 /// SMART (Base §5.16.1.3): 300 K, all spare, nothing worn.
-pub(super) fn health() -> Vec<u8> {
+pub(super) fn health(power_cycles: u64) -> Vec<u8> {
     let mut page = vec![0; 512];
+    put(&mut page, 112, &power_cycles.to_le_bytes());
     put(&mut page, 1, &300u16.to_le_bytes());
     (page[3], page[4]) = (100, 10);
     page

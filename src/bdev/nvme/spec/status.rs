@@ -47,6 +47,11 @@ impl Status {
         self.kind() == MEDIA && matches!(self.code(), 0x80 | 0x81 | 0x88)
     }
 
+    /// Somebody has asked for its abort, and it was done.
+    pub(crate) const fn is_abort_requested(self) -> bool {
+        self.kind() == GENERIC && self.code() == 0x07
+    }
+
     /// What the block device's user is told. The first bad block is filled in by who knows it.
     pub(crate) fn outcome(self) -> Result<(), IoError> {
         if self.is_ok() {

@@ -148,11 +148,21 @@ impl Cut {
             }
         }
         assert_eq!(self.rig.mock.violations(), Vec::<String>::new());
-        // The driver finds a controller that has lost everything, and begins anew.
+        // The driver finds a controller that has lost everything, and begins anew; with another disk, as what it was told may not be true
+        // any more.
+        let before = self.rig.shared.disks().remove(0);
         for _ in 0..100_000 {
             self.turn_after_cut();
-            if self.flying.is_empty() && self.channel.state() == ChannelState::Ready {
+            if !self.flying.is_empty() || !before.is_removed() || self.channel.in_flight() > 0 {
+                continue;
+            }
+            if self.channel.state() == ChannelState::Ready {
                 return lost;
+            }
+            if self.channel.state() == ChannelState::Gone
+                && let Some(bdev) = self.rig.bdev(1)
+            {
+                self.channel = bdev.open(ReactorId(0));
             }
         }
         panic!("it does not come back: {:?}", self.rig.said());

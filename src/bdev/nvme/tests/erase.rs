@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-use crate::bdev::nvme::controller::shared::{Answer, Order, Query};
+use crate::bdev::nvme::controller::shared::{Order, Wanted};
 use crate::bdev::nvme::mock::{Config, Fault, Medium, Mock};
 use crate::bdev::nvme::rig::Rig;
 use crate::bdev::{Bdev, Erasure};
@@ -24,10 +24,10 @@ fn rig(config: Config, protection: u8) -> (Rig, Mock) {
     (rig, mock)
 }
 
-fn erased(rig: &mut Rig, nsid: u32, how: Erasure) -> Result<Answer, String> {
+fn erased(rig: &mut Rig, nsid: u32, how: Erasure) -> Result<(), String> {
     let (sender, receiver) = channel();
     let uuid = rig.bdev(nsid).map_or([0; 16], |bdev| bdev.info().uuid);
-    rig.shared.order(Order::Query(Query::Erase { nsid, uuid, how }, sender));
+    rig.shared.order(Order::Erase(Wanted { nsid, uuid, how }, sender));
     let answer = std::cell::RefCell::new(None);
     let is_told = |_: &Rig| {
         let told = receiver.try_recv().ok();
@@ -68,7 +68,7 @@ fn nothing_is_left_of_what_was_erased_and_all_of_the_rest() {
         [(Erasure::Blocks, 0), (Erasure::Key, 0), (Erasure::Blocks, 1), (Erasure::Key, 3)]
     {
         let (mut rig, mock) = rig(Config { format: Some(0b100), ..Config::default() }, protection);
-        assert_eq!(erased(&mut rig, 1, how), Ok(Answer::Erased));
+        assert_eq!(erased(&mut rig, 1, how), Ok(()));
         assert_eq!(mock.block(1, 7).unwrap()[..], [0; 512]);
         assert_eq!(mock.block(2, 7).unwrap()[..], [0x5A; 512]);
         assert_eq!(rig.bdev(1).map(|bdev| bdev.info().blocks), Some(64), "it is the same disk");
@@ -86,5 +86,5 @@ fn what_is_not_erased_is_not_said_to_be() {
     assert!(erased(&mut rig, 1, Erasure::Key).is_err());
     assert!(erased(&mut rig, 3, Erasure::Blocks).is_err());
     assert_eq!(mock.block(1, 7).unwrap()[..], [0x5A; 512]);
-    assert_eq!(erased(&mut rig, 1, Erasure::Blocks), Ok(Answer::Erased));
+    assert_eq!(erased(&mut rig, 1, Erasure::Blocks), Ok(()));
 }

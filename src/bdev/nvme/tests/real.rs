@@ -46,7 +46,7 @@ fn passes_the_contract(transport: Box<dyn Transport>, options: shared::Options) 
     assert_eq!(disks.iter().map(|disk| disk.nsid).collect::<Vec<_>>(), [1, 2]);
     for disk in disks {
         let make = || {
-            let (handle, asked) = (Arc::clone(&handle), Arc::clone(&handle));
+            let [handle, asked, erasing] = [(); 3].map(|()| Arc::clone(&handle));
             let tenant = Tenant {
                 controller: NUMBER.fetch_add(1, Ordering::SeqCst),
                 shared: Arc::clone(handle.shared()),
@@ -54,6 +54,7 @@ fn passes_the_contract(transport: Box<dyn Transport>, options: shared::Options) 
                 times: TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS },
                 connect: Arc::new(move |reactor| handle.port(reactor)),
                 ask: Arc::new(move |query| asked.query(query, Duration::from_secs(30))),
+                erase: Arc::new(move |wanted| erasing.erase(wanted)),
             };
             let bdev = NvmeBdev::new("disk".to_owned(), tenant);
             Made { bdev: Arc::new(bdev), resize: None }

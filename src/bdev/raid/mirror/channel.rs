@@ -5,6 +5,7 @@
 //! all of them, whatever is cancelled. A member that fails ends in a report, and the IO waits until the warden has decided. Only
 //! where the reader's medium is bad another one is read, what it has is written back, and the reader stays.
 
+mod away;
 mod stages;
 
 use std::sync::Arc;
@@ -27,6 +28,8 @@ struct Way {
     version: u64,
     /// The member is kept, so that it is not closed here.
     open: Option<(Box<dyn Channel>, Arc<dyn Bdev>)>,
+    /// IOs have waited since then until it can be reached.
+    away_since: Option<Tick>,
 }
 
 /// What became of handing a leg to a member.
@@ -59,6 +62,8 @@ pub(super) struct MirrorChannel {
     waiting: usize,
     /// So many changes have begun and not ended.
     active: u32,
+    /// When members are to be looked at that are waited for.
+    watch_at: Tick,
 }
 
 impl MirrorChannel {
@@ -73,6 +78,7 @@ impl MirrorChannel {
             news: Vec::with_capacity(IN_FLIGHT_MAX as usize),
             waiting: 0,
             active: 0,
+            watch_at: Tick::ZERO,
         };
         for member in 0..channel.ways.len() {
             channel.follow(member);
@@ -305,6 +311,7 @@ impl Channel for MirrorChannel {
             }
         }
         self.news = news;
+        self.watch(now);
         any |= self.waiting > 0 && self.retry(now);
         self.acknowledge();
         if any {

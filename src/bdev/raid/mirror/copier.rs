@@ -44,6 +44,11 @@ impl Trouble {
         );
         !is_others
     }
+
+    /// Whether it was given up on the way: by a time-out, or a reset.
+    pub(super) fn is_aborted(self) -> bool {
+        matches!(self, Trouble::Failed(IoError::Aborted | IoError::Cancelled))
+    }
 }
 
 /// The end of an IO.

@@ -11,10 +11,15 @@ use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
 use crate::time::Tick;
 
+/// A member whose flush is given up so often, and once more, has failed.
+const FLUSH_FAILURES_MAX: u32 = 3;
+
 /// How far that has come.
 #[derive(Debug)]
 pub(super) enum Fill {
-    /// Until all changes go to the member, and there is a way to it.
+    /// Until there is a way to the member: nothing goes there before, as changes would wait for that.
+    Opening { since: Tick },
+    /// Until all changes go to the member, and there still is a way to it.
     Announced { since: Tick },
     /// Until no change is at work that could be in this window.
     Window(u64),
@@ -22,14 +27,27 @@ pub(super) enum Fill {
     Reading { window: u64, lba: u64, sources: Set },
     /// It is being written.
     Writing { window: u64, lba: u64, blocks: u64 },
-    /// These are still to be flushed.
-    Flushing(Set),
+    /// These are still to be flushed; the first of them was given up so often.
+    Flushing { left: Set, failures: u32 },
+}
+
+impl Fill {
+    fn flushing(left: Set) -> Fill {
+        Fill::Flushing { left, failures: 0 }
+    }
 }
 
 impl Warden {
     /// Goes on with it.
     pub(super) fn fill(&mut self, member: usize, step: Fill, now: Tick) -> Next {
         let (step, next) = match step {
+            // An operator has a say in that, and the member may go.
+            Fill::Opening { .. } if !self.is_due(member, now) => return Next::AtOnce,
+            Fill::Opening { .. } if self.has_ways(member, now) => (self.announce(member, now), Next::AtOnce),
+            Fill::Opening { since } if now.since_ns(since) > PATIENCE_NS => {
+                return self.give_up(member, Trouble::NoWay, now);
+            }
+            Fill::Opening { .. } => (step, Next::After(self.times.look_ns)),
             Fill::Announced { since } if self.shared.is_everywhere(self.epoch) => {
                 // Before anybody waits for the first window.
                 if self.has_ways(member, now) {
@@ -49,12 +67,22 @@ impl Warden {
                 }
             }
             Fill::Announced { .. } | Fill::Window(_) => (step, Next::Soon),
-            Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing(_) => {
+            Fill::Reading { .. } | Fill::Writing { .. } | Fill::Flushing { .. } => {
                 return self.piece(member, step, now);
             }
         };
         self.job = Job::Fill { member, step };
         next
+    }
+
+    /// All changes go to the member from now on.
+    fn announce(&mut self, member: usize, now: Tick) -> Fill {
+        let name = self.name(member);
+        self.records.tell(News::Filling(&name));
+        self.know(member);
+        self.shared.filled_blocks.store(0, Ordering::Relaxed);
+        self.publish(self.plan.with_role(member, Role::Filling));
+        Fill::Announced { since: now }
     }
 
     /// Whether there is memory, and a way to the member and to those that it is filled from.
@@ -74,7 +102,7 @@ impl Warden {
             (Fill::Window(window), Next::AtOnce)
         } else {
             self.publish(self.plan.with_window(None));
-            (Fill::Flushing(self.plan.written()), Next::AtOnce)
+            (Fill::flushing(self.plan.written()), Next::AtOnce)
         }
     }
 
@@ -95,7 +123,7 @@ impl Warden {
 
     /// Something is in a device for the member that is being filled.
     fn piece(&mut self, member: usize, step: Fill, now: Tick) -> Next {
-        if let Fill::Flushing(left) = step
+        if let Fill::Flushing { left, .. } = step
             && self.copier.is_idle()
         {
             match left.first() {
@@ -131,15 +159,21 @@ impl Warden {
                     self.next_window(window + 1).0
                 }
             }
-            (Fill::Flushing(left), _, Ok(())) => {
-                Fill::Flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
+            (Fill::Flushing { left, .. }, _, Ok(())) => {
+                Fill::flushing(left.first().map_or(left, |first| left.without(Set::of(first))))
             }
-            (Fill::Flushing(left), _, Err(trouble)) => {
-                if trouble.is_members() {
-                    self.failed = self.failed.with(left.first().map_or(Set::EMPTY, Set::of));
+            (Fill::Flushing { left, failures }, _, Err(trouble)) => {
+                let flushed = left.first().unwrap_or(member);
+                // What it has written it still has to flush. Of who is being filled nobody knows whether it still has that.
+                if flushed != member && trouble.is_aborted() && failures < FLUSH_FAILURES_MAX {
+                    Fill::Flushing { left, failures: failures + 1 }
+                } else {
+                    if trouble.is_members() || trouble.is_aborted() {
+                        self.failed = self.failed.with(Set::of(flushed));
+                    }
+                    // Whoever it is, this one is filled anew.
+                    return self.give_up_because_of(flushed, member, trouble, now);
                 }
-                // Whoever it is, this one is filled anew.
-                return self.give_up(member, trouble, now);
             }
             (_, _, result) => {
                 let trouble = result.err().unwrap_or(Trouble::Failed(IoError::Aborted));
@@ -152,9 +186,17 @@ impl Warden {
 
     /// A member cannot be filled.
     fn give_up(&mut self, member: usize, trouble: Trouble, now: Tick) -> Next {
-        let name = self.name(member);
+        self.give_up_because_of(member, member, trouble, now)
+    }
+
+    /// A member cannot be filled, because of what this one could not do.
+    fn give_up_because_of(&mut self, other: usize, member: usize, trouble: Trouble, now: Tick) -> Next {
+        let (name, of) = (self.name(member), self.name(other));
         match trouble {
-            Trouble::NoWay => self.records.tell(News::NoWay(&name)),
+            Trouble::NoWay => self.records.tell(News::NoWay(&of)),
+            Trouble::Failed(error) if other != member => {
+                self.records.tell(News::NotFlushed { member: &of, filled: &name, error });
+            }
             Trouble::Failed(error) => self.records.tell(News::NotFilled(&name, error)),
         }
         self.put_off(member, now, trouble != Trouble::NoWay);
@@ -167,13 +209,13 @@ impl Warden {
     fn promote(&mut self, member: usize, now: Tick) -> Next {
         // What began for another reader may be on the present one, which has been read since, and not yet here.
         if !self.shared.is_everywhere(self.epoch) && !planted!(FilledTooEarly) {
-            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            self.job = Job::Fill { member, step: Fill::flushing(Set::EMPTY) };
             return Next::Soon;
         }
         let plan = self.plan.with_role(member, Role::Current);
         let record = self.record(plan, self.may_differ());
         if !self.save(record, now) {
-            self.job = Job::Fill { member, step: Fill::Flushing(Set::EMPTY) };
+            self.job = Job::Fill { member, step: Fill::flushing(Set::EMPTY) };
             return Next::After(self.times.look_ns);
         }
         self.publish(plan);

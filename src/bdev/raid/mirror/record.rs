@@ -53,6 +53,15 @@ pub enum News<'a> {
     Filled(&'a str),
     /// A member could not be filled, so; it is tried again.
     NotFilled(&'a str, IoError),
+    /// A member could not flush what it has, so: another one is to be filled anew.
+    NotFlushed {
+        /// Who could not.
+        member: &'a str,
+        /// Who was being filled.
+        filled: &'a str,
+        /// Why.
+        error: IoError,
+    },
     /// There is no way to a member beside those of the reactors, or no memory; it is tried again.
     NoWay(&'a str),
 }

@@ -1,6 +1,8 @@
 //! Mirrors of RAM disks: the contract, what is answered when a member fails, what a start reads, and how members are filled.
 
+mod away;
 mod deciding;
+mod flushing;
 mod mending;
 mod telling;
 

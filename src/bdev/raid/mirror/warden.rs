@@ -3,7 +3,6 @@
 //! A machine that is given time: a thread of its own does that, or a simulator. Only [`Records::save`] may block.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::copier::{Came, Copier};
 use super::fill::Fill;
@@ -410,22 +409,24 @@ impl Warden {
         self.shape().fits(&info) && !info.read_only && !self.owns.iter().enumerate().any(is_elsewhere)
     }
 
+    /// Whether a member is to be filled now.
+    pub(super) fn is_due(&self, member: usize, now: Tick) -> bool {
+        self.plan.role(member) == Role::Out
+            && !self.removed.has(member)
+            && self.again.get(member).is_some_and(|(at, _)| *at <= now)
+            && self.fillable(member)
+    }
+
+    /// Who is in a place now is its member.
+    pub(super) fn know(&mut self, member: usize) {
+        let own = self.there(member).map(|there| there.own);
+        self.owns.iter_mut().skip(member).take(1).for_each(|known| *known = own);
+    }
+
     fn choose(&mut self, now: Tick) {
-        let is_due = |member: &usize| {
-            self.plan.role(*member) == Role::Out
-                && !self.removed.has(*member)
-                && self.again.get(*member).is_some_and(|(at, _)| *at <= now)
-                && self.fillable(*member)
-        };
-        let due = (0..self.owns.len()).find(is_due);
+        let due = (0..self.owns.len()).find(|member| self.is_due(*member, now));
         if let Some(member) = due.filter(|_| Plan::has_numbers_for(self.shape().windows())) {
-            let name = self.name(member);
-            self.records.tell(News::Filling(&name));
-            let own = self.there(member).map(|there| there.own);
-            self.owns.iter_mut().skip(member).take(1).for_each(|known| *known = own);
-            self.shared.filled_blocks.store(0, Ordering::Relaxed);
-            self.publish(self.plan.with_role(member, Role::Filling));
-            self.job = Job::Fill { member, step: Fill::Announced { since: now } };
+            self.job = Job::Fill { member, step: Fill::Opening { since: now } };
             return;
         }
         let changes = self.shared.changes();

@@ -59,6 +59,95 @@ fn what_is_alike_is_left_alone_however_it_is_written() {
     assert_eq!(seen(&there, &by_hand), [""; 0]);
 }
 
+/// What a call replaces as a whole is what the file says of it, and nothing of what was there besides.
+#[test]
+fn what_a_file_leaves_out_of_a_whole_is_taken_away() {
+    let call = |method: &str, params: &str| format!(r#"{{"method":"{method}","params":{params}}}"#);
+    let entity = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let server = format!(r#"{{"host":"192.0.2.1","port":"3205","entity":"{entity}"}}"#);
+    let limits = |of: &str, more: &str| {
+        format!(
+            r#"{{"initiator":"{of}","rw_ios_per_sec":0,"rw_mbytes_per_sec":0,"r_mbytes_per_sec":0,"w_mbytes_per_sec":{more}}}"#
+        )
+    };
+    let folder = r#"{"directory":"/var/lib/x","files_max":16}"#;
+    for (method, there, alike, other) in [
+        (
+            "lunette_initiator_set_qos_limit",
+            &*limits("a", r#"7,"guaranteed_ios_per_sec":5"#),
+            r#"{"initiator":"a","w_mbytes_per_sec":7,"guaranteed_ios_per_sec":5}"#,
+            r#"{"initiator":"a","w_mbytes_per_sec":7}"#,
+        ),
+        (
+            "lunette_initiator_set_qos_limit",
+            &*limits("a", "7"),
+            r#"{"initiator":"a","w_mbytes_per_sec":7,"r_mbytes_per_sec":0}"#,
+            r#"{"initiator":"a"}"#,
+        ),
+        ("lunette_isns_set_server", &*server, r#"{"host":"192.0.2.1"}"#, "{}"),
+        (
+            "lunette_isns_set_server",
+            &*server.replace("3205", "3206"),
+            r#"{"host":"192.0.2.1","port":3206}"#,
+            r#"{"host":"192.0.2.1"}"#,
+        ),
+        ("lunette_recorder_set_options", folder, r#"{"directory":"/var/lib/x"}"#, "{}"),
+        (
+            "lunette_recorder_set_options",
+            &*folder.replace("16", "4"),
+            r#"{"directory":"/var/lib/x","files_max":4}"#,
+            r#"{"directory":"/var/lib/x"}"#,
+        ),
+    ] {
+        let there = call(method, there);
+        assert_eq!(seen(&[&there], &[&call(method, alike)]), [""; 0], "{there}");
+        let lines = seen(&[&there], &[&call(method, other)]);
+        let [line] = &*lines else { panic!("{there}: {lines:?}") };
+        let (made, back) = line.split_once(" / ").unwrap();
+        assert_eq!(made, format!("{method} {other}"));
+        assert!(there.contains(back.split_once(' ').unwrap().1), "{back}");
+    }
+}
+
+/// Also what counts only where there is nothing yet, and addresses as people write them.
+#[test]
+fn the_file_that_made_it_is_alike() {
+    let disk = |more: &str| {
+        format!(
+            r#"{{"method":"bdev_aio_create","params":{{"name":"d","filename":"/srv/d","block_size":512,"readonly":false{more}}}}}"#
+        )
+    };
+    let by_hand = disk(r#","lunette_create_size":1073741824,"fallocate":true,"nowait":true"#);
+    assert_eq!(seen(&[&disk("")], &[&by_hand]), [""; 0]);
+    let mirror = |more: &str| {
+        format!(
+            r#"{{"method":"bdev_raid_create","params":{{"name":"m","raid_level":"raid1","base_bdevs":["a","b"]{more}}}}}"#
+        )
+    };
+    assert_eq!(seen(&[&mirror("")], &[&mirror(r#","lunette_assume_clean":true"#)]), [""; 0]);
+    let portal = |portal: &str| {
+        format!(r#"{{"method":"iscsi_create_portal_group","params":{{"tag":1,"portals":[{portal}]}}}}"#)
+    };
+    for (there, alike) in [
+        (r#"{"host":"0.0.0.0","port":"3260"}"#, r#"{"host":"*"}"#),
+        (r#"{"host":"[::]","port":"3260"}"#, r#"{"host":"[*]","port":3260}"#),
+        (r#"{"host":"[2001:db8::1]","port":"3260"}"#, r#"{"host":"[2001:DB8:0::1]","port":"3260"}"#),
+        (
+            r#"{"host":"0.0.0.0","port":"3260","lunette_advertise":"192.0.2.1:3260"}"#,
+            r#"{"host":"*","lunette_advertise":"192.0.2.1"}"#,
+        ),
+    ] {
+        assert_eq!(seen(&[&portal(there)], &[&portal(alike)]), [""; 0], "{alike}");
+    }
+    for (there, other) in [
+        (r#"{"host":"0.0.0.0","port":"3260"}"#, r#"{"host":"[*]"}"#),
+        (r#"{"host":"0.0.0.0","port":"3260"}"#, r#"{"host":"*","port":"3261"}"#),
+        (r#"{"host":"127.0.0.1","port":"40123"}"#, r#"{"host":"127.0.0.1","port":"0"}"#),
+    ] {
+        assert_eq!(refused(&[&portal(there)], &[&portal(other)]).len(), 1, "{other}");
+    }
+}
+
 #[test]
 fn things_are_made_first_and_deleted_last_disks_last_of_all() {
     let any = group(r#"["ANY"]"#);

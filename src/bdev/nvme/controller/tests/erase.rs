@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use super::{Act, Bench, Device, Page};
 use crate::bdev::Erasure;
-use crate::bdev::nvme::controller::shared::{Answer, Life, Options, Order, Query, Severity};
+use crate::bdev::nvme::controller::shared::{Life, Options, Order, Query, Severity, Wanted};
 use crate::bdev::nvme::port::Request;
 use crate::bdev::nvme::spec::{Command, admin};
 use crate::time::{MS_NS, SECOND_NS};
@@ -12,7 +12,7 @@ use crate::time::{MS_NS, SECOND_NS};
 /// Of the tests' controller.
 const ERASE_NS: u64 = 60 * SECOND_NS;
 
-type Told = Receiver<Result<Answer, String>>;
+type Told = Receiver<Result<(), String>>;
 
 /// A controller that knows Format NVM and cryptographic erase, for all namespaces at once where `fna` says so.
 fn running(fna: u8, needs_keep_alive: bool) -> Bench {
@@ -40,7 +40,7 @@ fn fill(page: &mut Page, fna: u8) {
 
 fn erase(bench: &Bench, uuid: u8, how: Erasure) -> Told {
     let (sender, told) = channel();
-    bench.shared.order(Order::Query(Query::Erase { nsid: 1, uuid: [uuid; 16], how }, sender));
+    bench.shared.order(Order::Erase(Wanted { nsid: 1, uuid: [uuid; 16], how }, sender));
     told
 }
 
@@ -58,7 +58,7 @@ fn it_is_asked_once_and_looked_at_again() {
     let mut bench = running(0b100, false);
     let told = erase(&bench, 0xA1, Erasure::Key);
     bench.run(SECOND_NS);
-    assert_eq!(told.try_recv(), Ok(Ok(Answer::Erased)));
+    assert_eq!(told.try_recv(), Ok(Ok(())));
     assert_eq!(bench.opcodes(), [admin::FORMAT_NVM, admin::IDENTIFY, admin::IDENTIFY, admin::IDENTIFY]);
     assert_eq!(
         bench.told(Severity::Info).iter().map(|words| words.rsplit(": ").next().unwrap()).collect::<Vec<_>>(),
@@ -144,7 +144,7 @@ fn others_have_their_own_time_again_when_it_is_over() {
     let cid = bench.device().formats.pop().expect("it is in flight");
     bench.device().complete(cid, 0, 0, None);
     bench.run(9 * SECOND_NS);
-    assert!(told.try_recv() == Ok(Ok(Answer::Erased)) && bench.resets() == (1, 0));
+    assert!(told.try_recv() == Ok(Ok(())) && bench.resets() == (1, 0));
     bench.run(2 * SECOND_NS);
     assert_eq!(health.try_recv(), Ok(Err("the controller was reset".to_owned())));
 }

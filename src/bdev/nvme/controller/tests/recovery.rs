@@ -160,3 +160,68 @@ fn a_network_that_was_never_there_is_not() {
     assert!(matches!(bench.shared.life(), Life::Gone(_)));
     assert!(bench.controller.is_over());
 }
+
+/// A controller with a cache that works, and what becomes of it by a reset after `change`.
+fn reset_after(change: impl Fn(&mut Device)) -> (Bench, Vec<String>) {
+    let mut device = Device::new();
+    device.has_write_cache = true;
+    let mut bench = Bench::new(device);
+    bench.run(SECOND_NS);
+    assert_eq!(bench.events(), ["attached 1"]);
+    change(&mut bench.device());
+    bench.shared.order(Order::Reset);
+    bench.run(SECOND_NS);
+    let events = bench.events();
+    (bench, events)
+}
+
+#[test]
+fn what_a_cache_held_that_lost_its_power_is_not_taken_for_there() {
+    let changes: [fn(&mut Device); 3] = [
+        |device| device.power_cycles += 1,
+        |device| device.unsafe_shutdowns += 1,
+        // Made anew with it, as those of a target in software.
+        |device| device.power_cycles = 0,
+    ];
+    for change in changes {
+        let (mut bench, events) = reset_after(change);
+        assert_eq!(events, ["lost", "removed 1", "attached 1", "recovered"]);
+        // Once, not at each reset from then on.
+        let disk = bench.shared.disks().remove(0);
+        bench.shared.order(Order::Reset);
+        bench.run(SECOND_NS);
+        assert_eq!(
+            (bench.events(), disk.is_removed()),
+            (vec!["lost".to_owned(), "recovered".to_owned()], false)
+        );
+    }
+}
+
+#[test]
+fn a_loss_of_power_is_not_forgotten_where_the_bring_up_has_to_be_tried_again() {
+    let (mut bench, events) = reset_after(|device| {
+        device.power_cycles += 1;
+        // The list of namespaces.
+        device.rules.push((|command| is_identify(command, 2), Act::Silent));
+    });
+    assert_eq!(events, ["lost"]);
+    bench.device().rules.clear();
+    bench.run(60 * SECOND_NS);
+    assert_eq!(bench.events(), ["removed 1", "attached 1", "recovered"]);
+}
+
+#[test]
+fn without_a_cache_or_without_a_loss_of_power_a_namespace_stays() {
+    let nothing_happened = reset_after(|_| ());
+    let has_no_cache = reset_after(|device| {
+        device.power_cycles += 1;
+        device.has_write_cache = false;
+    });
+    let does_not_say = reset_after(|device| {
+        device.rules.push((|command| command.opcode == admin::GET_LOG_PAGE, Act::End(2, 0)));
+    });
+    for (bench, events) in [nothing_happened, has_no_cache, does_not_say] {
+        assert_eq!(events, ["lost", "recovered"]);
+        assert!(!bench.shared.disks()[0].is_removed());
+    }
+}

@@ -196,7 +196,8 @@ impl MirrorChannel {
         slot.error.get_or_insert(error);
         let is_last = plan.current() == Set::of(member);
         let is_written = matches!(slot.mending, Mending::Writing(_));
-        if slot.is_read() && !is_written && (is_last || error == IoError::Cancelled) {
+        let was_asked = slot.is_cancelled && error == IoError::Cancelled;
+        if slot.is_read() && !is_written && (is_last || was_asked) {
             return self.end(key, Err(error));
         }
         slot.stage = Stage::Judging(self.shared.report(Set::of(member)));

@@ -1,0 +1,134 @@
+//! lunette's calls are SPDK's but for those, and those of their parameters, that are named after it.
+//!
+//! SPDK shows everybody the LUNs of a target and asks everybody for the same proof: where lunette does not, those for whom it would be
+//! more are let in no more.
+
+use super::{calls, shortened};
+use crate::import::report::{Place, Report};
+use crate::rpc::json::{Json, object};
+
+const TARGET: &str = "iscsi_create_target_node";
+
+/// Who is not to be let in to a target, as what keeps him from its LUNs cannot be said.
+struct KeptOut<'a> {
+    /// Targets and the initiator groups that have LUNs of their own there.
+    initiators: Vec<(&'a str, &'a Json)>,
+    /// Targets and the portal groups where more is asked than at others.
+    portals: Vec<(&'a str, &'a Json)>,
+}
+
+impl<'a> KeptOut<'a> {
+    fn of(all: &[&'a Json]) -> KeptOut<'a> {
+        let of = |wanted: &str, tag: &str| -> Vec<(&'a str, &'a Json, &'a Json)> {
+            let is_such = |call: &&&'a Json| call.member("method").and_then(Json::text) == Some(wanted);
+            let said = |call: &&'a Json| {
+                let params = call.member("params")?;
+                Some((params.member("name").and_then(Json::text)?, params.member(tag)?, params))
+            };
+            all.iter().filter(is_such).filter_map(said).collect()
+        };
+        let targets = of(TARGET, "name");
+        let is_stricter = |(target, _, port): &(&str, &Json, &Json)| {
+            let own = targets.iter().find(|(name, ..)| name == target);
+            is_on(port, "require_chap")
+                && own.is_none_or(|(_, _, own)| {
+                    ["disable_chap", "require_chap", "mutual_chap"]
+                        .iter()
+                        .any(|name| is_on(own, name) != is_on(port, name))
+                        || own.member("chap_group") != port.member("chap_group")
+                })
+        };
+        let pair = |(target, tag, _): (&'a str, &'a Json, &'a Json)| (target, tag);
+        let initiators = of("lunette_target_node_set_lun_map", "ig_tag").into_iter().map(pair).collect();
+        let portals = of("lunette_target_node_set_portal_group_auth", "pg_tag").into_iter();
+        KeptOut { initiators, portals: portals.filter(is_stricter).map(pair).collect() }
+    }
+
+    /// Takes pairs of groups from the call that makes a target. Of those at one portal group the first that fits an initiator counts: so
+    /// where one is gone, whoever stands behind it is.
+    fn leave_out(&self, target: &mut Json, place: &Place, report: &mut Report) {
+        let name = target.member("name").and_then(Json::text).unwrap_or_default().to_owned();
+        let Some(Json::Array(pairs)) = target.member_mut("pg_ig_maps") else { return };
+        let has = |list: &[(&str, &Json)], tag: Option<&Json>| {
+            list.iter().any(|of| of.0 == name && Some(of.1) == tag)
+        };
+        let mut closed: Vec<Json> = Vec::new();
+        pairs.retain(|pair| {
+            let portal = pair.member("pg_tag");
+            let is_out = has(&self.portals, portal)
+                || has(&self.initiators, pair.member("ig_tag"))
+                || closed.iter().any(|closed| Some(closed) == portal);
+            if is_out {
+                closed.extend(portal.cloned());
+                report.cannot(
+                    place,
+                    format_args!(
+                        "target {name}: there are LUNs or CHAP that differ: initiator group {} does not come by portal group {} any more",
+                        pair.member("ig_tag").unwrap_or(&Json::Null),
+                        portal.unwrap_or(&Json::Null)
+                    ),
+                );
+            }
+            !is_out
+        });
+    }
+}
+
+fn is_on(params: &Json, name: &str) -> bool {
+    params.member(name) == Some(&Json::Bool(true))
+}
+
+/// What is a call's name begins with where SPDK has none.
+const OURS: &str = "lunette_";
+
+/// The file.
+pub(super) fn write(subsystems: &[Json], place: &Place, report: &mut Report) -> Json {
+    let all: Vec<&Json> = subsystems.iter().flat_map(calls).collect();
+    let kept_out = KeptOut::of(&all);
+    let one = |subsystem: &Json| {
+        let mut kept = Vec::new();
+        for call in calls(subsystem) {
+            let method = call.member("method").and_then(Json::text).unwrap_or_default();
+            if method.starts_with(OURS) {
+                let what = call.member("params").map(Json::to_string).unwrap_or_default();
+                report.cannot(place, format_args!("{method}: SPDK has no such call: {}", shortened(&what)));
+                continue;
+            }
+            let mut params = call.member("params").cloned().unwrap_or(Json::Null);
+            if method == TARGET {
+                kept_out.leave_out(&mut params, place, report);
+            }
+            let params = stripped(params, method, place, report);
+            kept.push(match params {
+                Json::Null => object! { "method": method },
+                params => object! { "method": method, "params": params },
+            });
+        }
+        let name = subsystem.member("subsystem").and_then(Json::text).unwrap_or_default();
+        object! { "subsystem": name, "config": kept }
+    };
+    let subsystems: Vec<Json> = subsystems.iter().map(one).collect();
+    object! { "subsystems": subsystems }
+}
+
+/// Parameters without those that are lunette's own.
+fn stripped(params: Json, method: &str, place: &Place, report: &mut Report) -> Json {
+    match params {
+        Json::Object(members) => {
+            let mut kept = Vec::new();
+            for (name, value) in members {
+                if name.starts_with(OURS) {
+                    let what = shortened(&value.to_string());
+                    report.cannot(place, format_args!("{method}: {name} {what}: SPDK has no such parameter"));
+                } else {
+                    kept.push((name, stripped(value, method, place, report)));
+                }
+            }
+            Json::Object(kept)
+        }
+        Json::Array(values) => {
+            values.into_iter().map(|value| stripped(value, method, place, report)).collect()
+        }
+        other => other,
+    }
+}
