@@ -25,7 +25,7 @@ declare -A LANE=([build]=1 [counters]=1 [clients]=1 [rpc]=1 [sight]=1 [recorder]
 declare -A MAY_SKIP=([spdk]="no SPDK that pkg-config or SPDK_DIR leads to: it has no Debian package, and nothing here builds it")
 
 # Seconds a stage may take before it is killed and counts as failed; 900 where nothing is said.
-declare -A LIMIT=([build]=1800 [fmt]=120 [scripts]=120 [test]=1800 [conformance]=900 [idle]=300 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [generic]=2400 [mirror]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
+declare -A LIMIT=([build]=3600 [clippy]=2700 [docs]=1800 [fmt]=300 [scripts]=300 [test]=3600 [conformance]=2700 [idle]=900 [package]=2400 [sg3]=2400 [vm]=2400 [walk]=1800 [generic]=2400 [mirror]=1800 [sim]=1800 [durability]=3600 [nvme]=5400 [hostile]=2400 [spdk]=2400 [mutants]=7200 [fuzz]=14400)
 
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} PYTHONDONTWRITEBYTECODE=1
 export CI_LEVEL=${CI_LEVEL:-single} # single, quick, all or full: how long the long stages are

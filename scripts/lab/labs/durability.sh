@@ -42,7 +42,7 @@ boot() { # BINARY DISK CACHE [run-guest options...]: in the background: $guest, 
   guests+=("$guest")
 }
 
-record() { "$recorder" "127.0.0.1:$port" "$iqn" "$work/journal" --wait 120 "$@"; }
+record() { "$recorder" "127.0.0.1:$port" "$iqn" "$work/journal" --wait 600 "$@"; }
 
 guest_failed() { echo "lab: $*; the guest says:"; tail -20 "$work/guest.log"; return 1; }
 
@@ -66,7 +66,7 @@ power_is_cut() { # BINARY ROUND RECORDER-ARGUMENTS... -- RUN-GUEST-OPTIONS...
   while [[ $1 != -- ]]; do load+=("$1"); shift; done; shift
   boot "$binary" file "$cache" "$@"
   : >"$work/recorder.log" # not the round before's
-  record --seconds 60 --cut --seed "$round" "${load[@]}" >"$work/recorder.log" & recording=$! children+=("$recording")
+  record --seconds 300 --cut --seed "$round" "${load[@]}" >"$work/recorder.log" & recording=$! children+=("$recording")
   wait_for 150 "$recording" grep -q writing "$work/recorder.log" || { guest_failed "nothing was written"; return 1; }
   sleep "$((1 + RANDOM % 3)).$((RANDOM % 10))"
   kill -9 "$(<"$qemu_pid")"

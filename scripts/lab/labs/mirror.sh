@@ -25,7 +25,7 @@ boot() { # BINARY STAGE [run-guest options...]: in the background, with the disk
   rm -rf "$work/out" "$work/qmp" "$work/qemu.pid"
   : >"$work/guest.log"
   read -r port < <(free_ports 1)
-  "$lab/../run-guest.sh" -t 300 -s "$(share_of "$binary")" -o "$work/out" -p "$port:3260" -e STAGE="$stage" -e IQN="$iqn" "$@" \
+  "$lab/../run-guest.sh" -t 1500 -s "$(share_of "$binary")" -o "$work/out" -p "$port:3260" -e STAGE="$stage" -e IQN="$iqn" "$@" \
     "$lab/mirror.guest.sh" -- "${disks[@]}" -qmp "unix:$work/qmp,server=on,wait=off" -pidfile "$work/qemu.pid" >>"$work/guest.log" 2>&1 & guest=$!
   guests+=("$guest")
 }
@@ -69,7 +69,7 @@ power_goes() { # BINARY PULLED|- [run-guest options...]: under the recorder, som
   boot "$binary" write "$@"
   : >"$work/recorder.log"
   # Most writes last by a SYNCHRONIZE CACHE of the whole disk; UNMAPs would be written, too, as zeroes.
-  "$recorder" "127.0.0.1:$port" "$iqn" "$work/journal" --wait 120 --seconds 120 --cut --fua 0 --syncs 5 >"$work/recorder.log" & recording=$!
+  "$recorder" "127.0.0.1:$port" "$iqn" "$work/journal" --wait 600 --seconds 600 --cut --fua 0 --syncs 5 >"$work/recorder.log" & recording=$!
   children+=("$recording")
   wait_for 150 "$recording" grep -q writing "$work/recorder.log" || { guest_failed "nothing was written"; return 1; }
   sleep 2

@@ -96,6 +96,8 @@ multipathd || die multipathd
 has_paths() { dev=$(ls /dev/mapper/mpath? 2>/dev/null | head -1); [[ -n $dev ]] && (($(multipath -ll | grep -cE ' sd[a-z]+ .*running') == 2)); }
 until_true 30 has_paths || { multipath -ll; multipathd show paths; die "no multipath device with two paths"; }
 multipath -ll
+prefers() { local shown; shown=$(multipath -ll) && grep -q 'prio=50' <<<"$shown" && grep -q 'prio=1 ' <<<"$shown"; }
+until_true 20 prefers || true
 try "two groups by priority" 0 'prio=50' 'prio=1 ' -- multipath -ll
 
 step "fio writes and verifies all the while"

@@ -51,14 +51,16 @@ umount /tmp/m; mount "/dev/$(disk_of 1)" /tmp/m
 umount /tmp/m
 
 step "system calls of $CALLS reads, one at a time"
+is_traced() { ! grep -qE '^TracerPid:[[:space:]]+0$' /proc/"$lunette"/task/*/status 2>/dev/null; }
 calls() { # LUN: the calls that lunette makes meanwhile, but those that wait and (read) empty what woke it: time, not IO, makes them
   strace -c -f -o /tmp/calls -p "$lunette" & local tracer=$!
-  sleep 2
+  until_true 20 is_traced || bad "strace does not attach" >&2
   fio --name=c --filename="/dev/$(disk_of "$1")" --direct=1 --ioengine=psync --rw=randread --bs=4k --number_ios="$CALLS" --size=24m --io_size=1g --output=/dev/null ||
-    bad "fio"
+    bad "fio" >&2
   kill -INT "$tracer"; wait "$tracer"
   cp /tmp/calls "/out/calls.$1"
-  awk '$NF !~ /^(epoll_p?wait|ppoll|futex|restart_syscall|read|total)$/ && $4 ~ /^[0-9]+$/ { n += $4 } END { print n + 0 }' /tmp/calls
+  # Nor what threads make as they begin and end: some come each 10 s.
+  awk '$NF !~ /^(epoll_p?wait|ppoll|futex|restart_syscall|read|total|clone3?|exit|gettid|mmap|munmap|mprotect|madvise|prctl|rseq|rt_sigprocmask|sched_getaffinity|set_robust_list|sigaltstack)$/ && $4 ~ /^[0-9]+$/ { n += $4 } END { print n + 0 }' /tmp/calls
 }
 if [[ $WORLD = iommu48 ]]; then
   null=$(calls 3) nvme=$(calls 0)
@@ -150,7 +152,7 @@ serve "$IQN" An1 An2
 wait "$load" && ok "the initiator went on" || bad "the initiator went on"
 
 step "given back under IO"
-fio --name=r --filename="/dev/$(disk_of 1)" --direct=1 --ioengine=libaio --rw=randread --bs=4k --iodepth=8 --size=24m --runtime=20 --time_based --output=/dev/null >/dev/null 2>&1 & load=$!
+fio --name=r --filename="/dev/$(disk_of 1)" --direct=1 --ioengine=libaio --rw=randread --bs=4k --iodepth=8 --size=24m --runtime=120 --time_based --output=/dev/null >/dev/null 2>&1 & load=$!
 sleep 1
 check "bdev_nvme_detach_controller" rpc bdev_nvme_detach_controller '{"name":"A"}'
 wait "$load" && bad "reads went on" || ok "reads end"
@@ -173,5 +175,5 @@ check "it works" verified 0 8m
 logout "$IQN" "$PORTAL" >/dev/null
 stop_lunette
 # QEMU keeps the processor that deletes a queue until what it delays there has ended: a soft lockup, and none of ours.
-if dmesg | grep -v 'soft lockup' | grep -E 'DMAR:.*fault|BUG:|Oops'; then bad "the kernel complains"; else ok "the kernel does not complain"; fi
+if dmesg | grep -vE '(soft|workqueue) lockup' | grep -E 'DMAR:.*fault|BUG:|Oops'; then bad "the kernel complains"; else ok "the kernel does not complain"; fi
 finish

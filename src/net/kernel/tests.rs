@@ -170,7 +170,8 @@ fn another_thread_ends_a_wait() {
 #[test]
 fn a_bounded_wait_ends_and_is_finer_than_a_millisecond() {
     let mut net = KernelNet::new(1).unwrap();
-    let shortest = (0..20)
+    // Many, as others may have the processors for a while.
+    let shortest = (0..200)
         .map(|_| {
             let before = Instant::now();
             assert_eq!(told(&mut net, Wait::AtMostNs(200_000)), []);

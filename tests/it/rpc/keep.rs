@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::config::lunette;
 use super::daemon::{Folder, Managed, Wire, two_groups};
+use crate::harness::until;
 
 const TARGET: &str = "iqn.2016-06.io.spdk:t";
 
@@ -465,5 +466,5 @@ fn one_screen_shows_who_is_served_and_sessions_are_ended() {
     assert_eq!(code, 0);
     assert!(text.contains(" of iqn.2026-11.io.example:a; it may log in again"), "{text}");
     drop(session);
-    assert_eq!(run(&["sessions"]), (0, "nobody is logged in\n".to_owned()));
+    until("nobody is logged in", || run(&["sessions"]) == (0, "nobody is logged in\n".to_owned()));
 }

@@ -133,13 +133,13 @@ fn an_initiator_feels_limits_while_they_are_there() {
     // 128 KiB each, at 1 MiB a second.
     daemon.ok("bdev_set_qos_limit", r#"{"name":"M0","rw_ios_per_sec":0}"#);
     daemon.ok("lunette_initiator_set_qos_limit", r#"{"initiator":"*:a","w_mbytes_per_sec":1,"burst_ms":1}"#);
-    for _ in 0..4 {
+    // All of them, as one alone may have waited while this thread was away: 125 ms each, but for one or two.
+    let start = Instant::now();
+    for _ in 0..5 {
         assert!(client.run(write(0, 0, 256)).unwrap().is_good());
     }
-    let start = Instant::now();
-    assert!(client.run(write(0, 0, 256)).unwrap().is_good());
     let taken = start.elapsed();
-    assert!(taken >= Duration::from_millis(60), "{taken:?}");
+    assert!(slow(taken), "{taken:?}");
     daemon.ok("lunette_initiator_set_qos_limit", r#"{"initiator":"*:a"}"#);
     daemon.ok("lunette_initiator_set_qos_limit", r#"{"initiator":"*:A","rw_ios_per_sec":50}"#);
     let taken = time(&mut client, 20);

@@ -14,7 +14,7 @@ const TARGET: &str = "iqn.2016-06.io.spdk:t";
 /// How long a disk takes for each READ, in microseconds.
 const DELAY_US: u64 = 40_000;
 /// So long that a command is in flight whenever it is looked at.
-const LONG_US: u64 = 1_500_000;
+const LONG_US: u64 = 4_000_000;
 
 /// A disk that takes its time, and an initiator that is logged in to it.
 fn build(daemon: &Managed, delay_us: u64) -> Client {

@@ -60,10 +60,10 @@ fn a_server_that_dies_is_an_error_and_ends_the_run() {
 #[test]
 fn wrong_data_are_found() {
     let honest = Fake::start(Manners::Honest);
-    let report = load(honest.address, "--wire --verify --rw mixed:50 --span 256K").unwrap();
+    let report = load(honest.address, "--wire --verify --rw mixed:50 --span 256K --seconds 1").unwrap();
     assert!(report.is_clean() && report.ios > report.unchecked, "{report:?}");
     let forgetful = Fake::start(Manners::ForgetsWrites);
-    let report = load(forgetful.address, "--wire --verify --rw mixed:50 --span 256K").unwrap();
+    let report = load(forgetful.address, "--wire --verify --rw mixed:50 --span 256K --seconds 1").unwrap();
     assert!(report.verify_errors > 0 && report.errors == 0, "{report:?}");
     assert!(report.troubles[0].contains("not what was written"), "{report:?}");
 }

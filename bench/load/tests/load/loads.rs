@@ -37,7 +37,7 @@ fn data_come_back_as_they_were_written() {
 #[test]
 fn data_of_an_earlier_run_are_checked_too() {
     let world = World::start(Setup { disks: vec![1024], ..Setup::default() });
-    verified(&world, "--rw write --bs 8K");
+    verified(&world, "--rw write --bs 8K --seconds 1");
     let report = verified(&world, "--rw read --bs 4K");
     assert_eq!(report.unchecked, 0, "{report:?}");
 }
@@ -76,9 +76,9 @@ fn long_reads_are_dropped_unseen_and_counted_right() {
 
 #[test]
 fn pings_are_answered_also_by_idle_sessions() {
-    let nop_in = NopInTimes { ask_ns: 100_000_000, close_ns: 400_000_000 };
+    let nop_in = NopInTimes { ask_ns: 100_000_000, close_ns: 2_500_000_000 };
     let world = World::start(Setup { nop_in, ..Setup::default() });
-    let report = world.load("--connections 1 --idle 2 --seconds 1.5 --rate 20").unwrap();
+    let report = world.load("--connections 1 --idle 2 --seconds 4 --rate 20").unwrap();
     assert!(report.is_clean(), "{report:?}");
 }
 
