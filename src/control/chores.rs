@@ -16,7 +16,7 @@ use super::saving::{AfterSave, NO_ROOM};
 use crate::id::{NexusId, ReactorId, UnitId};
 use crate::net::Net;
 use crate::reactor::message::{Ask, TaskTicket, ToReactor};
-use crate::scsi::chore::{Chore, Decision};
+use crate::scsi::chore::{Chore, Decision, End};
 use crate::scsi::reserve::Class;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{Medium, UnitView};
@@ -199,22 +199,23 @@ impl<N: Net> Control<N> {
     }
 
     /// The reactor, or the device, has done a chore, as far as it went. On a unit of another size than it was done on it is done again: no
-    /// block is left out.
-    pub(super) fn chore_done(&mut self, unit: UnitId, is_done: bool) {
+    /// block is left out. So it is where the size was another for a while only, in which blocks were not to be reached.
+    pub(super) fn chore_done(&mut self, unit: UnitId, end: End) {
         let Some(Phase::Begun(begun)) = self.chores.units.get_mut(&unit) else { return };
         let now = self.catalog.registry.reread(unit).ok();
         // What was cut off meanwhile holds what it held, and nothing reaches it any more.
         if begun.chore.is_erase() && now.as_ref().is_some_and(|view| !view.offloads.erase) {
             return self.chore_ended(unit, false);
         }
-        match now.filter(|view| view.medium == Medium::Busy && view.blocks != begun.chore.blocks()) {
+        let is_again = |view: &UnitView| view.blocks != begun.chore.blocks() || end == End::Refused;
+        match now.filter(|view| view.medium == Medium::Busy && is_again(view)) {
             Some(view) => {
                 begun.chore = Arc::new(begun.chore.again(view.blocks));
                 let view = UnitView { chore: Some(Arc::clone(&begun.chore)), ..view };
                 // A unit that has gone has no chore.
                 let _ = self.show_unit(view, None, Then::BeginChore(unit));
             }
-            None => self.chore_ended(unit, is_done),
+            None => self.chore_ended(unit, end == End::Done),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::bdev::{Bdev, Erasure};
 use crate::id::UnitId;
 use crate::limits::ERASURES_MAX;
 use crate::net::Net;
-use crate::scsi::chore::Chore;
+use crate::scsi::chore::{Chore, End};
 
 /// What devices are to be asked.
 #[derive(Debug, Default)]
@@ -90,6 +90,6 @@ impl<N: Net> Control<N> {
             let bdev = self.catalog.registry.entry_of(unit).map(|entry| entry.name.as_str());
             self.log.not_erased(bdev, why, self.now);
         }
-        self.chore_done(unit, result.is_ok());
+        self.chore_done(unit, if result.is_ok() { End::Done } else { End::Failed });
     }
 }

@@ -57,7 +57,7 @@ impl<N: Net> Control<N> {
                 self.withdraw_chore(reactor, ticket, unit);
                 self.withdraw_survey(reactor, ticket);
             }
-            ToControl::ChoreEnded { unit, is_done, .. } => self.chore_done(unit, is_done),
+            ToControl::ChoreEnded { unit, end, .. } => self.chore_done(unit, end),
             // Told together with the end of the session, which comes next.
             ToControl::Event(event @ Event::Closed { session, cause }) => {
                 self.tally.event(&event);

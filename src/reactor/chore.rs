@@ -14,7 +14,7 @@ use crate::reactor::message::ToControl;
 use crate::reactor::tables::InFlight;
 use crate::reactor::turn::Reactor;
 use crate::scsi::Outcome;
-use crate::scsi::chore::Chore;
+use crate::scsi::chore::{Chore, End};
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{Medium, UnitView};
 use crate::time::Tick;
@@ -34,9 +34,7 @@ enum State {
     InDevice,
     /// All is done, and what was written is being made durable.
     Flushing,
-    Over {
-        is_done: bool,
-    },
+    Over(End),
 }
 
 impl<N: Net> Reactor<N> {
@@ -49,7 +47,7 @@ impl<N: Net> Reactor<N> {
         let is_due = |at_work: &AtWork| match at_work.state {
             // A new view comes as a message.
             State::Idle => !self.tables.view(at_work.unit).is_some_and(is_unsettled),
-            State::Over { .. } => true,
+            State::Over(_) => true,
             State::InDevice | State::Flushing => false,
         };
         self.chores.iter().any(is_due)
@@ -66,9 +64,9 @@ impl<N: Net> Reactor<N> {
                     continue;
                 }
                 State::Idle => self.go_on_with(index, now),
-                State::Over { is_done } => {
+                State::Over(end) => {
                     let AtWork { unit, chore, .. } = self.chores.swap_remove(index);
-                    self.tell(ToControl::ChoreEnded { unit, chore, is_done });
+                    self.tell(ToControl::ChoreEnded { unit, chore, end });
                     continue;
                 }
                 State::InDevice | State::Flushing => {}
@@ -130,21 +128,21 @@ impl<N: Net> Reactor<N> {
     /// the IO waited for room: then it is made later.
     pub(super) fn chore_refused(&mut self, unit: UnitId) {
         let is_early = self.tables.view(unit).is_some_and(is_unsettled);
-        self.set_chore(unit, |_| if is_early { State::Idle } else { State::Over { is_done: false } });
+        self.set_chore(unit, |_| if is_early { State::Idle } else { State::Over(End::Refused) });
     }
 
     /// A chore's IO has come back.
     pub(super) fn chore_io_ended(&mut self, unit: UnitId, data: Option<Buf>, result: Result<(), IoError>) {
         drop(data);
         self.set_chore(unit, |at_work| match (result, at_work.state) {
-            (Ok(()), State::Flushing) => State::Over { is_done: true },
+            (Ok(()), State::Flushing) => State::Over(End::Done),
             (Ok(()), _) => {
                 at_work.chore.finished();
                 State::Idle
             }
             // A reset has asked for its early end, and does not mean it.
             (Err(IoError::Cancelled), _) => State::Idle,
-            (Err(_), _) => State::Over { is_done: false },
+            (Err(_), _) => State::Over(End::Failed),
         });
     }
 

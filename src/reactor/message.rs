@@ -25,7 +25,7 @@ use crate::reactor::look::{Question, Recording, Why};
 use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
-use crate::scsi::chore::Chore;
+use crate::scsi::chore::{Chore, End};
 use crate::scsi::view::{LunNumber, TargetView, UnitView};
 use crate::slab::Key;
 
@@ -331,8 +331,8 @@ pub enum ToControl {
         unit: UnitId,
         /// What was done, given back.
         chore: Arc<Chore>,
-        /// Whether all of it went well.
-        is_done: bool,
+        /// What came of it.
+        end: End,
     },
     /// The reactor has closed its channel to a unit that was removed, and knows it no more. Sent exactly once a removal.
     UnitReleased {

@@ -83,6 +83,17 @@ pub enum Decision {
     ExitFailureMode,
 }
 
+/// What came of a chore that a reactor or a device has had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// All of it is done, and durable.
+    Done,
+    /// The device has failed.
+    Failed,
+    /// The unit was not as the chore found it at first: smaller, gone or without its medium.
+    Refused,
+}
+
 impl Decision {
     /// Whether it may be done on a unit whose SANITIZE has failed.
     pub fn mends(&self) -> bool {

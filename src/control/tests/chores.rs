@@ -13,6 +13,7 @@ use crate::limits::{SAVE_NS, SAVE_RETRY_NS};
 use crate::reactor::message::{Ask, Change, ToControl, ToReactor};
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
+use crate::scsi::chore::End;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::{Medium, UnitView};
 use crate::scsi::{Outcome, Status};
@@ -64,7 +65,7 @@ fn begun(options: u8) -> (World, Slow, Peer, ToControl) {
     }
     let Some(ToReactor::Chore { unit, chore }) = world.reactors[0].receive() else { panic!("a chore") };
     silent(&world);
-    (world, slow, alice, ToControl::ChoreEnded { unit, chore, is_done: true })
+    (world, slow, alice, ToControl::ChoreEnded { unit, chore, end: End::Done })
 }
 
 #[test]
@@ -147,13 +148,25 @@ pub(super) fn answered(world: &World, peer: Peer) -> Outcome {
 fn a_format_is_no_way_out_of_a_sanitize_that_has_failed() {
     let (mut world, _slow, alice, ended) = begun(0x80);
     let ToControl::ChoreEnded { unit, chore, .. } = ended else { panic!() };
-    world.tell(ToControl::ChoreEnded { unit, chore, is_done: false });
+    world.tell(ToControl::ChoreEnded { unit, chore, end: End::Failed });
     assert_eq!(shown(&mut world, false).0.medium, Medium::Failed);
     ask(&mut world, alice, &[0x04, 0x10], &[0; 4]);
     assert_eq!(answer(&world, alice), (1, Outcome::check(Sense::SANITIZE_FAILED)));
     silent(&world);
     sanitize(&mut world, alice, 0x00);
     assert!(world.control.store.get(SANITIZE).is_some(), "another SANITIZE is one");
+}
+
+/// It was smaller for a while, and a block beyond its end was asked for.
+#[test]
+fn one_that_met_a_smaller_disk_is_done_again_though_that_is_as_large_as_before() {
+    let (mut world, _slow, _, ended) = begun(0x80);
+    let ToControl::ChoreEnded { unit, chore, .. } = ended else { panic!() };
+    world.tell(ToControl::ChoreEnded { unit, chore, end: End::Refused });
+    assert_eq!(shown(&mut world, false).0.medium, Medium::Busy);
+    let Some(ToReactor::Chore { unit, chore }) = world.reactors[0].receive() else { panic!("once more") };
+    world.tell(ToControl::ChoreEnded { unit, chore, end: End::Failed });
+    assert_eq!(shown(&mut world, false).0.medium, Medium::Failed);
 }
 
 #[test]
