@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
 
+use std::time::{Duration, Instant};
 use tracing::level_filters::LevelFilter;
 
 use super::calls::CallBook;
@@ -17,6 +18,7 @@ use super::recordings::{self, FILES_MAX, Folder, Keep};
 use super::secrets::Sealed;
 use super::versions::Taken;
 use crate::buf::Hugepages;
+use crate::bdev::file::LOCK_PATIENCE;
 use crate::control::Control;
 use crate::control::done::{Done, Outcome};
 use crate::control::error::ChangeError;
@@ -81,6 +83,8 @@ pub struct Context {
     /// Portal groups that are to start when everything else is there; none where they start at once.
     held_portals: Mutex<Option<Vec<u16>>>,
     /// Where `lunette_save_config` writes to unless told.
+    /// Until then others get to leave the disks of a file that is being loaded: all of them together, as they are one predecessor's.
+    locks_until: Mutex<Option<Instant>>,
     pub(super) config_file: Option<PathBuf>,
     /// Keeps that file as changes are made.
     keeper: Option<Keeper>,
@@ -139,6 +143,7 @@ impl Context {
             held_portals: Mutex::new(None),
             config_file: parts.config_file,
             keeper: parts.keeps.map(Keeper::new),
+            locks_until: Mutex::new(None),
             applying: Mutex::new(()),
             saving: Mutex::new(()),
             applier: Mutex::new(None),
@@ -191,9 +196,16 @@ impl Context {
         *lock(&self.held_portals) = Some(Vec::new());
     }
 
+        *lock(&self.locks_until) = Some(Instant::now() + LOCK_PATIENCE);
     /// Whether a file is being loaded.
     pub(super) fn is_loading(&self) -> bool {
         lock(&self.held_portals).is_some()
+    /// So long another opener of a disk gets to leave.
+    pub(super) fn lock_patience(&self) -> Duration {
+        let until = lock(&self.locks_until).filter(|_| self.is_loading());
+        until.map_or(LOCK_PATIENCE, |until| until.saturating_duration_since(Instant::now()))
+    }
+
     }
 
     /// Whether the call that this thread makes stands in a file: at a start, or as another configuration is applied.
