@@ -65,10 +65,13 @@ impl Prober {
         if let Some(absent) = self.absent.get_mut(name) {
             absent.is_running = false;
         }
-        // What is there is shown, whatever else is amiss.
-        let is_there = control.bdev(name).is_some_and(|entry| entry.spec.bdev.info().blocks > 0);
+        // Another size is told, whatever else is amiss.
+        let is_resized = control.bdev(name).is_some_and(|entry| {
+            let blocks = entry.spec.bdev.info().blocks;
+            blocks > 0 && blocks != entry.seen_blocks
+        });
         let reread =
-            if probed.is_ok() || is_there { control.reread_bdev(name, Done::nobody()) } else { Ok(()) };
+            if probed.is_ok() || is_resized { control.reread_bdev(name, Done::nobody()) } else { Ok(()) };
         let outcome = probed
             .map_err(|error| error.to_string())
             .and_then(|()| reread.map_err(|error| error.to_string()));
