@@ -13,7 +13,7 @@ use super::Failed;
 use super::args::Serve;
 use crate::bdev::Bdev as _;
 use crate::bdev::drive::CD_BLOCK_BYTES;
-use crate::bdev::file::{FileDisk, OpenError, Opening, Recipe};
+use crate::bdev::file::{FileDisk, LOCK_PATIENCE, OpenError, Opening, Recipe};
 use crate::bdev::sg::{self, SgDisk};
 use crate::control::disks::{self, Source};
 use crate::control::store::Records;
@@ -72,7 +72,10 @@ pub(super) fn open(
         };
         let disk = FileDisk::new(made_of.clone());
         let disk = Arc::new(disk.map_err(|error| Failed::usage(format!("--size: {error}")))?);
-        opening.push(Opened::File(disk.open_aside().map_err(Failed::failure)?, File { disk, made_of }));
+        opening.push(Opened::File(
+            disk.open_aside(LOCK_PATIENCE).map_err(Failed::failure)?,
+            File { disk, made_of },
+        ));
     }
     let until = Instant::now() + PATIENCE;
     let opened = opening.into_iter().map(|opened| {

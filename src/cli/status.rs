@@ -145,14 +145,13 @@ impl Seen {
     fn targets_of(&self, bdev: &str) -> Vec<String> {
         let is_all = |name: &str| {
             let of = self.targets.iter().filter(|target| text(target, "name") == name);
-            of.flat_map(|target| array(member(target, "luns"))).any(|lun| text(&lun, "bdev_name") == bdev)
+            of.filter_map(|target| target.member("luns")).any(|luns| leads_to(luns, bdev))
         };
         let units = self.units.iter().filter(|unit| text(unit, "bdev_name") == bdev);
         let ports = units.flat_map(|unit| array(member(unit, "ports")));
-        let mut names: Vec<String> =
-            ports.map(|port| text(&port, "target")).filter(|name| !is_all(name)).collect();
+        let mut names: Vec<String> = ports.map(|port| text(&port, "target")).collect();
         names.dedup();
-        names.iter().map(|name| short(name).to_owned()).collect()
+        names.iter().filter(|name| !is_all(name)).map(|name| short(name).to_owned()).collect()
     }
 
     /// What is not well, in words.
@@ -200,6 +199,12 @@ impl Seen {
         }
         problems
     }
+}
+
+/// Whether one of these LUNs is a bdev.
+fn leads_to(luns: &Json, bdev: &str) -> bool {
+    let is_bdev = |lun: &Json| lun.member("bdev_name").and_then(Json::text) == Some(bdev);
+    matches!(luns, Json::Array(luns) if luns.iter().any(is_bdev))
 }
 
 /// Members of a mirror that do not have all of its data.

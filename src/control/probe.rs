@@ -21,6 +21,8 @@ pub(super) type Probed = Result<(), Box<dyn Error + Send + Sync>>;
 pub(super) struct Prober {
     /// By name of the bdev: the last answer that the log has, and whether a thread is looking now.
     absent: BTreeMap<String, Absent>,
+    /// How often media were looked for.
+    looks: u64,
     next: Tick,
 }
 
@@ -28,6 +30,8 @@ pub(super) struct Prober {
 struct Absent {
     told: String,
     is_running: bool,
+    /// The look that was the last.
+    look: u64,
 }
 
 impl Prober {
@@ -44,10 +48,14 @@ impl Prober {
         self.next = now.after_ns(PROBE_NS);
         let running = self.absent.values().filter(|known| known.is_running).count();
         let is_idle = |name: &str| self.absent.get(name).is_some_and(|known| !known.is_running);
-        let idle = absent.into_iter().filter(|(name, _)| is_idle(name));
-        let due: Vec<_> = idle.take(PROBES_MAX.saturating_sub(running)).collect();
+        let mut due: Vec<_> = absent.into_iter().filter(|(name, _)| is_idle(name)).collect();
+        // Who has waited for longest: those that stay away must not keep others from being found.
+        due.sort_by_key(|(name, _)| self.absent.get(name).map(|known| known.look));
+        due.truncate(PROBES_MAX.saturating_sub(running));
+        self.looks += 1;
         for (name, _) in &due {
-            self.absent.entry(name.clone()).or_default().is_running = true;
+            let known = self.absent.entry(name.clone()).or_default();
+            (known.is_running, known.look) = (true, self.looks);
         }
         due
     }
@@ -57,9 +65,16 @@ impl Prober {
         if let Some(absent) = self.absent.get_mut(name) {
             absent.is_running = false;
         }
+        // Another size is told, whatever else is amiss.
+        let is_resized = control.bdev(name).is_some_and(|entry| {
+            let blocks = entry.spec.bdev.info().blocks;
+            blocks > 0 && blocks != entry.seen_blocks
+        });
+        let reread =
+            if probed.is_ok() || is_resized { control.reread_bdev(name, Done::nobody()) } else { Ok(()) };
         let outcome = probed
             .map_err(|error| error.to_string())
-            .and_then(|()| control.reread_bdev(name, Done::nobody()).map_err(|error| error.to_string()));
+            .and_then(|()| reread.map_err(|error| error.to_string()));
         control.catalog.registry.set_missing(name, outcome.as_ref().err().cloned());
         match outcome {
             Ok(()) => tracing::info!(bdev = name, "the disk is there"),

@@ -64,7 +64,7 @@ pub struct Entry {
     /// Stands for the UUID of a medium that has not been found yet.
     stand_in: [u8; 16],
     /// The size that was told last.
-    seen_blocks: u64,
+    pub(super) seen_blocks: u64,
 }
 
 impl Entry {

@@ -492,6 +492,11 @@ fn who_fits_one_list_of_tgts_where_there_are_two_is_not_let_in() {
     assert_eq!(groups(&format!("{names}{address}")), (group(both, "192.0.2.1"), true));
     assert_eq!(groups(&format!("{names}initiator-address ALL\n")), (group(both, "ANY"), true));
     assert_eq!(groups(&format!("{names}initiator-address nowhere\n")), (String::new(), true));
+    // Who none of the names is known of may be anybody.
+    let lost = "initiator-name \"two words\"\n";
+    assert_eq!(groups(&format!("{lost}{address}")), (String::new(), true));
+    assert_eq!(groups(&format!("{lost}initiator-address ALL\n")), (String::new(), true));
+    assert_eq!(groups(&format!("{lost}{names}{address}")), (group(both, "192.0.2.1"), true));
     assert_eq!(groups(names), (group(both, "ANY"), false));
     assert_eq!(groups(address), (group(r#""ANY""#, "192.0.2.1"), false));
     let show = |acls: &str| {
@@ -502,6 +507,8 @@ fn who_fits_one_list_of_tgts_where_there_are_two_is_not_let_in() {
     };
     let (name, address) = ("        iqn.a:x\n", "        192.0.2.1\n");
     assert_eq!(show(&format!("{name}{address}")), group(r#""iqn.a:x""#, "192.0.2.1"));
+    assert_eq!(show(&format!("        two words\n{address}")), "");
+    assert_eq!(show(&format!("        two words\n{name}{address}")), group(r#""iqn.a:x""#, "192.0.2.1"));
     assert_eq!(show(name), group(r#""iqn.a:x""#, "ANY"));
     assert_eq!(show(""), "");
 }

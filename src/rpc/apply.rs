@@ -10,6 +10,8 @@ mod plan;
 mod things;
 mod ways;
 
+use rustix::io::Errno;
+
 use self::things::Family;
 use super::config::{self, Plan};
 use super::context::Context;
@@ -44,6 +46,13 @@ pub(super) fn apply(
 ) -> Result<Vec<Call>, Fault> {
     let _alone = context.apply_alone();
     let current = Plan::parse(&config::text(context)?).map_err(Fault::internal)?;
+    // What it has is there still, and is not to stay.
+    if let Some(name) = context.leaving_controller() {
+        return Err(Fault::errno(
+            Errno::BUSY,
+            format_args!("controller {name} is being given back: try again when it is gone"),
+        ));
+    }
     let rotated = methods::auth::rotated(context)?;
     let refused = |mut problems: Vec<String>| {
         if !is_merged && problems.iter().any(|problem| problem.starts_with(Family::PortalGroup.name())) {

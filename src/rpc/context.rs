@@ -1,8 +1,10 @@
 //! What calls work on: the daemon, and how far it has started.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use tracing::level_filters::LevelFilter;
 
@@ -16,6 +18,7 @@ use super::nvme::Controllers;
 use super::recordings::{self, FILES_MAX, Folder, Keep};
 use super::secrets::Sealed;
 use super::versions::Taken;
+use crate::bdev::file::LOCK_PATIENCE;
 use crate::buf::Hugepages;
 use crate::control::Control;
 use crate::control::done::{Done, Outcome};
@@ -80,14 +83,17 @@ pub struct Context {
     pub(super) sealed: Arc<Sealed>,
     /// Portal groups that are to start when everything else is there; none where they start at once.
     held_portals: Mutex<Option<Vec<u16>>>,
+    /// Until then others get to leave the disks of a file that is being loaded: all of them together, as they are one predecessor's.
+    locks_until: Mutex<Option<Instant>>,
     /// Where `lunette_save_config` writes to unless told.
     pub(super) config_file: Option<PathBuf>,
     /// Keeps that file as changes are made.
     keeper: Option<Keeper>,
     /// One configuration is applied at a time.
     applying: Mutex<()>,
-    /// One file is saved by its name at a time.
-    saving: Mutex<()>,
+    /// Where files are being saved by their names.
+    saving: Mutex<BTreeSet<PathBuf>>,
+    saving_ended: Condvar,
     /// The thread that makes the calls of a configuration that is applied.
     applier: Mutex<Option<ThreadId>>,
     /// What RAM disks are made of.
@@ -137,10 +143,12 @@ impl Context {
             recordings: Keep::default(),
             sealed: Arc::default(),
             held_portals: Mutex::new(None),
+            locks_until: Mutex::new(None),
             config_file: parts.config_file,
             keeper: parts.keeps.map(Keeper::new),
             applying: Mutex::new(()),
-            saving: Mutex::new(()),
+            saving: Mutex::default(),
+            saving_ended: Condvar::new(),
             applier: Mutex::new(None),
             hugepages: parts.hugepages,
             unsafe_noiommu: parts.unsafe_noiommu,
@@ -188,7 +196,14 @@ impl Context {
 
     /// From now on portal groups are created without being started.
     pub(super) fn hold_portals(&self) {
+        *lock(&self.locks_until) = Some(Instant::now() + LOCK_PATIENCE);
         *lock(&self.held_portals) = Some(Vec::new());
+    }
+
+    /// So long another opener of a disk gets to leave.
+    pub(super) fn lock_patience(&self) -> Duration {
+        let until = lock(&self.locks_until).filter(|_| self.is_loading());
+        until.map_or(LOCK_PATIENCE, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Whether a file is being loaded.
@@ -222,9 +237,11 @@ impl Context {
         lock(&self.applying)
     }
 
-    /// Waits until no other file is being saved by its name.
-    pub(super) fn save_alone(&self) -> MutexGuard<'_, ()> {
-        lock(&self.saving)
+    /// Waits until nobody else saves to `path`, which is in nobody's way who saves to another: it may hang.
+    pub(super) fn save_alone(&self, path: &Path) -> Saving<'_> {
+        let waited = self.saving_ended.wait_while(lock(&self.saving), |paths| paths.contains(path));
+        waited.unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        Saving { context: self, path: path.to_owned() }
     }
 
     /// What there is now is what the configuration's file says.
@@ -299,6 +316,20 @@ impl Context {
         let guard = lock(&self.stage);
         let waited = self.stage_changed.wait_while(guard, |stage| *stage < Stage::Runtime);
         drop(waited);
+    }
+}
+
+/// The right to save to a path, as long as it is there.
+#[derive(Debug)]
+pub(super) struct Saving<'a> {
+    context: &'a Context,
+    path: PathBuf,
+}
+
+impl Drop for Saving<'_> {
+    fn drop(&mut self) {
+        lock(&self.context.saving).remove(&self.path);
+        self.context.saving_ended.notify_all();
     }
 }
 

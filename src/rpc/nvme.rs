@@ -279,6 +279,12 @@ impl Context {
         calls.collect()
     }
 
+    /// One that is being given back.
+    pub(super) fn leaving_controller(&self) -> Option<String> {
+        let slots = lock(&self.nvme.by_name);
+        slots.iter().find(|(_, slot)| matches!(slot, Slot::Leaving(_))).map(|(name, _)| name.clone())
+    }
+
     /// Names and devices, of those too that are being attached or given back.
     pub(super) fn controller_places(&self) -> Vec<(String, Option<Place>)> {
         lock(&self.nvme.by_name).iter().map(|(name, slot)| (name.clone(), slot.place())).collect()

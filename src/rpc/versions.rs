@@ -6,6 +6,7 @@
 //!
 //! Not here: what configurations mean.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -108,9 +109,19 @@ impl Versions {
         }
         let path = self.folder.join("lock");
         match lock(&path).map_err(|error| about(&path, &error))? {
-            Some(lock) => Ok(Taken { versions: self, _lock: lock }),
+            Some(lock) => {
+                self.remove_left();
+                Ok(Taken { versions: self, _lock: lock })
+            }
             None => Err(TakeError::InUse(self.file)),
         }
+    }
+
+    /// Removes what crashes have left of files that were being written; nobody else writes these.
+    fn remove_left(&self) {
+        let name = self.file.file_name().and_then(OsStr::to_str);
+        whole_file::remove_left(whole_file::folder_of(&self.file), |of| Some(of) == name);
+        whole_file::remove_left(&self.folder, |of| parse(of).is_some());
     }
 }
 
@@ -339,6 +350,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_crash_left_half_written_is_gone_when_somebody_else_writes() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = Place::new();
+        let versions = place.versions();
+        versions.clone().take().unwrap().save("one", "x").unwrap();
+        let make = |name: &str, mode: u32| {
+            let path = place.0.join(name);
+            std::fs::write(&path, "half").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let left = ["c.json.new-1-0", "c.json.new-77-12", "c.json.history/000002-x.json.new-1-3"];
+        let left = left.map(|name| make(name, 0o600));
+        let mine = ["c.json.new-1", "c.json.new-mine-1", "d.json.new-1-0", "c.json.history/notes.new-1-1"];
+        let mine = mine.map(|name| make(name, 0o600)).into_iter().chain([make("c.json.new-2026-11", 0o644)]);
+        let taken = versions.clone().take().unwrap();
+        assert!(left.iter().all(|path| !path.exists()), "{left:?}");
+        for path in mine {
+            assert!(path.exists(), "{path:?}");
+        }
+        assert_eq!(seen(&versions).len(), 1);
+        drop(taken);
+    }
+
+    #[test]
     fn one_writes_and_others_are_told() {
         use std::os::unix::fs::PermissionsExt as _;
         let place = Place::new();
@@ -359,7 +395,7 @@ mod tests {
     fn a_file_that_cannot_be_written_keeps_what_it_has() {
         let place = Place::new();
         // A name that has no room for what the new file's has besides.
-        let versions = Versions::of(&place.0.join("c".repeat(245)));
+        let versions = Versions::of(&place.0.join("c".repeat(247)));
         std::fs::write(&versions.file, "one").unwrap();
         let taken = versions.clone().take().unwrap();
         let error = taken.save("two", "x").unwrap_err().to_string();

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::fchown;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,8 @@ use rustix::io::Errno;
 
 /// Symbolic links that may lead to a file, one to the other: as many as the kernel follows.
 const LINKS_MAX: u32 = 40;
+/// What is behind a file's name while the new one is being written; a process's number and a number of its own follow.
+const NEW: &str = ".new-";
 /// Names that may be somebody else's.
 const NAMES_MAX: u32 = 100;
 
@@ -45,10 +47,6 @@ impl Owner {
 
 /// The same, and the file is its owner's.
 pub(super) fn write_for(path: &Path, text: &str, owner: Option<Owner>) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
     let (temporary, mut file) = temporary(path)?;
     let written = (|| {
         if let Some(owner) = owner {
@@ -63,7 +61,36 @@ pub(super) fn write_for(path: &Path, text: &str, owner: Option<Owner>) -> io::Re
         let _ = std::fs::remove_file(&temporary);
     }
     written?;
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Where a file is.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Removes what is left in a folder of writing files that `is_meant` knows by their names, where whoever wrote them crashed: secrets. Nobody
+/// may be writing one of them now.
+pub(super) fn remove_left(folder: &Path, is_meant: impl Fn(&str) -> bool) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some((of, rest)) = name.to_str().and_then(|name| name.rsplit_once(NEW)) else { continue };
+        let is_number = |text: &str| text.parse::<u64>().is_ok();
+        let is_temporary =
+            rest.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number));
+        // As it was made: what people call so others can read, as a rule.
+        let is_closed = || entry.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o777 == 0o600);
+        if is_temporary
+            && is_meant(of)
+            && is_closed()
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "what is left of a file that was being written stays");
+        }
+    }
 }
 
 /// A new file beside `path`, whose name nobody else has: several may write at once, and one that crashed may have left its own.
@@ -72,7 +99,7 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for _ in 0..NAMES_MAX {
         let mut name = path.as_os_str().to_owned();
-        name.push(format!(".new-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
+        name.push(format!("{NEW}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
         match rustix::fs::open(&name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => return Ok((name.into(), file.into())),
             Err(Errno::EXIST) => {}

@@ -28,12 +28,12 @@ impl Opening {
 }
 
 impl FileDisk {
-    /// Opens the medium, or reads the size of an open one anew, on a thread of its own.
-    pub fn open_aside(self: &Arc<Self>) -> Result<Opening, OpenError> {
+    /// Opens the medium, or reads the size of an open one anew, on a thread of its own. Another opener gets `lock_patience` to leave.
+    pub fn open_aside(self: &Arc<Self>, lock_patience: Duration) -> Result<Opening, OpenError> {
         let (ended, outcome) = mpsc::sync_channel(1);
-        let disk = Arc::clone(self);
+        let (disk, habits) = (Arc::clone(self), self.habits.waiting(lock_patience));
         // Who asked may have lost patience.
-        let open = move || drop(ended.send(disk.open_or_rescan()));
+        let open = move || drop(ended.send(disk.open_with(habits)));
         std::thread::Builder::new().name("bdev-open".to_owned()).spawn(open).map_err(OpenError::Thread)?;
         Ok(Opening { outcome })
     }

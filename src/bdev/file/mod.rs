@@ -33,6 +33,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
 pub use self::aside::Opening;
 pub use self::open::{Own, own};
@@ -51,7 +52,8 @@ use crate::id::ReactorId;
 
 /// Block size of a regular file, unless given.
 const BLOCK_BYTES: u32 = 512;
-/// Five seconds for another opener: a daemon that is restarted meets its predecessor.
+/// So long another opener gets to leave: a daemon that is restarted meets its predecessor.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 const HABITS: Habits = Habits { lock_tries: 51, direct: true };
 
 /// When a write is done.
@@ -141,10 +143,14 @@ impl FileDisk {
 
     /// Opens the medium, or reads the size of an open one anew. It may block: for helper threads.
     pub fn open_or_rescan(&self) -> Result<(), OpenError> {
+        self.open_with(self.habits)
+    }
+
+    fn open_with(&self, habits: Habits) -> Result<(), OpenError> {
         let mut opening = self.opening();
         let term = self.term();
         match term.medium.get() {
-            None => drop(self.open_medium(&mut opening)?),
+            None => drop(self.open_medium(&mut opening, habits)?),
             Some(medium) => {
                 term.blocks.store(medium.blocks(&self.recipe.path)?, Ordering::Relaxed);
                 self.measure();
@@ -215,7 +221,8 @@ impl Bdev for FileDisk {
     }
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
-        self.open_or_rescan()?;
+        // Whoever looks for media does so again soon.
+        self.open_with(self.habits.waiting(Duration::ZERO))?;
         match self.term().rings.lacking() {
             Some(source) => Err(OpenError::NoRing { path: self.recipe.path.clone(), source }.into()),
             None => Ok(()),

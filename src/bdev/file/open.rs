@@ -30,6 +30,14 @@ pub(super) struct Habits {
     pub(super) direct: bool,
 }
 
+impl Habits {
+    /// The same, where another opener gets so long to leave.
+    pub(super) fn waiting(self, lock_patience: Duration) -> Habits {
+        let rests = lock_patience.as_millis() / LOCK_RETRY.as_millis();
+        Habits { lock_tries: u32::try_from(rests).unwrap_or(u32::MAX).saturating_add(1), ..self }
+    }
+}
+
 /// What a medium is by itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Own {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::open::{self, Medium};
+use super::open::{self, Habits, Medium};
 use super::term::Term;
 use super::{FileDisk, OpenError, Recipe, lock};
 use crate::bdev::Bdev;
@@ -79,11 +79,11 @@ impl FileDisk {
             rest();
             patience_left = patience_left.saturating_sub(LOOK);
         }
-        self.open_medium(&mut opening)
+        self.open_medium(&mut opening, self.habits)
     }
 
     /// Opens the medium of a term that has none.
-    pub(super) fn open_medium(&self, opening: &mut super::Opener) -> Result<Left, OpenError> {
+    pub(super) fn open_medium(&self, opening: &mut super::Opener, habits: Habits) -> Result<Left, OpenError> {
         let path = || self.recipe.path.clone();
         if opening.is_held {
             return Err(OpenError::Closed(path()));
@@ -114,7 +114,7 @@ impl FileDisk {
                 let is_first = self.origin.get().is_none();
                 let create_bytes = self.recipe.create_bytes.filter(|_| is_first);
                 let recipe = Recipe { create_bytes, ..Recipe::clone(&self.recipe) };
-                let (medium, blocks) = open::open(&recipe, self.habits)?;
+                let (medium, blocks) = open::open(&recipe, habits)?;
                 (Arc::new(medium), blocks)
             }
         };

@@ -60,6 +60,13 @@ pub(super) fn recipe(path: &Path) -> Recipe {
     }
 }
 
+impl FileDisk {
+    /// From now on there are no rings for its channels.
+    pub(crate) fn deny_rings(&self) {
+        self.term().rings.are_none.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One that does not wait for another opener.
 pub(super) fn disk(recipe: Recipe) -> Result<FileDisk, OpenError> {
     let habits = Habits { lock_tries: 1, direct: true };

@@ -1,5 +1,6 @@
 //! Objects that come and go: what reactors are told, and when who asked is answered.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -12,7 +13,7 @@ use crate::control::options::Options;
 use crate::control::probe::Prober;
 use crate::control::registry::BdevSpec;
 use crate::id::{ReactorId, UnitId};
-use crate::limits::{DELETE_NS, DELETE_SECONDS};
+use crate::limits::{DELETE_NS, DELETE_SECONDS, PROBES_MAX};
 use crate::reactor::message::{Change, EndReason, ToControl, ToReactor};
 use crate::scsi::attention::Ua;
 use crate::scsi::view::{LunNumber, Medium};
@@ -271,6 +272,32 @@ fn a_disk_without_medium_is_not_ready_and_is_looked_for_until_it_is() {
     assert_eq!((found.medium, found.blocks, attention), (Medium::Ready, 64, Some(Ua::MediumChanged)));
     assert_eq!(found.identity.serial, "6c".repeat(16));
     assert_eq!((due(&mut prober, &world, 9), prober.deadline()), (vec![], None));
+    // What is there is told, also where something else is amiss.
+    blocks.store(128, Ordering::Relaxed);
+    prober.probed(&mut world.control, "late", Err("a reactor has got no io_uring".into()));
+    let Change::Unit { view: grown, .. } = acknowledge(&mut world, 0, true) else { panic!() };
+    assert_eq!((grown.medium, grown.blocks), (Medium::Ready, 128));
+}
+
+#[test]
+fn every_disk_without_medium_has_its_turn_to_be_looked_for() {
+    let mut world = World::new(1);
+    let blocks = Arc::new(AtomicU64::new(0));
+    for index in 0..2 * PROBES_MAX + 1 {
+        let name: &'static str = format!("late{index}").leak();
+        world.control.register_bdev(Late::spec(name, &blocks, &[])).unwrap();
+    }
+    let mut prober = Prober::default();
+    let mut looked_for = BTreeSet::new();
+    for seconds in 1..4 {
+        let due = prober.due(&world.control, Tick::from_ns(seconds * SECOND_NS));
+        assert_eq!(due.len(), PROBES_MAX);
+        for (name, _) in due {
+            prober.probed(&mut world.control, &name, Err("another program has it".into()));
+            looked_for.insert(name);
+        }
+    }
+    assert_eq!(looked_for.len(), 2 * PROBES_MAX + 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod tgt;
 use super::model::{Access, Model, Target};
 use super::report::{ImportError, Place, Report};
 use super::source::{Files, Source};
+use crate::control::options::Options;
 use crate::rpc::json::Json;
 
 /// Whose configuration is wanted.
@@ -41,6 +42,7 @@ pub fn export(to: To, source: &Source, files: &dyn Files) -> Result<Exported, Im
     let Some(Json::Array(subsystems)) = root.member("subsystems") else {
         return Err(ImportError::new(&place, "it has no array \"subsystems\""));
     };
+    let subsystems = &with_whole_names(subsystems);
     let text = match to {
         To::Spdk => pretty(&spdk::write(subsystems, &place, &mut report)),
         To::Lio | To::Tgt => {
@@ -97,6 +99,39 @@ fn calls(subsystem: &Json) -> Vec<&Json> {
         add(elements, &mut found, 0);
     }
     found
+}
+
+/// The file with targets' names as initiators know them: its calls may say one name in full or in short, and in either case.
+fn with_whole_names(subsystems: &[Json]) -> Vec<Json> {
+    let options = |call: &&&Json| call.member("method").and_then(Json::text) == Some("iscsi_set_options");
+    let node_base = |call: &Json| call.member("params")?.member("node_base")?.text().map(str::to_owned);
+    let all = subsystems.iter().flat_map(calls).collect::<Vec<_>>();
+    // They are set before any target is made, wherever they stand.
+    let node_base = all.iter().filter(options).filter_map(|call| node_base(call)).next_back();
+    let node_base = node_base.unwrap_or_else(|| Options::default().node_base);
+    let mut subsystems = subsystems.to_vec();
+    for config in subsystems.iter_mut().filter_map(|subsystem| subsystem.member_mut("config")) {
+        make_names_whole(config, &node_base);
+    }
+    subsystems
+}
+
+/// The same of a call, or of those of a batch.
+fn make_names_whole(call: &mut Json, node_base: &str) {
+    if let Json::Array(batch) = call {
+        return batch.iter_mut().for_each(|call| make_names_whole(call, node_base));
+    }
+    let method = call.member("method").and_then(Json::text).unwrap_or_default();
+    if !method.contains("_target_node") && method != "iscsi_enable_histogram" {
+        return;
+    }
+    let name = call.member_mut("params").and_then(|params| params.member_mut("name"));
+    if let Some(Json::String(name)) = name {
+        let is_kind = |kind: &str| name.get(..kind.len()).is_some_and(|it| it.eq_ignore_ascii_case(kind));
+        let is_whole = ["iqn.", "eui.", "naa."].into_iter().any(is_kind);
+        let whole = if is_whole { name.clone() } else { format!("{node_base}:{name}") };
+        *name = whole.to_lowercase();
+    }
 }
 
 /// The beginning of a long text.

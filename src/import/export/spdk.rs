@@ -1,13 +1,18 @@
 //! lunette's calls are SPDK's but for those, and those of their parameters, that are named after it.
 //!
 //! SPDK shows everybody the LUNs of a target and asks everybody for the same proof: where lunette does not, those for whom it would be
-//! more are let in no more.
+//! more are let in no more. Nor does it take a target that nobody comes to, or a redirection of a portal group that leads nowhere, and a
+//! file of which it does not take all serves nothing.
+
+use std::collections::BTreeMap;
 
 use super::{calls, shortened};
 use crate::import::report::{Place, Report};
 use crate::rpc::json::{Json, object};
 
 const TARGET: &str = "iscsi_create_target_node";
+const REDIRECT: &str = "iscsi_target_node_set_redirect";
+const HISTOGRAM: &str = "iscsi_enable_histogram";
 
 /// Who is not to be let in to a target, as what keeps him from its LUNs cannot be said.
 struct KeptOut<'a> {
@@ -44,10 +49,29 @@ impl<'a> KeptOut<'a> {
         KeptOut { initiators, portals: portals.filter(is_stricter).map(pair).collect() }
     }
 
+    /// The portal groups by which somebody comes to each target.
+    fn ways(&self, all: &[&'a Json], place: &Place) -> BTreeMap<String, Vec<Json>> {
+        let is_target = |call: &&&Json| call.member("method").and_then(Json::text) == Some(TARGET);
+        let targets = all.iter().filter(is_target).filter_map(|call| call.member("params"));
+        let ways = targets.map(|params| {
+            let mut target = params.clone();
+            // It is told where the call is written.
+            self.leave_out(&mut target, place, &mut Report::default());
+            let tags = match target.member("pg_ig_maps") {
+                Some(Json::Array(pairs)) => {
+                    pairs.iter().filter_map(|pair| pair.member("pg_tag").cloned()).collect()
+                }
+                _ => Vec::new(),
+            };
+            (name_of(&target).to_owned(), tags)
+        });
+        ways.collect()
+    }
+
     /// Takes pairs of groups from the call that makes a target. Of those at one portal group the first that fits an initiator counts: so
     /// where one is gone, whoever stands behind it is.
     fn leave_out(&self, target: &mut Json, place: &Place, report: &mut Report) {
-        let name = target.member("name").and_then(Json::text).unwrap_or_default().to_owned();
+        let name = name_of(target).to_owned();
         let Some(Json::Array(pairs)) = target.member_mut("pg_ig_maps") else { return };
         let has = |list: &[(&str, &Json)], tag: Option<&Json>| {
             list.iter().any(|of| of.0 == name && Some(of.1) == tag)
@@ -74,6 +98,24 @@ impl<'a> KeptOut<'a> {
     }
 }
 
+/// That nobody comes by what a call is about.
+fn nowhere(method: &str, params: &Json, ways: &BTreeMap<String, Vec<Json>>) -> Option<String> {
+    let is_of_target = method.starts_with("iscsi_target_node_") || matches!(method, TARGET | HISTOGRAM);
+    let (name, tags) = ways.get_key_value(name_of(params)).filter(|_| is_of_target)?;
+    let tag = params.member("pg_tag").filter(|_| method == REDIRECT);
+    match tag {
+        _ if tags.is_empty() => Some(format!("nobody comes to target {name}")),
+        Some(tag) if !tags.contains(tag) => {
+            Some(format!("nobody comes to target {name} by portal group {tag}"))
+        }
+        _ => None,
+    }
+}
+
+fn name_of(params: &Json) -> &str {
+    params.member("name").and_then(Json::text).unwrap_or_default()
+}
+
 fn is_on(params: &Json, name: &str) -> bool {
     params.member(name) == Some(&Json::Bool(true))
 }
@@ -85,6 +127,7 @@ const OURS: &str = "lunette_";
 pub(super) fn write(subsystems: &[Json], place: &Place, report: &mut Report) -> Json {
     let all: Vec<&Json> = subsystems.iter().flat_map(calls).collect();
     let kept_out = KeptOut::of(&all);
+    let ways = kept_out.ways(&all, place);
     let one = |subsystem: &Json| {
         let mut kept = Vec::new();
         for call in calls(subsystem) {
@@ -97,6 +140,10 @@ pub(super) fn write(subsystems: &[Json], place: &Place, report: &mut Report) -> 
             let mut params = call.member("params").cloned().unwrap_or(Json::Null);
             if method == TARGET {
                 kept_out.leave_out(&mut params, place, report);
+            }
+            if let Some(why) = nowhere(method, &params, &ways) {
+                report.cannot(place, format_args!("{method}: {why}: SPDK would refuse it"));
+                continue;
             }
             let params = stripped(params, method, place, report);
             kept.push(match params {

@@ -200,7 +200,9 @@ fn let_in(maps: &str, more: &str) -> [String; 3] {
         export(to, &source, &Folder::default()).unwrap().text
     };
     let spdk = Json::parse(&of(To::Spdk)).unwrap();
-    let pairs = params(&spdk, "iscsi_create_target_node")[0].member("pg_ig_maps").unwrap().to_string();
+    let made = params(&spdk, "iscsi_create_target_node");
+    let pairs =
+        made.first().map(|params| params.member("pg_ig_maps").unwrap().to_string()).unwrap_or_default();
     let lio = of(To::Lio);
     let mut named: Vec<&str> = ["iqn.a:x", "iqn.a:y"].into_iter().filter(|name| lio.contains(name)).collect();
     named.extend(lio.contains(r#""generate_node_acls": 1"#).then_some("ANY"));
@@ -245,7 +247,7 @@ fn luns_of_their_own_are_not_everybodys_elsewhere() {
     assert_eq!(spdk, "[{pg_tag:1,ig_tag:3},{pg_tag:2,ig_tag:3}]");
     // LIO can say it, tgt cannot: iqn.a:x would write.
     let maps = r#"{"pg_tag":1,"ig_tag":2},{"pg_tag":1,"ig_tag":1}"#;
-    assert_eq!(let_in(maps, own), ["[]", "iqn.a:x ANY", NOBODY]);
+    assert_eq!(let_in(maps, own), ["", "iqn.a:x ANY", NOBODY]);
     assert_eq!(
         let_in(maps, ""),
         ["[{pg_tag:1,ig_tag:2},{pg_tag:1,ig_tag:1}]", "iqn.a:x ANY", "name iqn.a:x, address ALL"]
@@ -263,6 +265,98 @@ fn where_a_portal_asks_for_more_nobody_comes_without() {
     assert_eq!(let_in(maps, &asked("require_chap")), ["[{pg_tag:1,ig_tag:1}]", "", NOBODY]);
     let all = ["[{pg_tag:1,ig_tag:1},{pg_tag:2,ig_tag:1}]", "ANY", "address ALL"];
     assert_eq!(let_in(maps, &asked("disable_chap")), all);
+}
+
+#[test]
+fn spdk_is_told_nothing_of_a_target_or_a_way_that_it_does_not_have() {
+    let of = |pairs: &str| {
+        let text = format!(
+            r#"{{"subsystems":[{{"subsystem":"iscsi","config":[
+            {{"method":"iscsi_create_target_node","params":{{"name":"iqn.a:t","pg_ig_maps":[{pairs}]}}}},
+            {{"method":"iscsi_target_node_set_redirect","params":{{"name":"iqn.a:t","pg_tag":1,"redirect_host":"192.0.2.9"}}}},
+            {{"method":"iscsi_target_node_set_redirect","params":{{"name":"iqn.a:t","pg_tag":2,"redirect_host":"192.0.2.9"}}}},
+            {{"method":"iscsi_enable_histogram","params":{{"name":"iqn.a:t","enable":true}}}},
+            {{"method":"iscsi_create_target_node","params":{{"name":"iqn.a:other","pg_ig_maps":[{{"pg_tag":1,"ig_tag":1}}]}}}},
+            {{"method":"iscsi_enable_histogram","params":{{"name":"iqn.a:other","enable":true}}}},
+            {{"method":"lunette_target_node_set_lun_map","params":{{"name":"iqn.a:t","ig_tag":2,"luns":[]}}}}]}}]}}"#
+        );
+        let exported = export(To::Spdk, &Source { name: "f".to_owned(), text }, &Folder::default()).unwrap();
+        let config = Json::parse(&exported.text).unwrap();
+        let named = |method: &str, member: &str| {
+            let found = params(&config, method);
+            found
+                .iter()
+                .map(|params| params.member(member).unwrap().to_string())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let told = [
+            named("iscsi_create_target_node", "name"),
+            named("iscsi_target_node_set_redirect", "pg_tag"),
+            named("iscsi_enable_histogram", "name"),
+        ];
+        (told.map(|told| told.replace('"', "")), exported.report.to_string())
+    };
+    // Whoever stands behind the group with LUNs of its own is out: nobody comes by portal group 2.
+    let (told, report) = of(r#"{"pg_tag":1,"ig_tag":1},{"pg_tag":2,"ig_tag":2},{"pg_tag":2,"ig_tag":1}"#);
+    assert_eq!(told, ["iqn.a:t iqn.a:other", "1", "iqn.a:t iqn.a:other"]);
+    assert!(
+        report.contains("iscsi_target_node_set_redirect: nobody comes to target iqn.a:t by portal group 2"),
+        "{report}"
+    );
+    let (told, report) = of(r#"{"pg_tag":1,"ig_tag":2},{"pg_tag":1,"ig_tag":1}"#);
+    assert_eq!(told, ["iqn.a:other", "", "iqn.a:other"]);
+    assert!(report.contains("iscsi_create_target_node: nobody comes to target iqn.a:t"), "{report}");
+}
+
+#[test]
+fn a_targets_name_is_the_same_however_it_is_written() {
+    let pair = |portals: u16| format!(r#"{{"pg_tag":{portals},"ig_tag":1}}"#);
+    let text = |made: &str, maps: &str, said: &str| {
+        format!(
+            r#"{{"subsystems":[{{"subsystem":"bdev","config":[
+            {{"method":"bdev_malloc_create","params":{{"name":"a","num_blocks":2048,"block_size":512}}}}]}},
+            {{"subsystem":"iscsi","config":[[
+            {{"method":"iscsi_set_options","params":{{"node_base":"iqn.a"}}}},
+            {{"method":"iscsi_create_portal_group","params":{{"tag":1,"portals":[{{"host":"192.0.2.1","port":"3260"}}]}}}},
+            {{"method":"iscsi_create_portal_group","params":{{"tag":2,"portals":[{{"host":"192.0.2.2","port":"3260"}}]}}}},
+            {{"method":"iscsi_create_initiator_group","params":{{"tag":1,"initiators":["ANY"],"netmasks":["ANY"]}}}},
+            {{"method":"iscsi_create_target_node","params":{{"name":"{made}","alias_name":"","queue_depth":64,
+              "pg_ig_maps":[{maps}],"luns":[{{"bdev_name":"a","lun_id":0}}]}}}}]]}},
+            {{"subsystem":"more","config":[{said}]}}]}}"#
+        )
+    };
+    let names = ["t", "T", "iqn.a:t", "IQN.A:T"];
+    for (made, called) in names.iter().flat_map(|made| names.map(|called| (*made, called))) {
+        let of = |to, maps: &str, said: &str| {
+            let source = Source { name: "f".to_owned(), text: text(made, maps, said) };
+            export(to, &source, &Folder::default()).unwrap().text
+        };
+        let spdk = |maps: &str, said: &str| {
+            let config = Json::parse(&of(To::Spdk, maps, said)).unwrap();
+            let made = params(&config, "iscsi_create_target_node");
+            made.iter()
+                .map(|params| params.member("pg_ig_maps").unwrap().to_string().replace('"', ""))
+                .collect::<String>()
+        };
+        let own = format!(
+            r#"{{"method":"lunette_target_node_set_lun_map","params":{{"name":"{called}","ig_tag":1,
+            "luns":[{{"bdev_name":"a","lun_id":3}}]}}}}"#
+        );
+        assert_eq!(spdk(&pair(1), &own), "", "{made} {called}");
+        let tgt = of(To::Tgt, &pair(1), &own);
+        assert!(
+            tgt.contains("<target iqn.a:t>") && tgt.contains(NOBODY) && !tgt.contains("ALL"),
+            "{made} {called}: {tgt}"
+        );
+        let asked = format!(
+            r#"{{"method":"lunette_target_node_set_portal_group_auth","params":{{"name":"{called}","pg_tag":2,"require_chap":true}}}}"#
+        );
+        let both = format!("{},{}", pair(1), pair(2));
+        assert_eq!(spdk(&both, &asked), "[{pg_tag:1,ig_tag:1}]", "{made} {called}");
+        let tgt = of(To::Tgt, &both, &asked);
+        assert!(tgt.contains(NOBODY) && !tgt.contains("ALL"), "{made} {called}: {tgt}");
+    }
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn target(node: &Node, tid: u64, default_driver: &str, model: &mut Model, report
         lun::add(&store, &shared, &node.value, tid, &mut target, model, report);
     }
     let (mut incoming, mut outgoing) = (Vec::new(), None);
-    let (mut names, mut addresses, mut is_open) = (Vec::new(), Vec::new(), true);
+    let (mut names, mut addresses, mut is_open) = (Names::default(), Vec::new(), true);
     for option in inside {
         let Node { place, key, value, .. } = option;
         match key.as_str() {
@@ -139,8 +139,11 @@ fn target(node: &Node, tid: u64, default_driver: &str, model: &mut Model, report
                 is_open = false;
                 addresses.extend(from(value, place, report));
             }
-            "initiator-name" if is_initiator_rule(value) => names.push(value.clone()),
-            "initiator-name" => report.cannot(place, format_args!("initiator-name {value:?} is no name")),
+            "initiator-name" if is_initiator_rule(value) => names.read.push(value.clone()),
+            "initiator-name" => {
+                names.is_any_lost = true;
+                report.cannot(place, format_args!("initiator-name {value:?} is no name"));
+            }
             "RedirectAddress" | "RedirectPort" | "RedirectReason" | "RedirectCallback" => {
                 report.cannot(
                     place,
@@ -156,13 +159,13 @@ fn target(node: &Node, tid: u64, default_driver: &str, model: &mut Model, report
     if !incoming.is_empty() {
         target.auth = chap(incoming, outgoing);
     }
-    if is_open && !names.is_empty() {
+    if is_open && !names.read.is_empty() {
         report.changed(
             place,
             "initiator-name without initiator-address: tgt-admin lets everybody in then; from now on those that are named",
         );
     }
-    target.access = if is_open && names.is_empty() {
+    target.access = if is_open && names.read.is_empty() {
         vec![Access::any()]
     } else {
         access(names, (!is_open).then_some(addresses), place, report)
@@ -184,16 +187,20 @@ fn from(value: &str, place: &Place, report: &mut Report) -> Option<String> {
     netmask
 }
 
+/// A target's list of names.
+#[derive(Default)]
+struct Names {
+    read: Vec<String>,
+    /// One of them could not be read.
+    is_any_lost: bool,
+}
+
 /// Who fits the list that there is. Where there are both tgt lets in who fits both before 1.0.83, and since then who fits either: a file
 /// does not say whose it is, and nobody is let in who may not have been.
-fn access(
-    names: Vec<String>,
-    addresses: Option<Vec<String>>,
-    place: &Place,
-    report: &mut Report,
-) -> Vec<Access> {
+fn access(names: Names, addresses: Option<Vec<String>>, place: &Place, report: &mut Report) -> Vec<Access> {
+    let Names { read: names, is_any_lost } = names;
     let Some(addresses) = addresses else { return Access::of_lists(names, Vec::new()) };
-    if names.is_empty() {
+    if names.is_empty() && !is_any_lost {
         return Access::of_lists(names, addresses);
     }
     report.changed(
@@ -201,7 +208,7 @@ fn access(
         "names and addresses of initiators: tgt before 1.0.83 lets in who fits both, later ones who fits either; from now on who fits \
          both",
     );
-    // None of them could be read.
-    let is_closed = addresses.is_empty();
+    // None of a list could be read.
+    let is_closed = names.is_empty() || addresses.is_empty();
     (!is_closed).then(|| Access { netmasks: addresses, ..Access::names(names) }).into_iter().collect()
 }

@@ -7,7 +7,7 @@ use super::super::source::Source;
 use super::super::text::{is_initiator_rule, netmask, number};
 use super::blocks::Node;
 use super::lun;
-use super::{access, chap};
+use super::{Names, access, chap};
 
 /// Whether a text looks like it.
 pub(in crate::import) fn is_such(text: &str) -> bool {
@@ -154,13 +154,16 @@ impl Shown {
                 ),
             );
         }
-        let (mut names, mut addresses) = (Vec::new(), Vec::new());
+        let (mut names, mut addresses) = (Names::default(), Vec::new());
         for (place, acl) in acls {
             match netmask(&acl) {
                 _ if acl == "ALL" => addresses.push("ANY".to_owned()),
                 Some(netmask) => addresses.push(netmask),
-                None if is_initiator_rule(&acl) => names.push(acl),
-                None => report.cannot(&place, format_args!("{acl:?} is neither an address nor a name")),
+                None if is_initiator_rule(&acl) => names.read.push(acl),
+                None => {
+                    names.is_any_lost = true;
+                    report.cannot(&place, format_args!("{acl:?} is neither an address nor a name"));
+                }
             }
         }
         // Without any nobody comes in, as in tgt.

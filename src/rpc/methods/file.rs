@@ -163,7 +163,7 @@ fn create(context: &Context, kind: FileKind, params: AioCreate) -> Outcome {
     let disk = Arc::new(FileDisk::new(made_of.clone()).map_err(|error| fault(&error))?);
     // A device that hangs as the daemon starts must not keep the others from being served.
     let patience = if context.is_loading() { LOAD_PATIENCE } else { Duration::MAX };
-    match disk.open_aside().map_err(|error| fault(&error))?.wait(patience) {
+    match disk.open_aside(context.lock_patience()).map_err(|error| fault(&error))?.wait(patience) {
         Some(Ok(())) => {}
         None => {
             tracing::warn!(bdev = made_of.name, "opening it takes long: it is not ready until that is done")
@@ -229,12 +229,15 @@ fn uring_rescan(context: &Context, params: Name) -> Outcome {
 
 fn rescan(context: &Context, name: &str, kind: FileKind) -> Outcome {
     let disk = context.made_by(name, kind.method())?;
-    disk.probe().map_err(|error| match error.downcast_ref() {
-        Some(error) => fault(error),
-        None => Fault::internal(error),
-    })?;
+    let probed = disk.probe();
     context.reread(name)?;
-    Ok(Json::Bool(true))
+    let Err(error) = probed else { return Ok(Json::Bool(true)) };
+    match error.downcast_ref() {
+        // Its size was read. What a reactor lacks is told by who looks for media.
+        Some(OpenError::NoRing { .. }) => Ok(Json::Bool(true)),
+        Some(error) => Err(fault(error)),
+        None => Err(Fault::internal(error)),
+    }
 }
 
 /// So long what was sent to a disk gets to come back before it is opened anew; then the call fails, and the disk comes up
@@ -282,6 +285,7 @@ fn uring_delete(context: &Context, params: Name) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ReactorId;
     use crate::rpc::config::Plan;
     use crate::rpc::methods;
     use crate::rpc::service::Service;
@@ -324,6 +328,86 @@ mod tests {
         // Who makes a disk now is told.
         let fault = call("bdev_aio_create", &params("loop").replacen("loop", "new", 1)).unwrap_err();
         assert_eq!(fault.code, -Errno::LOOP.raw_os_error(), "{}", fault.text());
+        drop(service);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A reactor that got none and has nothing to do there does not ask again.
+    #[test]
+    fn initiators_are_told_of_a_size_also_where_a_reactor_has_no_ring() {
+        let path = std::env::temp_dir().join(format!("lunette-ringless-{}", std::process::id()));
+        std::fs::write(&path, vec![0; 4096]).unwrap();
+        let service = Service::start();
+        let call = |method, params: &str| {
+            methods::call(&service.context, method, Json::parse(params).unwrap())
+                .unwrap_or_else(|fault| panic!("{method}: {}", fault.text()))
+        };
+        call("bdev_aio_create", &format!(r#"{{"name":"d","filename":"{}"}}"#, path.display()));
+        let target = r#"{"name":"t","alias_name":"","pg_ig_maps":[],"queue_depth":1,"luns":[{"bdev_name":"d","lun_id":0}]}"#;
+        call("iscsi_create_target_node", target);
+        let Ok(Device::File(disk)) = service.context.device("d") else { panic!() };
+        let disk = disk.upgrade().unwrap();
+        disk.deny_rings();
+        let channel = disk.open(ReactorId(1));
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(8192).unwrap();
+        call("bdev_aio_rescan", r#"{"name":"d"}"#);
+        let blocks = service.remote.call(|control, _| {
+            control.logical_units().find(|(bdev, _)| *bdev == "d").map(|(_, view)| view.blocks)
+        });
+        assert_eq!(blocks, Some(Some(16)));
+        drop((channel, disk, service));
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn locked_disks_are_waited_for_together() {
+        let folder = std::env::temp_dir().join(format!("lunette-locked-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = |index: u32| folder.join(index.to_string());
+        let others: Vec<FileDisk> = (0..30)
+            .map(|index| {
+                std::fs::write(path(index), vec![0; 4096]).unwrap();
+                let recipe = Recipe {
+                    name: "other".to_owned(),
+                    path: path(index),
+                    create_bytes: None,
+                    block_bytes: None,
+                    cache: Cache::WriteBack,
+                    read_only: false,
+                    uuid: None,
+                };
+                let other = FileDisk::new(recipe).unwrap();
+                other.open_or_rescan().unwrap();
+                other
+            })
+            .collect();
+        let calls: Vec<String> = (0..30)
+            .map(|index| {
+                let path = path(index);
+                format!(
+                    r#"{{"method":"bdev_aio_create","params":{{"name":"d{index}","filename":"{}"}}}}"#,
+                    path.display()
+                )
+            })
+            .collect();
+        let text = format!(r#"{{"subsystems":[{{"subsystem":"bdev","config":[{}]}}]}}"#, calls.join(","));
+        let (loaded, is_loaded) = std::sync::mpsc::channel();
+        std::thread::spawn(move || loaded.send(Service::of(Plan::parse(&text).unwrap())));
+        // One after the other they would take 150 s.
+        let service = is_loaded.recv_timeout(Duration::from_secs(60)).unwrap();
+        let blocks = || {
+            service
+                .remote
+                .call(|control, _| control.bdevs().map(|entry| entry.spec.bdev.info().blocks).sum::<u64>())
+                .unwrap()
+        };
+        assert_eq!(blocks(), 0);
+        drop(others);
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while blocks() < 30 * 8 {
+            assert!(std::time::Instant::now() < end, "they do not come up");
+            std::thread::yield_now();
+        }
         drop(service);
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -153,17 +153,47 @@ fn save_config(context: &Context, params: SaveConfig) -> Outcome {
         return Ok(Json::Bool(true));
     }
     // What was asked for last is not to be written over by what was there before.
-    let _alone = context.save_alone();
+    let _alone = context.save_alone(&file);
     whole_file::write(&file, &config::text(context)?).map_err(failed)?;
     Ok(Json::Bool(true))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::rpc::methods;
     use crate::rpc::service::Service;
     use crate::rpc::versions::Versions;
+
+    /// The folder of one of them may hang.
+    #[test]
+    fn who_saves_to_a_file_waits_only_for_that_file() {
+        let folder = std::env::temp_dir().join(format!("lunette-saving-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let folder = std::fs::canonicalize(folder).unwrap();
+        let service = Service::start();
+        let (saved, is_saved) = std::sync::mpsc::channel();
+        let save = |name: &'static str| {
+            let (context, path, saved) =
+                (std::sync::Arc::clone(&service.context), folder.join(name), saved.clone());
+            std::thread::spawn(move || {
+                let params = object! { "filename": path.display().to_string() };
+                methods::call(&context, "lunette_save_config", params).unwrap();
+                saved.send(name).unwrap();
+            });
+        };
+        let slow = service.context.save_alone(&folder.join("one"));
+        save("one");
+        save("other");
+        assert_eq!(is_saved.recv_timeout(Duration::from_secs(60)), Ok("other"));
+        assert_eq!(is_saved.try_recv(), Err(std::sync::mpsc::TryRecvError::Empty));
+        drop(slow);
+        assert_eq!(is_saved.recv_timeout(Duration::from_secs(60)), Ok("one"));
+        drop(service);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
 
     #[test]
     fn a_link_to_a_file_is_saved_to_as_that_file() {

@@ -172,7 +172,7 @@ fn open_disc(context: &Context, name: &str, path: &Path) -> Result<Arc<FileDisk>
         uuid: None,
     };
     let disc = Arc::new(FileDisk::new(recipe).map_err(|error| fault(&error))?);
-    match disc.open_aside().map_err(|error| fault(&error))?.wait(LOAD_PATIENCE) {
+    match disc.open_aside(context.lock_patience()).map_err(|error| fault(&error))?.wait(LOAD_PATIENCE) {
         Some(Ok(())) => Ok(disc),
         Some(Err(error)) if context.is_loading() && may_come_up(&error) => {
             tracing::warn!(bdev = name, %error, "the drive is empty");

@@ -10,6 +10,7 @@ use crate::bdev::nvme::mock::{Config, Medium, Mock, Note};
 use crate::bdev::nvme::pci::PciTransport;
 use crate::bdev::raid::mirror::Doing;
 use crate::control::Control;
+use crate::rpc::apply::apply;
 use crate::rpc::config::{self, Plan};
 use crate::rpc::methods;
 use crate::rpc::service::Service;
@@ -378,6 +379,27 @@ fn a_controller_is_saved_until_no_lun_leads_to_it() {
     });
     drop(reserved);
     assert_eq!((service.blocks("Nn1"), service.saved("bdev_nvme_attach_controller").len()), (None, 0));
+}
+
+/// What it has is there, and is not to stay.
+#[test]
+fn no_configuration_is_applied_while_a_controller_is_given_back() {
+    let service = Service::start();
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    serve(&service, "Nn1");
+    let with = config::text(&service.context).unwrap();
+    let without = r#"{"subsystems":[]}"#.to_owned();
+    let (attached, reserved) = service.context.leave("N").unwrap();
+    for (text, is_dry) in [(&with, true), (&with, false), (&without, true), (&without, false)] {
+        let fault = apply(&service.context, &Plan::parse(text).unwrap(), is_dry, false).unwrap_err();
+        assert_eq!(fault.code, -Errno::BUSY.raw_os_error(), "{}", fault.text());
+        assert!(fault.text().contains("controller N is being given back: try again"), "{}", fault.text());
+    }
+    attached.withdraw();
+    drop(reserved);
+    apply(&service.context, &Plan::parse(&without).unwrap(), false, false).unwrap();
+    assert_eq!(service.blocks("Nn1"), None);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn a_block_device_is_claimed_and_a_mounted_one_refused_by_name() {
     }
     // Opened anew, it is the same claim; what is only flushed to it must not look lost.
     first.close();
-    assert_eq!(first.reopen(std::time::Duration::ZERO).unwrap(), Left::default());
+    assert_eq!(first.reopen(Duration::ZERO).unwrap(), Left::default());
     assert_eq!((bench.result(WRITE), first.info()), (Ok(()), info));
     assert_eq!(refused(recipe(&device)), format!("{} {busy}", device.display()));
     drop((bench, first));
