@@ -147,13 +147,15 @@ pub(super) fn is_used(sessions: &Sessions) -> impl Fn(&str, u16) -> bool {
 /// What sessions are told of a change (SBC-4 §4.7, SPC-5 §6.6).
 fn attention(old: &UnitView, new: &UnitView) -> Option<Ua> {
     let is_resized = (old.blocks, old.block_bytes) != (new.blocks, new.block_bytes);
+    // When a device gives back what it kept, nobody is told: what concerns the medium is told before.
+    let is_in = |medium: Medium| medium.is_there() || medium == Medium::Unsettled;
     match (old.medium, new.medium) {
         // No command says so later.
-        (was, is) if was.is_there() && is.is_there() && is_resized => return Some(Ua::CapacityChanged),
-        // The command that was carried out has been answered; nobody else is told of it.
-        (was, Medium::Ready) if was.is_there() => {}
+        (was, is) if is_in(was) && is_in(is) && is_resized => return Some(Ua::CapacityChanged),
         // SBC-4 §4.3: one that appears may be of any size and content.
-        (_, Medium::Ready) => return Some(Ua::MediumChanged),
+        (was, is) if !is_in(was) && is_in(is) => return Some(Ua::MediumChanged),
+        // The command that was carried out has been answered; nobody else is told of it.
+        (_, Medium::Ready) => {}
         // What a medium takes along with it, commands say.
         (was, is) if was != is => return None,
         // Whatever state it is in, and stays in.

@@ -209,10 +209,8 @@ impl<N: Net> Reactor<N> {
         let Some(task) = self.tables.tasks.get_mut(record.task) else {
             if record.is_chore {
                 self.chore_io_ended(record.unit, data, result);
-            } else if let (true, Err(error)) = (record.is_of_nobody(), result)
-                && error != IoError::Cancelled
-            {
-                self.event(Event::DeviceError { unit: record.unit, error });
+            } else {
+                self.ended_for_nobody(&record, result, now);
             }
             return;
         };
@@ -223,7 +221,8 @@ impl<N: Net> Reactor<N> {
             record.conn = task.conn;
         }
         if task.outcome.is_some() {
-            return self.settle(record.conn, record.task, now);
+            self.settle(record.conn, record.task, now);
+            return self.ended_for_nobody(&record, result, now);
         }
         if record.serial < task.restarted_at && !planted!(self, RestartOverlooked) {
             return self.advance_read(record.conn, record.task, now);

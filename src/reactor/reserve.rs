@@ -64,6 +64,7 @@ impl<N: Net> Reactor<N> {
                 && let Some(channel) =
                     unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
             {
+                io.cut();
                 channel.cancel(key);
             }
         }

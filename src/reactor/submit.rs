@@ -7,7 +7,7 @@ use crate::id::UnitId;
 use crate::iscsi::task::Outcome;
 use crate::net::Net;
 use crate::reactor::planted::planted;
-use crate::reactor::tables::InFlight;
+use crate::reactor::tables::{InFlight, Outlives};
 use crate::reactor::turn::Reactor;
 use crate::reactor::unit::{self, Handed};
 use crate::scsi::copy::Side;
@@ -33,6 +33,13 @@ impl<N: Net> Reactor<N> {
     ) {
         if let Some(record) = self.record(conn, task, unit, op) {
             self.insert(InFlight { offset, bytes, ..record }, data, now);
+        }
+    }
+
+    /// The same for a flush that belongs to a change which holds, whatever becomes of the command.
+    pub(super) fn submit_lasting_flush(&mut self, conn: Key, task: Key, unit: UnitId, now: Tick) {
+        if let Some(record) = self.record(conn, task, unit, Op::Flush) {
+            self.insert(InFlight { outlives: Outlives::Yes, ..record }, None, now);
         }
     }
 
@@ -172,7 +179,7 @@ impl<N: Net> Reactor<N> {
         let (Some(link), Some(task)) = (self.conns.get(record.conn), self.tables.tasks.get(record.task))
         else {
             // A flush that nobody waits for.
-            let is_ours = record.is_of_nobody() && record.op == Op::Flush;
+            let is_ours = record.outlives != Outlives::No && self.tables.view(record.unit).is_some();
             return if is_ours { Ok(()) } else { Err(Outcome::check(Sense::COMMAND_ABORTED)) };
         };
         let place = self.tables.place(link.conn.session_key(), record.number.or(task.number));

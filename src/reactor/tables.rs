@@ -47,6 +47,18 @@ pub(super) struct InFlight {
     pub(super) is_lost: bool,
     /// It is a chore's: no command's and no session's.
     pub(super) is_chore: bool,
+    pub(super) outlives: Outlives,
+}
+
+/// Whether an IO is made again, for nobody, when it is given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Outlives {
+    /// Nothing is left to make it for.
+    No,
+    /// It is a flush that belongs to a change, which holds whatever becomes of who has asked for it.
+    Yes,
+    /// The same, and the reactor has asked the device for its early end.
+    Cut,
 }
 
 /// Stands for no task and no connection.
@@ -73,12 +85,26 @@ impl InFlight {
             is_forbidden: false,
             is_lost: false,
             is_chore: false,
+            outlives: Outlives::No,
         }
     }
 
     /// Whether it is such a one.
     pub(super) fn is_of_nobody(&self) -> bool {
         self.task == NOBODY
+    }
+
+    /// Notes that the reactor asks the device for its early end.
+    pub(super) fn cut(&mut self) {
+        if self.outlives == Outlives::Yes {
+            self.outlives = Outlives::Cut;
+        }
+    }
+
+    /// Whether it was given up where it waited, or ends early because the reactor has asked for that: not by a device's own will,
+    /// which might be the same each time.
+    pub(super) fn is_cut(&self) -> bool {
+        self.outlives == Outlives::Cut || self.parked.is_some()
     }
 }
 

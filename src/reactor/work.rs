@@ -1,14 +1,14 @@
 //! Commands that are worked off in steps ([`scsi::work`]), and those that control decides.
 
-use crate::bdev::Op;
 use crate::bdev::allocation::Allocation;
 use crate::bdev::protection::TUPLE_BYTES;
+use crate::bdev::{IoError, Op};
 use crate::buf::Buf;
 use crate::id::UnitId;
 use crate::iscsi::task::{Job, Outcome, Running};
 use crate::net::Net;
-use crate::reactor::message::{Ask, Retired, TaskTicket, ToControl};
-use crate::reactor::tables::InFlight;
+use crate::reactor::message::{Ask, Event, Retired, TaskTicket, ToControl};
+use crate::reactor::tables::{InFlight, Outlives};
 use crate::reactor::turn::Reactor;
 use crate::scsi::sense::Sense;
 use crate::scsi::view::UnitView;
@@ -185,7 +185,7 @@ impl<N: Net> Reactor<N> {
             task.outcome.is_none()
         });
         match flushes {
-            Some(unit) if is_awaited => self.submit(conn, key, unit, Op::Flush, None, 0, 0, now),
+            Some(unit) if is_awaited => self.submit_lasting_flush(conn, key, unit, now),
             Some(unit) => {
                 self.end(conn, key, outcome, now);
                 self.flush(unit, now);
@@ -194,10 +194,27 @@ impl<N: Net> Reactor<N> {
         }
     }
 
+    /// An IO that nobody waits for has come back, or was given up.
+    pub(super) fn ended_for_nobody(&mut self, record: &InFlight, result: Result<(), IoError>, now: Tick) {
+        let (true, Err(error)) = (record.outlives != Outlives::No, result) else { return };
+        if error != IoError::Cancelled || !record.is_cut() {
+            self.event(Event::DeviceError { unit: record.unit, error });
+        } else if self.stopping.is_none() {
+            // At the end of the reactor everything is flushed anyway.
+            self.flush(record.unit, now);
+        }
+    }
+
     /// Flushes a unit for nobody. Where there is no place for that, who asks again has it made.
     fn flush(&mut self, unit: UnitId, now: Tick) {
+        let waits = |io: &InFlight| io.is_of_nobody() && io.outlives != Outlives::No && io.parked.is_some();
+        if self.tables.ios.iter().any(|(_, io)| io.unit == unit && waits(io)) {
+            // It comes after what this one is for.
+            return;
+        }
         self.serial += 1;
-        if let Some(key) = self.tables.add_io(InFlight::of_nobody(unit, Op::Flush, self.serial), None) {
+        let flush = InFlight::of_nobody(unit, Op::Flush, self.serial);
+        if let Some(key) = self.tables.add_io(InFlight { outlives: Outlives::Yes, ..flush }, None) {
             self.enter(unit, key, now);
         }
     }

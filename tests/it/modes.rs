@@ -3,16 +3,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use lunette::bdev::error::{Fault, Faults, Kind, Rule};
+use lunette::bdev::error::{Fault, Faults, Kind, Rule, RuleId};
 use lunette::bdev::{Bdev, Channel, ChannelState, Done, Fence, Info, Io, IoError, Op, Refused, Wake};
 use lunette::id::ReactorId;
 use lunette::scsi::view::LunNumber;
 use lunette::slab::Key;
 use lunette::time::Tick;
 use lunette_initiator::scsi::cdb;
+use lunette_initiator::session::{Function, Tmf};
 use lunette_initiator::{Client, Command, Data, lun};
 
-use crate::harness::{self, Setup, TARGET, World, pattern, sense, test_unit_ready, until};
+use crate::harness::{self, SOON, Setup, TARGET, World, pattern, sense, test_unit_ready, until};
 
 /// Parameter lists of MODE SELECT(6).
 const CACHE_OFF: [u8; 24] = [0, 0, 0, 0, 0x08, 18, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -188,6 +189,138 @@ fn a_cache_that_is_switched_off_is_flushed_though_who_asked_is_gone() {
     assert!(!is_good(&mut other, mode_select(9, &CACHE_OFF)));
     assert_eq!(faults.left(flushes), 0);
     assert!(is_good(&mut other, mode_select(9, &CACHE_OFF)));
+}
+
+/// As many as no test takes.
+const MANY: u32 = 1 << 30;
+
+/// Everybody sees that the cache is off: its flush is made again if it is given up, whether it waited for room or was in the device.
+#[test]
+fn a_flush_that_is_given_up_with_its_command_is_made_again() {
+    let (world, faults, ops) = cached();
+    let [full, hold] =
+        [Fault::Full, Fault::Hold].map(|fault| faults.add(Rule::everywhere(Kind::Flush, fault), 0).unwrap());
+    for (rule, is_aborted) in [(full, true), (full, false), (hold, true), (hold, false)] {
+        let mut one = world.client("a");
+        until("unit attentions are taken", || is_good(&mut one, test_unit_ready(9)));
+        ops.lock().unwrap().clear();
+        let count = if rule == hold { 1 } else { MANY };
+        faults.arm(rule, count);
+        let itt = one.session().command(mode_select(9, &CACHE_OFF)).unwrap();
+        one.ping(b"").unwrap();
+        until("it was tried", || faults.left(rule) < count);
+        if is_aborted {
+            assert_eq!(one.task_management(Tmf::abort(lun::from_number(9), itt)).unwrap(), 0);
+        }
+        drop(one);
+        world.wait_connections(0);
+        faults.arm(full, 0);
+        let made = if rule == hold { 2 } else { 1 };
+        until("it is made again", || ops.lock().unwrap().len() == made);
+        assert_eq!(*ops.lock().unwrap(), [Op::Flush].repeat(made));
+        world.wait_sessions(0);
+    }
+}
+
+/// The same where nobody waits for it any more, and another one resets the unit.
+#[test]
+fn a_flush_that_is_given_up_by_a_reset_is_made_again() {
+    let (world, faults, ops) = cached();
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    for client in [&mut one, &mut other] {
+        until("unit attentions are taken", || is_good(client, test_unit_ready(9)));
+    }
+    let flushes = switch_off_and_leave(&world, &faults, one, &mut other, Fault::Hold, 1);
+    let reset = Tmf { function: Function::LogicalUnitReset, ..Tmf::abort(lun::from_number(9), 0) };
+    assert_eq!(other.task_management(reset).unwrap(), 0);
+    until("it is made again", || ops.lock().unwrap().iter().filter(|op| **op == Op::Flush).count() == 2);
+    assert_eq!(faults.left(flushes), 0);
+}
+
+/// PERSISTENT RESERVE OUT.
+fn reserve_out(action: u8, key: u8, service_key: u8) -> Command {
+    let mut cdb = [0; 16];
+    (cdb[0], cdb[1], cdb[8]) = (0x5f, action, 24);
+    let mut list = vec![0; 24];
+    (list[7], list[15]) = (key, service_key);
+    Command::write(lun::from_number(9), cdb, list)
+}
+
+/// The same where another one aborts the command together with the registration of who has asked.
+#[test]
+fn a_flush_that_is_given_up_by_a_preemption_is_made_again() {
+    let (world, faults, ops) = cached();
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    for (client, key) in [(&mut one, 1), (&mut other, 2)] {
+        until("unit attentions are taken", || is_good(client, test_unit_ready(9)));
+        assert!(is_good(client, reserve_out(0, 0, key)), "REGISTER");
+    }
+    let hold = faults.add(Rule::everywhere(Kind::Flush, Fault::Hold), 1).unwrap();
+    one.session().command(mode_select(9, &CACHE_OFF)).unwrap();
+    one.ping(b"").unwrap();
+    until("the device has it", || faults.left(hold) == 0);
+    until("it is preempted", || is_good(&mut other, reserve_out(5, 2, 1)));
+    until("it is made again", || *ops.lock().unwrap() == [Op::Flush; 2]);
+}
+
+/// Switches the cache off and leaves before that is answered. Returns when the flush, which nobody waits for, has met this fault.
+fn switch_off_and_leave(
+    world: &World,
+    faults: &Faults,
+    mut one: Client,
+    other: &mut Client,
+    fault: Fault,
+    count: u32,
+) -> RuleId {
+    let writes = faults.add(Rule::everywhere(Kind::Write, Fault::Hold), 1).unwrap();
+    let flushes = faults.add(Rule::everywhere(Kind::Flush, fault), count).unwrap();
+    let cdb = cdb::write_16(2, 1, cdb::Flags::default());
+    let write = Command::write(lun::from_number(9), cdb, pattern(1, 2, 1, 512));
+    let written = other.session().command(write).unwrap();
+    other.ping(b"").unwrap();
+    one.session().command(mode_select(9, &CACHE_OFF)).unwrap();
+    one.ping(b"").unwrap();
+    until("the change is in force", || is_cache_off(other));
+    drop(one);
+    world.wait_connections(1);
+    faults.release(writes);
+    assert!(other.completion(written).unwrap().is_good());
+    until("it was tried", || faults.left(flushes) < count);
+    flushes
+}
+
+/// One that a device gives back by itself might be so for ever.
+#[test]
+fn a_flush_that_the_device_cancels_is_not_made_again() {
+    let (world, faults, _) = cached();
+    let mut one = world.client("a");
+    until("unit attentions are taken", || is_good(&mut one, test_unit_ready(9)));
+    let full = faults.add(Rule::everywhere(Kind::Flush, Fault::Full), MANY).unwrap();
+    let cancelled = Rule::everywhere(Kind::Flush, Fault::Fail(IoError::Cancelled));
+    let cancelled = faults.add(cancelled, MANY).unwrap();
+    let itt = one.session().command(mode_select(9, &CACHE_OFF)).unwrap();
+    one.ping(b"").unwrap();
+    until("it was tried", || faults.left(full) < MANY);
+    assert_eq!(one.task_management(Tmf::abort(lun::from_number(9), itt)).unwrap(), 0);
+    faults.arm(full, 0);
+    until("the device has it", || faults.left(cancelled) < MANY);
+    for _ in 0..10 {
+        one.ping(b"").unwrap();
+    }
+    assert_eq!(faults.left(cancelled), MANY - 1);
+}
+
+/// Nothing else is in the way of a disk that is taken out of service.
+#[test]
+fn a_flush_that_nobody_waits_for_does_not_keep_its_unit() {
+    let (world, faults, _) = cached();
+    let [mut one, mut other] = ["a", "b"].map(|name| world.client(name));
+    for client in [&mut one, &mut other] {
+        until("unit attentions are taken", || is_good(client, test_unit_ready(9)));
+    }
+    switch_off_and_leave(&world, &faults, one, &mut other, Fault::Full, MANY);
+    let removed = world.change(|control, done, _| control.unregister_bdev("disk9", done));
+    assert!(removed.recv_timeout(SOON).unwrap().is_clean);
 }
 
 #[test]

@@ -1,15 +1,20 @@
 //! Commands that reactors ask control about.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::acknowledge;
-use super::world::{ALICE, World, bdev, target};
+use super::world::{ALICE, Disk, World, bdev, target};
+use crate::bdev::{Bdev, Channel, Info};
 use crate::control::done::Done;
+use crate::control::registry::BdevSpec;
 use crate::id::{ReactorId, SessionId, UnitId};
 use crate::reactor::message::{Ask, Change, TaskTicket, ToControl, ToReactor};
 use crate::scsi::Outcome;
 use crate::scsi::attention::Ua;
 use crate::scsi::cdb::Cdb;
 use crate::scsi::sense::Sense;
-use crate::scsi::view::{DeviceKind, LunNumber, Modes};
+use crate::scsi::view::{DeviceKind, LunNumber, Medium, Modes};
 use crate::slab::Key;
 
 const TICKET: TaskTicket =
@@ -150,6 +155,58 @@ fn what_changes_while_a_unit_is_not_ready_is_told_too() {
     assert_eq!(answer(&world), (Outcome::GOOD, false));
     world.tell(unsettled(false));
     again(&mut world, false);
+}
+
+/// A disk that may be of another size by now.
+#[derive(Debug)]
+struct Growing {
+    blocks: Arc<AtomicU64>,
+}
+
+impl Bdev for Growing {
+    fn info(&self) -> Info {
+        Info { blocks: self.blocks.load(Ordering::Relaxed), ..Disk(1).info() }
+    }
+
+    fn open(&self, _reactor: ReactorId) -> Box<dyn Channel> {
+        unreachable!("control opens no channel")
+    }
+}
+
+/// The same of a size or a medium: when the device gives back what it kept, nobody is told any more.
+#[test]
+fn a_size_or_medium_that_changes_while_a_unit_is_not_ready_is_told() {
+    let (mut world, _) = world();
+    let blocks = Arc::new(AtomicU64::new(8));
+    let disk = BdevSpec { bdev: Arc::new(Growing { blocks: Arc::clone(&blocks) }), ..bdev(1) };
+    world.control.register_bdev_as(disk, DeviceKind::RemovableDisk).unwrap();
+    let lun = ("disk1".to_owned(), Some(LunNumber(1)));
+    world.control.create_target(&target("iqn.2026-11.io.example:tray", vec![lun])).unwrap();
+    world.turn();
+    for reactor in &world.reactors {
+        while reactor.receive().is_some() {}
+    }
+    let told = |world: &mut World| {
+        world.turn();
+        let changes = [0, 1].map(|reactor| acknowledge(world, reactor, true)).map(|change| match change {
+            Change::Unit { view, attention, .. } => (view.medium, attention),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(changes[0], changes[1]);
+        changes[0]
+    };
+    let unsettled = |is_so| ToControl::Unsettled { unit: UnitId(1), reactor: ReactorId(1), is_so };
+    world.tell(unsettled(true));
+    assert_eq!(told(&mut world), (Medium::Unsettled, None));
+    blocks.store(16, Ordering::Relaxed);
+    world.control.reread_bdev("disk1", Done::nobody()).unwrap();
+    assert_eq!(told(&mut world), (Medium::Unsettled, Some(Ua::CapacityChanged)));
+    world.control.eject_bdev("disk1", false, Done::nobody()).unwrap();
+    assert_eq!(told(&mut world), (Medium::Ejected, None));
+    world.control.load_bdev("disk1", Done::nobody()).unwrap();
+    assert_eq!(told(&mut world), (Medium::Unsettled, Some(Ua::MediumChanged)));
+    world.tell(unsettled(false));
+    assert_eq!(told(&mut world), (Medium::Ready, None));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! to anybody until they have come back.
 
 use lunette::limits::DRAIN_NS;
+use lunette::time::MS_NS;
 use lunette_initiator::config::{Config, Offer};
 use lunette_initiator::lun;
 use lunette_initiator::scsi::status;
@@ -152,6 +153,28 @@ fn a_read_that_outlives_a_reset_harms_nobody() {
     cell.pass(DRAIN_NS);
     assert_eq!(cell.tmf_answer(1, itt), Some(REJECTED));
     assert_eq!((cell.unit_ready(0), cell.unit_ready(0)), (TOLD_OF_RESET, GOOD));
+    cell.finish();
+}
+
+/// What a fence ends is not only what is waited for: the flush of a cache that was switched off is nobody's by then.
+#[test]
+fn a_flush_that_a_fence_has_ended_is_made_again() {
+    let mut cell = Cell::new(At::InDevice);
+    cell.issue(1, What::Select { write_cache: false });
+    cell.settle();
+    let itt = cell.manage(1, Function::AbortTaskSet);
+    cell.end_io(0);
+    assert!(cell.is_written() && cell.tmf_answer(1, itt).is_some());
+    assert_eq!(cell.world.disks[0].in_flight_count(), 1, "the flush");
+    cell.issue(1, What::Write { lba: 100, blocks: 1, fua: false });
+    cell.settle();
+    assert_eq!(cell.world.disks[0].in_flight_count(), 2);
+    let itt = cell.manage(1, Function::AbortTaskSet);
+    assert_eq!(cell.tmf_answer(1, itt), None);
+    cell.pass(DRAIN_NS);
+    cell.pass(MS_NS);
+    assert!(cell.tmf_answer(1, itt).is_some());
+    assert_eq!(cell.world.disks[0].in_flight_count(), 1, "the flush once more");
     cell.finish();
 }
 
