@@ -532,7 +532,8 @@ impl Conn {
         if self.retains {
             self.tx.forget_data(task.itt, cx.tx);
         }
-        if task.phase == Phase::Swallowing || !task.obligation.is_answered() {
+        let is_unanswered = task.phase == Phase::Swallowing || !task.obligation.is_answered();
+        if is_unanswered && task.data_sn != Sn(0) {
             // It has no place any more that would bound what waits to be sent for it, and nobody wants that.
             self.tx.forget(task.itt, cx.tx);
         }
