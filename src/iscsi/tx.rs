@@ -40,9 +40,8 @@ pub struct Sent {
 pub struct TxQueue {
     first: Option<Key>,
     last: Option<Key>,
-    /// Items that were ever queued, and those that have left again.
+    /// Items that were ever queued.
     pushed: Sn,
-    popped: Sn,
     control_count: u32,
     control_bytes: u64,
     unsent_bytes: u64,
@@ -66,7 +65,6 @@ impl TxQueue {
             first: None,
             last: None,
             pushed: Sn(0),
-            popped: Sn(0),
             control_count: 0,
             control_bytes: 0,
             unsent_bytes: 0,
@@ -128,6 +126,28 @@ impl TxQueue {
         }
     }
 
+    /// Takes out what waits to be sent for this command, which has had no status: its data and R2Ts. The first item stays, as it may
+    /// have been sent in part.
+    pub fn forget(&mut self, itt: u32, items: &mut Slab<Queued>) {
+        let mut at = self.first;
+        while let Some(before) = at
+            && let Some(key) = items.get(before).and_then(|queued| queued.next)
+        {
+            let Some(queued) = items.get(key).filter(|queued| queued.item.is_before_status_of(itt)) else {
+                at = Some(key);
+                continue;
+            };
+            self.unsent_bytes -= queued.data_bytes() as u64;
+            let next = self.discard(key, items);
+            if let Some(before) = items.get_mut(before) {
+                before.next = next;
+            }
+            if next.is_none() {
+                self.last = at;
+            }
+        }
+    }
+
     /// What is kept.
     pub fn retained(&self) -> Option<&Retained> {
         self.retained.as_deref()
@@ -159,9 +179,10 @@ impl TxQueue {
         self.pushed.plus(1)
     }
 
-    /// Whether the socket has taken all of this item ([`TxQueue::next_item`]).
-    pub fn has_sent(&self, item: Sn) -> bool {
-        !self.popped.is_before(item)
+    /// Whether the socket has taken all of this item ([`TxQueue::next_item`]), which was not taken out.
+    pub fn has_sent(&self, item: Sn, items: &Slab<Queued>) -> bool {
+        let first = self.first.and_then(|first| items.get(first));
+        first.is_none_or(|first| item.is_before(first.number))
     }
 
     /// Items that count against `CONTROL_REPLIES_MAX`.
@@ -192,7 +213,8 @@ impl TxQueue {
     /// Appends an item, or gives it back where the slab is full.
     #[inline(always)]
     pub fn push(&mut self, items: &mut Slab<Queued>, item: TxItem) -> Result<(), Box<TxItem>> {
-        let queued = Queued { item, next: None };
+        let number = self.next_item();
+        let queued = Queued { item, number, next: None };
         let bytes = queued.data_bytes() as u64;
         let (is_control, control_bytes) = (queued.is_control(), queued.control_bytes());
         let is_lent = queued.is_lent();
@@ -202,7 +224,7 @@ impl TxQueue {
             None => self.first = Some(key),
         }
         self.last = Some(key);
-        self.pushed = self.next_item();
+        self.pushed = number;
         self.control_count += u32::from(is_control);
         self.control_bytes += control_bytes;
         self.unsent_bytes += bytes;
@@ -239,8 +261,16 @@ impl TxQueue {
 
     fn pop(&mut self, items: &mut Slab<Queued>) {
         let Some(first) = self.first else { return };
-        let next = items.discard(first, |queued| {
-            self.popped = self.popped.plus(1);
+        self.first = self.discard(first, items);
+        if self.first.is_none() {
+            self.last = None;
+        }
+    }
+
+    /// Drops an item. The one behind it.
+    #[inline(always)]
+    fn discard(&mut self, key: Key, items: &mut Slab<Queued>) -> Option<Key> {
+        let next = items.discard(key, |queued| {
             if queued.is_control() {
                 self.control_count -= 1;
                 self.control_bytes -= queued.control_bytes();
@@ -248,10 +278,7 @@ impl TxQueue {
             self.lent_count -= u32::from(queued.is_lent());
             queued.next
         });
-        self.first = next.flatten();
-        if self.first.is_none() {
-            self.last = None;
-        }
+        next.flatten()
     }
 
     /// Makes the PDUs of the next send.

@@ -53,10 +53,17 @@ impl Hungry {
         if is_at_work { &mut self.at_work } else { &mut self.others }
     }
 
-    fn push(&mut self, task: Key, is_at_work: bool) {
+    /// Adds one. Those that are not there any more, as they were aborted, go before the queue grows for their sake.
+    fn push(&mut self, task: Key, is_at_work: bool, is_there: impl Fn(Key) -> bool) {
         self.number += 1;
         let waiting = Waiting { task, number: self.number, is_at_work };
-        self.queue(is_at_work).push_back(waiting);
+        let queue = self.queue(is_at_work);
+        if queue.len() == queue.capacity() {
+            queue.retain(|waiting| is_there(waiting.task));
+            // So that not each one that comes goes through all that are there.
+            queue.reserve(queue.len() + 1);
+        }
+        queue.push_back(waiting);
     }
 
     /// Takes out who came first, of those at work where the others are to wait.
@@ -85,7 +92,8 @@ impl<N: Net> Reactor<N> {
             && !task.is_waiting_for_buffer
         {
             task.is_waiting_for_buffer = true;
-            self.hungry.push(key, task.job.is_some());
+            let (is_at_work, tasks) = (task.job.is_some(), &self.tables.tasks);
+            self.hungry.push(key, is_at_work, |waiting| tasks.get(waiting).is_some());
         }
     }
 
@@ -133,7 +141,7 @@ mod tests {
     fn all_in_order_and_those_at_work_alone_where_the_others_wait() {
         let mut hungry = Hungry::new(4);
         for (index, is_at_work) in [(1, false), (2, true), (3, false), (4, true)] {
-            hungry.push(key(index), is_at_work);
+            hungry.push(key(index), is_at_work, |_| true);
         }
         let mut order = Vec::new();
         while let Some(waiting) = hungry.pop(false) {
@@ -141,15 +149,25 @@ mod tests {
         }
         assert_eq!(order, [1, 2, 3, 4]);
 
-        hungry.push(key(5), false);
-        hungry.push(key(6), true);
+        hungry.push(key(5), false, |_| true);
+        hungry.push(key(6), true, |_| true);
         let first = hungry.pop(false).unwrap();
         assert_eq!((first.task, hungry.put_back(first)), (key(5), false), "it got what it wanted");
-        hungry.push(key(5), false);
+        hungry.push(key(5), false, |_| true);
         assert!(hungry.put_back(first));
         assert_eq!(hungry.pop(true).map(|next| next.task), Some(key(6)));
         assert_eq!(hungry.pop(true), None);
         assert_eq!(hungry.pop(false), Some(first));
         assert_eq!(hungry.len(), 0);
+    }
+    #[test]
+    fn it_does_not_grow_for_those_that_are_gone() {
+        let mut hungry = Hungry::new(4);
+        let is_there = |task: Key| task.index % 100 == 1;
+        (1..=10_000).for_each(|index| hungry.push(key(index), false, is_there));
+        let there: Vec<_> =
+            hungry.others.iter().map(|waiting| waiting.task).filter(|key| is_there(*key)).collect();
+        assert_eq!(there, (0..100).map(|hundreds| key(100 * hundreds + 1)).collect::<Vec<_>>(), "in order");
+        assert!(hungry.others.capacity() <= 512, "{}", hungry.others.capacity());
     }
 }

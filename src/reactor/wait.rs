@@ -114,6 +114,16 @@ impl Waiting {
     pub(super) fn is_for_hold(&self, id: HoldId) -> bool {
         matches!(self.then, Then::HoldApplied(hold) if hold == id)
     }
+
+    /// Whether it is to raise a fence for a command that has been aborted.
+    fn is_for_nobody(&self, tasks: &Tasks) -> bool {
+        match (&self.what, self.then) {
+            (What::Acknowledged { is_raised: false, .. }, Then::EndFenced { task, .. }) => {
+                tasks.get(task).is_none()
+            }
+            _ => false,
+        }
+    }
 }
 
 impl<N: Net> Reactor<N> {
@@ -149,6 +159,8 @@ impl<N: Net> Reactor<N> {
 
     /// Ends the waits that are over. Once a turn.
     pub(super) fn settle_waits(&mut self, now: Tick) {
+        // Or a peer could have any number of them made.
+        self.waits.retain(|waiting| !waiting.is_for_nobody(&self.tables.tasks));
         let mut index = 0;
         while index < self.waits.len() {
             if let Some(is_clean) = self.is_over(index, now) {

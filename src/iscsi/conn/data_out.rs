@@ -92,7 +92,7 @@ impl Conn {
             is_it.then_some((key, front.item))
         });
         match found {
-            Some((_, item)) if !self.tx.has_sent(item) => {
+            Some((_, item)) if !self.tx.has_sent(item, cx.tx) => {
                 Err(Fatal::Protocol("data for an R2T that has not been sent"))
             }
             found => Ok(found.map(|(key, _)| key)),

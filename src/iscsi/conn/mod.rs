@@ -502,10 +502,10 @@ impl Conn {
     /// Ends everything: tasks and queues are given up without an answer. What devices still have of it is the
     /// reactor's to wait for.
     pub fn close(&mut self, cx: &mut Cx<'_>) {
-        self.abandon_all(cx);
-        // Their answers are not on their way any more: the session's other connections have their places.
+        // Its answers are not on their way any more: the session's other connections have their places.
         let unsent = self.tx.clear(cx.tx);
         cx.session.window.end(unsent);
+        self.abandon_all(cx);
         cx.session.tmf_count -= self.tmfs.len();
     }
 
@@ -531,6 +531,11 @@ impl Conn {
         debug_assert!(task.conn == self.key, "a task is ended by its own connection");
         if self.retains {
             self.tx.forget_data(task.itt, cx.tx);
+        }
+        let is_unanswered = task.phase == Phase::Swallowing || !task.obligation.is_answered();
+        if is_unanswered && task.data_sn != Sn(0) {
+            // It has no place any more that would bound what waits to be sent for it, and nobody wants that.
+            self.tx.forget(task.itt, cx.tx);
         }
         if task.phase != Phase::Answered {
             if task.obligation.is_answered() {

@@ -160,6 +160,8 @@ impl Conn {
         let Some(task) = cx.tasks.get_mut(key) else { return GoOn::Wait };
         task.conn = self.key;
         task.data_at = cx.now;
+        // What is asked for once more here has not been asked for here.
+        task.asked_before_bytes = 0;
         task.again = None;
         task.terminated = None;
         // RFC 7143 §7.2.2: 0 until it is tagged on this connection.

@@ -64,7 +64,8 @@ impl Conn {
     /// RFC 7143 §4.2.3.4: a NOP-Out that acknowledges a task termination. The tags are free, and no more data are owed: whether
     /// there were any such tasks, which may end now.
     pub(super) fn terminated(&mut self, nop: &NopOut, cx: &mut Cx<'_>) -> bool {
-        if !self.params.fast_abort || nop.ttt != TAG_NONE {
+        if !self.params.fast_abort || nop.ttt != TAG_NONE || self.tx.stat_sn().is_before(nop.exp_stat_sn) {
+            // Or it cannot know what it says.
             return false;
         }
         let mut is_any = false;

@@ -44,6 +44,7 @@ macro_rules! cx {
     };
 }
 
+mod forgotten;
 mod kept;
 mod resent;
 mod solicited;

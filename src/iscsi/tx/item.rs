@@ -8,6 +8,9 @@ use crate::iscsi::wire::{Bhs, Residual, ScsiResponse};
 use crate::scsi::sense::Sense;
 use crate::slab::Key;
 
+/// Opcode of an R2T.
+const R2T: u8 = 0x31;
+
 /// What a PDU does with StatSN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StatSn {
@@ -84,6 +87,15 @@ impl TxItem {
         }
     }
 
+    /// Whether it is an R2T for this command, or data without a status.
+    pub(super) fn is_before_status_of(&self, itt: u32) -> bool {
+        match self {
+            TxItem::Pdu { bhs, .. } => bhs.opcode() == R2T && bhs.itt() == itt,
+            TxItem::DataIn { itt: own, last, .. } => *own == itt && last.flatten().is_none(),
+            TxItem::Response { .. } | TxItem::Told { .. } => false,
+        }
+    }
+
     /// A command's data from the `at`th byte on, where they are here and no copy.
     pub(super) fn data_of(&self, itt: u32, at: u32) -> Option<&[u8]> {
         match self {
@@ -146,6 +158,8 @@ pub enum Keeps {
 #[derive(Debug)]
 pub struct Queued {
     pub(super) item: TxItem,
+    /// Counts the items of its queue.
+    pub(super) number: Sn,
     pub(super) next: Option<Key>,
 }
 

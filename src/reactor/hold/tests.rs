@@ -6,10 +6,12 @@ mod world;
 use super::Phase;
 use crate::bdev::Op;
 use crate::id::{BarrierId, UnitId};
+use crate::iscsi::task::Passage;
 use crate::limits;
 use crate::reactor::message::{Change, HoldRange, ToControl, ToReactor};
 use crate::reactor::tables::InFlight;
 use crate::scsi::attention::Ua;
+use crate::slab::Key;
 use crate::time::SECOND_NS;
 
 use world::World;
@@ -391,4 +393,30 @@ fn a_copy_meets_a_hold_of_what_it_reads_too() {
         assert_eq!(meets(2, lba, blocks), expected, "{blocks} blocks from {lba}");
     }
     assert!(!meets(1, 100, 1));
+}
+
+/// Whoever aborts commands that wait for a fence, and acknowledges nothing, would have any number of waits made otherwise, each of them
+/// up to its deadline once its turn has come.
+#[test]
+fn a_command_that_is_aborted_before_its_fence_is_raised_waits_for_none() {
+    let mut world = World::new(1, 64);
+    let session = world.session(0);
+    let conn = world.sessions[session].conn;
+    let key = world.reactors[0].conns.get(conn).unwrap().conn.session_key();
+    assert!(world.reactors[0].tables.sessions[key].enter(Key { index: u32::MAX, generation: 0 }));
+    for _ in 0..5 {
+        world.reactors[0].tables.sessions[key].attend(UnitId(0), Ua::UnitReset);
+        let itt = world.command(session, 0, 0x80, 0, &[0; 6], &[]);
+        let task = (0..4).find_map(|_| {
+            world.reactors[0].turn(world.now);
+            world.task(session, itt)
+        });
+        let task = task.unwrap();
+        world.reactors[0].turn(world.now);
+        assert_eq!(world.reactors[0].tables.tasks.get(task).unwrap().passage, Passage::Waits);
+        world.reactors[0].give_up(task, false, world.now);
+        assert!(world.task(session, itt).is_none());
+        world.reactors[0].turn(world.now);
+        assert_eq!(world.reactors[0].census().waits, 1, "for what the first has raised");
+    }
 }

@@ -1,8 +1,10 @@
 //! Data that were asked for and do not come as they should, and what cannot be queued.
 
+use super::super::Life;
 use super::{Cx, World, scsi, test_unit_ready};
-use crate::iscsi::conn::{Request, Solicit};
+use crate::iscsi::conn::{GoOn, Request, Solicit};
 use crate::iscsi::error::Fatal;
+use crate::iscsi::sn::Sn;
 use crate::limits::DATA_OUT_NS;
 use crate::slab::{Key, Slab};
 use crate::time::Tick;
@@ -61,6 +63,29 @@ fn data_outs_without_data_are_no_progress() {
         world.now = Tick::from_ns(DATA_OUT_NS);
         assert_eq!(world.conn.expired(cx!(world)), Err(Fatal::DataOutLate));
     }
+}
+
+/// A WRITE that lost data, and then its connection, waits there for a buffer: for that its new connection owes nothing.
+#[test]
+fn data_that_a_new_connection_is_asked_for_late_are_not_late() {
+    let mut world = World::of(true);
+    let (write, mut data) = solicited(&mut world);
+    data[39] = 5;
+    assert_eq!(world.send().len(), 1);
+    assert_eq!(world.receive(&data), Some(Request::Piece(write)), "all is to be asked for again");
+    world.conn.lose(true, cx!(world));
+    // It stands for the new one as well.
+    world.conn.life = Life::Open;
+    world.now = Tick::from_ns(DATA_OUT_NS);
+    assert_eq!(world.conn.take_over(write, Sn(1), 8192, 1, 512, cx!(world)), GoOn::Write);
+    assert_eq!(world.conn.solicit(write, cx!(world)), Solicit::NeedsBuffer(4096));
+    world.now = Tick::from_ns(3 * DATA_OUT_NS);
+    let buf = world.pools[1].take(4096).unwrap();
+    world.conn.give_buffer(write, buf, cx!(world));
+    assert_eq!(world.conn.solicit(write, cx!(world)), Solicit::Asked);
+    assert_eq!(world.send().len(), 1);
+    assert_eq!(world.conn.deadline(&*cx!(world)), Some(Tick::from_ns(4 * DATA_OUT_NS)));
+    assert_eq!(world.conn.expired(cx!(world)), Ok(()));
 }
 
 #[test]

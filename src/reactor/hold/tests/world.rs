@@ -275,7 +275,7 @@ impl World {
         assert_eq!(self.end_of(session, itt), Some((0, 0)));
     }
 
-    fn task(&self, session: usize, itt: u8) -> Option<Key> {
+    pub(super) fn task(&self, session: usize, itt: u8) -> Option<Key> {
         let session = &self.sessions[session];
         let reactor = &self.reactors[session.reactor];
         let tasks = &reactor.tables.tasks;
