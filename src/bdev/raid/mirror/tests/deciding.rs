@@ -125,9 +125,7 @@ fn nobody_is_filled_from_a_member_that_was_taken_out_meanwhile() {
     let members: Vec<Arc<dyn Bdev>> =
         vec![first, Arc::clone(&disks[1]) as Arc<dyn Bdev>, Arc::clone(&disks[2]) as Arc<dyn Bdev>];
     let mut rig = Rig::new(members, record(&[1, 2], false));
-    let is_at = |rig: &Rig, is_it: fn(&Fill) -> bool| {
-        matches!(&rig.warden.job, Job::Fill { member: 2, step } if is_it(step))
-    };
+    let is_at = |rig: &Rig, is_it: fn(&Fill) -> bool| matches!(&rig.warden.job, Job::Fill { member: 2, step } if is_it(step));
     while !is_at(&rig, |step| matches!(step, Fill::Window(0))) {
         rig.now = rig.now.after_ns(MS_NS / 4);
         rig.warden.step(rig.now);
