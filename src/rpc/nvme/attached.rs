@@ -350,7 +350,10 @@ impl Attached {
                     Ok(())
                 }
             };
-            if let Err(error) = followed {
+            // A daemon that has stopped gives its controllers back: there is nobody to be told.
+            if let Err(error) = followed
+                && !matches!(error, ChangeError::Stopping)
+            {
                 tracing::warn!(controller = self.name, %error, "a namespace has changed and cannot be served so");
             }
             and_then(&event);

@@ -319,6 +319,17 @@ fn nobody_gets_the_place_of_a_lost_disk_before_every_reactor_knows_and_a_flush_t
     service.call("bdev_nvme_detach_controller", r#"{"name":"N"}"#);
 }
 
+/// It is followed to its end at each clean stop: nothing of that is to be told.
+#[test]
+fn a_daemon_that_has_stopped_has_no_mirrors_to_doubt() {
+    let service = Service::start();
+    let device = Device::new(1);
+    service.attach(device.to_attach());
+    service.remote.drain();
+    until("it has stopped", || service.remote.call(|_, _| ()).is_none());
+    assert!(Doubted::on(&service.context, "Nn1").is_ok());
+}
+
 #[test]
 fn nobody_comes_in_the_stead_of_a_controller_before_all_that_it_said_was_followed() {
     let service = Service::start();
