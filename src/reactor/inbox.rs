@@ -132,6 +132,7 @@ impl<N: Net> Reactor<N> {
                     .tables
                     .view(unit)
                     .is_none_or(|old| (old.blocks, old.medium) != (view.blocks, view.medium));
+                let is_gone = is_changed && view.blocks == 0;
                 // Not of a unit that was removed, which has no view any more.
                 let is_repaced = self.tables.view(unit).is_some_and(|old| old.pace != view.pace);
                 if is_repaced {
@@ -156,6 +157,12 @@ impl<N: Net> Reactor<N> {
                         channel.kick();
                         unit.watched = None;
                     }
+                }
+                if is_gone {
+                    // What they were to keep may be lost by when the device is back: that must not be said to be kept. What else
+                    // waits for room finds that the unit is not ready.
+                    self.end_parked(|io| io.unit == unit && io.op == Op::Flush, IoError::Gone, now);
+                    self.resubmit(unit, now);
                 }
                 if is_drained {
                     self.drain_for(What::Units { units: [unit].into(), before }, Then::Acknowledge(id), now);
@@ -222,14 +229,19 @@ impl<N: Net> Reactor<N> {
 
     /// Gives up IOs that no device has.
     pub(super) fn drop_parked(&mut self, is_given_up: impl Fn(&InFlight) -> bool, now: Tick) {
+        self.end_parked(is_given_up, IoError::Cancelled, now);
+    }
+
+    /// Ends IOs that no device has, with this error.
+    fn end_parked(&mut self, is_ended: impl Fn(&InFlight) -> bool, error: IoError, now: Tick) {
         for id in 0..self.units.len() {
             let Some(unit) = self.units.get_mut(id).and_then(Option::as_mut) else { continue };
             let tables = &mut self.tables;
-            for given_up in [&mut unit.parked, &mut unit.held].map(|list| list.take(tables, &is_given_up)) {
+            for given_up in [&mut unit.parked, &mut unit.held].map(|list| list.take(tables, &is_ended)) {
                 let mut given_up = given_up;
                 while let Some(record) = given_up {
                     given_up = self.tables.ios.get(record).and_then(|io| io.next);
-                    self.finish(record, None, Err(IoError::Cancelled), now);
+                    self.finish(record, None, Err(error), now);
                 }
             }
         }

@@ -181,7 +181,8 @@ fn look(context: &Context) {
     // Before it is looked: one that goes meanwhile says so again.
     lock(&hotplug.state).is_missing = false;
     let controllers = context.controllers();
-    let missing: Vec<&Arc<Attached>> = controllers.iter().filter(|attached| attached.is_gone()).collect();
+    let missing: Vec<&Arc<Attached>> =
+        controllers.iter().filter(|attached| attached.may_be_replaced()).collect();
     if missing.iter().any(|attached| attached.reach == Reach::Network) && hotplug.is_reach_due(Instant::now())
     {
         for before in missing.iter().filter(|attached| attached.reach == Reach::Network) {
@@ -192,7 +193,7 @@ fn look(context: &Context) {
         }
     }
     look_on_bus(context, &controllers);
-    // Also one that is being made quiet yet, which says nothing more.
+    // Also one that is being made quiet, or followed, yet.
     if context.controllers().iter().any(|attached| attached.is_lost()) {
         lock(&hotplug.state).is_missing = true;
     }
@@ -200,14 +201,15 @@ fn look(context: &Context) {
 
 fn look_on_bus(context: &Context, controllers: &[Arc<Attached>]) {
     let is_on = context.nvme.hotplug.is_on();
-    let is_missing = |attached: &Arc<Attached>| attached.is_gone() && attached.reach != Reach::Network;
+    let is_missing =
+        |attached: &Arc<Attached>| attached.may_be_replaced() && attached.reach != Reach::Network;
     if !is_on && !controllers.iter().any(is_missing) {
         return;
     }
     let places = context.controller_places();
     let is_free = |place: &Place| {
         let known = places.iter().any(|(_, known)| *known == Some(*place));
-        !known && before(controllers, place.address).map_or(is_on, |before| before.is_gone())
+        !known && before(controllers, place.address).map_or(is_on, |before| before.may_be_replaced())
     };
     let there = list::handed_over(context.unsafe_noiommu);
     let free: Vec<Place> = there.into_iter().filter(is_free).collect();

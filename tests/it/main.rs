@@ -26,6 +26,7 @@ mod kept;
 mod kill;
 mod lba_status;
 mod login;
+mod lost;
 mod metrics;
 mod modes;
 mod objects;

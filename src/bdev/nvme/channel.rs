@@ -32,7 +32,7 @@ pub(super) struct Way {
 impl Way {
     /// None where the lane has no place left.
     pub(super) fn new(lane: Rc<RefCell<Lane>>, disk: Arc<Disk>, shape: Shape) -> Option<Way> {
-        let place = lane.borrow_mut().join(shape)?;
+        let place = lane.borrow_mut().join(shape, Arc::clone(&disk))?;
         Some(Way { lane, disk, place })
     }
 
@@ -86,13 +86,15 @@ impl Channel for NvmeChannel {
         if self.way.as_ref().is_none_or(|way| way.disk.is_removed()) {
             self.follow();
         }
-        let Some(way) = self.way.as_ref().filter(|way| !way.disk.is_removed()) else {
-            return Err(Refused::Gone(io));
-        };
-        // Not every controller says it so that it is understood: Linux's reports an internal error.
-        let blocks = way.disk.blocks();
+        let Some(way) = &self.way else { return Err(Refused::Gone(io)) };
         let mut lane = way.lane.borrow_mut();
         lane.look(now);
+        // After the look, which may bring a pair by which there is another medium.
+        if way.disk.is_removed() {
+            return Err(Refused::Gone(io));
+        }
+        // Not every controller says it so that it is understood: Linux's reports an internal error.
+        let blocks = way.disk.blocks();
         lane.submit(way.place, io, blocks)
     }
 

@@ -16,6 +16,7 @@ use arrayvec::ArrayVec;
 
 use self::pair::{Pair, Stall};
 pub(super) use self::part::{PrInfo, Shape};
+use super::controller::shared::Disk;
 use super::port::{Port, Request, StopCause};
 use super::spec::{Ended, Status};
 use super::table::{Fifo, Job, Phase, SLOTS, Table};
@@ -59,6 +60,8 @@ struct Mapped {
 #[derive(Debug)]
 struct Outbox {
     shape: Shape,
+    /// Where it leads, for as long as that is not removed.
+    disk: Arc<Disk>,
     /// IOs that have ended: they stay in the table until they are polled.
     done: Fifo,
     /// IOs taken and not yet given back.
@@ -134,8 +137,8 @@ impl Lane {
     }
 
     /// A channel's place; none where there are too many.
-    pub(super) fn join(&mut self, shape: Shape) -> Option<Key> {
-        let outbox = Outbox { shape, done: Fifo::new(), in_flight: 0 };
+    pub(super) fn join(&mut self, shape: Shape, disk: Arc<Disk>) -> Option<Key> {
+        let outbox = Outbox { shape, disk, done: Fifo::new(), in_flight: 0 };
         self.outboxes.insert(outbox).ok()
     }
 
@@ -368,6 +371,12 @@ impl Lane {
         {
             let job = self.table.jobs.get_mut(number);
             let issued = match self.outboxes.get(job.channel) {
+                Some(outbox) if outbox.disk.is_removed() => {
+                    // Its number is another medium's, or what was answered before may be lost. That is said before there is a
+                    // pair again.
+                    job.fail(IoError::Gone);
+                    Ok(())
+                }
                 Some(outbox) => pair.issue(&mut self.table.slots, (number, job), &outbox.shape, self.now),
                 None => {
                     // Its channel was closed: nobody wants it.

@@ -5,5 +5,6 @@ mod contract;
 mod crash;
 mod driven;
 mod erase;
+mod power;
 mod real;
 mod world;

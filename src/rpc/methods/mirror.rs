@@ -205,18 +205,22 @@ impl Doubted {
     /// anything to say to them. A mirror's last member stays: there is nobody to have its data from.
     pub(in crate::rpc) fn on(context: &Context, name: &str) -> Result<Doubted, Fault> {
         let name = name.to_owned();
-        let users = context.control(move |control, _| users(control, name))?;
+        // Nobody uses anything of a daemon that has stopped.
+        let users = context.control(move |control, _| users(control, name)).unwrap_or_default();
         let users =
             users.into_iter().filter_map(|(array, member)| Some((context.mirrors.get(&array)?, member)));
-        let mut doubted = Vec::new();
+        let (mut doubted, mut failed) = (Vec::new(), None);
         for (mirror, member) in users.filter(|(mirror, _)| mirror.is_begun()) {
             match mirror.doubt(member) {
                 Ok(()) => doubted.push((mirror, member)),
                 Err(_) if mirror.is_last(member) => {}
-                Err(why) => return Err(Fault::errno(Errno::BUSY, format_args!("{}: {why}", mirror.name()))),
+                // The others have to know all the same.
+                Err(why) => {
+                    failed = Some(Fault::errno(Errno::BUSY, format_args!("{}: {why}", mirror.name())))
+                }
             }
         }
-        Ok(Doubted(doubted))
+        failed.map_or(Ok(Doubted(doubted)), Err)
     }
 
     /// They need not be waited for.

@@ -3,7 +3,7 @@
 //! A namespace that is gone leaves its bdev where a LUN leads to it, or where it has limits, not ready; and the next controller of
 //! the same name finds it there ([`Seats`]).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -101,6 +101,8 @@ pub(in crate::rpc) struct Attached {
     times: TimeOuts,
     control: Remote,
     pub(super) seats: Arc<Seats>,
+    /// All that its thread has said was followed.
+    is_followed: AtomicBool,
 }
 
 /// Where the follower hears what the controller's thread says.
@@ -138,6 +140,7 @@ impl Attached {
             times: what.times,
             control,
             seats,
+            is_followed: AtomicBool::new(false),
         };
         Ok((attached, follow))
     }
@@ -152,9 +155,14 @@ impl Attached {
         matches!(self.shared().life(), Life::Gone(_))
     }
 
-    /// Whether nothing of it is left, besides: another may come in its stead.
+    /// Whether nothing of it is left, besides.
     pub(in crate::rpc) fn is_gone(&self) -> bool {
         self.is_lost() && self.shared().is_over()
+    }
+
+    /// Whether another may come in its stead: who has to know that its namespaces are gone does.
+    pub(in crate::rpc) fn may_be_replaced(&self) -> bool {
+        self.is_gone() && self.is_followed.load(Ordering::Acquire)
     }
 
     /// Asks it; it has so long to answer.
@@ -312,7 +320,11 @@ impl Attached {
     fn lost(&self, disk: &Arc<Disk>) -> Result<(), ChangeError> {
         let Some(seat) = self.seats.find(disk.nsid).filter(|seat| seat.has(disk)) else { return Ok(()) };
         if self.is_used(seat.name()) || self.has_limits(seat.name()) {
-            self.reread(seat.name())
+            // Nobody sits down before every reactor knows, and what it had begun of the old has ended: a flush of that would be one of
+            // the new. Reactors wait for the controller's thread at most, never for who follows it.
+            let name = seat.name().to_owned();
+            let told = self.control.call_and_wait(move |control, _, done| control.reread_bdev(&name, done));
+            told.unwrap_or(Err(ChangeError::Stopping)).map(drop)
         } else {
             self.unregister(disk.nsid)
         }
@@ -338,11 +350,15 @@ impl Attached {
                     Ok(())
                 }
             };
-            if let Err(error) = followed {
+            // A daemon that has stopped gives its controllers back: there is nobody to be told.
+            if let Err(error) = followed
+                && !matches!(error, ChangeError::Stopping)
+            {
                 tracing::warn!(controller = self.name, %error, "a namespace has changed and cannot be served so");
             }
             and_then(&event);
         }
+        self.is_followed.store(true, Ordering::Release);
     }
 
     /// Takes the namespaces out of service, for good, then gives the controller back.

@@ -157,7 +157,12 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(nsid: u32, identity: Identity, uuid: [u8; 16], namespace: Namespace) -> Disk {
+    pub(in crate::bdev::nvme) fn new(
+        nsid: u32,
+        identity: Identity,
+        uuid: [u8; 16],
+        namespace: Namespace,
+    ) -> Disk {
         let blocks = AtomicU64::new(namespace.blocks);
         Disk {
             nsid,
@@ -189,7 +194,7 @@ impl Disk {
         self.blocks.store(namespace.blocks, Ordering::Release);
     }
 
-    pub(super) fn remove(&self) {
+    pub(in crate::bdev::nvme) fn remove(&self) {
         self.is_removed.store(true, Ordering::Release);
     }
 }

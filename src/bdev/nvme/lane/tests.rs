@@ -1,12 +1,16 @@
 //! A lane over a queue that does as the test says.
 
+mod removed;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::bdev::nvme::bus::{DeviceAddresses, Mapping};
+use crate::bdev::nvme::controller::shared::Identity;
 use crate::bdev::nvme::port::{Reply, StopCause};
 use crate::bdev::nvme::queue::{Payload, Payloads, PushError, Queue};
+use crate::bdev::nvme::spec::identify::Namespace;
 use crate::bdev::nvme::spec::{self, Command, Fuse, Range};
 use crate::bdev::nvme::spec::{Status, nvm};
 use crate::bdev::{Offloads, Op};
@@ -98,10 +102,20 @@ const SHAPE: Shape = Shape {
 };
 const TIMES: TimeOuts = TimeOuts { command_ns: 30 * SECOND_NS, abort_ns: 5 * SECOND_NS };
 
+/// What the channel leads to.
+fn disk() -> Arc<Disk> {
+    let mut page = Box::new([0; 4096]);
+    page[0] = 200;
+    page[130] = 9;
+    let namespace = Namespace::decode(&page).unwrap();
+    Arc::new(Disk::new(SHAPE.nsid, Identity::default(), [1; 16], namespace))
+}
+
 /// A lane, the controller's end of its port, and what its queue was told.
 struct Rig {
     lane: Lane,
     channel: Key,
+    disk: Arc<Disk>,
     port: Arc<Port>,
     script: Arc<Mutex<Script>>,
     pool: Pool,
@@ -112,9 +126,10 @@ impl Rig {
     fn new(shape: Shape) -> Rig {
         let port = Arc::new(Port::new(ReactorId(0), Arc::new(|| {})));
         let mut lane = Lane::new(Arc::clone(&port), TIMES);
-        let channel = lane.join(shape).unwrap();
+        let disk = disk();
+        let channel = lane.join(shape, Arc::clone(&disk)).unwrap();
         let pool = Pool::ordinary(&[Class { bytes: 65536, count: 8 }]).unwrap();
-        let mut rig = Rig { lane, channel, port, script: Arc::default(), pool, now: Tick::ZERO };
+        let mut rig = Rig { lane, channel, disk, port, script: Arc::default(), pool, now: Tick::ZERO };
         assert!(matches!(rig.port.request(), Some(Request::Open)));
         rig.open();
         rig
@@ -210,7 +225,7 @@ fn an_io_of_more_commands_than_there_are_slots_gets_on_as_they_end() {
     let mut rig = mapped();
     let mut small = rig.lane.outboxes.get(rig.channel).unwrap().shape;
     small.bytes_max = 512;
-    let channel = rig.lane.join(small).unwrap();
+    let channel = rig.lane.join(small, disk()).unwrap();
     let data = Some(rig.pool.take(40 * 512).unwrap());
     let op = Op::Read { lba: 0, blocks: 40 };
     rig.lane.submit(channel, Io { tag: Key { index: 9, generation: 0 }, op, data }, u64::MAX).unwrap();
@@ -461,7 +476,7 @@ fn a_fence_of_one_channel_ends_its_ios_and_of_others_only_writes_that_the_device
     let mut rig = mapped();
     rig.io(1, READ).unwrap();
     rig.io(2, WRITE).unwrap();
-    let other = rig.lane.join(SHAPE).unwrap();
+    let other = rig.lane.join(SHAPE, disk()).unwrap();
     let fenced = std::mem::replace(&mut rig.channel, other);
     rig.io(3, READ).unwrap();
     rig.io(4, WRITE).unwrap();
@@ -496,7 +511,7 @@ fn a_fence_of_one_channel_ends_its_ios_and_of_others_only_writes_that_the_device
 #[test]
 fn a_fence_of_another_channel_is_no_try_of_a_read() {
     let mut rig = mapped();
-    let other = rig.lane.join(SHAPE).unwrap();
+    let other = rig.lane.join(SHAPE, disk()).unwrap();
     rig.io(1, READ).unwrap();
     let mine = std::mem::replace(&mut rig.channel, other);
     rig.io(2, READ).unwrap();
@@ -519,7 +534,7 @@ fn a_fence_of_another_channel_is_no_try_of_a_read() {
 fn a_fence_of_a_channel_that_has_nothing_in_the_device_takes_nothing_away() {
     let mut rig = mapped();
     rig.io(1, WRITE).unwrap();
-    let other = rig.lane.join(SHAPE).unwrap();
+    let other = rig.lane.join(SHAPE, disk()).unwrap();
     rig.lane.fence(other);
     assert!(rig.port.request().is_none());
     let [(cid, _)] = rig.pushed()[..] else { panic!("one command") };

@@ -136,18 +136,22 @@ impl Warden {
             return Next::Soon;
         };
         let step = match (step, done.data, done.result) {
-            (Fill::Reading { window, lba, .. }, Some(data), Ok(())) => {
+            // One that was taken out meanwhile may have been read only after it had lost what it held.
+            (Fill::Reading { window, lba, sources }, Some(data), Ok(()))
+                if sources.first().is_some_and(|source| self.plan.current().has(source)) =>
+            {
                 let blocks = self.piece_blocks(window, lba);
                 let op = Op::Write { lba, blocks: u32::try_from(blocks).unwrap_or(1), fua: false };
                 self.copier.order(member, op, Some(data), now);
                 Fill::Writing { window, lba, blocks }
             }
-            (Fill::Reading { window, lba, sources }, Some(data), Err(error)) => {
+            (Fill::Reading { window, lba, sources }, Some(data), result) => {
                 // Changes are kept out of here, so others have the same.
                 let others = sources.first().map_or(sources, |source| sources.without(Set::of(source)));
                 let others = others.and(self.plan.current());
                 if others.is_empty() {
-                    return self.give_up(member, error, now);
+                    let trouble = result.err().unwrap_or(Trouble::Failed(IoError::Gone));
+                    return self.give_up(member, trouble, now);
                 }
                 self.read(window, lba, others, data, now)
             }

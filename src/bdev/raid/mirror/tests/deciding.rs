@@ -112,6 +112,45 @@ fn who_has_no_room_for_the_warden_has_not_failed_and_nobody_waits_for_that() {
     }
 }
 
+/// What a namespace holds whose controller lost its power, and which sat down again before it was asked for anything.
+#[test]
+fn nobody_is_filled_from_a_member_that_was_taken_out_meanwhile() {
+    let disks = [disk(1), disk(2), disk(3)];
+    let set = |disk: &Arc<Malloc>, byte: u8| {
+        assert!(disk.open(ReactorId(0)).store(1, &[byte; 512], false, Tick::ZERO));
+    };
+    disks.iter().take(2).for_each(|disk| set(disk, 7));
+    let faults = Faults::new();
+    let first = Arc::new(Faulty::new(Arc::clone(&disks[0]) as _, faults.clone()));
+    let members: Vec<Arc<dyn Bdev>> =
+        vec![first, Arc::clone(&disks[1]) as Arc<dyn Bdev>, Arc::clone(&disks[2]) as Arc<dyn Bdev>];
+    let mut rig = Rig::new(members, record(&[1, 2], false));
+    let is_at = |rig: &Rig, is_it: fn(&Fill) -> bool| matches!(&rig.warden.job, Job::Fill { member: 2, step } if is_it(step));
+    while !is_at(&rig, |step| matches!(step, Fill::Window(0))) {
+        rig.now = rig.now.after_ns(MS_NS / 4);
+        rig.warden.step(rig.now);
+        assert!(rig.poll().is_empty());
+    }
+    faults.set_state(ChannelState::Opening);
+    rig.pass(2);
+    let is_reading = is_at(&rig, |step| matches!(step, Fill::Reading { window: 0, .. }));
+    assert!(is_reading && !rig.warden.copier.is_idle(), "it waits for room in the first one");
+    let handle = Handle(Arc::clone(&rig.mirror.shared));
+    let asked = std::thread::spawn(move || handle.doubt(0));
+    while !asked.is_finished() {
+        rig.now = rig.now.after_ns(1);
+        rig.warden.step(rig.now);
+    }
+    assert_eq!((asked.join().unwrap(), rig.doing()[0]), (Ok(()), Out));
+    set(&disks[0], 3);
+    faults.set_state(ChannelState::Ready);
+    while rig.doing() != [Current; 3] {
+        rig.pass(1);
+        assert_ne!(held(&disks[2], 1), 3);
+    }
+    assert_eq!(disks.each_ref().map(|disk| held(disk, 1)), [7; 3]);
+}
+
 #[test]
 fn a_flush_that_finds_no_room_leaves_the_member_in() {
     let (first, second) = (disk(1), disk(2));
