@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 pub(super) use self::attached::Attached;
-use self::attached::{Events, Seats};
+use self::attached::{Events, Follower, Seats};
 use super::context::{Context, lock};
 use super::devices::bdev_fault;
 use super::fault::Fault;
@@ -202,7 +202,7 @@ impl Context {
         if attached.is_gone() {
             self.nvme.hotplug.miss();
         }
-        let (follower, me) = (Arc::clone(attached), self.me());
+        let (follower, me) = (Follower(Arc::clone(attached)), self.me());
         let thread = std::thread::Builder::new().name(format!("nvme-follow:{}", attached.name()));
         let named = Arc::clone(attached);
         let and_then = move |event: &Event| {
@@ -228,7 +228,7 @@ impl Context {
                 _ => {}
             }
         };
-        thread.spawn(move || follower.follow(&events, and_then)).map(drop).map_err(Fault::internal)
+        thread.spawn(move || follower.0.follow(&events, and_then)).map(drop).map_err(Fault::internal)
     }
 
     /// Takes a controller's namespaces out of service and gives it back.

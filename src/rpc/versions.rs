@@ -351,20 +351,24 @@ mod tests {
 
     #[test]
     fn what_a_crash_left_half_written_is_gone_when_somebody_else_writes() {
-        use std::os::unix::fs::PermissionsExt as _;
         let place = Place::new();
         let versions = place.versions();
         versions.clone().take().unwrap().save("one", "x").unwrap();
-        let make = |name: &str, mode: u32| {
+        let make = |name: &str| {
             let path = place.0.join(name);
             std::fs::write(&path, "half").unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             path
         };
-        let left = ["c.json.new-1-0", "c.json.new-77-12", "c.json.history/000002-x.json.new-1-3"];
-        let left = left.map(|name| make(name, 0o600));
-        let mine = ["c.json.new-1", "c.json.new-mine-1", "d.json.new-1-0", "c.json.history/notes.new-1-1"];
-        let mine = mine.map(|name| make(name, 0o600)).into_iter().chain([make("c.json.new-2026-11", 0o644)]);
+        let left = [
+            "c.json.lunette-new-1-0",
+            "c.json.lunette-new-77-12",
+            "c.json.history/000002-x.json.lunette-new-1-3",
+        ];
+        let left = left.map(make);
+        // The first is what people call a copy.
+        let mine =
+            ["c.json.new-20261123-0918", "d.json.lunette-new-1-0", "c.json.history/notes.lunette-new-1-1"];
+        let mine = mine.map(make);
         let taken = versions.clone().take().unwrap();
         assert!(left.iter().all(|path| !path.exists()), "{left:?}");
         for path in mine {

@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +13,9 @@ use rustix::io::Errno;
 
 /// Symbolic links that may lead to a file, one to the other: as many as the kernel follows.
 const LINKS_MAX: u32 = 40;
-/// What is behind a file's name while the new one is being written; a process's number and a number of its own follow.
-const NEW: &str = ".new-";
+/// What is behind a file's name while the new one is being written; a process's number and a number of its own follow. Nobody else calls a
+/// file of theirs so.
+const NEW: &str = ".lunette-new-";
 /// Names that may be somebody else's.
 const NAMES_MAX: u32 = 100;
 
@@ -81,14 +82,17 @@ pub(super) fn remove_left(folder: &Path, is_meant: impl Fn(&str) -> bool) {
         let is_number = |text: &str| text.parse::<u64>().is_ok();
         let is_temporary =
             rest.split_once('-').is_some_and(|(process, number)| is_number(process) && is_number(number));
-        // As it was made: what people call so others can read, as a rule.
-        let is_closed = || entry.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o777 == 0o600);
-        if is_temporary
-            && is_meant(of)
-            && is_closed()
-            && let Err(error) = std::fs::remove_file(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "what is left of a file that was being written stays");
+        if !is_temporary || !is_meant(of) {
+            continue;
+        }
+        let path = entry.path();
+        match std::fs::remove_file(&path) {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "what was left of a file that was being written is removed")
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "what is left of a file that was being written stays")
+            }
         }
     }
 }

@@ -101,12 +101,21 @@ pub(in crate::rpc) struct Attached {
     times: TimeOuts,
     control: Remote,
     pub(super) seats: Arc<Seats>,
-    /// All that its thread has said was followed.
+    /// All that its thread has said was followed ([`Follower`]).
     is_followed: AtomicBool,
 }
 
 /// Where the follower hears what the controller's thread says.
 pub(super) type Events = mpsc::Receiver<Event>;
+
+/// Whoever follows a controller: where this is gone, all that its thread has said was followed, or nobody will.
+pub(super) struct Follower(pub(super) Arc<Attached>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.is_followed.store(true, Ordering::Release);
+    }
+}
 
 impl Attached {
     /// Brings a controller up within `patience`; where it does not come and `may_be_missing`, it is one that is gone.
@@ -358,7 +367,6 @@ impl Attached {
             }
             and_then(&event);
         }
-        self.is_followed.store(true, Ordering::Release);
     }
 
     /// Takes the namespaces out of service, for good, then gives the controller back.
