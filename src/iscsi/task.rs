@@ -246,6 +246,8 @@ pub struct Task {
     pub parked: Option<(u32, Buf)>,
     /// Data-In PDUs and R2Ts so far (they share one sequence in ExpDataSN).
     pub data_sn: Sn,
+    /// Nothing was queued for it from this item on: it was aborted.
+    pub silent_from: Sn,
 
     /// READ: the length of segments has changed since the first of those Data-In PDUs, so that their number does not say how many
     /// bytes they had.
@@ -330,6 +332,7 @@ impl Task {
             queued_bytes: 0,
             parked: None,
             data_sn: Sn(0),
+            silent_from: Sn(0),
             is_mixed: false,
             job: None,
             told: None,

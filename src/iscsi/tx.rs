@@ -126,14 +126,16 @@ impl TxQueue {
         }
     }
 
-    /// Takes out what waits to be sent for this command, which has had no status: its data and R2Ts. The first item stays, as it may
-    /// have been sent in part.
-    pub fn forget(&mut self, itt: u32, items: &mut Slab<Queued>) {
+    /// Takes out what waits to be sent for this command, which has had no status: its data and R2Ts, as far as they were queued before this
+    /// item ([`TxQueue::next_item`]); those behind may be another's of the same tag. The first item stays, as it may have been sent in part.
+    pub fn forget(&mut self, itt: u32, end: Sn, items: &mut Slab<Queued>) {
         let mut at = self.first;
         while let Some(before) = at
             && let Some(key) = items.get(before).and_then(|queued| queued.next)
         {
-            let Some(queued) = items.get(key).filter(|queued| queued.item.is_before_status_of(itt)) else {
+            let is_meant =
+                |queued: &&Queued| queued.number.is_before(end) && queued.item.is_before_status_of(itt);
+            let Some(queued) = items.get(key).filter(is_meant) else {
                 at = Some(key);
                 continue;
             };

@@ -231,12 +231,13 @@ impl<N: Net> Reactor<N> {
             && !planted!(self, ErrorIgnored)
         {
             self.event(Event::DeviceError { unit: record.unit, error });
-            return self.end(
-                record.conn,
-                record.task,
-                Outcome::check(Sense::of_failure(error, record.op)),
-                now,
-            );
+            let outcome = Outcome::check(Sense::of_failure(error, record.op));
+            self.end(record.conn, record.task, outcome, now);
+            if error == IoError::Cancelled && record.is_cut() {
+                // What it belongs to is in force all the same.
+                self.ended_for_nobody(&record, result, now);
+            }
+            return;
         }
         if let Op::Pass { .. } = record.op {
             return self.pass_came(&record, data, told, now);

@@ -53,8 +53,11 @@ impl<N: Net> Reactor<N> {
             (TmfFunction::AbortTask, _) => {
                 match link.conn.referenced(call, &mut self.tables.cx(link.conn.session_key(), now)) {
                     Ok(task) => {
-                        self.abort(task, planted!(self, AnswerAfterAbort), now);
-                        self.run_queued(conn, now);
+                        // One that was given up before is waited for again.
+                        if self.tables.tasks.get(task).is_some_and(|task| !task.is_over()) {
+                            self.abort(task, planted!(self, AnswerAfterAbort), now);
+                            self.run_queued(conn, now);
+                        }
                         let then = Then::Answer { ticket, function, is_of_many: false };
                         return self.wait_for(What::Task(task), then, now);
                     }

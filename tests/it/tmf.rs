@@ -59,6 +59,27 @@ fn abort_task_is_answered_only_when_the_device_is_done_with_it() {
     assert!(answered(&answer) || answered(&client.wait_event(SOON).unwrap()));
 }
 
+/// Who aborts it again is not told either that it is no more.
+#[test]
+fn abort_task_of_a_task_that_was_aborted_waits_for_the_device_too() {
+    let world = World::start(Setup::default());
+    let mut client = world.client("a");
+    let rule = world.disks[0].order(Kind::Write, Fault::Lose, 1);
+    let itt = client.session().command(write(2, 0, 8)).unwrap();
+    client.ping(b"").unwrap();
+    let tmfs = [(); 2].map(|()| client.session().task_management(Tmf::abort(0, itt)).unwrap());
+    assert_silent(&mut client);
+    world.disks[0].faults.release(rule);
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        if let Some(Event::TmfResponse { itt, response }) = client.wait_event(SOON).unwrap() {
+            answered.push((itt, response));
+        }
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, tmfs.map(|itt| (itt, COMPLETE)));
+}
+
 /// A WRITE that waits for the answer to its R2T.
 fn wire_with_r2t(world: &World) -> (Wire, u32, R2t) {
     let offer = Offer { initial_r2t: Some(true), immediate_data: Some(false), ..Offer::usual() };

@@ -535,7 +535,8 @@ impl Conn {
         let is_unanswered = task.phase == Phase::Swallowing || !task.obligation.is_answered();
         if is_unanswered && task.data_sn != Sn(0) {
             // It has no place any more that would bound what waits to be sent for it, and nobody wants that.
-            self.tx.forget(task.itt, cx.tx);
+            let end = if task.phase == Phase::Swallowing { task.silent_from } else { self.tx.next_item() };
+            self.tx.forget(task.itt, end, cx.tx);
         }
         if task.phase != Phase::Answered {
             if task.obligation.is_answered() {

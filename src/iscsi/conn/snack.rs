@@ -231,7 +231,7 @@ impl Conn {
             task.is_mixed = false;
             task.restarted_at = serial;
             self.tx.forget_data(task.itt, cx.tx);
-            self.tx.forget(task.itt, cx.tx);
+            self.tx.forget(task.itt, self.tx.next_item(), cx.tx);
         }
     }
 

@@ -228,10 +228,12 @@ impl Conn {
         if found.is_some() { TmfReply::Succeeded([0; 3]) } else { TmfReply::Complete }
     }
 
-    /// The task that ABORT TASK names, or the answer where there is none.
+    /// The task that ABORT TASK names, or the answer where there is none. One that was given up is there as long as a device has any of
+    /// it: who is told that it does not exist may take it that nothing of it lands any more.
     pub fn referenced(&self, call: &TmfCall, cx: &mut Cx<'_>) -> Result<Key, TmfReply> {
+        let is_there = |task: &Task| !task.is_over() || task.phase == Phase::Swallowing && task.ios > 0;
         let found = cx.tasks.find(&cx.session.tasks, |task| {
-            task.itt == call.referenced_itt && task.number == call.number && !task.is_over()
+            task.itt == call.referenced_itt && task.number == call.number && is_there(task)
         });
         if let Some(key) = found {
             return Ok(key);
@@ -272,6 +274,7 @@ impl Conn {
         }
         cx.session.unqueue(task.phase, task.is_immediate);
         task.phase = if is_told { Phase::Running } else { Phase::Swallowing };
+        task.silent_from = self.tx.next_item();
         self.settle(key, cx);
     }
 

@@ -148,3 +148,26 @@ fn a_termination_of_which_nobody_has_been_told_is_not_acknowledged() {
     assert_eq!(world.receive(&nop), Some(Request::Terminated));
     assert!(!world.tasks.get(write).unwrap().is_owed_data());
 }
+
+/// A new command may have the tag of one that a device still has.
+#[test]
+fn what_another_command_of_the_same_tag_has_queued_is_sent() {
+    let mut world = World::new();
+    let old = asked(&mut world, 1);
+    assert_eq!(world.send().len(), 8);
+    world.tasks.get_mut(old).unwrap().ios = 1;
+    world.conn.abort(old, false, cx!(world));
+    // R2Ts behind another's, of which the first may be on its way.
+    asked(&mut world, 2);
+    let mut again = scsi(0xa0, 3, 4096, &[0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+    again[19] = 1;
+    let new = world.command(&again);
+    assert_eq!(world.conn.solicit(new, cx!(world)), Solicit::NeedsBuffer(4096));
+    let buf = world.pools[1].take(4096).unwrap();
+    world.conn.give_buffer(new, buf, cx!(world));
+    assert_eq!(world.conn.solicit(new, cx!(world)), Solicit::Asked);
+    world.tasks.get_mut(old).unwrap().ios = 0;
+    world.conn.retire(old, cx!(world));
+    assert!(world.tasks.get(old).is_none());
+    assert_eq!(world.send().len(), 8 + 8);
+}
