@@ -321,6 +321,13 @@ impl Channel for FileChannel {
                 }
                 let key = ring.insert(io, job).map_err(Refused::Full)?;
                 self.go_on(key, next);
+                // It begins while the turn's other requests are made. As what it has doubles each time, 32 requests to an idle
+                // file take 6 calls.
+                if let Link::Ready(ring) = &self.link
+                    && ring.is_running_dry()
+                {
+                    self.enter();
+                }
             }
         }
         Ok(())

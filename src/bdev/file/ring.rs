@@ -59,7 +59,7 @@ pub(super) struct Ring {
     /// Requests that the kernel has not been told of.
     unsubmitted: usize,
     cancels: usize,
-    /// What is in the kernel.
+    /// What is in the kernel, or will be once it is told.
     in_kernel: u32,
     /// Calls of `io_uring_enter`.
     #[cfg(test)]
@@ -116,6 +116,11 @@ impl Ring {
 
     pub(super) fn has_unsubmitted(&self) -> bool {
         self.unsubmitted > 0
+    }
+
+    /// Whether the kernel has been told of less than it has not been told of: then it may run out of work before the rest is there.
+    pub(super) fn is_running_dry(&self) -> bool {
+        2 * self.unsubmitted > self.in_kernel as usize
     }
 
     /// Takes an IO; nothing happens to it yet. It comes back where there is no room.
