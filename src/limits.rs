@@ -258,7 +258,7 @@ pub const DONES_PER_POLL: usize = 256;
 pub const TIMER_GRAIN_NS: u64 = 100 * crate::time::MS_NS;
 /// An aborted IO that its device has kept for so long is fenced, or the function that waits is rejected.
 pub const DRAIN_NS: u64 = 20 * SECOND_NS;
-/// An adaptive reactor polls for so long after its last work before it waits in the kernel.
+/// An adaptive reactor polls for so long at most after its last work before it waits in the kernel.
 pub const SPIN_NS: u64 = 50_000;
 /// At the end, devices have so long to flush.
 pub const LAST_FLUSH_NS: u64 = 5 * SECOND_NS;

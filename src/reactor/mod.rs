@@ -34,6 +34,7 @@ mod recover;
 mod reserve;
 mod serve;
 mod spawn;
+mod spin;
 mod submit;
 mod tables;
 mod terminate;

@@ -15,6 +15,7 @@ use crate::net::wake::WakeFd;
 use crate::net::{Net, Wait};
 use crate::reactor::message::{ToControl, ToReactor};
 use crate::reactor::port::{Receiver, Sender};
+use crate::reactor::spin::Spin;
 use crate::reactor::turn::{Reactor, Setup};
 use crate::reactor::{Planted, Sizes};
 use crate::time::Tick;
@@ -24,7 +25,7 @@ use crate::time::Tick;
 pub enum Idle {
     /// Poll on: for a core of its own.
     Spin,
-    /// Poll for [`limits::SPIN_NS`], then wait in the kernel.
+    /// Poll for [`limits::SPIN_NS`] where work has come within that, then wait in the kernel.
     #[default]
     Adaptive,
     /// Wait in the kernel at once.
@@ -141,15 +142,20 @@ fn network(wake: &WakeFd) -> io::Result<KernelNet> {
 fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instant) {
     let now = || Tick::from_ns(u64::try_from(epoch.elapsed().as_nanos()).unwrap_or(u64::MAX));
     let meter = Arc::clone(reactor.meter());
+    let mut spin = Spin::new(idle);
     let mut worked_at = now();
     // The beginning of the last turn, if there was something to do: it ended when the next begins.
-    let mut began = None;
+    let mut began: Option<Tick> = None;
     while !reactor.is_stopped() {
         let at = now();
+        let was_idle = began.is_none();
         if let Some(began) = began.take() {
             meter.turns.add(at.since_ns(began));
         }
         if reactor.turn(at) {
+            if was_idle {
+                spin.learn(at.since_ns(worked_at));
+            }
             worked_at = at;
             began = Some(at);
             continue;
@@ -158,12 +164,7 @@ fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instan
         if reactor.is_stopped() {
             break;
         }
-        let is_patient = match idle {
-            Idle::Spin => false,
-            Idle::Adaptive => at.since_ns(worked_at) >= limits::SPIN_NS,
-            Idle::Park => true,
-        };
-        let wait = if is_patient { reactor.may_wait(at) } else { Wait::Poll };
+        let wait = if spin.is_over(at.since_ns(worked_at)) { reactor.may_wait(at) } else { Wait::Poll };
         if wait == Wait::Poll {
             std::hint::spin_loop();
         } else {
