@@ -4,6 +4,7 @@
 //! `list` says which cases and peers there are. Loopback only.
 
 mod cases;
+mod distance;
 mod fault;
 mod load;
 mod machine;
@@ -205,7 +206,7 @@ fn render(args: &RenderArgs) -> Result<(), Fault> {
         found.ok_or_else(|| Fault::Usage(format!("{}: no {}", args.out.display(), results::FILE)))?;
     let page = fs::read_to_string(&args.page).map_err(Fault::file(&args.page))?;
     let folder = args.page.with_extension("");
-    let drawn = render::plots(&results, &folder)?;
+    let drawn = render::plots(&results.by_distance().0, &folder)?;
     let beside = folder.file_name().unwrap_or_default().to_string_lossy();
     let text = render::page(&results, &page, &beside).map_err(Fault::Usage)?;
     fs::write(&args.page, text).map_err(Fault::file(&args.page))?;

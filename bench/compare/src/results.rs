@@ -6,12 +6,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distance;
 use crate::fault::Fault;
+use crate::stats::Spread;
 
 /// The file's name.
 pub(crate) const FILE: &str = "results.json";
 
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
     /// What the figures belong to, a line each.
     pub(crate) machine: Vec<String>,
@@ -41,6 +43,9 @@ pub(crate) struct Point {
     #[serde(default)]
     pub(crate) beside: Option<Report>,
     pub(crate) server: ServerUse,
+    /// What a cache line took between the two CPUs, there and back.
+    #[serde(default)]
+    pub(crate) distance_ns: Option<f64>,
 }
 
 /// What `lunette-load --json` prints.
@@ -130,6 +135,26 @@ impl Results {
         fs::rename(&fresh, &path).map_err(Fault::file(&path))
     }
 
+    /// The same with the points only that were measured while the CPUs were near each other, and with those while they were far
+    /// apart. Near is the least distance of all, and where nobody looked.
+    pub(crate) fn by_distance(&self) -> (Results, Results) {
+        let distances = self.points.iter().filter_map(|point| point.distance_ns);
+        let least = distances.min_by(f64::total_cmp);
+        let is_far = |point: &Point| {
+            least.zip(point.distance_ns).is_some_and(|(least, distance)| distance::differ(least, distance))
+        };
+        let with = |wanted: bool| {
+            let points = self.points.iter().filter(|point| is_far(point) == wanted).cloned().collect();
+            Results { points, ..self.clone() }
+        };
+        (with(false), with(true))
+    }
+
+    /// Nanoseconds between the CPUs.
+    pub(crate) fn distance(&self) -> Option<Spread> {
+        Spread::of(&self.points.iter().filter_map(|point| point.distance_ns).collect::<Vec<_>>())
+    }
+
     /// A figure of each round of a case, for a peer.
     pub(crate) fn figures(
         &self,
@@ -172,6 +197,7 @@ mod tests {
             load: Report { iops: 100_000.0, ..Report::default() },
             beside: None,
             server: ServerUse { cores: 1.0, ..ServerUse::default() },
+            distance_ns: None,
         };
         assert_eq!(point.core_ns_per_io(), Some(10_000.0));
         point.server.busy_share = Some(0.25);

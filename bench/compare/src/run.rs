@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cases::{Case, Disk, Idle, Load};
+use crate::distance;
 use crate::fault::Fault;
 use crate::load::{self, Generator};
 use crate::machine::Cpus;
@@ -15,8 +16,13 @@ use crate::results::{Point, Report, Results, ServerUse};
 
 /// What is left to the load beside another one to come up before that starts, and goes on after it.
 const BESIDE: Duration = Duration::from_millis(400);
+/// A point is measured so often at most until the CPUs stay where they are meanwhile.
+const TRIES: u32 = 3;
 /// Seconds for filling a RAM disk: the first try, doubled until the whole disk was written.
 const FILL_SECONDS: [f64; 7] = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
+
+/// Of the load, of the one beside it, and what the server used.
+type Measured = (Report, Option<Report>, ServerUse);
 
 /// A whole run.
 #[derive(Debug)]
@@ -64,9 +70,18 @@ impl Run {
                     }
                     serial += 1;
                     match self.point(&mut slots, case, kind, found, serial) {
-                        Ok((load, beside, server)) => {
+                        Ok(((load, beside, server), distance_ns)) => {
                             let (case, peer) = (case.name.clone(), kind.name().to_owned());
-                            results.points.push(Point { case, peer, round, load, beside, server });
+                            let distance_ns = Some(distance_ns);
+                            results.points.push(Point {
+                                case,
+                                peer,
+                                round,
+                                load,
+                                beside,
+                                server,
+                                distance_ns,
+                            });
                         }
                         Err(fault) => {
                             let said = fault.to_string().replace('\n', "; ");
@@ -101,7 +116,7 @@ impl Run {
         kind: Kind,
         found: &Found,
         serial: u32,
-    ) -> Result<(Report, Option<Report>, ServerUse), Fault> {
+    ) -> Result<(Measured, f64), Fault> {
         let file = self.file(case.disk)?;
         let setting = Setting {
             cpus: self.cpus,
@@ -115,20 +130,44 @@ impl Run {
         };
         if kind == Kind::Fio {
             let Generator { seconds, warmup, .. } = self.generator;
-            let (report, used) = peers::measure_fio(found, &setting, &case.load, seconds, warmup)?;
-            return Ok((report, None, used));
+            return self.steadily(|| {
+                let (report, used) = peers::measure_fio(found, &setting, &case.load, seconds, warmup)?;
+                Ok((report, None, used))
+            });
         }
         if case.is_fresh {
             slots.retain(|slot| !slot.is(kind, &setting));
         }
         let slot = self.slot(slots, kind, found, &setting)?;
         let memory_before_kib = memory_kib(slot.server.process.id());
-        let measured = self.measure(&slot.server, case, &setting);
-        slot.server.process.alive()?;
-        slot.server.process.halt(true)?;
-        let (report, beside, used) = measured?;
         let (start_seconds, start_lines) = (slot.start_seconds, slot.start_lines);
-        Ok((report, beside, ServerUse { memory_before_kib, start_seconds, start_lines, ..used }))
+        slot.server.process.halt(true)?;
+        self.steadily(|| {
+            slot.server.process.halt(false)?;
+            let measured = self.measure(&slot.server, case, &setting);
+            slot.server.process.alive()?;
+            slot.server.process.halt(true)?;
+            let (report, beside, used) = measured?;
+            Ok((report, beside, ServerUse { memory_before_kib, start_seconds, start_lines, ..used }))
+        })
+    }
+
+    /// Measures, again where the CPUs have moved nearer or apart meanwhile; how far apart they were. Nobody runs before and after.
+    fn steadily(
+        &self,
+        mut measure: impl FnMut() -> Result<Measured, Fault>,
+    ) -> Result<(Measured, f64), Fault> {
+        let mut before = distance::round_trip_ns(self.cpus)?;
+        let mut tries = 0;
+        loop {
+            let measured = measure()?;
+            let after = distance::round_trip_ns(self.cpus)?;
+            tries += 1;
+            if !distance::differ(before, after) || tries == TRIES {
+                return Ok((measured, before.max(after)));
+            }
+            before = after;
+        }
     }
 
     /// The round's server of that kind, running.
@@ -183,12 +222,7 @@ impl Run {
         })
     }
 
-    fn measure(
-        &self,
-        server: &Server,
-        case: &Case,
-        setting: &Setting<'_>,
-    ) -> Result<(Report, Option<Report>, ServerUse), Fault> {
+    fn measure(&self, server: &Server, case: &Case, setting: &Setting<'_>) -> Result<Measured, Fault> {
         let mut generator = self.generator.clone();
         let mut beside = None;
         if let Some(load) = &case.beside {

@@ -9,8 +9,8 @@ const CROWD: &[Kind] = &[Kind::Lunette, Kind::Echo, Kind::Spdk, Kind::Tgt];
 const FAST: &[Kind] = &[Kind::Lunette, Kind::Echo];
 const DIGESTS: &[Kind] = &[Kind::Lunette, Kind::Spdk];
 const FILE: &[Kind] = &[Kind::Lunette, Kind::Fio];
-/// All that do not spin, and SPDK, which counts what it was busy.
-const PACED: &[Kind] = &[Kind::Lunette, Kind::Spdk, Kind::Tgt, Kind::Istgt];
+/// All that do not spin for ever, and SPDK, which counts what it was busy.
+const PACED: &[Kind] = &[Kind::Lunette, Kind::Echo, Kind::Spdk, Kind::Tgt, Kind::Istgt];
 
 /// Queue depths of the sweep.
 pub(crate) const DEPTHS: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];

@@ -13,7 +13,22 @@ const NOTHING: &str = "–";
 const NOT_YET: &str = "*Not yet measured.*\n";
 
 /// What makes the text of a region.
-type Writer = fn(&Results) -> String;
+type Writer = fn(&Told) -> String;
+
+/// What is told of.
+struct Told {
+    all: Results,
+    /// What was measured while the CPUs were near each other: what tables and plots are of.
+    near: Results,
+    far: Results,
+}
+
+impl Told {
+    fn of(results: &Results) -> Told {
+        let (near, far) = results.by_distance();
+        Told { all: results.clone(), near, far }
+    }
+}
 
 /// The regions of the page.
 const REGIONS: [(&str, Writer); 6] = [
@@ -27,9 +42,10 @@ const REGIONS: [(&str, Writer); 6] = [
 
 /// All of it, for a terminal.
 pub(crate) fn text(results: &Results) -> String {
+    let told = Told::of(results);
     REGIONS
         .iter()
-        .map(|(_, write)| write(results))
+        .map(|(_, write)| write(&told))
         .filter(|text| !text.is_empty())
         .collect::<Vec<_>>()
         .join("\n")
@@ -38,12 +54,13 @@ pub(crate) fn text(results: &Results) -> String {
 /// The page with these results between its marks, and the plots that are in the folder; says which mark is missing.
 pub(crate) fn page(results: &Results, page: &str, folder: &str) -> Result<String, String> {
     let mut text = page.to_owned();
+    let all = Told::of(results);
     for (name, write) in REGIONS {
         let begin = format!("<!-- lunette-compare: {name} -->\n");
         let missing = || format!("the page has no {:?} with {END:?} after it", begin.trim());
         let (head, rest) = text.split_once(&begin).ok_or_else(missing)?;
         let (_, tail) = rest.split_once(END).ok_or_else(missing)?;
-        let parts = [images(results, name, folder), write(results)];
+        let parts = [images(&all.near, name, folder), write(&all)];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         let told = if parts.is_empty() { NOT_YET.to_owned() } else { parts.join("\n") };
         text = format!("{head}{begin}\n{told}\n{END}{tail}");
@@ -51,8 +68,9 @@ pub(crate) fn page(results: &Results, page: &str, folder: &str) -> Result<String
     Ok(text)
 }
 
-fn machine(results: &Results) -> String {
-    let lines = results.machine.iter().cloned().chain(foreign(results));
+fn machine(told: &Told) -> String {
+    let results = &told.all;
+    let lines = results.machine.iter().cloned().chain(foreign(results)).chain(distance(told));
     let peers = results.peers.iter().map(|peer| format!("{}: {}", peer.name, peer.what));
     let skipped = results.skipped.iter().map(|peer| format!("{}: skipped, {}", peer.name, peer.what));
     let failures = results.failures.iter().map(|line| format!("failed: {line}"));
@@ -69,13 +87,29 @@ fn foreign(results: &Results) -> Option<String> {
     ))
 }
 
-fn goals(results: &Results) -> String {
-    let mut rows = Vec::new();
+/// How often the CPUs were how far apart.
+fn distance(told: &Told) -> Option<String> {
+    let of = |results: &Results| {
+        let Spread { median, low, high, count } = results.distance()?;
+        Some(format!("{median:.0} ns at {count} points ({low:.0} to {high:.0})"))
+    };
+    let near = of(&told.near)?;
+    let far = of(&told.far).map(|far| format!("; while they were far apart, {far}")).unwrap_or_default();
+    Some(format!("a cache line goes from one of the two CPUs to the other and back in {near}{far}"))
+}
+
+fn goals(told: &Told) -> String {
+    let (results, mut rows) = (&told.near, Vec::new());
     for case in cases::all() {
         for goal in &case.goals {
-            let Some(spread) = Spread::of(&reached(results, &case, goal, Kind::Lunette)) else { continue };
+            let of = |results: &Results| Spread::of(&reached(results, &case, goal, Kind::Lunette));
+            let (near, far) = (of(results), of(&told.far));
+            let Some(counts) = near.as_ref().or(far.as_ref()) else { continue };
             let (bound, is_least) = goal.bound();
-            let is_met = if is_least { spread.median >= bound } else { spread.median <= bound };
+            let is_met = if is_least { counts.median >= bound } else { counts.median <= bound };
+            let cell = |spread: Option<Spread>| {
+                spread.map_or_else(|| NOTHING.to_owned(), |spread| spread_text(&spread))
+            };
             let spdk = match goal {
                 Goal::Peer(Kind::Spdk, _) => None,
                 _ => Spread::of(&reached(results, &case, goal, Kind::Spdk)),
@@ -83,15 +117,16 @@ fn goals(results: &Results) -> String {
             rows.push(vec![
                 case.title.clone(),
                 format!("{}, {} {bound}", what(goal), if is_least { "≥" } else { "≤" }),
-                spread_text(&spread),
-                by_core_time(results, &case, goal)
-                    .map_or_else(|| NOTHING.to_owned(), |spread| spread_text(&spread)),
+                cell(near),
+                cell(far),
+                cell(by_core_time(results, &case, goal)),
                 if is_met { "yes" } else { "**no**" }.to_owned(),
-                spdk.map_or_else(|| NOTHING.to_owned(), |spread| spread_text(&spread)),
+                cell(spdk),
             ]);
         }
     }
-    table(&["case", "goal", "lunette", "by core time", "met", "SPDK"].map(str::to_owned), &rows)
+    let heads = ["case", "goal", "lunette", "the same, CPUs far apart", "by core time", "met", "SPDK"];
+    table(&heads.map(str::to_owned), &rows)
 }
 
 /// What a goal is about, for each round; by `kind` in lunette's place.
@@ -168,8 +203,8 @@ fn what(goal: &Goal) -> String {
     }
 }
 
-fn throughput(results: &Results) -> String {
-    by_peer(results, "IO/s or MiB/s", &[Group::Goals, Group::File, Group::Scale], |case, points| {
+fn throughput(told: &Told) -> String {
+    by_peer(&told.near, "IO/s or MiB/s", &[Group::Goals, Group::File, Group::Scale], |case, points| {
         let is_large = case.load.io_bytes >= LARGE_BYTES;
         let spread =
             of_points(points, |point| Some(if is_large { point.load.mib_per_s } else { point.load.iops }))?;
@@ -178,8 +213,8 @@ fn throughput(results: &Results) -> String {
     })
 }
 
-fn latency(results: &Results) -> String {
-    by_peer(results, "µs: p50 / p99 / p99.9", &[Group::Goals, Group::File, Group::Scale], |_, points| {
+fn latency(told: &Told) -> String {
+    by_peer(&told.near, "µs: p50 / p99 / p99.9", &[Group::Goals, Group::File, Group::Scale], |_, points| {
         let p50 = of_points(points, |point| Some(point.load.latency_us.p50))?;
         let p99 = of_points(points, |point| Some(point.load.latency_us.p99))?;
         let p999 = of_points(points, |point| Some(point.load.latency_us.p999))?;
@@ -187,9 +222,9 @@ fn latency(results: &Results) -> String {
     })
 }
 
-fn cost(results: &Results) -> String {
+fn cost(told: &Told) -> String {
     by_peer(
-        results,
+        &told.near,
         "µs of a core per IO; cores; memory",
         &[Group::Goals, Group::File, Group::Scale],
         |_, points| {
@@ -207,8 +242,8 @@ fn cost(results: &Results) -> String {
     )
 }
 
-fn sweep(results: &Results) -> String {
-    by_peer(results, "IO/s", &[Group::Sweep], |_, points| {
+fn sweep(told: &Told) -> String {
+    by_peer(&told.near, "IO/s", &[Group::Sweep], |_, points| {
         Some(number(of_points(points, |point| Some(point.load.iops))?.median))
     })
 }
