@@ -287,8 +287,7 @@ fn is_waited_for() -> bool {
     second.send(&recovery.with([])).unwrap();
     let (Response::Logout(LogoutResponse { response: 0, .. }), _) = next(&mut second) else { panic!() };
     second.send(&function(ABORT_TASK_SET, 9, cmd_sn)).unwrap();
-    // The second is asked for in another turn.
-    if !is_quiet(&mut second, cmd_sn) || !is_quiet(&mut second, cmd_sn) {
+    if !is_quiet(&mut second, cmd_sn) {
         return false;
     }
     // The answer then, or what its fence asks.
