@@ -141,6 +141,18 @@ def page(base, profile, target):
     return f"{len(points)} lines"
 
 
+def lacking(look, width):
+    """What is not to be seen yet on a screen of this width."""
+    conditions = [
+        (look["screen"] == width, f"the screen is {look['screen']} wide"),
+        (any("session up" in event for event in look["events"]), f"no login among the events that are to be seen: {look['events']}"),
+        (look["stages"] and all(points > 4 for points in look["stages"]), f"stages {look['stages']}"),
+        ("for the limit" in look["facts"], f"nobody waits for the limit: {look['facts']}"),
+        (re.search(r"queue [0-9.]+ (µs|ms|s)", look["legend"]), f"no time in the queue: {look['legend']}"),
+    ]
+    return [complaint for holds, complaint in conditions if not holds]
+
+
 def screens(base, profile, target, out):
     """On every screen nothing is wider than that, events are to be seen, stages are drawn; a picture of each for who looks at it."""
     # What waits for a limit takes some time, by which there is something to draw.
@@ -157,21 +169,14 @@ def screens(base, profile, target, out):
 
             def is_drawn():
                 look.update(browser.value(LOOK))
-                return (look["screen"] == width and any("session up" in event for event in look["events"]) and look["stages"]
-                        and all(points > 4 for points in look["stages"]) and "for the limit" in look["facts"]
-                        and re.search(r"queue [0-9.]+ (µs|ms|s)", look["legend"]))
+                return not lacking(look, width)
 
             try:  # what it shows is of the last second, in which others may have had the machine
                 wait_until(name, 5, is_drawn)
             except TimeoutError:
                 pass  # what is wrong is said below
-            expect(look["screen"] == width, f"{name}: the screen is {look['screen']} wide")
+            expect(not lacking(look, width), f"{name}: {'; '.join(lacking(look, width))}")
             expect(look["page"] <= width and not look["wide"], f"{name}: {look['page']} of {width}, too wide: {look['wide'][:5]}")
-            expect(any("session up" in event for event in look["events"]),
-                   f"{name}: no login among the events that are to be seen: {look['events']}")
-            expect(look["stages"] and all(points > 4 for points in look["stages"]), f"{name}: stages {look['stages']}")
-            expect("for the limit" in look["facts"], f"{name}: nobody waits for the limit: {look['facts']}")
-            expect(re.search(r"queue [0-9.]+ (µs|ms|s)", look["legend"]), f"{name}: no time in the queue: {look['legend']}")
             browser.screen(width, min(look["height"], 8000), is_dark, is_phone)
             picture = base64.b64decode(browser.ask("Page.captureScreenshot")["data"])
             path = os.path.join(out, f"status-{name}.png")

@@ -161,6 +161,15 @@ impl<T> Slab<T> {
         tenants.take(self.len())
     }
 
+    /// The same, to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+        let count = self.len();
+        let tenants = (0u32..).zip(&mut self.slots).filter_map(|(index, slot)| {
+            Some((Key { index, generation: slot.generation }, slot.tenant.as_mut()?))
+        });
+        tenants.take(count)
+    }
+
     /// How many values are in.
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()

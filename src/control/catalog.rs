@@ -13,7 +13,7 @@ use super::Origin;
 use super::access::{InitiatorGroups, Verdict, Who};
 use super::auth::AuthGroups;
 use super::error::ChangeError;
-use super::options::Options;
+use super::options::{Options, whole_name};
 use super::portals::PortalGroups;
 use super::registry::Registry;
 use super::sessions::{Nexus, Session};
@@ -51,10 +51,7 @@ impl Catalog {
 
     /// A new target's name as initiators will know it.
     fn whole_name(&self, name: &str) -> Result<String, ChangeError> {
-        let is_kind =
-            |kind: &str| name.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind));
-        let is_whole = ["iqn.", "eui.", "naa."].into_iter().any(is_kind);
-        let whole = if is_whole { name.to_owned() } else { format!("{}:{name}", self.options.node_base) };
+        let whole = whole_name(name, &self.options.node_base);
         check_name(&whole)?;
         Ok(whole.to_lowercase())
     }

@@ -36,6 +36,16 @@ impl Default for Options {
     }
 }
 
+/// A target's name, with the base before it where it is no iSCSI name by itself; in the case in which it was said.
+pub(crate) fn whole_name(name: &str, node_base: &str) -> String {
+    let is_kind = |kind: &str| name.get(..kind.len()).is_some_and(|it| it.eq_ignore_ascii_case(kind));
+    if ["iqn.", "eui.", "naa."].into_iter().any(is_kind) {
+        name.to_owned()
+    } else {
+        format!("{node_base}:{name}")
+    }
+}
+
 impl Options {
     /// Whether each is in its range.
     ///

@@ -160,6 +160,7 @@ mod tests {
         assert_eq!(hungry.pop(false), Some(first));
         assert_eq!(hungry.len(), 0);
     }
+
     #[test]
     fn it_does_not_grow_for_those_that_are_gone() {
         let mut hungry = Hungry::new(4);

@@ -49,9 +49,7 @@ impl<N: Net> Reactor<N> {
 
     /// Marks what devices have and shall no longer have, and asks for the early end of what is aborted.
     fn forbid(&mut self, unit: UnitId, permits: &Permits, aborts: &[NexusId]) {
-        for index in 0..self.tables.ios.used() {
-            let Some(key) = self.tables.ios.key_at(index) else { continue };
-            let Some(io) = self.tables.ios.get_mut(key) else { continue };
+        for (key, io) in self.tables.ios.iter_mut() {
             if io.parked.is_some() {
                 continue;
             }

@@ -129,10 +129,8 @@ impl Waiting {
 impl<N: Net> Reactor<N> {
     /// Asks for the early end of IOs, and waits for them.
     pub(super) fn wait_for(&mut self, what: What, then: Then, now: Tick) {
-        for index in 0..self.tables.ios.used() {
-            let Some(key) = self.tables.ios.key_at(index) else { continue };
-            if let Some(io) = self.tables.ios.get_mut(key)
-                && what.awaits(io, &self.tables.tasks)
+        for (key, io) in self.tables.ios.iter_mut() {
+            if what.awaits(io, &self.tables.tasks)
                 && io.parked.is_none()
                 && let Some(channel) =
                     unit::of(&mut self.units, io.unit).and_then(|unit| unit.channel.as_mut())
@@ -287,13 +285,7 @@ impl<N: Net> Reactor<N> {
             is_fenced &= channel.is_none_or(|channel| channel.fence() == Fence::Fenced);
         }
         // A fence ends all that its channel has, whoever waits for it.
-        for index in 0..self.tables.ios.used() {
-            if let Some(key) = self.tables.ios.key_at(index)
-                && let Some(io) = self.tables.ios.get_mut(key)
-            {
-                io.cut();
-            }
-        }
+        self.tables.ios.iter_mut().for_each(|(_, io)| io.cut());
         if !is_fenced {
             return Some(false);
         }

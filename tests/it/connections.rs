@@ -4,7 +4,7 @@ use lunette::bdev::error::{Fault, Kind};
 use lunette::iscsi::negotiate::Offer as Limits;
 use lunette_initiator::config::Params;
 use lunette_initiator::pdu::request::{LogoutRequest, NopOut, ScsiCommand};
-use lunette_initiator::pdu::response::{DataIn, LogoutResponse, NopIn, Response, ScsiResponse};
+use lunette_initiator::pdu::response::{DataIn, LogoutResponse, Response, ScsiResponse};
 use lunette_initiator::pdu::{Digests, NO_TAG, Pdu};
 use lunette_initiator::scsi::{Sense, cdb, status};
 use lunette_initiator::socket::{SocketError, Wire};
@@ -115,11 +115,14 @@ pub(crate) fn data(wire: &mut Wire, itt: u32) -> Vec<u8> {
     }
 }
 
-/// A NOP-Out that wants an answer, and that answer: whatever the target had to say before it has been said.
+/// NOP-Outs that want an answer, and only their answers: whatever the target had to say has been said before. What waits for a device
+/// is answered at the end of a turn, behind an echo of the same; the second is asked for in another turn.
 pub(crate) fn is_quiet(wire: &mut Wire, cmd_sn: u32) -> bool {
-    let nop = NopOut { immediate: true, itt: 0x0ddb_a11e, ttt: NO_TAG, cmd_sn, ..NopOut::default() };
-    wire.send(&nop.with([])).unwrap();
-    matches!(next(wire), (Response::NopIn(NopIn { itt: 0x0ddb_a11e, .. }), _))
+    [0x0ddb_a11e, 0x0ddb_a11f].into_iter().all(|itt| {
+        let nop = NopOut { immediate: true, itt, ttt: NO_TAG, cmd_sn, ..NopOut::default() };
+        wire.send(&nop.with([])).unwrap();
+        matches!(next(wire), (Response::NopIn(nop), _) if nop.itt == itt)
+    })
 }
 
 fn logout(reason: u8, cid: u16, cmd_sn: u32) -> Pdu {

@@ -88,13 +88,9 @@ fn acknowledge(wire: &mut Wire, cmd_sn: u32, exp_stat_sn: u32) {
 fn data_that_were_lost_are_sent_again_as_they_were() {
     let world = World::start(setup(1));
     let mut session = begin(&world, 1);
-    let write = session.write(1, 9, 0, 8);
-    send_write(&mut session.first, &write);
-    let read = session.read(2, 0, 8);
-    let wire = &mut session.first;
-    wire.send(&read).unwrap();
-    let (pdus, response) = read_all(wire, 2);
+    let (pdus, response) = write_and_read(&mut session, 9, 8);
     assert_eq!((pdus.len(), response.exp_data_sn, response.status), (4, 4, 0));
+    let wire = &mut session.first;
     // One in the middle, then from one on to the end, then all.
     for (first, count, expected) in [(1, 1, 1..2), (2, 0, 2..4), (0, 0, 0..4)] {
         wire.send(&snack(0, 2, first, count)).unwrap();
@@ -135,6 +131,23 @@ fn data_are_asked_for_again_where_they_went() {
 pub(crate) fn send_write(wire: &mut Wire, write: &Pdu) {
     wire.send(write).unwrap();
     let (Response::Scsi(ScsiResponse { status: 0, .. }), _) = next(wire) else { panic!("the WRITE") };
+}
+
+/// Writes a pattern by command 1 and reads it by command 2: its Data-In PDUs, and the response behind them.
+pub(crate) fn write_and_read(session: &mut Session, seed: u32, blocks: u16) -> (Vec<Pdu>, ScsiResponse) {
+    let write = session.write(1, seed, 0, blocks);
+    send_write(&mut session.first, &write);
+    let read = session.read(2, 0, blocks);
+    session.first.send(&read).unwrap();
+    read_all(&mut session.first, 2)
+}
+
+/// Says that segments of so many bytes are taken from now on.
+pub(crate) fn change_segments(wire: &mut Wire, bytes: u32) {
+    let question =
+        TextRequest { immediate: true, final_bit: true, itt: 3, ttt: NO_TAG, ..TextRequest::default() };
+    wire.send(&question.with(format!("MaxRecvDataSegmentLength={bytes}\0"))).unwrap();
+    assert!(matches!(next(wire), (Response::Text(_), _)));
 }
 
 #[test]
@@ -339,11 +352,7 @@ fn commands_of_a_lost_connection_are_taken_over() {
 fn a_read_goes_on_where_the_lost_connection_had_got_to() {
     let world = World::start(setup(2));
     let mut session = begin(&world, 2);
-    let write = session.write(1, 4, 0, 8);
-    send_write(&mut session.first, &write);
-    let read = session.read(2, 0, 8);
-    session.first.send(&read).unwrap();
-    let (pdus, _) = read_all(&mut session.first, 2);
+    let (pdus, _) = write_and_read(&mut session, 4, 8);
     // The same CID logs in again: that is the logout of the old connection (RFC 7143 §6.3.4).
     let mut again = session.join(&world, 1);
     assert_eq!(session.first.receive().unwrap(), None);
@@ -368,15 +377,8 @@ fn a_read_goes_on_where_the_lost_connection_had_got_to() {
 fn a_read_whose_segments_were_of_another_length_begins_anew() {
     let world = World::start(setup(2));
     let mut session = begin(&world, 2);
-    let write = session.write(1, 4, 0, 8);
-    send_write(&mut session.first, &write);
-    let read = session.read(2, 0, 8);
-    session.first.send(&read).unwrap();
-    assert_eq!(read_all(&mut session.first, 2).0.len(), 4);
-    let question =
-        TextRequest { immediate: true, final_bit: true, itt: 3, ttt: NO_TAG, ..TextRequest::default() };
-    session.first.send(&question.with(*b"MaxRecvDataSegmentLength=4096\0")).unwrap();
-    assert!(matches!(next(&mut session.first), (Response::Text(_), _)));
+    assert_eq!(write_and_read(&mut session, 4, 8).0.len(), 4);
+    change_segments(&mut session.first, 4096);
     session.config.offer.max_recv_bytes = Some(4096);
     let mut again = session.join(&world, 1);
     assert_eq!(session.first.receive().unwrap(), None);

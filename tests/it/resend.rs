@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lunette::bdev::error::{Fault, Kind};
 use lunette::reactor::{Bug, Planted};
-use lunette_initiator::pdu::request::{LogoutRequest, NopOut, ScsiCommand, Snack, TextRequest, TmfRequest};
+use lunette_initiator::pdu::request::{LogoutRequest, NopOut, ScsiCommand, Snack, TmfRequest};
 use lunette_initiator::pdu::response::{DataIn, LogoutResponse, Response};
 use lunette_initiator::pdu::{NO_TAG, Pdu};
 use lunette_initiator::scsi::{cdb, status};
@@ -13,7 +13,9 @@ use lunette_initiator::{Client, Command, Offer};
 
 use crate::connections::{Session, is_quiet, next};
 use crate::harness::{SOON, Setup, World, config, pattern, write};
-use crate::recovery::{begin, offer, read_all, rejected, send_write, setup, snack};
+use crate::recovery::{
+    begin, change_segments, offer, read_all, rejected, send_write, setup, snack, write_and_read,
+};
 
 pub(crate) fn r_data(itt: u32, tag: u32) -> Pdu {
     Snack { kind: 3, itt, ttt: tag, ..Snack::default() }.with([])
@@ -38,19 +40,12 @@ fn joined(pdus: Vec<Pdu>) -> Vec<u8> {
 fn data_come_again_in_shorter_segments_and_the_response_is_tagged() {
     let world = World::start(setup(1));
     let mut session = begin(&world, 1);
-    let write = session.write(1, 9, 0, 4);
-    send_write(&mut session.first, &write);
-    let read = session.read(2, 0, 4);
-    let wire = &mut session.first;
-    wire.send(&read).unwrap();
-    let (pdus, response) = read_all(wire, 2);
+    let (pdus, response) = write_and_read(&mut session, 9, 4);
     assert_eq!(places(&pdus), [(0, 0, 1024, false), (1, 1024, 1024, true)]);
     assert_eq!((response.exp_data_sn, response.snack_tag), (2, 0));
 
-    let question =
-        TextRequest { immediate: true, final_bit: true, itt: 3, ttt: NO_TAG, ..TextRequest::default() };
-    wire.send(&question.with(*b"MaxRecvDataSegmentLength=512\0")).unwrap();
-    assert!(matches!(next(wire), (Response::Text(_), _)));
+    let wire = &mut session.first;
+    change_segments(wire, 512);
     wire.send(&r_data(2, 0xabcd)).unwrap();
     let (pdus, again) = read_all(wire, 2);
     assert_eq!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use super::{FileDisk, OpenError};
+use super::{FileDisk, Habits, OpenError};
 
 /// A disk that is being opened.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl FileDisk {
     /// Opens the medium, or reads the size of an open one anew, on a thread of its own. Another opener gets `lock_patience` to leave.
     pub fn open_aside(self: &Arc<Self>, lock_patience: Duration) -> Result<Opening, OpenError> {
         let (ended, outcome) = mpsc::sync_channel(1);
-        let (disk, habits) = (Arc::clone(self), self.habits.waiting(lock_patience));
+        let (disk, habits) = (Arc::clone(self), Habits { lock_patience, ..self.habits });
         // Who asked may have lost patience.
         let open = move || drop(ended.send(disk.open_with(habits)));
         std::thread::Builder::new().name("bdev-open".to_owned()).spawn(open).map_err(OpenError::Thread)?;

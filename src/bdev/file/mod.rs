@@ -54,7 +54,7 @@ use crate::id::ReactorId;
 const BLOCK_BYTES: u32 = 512;
 /// So long another opener gets to leave: a daemon that is restarted meets its predecessor.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const HABITS: Habits = Habits { lock_tries: 51, direct: true };
+const HABITS: Habits = Habits { lock_patience: LOCK_PATIENCE, direct: true };
 
 /// When a write is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -222,7 +222,7 @@ impl Bdev for FileDisk {
 
     fn probe(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         // Whoever looks for media does so again soon.
-        self.open_with(self.habits.waiting(Duration::ZERO))?;
+        self.open_with(Habits { lock_patience: Duration::ZERO, ..self.habits })?;
         match self.term().rings.lacking() {
             Some(source) => Err(OpenError::NoRing { path: self.recipe.path.clone(), source }.into()),
             None => Ok(()),

@@ -24,18 +24,10 @@ const LOCK_RETRY: Duration = Duration::from_millis(100);
 /// How a disk is opened; tests do it otherwise.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
-    /// Another opener has so many times 100 ms to leave, less one.
-    pub(super) lock_tries: u32,
+    /// So long another opener gets to leave.
+    pub(super) lock_patience: Duration,
     /// Past the page cache, where that works.
     pub(super) direct: bool,
-}
-
-impl Habits {
-    /// The same, where another opener gets so long to leave.
-    pub(super) fn waiting(self, lock_patience: Duration) -> Habits {
-        let rests = lock_patience.as_millis() / LOCK_RETRY.as_millis();
-        Habits { lock_tries: u32::try_from(rests).unwrap_or(u32::MAX).saturating_add(1), ..self }
-    }
 }
 
 /// What a medium is by itself.
@@ -229,7 +221,8 @@ fn file_type(stat: &Stat) -> FileType {
 /// Opens it so that nobody else does: a block device claimed (O_EXCL), a file locked.
 fn open_alone(recipe: &Recipe, habits: Habits) -> Result<(OwnedFd, bool), OpenError> {
     let path = recipe.path.as_path();
-    for tries_left in (0..habits.lock_tries.max(1)).rev() {
+    let mut patience = habits.lock_patience;
+    loop {
         let (kind, device) = match rustix::fs::stat(path) {
             Ok(stat) => (file_type(&stat), stat.st_rdev),
             // On devtmpfs a missing device is not a file to make.
@@ -263,13 +256,13 @@ fn open_alone(recipe: &Recipe, habits: Habits) -> Result<(OwnedFd, bool), OpenEr
                 }
             }
         }
-        if tries_left > 0 {
-            rest();
-        } else if kind == FileType::BlockDevice {
-            return Err(OpenError::Busy(path.to_owned()));
+        match patience.checked_sub(LOCK_RETRY) {
+            Some(left) => patience = left,
+            None if kind == FileType::BlockDevice => return Err(OpenError::Busy(path.to_owned())),
+            None => return Err(OpenError::Locked(path.to_owned())),
         }
+        rest();
     }
-    Err(OpenError::Locked(path.to_owned()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a helper thread waits for another process")]

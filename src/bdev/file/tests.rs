@@ -69,7 +69,7 @@ impl FileDisk {
 
 /// One that does not wait for another opener.
 pub(super) fn disk(recipe: Recipe) -> Result<FileDisk, OpenError> {
-    let habits = Habits { lock_tries: 1, direct: true };
+    let habits = Habits { lock_patience: Duration::ZERO, direct: true };
     let disk = FileDisk { habits, ..FileDisk::new(recipe)? };
     disk.open_or_rescan()?;
     Ok(disk)
@@ -152,7 +152,7 @@ fn contract_in(parent: &Path) {
             let name = format!("disk{}", made.fetch_add(1, Ordering::Relaxed));
             let path = directory.file(&name, 100 * u64::from(block_bytes));
             let recipe = Recipe { block_bytes: Some(block_bytes), cache, ..recipe(&path) };
-            let habits = Habits { lock_tries: 1, direct };
+            let habits = Habits { lock_patience: Duration::ZERO, direct };
             let disk = Arc::new(FileDisk { habits, ..FileDisk::new(recipe).unwrap() });
             disk.open_or_rescan().unwrap();
             assert!(direct || disk.is_buffered() == Some(true));

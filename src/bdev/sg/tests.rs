@@ -20,6 +20,14 @@ const SOON: Duration = Duration::from_secs(10);
 const DISK: [u8; 36] = *b"\0\0\x06\x02\x1f\0\0\0ACME    Rocket disk     0042";
 const NAA: [u8; 16] = [0, 0x83, 0, 12, 0x01, 0x03, 0, 8, 0x50, 1, 2, 3, 4, 5, 6, 7];
 
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + SOON;
+    while !is_so() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::yield_now();
+    }
+}
+
 fn bytes_of(text: &[u8], data: &mut [u8]) -> Reply {
     let moved = text.len().min(data.len());
     data[..moved].copy_from_slice(&text[..moved]);
@@ -75,12 +83,10 @@ impl Rig {
         let channel = disk.open(ReactorId(0));
         let pool = Pool::ordinary(&[Class { bytes: 8192, count: 32 }]).unwrap();
         let mut rig = Rig { channel, pool, out: Vec::with_capacity(64) };
-        let until = Instant::now() + SOON;
-        while rig.channel.state() == ChannelState::Opening {
-            assert!(Instant::now() < until);
+        until("it is opened", || {
             rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
-            std::thread::yield_now();
-        }
+            rig.channel.state() != ChannelState::Opening
+        });
         rig
     }
 

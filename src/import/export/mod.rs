@@ -8,7 +8,7 @@ mod tgt;
 use super::model::{Access, Model, Target};
 use super::report::{ImportError, Place, Report};
 use super::source::{Files, Source};
-use crate::control::options::Options;
+use crate::control::options::{Options, whole_name};
 use crate::rpc::json::Json;
 
 /// Whose configuration is wanted.
@@ -101,9 +101,18 @@ fn calls(subsystem: &Json) -> Vec<&Json> {
     found
 }
 
+/// A member that is a text; else the empty one.
+fn text_of<'a>(object: &'a Json, name: &str) -> &'a str {
+    object.member(name).and_then(Json::text).unwrap_or_default()
+}
+
+fn is_on(object: &Json, name: &str) -> bool {
+    object.member(name) == Some(&Json::Bool(true))
+}
+
 /// The file with targets' names as initiators know them: its calls may say one name in full or in short, and in either case.
 fn with_whole_names(subsystems: &[Json]) -> Vec<Json> {
-    let options = |call: &&&Json| call.member("method").and_then(Json::text) == Some("iscsi_set_options");
+    let options = |call: &&&Json| text_of(call, "method") == "iscsi_set_options";
     let node_base = |call: &Json| call.member("params")?.member("node_base")?.text().map(str::to_owned);
     let all = subsystems.iter().flat_map(calls).collect::<Vec<_>>();
     // They are set before any target is made, wherever they stand.
@@ -121,16 +130,13 @@ fn make_names_whole(call: &mut Json, node_base: &str) {
     if let Json::Array(batch) = call {
         return batch.iter_mut().for_each(|call| make_names_whole(call, node_base));
     }
-    let method = call.member("method").and_then(Json::text).unwrap_or_default();
+    let method = text_of(call, "method");
     if !method.contains("_target_node") && method != "iscsi_enable_histogram" {
         return;
     }
     let name = call.member_mut("params").and_then(|params| params.member_mut("name"));
     if let Some(Json::String(name)) = name {
-        let is_kind = |kind: &str| name.get(..kind.len()).is_some_and(|it| it.eq_ignore_ascii_case(kind));
-        let is_whole = ["iqn.", "eui.", "naa."].into_iter().any(is_kind);
-        let whole = if is_whole { name.clone() } else { format!("{node_base}:{name}") };
-        *name = whole.to_lowercase();
+        *name = whole_name(name, node_base).to_lowercase();
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use super::calls;
+use super::{calls, is_on, text_of};
 use crate::import::identity::Identity;
 use crate::import::model::{
     Access, Account, Auth, Backing, Disk, Lun, Model, PortalGroup, Target, lun_number,
@@ -110,10 +110,6 @@ pub(super) fn read(subsystems: &[Json], place: &Place, model: &mut Model, report
     }
 }
 
-fn text_of<'a>(object: &'a Json, name: &str) -> &'a str {
-    object.member(name).and_then(Json::text).unwrap_or_default()
-}
-
 fn texts(object: &Json, name: &str) -> Vec<String> {
     list(object, name).iter().filter_map(|value| value.text().map(str::to_owned)).collect()
 }
@@ -130,10 +126,6 @@ fn number(object: &Json, name: &str) -> u64 {
         Some(Json::Unsigned(value)) => *value,
         _ => 0,
     }
-}
-
-fn is_on(object: &Json, name: &str) -> bool {
-    object.member(name) == Some(&Json::Bool(true))
 }
 
 fn disk(method: &str, params: &Json) -> Option<Disk> {

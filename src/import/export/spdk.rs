@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{calls, shortened};
+use super::{calls, is_on, shortened, text_of};
 use crate::import::report::{Place, Report};
 use crate::rpc::json::{Json, object};
 
@@ -25,7 +25,7 @@ struct KeptOut<'a> {
 impl<'a> KeptOut<'a> {
     fn of(all: &[&'a Json]) -> KeptOut<'a> {
         let of = |wanted: &str, tag: &str| -> Vec<(&'a str, &'a Json, &'a Json)> {
-            let is_such = |call: &&&'a Json| call.member("method").and_then(Json::text) == Some(wanted);
+            let is_such = |call: &&&'a Json| text_of(call, "method") == wanted;
             let said = |call: &&'a Json| {
                 let params = call.member("params")?;
                 Some((params.member("name").and_then(Json::text)?, params.member(tag)?, params))
@@ -51,7 +51,7 @@ impl<'a> KeptOut<'a> {
 
     /// The portal groups by which somebody comes to each target.
     fn ways(&self, all: &[&'a Json], place: &Place) -> BTreeMap<String, Vec<Json>> {
-        let is_target = |call: &&&Json| call.member("method").and_then(Json::text) == Some(TARGET);
+        let is_target = |call: &&&Json| text_of(call, "method") == TARGET;
         let targets = all.iter().filter(is_target).filter_map(|call| call.member("params"));
         let ways = targets.map(|params| {
             let mut target = params.clone();
@@ -63,7 +63,7 @@ impl<'a> KeptOut<'a> {
                 }
                 _ => Vec::new(),
             };
-            (name_of(&target).to_owned(), tags)
+            (text_of(&target, "name").to_owned(), tags)
         });
         ways.collect()
     }
@@ -71,7 +71,7 @@ impl<'a> KeptOut<'a> {
     /// Takes pairs of groups from the call that makes a target. Of those at one portal group the first that fits an initiator counts: so
     /// where one is gone, whoever stands behind it is.
     fn leave_out(&self, target: &mut Json, place: &Place, report: &mut Report) {
-        let name = name_of(target).to_owned();
+        let name = text_of(target, "name").to_owned();
         let Some(Json::Array(pairs)) = target.member_mut("pg_ig_maps") else { return };
         let has = |list: &[(&str, &Json)], tag: Option<&Json>| {
             list.iter().any(|of| of.0 == name && Some(of.1) == tag)
@@ -101,7 +101,7 @@ impl<'a> KeptOut<'a> {
 /// That nobody comes by what a call is about.
 fn nowhere(method: &str, params: &Json, ways: &BTreeMap<String, Vec<Json>>) -> Option<String> {
     let is_of_target = method.starts_with("iscsi_target_node_") || matches!(method, TARGET | HISTOGRAM);
-    let (name, tags) = ways.get_key_value(name_of(params)).filter(|_| is_of_target)?;
+    let (name, tags) = ways.get_key_value(text_of(params, "name")).filter(|_| is_of_target)?;
     let tag = params.member("pg_tag").filter(|_| method == REDIRECT);
     match tag {
         _ if tags.is_empty() => Some(format!("nobody comes to target {name}")),
@@ -110,14 +110,6 @@ fn nowhere(method: &str, params: &Json, ways: &BTreeMap<String, Vec<Json>>) -> O
         }
         _ => None,
     }
-}
-
-fn name_of(params: &Json) -> &str {
-    params.member("name").and_then(Json::text).unwrap_or_default()
-}
-
-fn is_on(params: &Json, name: &str) -> bool {
-    params.member(name) == Some(&Json::Bool(true))
 }
 
 /// What is a call's name begins with where SPDK has none.
@@ -131,7 +123,7 @@ pub(super) fn write(subsystems: &[Json], place: &Place, report: &mut Report) -> 
     let one = |subsystem: &Json| {
         let mut kept = Vec::new();
         for call in calls(subsystem) {
-            let method = call.member("method").and_then(Json::text).unwrap_or_default();
+            let method = text_of(call, "method");
             if method.starts_with(OURS) {
                 let what = call.member("params").map(Json::to_string).unwrap_or_default();
                 report.cannot(place, format_args!("{method}: SPDK has no such call: {}", shortened(&what)));

@@ -4,12 +4,9 @@ use std::io::IoSlice;
 
 use crate::buf::{Buf, Lent, Pool};
 use crate::iscsi::sn::Sn;
-use crate::iscsi::wire::{Bhs, Residual, ScsiResponse};
+use crate::iscsi::wire::{Bhs, R2t, Residual, ScsiResponse};
 use crate::scsi::sense::Sense;
 use crate::slab::Key;
-
-/// Opcode of an R2T.
-const R2T: u8 = 0x31;
 
 /// What a PDU does with StatSN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,7 +87,7 @@ impl TxItem {
     /// Whether it is an R2T for this command, or data without a status.
     pub(super) fn is_before_status_of(&self, itt: u32) -> bool {
         match self {
-            TxItem::Pdu { bhs, .. } => bhs.opcode() == R2T && bhs.itt() == itt,
+            TxItem::Pdu { bhs, .. } => bhs.opcode() == R2t::OPCODE && bhs.itt() == itt,
             TxItem::DataIn { itt: own, last, .. } => *own == itt && last.flatten().is_none(),
             TxItem::Response { .. } | TxItem::Told { .. } => false,
         }

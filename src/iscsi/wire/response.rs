@@ -133,9 +133,12 @@ pub struct R2t {
 }
 
 impl R2t {
+    /// Its opcode.
+    pub const OPCODE: u8 = 0x31;
+
     /// The header.
     pub fn encode(&self) -> Bhs {
-        let mut bhs = header(0x31, FINAL);
+        let mut bhs = header(Self::OPCODE, FINAL);
         bhs.put(8, self.lun);
         bhs.put(16, self.itt.to_be_bytes());
         bhs.put(20, self.ttt.to_be_bytes());

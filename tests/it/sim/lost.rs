@@ -20,6 +20,7 @@ const INTERNAL_FAILURE: (u8, Codes) = (status::CHECK_CONDITION, Some((4, 0x44, 0
 const NOT_READY: (u8, Codes) = (status::CHECK_CONDITION, Some((2, 0x04, 0x07)));
 const GOOD: (u8, Codes) = (status::GOOD, None);
 const TOLD_OF_RESET: (u8, Codes) = (status::CHECK_CONDITION, Some((6, 0x29, 0x03)));
+const ABORTED: (u8, Codes) = (status::CHECK_CONDITION, Some((0xb, 0x00, 0x00)));
 const REJECTED: u8 = 255;
 
 /// The first session has a WRITE in a device that cannot stop it.
@@ -174,6 +175,27 @@ fn a_flush_that_a_fence_has_ended_is_made_again() {
     cell.pass(DRAIN_NS);
     cell.pass(MS_NS);
     assert!(cell.tmf_answer(1, itt).is_some());
+    assert_eq!(cell.world.disks[0].in_flight_count(), 1, "the flush once more");
+    cell.finish();
+}
+
+/// Nor is it only what is aborted: who has switched the cache off waits yet, and is told that it failed.
+#[test]
+fn a_flush_that_is_waited_for_and_that_a_fence_has_ended_is_made_again() {
+    let mut cell = Cell::new(At::InDevice);
+    let selected = cell.issue(1, What::Select { write_cache: false });
+    cell.settle();
+    cell.end_io(0);
+    assert_eq!(cell.world.disks[0].in_flight_count(), 1, "the flush");
+    let written = cell.issue(1, What::Write { lba: 100, blocks: 1, fua: false });
+    cell.settle();
+    assert_eq!(cell.world.disks[0].in_flight_count(), 2);
+    let itt = cell.world.sessions[1].ops[&written].itt;
+    cell.world.manage(1, 0, Tmf::abort(lun::from_number(0), itt)).unwrap();
+    cell.settle();
+    cell.pass(DRAIN_NS);
+    cell.pass(MS_NS);
+    assert_eq!(answer(&cell, 1, selected), Some(ABORTED));
     assert_eq!(cell.world.disks[0].in_flight_count(), 1, "the flush once more");
     cell.finish();
 }

@@ -64,7 +64,7 @@ fn anchored_blocks_have_space_and_hold_nothing() {
 #[test]
 fn what_was_written_through_the_page_cache_is_mapped_at_once() {
     let Some((_directory, path)) = place() else { return };
-    let habits = Habits { lock_tries: 1, direct: false };
+    let habits = Habits { lock_patience: Duration::ZERO, direct: false };
     let disk = FileDisk { habits, ..FileDisk::new(recipe(&path)).unwrap() };
     disk.open_or_rescan().unwrap();
     assert_eq!(disk.is_buffered(), Some(true));

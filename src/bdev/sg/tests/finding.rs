@@ -1,9 +1,8 @@
 //! Who a device is, what follows from that, and that it is found again.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
-use super::{DISK, NAA, Rig, SOON, bytes_of, cdb, disk, key, recipe};
+use super::{DISK, NAA, Rig, bytes_of, cdb, disk, key, recipe, until};
 use crate::bdev::pass::{Flow, Passes};
 use crate::bdev::sg::slots::fake::{Command, Fake, Reply};
 use crate::bdev::sg::{OpenError, OpensFirst, Recipe, SgDisk, told};
@@ -133,6 +132,12 @@ fn what_a_drive_reads_is_cut_though_it_was_empty_when_it_was_found() {
     }
 }
 
+/// Whether it is ready, once its channel has looked.
+fn is_served(rig: &mut Rig) -> bool {
+    rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
+    rig.channel.state() == ChannelState::Ready
+}
+
 /// A device that is plugged in again, at whose path there was another one meanwhile.
 #[test]
 fn a_device_that_comes_back_is_served_again() {
@@ -156,18 +161,10 @@ fn a_device_that_comes_back_is_served_again() {
     let mut rig = Rig::new(&disk);
     rig.submit(1, cdb(&[0, 0, 0, 0, 0, 1]), Flow::None, None);
     assert_eq!(rig.ended().result, Err(IoError::Gone));
-    let is_served = |rig: &mut Rig| {
-        rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
-        rig.channel.state() == ChannelState::Ready
-    };
     assert!(disk.finder.find(Some(disk.info().uuid)).is_err(), "it is another one");
     assert!(!is_served(&mut rig));
     *serial.lock().unwrap() = b'5';
-    let until = Instant::now() + SOON;
-    while !is_served(&mut rig) {
-        assert!(Instant::now() < until, "it is looked for every second");
-        std::thread::yield_now();
-    }
+    until("it is looked for every second", || is_served(&mut rig));
     assert_eq!(rig.run(cdb(&[0x12, 0, 0, 0, 36]), Flow::In, Some(rig.buf(36))).2.as_deref(), Some(&DISK[..]));
 }
 
@@ -201,12 +198,10 @@ fn one_that_cannot_be_opened_once_more_is_not_gone() {
                 }
                 Err(Refused::Full(_)) => panic!("{errno}"),
             }
-            let until = Instant::now() + SOON;
-            while second.channel.state() == ChannelState::Opening {
-                assert!(Instant::now() < until, "it is tried");
+            until("it is tried", || {
                 second.channel.poll(&mut second.out, 64, now);
-                std::thread::yield_now();
-            }
+                second.channel.state() != ChannelState::Opening
+            });
         };
         asks(&mut second, Tick::ZERO, true);
         // What has waited for that is told so.
@@ -235,37 +230,17 @@ fn one_thread_looks_for_a_device_however_often_it_is_lost() {
     // Another reactor's, which hears of nothing.
     let mut other = Rig::new(&sg);
     let mut rig = Rig::new(&sg);
-    let soon = || Instant::now() + SOON;
     for _ in 0..4 {
         rig.submit(1, cdb(&[0, 0, 0, 0, 0, 1]), Flow::None, None);
         assert_eq!(rig.ended().result, Err(IoError::Gone));
-        let until = soon();
-        while rig.channel.state() != ChannelState::Ready {
-            assert!(Instant::now() < until, "it is found again");
-            rig.channel.poll(&mut rig.out, 64, Tick::ZERO);
-            std::thread::yield_now();
-        }
+        until("it is found again", || is_served(&mut rig));
         assert_eq!(rig.run(cdb(&[0]), Flow::None, None).0.status, 0);
         // One that it has begun has its name until it gives itself another.
-        let until = soon();
-        while threads("sg-often") != 1 {
-            assert!(Instant::now() < until, "{} threads", threads("sg-often"));
-            std::thread::yield_now();
-        }
+        until("there is one thread", || threads("sg-often") == 1);
     }
     // It does not try the file of a device that is known to be gone.
-    let until = soon();
-    other.channel.poll(&mut other.out, 64, Tick::ZERO);
-    while other.channel.state() != ChannelState::Ready {
-        assert!(Instant::now() < until, "it goes on too");
-        other.channel.poll(&mut other.out, 64, Tick::ZERO);
-        std::thread::yield_now();
-    }
+    until("it goes on too", || is_served(&mut other));
     assert_eq!(other.run(cdb(&[0]), Flow::None, None).0.status, 0);
     drop((sg, rig, other));
-    let until = soon();
-    while threads("sg-often") > 0 {
-        assert!(Instant::now() < until, "it ends with its device");
-        std::thread::yield_now();
-    }
+    until("it ends with its device", || threads("sg-often") == 0);
 }
