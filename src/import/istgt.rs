@@ -8,6 +8,7 @@ use super::report::{ImportError, Place, Report};
 use super::source::{Files, Source};
 use super::text::{self, PORT, crc32c, is_initiator_rule, netmask, number, truth, words};
 use super::{keys, passed, settle};
+use crate::control::options::whole_name;
 
 /// The name base of targets where none is set.
 const NODE_BASE: &str = "iqn.2007-09.jp.ne.peach.istgt";
@@ -298,8 +299,7 @@ impl Reader<'_> {
         let Some(name) = section.value("TargetName").map(|line| line.word(1)) else {
             return self.report.cannot(place, "a unit without TargetName; it was left out");
         };
-        let is_whole = ["iqn.", "eui.", "naa."].iter().any(|prefix| name.starts_with(prefix));
-        let name = if is_whole { name.to_owned() } else { format!("{}:{name}", self.base) };
+        let name = whole_name(name, &self.base);
         let kind = section.value("UnitType").map_or("Disk", |line| line.word(1));
         if !["Disk", "DVD", "Pass"].iter().any(|known| kind.eq_ignore_ascii_case(known)) {
             return self

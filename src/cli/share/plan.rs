@@ -10,6 +10,7 @@ use super::super::files::{free_name, is_image};
 use super::super::status::{array, member, number, text};
 use super::known::{Known, TARGET};
 use crate::control::access::{NameRule, Netmask};
+use crate::control::options::whole_name;
 use crate::rpc::json::{Json, object};
 
 /// Where targets are named that nobody has named: SPDK's own is for SPDK.
@@ -225,8 +226,7 @@ fn target_name(wish: &Wish, known: &Known, bdev: &str) -> Result<String, Failed>
         let mut names = std::iter::once(plain.clone()).chain(numbered);
         return Ok(names.find(|name| !is_taken(name)).unwrap_or(plain));
     };
-    let is_whole = ["iqn.", "eui.", "naa."].iter().any(|form| name.starts_with(form));
-    let name = if is_whole { name.clone() } else { format!("{base}:{name}") };
+    let name = whole_name(name, &base).to_lowercase();
     if is_taken(&name) {
         return Err(Failed::failure(format!(
             "there is a target {name} already: give another --name, or 'lunette unshare {name}'"

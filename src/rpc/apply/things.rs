@@ -1,6 +1,7 @@
 //! What a configuration's calls make and set, and what takes that back.
 
 use super::Call;
+use crate::control::options::whole_name;
 use crate::rpc::json::{Json, object};
 use crate::rpc::methods::{self, isns, portal, recorder};
 
@@ -261,11 +262,10 @@ const SETTERS: &[Setter] = &[
 /// Calls that leave nothing behind that could differ.
 pub(super) const WITHOUT_EFFECT: &[&str] = &["bdev_wait_for_examine", "bdev_examine"];
 
-/// A target's name in full, anything else as it is.
+/// A target's name in full, as control has it, anything else as it is.
 pub(super) fn key_of(name: &Json, family: Option<Family>, node_base: &str) -> String {
     let name = text(name);
-    let is_whole = ["iqn.", "eui.", "naa."].iter().any(|kind| name.starts_with(kind));
-    if family == Some(Family::Target) && !is_whole { format!("{node_base}:{name}") } else { name }
+    if family == Some(Family::Target) { whole_name(&name, node_base).to_lowercase() } else { name }
 }
 
 /// A name or number, as text.
@@ -294,6 +294,15 @@ pub(super) fn is_met(wanted: &Json, current: Option<&Json>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_is_the_same_by_any_of_its_names() {
+        let key = |name: &str| key_of(&name.into(), Some(Family::Target), "iqn.2026-11.com.example");
+        for name in ["disk", "Disk", "iqn.2026-11.com.example:disk", "IQN.2026-11.com.example:DISK"] {
+            assert_eq!(key(name), "iqn.2026-11.com.example:disk");
+        }
+        assert_eq!(key_of(&"Disk".into(), Some(Family::Bdev), "iqn.2026-11.com.example"), "Disk");
+    }
 
     #[test]
     fn every_call_that_makes_or_sets_something_lasting_is_known() {

@@ -149,6 +149,8 @@ fn what_is_shared_already_is_not_shared_twice() {
     assert_eq!(refused(&wish(What::Bdev("disk.img".to_owned())), SHARED), expected);
     let named = Wish { name: Some("disk".to_owned()), ..wish(file("/srv/other.img")) };
     assert!(refused(&named, SHARED).starts_with("there is a target iqn.2026-11.com.example:disk already"));
+    let loud = Wish { name: Some("IQN.2026-11.com.Example:Disk".to_owned()), ..wish(file("/srv/other.img")) };
+    assert!(refused(&loud, SHARED).starts_with("there is a target iqn.2026-11.com.example:disk already"));
     // Without a name it gets one that is free.
     let plan = plan(&wish(file("/home/disk.img")), &known(SHARED)).unwrap();
     assert_eq!(
