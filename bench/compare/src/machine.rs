@@ -87,6 +87,7 @@ pub(crate) fn description(cpus: Cpus) -> Vec<String> {
             field(&memory, "MemTotal").unwrap_or_default(),
             field(&memory, huge).unwrap_or_else(|| "none".to_owned()),
         ),
+        format!("vm.percpu_pagelist_high_fraction {}", read("/proc/sys/vm/percpu_pagelist_high_fraction")),
         format!("server on CPU {}, client on CPU {}", cpus.server, cpus.client),
         format!("load average before: {}", load.split(' ').next().unwrap_or("unknown")),
     ]
