@@ -145,15 +145,15 @@ fn run(mut reactor: Reactor<KernelNet>, idle: Idle, wake: &WakeFd, epoch: Instan
     let mut spin = Spin::new(idle);
     let mut worked_at = now();
     // The beginning of the last turn, if there was something to do: it ended when the next begins.
-    let mut began: Option<Tick> = None;
+    let mut began = None;
     while !reactor.is_stopped() {
         let at = now();
-        let was_idle = began.is_none();
-        if let Some(began) = began.take() {
+        let last_began = began.take();
+        if let Some(began) = last_began {
             meter.turns.add(at.since_ns(began));
         }
         if reactor.turn(at) {
-            if was_idle {
+            if last_began.is_none() {
                 spin.learn(at.since_ns(worked_at));
             }
             worked_at = at;

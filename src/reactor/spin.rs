@@ -1,6 +1,6 @@
 //! How long a reactor with nothing to do polls before it waits in the kernel.
 //!
-//! Polling pays where work comes within [`limits::SPIN_NS`]: it is seen at once, and nobody has to wake a CPU. Where work comes later
+//! Polling pays where work comes within [`SPIN_NS`]: it is seen at once, and nobody has to wake a CPU. Where work comes later
 //! than that all polling is in vain. An adaptive reactor learns which it is from the last gaps between its work: so an idle
 //! connection, or a slow one, costs the work it brings and no more.
 

@@ -10,10 +10,11 @@ use std::time::Instant;
 use crate::fault::Fault;
 use crate::machine::Cpus;
 use crate::process::pin;
+use crate::stats::Spread;
 
 /// Round trips of a sample.
 const TRIPS: u32 = 4000;
-const SAMPLES: usize = 5;
+const SAMPLES: u32 = 5;
 /// Distances that differ by more than this factor are different.
 const SAME: f64 = 2.5;
 
@@ -24,7 +25,7 @@ struct Line(AtomicU32);
 /// Nanoseconds of a round trip, the median of some samples. Both CPUs must be free, and the caller runs on the client's.
 pub(crate) fn round_trip_ns(cpus: Cpus) -> Result<f64, Fault> {
     let line = Line(AtomicU32::new(0));
-    let (line, ends) = (&line.0, TRIPS * SAMPLES as u32 * 2);
+    let (line, ends) = (&line.0, TRIPS * SAMPLES * 2);
     thread::scope(|scope| {
         let partner = scope.spawn(|| {
             let pinned = pin(cpus.server);
@@ -37,7 +38,7 @@ pub(crate) fn round_trip_ns(cpus: Cpus) -> Result<f64, Fault> {
             }
             pinned
         });
-        let mut samples: Vec<f64> = (0..SAMPLES as u32)
+        let samples: Vec<f64> = (0..SAMPLES)
             .map(|sample| {
                 let began = Instant::now();
                 for trip in 0..TRIPS {
@@ -51,8 +52,7 @@ pub(crate) fn round_trip_ns(cpus: Cpus) -> Result<f64, Fault> {
             })
             .collect();
         partner.join().expect("it does not panic")?;
-        samples.sort_by(f64::total_cmp);
-        Ok(samples[SAMPLES / 2])
+        Ok(Spread::of(&samples).expect("there are samples").median)
     })
 }
 

@@ -8,12 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::distance;
 use crate::fault::Fault;
-use crate::stats::Spread;
 
 /// The file's name.
 pub(crate) const FILE: &str = "results.json";
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
     /// What the figures belong to, a line each.
     pub(crate) machine: Vec<String>,
@@ -135,24 +134,17 @@ impl Results {
         fs::rename(&fresh, &path).map_err(Fault::file(&path))
     }
 
-    /// The same with the points only that were measured while the CPUs were near each other, and with those while they were far
-    /// apart. Near is the least distance of all, and where nobody looked.
+    /// The points that were measured while the CPUs were near each other, and those while they were far apart, and nothing else. Near
+    /// is the least distance of all, and where nobody looked.
     pub(crate) fn by_distance(&self) -> (Results, Results) {
         let distances = self.points.iter().filter_map(|point| point.distance_ns);
         let least = distances.min_by(f64::total_cmp);
         let is_far = |point: &Point| {
             least.zip(point.distance_ns).is_some_and(|(least, distance)| distance::differ(least, distance))
         };
-        let with = |wanted: bool| {
-            let points = self.points.iter().filter(|point| is_far(point) == wanted).cloned().collect();
-            Results { points, ..self.clone() }
-        };
-        (with(false), with(true))
-    }
-
-    /// Nanoseconds between the CPUs.
-    pub(crate) fn distance(&self) -> Option<Spread> {
-        Spread::of(&self.points.iter().filter_map(|point| point.distance_ns).collect::<Vec<_>>())
+        let (far, near) = self.points.iter().cloned().partition(is_far);
+        let with = |points: Vec<Point>| Results { points, ..Results::default() };
+        (with(near), with(far))
     }
 
     /// A figure of each round of a case, for a peer.

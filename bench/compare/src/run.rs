@@ -141,7 +141,6 @@ impl Run {
         let slot = self.slot(slots, kind, found, &setting)?;
         let memory_before_kib = memory_kib(slot.server.process.id());
         let (start_seconds, start_lines) = (slot.start_seconds, slot.start_lines);
-        slot.server.process.halt(true)?;
         self.steadily(|| {
             slot.server.process.halt(false)?;
             let measured = self.measure(&slot.server, case, &setting);
@@ -170,7 +169,7 @@ impl Run {
         }
     }
 
-    /// The round's server of that kind, running.
+    /// The round's server of that kind, halted.
     fn slot<'a>(
         &self,
         slots: &'a mut Vec<Slot>,
@@ -179,10 +178,7 @@ impl Run {
         setting: &Setting<'_>,
     ) -> Result<&'a mut Slot, Fault> {
         let at = match slots.iter().position(|slot| slot.is(kind, setting)) {
-            Some(at) => {
-                slots[at].server.process.halt(false)?;
-                at
-            }
+            Some(at) => at,
             None => {
                 let server = kind.start(found, setting)?;
                 let start_seconds = server.process.age().as_secs_f64();
@@ -190,6 +186,7 @@ impl Run {
                 if server.is_empty {
                     self.fill(&server, setting)?;
                 }
+                server.process.halt(true)?;
                 let (disk, idle) = (setting.disk, setting.idle);
                 slots.push(Slot { kind, disk, idle, server, start_seconds, start_lines });
                 slots.len() - 1

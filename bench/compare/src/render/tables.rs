@@ -13,20 +13,20 @@ const NOTHING: &str = "–";
 const NOT_YET: &str = "*Not yet measured.*\n";
 
 /// What makes the text of a region.
-type Writer = fn(&Told) -> String;
+type Writer = fn(&Told<'_>) -> String;
 
 /// What is told of.
-struct Told {
-    all: Results,
+struct Told<'a> {
+    all: &'a Results,
     /// What was measured while the CPUs were near each other: what tables and plots are of.
     near: Results,
     far: Results,
 }
 
-impl Told {
-    fn of(results: &Results) -> Told {
-        let (near, far) = results.by_distance();
-        Told { all: results.clone(), near, far }
+impl Told<'_> {
+    fn of(all: &Results) -> Told<'_> {
+        let (near, far) = all.by_distance();
+        Told { all, near, far }
     }
 }
 
@@ -54,22 +54,22 @@ pub(crate) fn text(results: &Results) -> String {
 /// The page with these results between its marks, and the plots that are in the folder; says which mark is missing.
 pub(crate) fn page(results: &Results, page: &str, folder: &str) -> Result<String, String> {
     let mut text = page.to_owned();
-    let all = Told::of(results);
+    let told = Told::of(results);
     for (name, write) in REGIONS {
         let begin = format!("<!-- lunette-compare: {name} -->\n");
         let missing = || format!("the page has no {:?} with {END:?} after it", begin.trim());
         let (head, rest) = text.split_once(&begin).ok_or_else(missing)?;
         let (_, tail) = rest.split_once(END).ok_or_else(missing)?;
-        let parts = [images(&all.near, name, folder), write(&all)];
+        let parts = [images(&told.near, name, folder), write(&told)];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        let told = if parts.is_empty() { NOT_YET.to_owned() } else { parts.join("\n") };
-        text = format!("{head}{begin}\n{told}\n{END}{tail}");
+        let body = if parts.is_empty() { NOT_YET.to_owned() } else { parts.join("\n") };
+        text = format!("{head}{begin}\n{body}\n{END}{tail}");
     }
     Ok(text)
 }
 
-fn machine(told: &Told) -> String {
-    let results = &told.all;
+fn machine(told: &Told<'_>) -> String {
+    let results = told.all;
     let lines = results.machine.iter().cloned().chain(foreign(results)).chain(distance(told));
     let peers = results.peers.iter().map(|peer| format!("{}: {}", peer.name, peer.what));
     let skipped = results.skipped.iter().map(|peer| format!("{}: skipped, {}", peer.name, peer.what));
@@ -88,9 +88,10 @@ fn foreign(results: &Results) -> Option<String> {
 }
 
 /// How often the CPUs were how far apart.
-fn distance(told: &Told) -> Option<String> {
+fn distance(told: &Told<'_>) -> Option<String> {
     let of = |results: &Results| {
-        let Spread { median, low, high, count } = results.distance()?;
+        let points: Vec<&Point> = results.points.iter().collect();
+        let Spread { median, low, high, count } = of_points(&points, |point| point.distance_ns)?;
         Some(format!("{median:.0} ns at {count} points ({low:.0} to {high:.0})"))
     };
     let near = of(&told.near)?;
@@ -98,7 +99,7 @@ fn distance(told: &Told) -> Option<String> {
     Some(format!("a cache line goes from one of the two CPUs to the other and back in {near}{far}"))
 }
 
-fn goals(told: &Told) -> String {
+fn goals(told: &Told<'_>) -> String {
     let (results, mut rows) = (&told.near, Vec::new());
     for case in cases::all() {
         for goal in &case.goals {
@@ -203,7 +204,7 @@ fn what(goal: &Goal) -> String {
     }
 }
 
-fn throughput(told: &Told) -> String {
+fn throughput(told: &Told<'_>) -> String {
     by_peer(&told.near, "IO/s or MiB/s", &[Group::Goals, Group::File, Group::Scale], |case, points| {
         let is_large = case.load.io_bytes >= LARGE_BYTES;
         let spread =
@@ -213,7 +214,7 @@ fn throughput(told: &Told) -> String {
     })
 }
 
-fn latency(told: &Told) -> String {
+fn latency(told: &Told<'_>) -> String {
     by_peer(&told.near, "µs: p50 / p99 / p99.9", &[Group::Goals, Group::File, Group::Scale], |_, points| {
         let p50 = of_points(points, |point| Some(point.load.latency_us.p50))?;
         let p99 = of_points(points, |point| Some(point.load.latency_us.p99))?;
@@ -222,7 +223,7 @@ fn latency(told: &Told) -> String {
     })
 }
 
-fn cost(told: &Told) -> String {
+fn cost(told: &Told<'_>) -> String {
     by_peer(
         &told.near,
         "µs of a core per IO; cores; memory",
@@ -242,7 +243,7 @@ fn cost(told: &Told) -> String {
     )
 }
 
-fn sweep(told: &Told) -> String {
+fn sweep(told: &Told<'_>) -> String {
     by_peer(&told.near, "IO/s", &[Group::Sweep], |_, points| {
         Some(number(of_points(points, |point| Some(point.load.iops))?.median))
     })

@@ -69,6 +69,7 @@ fn a_turn_enters_the_kernel_as_often_as_what_it_has_doubles_and_never_for_nothin
         turns += 1;
         idle += u32::from(!is_new);
     }
+    assert!(enters(&channel) <= 4096 + u64::from(DEPTH));
     println!("{} enters and {turns} turns, {idle} idle, for {reads} reads", enters(&channel));
 }
 
